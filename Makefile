@@ -1,0 +1,106 @@
+# Everything runs from .venv, made from the lock file on first use: `make demo`, `make test`, `make help`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint bench results venv bootstrap lock
+
+# The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
+PYTHON := python3.14 python3.13 python3.12 python3.11 python3
+PY := .venv/bin/python
+STAMP := .venv/installed
+# The environment is remade only when this changes: the locks, the package's own declaration, the place of the clone.
+FINGERPRINT := { cat locks/uv.txt locks/dev.txt pyproject.toml; pwd; } | sha256sum
+PYTEST := $(PY) -m pytest -n auto --dist loadfile
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: venv ## Train, score and publish one simulated night
+	@$(PY) -m cvj_ml demo
+
+test: venv ## Run all tests
+	@$(PYTEST)
+
+test-fast: venv ## Run all tests but the slow ones
+	@$(PYTEST) -m "not slow"
+
+lint: venv ## Check style, types and the direction of imports
+	@$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) .venv/bin/lint-imports --no-logo
+
+bench: venv ## Measure the features against SQL and dataframes
+	@$(PY) -m benchmarks.features
+
+results: venv ## Measure the published figures anew
+	@$(PY) benchmarks/results.py
+
+venv: ## Make or renew .venv (the other targets do it themselves)
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(FINGERPRINT))" ] && $(PY) -c '' 2>/dev/null; then exit; fi
+	rm -f $(STAMP)
+	$(MAKE) --no-print-directory bootstrap
+	# uv takes no settings from pip, so behind a mirror that only pip knows pip takes over; both check every hash.
+	if ! .venv/bin/uv pip sync --python $(PY) --require-hashes locks/dev.txt; then
+		echo "uv could not install from locks/dev.txt (its reason stands above); trying pip." >&2
+		$(PY) -m pip install --require-hashes --requirement locks/dev.txt
+	fi
+	$(PY) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
+	$(PY) -c 'from cvj_ml.features.kernel import warm; warm()'
+	$(FINGERPRINT) > $(STAMP)
+
+# What the system has to bring, then an environment that holds nothing but pip and uv.
+bootstrap:
+	@find_python() {
+		python= bare=
+		for candidate in $(PYTHON); do
+			"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+			bare=$${bare:-$$candidate}
+			if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then python=$$candidate; return; fi
+		done
+	}
+	find_missing() {
+		missing=()
+		find_python
+		if [ -z "$$python" ] && [ -n "$$bare" ]; then
+			missing+=("$$("$$bare" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
+		fi
+		# LightGBM loads the system's OpenMP library when it is imported.
+		if [ -n "$$bare" ] && [ "$$(uname -s)" = Linux ] \
+			&& ! "$$bare" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; then missing+=(libgomp1); fi
+	}
+	find_missing
+	if [ -z "$$bare" ]; then
+		echo "No Python 3.11 or newer among: $(PYTHON). Install one, or name it: make PYTHON=/path/to/python3 venv" >&2
+		exit 2
+	fi
+	if [ $${#missing[@]} -gt 0 ]; then
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+			apt-get update
+			DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$${missing[@]}"
+			find_missing
+		elif command -v apt-get >/dev/null; then
+			echo "Missing system packages. Run this line, then make again:" >&2
+			echo "  sudo apt-get update && sudo apt-get install --yes $${missing[*]}" >&2
+			exit 2
+		fi
+	fi
+	if [ $${#missing[@]} -gt 0 ]; then
+		echo "Missing: $${missing[*]} (Debian's names). Install what provides them, then make again." >&2
+		exit 2
+	fi
+	# An interrupted set-up leaves an environment without a working pip: start it afresh.
+	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+		"$$python" -m venv --clear .venv
+	fi
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement locks/uv.txt
+
+lock: bootstrap ## Renew locks/ after a change in pyproject.toml (LOCK=--upgrade takes newer releases)
+	@compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate $(LOCK) "$$@"; }
+	compile --extra dev pyproject.toml --output-file locks/dev.txt
+	# The same versions, without the tools.
+	compile --constraint locks/dev.txt pyproject.toml --output-file locks/runtime.txt
+	echo 'uv>=0.11' | compile - --output-file locks/uv.txt

@@ -1,0 +1,1 @@
+"""Customer Value Journey: stages, next steps and whom to contact next."""

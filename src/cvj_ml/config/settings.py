@@ -1,0 +1,294 @@
+"""The configuration of one use: sources, journey, model, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from cvj_ml.config.base import ResolvedPath, Section, _as_list
+from cvj_ml.config.documents import read_yaml
+from cvj_ml.config.durations import DAY, Duration, format_duration
+from cvj_ml.config.journey import Journey, Names
+from cvj_ml.errors import ConfigError, nearest, raise_all
+
+Paths = Annotated[tuple[ResolvedPath, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
+
+
+class TableSpec(Section):
+    """Where a table comes from: files (``path``), or one SELECT (``query``) over named ``files``."""
+
+    path: Paths | None = None
+    query: str | None = None
+    files: dict[str, Paths] = {}
+    times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
+
+    @field_validator("times")
+    @classmethod
+    def _known_zone(cls, times: str) -> str:
+        if times not in ("local", "utc") and times not in available_timezones():
+            raise ValueError(f"times is local, utc or a time zone; found {times!r}.{nearest(times, available_timezones())}")
+        return times
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.path is None) == (self.query is None):
+            raise ValueError("give exactly one of path and query")
+        if self.query is not None and not self.files:
+            raise ValueError("query needs files: {name: path}; the query selects from those names")
+        if self.path is not None and self.files:
+            raise ValueError("files belong to a query; found them beside path")
+        return self
+
+
+class SourceSpec(TableSpec):
+    """A source of touchpoints: the canonical column to the source's own (``event: type``)."""
+
+    columns: dict[str, str] = {}
+    constants: dict[str, str] = Field(default={}, description="text put into a canonical column of every row")
+    known_after: Duration | None = None
+    arrival_delay: Duration | None = None
+
+
+class AttributesSpec(TableSpec):
+    """Customer attributes, known from ``known_at`` on, or declared ``static: true``."""
+
+    columns: dict[str, str] = {}
+    static: bool = False
+
+
+class ContactSpec(TableSpec):
+    """How to reach a customer; shown in lists, never a feature."""
+
+    columns: Names
+    customer_id: str = "customer_id"
+
+
+class FeaturesSpec(Section):
+    """How much of the vocabulary becomes features, and over which windows."""
+
+    windows: tuple[Duration, ...] = (7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY)
+    trend: Duration = 30 * DAY
+    top_events: int = Field(default=30, ge=1)
+    top_channels: int = Field(default=12, ge=1)
+    session_gap: Duration = 30 * 60_000_000
+
+    @field_validator("windows")
+    @classmethod
+    def _ascending(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(windows)))
+
+
+class SnapshotsSpec(Section):
+    """The grid of instants that training asks about."""
+
+    every: Duration = 14 * DAY
+    back: Duration = 730 * DAY
+
+    @field_validator("every")
+    @classmethod
+    def _whole_days(cls, every: int) -> int:
+        if every % DAY:
+            raise ValueError("snapshots stand at local midnights: every is a number of whole days, such as 14d")
+        return every
+
+
+class ModelSpec(Section):
+    """The row budget and the seed of training."""
+
+    max_rows: int = Field(default=1_500_000, ge=1_000)
+    seed: int = Field(default=1, ge=0, lt=2**31)
+
+
+class NextStages(Section):
+    """Predict only the next ``next`` observable stages."""
+
+    next: int = Field(ge=1)
+
+
+class ListSpec(Section):
+    """One ranked list: who in ``from`` is likely to reach ``to`` within ``horizon``."""
+
+    from_stage: str = Field(alias="from")
+    to_stage: str = Field(alias="to")
+    horizon: Duration
+    capacity: int | None = Field(default=None, ge=1)
+
+
+class ControlSpec(Section):
+    """The random share of each list that is not contacted."""
+
+    share: float = Field(default=0.1, ge=0, lt=1)
+    salt: str | None = None
+    epoch: Literal["month", "quarter", "half", "year"] = "quarter"
+
+
+class MlflowSpec(Section):
+    """Where training runs and models are recorded."""
+
+    tracking_uri: str = Field(default="sqlite:///mlflow.db", validate_default=True)
+    experiment: str | None = None
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _beside_the_config(cls, uri: str, info: ValidationInfo) -> str:
+        scheme, _, path = uri.partition(":///")
+        if scheme != "sqlite" or path.startswith("/") or not path:
+            return uri
+        folder = (info.context or {}).get("folder", Path())
+        return f"sqlite:///{Path(folder, path).resolve()}"
+
+
+class EngineSpec(Section):
+    """How blocks are laid out and worked on; no setting here changes a result."""
+
+    threads: int | None = Field(default=None, ge=1, description="default: every core")
+    buckets: int = Field(default=16, ge=1, le=4096)
+    memory_limit: str | None = None
+
+
+class Config(Section):
+    """The whole configuration of one use, frozen."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    time_zone: str
+    history_from: date
+    burn_in: Duration = 90 * DAY
+    sources: dict[str, SourceSpec] = Field(min_length=1)
+    ids: Literal["text"] | None = None
+    value_decimals: int = Field(default=2, ge=0, le=6)
+    outbound: tuple[str, ...] = ()
+    drop_duplicates: bool = False
+    refused_share: float = Field(default=0.01, ge=0, le=1)
+    attributes: AttributesSpec | None = None
+    contact: ContactSpec | None = None
+    journey: Journey
+    preset: str | None = Field(default=None, exclude=True)
+    events: dict[str, Names] = {}
+    unobserved: tuple[str, ...] = ()
+    horizons: tuple[Duration, ...] = Field(default=(7 * DAY, 14 * DAY, 30 * DAY, 60 * DAY, 90 * DAY), min_length=1)
+    targets: Literal["all"] | NextStages = "all"
+    snapshots: SnapshotsSpec = SnapshotsSpec()
+    features: FeaturesSpec = FeaturesSpec()
+    model: ModelSpec = ModelSpec()
+    lists: tuple[ListSpec, ...] | None = None
+    stage_value: dict[str, float] = {}
+    control: ControlSpec = ControlSpec()
+    mlflow: MlflowSpec = Field(default={}, validate_default=True)  # type: ignore[arg-type]
+    engine: EngineSpec = EngineSpec()
+    out: ResolvedPath = Field(default="out", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_journey(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("journey"), str):
+            return data
+        reference = data["journey"]
+        if reference in preset_names():
+            text = files("cvj_ml").joinpath("journey", "presets", f"{reference}.yaml")
+            return {**data, "journey": read_yaml(Path(str(text))), "preset": reference}
+        if not reference.endswith((".yaml", ".yml")):
+            raise ValueError(
+                f"journey: unknown preset {reference!r}.{nearest(reference, preset_names())}"
+                f" Presets: {', '.join(preset_names())}; or name a .yaml file, or write the stages here"
+            )
+        return {**data, "journey": read_yaml(Path((info.context or {}).get("folder", Path()), reference))}
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        if zone not in available_timezones():
+            raise ValueError(f"unknown time zone {zone!r}.{nearest(zone, available_timezones())}")
+        return zone
+
+    @field_validator("horizons")
+    @classmethod
+    def _ascending(cls, horizons: tuple[int, ...]) -> tuple[int, ...]:
+        if any(horizon % DAY for horizon in horizons):
+            raise ValueError("horizons are whole days, such as 30d")
+        return tuple(sorted(set(horizons)))
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        faults = list(self._unknown_stages())
+        mapped = {name for stage in self.journey.stages for leaf in stage.enter.leaves() for name in leaf.event or ()}
+        for name in self.events:
+            if name not in mapped:
+                faults.append(f"events: no rule of the journey uses {name!r}.{nearest(name, mapped)}")
+        faults += self._wrong_lists()
+        if faults:
+            raise ValueError("; ".join(faults))
+        stages = tuple(
+            stage.model_copy(update={"enter": stage.enter.with_events(self.events)}) for stage in self.journey.stages
+        )
+        object.__setattr__(self, "journey", self.journey.model_copy(update={"stages": stages}))
+        return self
+
+    def _unknown_stages(self) -> Iterable[str]:
+        named = [("unobserved", name) for name in self.unobserved] + [("stage_value", name) for name in self.stage_value]
+        for i, one in enumerate(self.lists or ()):
+            named += [(f"lists[{i}].from", one.from_stage), (f"lists[{i}].to", one.to_stage)]
+        for place, name in named:
+            if name not in self.journey.names:
+                yield f"{place}: unknown stage {name!r}.{nearest(name, self.journey.names)}"
+
+    def _wrong_lists(self) -> list[str]:
+        faults = []
+        known = self.journey.names
+        for i, one in enumerate(self.lists or ()):
+            place = f"lists[{i}] ({one.from_stage} to {one.to_stage})"
+            if one.horizon not in self.horizons:
+                choice = ", ".join(map(format_duration, self.horizons))
+                faults.append(f"{place}: horizon {format_duration(one.horizon)} is not among the horizons {choice}")
+            if one.from_stage in known and one.to_stage in known:
+                if known.index(one.from_stage) >= known.index(one.to_stage):
+                    faults.append(f"{place}: {one.to_stage} does not come after {one.from_stage} in the journey")
+                for name in {one.from_stage, one.to_stage} & set(self.unobserved):
+                    faults.append(f"{place}: {name} is unobserved, so there is no such list")
+        longest = max((one.horizon for one in self.lists or ()), default=0)
+        if longest > SHORTEST_EPOCH[self.control.epoch]:
+            faults.append(
+                f"control: the epoch {self.control.epoch!r} can be shorter than the longest list horizon"
+                f" {format_duration(longest)}; choose a longer epoch"
+            )
+        return faults
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business's time zone."""
+        return ZoneInfo(self.time_zone)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the names of the journeys in the package."""
+    folder = files("cvj_ml").joinpath("journey", "presets")
+    return tuple(sorted(Path(str(item)).stem for item in folder.iterdir() if item.name.endswith(".yaml")))
+
+
+def load_config(path: str | Path) -> Config:
+    """Read one YAML file into a frozen, checked Config.
+
+    Paths in the file are relative to it; ``${NAME}`` is taken from the environment.
+    Raises ConfigError with every fault at once.
+    """
+    file = Path(path)
+    document = read_yaml(file)
+    if not isinstance(document, dict):
+        raise ConfigError(f"{file}: expected a mapping of settings, found {type(document).__name__}; see the README.")
+    try:
+        return Config.model_validate(document, context={"folder": file.resolve().parent})
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False, include_input=False):
+            place = ".".join(str(part) for part in fault["loc"])
+            message = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{place}: {message}" if place else message)
+        raise_all(ConfigError, f"{file}: the configuration has {len(faults)} fault(s):", faults)
+        raise AssertionError("a validation error names at least one fault") from error

@@ -1,0 +1,54 @@
+"""Errors that a person can act on; each class carries the exit code of its kind."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class CvjError(Exception):
+    """A handled failure: the message says what, where, what was found and what to do next."""
+
+    exit_code = 1
+
+
+class ConfigError(CvjError):
+    """The command line or the configuration is wrong."""
+
+    exit_code = 2
+
+
+class DataError(CvjError):
+    """A source, a table or its freshness breaks the data contract."""
+
+    exit_code = 3
+
+
+class ModelError(CvjError):
+    """A model is absent, damaged or made for another journey."""
+
+    exit_code = 4
+
+
+class GateError(CvjError):
+    """A quality or drift gate stopped the run."""
+
+    exit_code = 5
+
+
+class LockedError(CvjError):
+    """Another run holds the lock."""
+
+    exit_code = 75
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def raise_all(kind: type[CvjError], heading: str, faults: Sequence[str]) -> None:
+    """Raise one error that lists every fault; do nothing when there is none."""
+    if faults:
+        raise kind(heading + "".join(f"\n  - {fault}" for fault in faults))

@@ -1,0 +1,1 @@
+"""Honest evidence: folds in time, metrics, baselines, plots."""

@@ -1,0 +1,199 @@
+"""What is computed about a customer: groups x windows x statistics, each with a plain-English label.
+
+The catalogue is compiled from the vocabulary and the journey, and drives the kernel: one row of ``Program`` says
+where a column's number is found in the kernel's accumulators. No feature is written out by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import format_duration
+from cvj_ml.features.vocabulary import OTHER, Vocabulary
+from cvj_ml.windows import NEVER
+
+
+class Statistic(IntEnum):
+    """How the kernel turns an accumulator into a column."""
+
+    COUNT = 0
+    SUM = 1
+    MEAN = 2
+    MAX = 3
+    GAP_MEAN = 4
+    GAP_SD = 5
+    RECENCY = 6
+    TREND = 7
+    LAST_EVENT = 8
+    LAST_CHANNEL = 9
+    TENURE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Where the kernel accumulates: one cell for each event and channel, then the fixed ones."""
+
+    events: int
+    channels: int
+
+    @property
+    def inbound(self) -> int:
+        """Inbound touchpoints; then active days, sessions, gaps (number, sum, squares), values (number, sum)."""
+        return self.events + self.channels
+
+    @property
+    def total(self) -> int:
+        """The number of cells."""
+        return self.inbound + 8
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column: its name, a label for people, and where the kernel finds it (-1: not by the kernel).
+
+    ``window`` is in microseconds (NEVER: all history). ``nth`` is the position from the end for last touchpoints.
+    """
+
+    name: str
+    label: str
+    group: str
+    statistic: int = -1
+    cell: int = 0
+    window: int = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The kernel's columns as arrays: statistic, cell, and the ring at which its window ends."""
+
+    rings: npt.NDArray[np.int64]
+    statistic: npt.NDArray[np.int64]
+    cell: npt.NDArray[np.int64]
+    ring: npt.NDArray[np.int64]
+    other_ring: npt.NDArray[np.int64]
+    cells: Cells
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All columns in order; those of the kernel come first."""
+
+    features: tuple[Feature, ...]
+    vocabulary: Vocabulary
+    windows: tuple[int, ...]
+    trend: int
+    session_gap: int
+    value_decimals: int
+
+    @property
+    def names(self) -> list[str]:
+        """Column names."""
+        return [feature.name for feature in self.features]
+
+    def program(self) -> Program:
+        """Compile the kernel's columns."""
+        cells = Cells(len(self.vocabulary.events) + 1, len(self.vocabulary.channels) + 1)
+        compiled = [feature for feature in self.features if feature.statistic >= 0]
+        rings = sorted({*self.windows, self.trend, 2 * self.trend, NEVER})
+        return Program(
+            np.array(rings, dtype=np.int64),
+            np.array([feature.statistic for feature in compiled], dtype=np.int64),
+            np.array([feature.cell for feature in compiled], dtype=np.int64),
+            np.array([rings.index(feature.window) for feature in compiled], dtype=np.int64),
+            np.array(
+                [rings.index(2 * self.trend) if feature.statistic == Statistic.TREND else 0 for feature in compiled],
+                dtype=np.int64,
+            ),
+            cells,
+        )
+
+
+def compile_catalogue(
+    vocabulary: Vocabulary,
+    stages: Sequence[str],
+    windows: Sequence[int],
+    trend: int,
+    session_gap: int,
+    value_decimals: int,
+) -> Catalogue:
+    """Compile every column from the vocabulary and the observable stages."""
+    features = [*_touchpoint_features(vocabulary, windows, trend), *_journey_features(stages)]
+    features += [Feature(f"attribute_{name}", f"{name}", "attributes") for name in vocabulary.numbers]
+    features += [Feature(f"attribute_{name}", f"{name}", "attributes") for name in vocabulary.categories]
+    if vocabulary.calendar:
+        features += [
+            Feature("calendar_year_sin", "time of year", "calendar"),
+            Feature("calendar_year_cos", "time of year", "calendar"),
+        ]
+    return Catalogue(
+        tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals
+    )
+
+
+def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: int) -> Iterator[Feature]:
+    cells = Cells(len(vocabulary.events) + 1, len(vocabulary.channels) + 1)
+    named = [("event", name, i) for i, name in enumerate((*vocabulary.events, OTHER))]
+    named += [("channel", name, cells.events + i) for i, name in enumerate((*vocabulary.channels, OTHER))]
+    fixed = [
+        (Statistic.COUNT, 0, "touchpoints", "touchpoints"),
+        (Statistic.COUNT, 1, "active_days", "active days"),
+        (Statistic.COUNT, 2, "sessions", "sessions"),
+        (Statistic.GAP_MEAN, 3, "gap_mean", "average days between touchpoints"),
+        (Statistic.GAP_SD, 3, "gap_sd", "spread of the days between touchpoints"),
+        (Statistic.SUM, 6, "value_sum", "total value"),
+        (Statistic.MEAN, 6, "value_mean", "average value"),
+        (Statistic.MAX, 6, "value_max", "highest value"),
+    ]
+    for window in (*windows, NEVER):
+        suffix, words = ("all", "ever") if window == NEVER else _window_words(window)
+        for kind, name, cell in named:
+            label = f"{name} {words}" if kind == "event" else f"touchpoints through {name} {words}"
+            yield Feature(f"count_{kind}_{name}_{suffix}", label, "counts", Statistic.COUNT, cell, window)
+        for statistic, offset, name, label in fixed:
+            group = "values" if name.startswith("value") else "rhythm"
+            yield Feature(f"{name}_{suffix}", f"{label} {words}", group, statistic, cells.inbound + offset, window)
+    for kind, name, cell in named:
+        yield Feature(f"recency_{kind}_{name}", f"days since the last {name}", "recency", Statistic.RECENCY, cell)
+    yield Feature("recency", "days since the last touchpoint", "recency", Statistic.RECENCY, cells.inbound)
+    yield Feature("tenure", "days since the first touchpoint", "recency", Statistic.TENURE)
+    _, words = _window_words(trend)
+    change = f"{words} against the {format_duration(trend)} before"
+    for kind, name, cell in [*named, ("", "touchpoints", cells.inbound), ("", "active_days", cells.inbound + 1)]:
+        yield Feature(f"trend_{kind}_{name}", f"change in {name} {change}", "trends", Statistic.TREND, cell, trend)
+    for nth in range(3):
+        which = ("last", "last but one", "last but two")[nth]
+        yield Feature(f"last_event_{nth + 1}", f"{which} touchpoint", "last", Statistic.LAST_EVENT, nth)
+    yield Feature("last_channel", "channel of the last touchpoint", "last", Statistic.LAST_CHANNEL)
+
+
+def _window_words(window: int) -> tuple[str, str]:
+    text = format_duration(window)
+    return text, f"in the last {text[:-1]} days" if text.endswith("d") else f"in the last {text}"
+
+
+def _journey_features(stages: Sequence[str]) -> Iterator[Feature]:
+    yield Feature("stage", "present stage", "journey")
+    yield Feature("days_in_stage", "days in the present stage", "journey")
+    yield Feature("stages_visited", "stages entered so far", "journey")
+    for name in stages:
+        yield Feature(f"days_since_{name}", f"days since entering {name}", "journey")
+    for earlier, later in zip(stages, stages[1:], strict=False):
+        yield Feature(f"days_from_{earlier}_to_{later}", f"days from {earlier} to {later}", "journey")
+
+
+def _with_safe_names(features: Sequence[Feature]) -> Iterator[Feature]:
+    """Make names unique and free of what LightGBM refuses in them (white space and JSON's own characters)."""
+    taken: set[str] = set()
+    for feature in features:
+        name = re.sub(r"[^\w.-]+", "_", feature.name).strip("_")
+        unique, copy = name, 2
+        while unique in taken:
+            unique, copy = f"{name}.{copy}", copy + 1
+        taken.add(unique)
+        yield Feature(unique, feature.label, feature.group, feature.statistic, feature.cell, feature.window)

@@ -1,0 +1,126 @@
+"""X: one row of float32 features for each snapshot of a block."""
+
+from __future__ import annotations
+
+import math
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.compiled import compiled
+from cvj_ml.config import DAY
+from cvj_ml.features.catalogue import Catalogue
+from cvj_ml.features.kernel import run
+from cvj_ml.histories import Block, Text
+from cvj_ml.journey import stage_at
+from cvj_ml.snapshots import Snapshots
+from cvj_ml.windows import Instants, before, rows_before, to_datetime
+
+_YEAR = 365.25
+
+
+def compute(
+    catalogue: Catalogue,
+    block: Block,
+    entries: Instants,
+    snapshots: Snapshots,
+    observed_from: int,
+    zone: ZoneInfo,
+) -> npt.NDArray[np.float32]:
+    """Return X (snapshots, features), a pure function of each customer's own history before ``as_of``.
+
+    ``entries`` are the block's entry times of the observable stages, in order. What was not recorded yet
+    (a window that begins before ``observed_from``) is NaN, not zero.
+    """
+    x = np.full((len(snapshots), len(catalogue.features)), np.nan, dtype=np.float32)
+    points, vocabulary, program = block.touchpoints, catalogue.vocabulary, catalogue.program()
+    run(
+        points.offsets,
+        points.occurred_at,
+        points.visible_at,
+        points.superseded_at,
+        points.day,
+        points.event.recode({name: i for i, name in enumerate(vocabulary.events)}, len(vocabulary.events)),
+        points.channel.recode({name: i for i, name in enumerate(vocabulary.channels)}, len(vocabulary.channels)),
+        points.value,
+        points.has_value,
+        points.inbound,
+        snapshots.customer,
+        snapshots.as_of,
+        program.rings,
+        program.statistic,
+        program.cell,
+        program.ring,
+        program.other_ring,
+        program.cells.events,
+        program.cells.total,
+        catalogue.session_gap,
+        float(10**catalogue.value_decimals),
+        observed_from,
+        x,
+    )
+    column = len(program.statistic)
+    for group in (
+        _journey_columns(entries[snapshots.customer], snapshots.as_of),
+        _attribute_columns(catalogue, block, snapshots),
+        _calendar_columns(snapshots.as_of, zone) if vocabulary.calendar else [],
+    ):
+        for values in group:
+            x[:, column] = values
+            column += 1
+    if column != len(catalogue.features):
+        raise AssertionError(f"the catalogue names {len(catalogue.features)} columns, {column} were computed")
+    return x
+
+
+def _journey_columns(entries: Instants, as_of: Instants) -> list[npt.NDArray[np.float64]]:
+    state = stage_at(entries, as_of)
+    entered = before(entries, as_of[:, None])
+    since = np.where(entered, (as_of[:, None] - np.where(entered, entries, 0)) / DAY, np.nan)
+    columns = [state.stage.astype(np.float64), state.days_in_stage, entered.sum(axis=1).astype(np.float64)]
+    columns += [since[:, i] for i in range(entries.shape[1])]
+    columns += [since[:, i] - since[:, i + 1] for i in range(entries.shape[1] - 1)]
+    return columns
+
+
+def _attribute_columns(catalogue: Catalogue, block: Block, snapshots: Snapshots) -> list[npt.NDArray[np.float64]]:
+    vocabulary, table = catalogue.vocabulary, block.attributes
+    names = (*vocabulary.numbers, *vocabulary.categories)
+    if not table or not len(table.known_at):
+        return [np.full(len(snapshots), np.nan) for _ in names]
+    row = latest_known(table.offsets, table.known_at, snapshots.customer, snapshots.as_of)
+    columns = []
+    for name in names:
+        column = table.columns.get(name)
+        if column is None:
+            values = np.full(len(table.known_at), np.nan)
+        elif isinstance(column, Text):
+            known = vocabulary.categories.get(name, ())
+            codes = column.recode({value: i for i, value in enumerate(known)}, len(known)).astype(np.float64)
+            values = np.where(column.codes < 0, np.nan, codes)
+        else:
+            values = column
+        columns.append(np.where(row < 0, np.nan, values[np.maximum(row, 0)]))
+    return columns
+
+
+@compiled
+def latest_known(
+    offsets: npt.NDArray[np.int64], known_at: Instants, customer: npt.NDArray[np.int64], as_of: Instants
+) -> npt.NDArray[np.int64]:
+    """Return the row of each customer's newest attributes known before ``as_of``; -1 where there is none."""
+    rows = np.full(len(customer), -1, dtype=np.int64)
+    for i in range(len(customer)):
+        start, stop = offsets[customer[i]], offsets[customer[i] + 1]
+        later = rows_before(known_at, start, stop, as_of[i])
+        if later > start:
+            rows[i] = later - 1
+    return rows
+
+
+def _calendar_columns(as_of: Instants, zone: ZoneInfo) -> list[npt.NDArray[np.float64]]:
+    instants, inverse = np.unique(as_of, return_inverse=True)
+    days = [to_datetime(int(instant), zone).timetuple().tm_yday for instant in instants]
+    angle = 2 * math.pi * np.array(days, dtype=np.float64) / _YEAR
+    return [np.sin(angle)[inverse], np.cos(angle)[inverse]]

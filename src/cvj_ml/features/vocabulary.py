@@ -1,0 +1,97 @@
+"""The vocabulary of features: learned on the training slice, frozen in the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.histories import Block, Column, Text
+from cvj_ml.windows import before
+
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Names that get features of their own; whatever else comes is ``other``.
+
+    ``categories`` holds the values of each text attribute, most frequent first; ``calendar`` is whether training
+    saw two years of outcomes.
+    """
+
+    events: tuple[str, ...]
+    channels: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    calendar: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """How many customers of a block (or of several) were seen with each name before the cut."""
+
+    events: Counter[str]
+    channels: Counter[str]
+    categories: Mapping[str, Counter[str]]
+    numbers: frozenset[str]
+
+
+def sight(block: Block, cut: int) -> Sightings:
+    """Count a block's customers per event, channel and attribute value visible before the cut."""
+    points = block.touchpoints
+    owner = np.repeat(np.arange(len(block)), np.diff(points.offsets))
+    seen = before(points.visible_at, cut)
+    categories: dict[str, Counter[str]] = {}
+    numbers = set()
+    if block.attributes:
+        holder = np.repeat(np.arange(len(block)), np.diff(block.attributes.offsets))
+        known = before(block.attributes.known_at, cut)
+        for name, column in block.attributes.columns.items():
+            if isinstance(column, Text):
+                categories[name] = _customers_per_name(column, holder, known)
+            else:
+                numbers.add(name)
+    return Sightings(
+        _customers_per_name(points.event, owner, seen),
+        _customers_per_name(points.channel, owner, seen),
+        categories,
+        frozenset(numbers),
+    )
+
+
+def _customers_per_name(column: Column, owner: npt.NDArray[np.int64], seen: npt.NDArray[np.bool_]) -> Counter[str]:
+    if not isinstance(column, Text) or not column.values:
+        return Counter()
+    rows = seen & (column.codes >= 0)
+    pairs = np.unique(owner[rows] * len(column.values) + column.codes[rows])
+    counts = np.bincount(pairs % len(column.values), minlength=len(column.values))
+    return Counter({value: int(n) for value, n in zip(column.values, counts, strict=True) if n})
+
+
+def learn(sightings: Iterable[Sightings], top_events: int, top_channels: int, top_values: int, calendar: bool) -> Vocabulary:
+    """Keep the names that most customers have; ties go to the alphabet."""
+    events: Counter[str] = Counter()
+    channels: Counter[str] = Counter()
+    categories: dict[str, Counter[str]] = {}
+    numbers: set[str] = set()
+    for one in sightings:
+        events.update(one.events)
+        channels.update(one.channels)
+        numbers |= one.numbers
+        for name, counts in one.categories.items():
+            categories.setdefault(name, Counter()).update(counts)
+    return Vocabulary(
+        _most_common(events, top_events),
+        _most_common(channels, top_channels),
+        tuple(sorted(numbers)),
+        {name: _most_common(counts, top_values) for name, counts in sorted(categories.items())},
+        calendar,
+    )
+
+
+def _most_common(counts: Counter[str], top: int) -> tuple[str, ...]:
+    return tuple(sorted(counts, key=lambda name: (-counts[name], name))[:top])

@@ -1,0 +1,68 @@
+"""Which stages a business can see."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from cvj_ml.config import Config, Rule
+from cvj_ml.errors import ConfigError, nearest, raise_all
+from cvj_ml.journey.rules import ANY_EVENT
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """Stages without targets or lists, and what to tell the user about them."""
+
+    unobserved: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+def observability(config: Config, events: Collection[str], properties: Collection[str]) -> Visible:
+    """Compare the journey's rules with the events that occur and the properties that sources provide.
+
+    In a preset, a stage none of whose evidence can occur is unobserved, with a warning; so is one that can only
+    follow it. In a journey of one's own such a rule is a ConfigError that names the nearest event or property.
+    """
+    unobserved = set(config.unobserved)
+    faults, warnings = [], []
+    for stage in config.journey.stages:
+        if stage.name in unobserved:
+            continue
+        leaves = list(stage.enter.leaves())
+        if config.preset is None:
+            for leaf in leaves:
+                faults += [f"stage {stage.name!r}: {fault}" for fault in _missing(leaf, events, properties)]
+        elif all(any(_missing(leaf, events, properties, every_event=True)) for leaf in leaves):
+            unobserved.add(stage.name)
+            named = dict.fromkeys(name for leaf in leaves for name in leaf.event or ())
+            warnings.append(
+                f"{stage.name} is unobserved: none of {', '.join(named)} occurs with what its rule needs. Map your"
+                f" events to these names (events:), or name the stage under unobserved to silence this."
+            )
+    for i in config.journey.in_order_of_rules():
+        stage = config.journey.stages[i]
+        hidden = sorted(stage.enter.follows() & unobserved)
+        if stage.name not in unobserved and hidden:
+            if config.preset is None:
+                faults.append(f"stage {stage.name!r} comes after {hidden[0]!r}, which is unobserved; change one of them")
+            else:
+                unobserved.add(stage.name)
+                warnings.append(f"{stage.name} is unobserved: it comes after {hidden[0]}, which is unobserved.")
+    if len(unobserved) == len(config.journey.stages):
+        faults.append("no stage is observed; map your events with events:, or write your own journey")
+    raise_all(ConfigError, f"The journey {config.journey.name!r} does not fit the data:", faults)
+    return Visible(frozenset(unobserved), tuple(warnings))
+
+
+def _missing(leaf: Rule, events: Collection[str], properties: Collection[str], every_event: bool = False) -> Iterator[str]:
+    """Yield what a leaf needs and the data lacks; with ``every_event`` an event is missing only with all the others."""
+    absent = [name for name in leaf.event or () if name != ANY_EVENT and name not in events]
+    if not every_event or len(absent) == len(leaf.event or ()):
+        for name in absent:
+            yield f"the event {name!r} never occurs.{nearest(name, events)}"
+    needed = {*leaf.where, leaf.distinct} - {None}
+    for name in sorted(str(item) for item in needed):
+        if name not in {"value", "channel", *properties}:
+            known = ", ".join(("value", "channel", *properties))
+            yield f"no source provides the property {name!r}.{nearest(name, properties)} Known: {known}"

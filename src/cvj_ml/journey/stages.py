@@ -1,0 +1,135 @@
+"""Stage entries, and the stage of a customer at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.compiled import compiled
+from cvj_ml.config import DAY, Journey
+from cvj_ml.histories import Touchpoints
+from cvj_ml.journey.rules import NOT_FIRED, Questions, fire
+from cvj_ml.windows import NEVER, Instants, before
+
+_Rows = npt.NDArray[np.int64]
+
+
+def entry_times(journey: Journey, unobserved: frozenset[str], points: Touchpoints, minor_units: int) -> Instants:
+    """Return when each stage was entered: (customers, stages), the first visible instant at which its rule held.
+
+    The rule is asked anew of what was visible at every instant, so rows that arrive late or replace others change
+    later answers only; NEVER where a stage was not entered or is unobserved.
+    """
+    questions, customer, begins = _histories_as_known(points)
+    fired = fire(journey, points, questions, minor_units)
+    became_true = np.where(fired == NOT_FIRED, NEVER, np.maximum(points.visible_at[fired], begins[:, None]))
+    entries = np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
+    np.minimum.at(entries, customer, became_true)
+    return _hide(entries, journey, unobserved)
+
+
+def occurrence_times(
+    journey: Journey, unobserved: frozenset[str], points: Touchpoints, minor_units: int, cut: int
+) -> Instants:
+    """Return when the evidence of each stage happened, judged once on what was visible at the cut."""
+    customers = len(points.offsets) - 1
+    questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
+    fired = fire(journey, points, questions, minor_units)
+    times = np.where(fired == NOT_FIRED, NEVER, points.occurred_at[fired]) if len(points) else np.full(fired.shape, NEVER)
+    return _hide(times, journey, unobserved)
+
+
+def _hide(times: Instants, journey: Journey, unobserved: frozenset[str]) -> Instants:
+    for i, name in enumerate(journey.names):
+        if name in unobserved:
+            times[:, i] = NEVER
+    return times
+
+
+def _histories_as_known(points: Touchpoints) -> tuple[Questions, _Rows, Instants]:
+    """Return the questions that give every entry exactly, with each one's customer and first instant.
+
+    While rows arrive in the order in which they occurred, a longer history only extends a shorter one, and one
+    question about the longest answers for all of them. A new question begins where a row arrives out of order or
+    replaces another.
+    """
+    start, stop, limit, customer, begins = _chains(
+        points.offsets, points.visible_at, points.superseded_at
+    )
+    return Questions(start, stop, limit), customer, begins
+
+
+@compiled
+def _chains(
+    offsets: _Rows, visible_at: Instants, superseded_at: Instants
+) -> tuple[_Rows, _Rows, Instants, _Rows, Instants]:
+    customers = len(offsets) - 1
+    starts, stops, limits, owners, begins = [0][:0], [0][:0], [0][:0], [0][:0], [0][:0]
+    for c in range(customers):
+        start, stop = offsets[c], offsets[c + 1]
+        in_order = True
+        for row in range(start, stop):
+            if superseded_at[row] != NEVER or (row > start and visible_at[row] < visible_at[row - 1]):
+                in_order = False
+                break
+        if in_order:
+            starts.append(start)
+            stops.append(stop)
+            limits.append(NEVER)
+            owners.append(c)
+            begins.append(-NEVER)
+            continue
+        order = start + np.argsort(visible_at[start:stop], kind="mergesort")
+        replaced = np.sort(superseded_at[start:stop])
+        latest = start - 1
+        next_replaced = 0
+        i = 0
+        while i < len(order):
+            now = visible_at[order[i]]
+            earliest_row, latest_row = order[i], order[i]
+            while i < len(order) and visible_at[order[i]] == now:
+                earliest_row, latest_row = min(earliest_row, order[i]), max(latest_row, order[i])
+                i += 1
+            replaces = False
+            while next_replaced < len(replaced) and replaced[next_replaced] <= now:
+                replaces = True
+                next_replaced += 1
+            if latest < start or earliest_row < latest or replaces:
+                starts.append(start)
+                stops.append(stop)
+                limits.append(now + 1)
+                owners.append(c)
+                begins.append(now)
+            else:
+                limits[-1] = now + 1
+            latest = max(latest, latest_row)
+    return np.array(starts), np.array(stops), np.array(limits), np.array(owners), np.array(begins)
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """Where customers stand: ``stage`` is -1 before any stage; ``days_in_stage`` is NaN there."""
+
+    stage: npt.NDArray[np.int8]
+    days_in_stage: npt.NDArray[np.float64]
+
+
+def stage_at(entries: Instants, as_of: Instants | int) -> StageState:
+    """Return the highest stage entered before ``as_of``, row by row, and the days spent in it.
+
+    The highest stage's own entry is the instant at which the running maximum first reached it.
+    """
+    moments = np.broadcast_to(np.asarray(as_of, dtype=np.int64), len(entries))
+    entered = before(entries, moments[:, None])
+    stages = entries.shape[1]
+    stage = np.where(entered.any(axis=1), stages - 1 - np.argmax(entered[:, ::-1], axis=1), -1)
+    since = entries[np.arange(len(entries)), np.maximum(stage, 0)]
+    days = np.where(stage < 0, np.nan, (moments - np.where(stage < 0, 0, since)) / DAY)
+    return StageState(stage.astype(np.int8), days)
+
+
+def reached(times: Instants) -> Instants:
+    """Return when each stage *or a higher one* was first reached: minima over the stages from each one up."""
+    return np.minimum.accumulate(times[:, ::-1], axis=1)[:, ::-1]

@@ -1,0 +1,97 @@
+"""What came after each snapshot: the time until return and until each later stage, and how far it was observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.compiled import compiled
+from cvj_ml.config import Journey
+from cvj_ml.histories import Touchpoints
+from cvj_ml.journey import occurrence_times, reached
+from cvj_ml.snapshots import Snapshots
+from cvj_ml.windows import NEVER, Instants, follow_up, is_live, rows_before, time_until
+
+RETURN = 0
+"""Target 0 is the return; target ``i + 1`` is reaching stage ``i`` or higher."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Times from ``as_of`` in microseconds, on the clock of occurrence, as known at the cut.
+
+    ``times`` is (snapshots, 1 + stages), NEVER where nothing happened by the cut; ``asked`` marks the targets that
+    lie ahead of the snapshot's stage. ``late`` counts pairs that were dropped because the stage had already been
+    reached before ``as_of``, though nobody could know it then. ``follow_up`` is how far the data is complete.
+    """
+
+    times: Instants
+    asked: npt.NDArray[np.bool_]
+    follow_up: Instants
+    late: int
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> Labels:
+        """Return the rows marked by a mask (``late`` still counts the whole)."""
+        return Labels(self.times[keep], self.asked[keep], self.follow_up[keep], self.late)
+
+
+def label(
+    journey: Journey,
+    unobserved: frozenset[str],
+    points: Touchpoints,
+    snapshots: Snapshots,
+    stage: npt.NDArray[np.int8],
+    minor_units: int,
+    cut: int,
+    arrival_delay: int,
+) -> Labels:
+    """Label snapshots by what was visible at the cut; ``stage`` is each snapshot's observed stage."""
+    happened = reached(occurrence_times(journey, unobserved, points, minor_units, cut))
+    until_stage = time_until(happened[snapshots.customer], snapshots.as_of[:, None])
+    observable = np.array([name not in unobserved for name in journey.names])
+    ahead = observable[None, :] & (np.arange(len(observable))[None, :] > stage[:, None])
+    already = ahead & (until_stage < 0)
+    until_next = np.where(ahead & ~already, until_stage, NEVER).min(axis=1)
+    until_touchpoint = time_until(_next_inbound(points, snapshots, cut), snapshots.as_of)
+    times = np.column_stack([np.minimum(until_touchpoint, until_next), until_stage])
+    asked = np.column_stack([np.ones(len(snapshots), dtype=np.bool_), ahead & ~already])
+    return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), int(already.sum()))
+
+
+def _next_inbound(points: Touchpoints, snapshots: Snapshots, cut: int) -> Instants:
+    result: Instants = _first_at_or_after(
+        points.offsets,
+        points.occurred_at,
+        points.visible_at,
+        points.superseded_at,
+        points.inbound,
+        snapshots.customer,
+        snapshots.as_of,
+        cut,
+    )
+    return result
+
+
+@compiled
+def _first_at_or_after(
+    offsets: npt.NDArray[np.int64],
+    occurred_at: Instants,
+    visible_at: Instants,
+    superseded_at: Instants,
+    inbound: npt.NDArray[np.bool_],
+    customer: npt.NDArray[np.int64],
+    as_of: Instants,
+    cut: int,
+) -> Instants:
+    found = np.full(len(customer), NEVER, dtype=np.int64)
+    for i in range(len(customer)):
+        start, stop = offsets[customer[i]], offsets[customer[i] + 1]
+        row = rows_before(occurred_at, start, stop, as_of[i])
+        while row < stop:
+            if inbound[row] and is_live(visible_at[row], superseded_at[row], cut):
+                found[i] = occurred_at[row]
+                break
+            row += 1
+    return found

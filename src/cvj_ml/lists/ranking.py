@@ -1,0 +1,98 @@
+"""TARGETS: whom to contact next, one ranked list a transition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvj_ml.config import DAY, Config, Journey, ListSpec
+from cvj_ml.contracts import TARGETS
+from cvj_ml.lists.control import epoch_name, in_control
+
+_DEFAULT_HORIZON = 30 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """One list, with the name of its files and the numbers behind it."""
+
+    name: str
+    spec: ListSpec
+    rows: pa.Table
+    eligible: int
+
+    @property
+    def title(self) -> str:
+        """The transition in words."""
+        return f"{self.spec.from_stage} → {self.spec.to_stage}, {self.spec.horizon // DAY} days"
+
+
+def default_lists(journey: Journey, unobserved: frozenset[str], horizons: Sequence[int]) -> tuple[ListSpec, ...]:
+    """Return consecutive observable pairs at 30 days (or the nearest horizon there is)."""
+    observable = [name for name in journey.names if name not in unobserved]
+    horizon = min(horizons, key=lambda h: (abs(h - _DEFAULT_HORIZON), h))
+    return tuple(
+        ListSpec(from_stage=a, to_stage=b, horizon=horizon) for a, b in zip(observable, observable[1:], strict=False)
+    )
+
+
+def rank(config: Config, scores: pa.Table, unobserved: frozenset[str], as_of: int) -> list[RankedList]:
+    """Make every configured list from one night's SCORES.
+
+    Eligible customers are ranked by probability, ties by expected value, then id; cut to the capacity with the
+    control group inside; then marked. Nobody moves up for those in control.
+    """
+    specs = config.lists if config.lists is not None else default_lists(config.journey, unobserved, config.horizons)
+    return [_rank_one(config, spec, scores, as_of) for spec in specs]
+
+
+def _rank_one(config: Config, spec: ListSpec, scores: pa.Table, as_of: int) -> RankedList:
+    stages: Mapping[str, str] = {stage.name: stage.slug for stage in config.journey.stages}
+    days = spec.horizon // DAY
+    column = f"p_reach_{stages[spec.to_stage]}_{days}d"
+    here = scores.filter(pc.equal(scores["stage"], spec.from_stage))
+    probability = here[column].to_numpy(zero_copy_only=False)
+    here = here.filter(pa.array(~np.isnan(probability)))
+    probability = probability[~np.isnan(probability)]
+    mean = float(probability.mean()) if len(probability) else np.nan
+    worth = config.stage_value.get(spec.to_stage)
+    value = probability * worth if worth is not None else np.full(len(probability), np.nan)
+    customers = np.array(here["customer_id"].to_pylist(), dtype=object)
+    order = np.lexsort((customers.astype(str), -np.nan_to_num(value), -probability))[: spec.capacity]
+    share = config.control.share
+    epoch = epoch_name(config.control.epoch, as_of, config.zone)
+    control = in_control(customers[order], config.control.salt or config.name, epoch, share)
+    size = len(order)
+    columns = {
+        "rank": np.arange(1, size + 1),
+        "customer_id": customers[order],
+        "from_stage": [spec.from_stage] * size,
+        "to_stage": [spec.to_stage] * size,
+        "horizon_days": np.full(size, days),
+        "probability": probability[order],
+        "lift": probability[order] / mean if mean else np.full(size, np.nan),
+        "expected_value": value[order],
+        "group": np.where(control, "control", "target"),
+        "control_share": np.full(size, share),
+        "as_of": here["as_of"].take(pa.array(order)),
+        "model_version": here["model_version"].take(pa.array(order)),
+    }
+    rows = pa.table(
+        {
+            name: pa.nulls(size, kind) if name not in columns else _column(columns[name], kind)
+            for name, kind in TARGETS.columns.items()
+        }
+    )
+    TARGETS.check(rows)
+    name = f"{stages[spec.from_stage]}__{stages[spec.to_stage]}__{days}d"
+    return RankedList(name, spec, rows, len(here))
+
+
+def _column(values: object, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    return pa.array(values, type=kind, from_pandas=True)

@@ -1,0 +1,210 @@
+"""The model as a folder: text and numbers with a digest each, nothing that is executed on loading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from cvj_ml.config import Journey
+from cvj_ml.errors import ModelError, raise_all
+from cvj_ml.features import Vocabulary, compile_catalogue
+from cvj_ml.histories import Block
+from cvj_ml.models.base_rates import BaseRates
+from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.canary import block_from_tables, block_to_tables
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.reach import Trees
+from cvj_ml.panel import Definition
+
+MANIFEST = "manifest.json"
+_FORMAT = 1
+_TREES = "reach.txt"
+_CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """Simulated customers with the scores that this model gave them when it was saved."""
+
+    block: Block
+    as_of: int
+    scores: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A loaded model; ``digest`` (64 hex digits) names its exact content."""
+
+    predictor: Predictor
+    canary: Canary
+    digest: str
+
+    @property
+    def version(self) -> str:
+        """The ``model_version`` of scores: 12 hex digits of the digest."""
+        return self.digest[:12]
+
+
+def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
+    """Write the bundle into an empty or new folder and return its digest."""
+    (folder / "canary").mkdir(parents=True)
+    definition, trees = predictor.definition, predictor.trees
+    (folder / _TREES).write_text(trees.booster.model_to_string() if trees.booster else "", encoding="utf-8")
+    _write_json(
+        folder / "calibration.json",
+        {"intercept": predictor.calibration.intercept.tolist(), "slope": predictor.calibration.slope.tolist()},
+    )
+    _write_json(
+        folder / "base_rates.json",
+        {
+            "recency_cuts": trees.base.cuts.tolist(),
+            "rates": trees.base.rates.tolist(),
+            "low_evidence": trees.low.tolist(),
+        },
+    )
+    journey = definition.journey.model_dump(mode="json", exclude_defaults=True)
+    (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    _write_json(folder / "features.json", _definition_as_json(definition))
+    touchpoints, attributes = block_to_tables(canary.block)
+    for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
+        pq.write_table(table, folder / name)
+    files = {name: _sha256(folder / name) for name in _names(folder)}
+    _write_json(folder / MANIFEST, {"format": _FORMAT, "canary_as_of": canary.as_of, "files": files})
+    return _sha256(folder / MANIFEST)
+
+
+def load(folder: Path, digest: str | None = None) -> Bundle:
+    """Verify every digest, then load; ModelError where anything differs, is missing or is there besides.
+
+    ``digest`` is what the registry or a published night says. A damaged model text would abort the whole process
+    inside LightGBM, so nothing is handed to it before all files are verified.
+    """
+    manifest = verify(folder, digest)
+    document = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+    definition = _definition_from_json(document, folder)
+    calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    base = json.loads((folder / "base_rates.json").read_text(encoding="utf-8"))
+    text = (folder / _TREES).read_text(encoding="utf-8")
+    trees = Trees(
+        lgb.Booster(model_str=text) if text else None,
+        BaseRates(np.array(base["recency_cuts"], dtype=np.float64), np.array(base["rates"], dtype=np.float64)),
+        np.array(base["low_evidence"], dtype=np.bool_),
+    )
+    predictor = Predictor(
+        definition, trees, Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
+    )
+    touchpoints, attributes, scores = (pq.read_table(folder / name) for name in _CANARY)
+    block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
+    return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST))
+
+
+def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
+    """Return the manifest of a bundle whose files are exactly those that were saved."""
+    if not (folder / MANIFEST).is_file():
+        raise ModelError(f"{folder}: there is no model bundle here (no {MANIFEST}). Train first, or check the path.")
+    found = _sha256(folder / MANIFEST)
+    if digest is not None and found != digest:
+        raise ModelError(
+            f"{folder}: the bundle's digest is {found[:12]}…, but {digest[:12]}… was registered."
+            f" The model was changed after it was registered; restore it or train anew."
+        )
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        listed: dict[str, str] = dict(manifest["files"])
+        supported = manifest["format"] == _FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / MANIFEST}: the manifest is damaged. Restore the bundle or train anew.") from error
+    if not supported:
+        raise ModelError(f"{folder}: the bundle has format {manifest['format']}, this version reads {_FORMAT}. Train anew.")
+    names = _names(folder)
+    faults = [f"{name} is missing" for name in listed if name not in names]
+    faults += [f"{name} does not belong to the bundle" for name in names if name not in listed]
+    faults += [
+        f"{name} was changed (its sha256 differs from the manifest's)"
+        for name in names
+        if name in listed and _sha256(folder / name) != listed[name]
+    ]
+    raise_all(ModelError, f"{folder}: the model bundle is not what was saved; restore it or train anew:", faults)
+    return manifest
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if not path.is_dir() and path.relative_to(folder).as_posix() != MANIFEST
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_json(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _definition_as_json(definition: Definition) -> dict[str, Any]:
+    catalogue, vocabulary = definition.catalogue, definition.catalogue.vocabulary
+    return {
+        "names": catalogue.names,
+        "vocabulary": {
+            "events": vocabulary.events,
+            "channels": vocabulary.channels,
+            "numbers": vocabulary.numbers,
+            "categories": dict(vocabulary.categories),
+            "calendar": vocabulary.calendar,
+        },
+        "windows": catalogue.windows,
+        "trend": catalogue.trend,
+        "session_gap": catalogue.session_gap,
+        "value_decimals": catalogue.value_decimals,
+        "unobserved": sorted(definition.unobserved),
+        "horizons": definition.horizons,
+        "next_stages": definition.next_stages,
+        "observed_from": definition.observed_from,
+        "time_zone": definition.time_zone,
+        "outbound": definition.outbound,
+    }
+
+
+def _definition_from_json(document: dict[str, Any], folder: Path) -> Definition:
+    journey = Journey.model_validate(yaml.safe_load((folder / "journey.yaml").read_text(encoding="utf-8")))
+    unobserved = frozenset(document["unobserved"])
+    words = document["vocabulary"]
+    vocabulary = Vocabulary(
+        tuple(words["events"]),
+        tuple(words["channels"]),
+        tuple(words["numbers"]),
+        {name: tuple(values) for name, values in words["categories"].items()},
+        words["calendar"],
+    )
+    catalogue = compile_catalogue(
+        vocabulary,
+        [name for name in journey.names if name not in unobserved],
+        document["windows"],
+        document["trend"],
+        document["session_gap"],
+        document["value_decimals"],
+    )
+    if catalogue.names != document["names"]:
+        raise ModelError(f"{folder}: this version of cvj_ml computes other features than the model was trained on. Train anew.")
+    return Definition(
+        journey,
+        unobserved,
+        catalogue,
+        tuple(document["horizons"]),
+        document["next_stages"],
+        document["observed_from"],
+        document["time_zone"],
+        tuple(document["outbound"]),
+    )

@@ -1,0 +1,70 @@
+"""A model ready to answer: frozen definition, trees, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import DAY
+from cvj_ml.histories import Block
+from cvj_ml.journey import stage_at
+from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.reach import Trees, reach_probabilities
+from cvj_ml.panel import Definition, Panel
+from cvj_ml.snapshots import Snapshots, eligible
+
+_F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model says of a block's eligible customers at one instant.
+
+    ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
+    """
+
+    snapshots: Snapshots
+    stage: npt.NDArray[np.int8]
+    days_in_stage: _F64
+    dormant: npt.NDArray[np.bool_]
+    probability: _F64
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """Definition, trees and calibration: a pure function from histories to probabilities."""
+
+    definition: Definition
+    trees: Trees
+    calibration: Calibration
+
+    def answer(self, block: Block, as_of: int) -> Answers:
+        """Predict for every customer of the block with a touchpoint visible before ``as_of``."""
+        entries = self.definition.entries(block)
+        snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
+        state = stage_at(entries[snapshots.customer], as_of)
+        x = self.definition.features(block, entries, snapshots)
+        recency = x[:, self.definition.catalogue.names.index("recency")]
+        probability = self._probabilities(x, state.stage, recency, threads=1)
+        active = recency * DAY <= self.definition.journey.dormant_after
+        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability)
+
+    def predict(self, panel: Panel, threads: int) -> _F64:
+        """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
+        return self._probabilities(panel.x, panel.stage, panel.column("recency"), threads)
+
+    def _probabilities(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], recency: npt.NDArray[np.float32], threads: int
+    ) -> _F64:
+        return reach_probabilities(
+            self.trees,
+            self.calibration,
+            self.definition.asked(stage),
+            x,
+            stage,
+            recency,
+            self.definition.horizons,
+            threads,
+        )

@@ -1,0 +1,203 @@
+"""The reach model: one LightGBM of the discrete-time hazard over targets and intervals.
+
+A row is (snapshot, target, interval); the label is whether the event falls into the interval given that it has not
+happened before (Allison 1982; Tutz and Schmid 2016, *Modeling Discrete Time-to-Event Data*). Target and interval are
+inputs, so rare transitions borrow strength and every horizon comes from one fit. The trees learn the difference
+from shrunk base rates, which enter as an offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+
+from cvj_ml.models.base_rates import BaseRates, fit_base_rates
+from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.coherence import cumulate, make_coherent
+from cvj_ml.panel import HazardRows, Panel
+
+_F64 = npt.NDArray[np.float64]
+
+EXTRA_COLUMNS = ("target", "steps_ahead", "interval")
+LOW_EVIDENCE = 30
+"""Customers who must have moved before a target gets trees; below, it keeps its base rates."""
+
+_CHUNK = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of the trees that are chosen on earlier folds."""
+
+    rounds: int
+    leaves: int
+    rows_a_leaf: int
+    learning_rate: float
+    columns: float = 0.6
+    lambda_l2: float = 5.0
+
+    def parameters(self, seed: int) -> dict[str, object]:
+        """Return LightGBM's parameters; deterministic for any number of threads."""
+        return {
+            "objective": "binary",
+            "num_leaves": self.leaves,
+            "min_data_in_leaf": self.rows_a_leaf,
+            "learning_rate": self.learning_rate,
+            "feature_fraction": self.columns,
+            "bagging_fraction": 0.8,
+            "bagging_freq": 1,
+            "lambda_l2": self.lambda_l2,
+            "max_bin": 127,
+            "seed": seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the settings by name."""
+        return dict(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Fitted trees with their offset; ``low`` marks targets that rest on base rates."""
+
+    booster: lgb.Booster | None
+    base: BaseRates
+    low: npt.NDArray[np.bool_]
+
+    def logits(
+        self,
+        x: npt.NDArray[np.float32],
+        stage: npt.NDArray[np.int8],
+        recency: npt.NDArray[np.floating],
+        rows: HazardRows,
+        threads: int = 1,
+    ) -> _F64:
+        """Return the logit of each row's hazard, before calibration."""
+        result: _F64 = logit(self.base.hazards(stage[rows.snapshot], recency[rows.snapshot], rows.target, rows.interval))
+        learned = np.flatnonzero(~self.low[rows.target])
+        if self.booster is None:
+            return result
+        for begin in range(0, len(learned), _CHUNK):
+            chunk = learned[begin : begin + _CHUNK]
+            part = HazardRows(rows.snapshot[chunk], rows.target[chunk], rows.interval[chunk], rows.moved[chunk])
+            result[chunk] += np.asarray(
+                self.booster.predict(
+                    stacked_x(x, stage, part), raw_score=True, num_threads=threads, validate_features=False
+                )
+            )
+        return result
+
+
+def stacked_x(x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows) -> npt.NDArray[np.float32]:
+    """Return the model's inputs: X of each row's snapshot, then target, steps ahead, interval."""
+    result = np.empty((len(rows), x.shape[1] + len(EXTRA_COLUMNS)), dtype=np.float32)
+    np.take(x, rows.snapshot, axis=0, out=result[:, : x.shape[1]])
+    result[:, -3] = rows.target
+    result[:, -2] = np.where(rows.target == 0, 0, rows.target - 1 - stage[rows.snapshot])
+    result[:, -1] = rows.interval
+    return result
+
+
+def fit_trees(
+    panel: Panel,
+    rows: HazardRows,
+    settings: Settings,
+    seed: int,
+    threads: int,
+    *,
+    validation: HazardRows | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trees:
+    """Fit base rates and trees on hazard rows of the panel.
+
+    With ``validation`` rows (from later in time) the number of rounds is chosen by early stopping on them.
+    """
+    definition = panel.definition
+    stages, intervals = len(definition.journey.stages), len(definition.horizons)
+    recency = panel.column("recency")
+    base = fit_base_rates(rows, panel.stage, recency, stages, intervals)
+    low = low_evidence(panel, rows)
+    usable = rows.take(~low[rows.target])
+    if not len(usable):
+        return Trees(None, base, low)
+
+    def dataset(part: HazardRows, reference: lgb.Dataset | None = None) -> lgb.Dataset:
+        return lgb.Dataset(
+            stacked_x(panel.x, panel.stage, part),
+            label=part.moved.astype(np.float32),
+            init_score=logit(
+                base.hazards(panel.stage[part.snapshot], recency[part.snapshot], part.target, part.interval)
+            ),
+            feature_name=feature_names(panel),
+            reference=reference,
+            params={"max_bin": 127, "verbosity": -1, "num_threads": threads},
+            free_raw_data=True,
+        )
+
+    train = dataset(usable)
+    callbacks: list[Callable[..., object]] = []
+    valid_sets = []
+    if validation is not None:
+        valid_sets = [dataset(validation.take(~low[validation.target]), train)]
+        callbacks.append(lgb.early_stopping(40, verbose=False))
+    if progress is not None:
+        report = progress
+        callbacks.append(lambda env: report(env.iteration + 1, env.end_iteration))
+    booster = lgb.train(
+        {**settings.parameters(seed), "num_threads": threads},
+        train,
+        num_boost_round=settings.rounds,
+        valid_sets=valid_sets,
+        callbacks=callbacks,
+    )
+    return Trees(booster, base, low)
+
+
+def feature_names(panel: Panel) -> list[str]:
+    """Return the names of the model's inputs, in order."""
+    return [*panel.definition.catalogue.names, *EXTRA_COLUMNS]
+
+
+def low_evidence(panel: Panel, rows: HazardRows) -> npt.NDArray[np.bool_]:
+    """Return which targets too few *customers* reached (rows of one customer count once)."""
+    targets = 1 + len(panel.definition.journey.stages)
+    pairs = np.unique(panel.customer[rows.snapshot[rows.moved]] * targets + rows.target[rows.moved])
+    return np.bincount(pairs % targets, minlength=targets) < LOW_EVIDENCE
+
+
+def questions(asked: npt.NDArray[np.bool_], intervals: int) -> HazardRows:
+    """Return the rows to predict for every asked (snapshot, target): all intervals in order."""
+    snapshot, target = np.nonzero(asked)
+    return HazardRows(
+        np.repeat(snapshot, intervals).astype(np.int64),
+        np.repeat(target, intervals).astype(np.int8),
+        np.tile(np.arange(intervals, dtype=np.int8), len(snapshot)),
+        np.zeros(len(snapshot) * intervals, dtype=np.bool_),
+    )
+
+
+def reach_probabilities(
+    trees: Trees,
+    calibration: Calibration,
+    asked: npt.NDArray[np.bool_],
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    recency: npt.NDArray[np.floating],
+    horizons: Sequence[int],
+    threads: int = 1,
+) -> _F64:
+    """Return P(T <= h), coherent: (snapshots, 1 + stages, horizons), NaN where a target is not asked."""
+    rows = questions(asked, len(horizons))
+    raw = trees.logits(x, stage, recency, rows, threads)
+    hazards = expit(calibration.apply(raw, rows.target, rows.interval))
+    result = np.full((*asked.shape, len(horizons)), np.nan)
+    result[asked] = cumulate(hazards.reshape(-1, len(horizons)))
+    return make_coherent(result)

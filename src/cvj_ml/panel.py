@@ -1,0 +1,272 @@
+"""The panel: the only place where X meets labels, under a budget of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import Config, Journey
+from cvj_ml.features import Catalogue, Sightings, compile_catalogue, compute, learn, sight
+from cvj_ml.histories import Block
+from cvj_ml.journey import entry_times, stage_at
+from cvj_ml.labels import Labels, label
+from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
+from cvj_ml.windows import Instants, edges, midnight, observed_whole
+
+_TOP_ATTRIBUTE_VALUES = 30
+_TWO_YEARS = 730 * 86_400_000_000
+_Result = TypeVar("_Result")
+_Mask = npt.NDArray[np.bool_]
+
+
+class Blocks(Protocol):
+    """Whole customers, block by block; an engine's view of a store."""
+
+    def map(self, function: Callable[[Block], _Result]) -> list[_Result]:
+        """Return the function's result for every block, in the order of the blocks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model."""
+
+    journey: Journey
+    unobserved: frozenset[str]
+    catalogue: Catalogue
+    horizons: tuple[int, ...]
+    next_stages: int | None
+    observed_from: int
+    time_zone: str
+    outbound: tuple[str, ...]
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business's time zone."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def minor_units(self) -> int:
+        """How many minor units make one unit of value."""
+        return int(10**self.catalogue.value_decimals)
+
+    @property
+    def observable(self) -> list[int]:
+        """Positions of the observable stages, in order."""
+        return [i for i, name in enumerate(self.journey.names) if name not in self.unobserved]
+
+    def entries(self, block: Block) -> Instants:
+        """Return the block's stage entries (customers, stages)."""
+        return entry_times(self.journey, self.unobserved, block.touchpoints, self.minor_units)
+
+    def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
+        """Return X of the snapshots."""
+        return compute(
+            self.catalogue, block, entries[:, self.observable], snapshots, self.observed_from, self.zone
+        )
+
+    def asked(self, stage: npt.NDArray[np.int8]) -> _Mask:
+        """Return which targets (return, then each stage) are predicted for customers in these stages."""
+        ahead = np.zeros((len(stage), 1 + len(self.journey.stages)), dtype=np.bool_)
+        ahead[:, 0] = True
+        for position in self.observable:
+            ahead[:, 1 + position] = position > stage
+        if self.next_stages is not None:
+            ahead[:, 1:] &= np.cumsum(ahead[:, 1:], axis=1) <= self.next_stages
+        return ahead
+
+
+def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int) -> Definition:
+    """Learn the vocabulary from what was visible before the cut, and compile the features."""
+
+    def look(block: Block) -> Sightings:
+        return sight(block, cut)
+
+    observed_from = midnight(config.history_from, config.zone)
+    outcomes = cut - observed_from - config.burn_in
+    vocabulary = learn(
+        blocks.map(look),
+        config.features.top_events,
+        config.features.top_channels,
+        _TOP_ATTRIBUTE_VALUES,
+        calendar=outcomes >= _TWO_YEARS,
+    )
+    catalogue = compile_catalogue(
+        vocabulary,
+        [name for name in config.journey.names if name not in unobserved],
+        config.features.windows,
+        config.features.trend,
+        config.features.session_gap,
+        config.value_decimals,
+    )
+    return Definition(
+        config.journey,
+        unobserved,
+        catalogue,
+        config.horizons,
+        None if config.targets == "all" else config.targets.next,
+        observed_from,
+        config.time_zone,
+        config.outbound,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Snapshots with features and labels; every row stands for ``1 / share`` eligible snapshots.
+
+    ``customer`` numbers the customers of the whole store. ``eligible`` counts the snapshots before sampling,
+    ``late`` the (snapshot, target) pairs dropped for late evidence.
+    """
+
+    x: npt.NDArray[np.float32]
+    customer: npt.NDArray[np.int64]
+    as_of: Instants
+    stage: npt.NDArray[np.int8]
+    days_in_stage: npt.NDArray[np.float64]
+    labels: Labels
+    share: float
+    eligible: int
+    definition: Definition
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def column(self, name: str) -> npt.NDArray[np.float32]:
+        """Return one feature of all rows."""
+        return self.x[:, self.definition.catalogue.names.index(name)]
+
+
+@dataclass(frozen=True, slots=True)
+class HazardRows:
+    """Rows (snapshot, target, interval) of the discrete-time hazard, with whether the event fell inside."""
+
+    snapshot: npt.NDArray[np.int64]
+    target: npt.NDArray[np.int8]
+    interval: npt.NDArray[np.int8]
+    moved: _Mask
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    def take(self, keep: _Mask) -> HazardRows:
+        """Return the rows marked by a mask."""
+        return HazardRows(self.snapshot[keep], self.target[keep], self.interval[keep], self.moved[keep])
+
+
+def hazard_rows(labels: Labels, horizons: tuple[int, ...]) -> HazardRows:
+    """Expand labels into hazard rows.
+
+    A row exists iff the event had not happened before the interval and the *whole* interval was observed, whether
+    or not the event is inside: keeping only the early events of unfinished intervals would bias rates upwards.
+    """
+    parts = []
+    bounds = edges(horizons)
+    for m, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        at_risk = labels.asked & (labels.times >= low) & observed_whole(labels.follow_up, high)[:, None]
+        snapshot, target = np.nonzero(at_risk)
+        moved = labels.times[snapshot, target] < high
+        parts.append((snapshot, target, np.full(len(snapshot), m), moved))
+    snapshot, target, interval, moved = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return HazardRows(snapshot.astype(np.int64), target.astype(np.int8), interval.astype(np.int8), moved)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    x: npt.NDArray[np.float32]
+    snapshots: Snapshots
+    stage: npt.NDArray[np.int8]
+    days_in_stage: npt.NDArray[np.float64]
+    labels: Labels
+    customers: int
+    eligible: int
+
+
+def build_panel(
+    definition: Definition,
+    blocks: Blocks,
+    instants: Instants,
+    cut: int,
+    arrival_delay: int,
+    *,
+    max_rows: int | None = None,
+    seed: int = 0,
+) -> Panel:
+    """Compute features and labels of the eligible snapshots at the instants, as known at the cut.
+
+    Above ``max_rows`` hazard rows, snapshots are sampled by a hash of (customer_id, as_of, seed) *before* their
+    features are computed; one share for all, so base rates stay.
+    """
+    share = 1.0
+    if max_rows is not None:
+        rows = sum(blocks.map(lambda block: _count_rows(definition, block, instants, cut, arrival_delay)))
+        share = min(1.0, max_rows / max(rows, 1))
+
+    def part(block: Block) -> _Part:
+        entries = definition.entries(block)
+        snapshots = eligible(block.touchpoints, instants)
+        asked = len(snapshots)
+        if share < 1:
+            snapshots = snapshots.take(sampling_keys(block.customers, snapshots, seed) < share)
+        state = stage_at(entries[snapshots.customer], snapshots.as_of)
+        labels = _label(definition, block, snapshots, state.stage, cut, arrival_delay)
+        return _Part(
+            definition.features(block, entries, snapshots),
+            snapshots,
+            state.stage,
+            state.days_in_stage,
+            labels,
+            len(block),
+            asked,
+        )
+
+    parts = blocks.map(part)
+    first = np.cumsum([0] + [one.customers for one in parts])
+    return Panel(
+        np.concatenate([one.x for one in parts]),
+        np.concatenate([one.snapshots.customer + start for one, start in zip(parts, first, strict=False)]),
+        np.concatenate([one.snapshots.as_of for one in parts]),
+        np.concatenate([one.stage for one in parts]),
+        np.concatenate([one.days_in_stage for one in parts]),
+        Labels(
+            np.concatenate([one.labels.times for one in parts]),
+            np.concatenate([one.labels.asked for one in parts]),
+            np.concatenate([one.labels.follow_up for one in parts]),
+            sum(one.labels.late for one in parts),
+        ),
+        share,
+        sum(one.eligible for one in parts),
+        definition,
+    )
+
+
+def _label(
+    definition: Definition,
+    block: Block,
+    snapshots: Snapshots,
+    stage: npt.NDArray[np.int8],
+    cut: int,
+    arrival_delay: int,
+) -> Labels:
+    labels = label(
+        definition.journey,
+        definition.unobserved,
+        block.touchpoints,
+        snapshots,
+        stage,
+        definition.minor_units,
+        cut,
+        arrival_delay,
+    )
+    return Labels(labels.times, labels.asked & definition.asked(stage), labels.follow_up, labels.late)
+
+
+def _count_rows(definition: Definition, block: Block, instants: Instants, cut: int, arrival_delay: int) -> int:
+    snapshots = eligible(block.touchpoints, instants)
+    stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
+    return len(hazard_rows(_label(definition, block, snapshots, stage, cut, arrival_delay), definition.horizons))

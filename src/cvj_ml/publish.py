@@ -1,0 +1,93 @@
+"""A published night: written beside, checked, renamed, then made current in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvj_ml.errors import CvjError
+
+MANIFEST = "MANIFEST.json"
+SUCCESS = "_SUCCESS"
+CURRENT = "CURRENT.json"
+
+
+def digest_of(*parts: object) -> str:
+    """Return the sha256 of plain data: the name of what follows from exactly these inputs."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def publish(
+    out: Path,
+    as_of: str,
+    digest: str,
+    facts: Mapping[str, Any],
+    run: Mapping[str, Any],
+    write: Callable[[Path], Mapping[str, int]],
+) -> Path:
+    """Publish one night as ``<out>/as_of=<as_of>/<digest>`` and return that folder.
+
+    ``write`` fills a staged folder and returns the rows of each file. ``facts`` go into the manifest and hold no
+    clock; ``run`` (timings, host) goes into run.json, outside the manifest. A night that is there already is left
+    as it is: the same inputs give the same bytes.
+    """
+    nights = out / f"as_of={as_of}"
+    final = nights / digest[:12]
+    if not (final / SUCCESS).is_file():
+        try:
+            nights.mkdir(parents=True, exist_ok=True)
+            staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=nights))
+        except OSError as error:
+            raise CvjError(f"{nights}: cannot write here: {error.strerror}. Check the folder's rights and space.") from error
+        try:
+            _fill(staged, facts, run, write(staged))
+            os.replace(staged, final)
+        except OSError as error:
+            if not (final / SUCCESS).is_file():
+                raise CvjError(f"{final}: cannot publish: {error.strerror}. Free some space or check the rights.") from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        _sync(nights)
+    _make_current(out, as_of, final)
+    return final
+
+
+def _fill(staged: Path, facts: Mapping[str, Any], run: Mapping[str, Any], rows: Mapping[str, int]) -> None:
+    names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
+    files = {
+        name: {"sha256": hashlib.sha256((staged / name).read_bytes()).hexdigest(), "rows": rows[name]} for name in names
+    }
+    _write(staged / MANIFEST, {**facts, "files": files})
+    _write(staged / "run.json", run)
+    (staged / SUCCESS).touch()
+    for name in (*names, MANIFEST, "run.json", SUCCESS):
+        _sync(staged / name)
+
+
+def _write(path: Path, document: Any) -> None:
+    path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_current(out: Path, as_of: str, night: Path) -> None:
+    """Point CURRENT.json at a night, in one step, and never back in time."""
+    pointer = out / CURRENT
+    if pointer.is_file() and json.loads(pointer.read_text(encoding="utf-8"))["as_of"] > as_of:
+        return
+    staged = out / f".{CURRENT}-{os.getpid()}"
+    _write(staged, {"as_of": as_of, "night": night.relative_to(out).as_posix()})
+    _sync(staged)
+    os.replace(staged, pointer)

@@ -1,0 +1,133 @@
+"""The evidence of each move, so that the ``cvj8`` rules read the true stage from the touchpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cvj_ml.simulate.background import (
+    BEFORE_ASCEND,
+    BEFORE_EXCITE,
+    BEFORE_PROMOTE,
+    keep_below_next_stage,
+    occurrences,
+)
+from cvj_ml.simulate.log import CODE, SECONDS, Log, join
+from cvj_ml.simulate.process import (
+    ADVOCATE,
+    ASCEND,
+    AWARE,
+    CONVERT,
+    ENGAGE,
+    EXCITE,
+    PROMOTE,
+    STAGES,
+    SUBSCRIBE,
+    Ints,
+    Paths,
+    Population,
+)
+
+# Evidence of a stage that was stepped over lies this much earlier; repeats of one event lie closer together.
+_SECONDS_BETWEEN_STAGES = 300
+_SECONDS_BETWEEN_REPEATS = 60
+
+_KINDS = {
+    ENGAGE: {"visit": 0.5, "content_view": 0.2, "search": 0.15, "product_view": 0.1, "event_attended": 0.05},
+    SUBSCRIBE: {"signup": 0.6, "lead": 0.2, "account_created": 0.2},
+    CONVERT: {"purchase": 0.65, "trial_started": 0.2, "booking": 0.08, "demo": 0.07},
+    EXCITE: {"onboarding_done": 0.35, "product_used": 0.25, "satisfaction": 0.15, "purchase": 0.25},
+    ASCEND: {"purchase": 0.7, "upgrade": 0.3},
+    ADVOCATE: {"review": 0.8, "testimonial": 0.2},
+    PROMOTE: {"referral_converted": 0.7, "referral_shared": 0.3},
+}
+_FIRST_TOUCH = {"social_view": 0.5, "ad_impression": 0.5}
+
+
+def add_evidence(people: Population, paths: Paths, background: Log, rng: np.random.Generator) -> Log:
+    """Return the background, capped where the rules count, together with each arrival's and move's evidence.
+
+    A customer passes every stage up to Convert, at the latest moments before a higher one (Excite and Advocate are
+    entered only after Convert); stages above Convert that are stepped over leave nothing.
+    """
+    moves = _Moves(people, paths, rng)
+    logs = [moves.log(AWARE, np.arange(len(people)), _kinds(_FIRST_TOUCH, len(people), rng))]
+    for stage in (ENGAGE, SUBSCRIBE, CONVERT):
+        passing = moves.passing(stage)
+        logs.append(moves.log(stage, passing, _kinds(_KINDS[stage], len(passing), rng)))
+
+    # Purchases so far decide how many more may happen unnoticed, and whether the next one is the second or third.
+    converting = logs[-1]
+    purchases = np.bincount(converting.customer[converting.event == CODE["purchase"]], minlength=len(people))
+    background = keep_below_next_stage(background, "purchase", BEFORE_EXCITE, 1 - purchases)
+    purchases += occurrences(background, "purchase", BEFORE_EXCITE, len(people))
+    background = keep_below_next_stage(background, "product_used", BEFORE_EXCITE, np.full(len(people), 2))
+    uses = occurrences(background, "product_used", BEFORE_EXCITE, len(people))
+
+    landing = moves.landing(EXCITE)
+    kind = _kinds(_KINDS[EXCITE], len(landing), rng)
+    missing = np.ones(len(landing), dtype=np.int64)
+    missing[kind == CODE["purchase"]] = 2 - purchases[landing[kind == CODE["purchase"]]]
+    missing[kind == CODE["product_used"]] = 3 - uses[landing[kind == CODE["product_used"]]]
+    logs.append(moves.log(EXCITE, landing, kind, missing))
+    purchases[landing] += np.where(kind == CODE["purchase"], missing, 0)
+
+    background = keep_below_next_stage(background, "purchase", BEFORE_ASCEND, 2 - purchases)
+    purchases += occurrences(background, "purchase", BEFORE_ASCEND, len(people))
+    landing = moves.landing(ASCEND)
+    kind = _kinds(_KINDS[ASCEND], len(landing), rng)
+    kind[purchases[landing] < 2] = CODE["upgrade"]
+    logs.append(moves.log(ASCEND, landing, kind))
+
+    landing = moves.landing(ADVOCATE)
+    logs.append(moves.log(ADVOCATE, landing, _kinds(_KINDS[ADVOCATE], len(landing), rng)))
+
+    background = keep_below_next_stage(background, "referral_shared", BEFORE_PROMOTE, np.full(len(people), 2))
+    shares = occurrences(background, "referral_shared", BEFORE_PROMOTE, len(people))
+    landing = moves.landing(PROMOTE)
+    kind = _kinds(_KINDS[PROMOTE], len(landing), rng)
+    logs.append(moves.log(PROMOTE, landing, kind, np.where(kind == CODE["referral_shared"], 3 - shares[landing], 1)))
+    return join([background, *logs])
+
+
+class _Moves:
+    """When each customer passes each stage: the day, the stage landed on that day, and the second of that move."""
+
+    def __init__(self, people: Population, paths: Paths, rng: np.random.Generator) -> None:
+        everyone = np.arange(len(people))
+        self.day = np.full((STAGES, len(people)), -1, dtype=np.int64)
+        self.landed = np.zeros((STAGES, len(people)), dtype=np.int64)
+        for stage in range(STAGES):
+            # The stage never falls, so the midnights below it number the day on which it is passed, plus one.
+            below = (paths.stage < stage).sum(axis=0)
+            self.day[stage] = np.where(below < len(paths.stage), below - 1, -1)
+            self.landed[stage] = paths.stage[np.minimum(below, len(paths.stage) - 1), everyone]
+        hour = rng.normal(15, 4, (STAGES, len(people))).clip(1, 23.5)
+        self.second = (hour * 3600).astype(np.int64)
+
+    def passing(self, stage: int) -> Ints:
+        """Return the customers who reach or step over a stage."""
+        return np.flatnonzero(self.day[stage] >= 0)
+
+    def landing(self, stage: int) -> Ints:
+        """Return the customers who enter a stage itself."""
+        return np.flatnonzero((self.day[stage] >= 0) & (self.landed[stage] == stage))
+
+    def log(self, stage: int, customer: Ints, event: Ints, repeats: Ints | None = None) -> Log:
+        """Return evidence of a stage, the last repeat at the move itself."""
+        repeats = np.ones(len(customer), dtype=np.int64) if repeats is None else repeats
+        landed = self.landed[stage, customer]
+        second = self.day[stage, customer] * SECONDS + self.second[landed, customer]
+        second -= (landed - stage) * _SECONDS_BETWEEN_STAGES
+        copy = np.repeat(np.arange(len(customer)), repeats)
+        nth_last = np.cumsum(repeats)[copy] - 1 - np.arange(len(copy))
+        return Log(
+            customer[copy],
+            second[copy] - nth_last * _SECONDS_BETWEEN_REPEATS,
+            event[copy],
+            np.full(len(copy), stage),
+            np.ones(len(copy), dtype=bool),
+        )
+
+
+def _kinds(shares: dict[str, float], size: int, rng: np.random.Generator) -> Ints:
+    return rng.choice([CODE[event] for event in shares], size, p=list(shares.values()))

@@ -1,0 +1,199 @@
+"""The simulation: touchpoints and attributes to model, and the truth to judge the model by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.config import DAY, SECOND
+from cvj_ml.contracts import INSTANT
+from cvj_ml.errors import ConfigError
+from cvj_ml.simulate.attributes import draw_attributes
+from cvj_ml.simulate.background import behaviour, sends
+from cvj_ml.simulate.details import CHANNELS, Details, draw_details
+from cvj_ml.simulate.evidence import add_evidence
+from cvj_ml.simulate.log import EVENTS, Log, join
+from cvj_ml.simulate.process import (
+    STAGES,
+    Floats,
+    Ints,
+    Paths,
+    Population,
+    draw_paths,
+    draw_population,
+    reach_probabilities,
+)
+from cvj_ml.windows import Instants, midnight
+
+_TOUCHPOINTS = pa.schema(
+    {
+        "customer_id": pa.string(),
+        "occurred_at": INSTANT,
+        "known_at": INSTANT,
+        "event": pa.string(),
+        "channel": pa.string(),
+        "value": pa.float64(),
+        "rating": pa.float64(),
+        "touchpoint_id": pa.string(),
+    }
+)
+_CUSTOMERS = pa.schema(
+    {
+        "customer_id": pa.string(),
+        "known_at": INSTANT,
+        "country": pa.string(),
+        "age": pa.float64(),
+        "plan": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated business: its log, its customers' attributes, and the latent truth behind both.
+
+    ``touchpoints`` and ``customers`` are in order of time; values are in major units, instants UTC in microseconds.
+    """
+
+    touchpoints: pd.DataFrame
+    customers: pd.DataFrame
+    start: date
+    days: int
+    seed: int
+    _people: Population = field(repr=False)
+    _paths: Paths = field(repr=False)
+
+    def true_stage(self, as_of: int) -> Ints:
+        """Return each customer's true stage (0 to 7, -1 before arrival) at a UTC midnight, in order of the ids."""
+        stage: Ints = self._paths.stage[self._day(as_of)].astype(np.int64)
+        return stage
+
+    def true_reach(self, as_of: int, horizons: Sequence[int]) -> Floats:
+        """Return the true probability of stage j or higher within each horizon, given the whole latent state.
+
+        as_of: a UTC midnight; horizons: microseconds, whole days. Shape (customers, 8, len(horizons)) in order of the
+        ids; 1 for stages already reached, NaN for customers not yet arrived.
+        """
+        day = self._day(as_of)
+        if any(horizon % DAY or horizon < DAY for horizon in horizons):
+            raise ConfigError(
+                "true_reach: a horizon is not a positive number of whole days; the process moves by days, ask for 30d."
+            )
+        stage = self._paths.stage[day].astype(np.int64)
+        present = stage >= 0
+        engagement = self._paths.engagement[day].astype(np.int64)
+        reach = np.full((len(stage), STAGES, len(horizons)), np.nan)
+        if len(horizons):
+            reach[present] = reach_probabilities(
+                self._people.take(present), stage[present], engagement[present], [h // DAY for h in horizons]
+            )
+        return reach
+
+    def write(self, folder: str | Path) -> None:
+        """Write ``touchpoints.parquet`` and ``customers.parquet``, rows shuffled as a real export's may be."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        for name, frame, schema in (
+            ("touchpoints", self.touchpoints, _TOUCHPOINTS),
+            ("customers", self.customers, _CUSTOMERS),
+        ):
+            order = np.random.default_rng([self.seed, len(frame)]).permutation(len(frame))
+            pq.write_table(_table(frame, schema).take(pa.array(order)), target / f"{name}.parquet")
+
+    def _day(self, as_of: int) -> int:
+        day, rest = divmod(as_of - _midnight(self.start), DAY)
+        if rest or not 0 <= day <= self.days:
+            raise ConfigError(
+                "the simulation knows the truth at UTC midnights from its start"
+                f" ({self.start}) to {self.days} days later; found another instant. Ask for one of those midnights."
+            )
+        return day
+
+
+def simulate(customers: int = 20_000, seed: int = 1, start: date = date(2024, 1, 1), days: int = 540) -> Simulation:
+    """Simulate customers moving through the journey ``cvj8``; equal arguments give equal data."""
+    if customers < 1 or days < 1:
+        raise ConfigError(f"a simulation needs at least one customer and one day; found {customers} and {days}.")
+    rng = np.random.default_rng(seed)
+    people = draw_population(customers, days, rng)
+    paths = draw_paths(people, days, rng)
+    log = add_evidence(people, paths, behaviour(people, paths, start.weekday(), rng), rng)
+    log = join([log, sends(people, paths, rng)])
+    log = log.take(np.lexsort((log.event, log.customer, log.second)))
+    ids = _ids("c", customers, 6)
+    origin = _midnight(start)
+    arrival = np.zeros(customers, dtype=np.int64)
+    first_customers, first_rows = np.unique(log.customer, return_index=True)
+    arrival[first_customers] = log.second[first_rows]
+    drawn = draw_attributes(people, arrival, days, rng)
+    attributes = pd.DataFrame(
+        {
+            "customer_id": ids.take(drawn.customer),
+            "known_at": _times(origin + drawn.known_second * SECOND),
+            "country": drawn.country,
+            "age": drawn.age,
+            "plan": drawn.plan,
+        }
+    )
+    return Simulation(
+        touchpoints=_frame(log, draw_details(people, log, rng), ids, origin),
+        customers=attributes,
+        start=start,
+        days=days,
+        seed=seed,
+        _people=people,
+        _paths=paths,
+    )
+
+
+def _frame(log: Log, details: Details, ids: pd.api.extensions.ExtensionArray, origin: int) -> pd.DataFrame:
+    occurred = origin + log.second * SECOND
+    return pd.DataFrame(
+        {
+            "customer_id": ids.take(log.customer),
+            "occurred_at": _times(occurred),
+            "known_at": _times(occurred + details.late * SECOND),
+            "event": pd.array(EVENTS, dtype="str").take(log.event),
+            "channel": pd.array(CHANNELS, dtype="str").take(details.channel),
+            "value": details.value,
+            "rating": details.rating,
+            "touchpoint_id": _ids("t", len(log), 8),
+        }
+    )
+
+
+def _ids(prefix: str, count: int, width: int) -> pd.api.extensions.ExtensionArray:
+    """Return ``c000000``, ``c000001`` …: as wide as needed for text order to be number order."""
+    numbers = pc.utf8_lpad(pa.array(np.arange(count)).cast(pa.string()), max(width, len(str(count - 1))), "0")
+    ids: pd.api.extensions.ExtensionArray = pd.array(
+        pc.binary_join_element_wise(prefix, numbers, "").to_pandas(), dtype="str"
+    )
+    return ids
+
+
+def _table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    # Zoned columns go through naive UTC: pyarrow reads them in a way that pandas deprecates.
+    columns = [
+        pa.array(frame[name].dt.tz_localize(None).to_numpy()).cast(kind)
+        if kind == INSTANT
+        else pa.array(frame[name], kind, from_pandas=True)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _times(instants: Instants) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(instants.view("M8[us]")).tz_localize("UTC")
+
+
+def _midnight(start: date) -> int:
+    return midnight(start, ZoneInfo("UTC"))

@@ -1,0 +1,214 @@
+"""From all sources to one finished store: describe, map, stage, sort each bucket, rename into place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from cvj_ml.config import AttributesSpec, Config, SourceSpec, TableSpec
+from cvj_ml.errors import ConfigError, DataError, raise_all
+from cvj_ml.sources.buckets import AttributeSorter, TouchpointSorter
+from cvj_ml.sources.origins import Fingerprint, Relation, describe, land
+from cvj_ml.sources.refusals import excess, write_quarantine
+from cvj_ml.sources.sql import connect
+from cvj_ml.sources.staging import (
+    Mapped,
+    Staged,
+    kinds_of,
+    map_attributes,
+    map_source,
+    mixed_ids,
+    refused_rows,
+    stage,
+)
+from cvj_ml.sources.store import Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
+
+FORMAT = 1
+"""The version of the store's layout and of the rules by which rows are read; part of the key."""
+
+_HEADING = "The sources cannot be used:"
+_QUARANTINE = "quarantine.parquet"
+_ATTRIBUTES = "attributes"
+
+
+def ingest(config: Config) -> Store:
+    """Read every source into ``<out>/store/<key>`` and return the store; reuse it where nothing changed.
+
+    Raises ConfigError for mappings and queries that are wrong, DataError for files, columns or rows that are; each
+    lists all faults of all sources. Refused rows are in ``quarantine.parquet`` in the store, or in
+    ``<out>/quarantine`` where too many were refused for a store to be made.
+    """
+    root = Path(config.out) / "store"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
+        work = Path(name)
+        tables = _map(config, work / "spill")
+        stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
+        fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}
+        key = _key(config, tables, fingerprints)
+        folder = root / key[:12]
+        store = open_store(folder, key, config)
+        if store is None:
+            built = work / "store"
+            built.mkdir(mode=0o700)
+            with connect(config, work / "spill") as connection:
+                manifest = _build(config, tables, key, work, built, connection)
+            if stamps != {label: mapped.origin.stamps() for label, mapped in tables.items()}:
+                raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
+            sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
+            sources |= {_ATTRIBUTES: fingerprints[_ATTRIBUTES]} if _ATTRIBUTES in fingerprints else {}
+            write_manifest(built, {"key": key, "format": FORMAT, "fingerprints": sources, **manifest})
+            store = _rename(built, folder, key, config)
+    # A store that was made under a laxer refused_share is not good enough for a stricter one.
+    raise_all(DataError, f"{_HEADING} (the refused rows are in {folder / _QUARANTINE})", refusal_faults(store, config))
+    return store
+
+
+def _map(config: Config, spill: Path) -> dict[str, Mapped]:
+    """Describe and map every table; raise with all faults at once."""
+    misconfigured, faults = _config_faults(config), list[str]()
+    tables: dict[str, Mapped] = {}
+    specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    specs |= {_ATTRIBUTES: config.attributes} if config.attributes else {}
+    for label, spec in specs.items():
+        try:
+            origin = describe(label, spec, config, spill)
+        except ConfigError as error:
+            misconfigured.append(str(error))
+            continue
+        except DataError as error:
+            faults.append(str(error))
+            continue
+        if isinstance(spec, SourceSpec):
+            tables[label] = map_source(origin, spec, config, faults)
+        elif isinstance(spec, AttributesSpec):
+            tables[label] = map_attributes(origin, spec, config, faults)
+    faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
+    raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
+    return tables
+
+
+def _config_faults(config: Config) -> list[str]:
+    return [
+        f"sources.{name}: {column!r} is in both columns and constants; keep one of them"
+        for name, spec in config.sources.items()
+        for column in spec.columns.keys() & spec.constants.keys()
+    ]
+
+
+def _key(config: Config, tables: Mapping[str, Mapped], fingerprints: Mapping[str, list[Fingerprint]]) -> str:
+    """Return the digest of all that decides the store's content: files by what is in them, not by where they are."""
+    described = {}
+    for label, mapped in tables.items():
+        spec = mapped.origin.spec
+        read = zip(mapped.origin.paths(), fingerprints[label], strict=True)
+        digests = {path: item["sha256"] for path, item in read}
+        described[label] = {
+            "files": {
+                name: sorted((digests[path], path.suffixes[-1:]) for path in paths)
+                for name, paths in mapped.origin.files.items()
+            },
+            "query": spec.query,
+            "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
+            "settings": spec.model_dump(mode="json", include={"columns", "constants", "known_after", "static"}),
+        }
+    whole = {
+        "format": FORMAT,
+        "tables": described,
+        "config": config.model_dump(mode="json", include={"time_zone", "ids", "value_decimals", "drop_duplicates"}),
+        "buckets": config.engine.buckets,
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _build(
+    config: Config,
+    tables: Mapping[str, Mapped],
+    key: str,
+    work: Path,
+    built: Path,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, Any]:
+    """Write all buckets and the quarantine; return what store.json says about them."""
+    landed: dict[str, tuple[Mapped, Relation]] = {}
+    unread = []
+    for label, mapped in tables.items():
+        try:
+            landed[label] = mapped, land(mapped.origin, connection, config, work / "landed" / label)
+        except DataError as error:
+            unread.append(str(error))
+    raise_all(DataError, _HEADING, unread)
+    sources = {label: pair for label, pair in landed.items() if label != _ATTRIBUTES}
+    kinds = kinds_of(sources, connection)
+    staged = {label: stage(*pair, kinds, config, connection, work / "rows" / label) for label, pair in sources.items()}
+    attributes, attribute_kinds = None, dict[str, str]()
+    if _ATTRIBUTES in landed:
+        attribute_kinds = kinds_of({_ATTRIBUTES: landed[_ATTRIBUTES]}, connection)
+        attributes = stage(*landed[_ATTRIBUTES], attribute_kinds, config, connection, work / "rows" / _ATTRIBUTES)
+
+    all_staged = staged | ({_ATTRIBUTES: attributes} if attributes else {})
+    quarantine = pa.concat_tables(
+        refused_rows(label.removeprefix("sources."), one, landed[label][1], connection)
+        for label, one in sorted(all_staged.items())
+    )
+    faults = _row_faults(config, all_staged)
+    touchpoints = TouchpointSorter(config, tables, staged, kinds, connection)
+    faults += touchpoints.faults()
+    owned = AttributeSorter(config, attributes, attribute_kinds, connection) if attributes else None
+    faults += owned.faults() if owned else []
+    if faults:
+        heading = _HEADING
+        if len(quarantine):
+            path = Path(config.out) / "quarantine" / f"{key[:12]}.parquet"
+            write_quarantine(quarantine, path)
+            heading = f"{_HEADING} (the refused rows are in {path})"
+        raise_all(DataError, heading, faults)
+
+    for bucket in range(config.engine.buckets):
+        folder = built / bucket_name(bucket)
+        customers = touchpoints.write(bucket, folder)
+        if owned and customers is not None:
+            owned.write(bucket, customers, folder)
+    write_quarantine(quarantine, built / _QUARANTINE)
+    return {
+        "buckets": config.engine.buckets,
+        "property_kinds": kinds,
+        "attribute_kinds": attribute_kinds,
+        "attribute_counts": counts_as_json(owned.counts()) if owned else None,
+        **touchpoints.summary(),
+    }
+
+
+def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
+    """Return the tables of which too much was refused, or nothing is left."""
+    faults: list[str] = []
+    for label, one in staged.items():
+        too_many = excess(label, one.rows_in, one.refused, config.refused_share)
+        faults += too_many
+        if not one.accepted and not too_many:
+            faults.append(f"{label}: {one.rows_in} rows came in and none is left; is the export complete?")
+    return faults
+
+
+def _rename(built: Path, folder: Path, key: str, config: Config) -> Store:
+    """Put a finished store in its place; another process may have been faster with the same content."""
+    for _ in range(2):
+        try:
+            built.rename(folder)
+            break
+        except OSError:
+            if store := open_store(folder, key, config):
+                return store
+            shutil.rmtree(folder, ignore_errors=True)
+    store = open_store(folder, key, config)
+    if store is None:
+        raise DataError(f"{folder}: the store cannot be put in place; is the disk full, or the folder not writable?")
+    return store

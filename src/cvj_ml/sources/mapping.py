@@ -1,0 +1,227 @@
+"""From a source's own columns to the canonical ones, as SQL expressions.
+
+Each ``Field`` knows where a canonical column comes from; each ``Reading`` is SQL for its canonical value.
+A value that is there, but of which nothing can be read, refuses its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cvj_ml.config import Config, TableSpec
+from cvj_ml.errors import nearest
+from cvj_ml.sources.origins import Origin
+from cvj_ml.sources.sql import identifier, literal
+from cvj_ml.sources.zones import to_utc
+
+_FAMILIES = {
+    '"NULL"': "null",
+    "NULL": "null",
+    "VARCHAR": "text",
+    "UUID": "text",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "FLOAT": "float",
+    "DOUBLE": "float",
+    "INTEGER": "integer",
+    "UINTEGER": "integer",
+}
+_FAMILIES |= {f"{sign}{size}INT": "integer" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
+_EXACT = {"FLOAT": 2**24, "DOUBLE": 2**53}
+
+# Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
+_YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where a canonical column comes from: SQL of the raw value and its DuckDB type."""
+
+    raw: str
+    type: str
+    untyped: bool
+    own: str | None
+
+    @property
+    def family(self) -> str:
+        """Return null, integer, float, decimal, text, boolean, date, zoned, naive or other."""
+        kind = self.type.upper()
+        if kind.endswith("]"):
+            return "other"
+        if kind.startswith("TIMESTAMP"):
+            return "zoned" if "TIME ZONE" in kind or "TZ" in kind else "naive"
+        if kind.startswith(("DECIMAL", "ENUM")):
+            return "decimal" if kind.startswith("DECIMAL") else "text"
+        return _FAMILIES.get(kind, "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """SQL of the canonical value (null where it cannot be read), and of whether the source has a value there.
+
+    ``wall`` is the local wall time of an instant; it is a column of its own, to be evaluated once, under the name
+    ``wall_column`` to which ``value`` refers.
+    """
+
+    value: str
+    there: str = "FALSE"
+    wall: str | None = None
+
+
+def map_fields(
+    origin: Origin,
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    roles: Iterable[str],
+    required: Iterable[str],
+    faults: list[str],
+) -> dict[str, Field]:
+    """Return the fields by canonical name: mapped, constant, or of the same name in the source."""
+    fields: dict[str, Field] = {}
+    for name, own in columns.items():
+        if own in origin.types:
+            fields[name] = Field(identifier(own), origin.types[own], origin.untyped, own)
+        else:
+            faults.append(f"{origin.label}: columns.{name}: there is no column {own!r}.{nearest(own, origin.types)}")
+    for name, text in constants.items():
+        fields[name] = Field(literal(text), "VARCHAR", True, None)
+    for role in roles:
+        if role not in fields and role not in columns and role in origin.types:
+            fields[role] = Field(identifier(role), origin.types[role], origin.untyped, role)
+    for role in required:
+        if role not in fields and role not in columns:
+            faults.append(
+                f"{origin.label}: there is no column {role!r}; map it under columns ({role}: <its name there>)."
+                f"{nearest(role, origin.types)} Columns found: {', '.join(origin.types)}"
+            )
+    return fields
+
+
+def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
+    """Return an id as text: integers and integral floats in decimal, text as it is, the empty text as null."""
+    raw = field.raw
+    match field.family:
+        case "text":
+            return Reading(f"nullif(CAST({raw} AS VARCHAR), '')")
+        case "null":
+            return Reading("CAST(NULL AS VARCHAR)")
+        case "integer":
+            return Reading(f"CAST({raw} AS VARCHAR)")
+        case "float":
+            # Beyond the last exact integer of the type two ids can be one number.
+            whole = f"{raw} = trunc({raw}) AND abs({raw}) <= {_EXACT[field.type.upper()]}"
+            value = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) END"
+            return Reading(value, f"({raw} IS NOT NULL AND NOT isnan({raw}))")
+        case "decimal":
+            value = f"CASE WHEN {raw} = trunc({raw}) THEN CAST(CAST({raw} AS HUGEINT) AS VARCHAR) END"
+            return Reading(value, f"({raw} IS NOT NULL)")
+    faults.append(f"{label}: {name} is {field.type}; an id is text or a whole number.")
+    return Reading("CAST(NULL AS VARCHAR)")
+
+
+def read_label(field: Field) -> Reading:
+    """Return a name such as an event as text; the empty text is null."""
+    return Reading(_as_text(field))
+
+
+def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: Config, faults: list[str]) -> Reading:
+    """Return an instant as microseconds; naive times are in the source's zone, a date is its midnight."""
+    zone = {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times)
+    raw = field.raw
+    wall_name = wall_column(name)
+    naive = f"CASE WHEN {wall_name} {_YEARS} THEN {to_utc(wall_name, zone)} END"
+    match field.family:
+        case "zoned":
+            return Reading(
+                f"CASE WHEN {wall_name} {_YEARS} THEN {wall_name} END", f"({raw} IS NOT NULL)", f"epoch_us({raw})"
+            )
+        case "naive" | "date":
+            return Reading(naive, f"({raw} IS NOT NULL)", f"epoch_us(CAST({raw} AS TIMESTAMP))")
+        case "text":
+            text = f"nullif(trim({raw}), '')"
+            # A cast to TIMESTAMP drops an offset without a word, so text with one takes the other way.
+            offset = f"regexp_matches(substr({text}, 11), '[^0-9:., Tt]')"
+            zoned = f"epoch_us(TRY_CAST({text} AS TIMESTAMPTZ))"
+            iso = f"{text} SIMILAR TO '[0-9]{{4}}-.*' AND NOT {offset}"
+            wall = f"CASE WHEN {iso} THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
+            value = f"CASE WHEN {offset} THEN CASE WHEN {zoned} {_YEARS} THEN {zoned} END ELSE {naive} END"
+            return Reading(value, f"({text} IS NOT NULL)", wall)
+        case "null":
+            return Reading("CAST(NULL AS BIGINT)")
+    faults.append(
+        f"{label}: {name} is {field.type}; give a timestamp, a date or ISO 8601 text"
+        " (a query can convert: to_timestamp, strptime)"
+    )
+    return Reading("CAST(NULL AS BIGINT)")
+
+
+def wall_column(name: str) -> str:
+    """Return the name of the column that holds the wall time of an instant."""
+    return f"__wall_{name}"
+
+
+def read_value(label: str, field: Field, decimals: int, faults: list[str]) -> Reading:
+    """Return a value in minor units, rounded half away from zero; null stays null, as does NaN."""
+    raw, unit = field.raw, 10**decimals
+    match field.family:
+        case "float":
+            # 2.675 is 267.4999… times 100 as a float: the inner rounding restores the decimal that was meant.
+            value = f"TRY_CAST(round(round(CAST({raw} AS DOUBLE) * {unit}, 6)) AS BIGINT)"
+            return Reading(value, f"({raw} IS NOT NULL AND NOT isnan({raw}))")
+        case "integer" | "decimal" | "text":
+            there = f"nullif(trim({raw}), '')" if field.family == "text" else raw
+            value = f"TRY_CAST(TRY_CAST({there} AS DECIMAL(25, {decimals})) * {unit} AS BIGINT)"
+            return Reading(value, f"({there} IS NOT NULL)")
+        case "null":
+            return Reading("CAST(NULL AS BIGINT)")
+    faults.append(f"{label}: value is {field.type}; it is a number, or text that holds one.")
+    return Reading("CAST(NULL AS BIGINT)")
+
+
+def kind_of(field: Field) -> str | None:
+    """Return what a property is by its type: double or string, None where only the values can tell."""
+    if field.untyped or field.family == "null":
+        return None
+    return "double" if field.family in ("integer", "float", "decimal", "boolean") else "string"
+
+
+def read_property(field: Field, kind: str) -> Reading:
+    """Return a property as double (NaN is null, truth values 0 and 1) or as text (the empty text is null)."""
+    if kind == "string":
+        return Reading(_as_text(field))
+    number = f"TRY_CAST({field.raw} AS DOUBLE)"
+    # Zero is written plainly: 0.0 and -0.0 are equal but not the same bytes.
+    return Reading(f"CASE WHEN isnan({number}) THEN NULL WHEN {number} = 0 THEN 0.0::DOUBLE ELSE {number} END")
+
+
+def casts_to_double(field: Field) -> str:
+    """Return SQL for whether every value of an untyped column is a number."""
+    return f"count(nullif({field.raw}, '')) = count(TRY_CAST({field.raw} AS DOUBLE))"
+
+
+def reason(readings: Mapping[str, Reading], required: Iterable[str]) -> str:
+    """Return SQL for the first reason to refuse a row, null for a good one.
+
+    It stands outside the select of the readings, where ``<name>`` is the value and ``<name>_there`` says whether
+    the source has one.
+    """
+    needed, cases = set(required), []
+    for name, reading in readings.items():
+        if reading.there != "FALSE":
+            cases.append(f"WHEN {name} IS NULL AND {name}_there THEN {literal(f'unreadable {name}')}")
+        if name in needed:
+            cases.append(f"WHEN {name} IS NULL THEN {literal(f'no {name}')}")
+    return f"CASE {' '.join(cases)} END"
+
+
+def _as_text(field: Field) -> str:
+    raw = field.raw
+    match field.family:
+        case "float":
+            whole = f"{raw} = trunc({raw}) AND abs({raw}) < 1e15"
+            number = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) ELSE CAST({raw} AS VARCHAR) END"
+            return f"CASE WHEN NOT isnan({raw}) THEN {number} END"
+        case "other":
+            return f"CAST(to_json({raw}) AS VARCHAR)"
+    return f"nullif(CAST({raw} AS VARCHAR), '')"

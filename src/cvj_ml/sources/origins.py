@@ -1,0 +1,274 @@
+"""Where a table comes from: its files, what columns they have, and one relation to select from."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.config import Config, TableSpec
+from cvj_ml.errors import ConfigError, DataError, nearest
+from cvj_ml.sources.sql import connect, identifier, literal
+
+_CSV = (".csv", ".csv.gz")
+
+# Everything is text, nothing is guessed but the delimiter: ids keep their zeros, `#` starts no comment.
+_CSV_OPTIONS = "all_varchar=true, header=true, quote='\"', escape='\"', comment='', skip=0"
+
+
+class Fingerprint(TypedDict):
+    """An input file by its content."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A described table, not yet read: ``files`` by name (one unnamed entry for ``path``), ``types`` by column.
+
+    ``untyped`` says that the columns are text only because the file has no types (CSV).
+    """
+
+    label: str
+    spec: TableSpec
+    files: Mapping[str, tuple[Path, ...]]
+    types: Mapping[str, str]
+    untyped: bool
+
+    def fingerprints(self) -> list[Fingerprint]:
+        """Return name, digest and size of every input file, in the order of ``paths``."""
+        found: list[Fingerprint] = []
+        for path in self.paths():
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            found.append({"file": path.name, "sha256": digest, "bytes": path.stat().st_size})
+        return found
+
+    def paths(self) -> list[Path]:
+        """Return every input file once, sorted."""
+        return sorted({path for paths in self.files.values() for path in paths})
+
+    def stamps(self) -> list[tuple[int, int]]:
+        """Return size and time of change of every input file, by which a change while reading is noticed."""
+        return [(status.st_size, status.st_mtime_ns) for status in (path.stat() for path in self.paths())]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Rows to select from in SQL; ``unreadable`` lines were left out, and ``rejects`` selects them."""
+
+    sql: str
+    unreadable: int = 0
+    rejects: str | None = None
+
+
+def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin:
+    """Find the files and columns of a table without reading its rows.
+
+    Raises ConfigError for a query that is not one SELECT, DataError for what is wrong with the files.
+    """
+    if spec.query is None:
+        paths = _find(label, spec.path or ())
+        kinds = {_kind(label, path) for path in paths}
+        if len(kinds) > 1:
+            raise DataError(f"{label}: path mixes CSV and Parquet files; make them two sources.")
+        files = {"": paths}
+        for path in paths if kinds == {"parquet"} else ():
+            _check_parquet(label, path)
+        _check_types(label, paths if kinds == {"parquet"} else ())
+        with connect(config, spill) as connection:
+            try:
+                types = _types(connection.sql(f"SELECT * FROM {_scan(paths)}"))
+            except duckdb.Error as error:
+                raise DataError(
+                    f"{label}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__});"
+                    " check that every file is whole and has a header."
+                ) from None
+        return Origin(label, spec, files, types, untyped=kinds == {"csv"})
+    files = {name: _find(f"{label}.files.{name}", paths) for name, paths in spec.files.items()}
+    for name, paths in files.items():
+        for path in paths:
+            if _kind(f"{label}.files.{name}", path) == "parquet":
+                _check_parquet(f"{label}.files.{name}", path)
+    with _locked(label, spec.query, files, config, spill) as connection:
+        return Origin(label, spec, files, _types(_select(label, spec.query, connection)), untyped=False)
+
+
+def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> Relation:
+    """Return the rows of a table as a relation; CSV and queries are read once, into Parquet in ``folder``."""
+    if origin.spec.query is None and not origin.untyped:
+        return Relation(_scan(origin.files[""]))
+    folder.mkdir(parents=True)
+    try:
+        if origin.spec.query is None:
+            return _land_csv(origin.files[""], connection, folder)
+        target = folder / "rows.parquet"
+        with _locked(origin.label, origin.spec.query, origin.files, config, folder) as locked:
+            reader = _select(origin.label, origin.spec.query, locked).to_arrow_reader()
+            with pq.ParquetWriter(target, reader.schema) as writer:
+                for batch in reader:
+                    writer.write_batch(batch)
+        return Relation(_scan((target,)))
+    except (duckdb.Error, pa.ArrowException) as error:
+        # DuckDB quotes the offending value in its message, so the message is not passed on.
+        where = "the query fails on its rows" if origin.spec.query else f"cannot read {_name(origin.files[''])}"
+        raise DataError(f"{origin.label}: {where} ({type(error).__name__}); try it in DuckDB to see the row.") from None
+
+
+def _land_csv(paths: tuple[Path, ...], connection: duckdb.DuckDBPyConnection, folder: Path) -> Relation:
+    """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
+    landed, rejects = [], []
+    lenient = "ignore_errors=true, store_rejects=true, rejects_limit=0"
+    for index, path in enumerate(paths):
+        landed.append(folder / f"{index}.parquet")
+        rejects.append(folder / f"rejects-{index}.parquet")
+        rows = f"SELECT * FROM {_scan((path,), lenient)}"
+        connection.execute(f"COPY ({rows}) TO {literal(landed[-1])} (FORMAT parquet)")
+        # A line can have several errors; it is one row.
+        lines = "SELECT csv_line FROM (SELECT DISTINCT line, csv_line FROM reject_errors)"
+        connection.execute(f"COPY ({lines}) TO {literal(rejects[-1])} (FORMAT parquet)")
+        connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
+    unreadable = sum(pq.read_metadata(path).num_rows for path in rejects)
+    return Relation(_scan(tuple(landed)), unreadable, _scan(tuple(rejects)))
+
+
+def _find(label: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
+    found: dict[Path, None] = {}
+    faults = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_file():
+            found[path] = None
+        elif glob.has_magic(pattern):
+            matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if Path(match).is_file()]
+            found |= dict.fromkeys(matches)
+            if not matches:
+                faults.append(f"{label}: no file matches {pattern}; check the folder and the pattern.")
+        else:
+            beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+            found_instead = (
+                "a folder is there; name its files, as in *.parquet" if path.is_dir() else "there is no such file"
+            )
+            faults.append(f"{label}: {pattern}: {found_instead}.{nearest(path.name, beside)}")
+    if faults:
+        raise DataError("\n  - ".join(faults))
+    return tuple(found)
+
+
+def _kind(label: str, path: Path) -> str:
+    name = path.name.lower()
+    if name.endswith(_CSV):
+        return "csv"
+    if name.endswith(".parquet"):
+        return "parquet"
+    raise DataError(f"{label}: {path} is neither .csv, .csv.gz nor .parquet; convert or rename it.")
+
+
+def _name(paths: tuple[Path, ...]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"the {len(paths)} files beginning with {paths[0]}"
+
+
+def _scan(paths: tuple[Path, ...], options: str = "") -> str:
+    """Return the SQL that reads the files; names are escaped, for a real file name may look like a pattern."""
+    names = "[" + ", ".join(literal(glob.escape(str(path))) for path in paths) + "]"
+    if _kind("", paths[0]) == "parquet":
+        return f"read_parquet({names}, union_by_name=true, hive_partitioning=false)"
+    options = options or "union_by_name=true"
+    return f"read_csv({names}, {_CSV_OPTIONS}, hive_partitioning=false, {options})"
+
+
+def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
+    return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+
+def _check_parquet(label: str, path: Path) -> None:
+    try:
+        pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        raise DataError(f"{label}: {path} is not a readable Parquet file; is the copy complete?") from None
+
+
+def _check_types(label: str, paths: tuple[Path, ...]) -> None:
+    """Refuse a column that is a number in one file and text in another: reading them as one would guess."""
+    seen: dict[str, tuple[str, Path]] = {}
+    faults = []
+    for path in paths:
+        for field in pq.read_schema(path):
+            family = _family(field.type)
+            first, before = seen.setdefault(field.name, (family, path))
+            if family == "null" or first == family:
+                continue
+            if first == "null":
+                seen[field.name] = (family, path)
+            else:
+                faults.append(
+                    f"{label}: the column {field.name!r} is {first} in {before.name} and {family} in {path.name}"
+                )
+    if faults:
+        raise DataError("\n  - ".join(faults) + "; write the files with one type, or cast in a query.")
+
+
+def _family(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    for name, test in (
+        ("null", pa.types.is_null),
+        ("a number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)),
+        ("text", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
+        ("a date", pa.types.is_date),
+        ("a time with zone", lambda t: pa.types.is_timestamp(t) and t.tz is not None),
+        ("a time without zone", pa.types.is_timestamp),
+    ):
+        if test(kind):
+            return name
+    return str(kind)
+
+
+def _locked(
+    label: str, query: str, files: Mapping[str, tuple[Path, ...]], config: Config, spill: Path
+) -> duckdb.DuckDBPyConnection:
+    """Open a connection in which a query can read the named files and nothing else, and change nothing."""
+    connection = connect(config, spill)
+    try:
+        for name, paths in files.items():
+            connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {_scan(paths)}")
+    except duckdb.Error as error:
+        connection.close()
+        raise DataError(
+            f"{label}.files.{name}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__})."
+        ) from None
+    allowed = sorted({str(path) for paths in files.values() for path in paths})
+    allowed = sorted({*allowed, *map(glob.escape, allowed)})
+    connection.execute(f"SET allowed_paths = [{', '.join(map(literal, allowed))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _select(label: str, query: str, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    try:
+        statements = connection.extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            found = ", ".join(statement.type.name for statement in statements) or "nothing"
+            raise ConfigError(f"{label}.query: expected exactly one SELECT, found {found}.")
+        relation: duckdb.DuckDBPyRelation = connection.sql(query)
+    except (
+        duckdb.ParserException,
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.PermissionException,
+    ) as error:
+        # These four speak of the query's text and names only, never of a row.
+        raise ConfigError(f"{label}.query: {error}") from None
+    except duckdb.Error as error:
+        raise ConfigError(f"{label}.query: DuckDB refuses it ({type(error).__name__}).") from None
+    return relation

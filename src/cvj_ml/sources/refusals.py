@@ -1,0 +1,81 @@
+"""Rows that are not used, and why: counted by reason, and kept where a person can look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.histories import Block
+from cvj_ml.windows import Instants, before
+
+QUARANTINE = pa.schema([("source", pa.string()), ("reason", pa.string()), ("row", pa.string())])
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the rows of one table: rows_in = stored + refused + duplicates + unmatched.
+
+    ``repeats`` are exact repeats that were kept; ``reassigned`` are rows whose touchpoint_id also belongs to
+    another customer; ``unmatched`` are attribute rows of customers without touchpoints.
+    """
+
+    rows_in: int
+    stored: int
+    refused: Mapping[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    repeats: int = 0
+    reassigned: int = 0
+    unmatched: int = 0
+
+    def __post_init__(self) -> None:
+        accounted = self.stored + sum(self.refused.values()) + self.duplicates + self.unmatched
+        assert self.rows_in == accounted, f"{self.rows_in} rows came in, {accounted} are accounted for"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What became of stored rows at an instant: used, not yet visible, or replaced by a newer version."""
+
+    used: int
+    not_yet_visible: int
+    superseded: int
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.used + other.used,
+            self.not_yet_visible + other.not_yet_visible,
+            self.superseded + other.superseded,
+        )
+
+
+def account(block: Block, as_of: Instants | int) -> Usage:
+    """Return how many touchpoints of a block are used at an instant (microseconds), and why others are not."""
+    visible = before(block.touchpoints.visible_at, as_of)
+    replaced = before(block.touchpoints.superseded_at, as_of)
+    return Usage(
+        used=int(np.count_nonzero(visible & ~replaced)),
+        not_yet_visible=int(np.count_nonzero(~visible)),
+        superseded=int(np.count_nonzero(visible & replaced)),
+    )
+
+
+def excess(label: str, rows_in: int, refused: Mapping[str, int], share: float) -> list[str]:
+    """Return the fault of a table of which more than the allowed share was refused."""
+    number = sum(refused.values())
+    if number <= share * rows_in:
+        return []
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(refused.items()))
+    return [f"{label}: {number} of {rows_in} rows refused, more than refused_share {share:g} allows ({reasons})"]
+
+
+def write_quarantine(table: pa.Table, path: Path) -> None:
+    """Write refused rows to a file that only its owner can read."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    pq.write_table(table.cast(QUARANTINE), path)

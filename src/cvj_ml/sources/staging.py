@@ -1,0 +1,237 @@
+"""The first pass over a table: mapped rows, hashed into buckets, refused ones set apart with their reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.config import AttributesSpec, Config, SourceSpec
+from cvj_ml.contracts import TOUCHPOINT_ROLES
+from cvj_ml.errors import DataError
+from cvj_ml.sources.mapping import (
+    Field,
+    Reading,
+    casts_to_double,
+    kind_of,
+    map_fields,
+    read_id,
+    read_instant,
+    read_label,
+    read_property,
+    read_value,
+    reason,
+    wall_column,
+)
+from cvj_ml.sources.origins import Origin, Relation
+from cvj_ml.sources.refusals import QUARANTINE
+from cvj_ml.sources.sql import literal
+from cvj_ml.sources.store import bucket_sql
+
+_REFUSED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A described table with its columns mapped: readings of the roles, fields of everything else.
+
+    ``id_family`` is what the customer ids are by type (text or a number); ``extras`` are properties or attributes;
+    ``known`` says that a column tells when a row became known; ``visible_at`` is SQL over the readings.
+    """
+
+    origin: Origin
+    readings: Mapping[str, Reading]
+    required: tuple[str, ...]
+    extras: Mapping[str, Field]
+    owns: tuple[Field, ...]
+    id_family: str | None
+    known: bool
+    visible_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A staged table: where its buckets are, and its counts so far."""
+
+    folder: Path
+    rows_in: int
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def files(self, bucket: int) -> list[Path]:
+        """Return the staged files of one bucket."""
+        return sorted((self.folder / f"bucket={bucket}").glob("*.parquet"))
+
+    def pattern(self) -> str:
+        """Return a glob of all good rows' files."""
+        return str(self.folder / "bucket=[0-9]*" / "*.parquet")
+
+    @property
+    def accepted(self) -> int:
+        """The number of rows not refused."""
+        return self.rows_in - sum(self.refused.values())
+
+
+def map_source(origin: Origin, spec: SourceSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of a touchpoint source, adding what is wrong to the faults."""
+    needed = ("customer_id", "occurred_at", "event")
+    fields = map_fields(origin, spec.columns, spec.constants, TOUCHPOINT_ROLES, needed, faults)
+    label = origin.label
+    readings: dict[str, Reading] = {}
+    null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
+    for name in ("customer_id", "touchpoint_id"):
+        readings[name] = read_id(label, name, fields[name], faults) if name in fields else null
+    for name in ("event", "channel"):
+        readings[name] = read_label(fields[name]) if name in fields else null
+    required = list(needed)
+    for name in ("occurred_at", "known_at"):
+        readings[name] = read_instant(label, name, fields[name], spec, config, faults) if name in fields else no_number
+    visible_at = "occurred_at"
+    if "known_at" in fields:
+        if spec.known_after is not None:
+            faults.append(f"{label}: it has a column for known_at and known_after; keep one of them")
+        visible_at = "greatest(occurred_at, known_at)"
+        # To read a missing known_at as "at once" would let late rows into the past.
+        required.append("known_at")
+    elif spec.known_after is not None:
+        visible_at = f"occurred_at + {spec.known_after}"
+    readings["value"] = no_number
+    if "value" in fields:
+        readings["value"] = read_value(label, fields["value"], config.value_decimals, faults)
+    extras = {name: fields[name] for name in fields if name not in TOUCHPOINT_ROLES}
+    known = "known_at" in fields
+    return Mapped(origin, readings, tuple(required), extras, _owned(fields), _id_family(fields), known, visible_at)
+
+
+def map_attributes(origin: Origin, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the attributes table, adding what is wrong to the faults."""
+    roles = ("customer_id",) if spec.static else ("customer_id", "known_at")
+    fields = map_fields(origin, spec.columns, {}, roles, ("customer_id",), faults)
+    label = origin.label
+    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)"), "known_at": Reading("CAST(NULL AS BIGINT)")}
+    if "customer_id" in fields:
+        readings["customer_id"] = read_id(label, "customer_id", fields["customer_id"], faults)
+    required = ["customer_id"]
+    if spec.static and "known_at" in fields:
+        faults.append(f"{label}: columns.known_at and static: true exclude each other; keep one of them")
+    elif "known_at" in fields:
+        readings["known_at"] = read_instant(label, "known_at", fields["known_at"], spec, config, faults)
+        required.append("known_at")
+    elif not spec.static and "known_at" not in spec.columns:
+        faults.append(
+            f"{label}: nothing says when an attribute became known, so old snapshots would see today's values."
+            " Map the time of each version (columns: {known_at: <its column>}), or, if these columns never change"
+            " for a customer, declare static: true"
+        )
+    extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
+    if not extras:
+        faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
+    return Mapped(origin, readings, tuple(required), extras, _owned(fields), _id_family(fields), not spec.static)
+
+
+def kinds_of(tables: Mapping[str, tuple[Mapped, Relation]], connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Return double or string for every property or attribute; text in one table makes it text in all."""
+    kinds: dict[str, set[str]] = {}
+    for mapped, relation in tables.values():
+        asked = []
+        for name, one in mapped.extras.items():
+            found = kinds.setdefault(name, set())
+            if (kind := kind_of(one)) is not None:
+                found.add(kind)
+            elif one.untyped:
+                asked.append(name)
+        if asked:
+            tests = ", ".join(casts_to_double(mapped.extras[name]) for name in asked)
+            row = connection.execute(f"SELECT {tests} FROM {relation.sql}").fetchall()[0]
+            for name, numeric in zip(asked, row, strict=True):
+                kinds[name].add("double" if numeric else "string")
+    return {name: "string" if "string" in found else "double" for name, found in sorted(kinds.items())}
+
+
+def stage(
+    mapped: Mapped,
+    relation: Relation,
+    kinds: Mapping[str, str],
+    config: Config,
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+) -> Staged:
+    """Write mapped rows to ``folder``, one sub-folder a bucket; extras are columns x0, x1 … in the order of kinds.
+
+    Instants are microseconds. Refused rows go to a bucket of their own, with ``reason`` and ``row`` as JSON text.
+    """
+    walls = [f"{one.wall} AS {wall_column(name)}" for name, one in mapped.readings.items() if one.wall is not None]
+    columns = [f"({one.value}) AS {name}" for name, one in mapped.readings.items()]
+    columns += [f"{one.there} AS {name}_there" for name, one in mapped.readings.items()]
+    for index, (name, kind) in enumerate(kinds.items()):
+        absent = f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})"
+        extra = mapped.extras.get(name)
+        columns.append(f"{read_property(extra, kind).value if extra else absent} AS x{index}")
+    owned = {one.own: one.raw for one in mapped.owns if one.own is not None}
+    as_json = ", ".join(f"{literal(name)}: CAST({raw} AS VARCHAR)" for name, raw in owned.items())
+    columns += [f"{{{as_json}}} AS raw"]
+    kept = [*mapped.readings, *(f"x{index}" for index in range(len(kinds))), "reason"]
+    if mapped.visible_at is not None:
+        kept = [*(name for name in kept if name != "known_at"), f"{mapped.visible_at} AS visible_at"]
+    bucket = bucket_sql("customer_id", config.engine.buckets)
+    folder.mkdir(parents=True)
+    try:
+        connection.execute(
+            f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {_REFUSED} END AS bucket,"
+            f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
+            f" FROM (SELECT *, {reason(mapped.readings, mapped.required)} AS reason"
+            f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {relation.sql}))))"
+            f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
+        )
+    except duckdb.Error as error:
+        # The text of a conversion error quotes the value, so it is not passed on.
+        raise DataError(
+            f"{mapped.origin.label}: reading the rows fails ({type(error).__name__}); is every file whole,"
+            " and is there room on the disk?"
+        ) from None
+    rows_in = sum(pq.read_metadata(path).num_rows for path in folder.glob("bucket=*/*.parquet")) + relation.unreadable
+    staged = Staged(folder, rows_in)
+    for path in staged.files(_REFUSED):
+        reasons = pq.read_table(path, columns=["reason"], partitioning=None)["reason"]
+        for item in reasons.value_counts().to_pylist():
+            staged.refused[item["values"]] = staged.refused.get(item["values"], 0) + item["counts"]
+    if relation.unreadable:
+        staged.refused["unreadable line"] = relation.unreadable
+    return staged
+
+
+def refused_rows(source: str, staged: Staged, relation: Relation, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Return the refused rows of a table for the quarantine, in a stable order."""
+    parts = []
+    if files := staged.files(_REFUSED):
+        names = ", ".join(literal(path) for path in files)
+        parts.append(f"SELECT reason, row FROM read_parquet([{names}], hive_partitioning=false)")
+    if relation.unreadable:
+        parts.append(f"SELECT 'unreadable line' AS reason, csv_line AS row FROM {relation.rejects}")
+    if not parts:
+        return QUARANTINE.empty_table()
+    rows = f"SELECT {literal(source)} AS source, * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL"
+    return connection.sql(rows).to_arrow_table()
+
+
+def mixed_ids(config: Config, families: Mapping[str, str | None]) -> list[str]:
+    """Return the fault of customer ids that are a number in one table and text in another."""
+    if config.ids == "text" or len(set(families.values()) - {None}) < 2:
+        return []
+    found = ", ".join(f"{family} in {label}" for label, family in families.items() if family)
+    return [
+        f"customer_id is {found}: 7 and 007 may or may not be one customer. If the ids agree when numbers are written"
+        " in decimal, say ids: text; else convert them in a query"
+    ]
+
+
+def _owned(fields: Mapping[str, Field]) -> tuple[Field, ...]:
+    return tuple(one for one in fields.values() if one.own is not None)
+
+
+def _id_family(fields: Mapping[str, Field]) -> str | None:
+    family = fields["customer_id"].family if "customer_id" in fields else "null"
+    return None if family == "null" else "text" if family == "text" else "a number"

@@ -1,0 +1,227 @@
+"""The store: canonical touchpoints in bucketed Parquet, written once, read back as blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.config import Config
+from cvj_ml.contracts import PROPERTY
+from cvj_ml.histories import Attributes, Block, Column, Text, Touchpoints
+from cvj_ml.sources.origins import Fingerprint
+from cvj_ml.sources.refusals import Counts, excess
+from cvj_ml.windows import NEVER, Instants
+
+ATTRIBUTE = "attribute_"
+TOUCHPOINTS_FILE = "touchpoints.parquet"
+ATTRIBUTES_FILE = "attributes.parquet"
+MANIFEST = "store.json"
+
+ALWAYS = np.iinfo(np.int64).min
+"""``known_at`` of a static attribute."""
+
+
+def bucket_of(customer_id: str, buckets: int) -> int:
+    """Return the bucket of a customer: the first 8 hex digits of the md5 of the UTF-8 id, modulo the buckets."""
+    digest = hashlib.md5(customer_id.encode(), usedforsecurity=False).hexdigest()
+    return int(digest[:8], 16) % buckets
+
+
+def bucket_sql(customer_id: str, buckets: int) -> str:
+    """Return SQL that agrees with ``bucket_of``."""
+    return f"CAST(CAST('0x' || left(md5({customer_id}), 8) AS UINTEGER) % {buckets} AS INTEGER)"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A finished store.
+
+    ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
+    ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` is
+    None where no attributes are configured.
+    """
+
+    folder: Path
+    buckets: int
+    key: str
+    counts: Mapping[str, Counts]
+    attribute_counts: Counts | None
+    events: Mapping[str, int]
+    arrival_delay: int
+    bucket_customers: tuple[int, ...]
+    fingerprints: Mapping[str, list[Fingerprint]]
+    property_kinds: Mapping[str, str]
+    attribute_kinds: Mapping[str, str]
+    outbound: frozenset[str]
+
+    @property
+    def customers(self) -> int:
+        """The number of customers."""
+        return sum(self.bucket_customers)
+
+    def read(self, bucket: int) -> Block:
+        """Return the whole customers of one bucket, sorted by id."""
+        folder = self.folder / bucket_name(bucket)
+        table = _load(folder / TOUCHPOINTS_FILE) if self.bucket_customers[bucket] else None
+        if table is None:
+            return _nobody(self)
+        customers, offsets = _runs(table["customer_id"])
+        event = _text(table["event"])
+        value = table["value"]
+        touchpoints = Touchpoints(
+            offsets=offsets,
+            occurred_at=_instants(table["occurred_at"]),
+            visible_at=_instants(table["visible_at"]),
+            superseded_at=_instants(table["superseded_at"], NEVER),
+            day=_numbers(table["day"], np.int32),
+            event=event,
+            channel=_text(table["channel"]),
+            value=_numbers(pc.fill_null(value, 0), np.int64),
+            has_value=_numbers(pc.is_valid(value), np.bool_),
+            inbound=~event.isin(self.outbound),
+            properties=_columns(table, PROPERTY, self.property_kinds),
+        )
+        if not self.attribute_kinds:
+            return Block(customers, touchpoints)
+        return Block(customers, touchpoints, _attributes(folder / ATTRIBUTES_FILE, customers, self.attribute_kinds))
+
+
+def bucket_name(bucket: int) -> str:
+    """Return the folder name of a bucket."""
+    return f"bucket-{bucket:04d}"
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write store.json, with the size of every other file so that a torn store is noticed."""
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*.parquet"))}
+    text = json.dumps({**manifest, "files": files}, indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def open_store(folder: Path, key: str, config: Config) -> Store | None:
+    """Return the store in a folder, or None where there is no whole store of this key."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["key"] != key:
+            return None
+        if any((folder / name).stat().st_size != size for name, size in manifest["files"].items()):
+            return None
+        attributes = manifest["attribute_counts"]
+        delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
+        return Store(
+            folder=folder,
+            buckets=manifest["buckets"],
+            key=key,
+            counts={name: Counts(**counts) for name, counts in manifest["counts"].items()},
+            attribute_counts=Counts(**attributes) if attributes else None,
+            events=manifest["events"],
+            arrival_delay=max(
+                measured if (given := delays[name]) is None else given
+                for name, measured in manifest["measured_delays"].items()
+            ),
+            bucket_customers=tuple(manifest["bucket_customers"]),
+            fingerprints=manifest["fingerprints"],
+            property_kinds=manifest["property_kinds"],
+            attribute_kinds=manifest["attribute_kinds"],
+            outbound=frozenset(config.outbound),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def refusal_faults(store: Store, config: Config) -> list[str]:
+    """Return the tables of which more was refused than the configuration allows now."""
+    faults: list[str] = []
+    for name, counts in store.counts.items():
+        faults += excess(f"sources.{name}", counts.rows_in, counts.refused, config.refused_share)
+    if store.attribute_counts:
+        counts = store.attribute_counts
+        faults += excess("attributes", counts.rows_in, counts.refused, config.refused_share)
+    return faults
+
+
+def counts_as_json(counts: Counts) -> dict[str, Any]:
+    """Return counts as plain data."""
+    return asdict(counts)
+
+
+def _load(path: Path) -> pa.Table:
+    # Blocks are read by worker threads already; a second layer of threads would only add memory.
+    return pq.read_table(path, use_threads=False, partitioning=None)
+
+
+def _runs(column: pa.ChunkedArray) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return the distinct values of a sorted column and the offsets of their runs."""
+    encoded = pc.run_end_encode(column.combine_chunks(), run_end_type=pa.int64())
+    ends = encoded.run_ends.to_numpy(zero_copy_only=False)
+    return tuple(encoded.values.to_pylist()), np.concatenate(([0], ends)).astype(np.int64)
+
+
+def _numbers(column: pa.ChunkedArray, kind: type[np.generic]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(column.to_numpy(), dtype=kind)
+
+
+def _instants(column: pa.ChunkedArray, missing: int | None = None) -> Instants:
+    numbers = column.cast(pa.int64())
+    return _numbers(numbers if missing is None else pc.fill_null(numbers, missing), np.int64)
+
+
+def _text(column: pa.ChunkedArray) -> Text:
+    """Return codes into the sorted distinct values; -1 is null."""
+    encoded = column.combine_chunks().dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    order = sorted(range(len(values)), key=values.__getitem__)
+    rank = np.full(len(values) + 1, -1, dtype=np.int32)
+    rank[order] = np.arange(len(values), dtype=np.int32)
+    codes = pc.fill_null(encoded.indices.cast(pa.int32()), len(values)).to_numpy(zero_copy_only=False)
+    return Text(rank[codes], tuple(values[i] for i in order))
+
+
+def _columns(table: pa.Table, prefix: str, kinds: Mapping[str, str]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for name, kind in kinds.items():
+        column = table[prefix + name]
+        columns[name] = _text(column) if kind == "string" else _numbers(pc.fill_null(column, np.nan), np.float64)
+    return columns
+
+
+def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
+    table = _load(path)
+    owners, ends = _runs(table["customer_id"])
+    # Every owner is a customer of the block and both are sorted, so one pass places them.
+    position = np.searchsorted(np.array(customers, dtype=object), np.array(owners, dtype=object))
+    lengths = np.zeros(len(customers), dtype=np.int64)
+    lengths[position] = np.diff(ends)
+    return Attributes(
+        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        known_at=_instants(table["known_at"], ALWAYS),
+        columns=_columns(table, ATTRIBUTE, kinds),
+    )
+
+
+def _nobody(store: Store) -> Block:
+    """Return the block of a bucket without customers."""
+
+    def empty(kinds: Mapping[str, str]) -> dict[str, Column]:
+        return {name: text if kind == "string" else np.empty(0) for name, kind in kinds.items()}
+
+    text = Text(np.empty(0, dtype=np.int32), ())
+    instants = np.empty(0, dtype=np.int64)
+    flags = np.empty(0, dtype=np.bool_)
+    start = np.zeros(1, dtype=np.int64)
+    touchpoints = Touchpoints(
+        start, instants, instants, instants, np.empty(0, dtype=np.int32), text, text, instants, flags, flags,
+        empty(store.property_kinds),
+    )  # fmt: skip
+    kinds = store.attribute_kinds
+    return Block((), touchpoints, Attributes(start, instants, empty(kinds)) if kinds else None)

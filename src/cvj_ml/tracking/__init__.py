@@ -1,0 +1,25 @@
+"""Runs and model versions in MLflow: the only package that imports it, and only inside functions."""
+
+from cvj_ml.tracking.records import Fingerprint, ModelVersion, TrainingRecord
+from cvj_ml.tracking.registry import (
+    export,
+    fetch_champion,
+    import_bundle,
+    list_versions,
+    log_training,
+    promote,
+    rollback,
+)
+
+__all__ = [
+    "Fingerprint",
+    "ModelVersion",
+    "TrainingRecord",
+    "export",
+    "fetch_champion",
+    "import_bundle",
+    "list_versions",
+    "log_training",
+    "promote",
+    "rollback",
+]

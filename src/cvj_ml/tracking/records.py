@@ -1,0 +1,60 @@
+"""What a training leaves behind, and what the registry knows of a model version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Fingerprint(TypedDict):
+    """One input file: its name, the sha256 of its content and its size."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One training, ready to be logged: settings, data fingerprints, results and the bundle, but no customer's data.
+
+    cut: ISO instant at which observation ends; inputs: fingerprints of each source's files; metrics: such as
+    ``test.log_loss.convert__ascend.30d``; tables and figures: by the name of their artifact; bundle: the folder of
+    DESIGN section 9 and digest its sha256 (64 hex digits); example_input and example_output: the columns and types
+    of canonical touchpoints and of SCORES, of which no row is logged.
+    """
+
+    parameters: Mapping[str, str | int | float]
+    cut: str
+    inputs: Mapping[str, Sequence[Fingerprint]]
+    metrics: Mapping[str, float]
+    bundle: Path
+    digest: str
+    example_input: pd.DataFrame
+    example_output: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version of the model.
+
+    digest: of the bundle, 64 hex digits, and empty for a version that something else registered; cut: ISO instant of
+    the training, empty for an imported bundle; created: ISO instant in UTC, whole seconds.
+    """
+
+    name: str
+    version: int
+    digest: str
+    run_id: str
+    aliases: tuple[str, ...]
+    cut: str
+    created: str

@@ -1,0 +1,246 @@
+"""Model versions: register, list, promote, roll back, fetch, export and import."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from cvj_ml.config import Config
+from cvj_ml.errors import ConfigError, ModelError
+from cvj_ml.tracking.connection import connect
+from cvj_ml.tracking.records import ModelVersion, TrainingRecord
+from cvj_ml.tracking.runs import BUNDLE, log_model, log_record, new_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+_PAST_CHAMPIONS = "past_champions"
+_PAST_CHAMPIONS_KEPT = 50
+
+
+def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
+    """Log a training and register its bundle as the challenger; the first version becomes champion, too.
+
+    A failure leaves a run that is marked as failed and no new version. Raises ModelError where the bundle is not one,
+    CvjError where the registry fails.
+    """
+    tags = _tags(record.bundle, record.digest, record.cut)
+    with connect(config, create=True) as client:
+        with new_run(client, config, f"train {record.cut}") as run:
+            model = log_model(client, config, run, record.bundle, record)
+            log_record(client, run, model, record)
+        return _register(client, config.name, model, tags)
+
+
+def list_versions(config: Config) -> list[ModelVersion]:
+    """Return the registered versions, newest first; none where nothing was registered yet."""
+    with connect(config) as client:
+        return _versions(client, config.name)
+
+
+def promote(config: Config, version: int) -> ModelVersion:
+    """Make a version the champion and remember the one before it for ``rollback``.
+
+    Raises ModelError where there is no such version.
+    """
+    with connect(config) as client:
+        versions = _versions(client, config.name)
+        chosen = _find(versions, version, config.name)
+        champion = _champion(versions)
+        if champion is None or champion.version != chosen.version:
+            if champion is not None:
+                # Before the alias moves: an interruption in between leaves the champion its own predecessor, which
+                # rollback skips.
+                _write_past(client, config.name, [*_past(client, config.name), champion.version])
+            client.set_registered_model_alias(config.name, CHAMPION, str(chosen.version))
+        return _find(_versions(client, config.name), version, config.name)
+
+
+def rollback(config: Config) -> ModelVersion:
+    """Make the champion before the present one champion again; raises ModelError where there was none."""
+    with connect(config) as client:
+        versions = _versions(client, config.name)
+        champion = _champion(versions)
+        present = champion.version if champion else None
+        past = _past(client, config.name) if versions else []
+        kept = {one.version for one in versions} - {present}
+        while past and past[-1] not in kept:
+            past.pop()
+        if not past:
+            raise ModelError(
+                f"{config.name} has no earlier champion to return to. See `cvj-ml models list` and promote a version."
+            )
+        previous = past.pop()
+        client.set_registered_model_alias(config.name, CHAMPION, str(previous))
+        _write_past(client, config.name, past)
+        return _find(_versions(client, config.name), previous, config.name)
+
+
+def fetch_champion(config: Config, folder: Path) -> tuple[Path, ModelVersion]:
+    """Download the champion's bundle to ``folder/<digest>`` and return that path with the version.
+
+    Nothing of it is loaded or checked here: verify it before use. Raises ModelError where there is no registry, no
+    champion or no bundle, CvjError where the registry fails.
+    """
+    with connect(config) as client:
+        champion = _champion(_versions(client, config.name))
+        if champion is None:
+            raise ModelError(
+                f"{config.name} has no champion. Run `cvj-ml train`, or promote a version of `cvj-ml models list`."
+            )
+        if not re.fullmatch(r"[0-9a-f]{64}", champion.digest):
+            raise ModelError(
+                f"Version {champion.version} of {config.name} carries no digest of a bundle, so `cvj-ml train` did not"
+                " register it. Promote one that it did."
+            )
+        target = folder / champion.digest
+        _download(client, champion, target)
+        return target, champion
+
+
+def export(config: Config, version: int, folder: Path) -> Path:
+    """Download a version's bundle into a new or empty folder and return it.
+
+    Raises ModelError where there is no such version or bundle, ConfigError where the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty; name a new folder for the exported bundle.")
+    with connect(config) as client:
+        _download(client, _find(_versions(client, config.name), version, config.name), folder)
+    return folder
+
+
+def import_bundle(config: Config, folder: Path, digest: str) -> ModelVersion:
+    """Register an exported, already verified bundle; one that is registered already is returned as it is.
+
+    digest: of the bundle, 64 hex digits. It becomes challenger, and champion where there is none.
+    """
+    tags = _tags(folder, digest, "")
+    with connect(config, create=True) as client:
+        for known in _versions(client, config.name):
+            if known.digest == digest:
+                return known
+        with new_run(client, config, f"import {digest[:12]}") as run:
+            model = log_model(client, config, run, folder, None)
+        return _register(client, config.name, model, tags)
+
+
+def _tags(bundle: Path, digest: str, cut: str) -> dict[str, str]:
+    journey = bundle / "journey.yaml"
+    if not journey.is_file():
+        raise ModelError(f"{bundle} is not a model bundle: it has no journey.yaml. Name an exported bundle.")
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ModelError(f"The digest of {bundle} is not 64 hex digits. Verify the bundle first.")
+    return {"digest": digest, "journey_digest": hashlib.sha256(journey.read_bytes()).hexdigest(), "cut": cut}
+
+
+def _register(client: MlflowClient, name: str, model: LoggedModel, tags: Mapping[str, str]) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # The artifact's own address: MLflow would look up models:/<id> in the global registry instead of this client's.
+    created = client.create_model_version(
+        name, model.artifact_location, run_id=model.source_run_id, tags=dict(tags), model_id=model.model_id
+    )
+    client.set_registered_model_alias(name, CHALLENGER, str(created.version))
+    if CHAMPION not in client.get_registered_model(name).aliases:
+        client.set_registered_model_alias(name, CHAMPION, str(created.version))
+    return _find(_versions(client, name), int(created.version), name)
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    registered = _registered_model(client, name)
+    if registered is None:
+        return []
+    aliases: dict[int, list[str]] = {}
+    for alias, version in registered.aliases.items():
+        aliases.setdefault(int(version), []).append(alias)
+    found: list[Any] = []
+    token: str | None = None
+    while token is None or token:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += page
+        token = page.token or ""
+    versions = [
+        ModelVersion(
+            name=name,
+            version=int(one.version),
+            digest=one.tags.get("digest", ""),
+            run_id=one.run_id or "",
+            aliases=tuple(sorted(aliases.get(int(one.version), []))),
+            cut=one.tags.get("cut", ""),
+            created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+        )
+        for one in found
+    ]
+    return sorted(versions, key=lambda one: one.version, reverse=True)
+
+
+def _registered_model(client: MlflowClient, name: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _champion(versions: list[ModelVersion]) -> ModelVersion | None:
+    return next((one for one in versions if CHAMPION in one.aliases), None)
+
+
+def _find(versions: list[ModelVersion], version: int, name: str) -> ModelVersion:
+    for one in versions:
+        if one.version == version:
+            return one
+    known = ", ".join(str(one.version) for one in reversed(versions)) or "none; run `cvj-ml train` first"
+    raise ModelError(f"{name} has no version {version}. Versions: {known}.")
+
+
+def _past(client: MlflowClient, name: str) -> list[int]:
+    text = client.get_registered_model(name).tags.get(_PAST_CHAMPIONS, "")
+    return [int(version) for version in re.findall(r"\d+", text)]
+
+
+def _write_past(client: MlflowClient, name: str, versions: list[int]) -> None:
+    text = ",".join(map(str, versions[-_PAST_CHAMPIONS_KEPT:]))
+    client.set_registered_model_tag(name, _PAST_CHAMPIONS, text)
+
+
+def _download(client: MlflowClient, version: ModelVersion, target: Path) -> None:
+    """Put a version's bundle at ``target``, whole or not at all; what was there is replaced."""
+    from mlflow.exceptions import MlflowException
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".fetch-", dir=target.parent) as temporary:
+        try:
+            present = bool(version.run_id and client.list_artifacts(version.run_id, BUNDLE))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            present = False
+        if not present:
+            raise ModelError(
+                f"Version {version.version} of {version.name} has lost the bundle among its artifacts."
+                " Promote another version, or train again."
+            )
+        client.download_artifacts(version.run_id, BUNDLE, temporary)
+        if target.exists():
+            os.replace(target, Path(temporary, "replaced"))
+        os.replace(Path(temporary, BUNDLE), target)

@@ -1,0 +1,38 @@
+"""What every test may use: the real data sets where they are present, and reproducible examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Compiling and a busy machine make single examples slow, so no deadline; the same examples every time.
+settings.register_profile("ci", derandomize=True, deadline=None)
+# For a search by hand: pytest --hypothesis-profile=explore
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Callable[[str], Path]:
+    """Return a function from a data set's name to its path; it skips the test where the data set is absent.
+
+    Data sets are looked for in ``$CVJ_ML_DATA``, else in ``../shared/data`` beside the repository. With ``data``
+    in the comma list ``$CVJ_ML_REQUIRE`` an absent one fails the test instead.
+    """
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("CVJ_ML_DATA") or ROOT.parent / "shared" / "data")
+        if (folder / name).exists():
+            return folder / name
+        reason = f"the data set {name!r} is not in {folder}; set CVJ_ML_DATA to the folder that holds it"
+        if "data" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
+            pytest.fail(f"{reason} (CVJ_ML_REQUIRE names data, so this is no skip)")
+        pytest.skip(reason)
+
+    return find

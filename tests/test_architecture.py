@@ -1,0 +1,260 @@
+"""Rules about the source itself: each is one that reviews would otherwise have to remember."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "cvj_ml"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 400
+
+# A dependency and the parts of the package that may import it, at the top of a file or inside a function.
+CONFINED = {
+    "duckdb": ("sources", "engines"),
+    "mlflow": ("tracking",),
+    "pyspark": ("engines/spark",),
+}
+
+ORDERING_CALLS = {
+    *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isin"),
+    *("lt", "le", "gt", "ge", "between", "searchsorted", "digitize", "minimum", "maximum"),
+    *("bisect", "bisect_left", "bisect_right"),
+}
+SHAPES = {"shape", "size", "ndim", "dtype"}
+OF_WINDOWS = re.findall(r"^def (\w+)", (PACKAGE / "windows.py").read_text(encoding="utf-8"), re.M)
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def each_node() -> Iterator[tuple[str, ast.AST]]:
+    for path in MODULES:
+        for node in ast.walk(parse(path)):
+            yield relative(path), node
+
+
+def imported_names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def called_name(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def names_as_of(node: ast.AST) -> bool:
+    """Return whether an expression is made of a value named like ``as_of``.
+
+    Its length and shape do not count, nor does what a function of windows.py made of it.
+    """
+    if isinstance(node, ast.Call) and called_name(node) in {"len", *OF_WINDOWS}:
+        return False
+    if isinstance(node, ast.Attribute) and node.attr in SHAPES:
+        return False
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return "as_of" in name.lower() or any(names_as_of(child) for child in ast.iter_child_nodes(node))
+
+
+def comparisons_with_as_of(tree: ast.AST) -> list[int]:
+    """Return the lines that compare something with an ``as_of``: in Python, through a function, or in SQL text.
+
+    Allowed: ``is None``, and equality where both sides are an ``as_of`` ("the same night"), since neither decides
+    what is past. Equality with any other instant is not: it draws the border that windows.py draws.
+    """
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            for operator, left, right in zip(node.ops, sides, sides[1:], strict=False):
+                named = names_as_of(left), names_as_of(right)
+                harmless = isinstance(operator, ast.Is | ast.IsNot) or (
+                    isinstance(operator, ast.Eq | ast.NotEq) and all(named)
+                )
+                if any(named) and not harmless:
+                    lines.append(node.lineno)
+        elif isinstance(node, ast.Call) and called_name(node) in ORDERING_CALLS:
+            arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if isinstance(node.func, ast.Attribute):
+                arguments.append(node.func.value)
+            if any(names_as_of(argument) for argument in arguments):
+                lines.append(node.lineno)
+        elif isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            text = ast.unparse(node)
+            if re.search(r"\bselect\b", text, re.I) and re.search(r"[<>=]\s*[$:{]?\w*as_of|as_of\w*\}?\s*[<>=]", text):
+                lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "occurred_at < as_of",
+        "self.as_of <= t",
+        "t >= snapshot.as_of - window",
+        "a < b < as_of_us",
+        "occurred_at == as_of",
+        "np.less(instants, as_of)",
+        "np.searchsorted(times, as_ofs[i])",
+        "times.searchsorted(as_of)",
+        "frame.as_of.le(t)",
+        "np.minimum(end, as_of)",
+        "AS_OF > t",
+        "q = 'SELECT * FROM t WHERE visible_at < $as_of'",
+        "q = f'SELECT * FROM t WHERE visible_at < {as_of}'",
+    ],
+)
+def test_the_as_of_check_sees(code: str) -> None:
+    assert comparisons_with_as_of(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "as_of is None",
+        "published.as_of == as_of",
+        "len(as_of) == len(customers)",
+        "as_of.shape == x.shape",
+        "before(instants, as_of).sum() > 0",
+        "max(quarter, cut - as_of)",
+        "'as_of' in columns",
+        "x = as_of + horizon",
+    ],
+)
+def test_the_as_of_check_lets_pass(code: str) -> None:
+    assert not comparisons_with_as_of(ast.parse(code))
+
+
+def test_only_windows_compares_with_as_of() -> None:
+    found = [
+        f"{relative(path)}:{line}"
+        for path in MODULES
+        if relative(path) != "windows.py"
+        for line in comparisons_with_as_of(parse(path))
+    ]
+    assert not found, "compare through a function of windows.py instead"
+
+
+def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from importlinter.application.use_cases import lint_imports
+    from importlinter.configuration import configure
+
+    configure()
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT / "src"))
+    kept = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None, no_logo=True)
+    assert kept, capsys.readouterr().out
+
+
+def test_the_layers_contract_has_no_way_around() -> None:
+    from importlinter.api import read_configuration
+
+    (contract,) = read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
+    assert contract["exhaustive"]
+    assert not {"ignore_imports", "exhaustive_ignores"} & contract.keys()
+
+
+def test_heavy_dependencies_stay_in_their_place() -> None:
+    found = []
+    for module, node in each_node():
+        for name in imported_names(node):
+            allowed = CONFINED.get(name.split(".")[0])
+            if allowed and not any(module == f"{part}.py" or module.startswith(f"{part}/") for part in allowed):
+                found.append(f"{module}:{node.lineno} imports {name}")
+    assert not found
+
+
+def test_nothing_is_pickled() -> None:
+    found = []
+    for module, node in each_node():
+        if any(re.match(r"(pickle|cPickle|dill|cloudpickle|shelve|marshal)\b", name) for name in imported_names(node)):
+            found.append(f"{module}:{node.lineno}")
+        if {"joblib.dump", "joblib.load"} & set(imported_names(node)):
+            found.append(f"{module}:{node.lineno}")
+        if isinstance(node, ast.Attribute):
+            owner = getattr(node.value, "id", "")
+            if (owner == "joblib" and node.attr in {"dump", "load"}) or node.attr in {"to_pickle", "read_pickle"}:
+                found.append(f"{module}:{node.lineno}")
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", True):
+            found.append(f"{module}:{node.value.lineno}")
+    assert not found, "a pickle executes what it holds; save text, Parquet or JSON"
+
+
+def test_compiled_code_is_serial() -> None:
+    found = []
+    for module, node in each_node():
+        if isinstance(node, ast.keyword) and node.arg == "parallel" and getattr(node.value, "value", True):
+            found.append(f"{module}:{node.value.lineno}")
+        if isinstance(node, ast.Name | ast.Attribute) and "prange" in {
+            getattr(node, "id", ""),
+            getattr(node, "attr", ""),
+        }:
+            found.append(f"{module}:{node.lineno}")
+    assert not found, "numba's parallel=True can abort the process under Python threads"
+
+
+def test_modules_are_short_and_named_after_their_subject() -> None:
+    long = [relative(path) for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES]
+    assert not long, f"over {MAX_LINES} lines: make a package with the same import path"
+    vague = {"util", "utils", "helper", "helpers"}
+    assert not [module for module in map(relative, MODULES) if vague & set(re.split(r"[/_.]", module))]
+
+
+def test_files_name_no_machine_and_no_registry() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout, so there is no list of the project's files")
+    # Written in two parts so that this file does not find itself.
+    hosts = ["py" + "pi.org", "python" + "hosted.org", "registry.npm" + "js", "ana" + "conda.org"]
+    path_of_a_machine = re.compile(r"(?<![\w.}/~-])/(?:" + "root|home|Users|work|workspace|opt" + r")/[\w.]")
+    found = []
+    for name in sorted(set(filter(None, listed.stdout.split("\0")))):
+        path = ROOT / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            if path_of_a_machine.search(line) or any(host in line.lower() for host in hosts):
+                found.append(f"{name}:{number}")
+    assert not found
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from cvj_ml.cli import main\n"
+        "sys.argv = ['cvj-ml', '--help']\n"
+        "try:\n"
+        "    code = main()\n"
+        "except SystemExit as stop:\n"
+        "    code = stop.code\n"
+        "assert not code, code\n"
+        "print(sorted({'mlflow', 'lightgbm', 'duckdb'} & sys.modules.keys()), file=sys.stderr)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert "usage" in run.stdout.lower()
+    assert run.stderr.splitlines()[-1] == "[]"

@@ -1,0 +1,168 @@
+"""What a user gets: a whole wheel, locks that install anywhere, and a package that works outside this checkout."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "cvj_ml"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCKS = ("dev", "runtime", "uv")
+
+
+def lock_text(name: str) -> str:
+    return (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def pins(name: str) -> dict[str, set[str]]:
+    """Return each locked project's versions (two, where Python versions need different ones)."""
+    found: dict[str, set[str]] = {}
+    for line in lock_text(name).splitlines():
+        if not line.startswith(" "):
+            requirement = Requirement(line.removesuffix("\\").strip())
+            (pin,) = requirement.specifier
+            assert pin.operator == "=="
+            found.setdefault(canonicalize_name(requirement.name), set()).add(pin.version)
+    return found
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """Run a command away from this checkout's source and environment; its output, or a failure that shows it."""
+    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=clean | environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder, cwd=ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
+    text = lock_text(name)
+    assert pins(name)
+    for entry in re.split(r"\n(?=\S)", text.strip()):
+        assert "--hash=sha256:" in entry
+    assert not re.search(r"://|--(?:extra-|default-)?index|--find-links|@ ", text)
+
+
+@pytest.mark.parametrize(("name", "extras"), [("runtime", ()), ("dev", ("dev", "tune"))])
+def test_a_lock_fulfils_the_declared_dependencies(name: str, extras: tuple[str, ...]) -> None:
+    declared = [
+        *PROJECT["dependencies"],
+        *(line for extra in extras for line in PROJECT["optional-dependencies"][extra]),
+    ]
+    locked = pins(name)
+    stale = []
+    for requirement in map(Requirement, declared):
+        versions = locked.get(canonicalize_name(requirement.name), set())
+        if requirement.name != PROJECT["name"] and not (
+            versions and all(map(requirement.specifier.contains, versions))
+        ):
+            stale.append(str(requirement))
+    assert not stale, "run `make lock`"
+
+
+def test_every_import_is_declared() -> None:
+    """A package that only comes with another one may go with that one's next release."""
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    distributions = packages_distributions()
+    undeclared = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"cvj_ml"}:
+                if not declared & {canonicalize_name(owner) for owner in distributions.get(name, [name])}:
+                    undeclared.add(f"{path.relative_to(SOURCE)}: {name}")
+    assert not undeclared
+
+
+def test_both_locks_name_the_same_versions() -> None:
+    dev = pins("dev")
+    assert {project: dev.get(project) for project in pins("runtime")} == pins("runtime")
+
+
+def test_the_changelog_has_an_entry_for_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(PROJECT['version'])}\b", text, re.MULTILINE)
+
+
+def test_every_ignore_is_anchored() -> None:
+    """An entry that matches at any depth may drop a part of the package, since hatchling obeys .gitignore."""
+    compiled_leftovers = {"__pycache__/", "*.py[cod]", "*.nbi", "*.nbc"}
+    lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    entries = {line for line in lines if line and not line.startswith("#")}
+    assert not [entry for entry in entries - compiled_leftovers if not entry.startswith(("/", "!/"))]
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name.removeprefix("cvj_ml/") for name in archive.namelist() if name.startswith("cvj_ml/")}
+        beside = {name for name in archive.namelist() if not name.startswith("cvj_ml/")}
+    written = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*")
+        if path.is_file() and path.suffix not in {".pyc", ".nbi", ".nbc"}
+    }
+    assert packed == written
+    assert {"py.typed", "__init__.py", "journey/presets/cvj8.yaml"} <= packed
+    assert all(name.split("/")[0].endswith(".dist-info") for name in beside)
+    assert any(name.endswith("licenses/LICENSE") for name in beside)
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if uv is None:
+        pytest.skip("uv is not installed; `make test` brings it")
+    environment = tmp_path / "environment"
+    python = environment / "bin" / "python"
+    run(uv, "venv", "--quiet", "--python", sys.executable, environment, cwd=tmp_path)
+    install = (uv, "pip", "install", "--quiet", "--python", python)
+    # The runtime lock and nothing else, so that a dependency which only the tools bring is noticed.
+    run(*install, "--require-hashes", "--requirement", ROOT / "locks" / "runtime.txt", cwd=tmp_path)
+    run(*install, "--no-deps", wheel, cwd=tmp_path)
+    run(uv, "pip", "check", "--quiet", "--python", python, cwd=tmp_path)
+
+    import_all = (
+        "import importlib, pkgutil, cvj_ml\n"
+        "def stop(name): raise\n"
+        "names = [m.name for m in pkgutil.walk_packages(cvj_ml.__path__, 'cvj_ml.', onerror=stop)]\n"
+        "for name in names:\n"
+        "    if not name.endswith('.__main__'):\n"
+        "        importlib.import_module(name)\n"
+        "print(cvj_ml.__file__, *names, sep='\\n')\n"
+    )
+    cache = str(tmp_path / "cache")
+    location, *names = run(python, "-I", "-c", import_all, cwd=tmp_path, CVJ_ML_CACHE=cache).splitlines()
+    assert Path(location).is_relative_to(environment)
+    modules = {
+        ".".join(("cvj_ml", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in SOURCE.rglob("*.py")
+    }
+    assert {"cvj_ml", *names} == modules
+
+    out = tmp_path / "out"
+    command = environment / "bin" / "cvj-ml"
+    run(command, "demo", "--customers", "600", "--out", out, cwd=tmp_path, CVJ_ML_CACHE=cache)
+    assert list(out.rglob("*.parquet"))

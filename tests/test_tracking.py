@@ -1,0 +1,542 @@
+"""MLflow: what a training leaves there, how versions move, and that nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import types
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from cvj_ml import tracking
+from cvj_ml.config import Config
+from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError
+from cvj_ml.tracking import TrainingRecord, connection
+
+CUSTOMER = "customer-4711"
+DIGESTS = [digit * 64 for digit in "abcd"]
+
+
+def make_config(uri: str, name: str) -> Config:
+    journey = {"name": "short", "stages": [{"name": "Convert", "enter": {"event": "purchase"}}]}
+    return Config.model_validate(
+        {
+            "name": name,
+            "time_zone": "Europe/London",
+            "history_from": "2024-01-01",
+            "sources": {"orders": {"path": "orders.csv"}},
+            "journey": journey,
+            "mlflow": {"tracking_uri": uri, "experiment": "tests"},
+        }
+    )
+
+
+def make_record(folder: Path) -> TrainingRecord:
+    """A tiny training with a fake bundle: text files and one Parquet file in a subfolder."""
+    bundle = folder / "fake_bundle"
+    if not bundle.exists():
+        (bundle / "canary").mkdir(parents=True)
+        (bundle / "manifest.json").write_text("{}")
+        (bundle / "journey.yaml").write_text("name: short\n")
+        pd.DataFrame({"x": [1, 2]}).to_parquet(bundle / "canary" / "touchpoints.parquet")
+    figure = Figure()
+    figure.subplots().plot([0, 1], [0, 1])
+    instant = pd.to_datetime(["2024-03-01T10:00:00"], utc=True)
+    return TrainingRecord(
+        parameters={"max_rows": 1_500_000, "targets": "all", "share/of it": 0.5},
+        cut="2024-06-01T00:00:00+01:00",
+        inputs={"orders": [{"file": "/srv/private/orders.csv", "sha256": "ab" * 32, "bytes": 12}]},
+        metrics={"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b\u00e9b\u00e9": 0.8},
+        bundle=bundle,
+        digest=DIGESTS[0],
+        example_input=pd.DataFrame(
+            {"customer_id": [CUSTOMER], "occurred_at": instant, "event": ["visit"], "channel": [None], "value": [1.5]}
+        ),
+        example_output=pd.DataFrame(
+            {"customer_id": [CUSTOMER], "as_of": instant, "dormant": [False], "p": [0.5], "low_evidence": [["convert"]]}
+        ),
+        tables={"backtest": pd.DataFrame({"fold": [1], "log_loss": [0.18]})},
+        figures={"calibration": figure},
+    )
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tracking")
+
+
+@pytest.fixture(scope="module")
+def uri(folder: Path) -> str:
+    return f"sqlite:///{folder}/a registry/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def record(folder: Path) -> TrainingRecord:
+    return make_record(folder)
+
+
+@pytest.fixture(scope="module")
+def logged(uri: str, record: TrainingRecord) -> tuple[Config, tracking.ModelVersion]:
+    """One training in a new registry; tests that change versions use another name in the same file."""
+    config = make_config(uri, "shop")
+    return config, tracking.log_training(config, record)
+
+
+@pytest.fixture
+def config(uri: str, logged: object, request: pytest.FixtureRequest) -> Config:
+    """A name of the test's own in the shared registry."""
+    return make_config(uri, re.sub(r"\W", "-", request.node.name))
+
+
+def client_of(config: Config) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(config.mlflow.tracking_uri, config.mlflow.tracking_uri)
+
+
+def test_importing_tracking_does_not_import_mlflow() -> None:
+    code = "import sys, cvj_ml.tracking; sys.exit('mlflow' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_the_first_version_is_challenger_and_champion(logged: tuple[Config, tracking.ModelVersion]) -> None:
+    config, version = logged
+    assert (version.name, version.version, version.digest) == ("shop", 1, DIGESTS[0])
+    assert version.aliases == ("challenger", "champion")
+    assert version.cut == "2024-06-01T00:00:00+01:00"
+    assert pd.Timestamp(version.created).tzinfo is not None
+    assert tracking.list_versions(config) == [version]
+
+
+def test_the_run_holds_parameters_metrics_inputs_and_artifacts(logged: tuple[Config, tracking.ModelVersion]) -> None:
+    config, version = logged
+    client = client_of(config)
+    run = client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"max_rows": "1500000", "targets": "all", "share_of it": "0.5"}
+    assert run.data.metrics == {"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b_b_": 0.8}
+    (dataset,) = [one.dataset for one in run.inputs.dataset_inputs]
+    assert dataset.name == "orders" and len(dataset.digest) == 32
+    assert json.loads(dataset.profile) == {"files": 1, "bytes": 12}
+    names = {
+        item.path
+        for path in ("", "bundle", "tables", "figures")
+        for item in client.list_artifacts(version.run_id, path)
+    }
+    assert names == {
+        "bundle", "bundle/canary", "bundle/journey.yaml", "bundle/manifest.json",
+        "figures", "figures/calibration.svg", "inputs.json", "tables", "tables/backtest.csv",
+    }  # fmt: skip
+    tags = client.get_model_version("shop", "1").tags
+    assert tags["digest"] == DIGESTS[0] and len(tags["journey_digest"]) == 64
+
+
+def test_a_changed_input_file_changes_the_digest_and_a_moved_one_does_not(record: TrainingRecord) -> None:
+    from cvj_ml.tracking.runs import _dataset
+
+    (file,) = record.inputs["orders"]
+    digest = _dataset("orders", [file]).dataset.digest
+    assert _dataset("orders", [{**file, "file": r"C:\moved\orders.csv"}]).dataset.digest == digest
+    assert _dataset("orders", [{**file, "sha256": "cd" * 32}]).dataset.digest != digest
+
+
+def test_artifacts_stand_beside_the_database_without_pickles_paths_or_customers(
+    logged: tuple[Config, tracking.ModelVersion], folder: Path
+) -> None:
+    registry = folder / "a registry"
+    assert {entry.name for entry in registry.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
+    artifacts = files_of(registry / "mlartifacts")
+    assert not [name for name in artifacts if name.endswith((".pkl", ".pickle"))]
+    for name, content in artifacts.items():
+        assert str(folder).encode() not in content, name
+        assert b"/srv/private" not in content, name
+        assert str(Path(tracking.__file__).parent).encode() not in content, name
+    assert all(CUSTOMER.encode() not in content for content in files_of(registry).values())
+
+
+def test_other_tools_can_load_the_champion_and_score(
+    logged: tuple[Config, tracking.ModelVersion], record: TrainingRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = logged
+    calls: list[tuple[Path, pd.DataFrame, str]] = []
+
+    def score_touchpoints(bundle_folder: Path, touchpoints: pd.DataFrame, as_of: str) -> pd.DataFrame:
+        calls.append((bundle_folder, touchpoints, as_of))
+        return pd.DataFrame({"customer_id": touchpoints["customer_id"], "p": 0.25})
+
+    stub = types.ModuleType("cvj_ml.scoring")
+    stub.score_touchpoints = score_touchpoints  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cvj_ml.scoring", stub)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", config.mlflow.tracking_uri)
+    import mlflow.pyfunc
+
+    model = mlflow.pyfunc.load_model("models:/shop@champion")
+    naive = record.example_input.assign(occurred_at=record.example_input["occurred_at"].dt.tz_localize(None))
+    scores = model.predict(naive, params={"as_of": "2024-05-01"})
+    assert scores["p"].tolist() == [0.25]
+    ((bundle, touchpoints, as_of),) = calls
+    assert as_of == "2024-05-01"
+    assert files_of(bundle) == files_of(record.bundle)
+    assert (touchpoints["occurred_at"] == record.example_input["occurred_at"]).all()
+    with pytest.raises(ConfigError, match="as_of"):
+        model.predict(naive)
+
+
+def test_versions_are_promoted_and_rolled_back_in_order(config: Config, record: TrainingRecord) -> None:
+    for digest in DIGESTS[:3]:
+        version = tracking.log_training(config, replace(record, digest=digest))
+    assert version.aliases == ("challenger",)
+    assert [one.version for one in tracking.list_versions(config)] == [3, 2, 1]
+    assert tracking.promote(config, 3).aliases == ("challenger", "champion")
+    assert tracking.promote(config, 2).aliases == ("champion",)
+    assert tracking.promote(config, 2).aliases == ("champion",)
+    assert tracking.rollback(config).version == 3
+    assert tracking.rollback(config).version == 1
+    with pytest.raises(ModelError, match="no earlier champion"):
+        tracking.rollback(config)
+    assert [one.version for one in tracking.list_versions(config) if "champion" in one.aliases] == [1]
+    with pytest.raises(ModelError, match=r"no version 9\. Versions: 1, 2, 3\."):
+        tracking.promote(config, 9)
+
+
+def test_rollback_passes_over_deleted_versions(config: Config, record: TrainingRecord) -> None:
+    for digest in DIGESTS[:3]:
+        version = tracking.log_training(config, replace(record, digest=digest))
+        tracking.promote(config, version.version)
+    client_of(config).delete_model_version(config.name, "2")
+    assert tracking.rollback(config).version == 1
+
+
+def test_fetch_brings_the_champions_bundle_whole_and_replaces_a_damaged_copy(
+    logged: tuple[Config, tracking.ModelVersion], record: TrainingRecord, tmp_path: Path
+) -> None:
+    config, version = logged
+    bundle, champion = tracking.fetch_champion(config, tmp_path)
+    assert champion == version and bundle == tmp_path / version.digest
+    (bundle / "manifest.json").write_text("damaged")
+    (bundle / "extra.txt").write_text("not from the registry")
+    bundle, _ = tracking.fetch_champion(config, tmp_path)
+    assert files_of(bundle) == files_of(record.bundle)
+    assert [entry.name for entry in tmp_path.iterdir()] == [version.digest]
+
+
+def test_fetch_executes_nothing_from_the_registry(
+    config: Config, record: TrainingRecord, folder: Path, tmp_path: Path
+) -> None:
+    version = tracking.log_training(config, record)
+    source = Path(
+        client_of(config).get_model_version(config.name, "1").source.removeprefix("file://").replace("%20", " ")
+    )
+    marker = tmp_path / "executed"
+    (source / "pyfunc_model.py").write_text(f"open({str(marker)!r}, 'w')")
+    assert tracking.fetch_champion(config, tmp_path / "cache")[1] == version
+    assert not marker.exists()
+
+
+def test_without_a_registry_a_model_or_a_champion_there_is_a_next_step(
+    config: Config, record: TrainingRecord, tmp_path: Path
+) -> None:
+    absent = make_config(f"sqlite:///{tmp_path}/none/mlflow.db", "shop")
+    for question in (tracking.list_versions, tracking.rollback):
+        with pytest.raises(ModelError, match="Run `cvj-ml train` first"):
+            question(absent)
+    assert not (tmp_path / "none").exists()
+    assert tracking.list_versions(config) == []
+    with pytest.raises(ModelError, match="no earlier champion"):
+        tracking.rollback(config)
+    with pytest.raises(ModelError, match=r"has no champion\. Run `cvj-ml train`") as raised:
+        tracking.fetch_champion(config, tmp_path)
+    assert raised.value.exit_code == 4
+    with pytest.raises(ModelError, match=r"no version 1\. Versions: none; run `cvj-ml train` first"):
+        tracking.export(config, 1, tmp_path / "out")
+    tracking.log_training(config, record)
+    client_of(config).delete_registered_model_alias(config.name, "champion")
+    with pytest.raises(ModelError, match="has no champion"):
+        tracking.fetch_champion(config, tmp_path)
+
+
+@pytest.mark.parametrize("digest", ["", "../../outside"])
+def test_a_champion_that_something_else_registered_is_refused(
+    config: Config, record: TrainingRecord, tmp_path: Path, digest: str
+) -> None:
+    tracking.log_training(config, record)
+    client_of(config).set_model_version_tag(config.name, "1", "digest", digest)
+    with pytest.raises(ModelError, match="carries no digest"):
+        tracking.fetch_champion(config, tmp_path)
+
+
+def test_a_champion_whose_artifacts_are_gone_is_told(config: Config, record: TrainingRecord, tmp_path: Path) -> None:
+    version = tracking.log_training(config, record)
+    client = client_of(config)
+    shutil.rmtree(Path(url2pathname(urlsplit(client.get_run(version.run_id).info.artifact_uri).path)))
+    with pytest.raises(ModelError, match="has lost the bundle"):
+        tracking.fetch_champion(config, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_travels_to_another_name_by_export_and_import(
+    logged: tuple[Config, tracking.ModelVersion], config: Config, record: TrainingRecord, tmp_path: Path
+) -> None:
+    source, version = logged
+    exported = tracking.export(source, 1, tmp_path / "exported")
+    assert files_of(exported) == files_of(record.bundle)
+    with pytest.raises(ConfigError, match="not empty"):
+        tracking.export(source, 1, exported)
+    imported = tracking.import_bundle(config, exported, version.digest)
+    assert (imported.digest, imported.aliases, imported.cut) == (version.digest, ("challenger", "champion"), "")
+    assert tracking.import_bundle(config, exported, version.digest) == imported
+    fetched, _ = tracking.fetch_champion(config, tmp_path / "cache")
+    assert files_of(fetched) == files_of(record.bundle)
+
+
+def test_what_is_no_bundle_is_not_registered(config: Config, record: TrainingRecord, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no journey\.yaml"):
+        tracking.import_bundle(config, tmp_path, DIGESTS[0])
+    with pytest.raises(ModelError, match="not 64 hex digits"):
+        tracking.log_training(config, replace(record, digest="abc"))
+    assert tracking.list_versions(config) == []
+
+
+def test_a_failed_training_is_marked_and_registers_nothing(config: Config, record: TrainingRecord) -> None:
+    clash = {"a\u00e9": 1.0, "a\u00fc": 2.0}
+    with pytest.raises(CvjError, match="both become 'a_'"):
+        tracking.log_training(config, replace(record, cut="failing", metrics=clash))
+    assert tracking.list_versions(config) == []
+    client = client_of(config)
+    runs = client.search_runs([client.get_experiment_by_name("tests").experiment_id], "run_name = 'train failing'")
+    assert [run.info.status for run in runs] == ["FAILED"]
+
+
+def test_many_parameters_and_metrics_are_all_logged(config: Config, record: TrainingRecord) -> None:
+    metrics = {f"fold{i}": float(i) for i in range(1100)} | {"nothing_to_measure": float("nan")}
+    parameters = {f"setting{i}": i for i in range(230)}
+    version = tracking.log_training(config, replace(record, metrics=metrics, parameters=parameters))
+    data = client_of(config).get_run(version.run_id).data
+    assert len(data.params) == 230 and len(data.metrics) == 1101
+
+
+def test_nothing_is_printed_and_no_global_state_changes(
+    config: Config,
+    record: TrainingRecord,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import mlflow
+
+    # A leak through the fluent interface would go to this closed port.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.chdir(tmp_path)
+
+    def state() -> tuple[object, ...]:
+        loggers = (logging.root.manager.disable, logging.root.level, list(logging.root.handlers))
+        return dict(os.environ), mlflow.get_tracking_uri(), mlflow.active_run(), loggers, list(warnings.filters)
+
+    before = state()
+    version = tracking.log_training(config, record)
+    tracking.promote(config, version.version)
+    tracking.fetch_champion(config, tmp_path / "cache")
+    assert state() == before
+    assert capfd.readouterr() == ("", "")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"cache"}
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["file:///tmp/mlruns", "mlruns", "", "databricks", "postgresql://user:secret@db/mlflow", "sqlite://", "http://"],
+)
+def test_an_address_that_cannot_hold_a_registry_is_a_config_error(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"cannot hold a model registry.*sqlite:///mlflow\.db") as raised:
+        tracking.list_versions(make_config(address, "shop"))
+    assert "secret" not in str(raised.value)
+
+
+def test_a_dead_server_is_told_in_seconds_and_without_its_password() -> None:
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(CvjError, match=rf"127\.0\.0\.1:{port} failed: the server does not answer\. Check") as raised:
+        tracking.list_versions(make_config(f"http://user:secret@127.0.0.1:{port}", "shop"))
+    assert time.monotonic() - started < 15
+    assert raised.value.exit_code == 1
+    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_server_that_refuses_is_told_with_its_status(status: int) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        with pytest.raises(CvjError, match=rf"failed: the server answered with HTTP status {status}\. Check"):
+            tracking.list_versions(make_config(f"http://127.0.0.1:{refusing.server_port}", "shop"))
+        refusing.shutdown()
+
+
+def test_a_file_that_is_no_database_is_told_at_once(tmp_path: Path, record: TrainingRecord) -> None:
+    (tmp_path / "mlflow.db").write_text("this is not a database" * 100)
+    started = time.monotonic()
+    with pytest.raises(CvjError, match=r"failed: file is not a database\. Check that the file"):
+        tracking.log_training(make_config(f"sqlite:///{tmp_path}/mlflow.db", "shop"), record)
+    assert time.monotonic() - started < 15
+
+
+def test_a_registry_that_another_run_opens_is_waited_for_and_then_told(
+    config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_LOCK_SECONDS", 0.2)
+    lock = sqlite3.connect(folder / "a registry" / "mlflow.db.lock", isolation_level=None)
+    with closing(lock):
+        lock.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LockedError, match="held by another run"):
+            tracking.list_versions(config)
+    assert tracking.list_versions(config) == []
+
+
+def wait_until(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+FIRST_USE = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_tracking import make_config, make_record
+from cvj_ml import tracking
+from cvj_ml.tracking.connection import quietly
+with quietly():
+    import mlflow.store.tracking.sqlalchemy_store, mlflow.pyfunc
+folder, me = Path(sys.argv[1]), sys.argv[2]
+record = make_record(folder / me)
+(folder / f"ready-{me}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.01)
+tracking.log_training(make_config(f"sqlite:///{folder}/mlflow.db", "shop"), record)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_may_create_the_registry_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", FIRST_USE, str(tmp_path)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(i), str(Path(__file__).parent)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("ready-*"))) == 2, 90)
+        (tmp_path / "go").touch()
+        assert [process.communicate(timeout=90)[0] for process in processes] == ["", ""]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(timeout=30)
+    assert [process.returncode for process in processes] == [0, 0]
+    versions = tracking.list_versions(make_config(f"sqlite:///{tmp_path}/mlflow.db", "shop"))
+    assert [one.version for one in versions] == [2, 1]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on a free port of this machine; gone after the test."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    host, port = address.split(":")
+    environment = {**os.environ, **connection.SAFETY, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", port, "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "stored"),
+    ]
+    with open(tmp_path / "server.log", "w") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def healthy() -> bool:
+        assert process.poll() is None, (tmp_path / "server.log").read_text()
+        try:
+            with urllib.request.urlopen(f"http://{address}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    try:
+        wait_until(healthy, 90)
+        yield f"http://{address}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=20)
+
+
+@pytest.mark.slow
+def test_everything_works_over_http(
+    server: str, record: TrainingRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(server, "shop")
+    with pytest.raises(ModelError, match="has no champion"):
+        tracking.fetch_champion(config, tmp_path / "cache")
+    first = tracking.log_training(config, replace(record, metrics={**record.metrics, "not_measured": float("nan")}))
+    second = tracking.log_training(config, replace(record, digest=DIGESTS[1]))
+    assert first.aliases == ("challenger", "champion") and second.aliases == ("challenger",)
+    assert tracking.promote(config, 2).aliases == ("challenger", "champion")
+    bundle, champion = tracking.fetch_champion(config, tmp_path / "cache")
+    assert champion.version == 2 and files_of(bundle) == files_of(record.bundle)
+    assert tracking.rollback(config).version == 1
+    with pytest.raises(ModelError, match="no earlier champion"):
+        tracking.rollback(config)
+    exported = tracking.export(config, 2, tmp_path / "exported")
+    assert tracking.import_bundle(config, exported, DIGESTS[2]).version == 3
+    assert [one.version for one in tracking.list_versions(config)] == [3, 2, 1]
+    assert (tmp_path / "stored").is_dir()
+    assert capfd.readouterr() == ("", "")
