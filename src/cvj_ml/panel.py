@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -66,9 +67,7 @@ class Definition:
 
     def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
         """Return X of the snapshots."""
-        return compute(
-            self.catalogue, block, entries[:, self.observable], snapshots, self.observed_from, self.zone
-        )
+        return compute(self.catalogue, block, entries[:, self.observable], snapshots, self.observed_from, self.zone)
 
     def asked(self, stage: npt.NDArray[np.int8]) -> _Mask:
         """Return which targets (return, then each stage) are predicted for customers in these stages."""
@@ -120,8 +119,7 @@ def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int)
 class Panel:
     """Snapshots with features and labels; every row stands for ``1 / share`` eligible snapshots.
 
-    ``customer`` numbers the customers of the whole store. ``eligible`` counts the snapshots before sampling,
-    ``late`` the (snapshot, target) pairs dropped for late evidence.
+    ``customer`` indexes ``names``, the ids of all customers; ``eligible`` counts the snapshots before sampling.
     """
 
     x: npt.NDArray[np.float32]
@@ -132,6 +130,7 @@ class Panel:
     labels: Labels
     share: float
     eligible: int
+    names: tuple[str, ...]
     definition: Definition
 
     def __len__(self) -> int:
@@ -167,7 +166,7 @@ def hazard_rows(labels: Labels, horizons: tuple[int, ...]) -> HazardRows:
     """
     parts = []
     bounds = edges(horizons)
-    for m, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for m, (low, high) in enumerate(itertools.pairwise(bounds)):
         at_risk = labels.asked & (labels.times >= low) & observed_whole(labels.follow_up, high)[:, None]
         snapshot, target = np.nonzero(at_risk)
         moved = labels.times[snapshot, target] < high
@@ -183,7 +182,7 @@ class _Part:
     stage: npt.NDArray[np.int8]
     days_in_stage: npt.NDArray[np.float64]
     labels: Labels
-    customers: int
+    names: tuple[str, ...]
     eligible: int
 
 
@@ -221,12 +220,12 @@ def build_panel(
             state.stage,
             state.days_in_stage,
             labels,
-            len(block),
+            block.customers,
             asked,
         )
 
     parts = blocks.map(part)
-    first = np.cumsum([0] + [one.customers for one in parts])
+    first = np.cumsum([0] + [len(one.names) for one in parts])
     return Panel(
         np.concatenate([one.x for one in parts]),
         np.concatenate([one.snapshots.customer + start for one, start in zip(parts, first, strict=False)]),
@@ -241,6 +240,7 @@ def build_panel(
         ),
         share,
         sum(one.eligible for one in parts),
+        tuple(name for one in parts for name in one.names),
         definition,
     )
 

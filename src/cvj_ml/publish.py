@@ -44,13 +44,17 @@ def publish(
             nights.mkdir(parents=True, exist_ok=True)
             staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=nights))
         except OSError as error:
-            raise CvjError(f"{nights}: cannot write here: {error.strerror}. Check the folder's rights and space.") from error
+            raise CvjError(
+                f"{nights}: cannot write here: {error.strerror}. Check the folder's rights and space."
+            ) from error
         try:
             _fill(staged, facts, run, write(staged))
             os.replace(staged, final)
         except OSError as error:
             if not (final / SUCCESS).is_file():
-                raise CvjError(f"{final}: cannot publish: {error.strerror}. Free some space or check the rights.") from error
+                raise CvjError(
+                    f"{final}: cannot publish: {error.strerror}. Free some space or check the rights."
+                ) from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         _sync(nights)

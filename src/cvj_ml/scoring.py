@@ -64,7 +64,9 @@ def score_block(predictor: Predictor, block: Block, as_of: int, model_version: s
     columns["low_evidence"] = _low_evidence(definition, predictor.trees.low, answers)
     columns["model_version"] = [model_version] * len(customers)
     schema = scores_contract(definition).columns
-    return pa.table({name: _array(values, schema[name]) for name, values in columns.items()}, schema=pa.schema(schema.items()))
+    return pa.table(
+        {name: _array(values, schema[name]) for name, values in columns.items()}, schema=pa.schema(schema.items())
+    )
 
 
 def _array(values: object, kind: pa.DataType) -> pa.Array:
@@ -74,7 +76,10 @@ def _array(values: object, kind: pa.DataType) -> pa.Array:
 def _advance(definition: Definition, answers: Answers) -> npt.NDArray[np.float64]:
     """Return reach of the next observable stage; NaN at the top."""
     following = np.array(
-        [next((1 + i for i in definition.observable if i > stage), 0) for stage in range(-1, len(definition.journey.stages))]
+        [
+            next((1 + i for i in definition.observable if i > stage), 0)
+            for stage in range(-1, len(definition.journey.stages))
+        ]
     )[answers.stage.astype(np.int64) + 1]
     chosen = answers.probability[np.arange(len(following)), following]
     return np.where(following[:, None] == 0, np.nan, chosen)
@@ -149,7 +154,9 @@ def score_touchpoints(bundle_folder: Path, touchpoints: pd.DataFrame, as_of: str
                 "name": "model",
                 "time_zone": definition.time_zone,
                 "history_from": to_datetime(definition.observed_from, definition.zone).date(),
-                "sources": {"touchpoints": {"path": str(source), "columns": {name: name for name in touchpoints.columns}}},
+                "sources": {
+                    "touchpoints": {"path": str(source), "columns": {name: name for name in touchpoints.columns}}
+                },
                 "journey": definition.journey.model_dump(mode="json", exclude_defaults=True),
                 "value_decimals": definition.catalogue.value_decimals,
                 "outbound": definition.outbound,
@@ -159,4 +166,5 @@ def score_touchpoints(bundle_folder: Path, touchpoints: pd.DataFrame, as_of: str
         store = ingest(config)
         instant = parse_as_of(as_of, definition.zone)
         tables = LocalEngine(store).map(lambda block: score_block(bundle.predictor, block, instant, bundle.version))
-    return merge_scores(tables).to_pandas()
+    frame: pd.DataFrame = merge_scores(tables).to_pandas()
+    return frame

@@ -16,12 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.sources import ingest, read_contact
+from cvj_ml.sources.mapping import Field, read_value
 from cvj_ml.sources.zones import to_utc, to_wall
 from cvj_ml.windows import to_microseconds
 
@@ -119,6 +120,7 @@ def test_wall_times_around_every_change_of_the_clock_agree_with_python(zone):
     check_zone(zone, walls_near_changes(zone) or [datetime(2024, 1, 1)])
 
 
+@settings(max_examples=20)
 @given(zone=st.sampled_from(ZONES), walls=st.lists(WALLS, min_size=1, max_size=20))
 def test_wall_times_of_other_years_agree_with_python(zone, walls):
     check_zone(zone, walls)
@@ -222,10 +224,9 @@ def test_the_arrival_delay_is_the_99_percent_quantile_in_whole_seconds(one_sourc
 # --- values and properties -------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=25)
 @given(st.lists(st.decimals(-9_999_999, 9_999_999, places=3), min_size=1, max_size=30))
 def test_values_round_half_away_from_zero_alike_as_float_text_and_decimal(numbers):
-    from cvj_ml.sources.mapping import Field, read_value
-
     expected = [int((number * 100).quantize(Decimal(1), ROUND_HALF_UP)) for number in numbers]
     with duckdb.connect() as connection:
         for kind, column in (
@@ -394,6 +395,40 @@ def test_a_damaged_page_is_an_error_without_data(one_source, tmp_path):
 def test_file_names_that_look_like_patterns_are_read(tmp_path, configure):
     frame(n=[1]).to_parquet(tmp_path / "log[1].parquet")
     assert ingest(configure(sources={"log": {"path": "log[1].parquet"}})).customers == 1
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_of_csv_is_that_of_its_header(one_source, delimiter):
+    rows = "\ufeffcustomer_id,occurred_at,event,channel\na,2024-05-01,visit,x\n".replace(",", delimiter)
+    other = next(one for one in ",;|" if one != delimiter)
+    store = ingest(one_source(rows + f'b{delimiter}2024-05-01{delimiter}"say ""hi""\n"{delimiter}{other * 9}\n'))
+    assert list(whole(store).event) == ["visit", 'say "hi"\n']
+    assert list(whole(store).channel) == ["x", other * 9]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_ends_of_csv(tmp_path, configure, end):
+    rows = end.join(["customer_id,occurred_at,event", 'a,2024-05-01,"x"', "b,2024-05-01,y"])
+    (tmp_path / "log.csv").write_bytes(rows.encode())
+    assert list(whole(ingest(configure(sources={"log": {"path": "log.csv"}}))).event) == ["x", "y"]
+
+
+@pytest.mark.parametrize("header", ["customer_id,occurred_at,event,event", "customer_id,,event", ""])
+def test_a_header_that_does_not_name_each_column_once_is_an_error(one_source, header):
+    with pytest.raises(DataError, match="a header that names each column once"):
+        ingest(one_source(header + "\na,2024-05-01,visit,x\n"))
+
+
+def test_a_line_that_is_not_utf8_is_refused(tmp_path, configure):
+    (tmp_path / "log.csv").write_bytes(b"customer_id,occurred_at,event\na,2024-05-01,caf\xe9\nb,2024-05-01,visit\n")
+    store = ingest(configure(sources={"log": {"path": "log.csv"}}, refused_share=0.5))
+    assert store.counts["log"].refused == {"unreadable line": 1}
+
+
+def test_a_broken_gzip_file_is_an_error(tmp_path, configure):
+    (tmp_path / "log.csv.gz").write_bytes(b"\x1f\x8b this is no gzip")
+    with pytest.raises(DataError, match=r"sources\.log: .*check that every file is whole"):
+        ingest(configure(sources={"log": {"path": "log.csv.gz"}}))
 
 
 def test_gzipped_csv_and_several_files(tmp_path, configure):

@@ -22,7 +22,9 @@ class _StrictLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 mark = key_node.start_mark
-                raise ConfigError(f"{mark.name}, line {mark.line + 1}: the key {key!r} is given twice; keep one of them.")
+                raise ConfigError(
+                    f"{mark.name}, line {mark.line + 1}: the key {key!r} is given twice; keep one of them."
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 

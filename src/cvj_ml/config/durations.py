@@ -16,7 +16,9 @@ def parse_duration(text: Any) -> int:
     """Read ``30d``, ``12h``, ``30min``, ``45s`` or ``2w`` as microseconds (``1d`` is 86,400 s)."""
     found = re.fullmatch(r"(\d+)\s*(w|d|h|min|s)", text.strip()) if isinstance(text, str) else None
     if not found or int(found[1]) == 0:
-        raise ValueError(f"{text!r} is not a duration; write a positive whole number and a unit: 30d, 12h, 30min, 45s, 2w")
+        raise ValueError(
+            f"{text!r} is not a duration; write a positive whole number and a unit: 30d, 12h, 30min, 45s, 2w"
+        )
     return int(found[1]) * _UNITS[found[2]]
 
 

@@ -133,7 +133,9 @@ class Journey(Section):
         for stage in self.stages:
             for other in stage.enter.follows():
                 if other not in names:
-                    faults.append(f"stage {stage.name!r}: after names the unknown stage {other!r}.{nearest(other, names)}")
+                    faults.append(
+                        f"stage {stage.name!r}: after names the unknown stage {other!r}.{nearest(other, names)}"
+                    )
         if not faults:
             faults += self._cycles()
         if faults:
@@ -145,7 +147,11 @@ class Journey(Section):
         while free := [name for name, others in follows.items() if not others & follows.keys()]:
             for name in free:
                 del follows[name]
-        return [f"the stages {', '.join(sorted(follows))} wait for each other through after; break the cycle"] if follows else []
+        return (
+            [f"the stages {', '.join(sorted(follows))} wait for each other through after; break the cycle"]
+            if follows
+            else []
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

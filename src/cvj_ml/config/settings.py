@@ -34,7 +34,9 @@ class TableSpec(Section):
     @classmethod
     def _known_zone(cls, times: str) -> str:
         if times not in ("local", "utc") and times not in available_timezones():
-            raise ValueError(f"times is local, utc or a time zone; found {times!r}.{nearest(times, available_timezones())}")
+            raise ValueError(
+                f"times is local, utc or a time zone; found {times!r}.{nearest(times, available_timezones())}"
+            )
         return times
 
     @model_validator(mode="after")
@@ -181,7 +183,7 @@ class Config(Section):
     lists: tuple[ListSpec, ...] | None = None
     stage_value: dict[str, float] = {}
     control: ControlSpec = ControlSpec()
-    mlflow: MlflowSpec = Field(default={}, validate_default=True)  # type: ignore[arg-type]
+    mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()
     out: ResolvedPath = Field(default="out", validate_default=True)
 
@@ -232,7 +234,9 @@ class Config(Section):
         return self
 
     def _unknown_stages(self) -> Iterable[str]:
-        named = [("unobserved", name) for name in self.unobserved] + [("stage_value", name) for name in self.stage_value]
+        named = [("unobserved", name) for name in self.unobserved] + [
+            ("stage_value", name) for name in self.stage_value
+        ]
         for i, one in enumerate(self.lists or ()):
             named += [(f"lists[{i}].from", one.from_stage), (f"lists[{i}].to", one.to_stage)]
         for place, name in named:

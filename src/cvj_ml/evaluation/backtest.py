@@ -44,7 +44,7 @@ def run_fold(
     fold: Fold,
     arrival_delay: int,
     threads: int,
-    say: Callable[[str], None] = lambda message: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> FoldResult:
     """Train on what was visible before the fold's cut and judge all customers' snapshots at it.
 
@@ -61,7 +61,9 @@ def run_fold(
         max_rows=config.model.max_rows,
         seed=config.model.seed,
     )
-    fit = fit_reach(history, fold.cut, arrival_delay, config.model.seed, threads, candidates=CANDIDATES, say=say)
+    fit = fit_reach(
+        history, fold.cut, arrival_delay, config.model.seed, threads, candidates=CANDIDATES, progress=progress
+    )
     test = build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay)
     predictor = Predictor(definition, fit.trees, fit.calibration)
     probabilities = {MODEL: predictor.predict(test, threads)}
@@ -131,9 +133,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     judged = rows[rows["log_loss"].notna()]
     kind = np.where(judged["to"] == "return", "return", "reach")
     figures = ["log_loss", "brier", "auc", "average_precision", "lift_10"]
-    grouped = judged.assign(target=kind).groupby(["target", "horizon_days", "contender"], sort=True)
-    table = grouped.apply(
-        lambda part: pd.Series({name: np.average(part[name], weights=part["n"]) for name in figures}),
-        include_groups=False,
-    )
-    return table.reset_index()
+    keys = ["target", "horizon_days", "contender"]
+    weighted = judged.assign(target=kind, **{name: judged[name] * judged["n"] for name in figures})
+    totals = weighted.groupby(keys, sort=True)[[*figures, "n"]].sum()
+    return totals[figures].div(totals["n"], axis=0).reset_index()

@@ -55,8 +55,7 @@ def require_teachable(config: Config, cut: int, arrival_delay: int, what: str) -
     day = to_datetime(cut, config.zone).date()
     raise_all(
         ConfigError,
-        f"{what} at {day} has too little history (from {config.history_from}, burn-in {format_duration(config.burn_in)}):",
+        f"{what} at {day} has too little history (from {config.history_from} and a burn-in of"
+        f" {format_duration(config.burn_in)}):",
         faults,
     )
-
-

@@ -6,6 +6,7 @@ where a column's number is found in the kernel's accumulators. No feature is wri
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -131,9 +132,7 @@ def compile_catalogue(
             Feature("calendar_year_sin", "time of year", "calendar"),
             Feature("calendar_year_cos", "time of year", "calendar"),
         ]
-    return Catalogue(
-        tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals
-    )
+    return Catalogue(tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals)
 
 
 def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: int) -> Iterator[Feature]:
@@ -183,7 +182,7 @@ def _journey_features(stages: Sequence[str]) -> Iterator[Feature]:
     yield Feature("stages_visited", "stages entered so far", "journey")
     for name in stages:
         yield Feature(f"days_since_{name}", f"days since entering {name}", "journey")
-    for earlier, later in zip(stages, stages[1:], strict=False):
+    for earlier, later in itertools.pairwise(stages):
         yield Feature(f"days_from_{earlier}_to_{later}", f"days from {earlier} to {later}", "journey")
 
 

@@ -141,7 +141,9 @@ def run(
                 elif what == GAP_SD:
                     if tally[k, gaps] > 0:
                         mean = tally[k, gap_sum] / tally[k, gaps]
-                        number = np.sqrt(max(0.0, tally[k, gap_squares] / tally[k, gaps] - mean * mean)) / (DAY / SECOND)
+                        number = np.sqrt(max(0.0, tally[k, gap_squares] / tally[k, gaps] - mean * mean)) / (
+                            DAY / SECOND
+                        )
                 elif what == RECENCY:
                     if last_seen[x] != -NEVER:
                         number = (now - last_seen[x]) / DAY

@@ -72,7 +72,9 @@ def _customers_per_name(column: Column, owner: npt.NDArray[np.int64], seen: npt.
     return Counter({value: int(n) for value, n in zip(column.values, counts, strict=True) if n})
 
 
-def learn(sightings: Iterable[Sightings], top_events: int, top_channels: int, top_values: int, calendar: bool) -> Vocabulary:
+def learn(
+    sightings: Iterable[Sightings], top_events: int, top_channels: int, top_values: int, calendar: bool
+) -> Vocabulary:
     """Keep the names that most customers have; ties go to the alphabet."""
     events: Counter[str] = Counter()
     channels: Counter[str] = Counter()

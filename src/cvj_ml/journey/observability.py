@@ -45,7 +45,9 @@ def observability(config: Config, events: Collection[str], properties: Collectio
         hidden = sorted(stage.enter.follows() & unobserved)
         if stage.name not in unobserved and hidden:
             if config.preset is None:
-                faults.append(f"stage {stage.name!r} comes after {hidden[0]!r}, which is unobserved; change one of them")
+                faults.append(
+                    f"stage {stage.name!r} comes after {hidden[0]!r}, which is unobserved; change one of them"
+                )
             else:
                 unobserved.add(stage.name)
                 warnings.append(f"{stage.name} is unobserved: it comes after {hidden[0]}, which is unobserved.")
@@ -55,7 +57,9 @@ def observability(config: Config, events: Collection[str], properties: Collectio
     return Visible(frozenset(unobserved), tuple(warnings))
 
 
-def _missing(leaf: Rule, events: Collection[str], properties: Collection[str], every_event: bool = False) -> Iterator[str]:
+def _missing(
+    leaf: Rule, events: Collection[str], properties: Collection[str], every_event: bool = False
+) -> Iterator[str]:
     """Yield what a leaf needs and the data lacks; with ``every_event`` an event is missing only with all the others."""
     absent = [name for name in leaf.event or () if name != ANY_EVENT and name not in events]
     if not every_event or len(absent) == len(leaf.event or ()):

@@ -9,6 +9,7 @@ codes only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,36 +122,44 @@ def _column(points: Touchpoints, name: str) -> Column:
 
 
 def _column_test(column: Column, name: str, operator: str, operand: object) -> _Mask:
-    operands = operand if isinstance(operand, list) else [operand]
+    operands: list[Any] = operand if isinstance(operand, list) else [operand]
     if isinstance(column, Text):
         if operator not in ("eq", "ne", "in"):
-            raise ConfigError(f"journey: where {name}: {operator} compares numbers, but {name} is text; use eq, ne or in.")
+            raise ConfigError(
+                f"journey: where {name}: {operator} compares numbers, but {name} is text; use eq, ne or in."
+            )
         texts = frozenset(str(item) for item in operands)
-        return (column.codes >= 0) & (column.isin(texts) != (operator == "ne"))
+        passes: _Mask = (column.codes >= 0) & (column.isin(texts) != (operator == "ne"))
+        return passes
     try:
         numbers = [float(item) for item in operands]
     except (TypeError, ValueError):
         raise ConfigError(f"journey: where {name}: {name} is a number, but the rule compares it with text.") from None
-    return ~np.isnan(column) & _holds(column, operator, numbers)
+    present: _Mask = ~np.isnan(column)
+    return present & _holds(column, operator, numbers)
 
 
-def _holds(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], operator: str, operands: list[float] | list[int]) -> _Mask:
+def _holds(
+    values: npt.NDArray[np.float64] | npt.NDArray[np.int64], operator: str, operands: list[float] | list[int]
+) -> _Mask:
     first = operands[0]
+    held: _Mask
     match operator:
         case "eq":
-            return values == first
+            held = values == first
         case "ne":
-            return values != first
+            held = values != first
         case "gt":
-            return values > first
+            held = values > first
         case "gte":
-            return values >= first
+            held = values >= first
         case "lt":
-            return values < first
+            held = values < first
         case "lte":
-            return values <= first
+            held = values <= first
         case _:
-            return np.isin(values, operands)
+            held = np.isin(values, operands)
+    return held
 
 
 def _distinct_codes(points: Touchpoints, rule: Rule) -> tuple[npt.NDArray[np.int32], int]:

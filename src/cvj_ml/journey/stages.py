@@ -37,7 +37,9 @@ def occurrence_times(
     customers = len(points.offsets) - 1
     questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
     fired = fire(journey, points, questions, minor_units)
-    times = np.where(fired == NOT_FIRED, NEVER, points.occurred_at[fired]) if len(points) else np.full(fired.shape, NEVER)
+    times = (
+        np.where(fired == NOT_FIRED, NEVER, points.occurred_at[fired]) if len(points) else np.full(fired.shape, NEVER)
+    )
     return _hide(times, journey, unobserved)
 
 
@@ -55,9 +57,7 @@ def _histories_as_known(points: Touchpoints) -> tuple[Questions, _Rows, Instants
     question about the longest answers for all of them. A new question begins where a row arrives out of order or
     replaces another.
     """
-    start, stop, limit, customer, begins = _chains(
-        points.offsets, points.visible_at, points.superseded_at
-    )
+    start, stop, limit, customer, begins = _chains(points.offsets, points.visible_at, points.superseded_at)
     return Questions(start, stop, limit), customer, begins
 
 

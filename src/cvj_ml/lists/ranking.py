@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,9 +36,7 @@ def default_lists(journey: Journey, unobserved: frozenset[str], horizons: Sequen
     """Return consecutive observable pairs at 30 days (or the nearest horizon there is)."""
     observable = [name for name in journey.names if name not in unobserved]
     horizon = min(horizons, key=lambda h: (abs(h - _DEFAULT_HORIZON), h))
-    return tuple(
-        ListSpec(from_stage=a, to_stage=b, horizon=horizon) for a, b in zip(observable, observable[1:], strict=False)
-    )
+    return tuple(ListSpec(from_stage=a, to_stage=b, horizon=horizon) for a, b in itertools.pairwise(observable))
 
 
 def rank(config: Config, scores: pa.Table, unobserved: frozenset[str], as_of: int) -> list[RankedList]:

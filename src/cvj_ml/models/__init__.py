@@ -1,0 +1,1 @@
+"""Models: hazards of reaching later stages, calibrated and coherent, and the bundle that holds them."""

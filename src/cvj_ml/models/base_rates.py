@@ -31,7 +31,11 @@ class BaseRates:
         return np.where(np.isnan(recency), len(self.cuts) + 1, binned)
 
     def hazards(
-        self, stage: npt.NDArray[np.int8], recency: npt.NDArray[np.floating], target: npt.NDArray[np.int8], interval: npt.NDArray[np.int8]
+        self,
+        stage: npt.NDArray[np.int8],
+        recency: npt.NDArray[np.floating],
+        target: npt.NDArray[np.int8],
+        interval: npt.NDArray[np.int8],
     ) -> _F64:
         """Return the base hazard of each row."""
         return self.rates[stage.astype(np.int64) + 1, self.bins(recency), target, interval]

@@ -124,7 +124,9 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / MANIFEST}: the manifest is damaged. Restore the bundle or train anew.") from error
     if not supported:
-        raise ModelError(f"{folder}: the bundle has format {manifest['format']}, this version reads {_FORMAT}. Train anew.")
+        raise ModelError(
+            f"{folder}: the bundle has format {manifest['format']}, this version reads {_FORMAT}. Train anew."
+        )
     names = _names(folder)
     faults = [f"{name} is missing" for name in listed if name not in names]
     faults += [f"{name} does not belong to the bundle" for name in names if name not in listed]
@@ -197,7 +199,9 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> Definition:
         document["value_decimals"],
     )
     if catalogue.names != document["names"]:
-        raise ModelError(f"{folder}: this version of cvj_ml computes other features than the model was trained on. Train anew.")
+        raise ModelError(
+            f"{folder}: this version of cvj_ml computes other features than the model was trained on. Train anew."
+        )
     return Definition(
         journey,
         unobserved,

@@ -12,7 +12,8 @@ _F64 = npt.NDArray[np.float64]
 
 def cumulate(hazards: _F64) -> _F64:
     """Return P(T <= h) = 1 - prod(1 - hazard) over the last axis (intervals)."""
-    return 1.0 - np.cumprod(1.0 - hazards, axis=-1)
+    survival = np.cumprod(1.0 - hazards, axis=-1, dtype=np.float64)
+    return 1.0 - survival
 
 
 def make_coherent(probabilities: _F64) -> _F64:

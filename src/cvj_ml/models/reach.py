@@ -81,7 +81,9 @@ class Trees:
         threads: int = 1,
     ) -> _F64:
         """Return the logit of each row's hazard, before calibration."""
-        result: _F64 = logit(self.base.hazards(stage[rows.snapshot], recency[rows.snapshot], rows.target, rows.interval))
+        result: _F64 = logit(
+            self.base.hazards(stage[rows.snapshot], recency[rows.snapshot], rows.target, rows.interval)
+        )
         learned = np.flatnonzero(~self.low[rows.target])
         if self.booster is None:
             return result

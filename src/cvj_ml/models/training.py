@@ -41,7 +41,7 @@ def fit_reach(
     threads: int,
     *,
     candidates: Sequence[Settings] = CANDIDATES,
-    say: Callable[[str], None] = lambda message: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
     """Fit trees and calibration on a panel labelled at the cut.
 
@@ -58,29 +58,27 @@ def fit_reach(
     late = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
     targets, intervals = 1 + len(panel.definition.journey.stages), len(bounds)
     if not early.moved.any() or not late.moved.any():
-        say("too little history to choose settings or calibrate out of time; the smallest candidate is used as it is")
+        # Too little history to choose or calibrate out of time: the smallest candidate, kept short.
         smallest = min(candidates, key=lambda one: one.leaves)
         settings = replace(smallest, rounds=min(smallest.rounds, 100))
-        trees = fit_trees(panel, rows, settings, seed, threads)
+        trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
         return Fit(trees, identity(targets, intervals), settings, calibrated=False)
 
     best: tuple[float, Settings, npt.NDArray[np.float64]] | None = None
     for settings in candidates:
         choose = len(candidates) > 1
-        trees = fit_trees(panel, early, settings, seed, threads, validation=late if choose else None)
+        trees = fit_trees(panel, early, settings, seed, threads, validation=late if choose else None, progress=progress)
         if choose and trees.booster is not None:
             settings = replace(settings, rounds=max(trees.booster.best_iteration, 1))
         raw = trees.logits(panel.x, panel.stage, panel.column("recency"), late, threads)
         loss = float(_log_loss(raw, late.moved).mean())
-        say(f"{settings.leaves} leaves, {settings.rounds} rounds: log loss {loss:.5f} on later rows")
         if best is None or loss < best[0]:
             best = (loss, settings, raw)
     if best is None:
         raise ValueError("at least one candidate is needed")
     _, settings, raw = best
     calibration, helps = _calibrate(panel, late, raw, seed)
-    say(f"calibration {'kept' if helps else 'dropped'}; refitting on all rows")
-    trees = fit_trees(panel, rows, settings, seed, threads)
+    trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
     return Fit(trees, calibration if helps else identity(targets, intervals), settings, helps)
 
 
@@ -103,5 +101,3 @@ def _calibrate(panel: Panel, late: HazardRows, raw: npt.NDArray[np.float64], see
     helps = bool(_log_loss(mapped, late.moved).mean() < _log_loss(raw, late.moved).mean())
     whole = fit_calibration(raw, late.moved, late.target, late.interval, customer, targets, intervals)
     return whole, helps
-
-

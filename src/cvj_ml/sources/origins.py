@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import glob
+import gzip
 import hashlib
+import itertools
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +22,15 @@ from cvj_ml.config import Config, TableSpec
 from cvj_ml.errors import ConfigError, DataError, nearest
 from cvj_ml.sources.sql import connect, identifier, literal
 
+_UNREADABLE = (duckdb.Error, OSError, EOFError, ValueError, zlib.error, csv.Error)
+
 _CSV = (".csv", ".csv.gz")
 
-# Everything is text, nothing is guessed but the delimiter: ids keep their zeros, `#` starts no comment.
-_CSV_OPTIONS = "all_varchar=true, header=true, quote='\"', escape='\"', comment='', skip=0"
+# Nothing is guessed from rows: everything is text, ids keep their zeros, `#` starts no comment.
+_CSV_OPTIONS = (
+    "auto_detect=false, header=true, quote='\"', escape='\"', comment='', strict_mode=true, hive_partitioning=false"
+)
+_DELIMITERS = ",;\t|"
 
 
 class Fingerprint(TypedDict):
@@ -88,10 +98,11 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
         with connect(config, spill) as connection:
             try:
                 types = _types(connection.sql(f"SELECT * FROM {_scan(paths)}"))
-            except duckdb.Error as error:
+            except _UNREADABLE as error:
                 raise DataError(
                     f"{label}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__});"
-                    " check that every file is whole and has a header."
+                    " check that every file is whole, is UTF-8 text if it is CSV, and"
+                    " has a header that names each column once."
                 ) from None
         return Origin(label, spec, files, types, untyped=kinds == {"csv"})
     files = {name: _find(f"{label}.files.{name}", paths) for name, paths in spec.files.items()}
@@ -179,11 +190,28 @@ def _name(paths: tuple[Path, ...]) -> str:
 
 def _scan(paths: tuple[Path, ...], options: str = "") -> str:
     """Return the SQL that reads the files; names are escaped, for a real file name may look like a pattern."""
-    names = "[" + ", ".join(literal(glob.escape(str(path))) for path in paths) + "]"
+    names = [literal(glob.escape(str(path))) for path in paths]
     if _kind("", paths[0]) == "parquet":
-        return f"read_parquet({names}, union_by_name=true, hive_partitioning=false)"
-    options = options or "union_by_name=true"
-    return f"read_csv({names}, {_CSV_OPTIONS}, hive_partitioning=false, {options})"
+        return f"read_parquet([{', '.join(names)}], union_by_name=true, hive_partitioning=false)"
+    scans = []
+    for name, path in zip(names, paths, strict=True):
+        delimiter, columns = _header(path)
+        typed = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in columns)
+        settings = ", ".join(filter(None, (f"delim={literal(delimiter)}, columns={{{typed}}}", _CSV_OPTIONS, options)))
+        scans.append(f"SELECT * FROM read_csv({name}, {settings})")
+    return f"({' UNION ALL BY NAME '.join(scans)})"
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """Return the delimiter and the columns of a CSV file, by its header alone; raise ValueError for a bad one."""
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
+        start = stream.readline(1_000_000)
+        delimiter = max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", start).count)
+        columns = next(csv.reader(itertools.chain([start], stream), delimiter=delimiter), [])
+    if not all(columns) or not columns or len(set(map(str.lower, columns))) < len(columns):
+        raise ValueError("the header names no columns, or one twice")
+    return delimiter, columns
 
 
 def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
@@ -241,7 +269,7 @@ def _locked(
     try:
         for name, paths in files.items():
             connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {_scan(paths)}")
-    except duckdb.Error as error:
+    except _UNREADABLE as error:
         connection.close()
         raise DataError(
             f"{label}.files.{name}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__})."

@@ -1,0 +1,1 @@
+"""How much processor time features cost: the package against SQL and dataframes (protocol E)."""

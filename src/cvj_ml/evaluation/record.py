@@ -1,0 +1,130 @@
+"""What a training leaves for MLflow: parameters, metrics, tables, plots, signature; never a customer's data."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import expit
+
+from cvj_ml.config import DAY, format_duration
+from cvj_ml.evaluation import plots
+from cvj_ml.evaluation.backtest import MODEL, FoldResult, outcomes, summary
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.reach import feature_names
+from cvj_ml.models.training import Fit
+from cvj_ml.panel import HazardRows, Panel, hazard_rows
+from cvj_ml.windows import edges, to_datetime
+
+_METRICS = (
+    "log_loss",
+    "brier",
+    "auc",
+    "average_precision",
+    "lift_1",
+    "lift_5",
+    "lift_10",
+    "gain_10",
+    "calibration_slope",
+    "expected_calibration_error",
+    "observed_expected",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Parameters, metrics, tables and figures of one training."""
+
+    parameters: Mapping[str, str | int | float]
+    metrics: Mapping[str, float]
+    tables: Mapping[str, pd.DataFrame]
+    figures: Mapping[str, Figure]
+
+
+def evidence(predictor: Predictor, panel: Panel, result: FoldResult, fit: Fit) -> Evidence:
+    """Gather what is shown of a training; all metrics are those of the fold, none of the refitted model."""
+    zone = panel.definition.zone
+    parameters: dict[str, str | int | float] = {
+        **{f"trees_{name}": value for name, value in fit.settings.as_dict().items()},
+        "calibrated": str(fit.calibrated),
+        "features": len(panel.definition.catalogue.features),
+        "snapshots_eligible": panel.eligible,
+        "snapshots_used": len(panel),
+        "sampled_share": panel.share,
+        "late_evidence_dropped": panel.labels.late,
+        "fold_cut": to_datetime(result.fold.cut, zone).isoformat(),
+        "horizons": " ".join(format_duration(horizon) for horizon in panel.definition.horizons),
+        "low_evidence": " ".join(low_targets(predictor)) or "none",
+    }
+    return Evidence(
+        parameters,
+        dict(_metrics(result.rows)),
+        {"metrics_per_transition": result.rows, "summary": summary(result.rows)},
+        dict(_figures(predictor, panel, result)),
+    )
+
+
+def low_targets(predictor: Predictor) -> list[str]:
+    """Return the observable targets that rest on base rates."""
+    journey = predictor.definition.journey
+    asked = [0, *(1 + i for i in predictor.definition.observable)]
+    names = ["return", *journey.names]
+    return [names[j] for j in asked if predictor.trees.low[j]]
+
+
+def _metrics(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    for row in rows.to_dict("records"):
+        contender = "test" if row["contender"] == MODEL else f"baseline.{_slug(str(row['contender']))}"
+        cell = f"{_slug(str(row['from']))}__{_slug(str(row['to']))}.{row['horizon_days']}d"
+        for name in _METRICS if row["contender"] == MODEL else ("log_loss", "auc"):
+            value = float(row.get(name, np.nan))
+            if np.isfinite(value):
+                yield f"{contender}.{name}.{cell}", value
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator[tuple[str, Figure]]:
+    test, found = result.panel, outcomes(result.panel)
+    for h, horizon in enumerate(panel.definition.horizons):
+        known = found.known[:, 1:, h] & np.isfinite(result.probabilities[MODEL][:, 1:, h])
+        moved = found.moved[:, 1:, h][known]
+        name = f"{horizon // DAY}d"
+        if moved.any() and not moved.all():
+            title = f"Reach of later stages within {horizon // DAY} days"
+            yield f"calibration_{name}", plots.reliability(moved, result.probabilities[MODEL][:, 1:, h][known], title)
+            contenders = {kind: p[:, 1:, h][known] for kind, p in result.probabilities.items()}
+            if all(np.isfinite(p).all() for p in contenders.values()):
+                yield f"gain_{name}", plots.gain_curve(moved, contenders, title)
+    if predictor.trees.booster is not None:
+        gain = predictor.trees.booster.feature_importance("gain")
+        yield "importance", plots.importance(feature_names(panel), gain, "What the trees split on (gain)")
+    rows = hazard_rows(test.labels, test.definition.horizons)
+    if len(rows):
+        expected = _hazards(result, rows)
+        bounds = [bound // DAY for bound in edges(test.definition.horizons)]
+        counted = range(len(bounds) - 1)
+        yield (
+            "hazard_calibration",
+            plots.hazard_calibration(
+                [float(expected[rows.interval == m].sum()) for m in counted],
+                [float(rows.moved[rows.interval == m].sum()) for m in counted],
+                [f"{low}-{high}" for low, high in itertools.pairwise(bounds)],
+                "Expected and observed events by interval",
+            ),
+        )
+
+
+def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
+    """Return the fold model's calibrated hazards on its own test rows."""
+    test, fit = result.panel, result.fit
+    raw = fit.trees.logits(test.x, test.stage, test.column("recency"), rows)
+    return np.asarray(expit(fit.calibration.apply(raw, rows.target, rows.interval)))

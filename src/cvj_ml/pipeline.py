@@ -1,0 +1,325 @@
+"""Each command's story, in one short function."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from joblib import cpu_count
+
+from cvj_ml import tracking
+from cvj_ml.config import Config
+from cvj_ml.engines import LocalEngine
+from cvj_ml.errors import DataError, ModelError
+from cvj_ml.evaluation.backtest import FoldResult, run_fold
+from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolling
+from cvj_ml.evaluation.record import evidence
+from cvj_ml.histories import Block
+from cvj_ml.journey import Visible, observability, stage_at
+from cvj_ml.lists import RankedList, rank
+from cvj_ml.models.bundle import Bundle, save
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.training import fit_reach
+from cvj_ml.panel import Panel, build_panel, define
+from cvj_ml.publish import digest_of, publish
+from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
+from cvj_ml.snapshots import eligible, training_grid
+from cvj_ml.sources import Store, Usage, account, ingest
+from cvj_ml.windows import midnight, to_datetime
+
+Progress = Callable[[int, int], None]
+
+
+class Watcher(Protocol):
+    """Who is told what a command does."""
+
+    def say(self, message: str) -> None:
+        """Show a line."""
+
+    def step(self, title: str) -> AbstractContextManager[Progress]:
+        """Show a step that takes a while; the callable is told (done, of)."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def say(self, message: str) -> None:
+        """Show nothing."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Progress]:
+        """Show nothing."""
+        yield lambda done, of: None
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """The customers of a configuration: the store, an engine over it, and the stages that can be seen."""
+
+    config: Config
+    store: Store
+    visible: Visible
+    threads: int
+
+    def engine(self, progress: Progress | None = None) -> LocalEngine:
+        """Return an engine over the store's blocks."""
+        return LocalEngine(self.store, self.threads, progress)
+
+
+def open_histories(config: Config, watcher: Watcher) -> Histories:
+    """Read the sources into the store (or find it there) and compare the journey with what occurs."""
+    with watcher.step("Reading sources"):
+        store = ingest(config)
+    visible = observability(config, store.events, store.property_kinds)
+    for warning in visible.warnings:
+        watcher.say(f"warning: {warning}")
+    return Histories(config, store, visible, config.engine.threads or cpu_count())
+
+
+def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
+    """Build the panel of everything that was visible before the cut."""
+    config, store = histories.config, histories.store
+    require_teachable(config, cut, store.arrival_delay, "Training")
+    with watcher.step("Building the panel") as progress:
+        engine = histories.engine(progress)
+        definition = define(config, histories.visible.unobserved, engine, cut)
+        return build_panel(
+            definition,
+            engine,
+            training_grid(config, cut),
+            cut,
+            store.arrival_delay,
+            max_rows=config.model.max_rows,
+            seed=config.model.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A registered model, and the fold that its metrics come from."""
+
+    version: tracking.ModelVersion
+    fold: FoldResult
+    usage: Usage
+
+
+def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
+    """Choose settings on the last matured fold, report it once, refit at ``as_of``, register."""
+    histories = open_histories(config, watcher)
+    usage = require_customers(histories, as_of, watcher)
+    fold = last_matured(config, as_of, histories.store.arrival_delay)
+    result = backtest_fold(histories, fold.cut, fold.until, watcher)
+    panel = training_panel(histories, as_of, watcher)
+    with watcher.step("Refitting at as_of") as progress:
+        fit = fit_reach(
+            panel,
+            as_of,
+            histories.store.arrival_delay,
+            config.model.seed,
+            histories.threads,
+            candidates=(result.fit.settings,),
+            progress=progress,
+        )
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration)
+    with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch, "bundle")
+        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle)
+        opened = open_bundle(bundle, digest)
+        found = evidence(predictor, panel, result, fit)
+        record = tracking.TrainingRecord(
+            parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},
+            cut=to_datetime(as_of, config.zone).isoformat(),
+            inputs=histories.store.fingerprints,
+            metrics=found.metrics,
+            bundle=bundle,
+            digest=digest,
+            example_input=touchpoint_columns(histories.store),
+            example_output=opened.canary.scores.slice(0, 1).to_pandas(),
+            tables=found.tables,
+            figures=found.figures,
+        )
+        version = tracking.log_training(config, record)
+    return Trained(version, result, usage)
+
+
+def touchpoint_columns(store: Store) -> pd.DataFrame:
+    """Return the columns and types of canonical touchpoints, without a row: what a model takes from other tools."""
+    instants = dict.fromkeys(("occurred_at", "known_at"), "datetime64[us]")
+    texts = dict.fromkeys(("customer_id", "event", "channel", "touchpoint_id"), "str")
+    properties = {name: "float64" if kind == "double" else "str" for name, kind in store.property_kinds.items()}
+    types = {**texts, **instants, "value": "float64", **properties}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+
+
+def backtest_fold(histories: Histories, cut: int, until: int, watcher: Watcher) -> FoldResult:
+    """Fit at a past instant and judge by what came after."""
+    with watcher.step(f"Backtest at {to_datetime(cut, histories.config.zone).date()}") as progress:
+        return run_fold(
+            histories.config,
+            histories.engine(),
+            histories.visible.unobserved,
+            Fold(cut, until),
+            histories.store.arrival_delay,
+            histories.threads,
+            progress,
+        )
+
+
+def backtest(config: Config, until: int, folds: int, watcher: Watcher) -> list[FoldResult]:
+    """Refit and judge at rolling instants up to ``until``, the oldest first."""
+    histories = open_histories(config, watcher)
+    require_customers(histories, until, watcher)
+    return [
+        backtest_fold(histories, fold.cut, fold.until, watcher)
+        for fold in rolling(config, until, histories.store.arrival_delay, folds)
+    ]
+
+
+def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usage:
+    """Account for every row at an instant; DataError where nothing is visible before it."""
+    with watcher.step("Counting rows") as progress:
+        parts = histories.engine(progress).map(lambda block: account(block, as_of))
+    usage = sum(parts, Usage(0, 0, 0))
+    stored = sum(counts.stored for counts in histories.store.counts.values())
+    if usage.used + usage.not_yet_visible + usage.superseded != stored:
+        raise AssertionError(f"{stored} rows are stored, {usage} are accounted for")
+    if not usage.used:
+        day = to_datetime(as_of, histories.config.zone).date()
+        raise DataError(
+            f"No touchpoint is visible before {day}: all {stored} stored rows come later. Check --as-of, the time"
+            f" zone (times:) and known_at of the sources."
+        )
+    return usage
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """A published night: its folder, the scores, and the lists where they were asked for."""
+
+    folder: Path
+    scores: pa.Table
+    lists: tuple[RankedList, ...]
+    usage: Usage
+    model_version: str
+
+
+def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool) -> Night:
+    """Score every eligible customer with the champion, rank the lists, publish both in one step."""
+    started = time.time()
+    histories = open_histories(config, watcher)
+    usage = require_customers(histories, as_of, watcher)
+    with watcher.step("Fetching the champion"):
+        bundle = champion(config, histories.visible)
+    with watcher.step("Scoring") as progress:
+        scores = score(histories, bundle, as_of, progress)
+    lists = tuple(rank(config, scores, histories.visible.unobserved, as_of)) if with_lists else ()
+    facts = {
+        "as_of": to_datetime(as_of, config.zone).isoformat(),
+        "store": histories.store.key,
+        "model": bundle.digest,
+        "config": config_digest(config),
+        "counts": {name: asdict(counts) for name, counts in histories.store.counts.items()},
+        "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
+        "inputs": dict(histories.store.fingerprints),
+    }
+    run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
+    folder = publish(
+        Path(config.out),
+        as_of_name(config, as_of),
+        digest_of(facts, [one.name for one in lists]),
+        facts,
+        run,
+        lambda staged: write_night(staged, scores, lists),
+    )
+    return Night(folder, scores, lists, usage, bundle.version)
+
+
+def score(histories: Histories, bundle: Bundle, as_of: int, progress: Progress | None = None) -> pa.Table:
+    """Return SCORES of every eligible customer; DataError where there is none."""
+    parts = histories.engine(progress).map(lambda block: score_block(bundle.predictor, block, as_of, bundle.version))
+    scores = merge_scores(parts)
+    scores_contract(bundle.predictor.definition).check(scores)
+    return scores
+
+
+def champion(config: Config, visible: Visible) -> Bundle:
+    """Fetch, verify and open the champion; ModelError where it answers for another journey."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, version = tracking.fetch_champion(config, Path(scratch))
+        bundle = open_bundle(folder, version.digest)
+    definition = bundle.predictor.definition
+    if definition.journey != config.journey or definition.unobserved != visible.unobserved:
+        raise ModelError(
+            f"The champion {version.name} version {version.version} was trained for another journey than the"
+            f" configuration's. Run `cvj-ml train` with this configuration, or go back to its journey."
+        )
+    if definition.horizons != config.horizons or definition.time_zone != config.time_zone:
+        raise ModelError(
+            f"The champion {version.name} version {version.version} was trained with other horizons or another time"
+            f" zone than the configuration's. Run `cvj-ml train` with this configuration."
+        )
+    return bundle
+
+
+def write_night(staged: Path, scores: pa.Table, lists: tuple[RankedList, ...]) -> Mapping[str, int]:
+    """Write scores and lists into a folder and return the rows of each file."""
+    rows = {"scores/scores.parquet": len(scores)}
+    (staged / "scores").mkdir()
+    pq.write_table(scores, staged / "scores" / "scores.parquet")
+    if lists:
+        (staged / "targets").mkdir()
+    for one in lists:
+        pq.write_table(one.rows, staged / "targets" / f"{one.name}.parquet")
+        one.rows.to_pandas().to_csv(staged / "targets" / f"{one.name}.csv", index=False, lineterminator="\n")
+        rows |= {f"targets/{one.name}.{kind}": len(one.rows) for kind in ("parquet", "csv")}
+    return rows
+
+
+def as_of_name(config: Config, as_of: int) -> str:
+    """Return the date of a midnight, or the whole instant in a form fit for a file name."""
+    local = to_datetime(as_of, config.zone)
+    return local.date().isoformat() if as_of == midnight(local.date(), config.zone) else f"{local:%Y-%m-%dT%H%M%S}"
+
+
+def config_digest(config: Config) -> str:
+    """Return a digest of every setting that can change a list; where things lie does not."""
+    return digest_of(config.model_dump(mode="json", exclude={"sources", "attributes", "mlflow", "engine", "out"}))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check` found: rows by source, events, and customers per observed stage."""
+
+    histories: Histories
+    usage: Usage
+    stages: pd.DataFrame
+
+
+def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
+    """Read everything and show what the configuration makes of it, without training."""
+    histories = open_histories(config, watcher)
+    usage = require_customers(histories, as_of, watcher)
+    with watcher.step("Observing stages") as progress:
+        engine = histories.engine(progress)
+        definition = define(config, histories.visible.unobserved, engine, as_of)
+
+        def count(block: Block) -> npt.NDArray[np.int64]:
+            snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
+            stage = stage_at(definition.entries(block)[snapshots.customer], as_of).stage
+            return np.bincount(stage.astype(np.int64) + 1, minlength=1 + len(config.journey.stages))
+
+        totals = np.sum(engine.map(count), axis=0)
+    names = ["(before any)", *config.journey.names]
+    seen = ["", *("no" if name in histories.visible.unobserved else "yes" for name in config.journey.names)]
+    return Checked(histories, usage, pd.DataFrame({"stage": names, "observed": seen, "customers": totals}))

@@ -1,0 +1,1 @@
+"""Plain, slow references for what the package computes fast; see README.md."""

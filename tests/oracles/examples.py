@@ -1,0 +1,195 @@
+"""Small random histories and journeys for hypothesis: few names, few instants, so that things meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from cvj_ml.config import Journey
+from tests.oracles.blocks import in_order
+from tests.oracles.histories import Customer, Touch, Version
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+START = 19_700 * DAY
+"""A midnight UTC, the first instant of the examples."""
+
+SPAN = 16
+MINOR_UNITS = 100
+EVENTS = ("buy", "mail", "review", "visit")
+OUTBOUND = frozenset({"mail"})
+CHANNELS = ("ads", "shop", "web")
+PLANS = ("free", "gold")
+STAGES = ("One", "Two", "Three", "Four")
+
+# Whole days, and a microsecond around them; the session gap, and around it.
+_WITHIN_A_DAY = (0, 0, 0, 0, 1, DAY - 1, 30 * MINUTE, 30 * MINUTE + 1, HOUR, HOUR, 13 * HOUR)
+_DELAYS = (0, 0, 0, 0, 0, 0, 1, HOUR, DAY, 3 * DAY, 5 * DAY)
+_VALUES = (None, None, 0, 5, 1_000, 5_000, 5_000, 10_000, 20_000, 1, -1_000, -5_000)
+
+# One number for a touchpoint is far cheaper to draw (and to shrink) than one for each of its columns.
+_SIZES = (SPAN, len(_WITHIN_A_DAY), len(_DELAYS), len(EVENTS), len(CHANNELS) + 1, len(_VALUES), 6, 3, 8, 4)
+_COMBINATIONS = 1
+for _size in _SIZES:
+    _COMBINATIONS *= _size
+
+
+def instants() -> st.SearchStrategy[int]:
+    """Instants at which a question may be asked, likely to meet touchpoints and window edges."""
+    return st.builds(
+        lambda day, moment: START + day * DAY + moment,
+        st.integers(1, SPAN + 4),
+        st.sampled_from((0, 0, 0, 1, -1, 30 * MINUTE, HOUR)),
+    )
+
+
+@st.composite
+def customers(draw: st.DrawFn, most: int = 4, touchpoints: int = 15) -> list[Customer]:
+    """One to ``most`` customers in order of their names, each with at least one touchpoint."""
+    return [
+        draw(customer(f"c{number}", touchpoints)) for number in range(draw(st.integers(1, most)))
+    ]
+
+
+@st.composite
+def customer(draw: st.DrawFn, name: str, touchpoints: int = 15) -> Customer:
+    """One customer: clustered and equal instants, late rows, versions, negative values, nulls, outbound."""
+    numbers = draw(st.lists(st.integers(0, _COMBINATIONS - 1), min_size=1, max_size=touchpoints))
+    touches: list[Touch] = []
+    for number in numbers:
+        touch, versions = _touch(number)
+        # A version is seen anew, perhaps changed in everything, and replaces the one before it from then on.
+        line = [touch, *(_correction(touch, number + k, k) for k in range(1, versions + 1))]
+        for this, following in zip(line, line[1:], strict=False):
+            touches.append(_with_end(this, following.visible))
+        touches.append(line[-1])
+    known = sorted(draw(st.lists(instants(), max_size=3)))
+    versions_known = [
+        Version(at, {"plan": (*PLANS, None)[(at // DAY + i) % 3], "rating": (1.0, None, 4.0)[(at // DAY + 2 * i) % 3]})
+        for i, at in enumerate(known)
+    ]
+    return Customer(name, in_order(touches), tuple(versions_known))
+
+
+def _touch(number: int) -> tuple[Touch, int]:
+    parts = []
+    for size in _SIZES:
+        number, part = divmod(number, size)
+        parts.append(part)
+    day, moment, delay, event, channel, value, rating, plan, versions, _ = parts
+    occurred = START + day * DAY + _WITHIN_A_DAY[moment]
+    return (
+        Touch(
+            occurred=occurred,
+            visible=occurred + _DELAYS[delay],
+            superseded=None,
+            day=occurred // DAY,
+            event=EVENTS[event],
+            channel=(None, *CHANNELS)[channel],
+            value=_VALUES[value],
+            inbound=EVENTS[event] not in OUTBOUND,
+            properties={"rating": (None, 1.0, 2.0, 3.0, 4.0, 5.0)[rating], "plan": (None, *PLANS)[plan]},
+        ),
+        max(0, versions - 5),
+    )
+
+
+def _correction(touch: Touch, number: int, k: int) -> Touch:
+    other, _ = _touch(number * 7_919 % _COMBINATIONS)
+    visible = max(touch.visible + (k * HOUR, k * DAY, 2 * k * DAY)[number % 3], other.occurred)
+    if number % 2:
+        return Touch(touch.occurred, max(visible, touch.occurred), None, touch.day, touch.event, touch.channel,
+                     other.value, touch.inbound, touch.properties)  # fmt: skip
+    return Touch(other.occurred, visible, None, other.day, other.event, other.channel,
+                 other.value, other.inbound, other.properties)  # fmt: skip
+
+
+def _with_end(touch: Touch, superseded: int) -> Touch:
+    return Touch(touch.occurred, touch.visible, superseded, touch.day, touch.event, touch.channel,
+                 touch.value, touch.inbound, touch.properties)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A journey with the stages that nobody can see."""
+
+    journey: Journey
+    hidden: frozenset[str]
+
+
+@st.composite
+def settings_of_journey(draw: st.DrawFn) -> Setting:
+    """A journey over the whole grammar; a stage that others follow is never hidden."""
+    names = STAGES[: draw(st.integers(1, len(STAGES)))]
+    order = draw(st.permutations(names))
+    stages = []
+    for name in names:
+        # Only what stands earlier in the order may be followed: no cycles, chains up to the length of the journey.
+        free = order[: order.index(name)]
+        stages.append({"name": name, "enter": draw(_rule(tuple(free), depth=2))})
+    journey = Journey.model_validate({"name": "random", "stages": stages})
+    followed = set().union(*(stage.enter.follows() for stage in journey.stages))
+    loose = [name for name in names if name not in followed]
+    hidden = draw(st.sets(st.sampled_from(loose))) if loose and draw(st.integers(0, 3)) == 0 else set()
+    return Setting(journey, frozenset(hidden))
+
+
+@st.composite
+def _rule(draw: st.DrawFn, free: tuple[str, ...], depth: int) -> dict[str, Any]:
+    shape = draw(st.sampled_from(("leaf", "leaf", "leaf", "any", "all"))) if depth else "leaf"
+    rule: dict[str, Any] = (
+        draw(_leaf()) if shape == "leaf" else {shape: draw(st.lists(_rule(free, depth - 1), min_size=1, max_size=3))}
+    )
+    if free and draw(st.integers(0, 2)) == 0:
+        rule["after"] = draw(st.sampled_from(free))
+    return rule
+
+
+_EVENT = st.one_of(
+    st.just("*"), st.sampled_from(EVENTS), st.lists(st.sampled_from(EVENTS), min_size=1, max_size=3, unique=True)
+)
+_WIDTH = st.sampled_from(("1h", "1d", "2d", "3d", "1w"))
+_COMPARISON = st.sampled_from(("eq", "ne", "gt", "gte", "lt", "lte"))
+_TEXT = st.one_of(
+    st.tuples(st.sampled_from(("eq", "ne")), st.sampled_from((*PLANS, "none"))),
+    st.tuples(st.just("in"), st.lists(st.sampled_from((*PLANS, "none")), min_size=1, max_size=2)),
+)
+_CHANNEL = st.one_of(
+    st.tuples(st.sampled_from(("eq", "ne")), st.sampled_from(CHANNELS)),
+    st.tuples(st.just("in"), st.lists(st.sampled_from((*CHANNELS, "fax")), min_size=1, max_size=2)),
+)
+_NUMBER = st.one_of(
+    st.tuples(_COMPARISON, st.sampled_from((1, 2.5, 3, 4.0, 5))),
+    st.tuples(st.just("in"), st.lists(st.sampled_from((1, 2, 4.0)), min_size=1, max_size=2)),
+)
+_VALUE = st.one_of(
+    st.tuples(_COMPARISON, st.sampled_from((0, 0.05, 0.01, 10, 50.0, -10))),
+    st.tuples(st.just("in"), st.lists(st.sampled_from((0.05, 10, 50)), min_size=1, max_size=2)),
+)
+_TESTS = {"plan": _TEXT, "channel": _CHANNEL, "rating": _NUMBER, "value": _VALUE}
+
+
+@st.composite
+def _leaf(draw: st.DrawFn) -> dict[str, Any]:
+    leaf: dict[str, Any] = {"event": draw(_EVENT)}
+    where = draw(st.lists(st.sampled_from(sorted(_TESTS)), max_size=2, unique=True)) if draw(st.booleans()) else []
+    if where:
+        leaf["where"] = {name: dict([draw(_TESTS[name])]) for name in where}
+    condition = draw(st.sampled_from(("", "count", "sum", "count and sum", "growth", "distinct", "distinct and sum")))
+    if "count" in condition or "distinct" in condition:
+        leaf["count"] = draw(st.integers(1, 4))
+    if "sum" in condition:
+        leaf["value_at_least"] = draw(st.sampled_from((0, 0.05, 49.95, 50, 100.5, 150, -20)))
+    if "distinct" in condition:
+        leaf["distinct"] = draw(st.sampled_from(("plan", "rating", "channel")))
+    if condition == "growth":
+        leaf["growth"] = {"window": draw(_WIDTH), "ratio": draw(st.sampled_from((0.5, 1, 2)))}
+        leaf["count"] = draw(st.integers(1, 2))
+    if ("count" in condition or "distinct" in condition) and leaf["count"] > 1 or "sum" in condition:
+        if draw(st.booleans()):
+            leaf["within"] = draw(_WIDTH)
+    return leaf

@@ -1,0 +1,146 @@
+"""Features of one snapshot, one at a time, as lists are read by eye. NaN stands for what is not known."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from math import cos, nan, pi, sin
+from zoneinfo import ZoneInfo
+
+from tests.oracles.histories import Customer, Touch, live
+from tests.oracles.journey import MICROSECONDS_A_DAY, stage_at
+
+SECONDS_A_DAY = 86_400
+
+
+def features(
+    customer: Customer,
+    entered: Mapping[str, int | None],
+    as_of: int,
+    *,
+    events: Sequence[str],
+    channels: Sequence[str],
+    windows: Mapping[str, int],
+    trend: int,
+    session_gap: int,
+    minor_units: int,
+    observed_from: int,
+    numbers: Sequence[str] = (),
+    categories: Mapping[str, Sequence[str]] | None = None,
+    calendar: ZoneInfo | None = None,
+) -> dict[str, float]:
+    """Every feature by name; ``entered`` holds the entries of the observable stages, in order."""
+    rows = [touch for touch in live(customer, as_of) if touch.occurred < as_of]
+    result: dict[str, float] = {}
+    named = [("event", name) for name in (*events, "other")] + [("channel", name) for name in (*channels, "other")]
+
+    def kind(touch: Touch, what: str) -> str | None:
+        found, known = (touch.event, events) if what == "event" else (touch.channel, channels)
+        return None if found is None else found if found in known else "other"
+
+    for suffix, width in (*windows.items(), ("all", None)):
+        whole = width is None or as_of - width >= observed_from
+        inside = [touch for touch in rows if width is None or touch.occurred >= as_of - width]
+        own = {f"count_{what}_{name}": count(kind(touch, what) == name for touch in inside) for what, name in named}
+        own |= rhythm(rows, inside, session_gap) | values(inside, minor_units)
+        result |= {f"{name}_{suffix}": number if whole else nan for name, number in own.items()}
+
+    for what, name in named:
+        result[f"recency_{what}_{name}"] = days_since([one for one in rows if kind(one, what) == name], as_of)
+    inbound = [touch for touch in rows if touch.inbound]
+    result["recency"] = days_since(inbound, as_of)
+    result["tenure"] = (as_of - rows[0].occurred) / MICROSECONDS_A_DAY if rows else nan
+
+    recent = [touch for touch in rows if touch.occurred >= as_of - trend]
+    before = [touch for touch in rows if as_of - 2 * trend <= touch.occurred < as_of - trend]
+    change = {
+        f"{what}_{name}": count(kind(one, what) == name for one in recent) - count(kind(one, what) == name for one in before)
+        for what, name in named
+    }
+    change["touchpoints"] = count(one.inbound for one in recent) - count(one.inbound for one in before)
+    late_days = {one.day for one in recent if one.inbound}
+    # A day that straddles the boundary is active once, and recently.
+    change["active_days"] = len(late_days) - len({one.day for one in before if one.inbound} - late_days)
+    covered = as_of - 2 * trend >= observed_from
+    result |= {f"trend_{name}": float(number) if covered else nan for name, number in change.items()}
+
+    for nth in (1, 2, 3):
+        found = [*events, "other"].index(str(kind(inbound[-nth], "event"))) if len(inbound) >= nth else nan
+        result[f"last_event_{nth}"] = found
+    last = kind(inbound[-1], "channel") if inbound else None
+    result["last_channel"] = nan if last is None else [*channels, "other"].index(last)
+
+    result |= journey(entered, as_of)
+    newest = [version for version in customer.versions if version.known < as_of][-1:]
+    for name in numbers:
+        found = newest[0].values.get(name) if newest else None
+        result[f"attribute_{name}"] = nan if found is None else float(found)
+    for name, known in (categories or {}).items():
+        text = newest[0].values.get(name) if newest else None
+        result[f"attribute_{name}"] = nan if text is None else [*known, text].index(text)
+        if text is not None and text not in known:
+            result[f"attribute_{name}"] = len(known)
+    if calendar is not None:
+        day = datetime.fromtimestamp(as_of // 1_000_000, UTC).astimezone(calendar).timetuple().tm_yday
+        result |= {"calendar_year_sin": sin(2 * pi * day / 365.25), "calendar_year_cos": cos(2 * pi * day / 365.25)}
+    return result
+
+
+def rhythm(rows: Sequence[Touch], inside: Sequence[Touch], session_gap: int) -> dict[str, float]:
+    """Of what the customer did: touchpoints, active days, sessions that began, and the gaps between two."""
+    inbound = [touch for touch in inside if touch.inbound]
+    everything = [touch for touch in rows if touch.inbound]
+    # A session begins where the gap before it, wherever that gap began, is long; or with the first touchpoint.
+    starts = [
+        one
+        for i, one in enumerate(everything)
+        if i == 0 or one.occurred - everything[i - 1].occurred > session_gap
+    ]
+    gaps = [(b.occurred - a.occurred) // 1_000_000 for a, b in zip(inbound, inbound[1:], strict=False)]
+    return {
+        "touchpoints": len(inbound),
+        "active_days": len({touch.day for touch in inbound}),
+        "sessions": count(any(one is touch for touch in inbound) for one in starts),
+        "gap_mean": float(Fraction(sum(gaps), len(gaps)) / SECONDS_A_DAY) if gaps else nan,
+        "gap_sd": statistics.pstdev(map(Fraction, gaps)) / SECONDS_A_DAY if gaps else nan,
+    }
+
+
+def values(inside: Sequence[Touch], minor_units: int) -> dict[str, float]:
+    """Sum, mean and maximum of the values there are, in whole units."""
+    some = [Fraction(touch.value, minor_units) for touch in inside if touch.value is not None]
+    return {
+        "value_sum": float(sum(some, Fraction(0))),
+        "value_mean": float(sum(some, Fraction(0)) / len(some)) if some else nan,
+        "value_max": float(max(some)) if some else nan,
+    }
+
+
+def journey(entered: Mapping[str, int | None], as_of: int) -> dict[str, float]:
+    """Where the customer stands, since when, and how long each step took."""
+    stage, days = stage_at(list(entered.values()), as_of)
+    since = {
+        name: nan if at is None or at >= as_of else (as_of - at) / MICROSECONDS_A_DAY for name, at in entered.items()
+    }
+    result = {
+        "stage": float(stage),
+        "days_in_stage": nan if days is None else days,
+        "stages_visited": float(count(at is not None and at < as_of for at in entered.values())),
+    }
+    result |= {f"days_since_{name}": since[name] for name in entered}
+    names = list(entered)
+    for a, b in zip(names, names[1:], strict=False):
+        result[f"days_from_{a}_to_{b}"] = since[a] - since[b]
+    return result
+
+
+def days_since(rows: Sequence[Touch], as_of: int) -> float:
+    """Days since the latest of the rows."""
+    return (as_of - rows[-1].occurred) / MICROSECONDS_A_DAY if rows else nan
+
+
+def count(tests: object) -> int:
+    """How many are true."""
+    return sum(1 for one in tests if one)  # type: ignore[attr-defined]
