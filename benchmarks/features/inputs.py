@@ -15,9 +15,20 @@ EVENTS = tuple(
     "cart checkout click content download login open purchase review search signup visit".split()
 )
 CHANNELS = tuple("affiliate direct email organic paid referral social store".split())
-START, END = (int(np.datetime64(day, "us").astype(np.int64)) for day in ("2022-12-31", "2024-12-31"))
 
 INPUTS = {"ordered": "time-ordered file, integer ids", "shuffled": "shuffled file, text ids, late and negative rows"}
+def _midnight(day: str) -> int:
+    return int(np.datetime64(day, "us").astype(np.int64))
+
+
+INSTANTS = {
+    "as_of": (_midnight("2024-12-31"),),
+    "panel": tuple(_midnight(f"2024-{month:02}-01") for month in range(1, 13)),
+}
+"""The cut-offs of each task."""
+
+START, END = _midnight("2022-12-31"), _midnight("2024-12-31")
+
 VERSION = 1
 """Part of the file name: a change in how the log is drawn makes new files."""
 

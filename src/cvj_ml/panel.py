@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import Config, Journey
-from cvj_ml.features import Catalogue, Sightings, compile_catalogue, compute, learn, sight
+from cvj_ml.features import PROGRESS, Catalogue, Sightings, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, stage_at
 from cvj_ml.labels import Labels, label
@@ -67,7 +67,24 @@ class Definition:
 
     def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
         """Return X of the snapshots."""
-        return compute(self.catalogue, block, entries[:, self.observable], snapshots, self.observed_from, self.zone)
+        return compute(
+            self.catalogue,
+            self.journey,
+            self.observable,
+            block,
+            entries,
+            snapshots,
+            self.observed_from,
+            self.zone,
+        )
+
+    @property
+    def progress_columns(self) -> npt.NDArray[np.int64]:
+        """Return where X holds the progress towards each target: (1 + stages, 2), -1 where there is none."""
+        columns = np.full((1 + len(self.journey.stages), 2), -1, dtype=np.int64)
+        found = [i for i, feature in enumerate(self.catalogue.features) if feature.group == PROGRESS]
+        columns[[1 + i for i in self.observable]] = np.reshape(found, (-1, 2))
+        return columns
 
     def asked(self, stage: npt.NDArray[np.int8]) -> _Mask:
         """Return which targets (return, then each stage) are predicted for customers in these stages."""

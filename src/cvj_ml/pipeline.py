@@ -21,17 +21,17 @@ from joblib import cpu_count
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.engines import LocalEngine
-from cvj_ml.errors import DataError, ModelError
+from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolling
 from cvj_ml.evaluation.record import evidence
 from cvj_ml.histories import Block
 from cvj_ml.journey import Visible, observability, stage_at
-from cvj_ml.lists import RankedList, rank
+from cvj_ml.lists import RankedList, list_specs, rank
 from cvj_ml.models.bundle import Bundle, save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.panel import Panel, build_panel, define
+from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.publish import digest_of, publish
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
 from cvj_ml.snapshots import eligible, training_grid
@@ -84,6 +84,7 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
     visible = observability(config, store.events, store.property_kinds)
     for warning in visible.warnings:
         watcher.say(f"warning: {warning}")
+    list_specs(config, visible.unobserved)  # lists that cannot be made are told before hours of training
     return Histories(config, store, visible, config.engine.threads or cpu_count())
 
 
@@ -118,6 +119,8 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
     """Choose settings on the last matured fold, report it once, refit at ``as_of``, register."""
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
+    # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
+    require_teachable(config, as_of, histories.store.arrival_delay, "Training")
     fold = last_matured(config, as_of, histories.store.arrival_delay)
     result = backtest_fold(histories, fold.cut, fold.until, watcher)
     panel = training_panel(histories, as_of, watcher)
@@ -132,6 +135,12 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             progress=progress,
         )
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
+    names = np.array(["return", *config.journey.names])
+    if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
+        watcher.say(
+            f"warning: too few customers moved to learn from, so these targets rest on base rates by stage and"
+            f" recency: {', '.join(weak)}. Scores name them in low_evidence."
+        )
     with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
         digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle)
@@ -258,18 +267,28 @@ def champion(config: Config, visible: Visible) -> Bundle:
     with tempfile.TemporaryDirectory() as scratch:
         folder, version = tracking.fetch_champion(config, Path(scratch))
         bundle = open_bundle(folder, version.digest)
-    definition = bundle.predictor.definition
-    if definition.journey != config.journey or definition.unobserved != visible.unobserved:
-        raise ModelError(
-            f"The champion {version.name} version {version.version} was trained for another journey than the"
-            f" configuration's. Run `cvj-ml train` with this configuration, or go back to its journey."
-        )
-    if definition.horizons != config.horizons or definition.time_zone != config.time_zone:
-        raise ModelError(
-            f"The champion {version.name} version {version.version} was trained with other horizons or another time"
-            f" zone than the configuration's. Run `cvj-ml train` with this configuration."
-        )
+    raise_all(
+        ModelError,
+        f"The champion {version.name} version {version.version} does not answer for this configuration; run"
+        " `cvj-ml train` with it, or go back to the settings that the champion was trained with:",
+        _differences(bundle.predictor.definition, config, visible),
+    )
     return bundle
+
+
+def _differences(trained: Definition, config: Config, visible: Visible) -> list[str]:
+    """Return what a model was trained for, and how the configuration differs, in what gives predictions a meaning."""
+    next_stages = None if config.targets == "all" else config.targets.next
+    same = {
+        "the journey's stages or their rules differ": trained.journey == config.journey,
+        "other stages are unobserved in the data": trained.unobserved == visible.unobserved,
+        "the horizons differ": trained.horizons == config.horizons,
+        "targets differ": trained.next_stages == next_stages,
+        "the time zone differs": trained.time_zone == config.time_zone,
+        "other events are outbound": set(trained.outbound) == set(config.outbound),
+        "value_decimals differ": trained.catalogue.value_decimals == config.value_decimals,
+    }
+    return [difference for difference, agrees in same.items() if not agrees]
 
 
 def write_night(staged: Path, scores: pa.Table, lists: tuple[RankedList, ...]) -> Mapping[str, int]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,29 +37,41 @@ def publish(
     clock; ``run`` (timings, host) goes into run.json, outside the manifest. A night that is there already is left
     as it is: the same inputs give the same bytes.
     """
-    nights = out / f"as_of={as_of}"
-    final = nights / digest[:12]
-    if not (final / SUCCESS).is_file():
-        try:
-            nights.mkdir(parents=True, exist_ok=True)
-            staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=nights))
-        except OSError as error:
-            raise CvjError(
-                f"{nights}: cannot write here: {error.strerror}. Check the folder's rights and space."
-            ) from error
-        try:
-            _fill(staged, facts, run, write(staged))
-            os.replace(staged, final)
-        except OSError as error:
-            if not (final / SUCCESS).is_file():
-                raise CvjError(
-                    f"{final}: cannot publish: {error.strerror}. Free some space or check the rights."
-                ) from error
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-        _sync(nights)
-    _make_current(out, as_of, final)
+    final = out / f"as_of={as_of}" / digest[:12]
+    try:
+        if not (final / SUCCESS).is_file():
+            _stage(out, final, facts, run, write)
+        _make_current(out, as_of, final)
+    except OSError as error:
+        raise CvjError(
+            f"{final}: cannot publish: {error.strerror}. Free some space, or check the folder's rights."
+        ) from error
     return final
+
+
+def _stage(
+    out: Path,
+    final: Path,
+    facts: Mapping[str, Any],
+    run: Mapping[str, Any],
+    write: Callable[[Path], Mapping[str, int]],
+) -> None:
+    """Write a night beside, then rename it into its place."""
+    out.mkdir(parents=True, exist_ok=True)
+    staged = out / f".staged-{uuid.uuid4().hex[:12]}"
+    staged.mkdir()
+    try:
+        _fill(staged, facts, run, write(staged))
+        final.parent.mkdir(exist_ok=True)
+        try:
+            os.replace(staged, final)
+        except OSError:
+            # Another run may have been faster with the same night.
+            if not (final / SUCCESS).is_file():
+                raise
+        _sync(final.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _fill(staged: Path, facts: Mapping[str, Any], run: Mapping[str, Any], rows: Mapping[str, int]) -> None:
@@ -70,8 +82,8 @@ def _fill(staged: Path, facts: Mapping[str, Any], run: Mapping[str, Any], rows: 
     _write(staged / MANIFEST, {**facts, "files": files})
     _write(staged / "run.json", run)
     (staged / SUCCESS).touch()
-    for name in (*names, MANIFEST, "run.json", SUCCESS):
-        _sync(staged / name)
+    for path in (*staged.rglob("*"), staged):
+        _sync(path)
 
 
 def _write(path: Path, document: Any) -> None:
@@ -89,9 +101,18 @@ def _sync(path: Path) -> None:
 def _make_current(out: Path, as_of: str, night: Path) -> None:
     """Point CURRENT.json at a night, in one step, and never back in time."""
     pointer = out / CURRENT
-    if pointer.is_file() and json.loads(pointer.read_text(encoding="utf-8"))["as_of"] > as_of:
-        return
+    if pointer.exists():
+        try:
+            newest = str(json.loads(pointer.read_text(encoding="utf-8"))["as_of"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CvjError(
+                f"{pointer}: the pointer to the current night is damaged. The night of {as_of} is whole in {night};"
+                " remove the pointer and run again."
+            ) from error
+        if newest > as_of:
+            return
     staged = out / f".{CURRENT}-{os.getpid()}"
     _write(staged, {"as_of": as_of, "night": night.relative_to(out).as_posix()})
     _sync(staged)
     os.replace(staged, pointer)
+    _sync(out)

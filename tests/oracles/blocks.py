@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -96,21 +95,6 @@ def in_order(touches: Iterable[Touch]) -> tuple[Touch, ...]:
             ),
         )
     )
-
-
-def moved_by(customer: Customer, time: int) -> Customer:
-    """The same customer with every instant shifted (days stay)."""
-    touches = [
-        replace(
-            one,
-            occurred=one.occurred + time,
-            visible=one.visible + time,
-            superseded=None if one.superseded is None else one.superseded + time,
-        )
-        for one in customer.touches
-    ]
-    versions = [replace(one, known=one.known + time) for one in customer.versions]
-    return Customer(customer.name, tuple(touches), tuple(versions))
 
 
 def _column(name: str, values: Sequence[Scalar], spell: Callable[[list[str]], list[str]]) -> Column:

@@ -13,7 +13,7 @@ from cvj_ml.errors import nearest
 class Section(BaseModel):
     """A frozen part of the configuration that names the nearest right key for a wrong one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -22,7 +22,7 @@ class Section(BaseModel):
             known = {field.alias or name for name, field in cls.model_fields.items()} | set(cls.model_fields)
             unknown = [str(key) for key in data if key not in known]
             if unknown:
-                raise ValueError("; ".join(f"unknown key {key!r}.{nearest(key, known)}" for key in unknown))
+                raise ValueError("\n".join(f"unknown key {key!r}.{nearest(key, known)}" for key in unknown))
         return data
 
 

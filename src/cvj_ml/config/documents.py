@@ -17,11 +17,15 @@ class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
+        seen: set[Hashable] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key, mark = self.construct_object(key_node, deep=True), key_node.start_mark
+            if not isinstance(key, Hashable):
+                raise ConfigError(
+                    f"{mark.name}, line {mark.line + 1}: a key is a list or a mapping; put quotes around text that"
+                    " begins with a brace or a bracket."
+                )
             if key in seen:
-                mark = key_node.start_mark
                 raise ConfigError(
                     f"{mark.name}, line {mark.line + 1}: the key {key!r} is given twice; keep one of them."
                 )
@@ -40,17 +44,17 @@ def read_yaml(path: Path) -> Any:
     """Read one YAML document from a file, with environment variables filled in."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot read the file: {reason}. Check the path.") from error
-    loader = _StrictLoader(text)
-    loader.name = str(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the file: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: the file is not UTF-8 text. Save it as UTF-8.") from error
     try:
+        loader = _StrictLoader(text)
+        loader.name = str(path)
         document = loader.get_single_data()
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: this is not valid YAML: {error}") from error
-    finally:
-        loader.dispose()
+        told = str(error).replace("<unicode string>", str(path))
+        raise ConfigError(f"{path}: this is not valid YAML: {told}") from error
     return _fill_environment(document, path)
 
 

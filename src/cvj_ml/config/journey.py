@@ -139,7 +139,7 @@ class Journey(Section):
         if not faults:
             faults += self._cycles()
         if faults:
-            raise ValueError("; ".join(dict.fromkeys(faults)))
+            raise ValueError("\n".join(dict.fromkeys(faults)))
         return self
 
     def _cycles(self) -> list[str]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cvj_ml.config.base import ResolvedPath, Section, _as_list
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.durations import DAY, Duration, format_duration
+from cvj_ml.config.faults import check
 from cvj_ml.config.journey import Journey, Names
-from cvj_ml.errors import ConfigError, nearest, raise_all
+from cvj_ml.errors import nearest
 
 Paths = Annotated[tuple[ResolvedPath, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -201,7 +202,8 @@ class Config(Section):
                 f"journey: unknown preset {reference!r}.{nearest(reference, preset_names())}"
                 f" Presets: {', '.join(preset_names())}; or name a .yaml file, or write the stages here"
             )
-        return {**data, "journey": read_yaml(Path((info.context or {}).get("folder", Path()), reference))}
+        file = Path((info.context or {}).get("folder", Path()), reference)
+        return {**data, "journey": check(Journey, read_yaml(file), file)}
 
     @field_validator("time_zone")
     @classmethod
@@ -226,7 +228,7 @@ class Config(Section):
                 faults.append(f"events: no rule of the journey uses {name!r}.{nearest(name, mapped)}")
         faults += self._wrong_lists()
         if faults:
-            raise ValueError("; ".join(faults))
+            raise ValueError("\n".join(faults))
         stages = tuple(
             stage.model_copy(update={"enter": stage.enter.with_events(self.events)}) for stage in self.journey.stages
         )
@@ -256,13 +258,22 @@ class Config(Section):
                     faults.append(f"{place}: {one.to_stage} does not come after {one.from_stage} in the journey")
                 for name in {one.from_stage, one.to_stage} & set(self.unobserved):
                     faults.append(f"{place}: {name} is unobserved, so there is no such list")
-        longest = max((one.horizon for one in self.lists or ()), default=0)
+        files = [(one.from_stage, one.to_stage, one.horizon) for one in self.lists or ()]
+        for from_stage, to_stage, horizon in sorted({one for one in files if files.count(one) > 1}):
+            faults.append(f"lists: {from_stage} to {to_stage} in {format_duration(horizon)} is given twice; keep one")
+        default = self.default_list_horizon if self.lists is None else 0
+        longest = max((one.horizon for one in self.lists or ()), default=default)
         if longest > SHORTEST_EPOCH[self.control.epoch]:
             faults.append(
                 f"control: the epoch {self.control.epoch!r} can be shorter than the longest list horizon"
                 f" {format_duration(longest)}; choose a longer epoch"
             )
         return faults
+
+    @property
+    def default_list_horizon(self) -> int:
+        """The horizon of lists that are not configured: 30 days, or the nearest there is."""
+        return min(self.horizons, key=lambda horizon: (abs(horizon - 30 * DAY), horizon))
 
     @property
     def zone(self) -> ZoneInfo:
@@ -283,16 +294,4 @@ def load_config(path: str | Path) -> Config:
     Raises ConfigError with every fault at once.
     """
     file = Path(path)
-    document = read_yaml(file)
-    if not isinstance(document, dict):
-        raise ConfigError(f"{file}: expected a mapping of settings, found {type(document).__name__}; see the README.")
-    try:
-        return Config.model_validate(document, context={"folder": file.resolve().parent})
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False, include_input=False):
-            place = ".".join(str(part) for part in fault["loc"])
-            message = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{place}: {message}" if place else message)
-        raise_all(ConfigError, f"{file}: the configuration has {len(faults)} fault(s):", faults)
-        raise AssertionError("a validation error names at least one fault") from error
+    return check(Config, read_yaml(file), file)

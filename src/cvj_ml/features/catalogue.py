@@ -20,6 +20,10 @@ from cvj_ml.features.vocabulary import OTHER, Vocabulary
 from cvj_ml.windows import NEVER
 
 
+PROGRESS = "progress"
+"""The group of two columns a stage, in order: the share of its rule fulfilled, and the touchpoints still needed."""
+
+
 class Statistic(IntEnum):
     """How the kernel turns an accumulator into a column."""
 
@@ -182,6 +186,9 @@ def _journey_features(stages: Sequence[str]) -> Iterator[Feature]:
     yield Feature("stages_visited", "stages entered so far", "journey")
     for name in stages:
         yield Feature(f"days_since_{name}", f"days since entering {name}", "journey")
+    for name in stages:
+        yield Feature(f"fulfilled_{name}", f"share of what enters {name} already done", PROGRESS)
+        yield Feature(f"remaining_{name}", f"touchpoints still needed to enter {name}", PROGRESS)
     for earlier, later in itertools.pairwise(stages):
         yield Feature(f"days_from_{earlier}_to_{later}", f"days from {earlier} to {later}", "journey")
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, Journey
 from cvj_ml.features.catalogue import Catalogue
 from cvj_ml.features.kernel import run
 from cvj_ml.histories import Block, Text
-from cvj_ml.journey import stage_at
+from cvj_ml.journey import progress, stage_at
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, before, rows_before, to_datetime
 
@@ -22,6 +23,8 @@ _YEAR = 365.25
 
 def compute(
     catalogue: Catalogue,
+    journey: Journey,
+    observable: Sequence[int],
     block: Block,
     entries: Instants,
     snapshots: Snapshots,
@@ -30,8 +33,8 @@ def compute(
 ) -> npt.NDArray[np.float32]:
     """Return X (snapshots, features), a pure function of each customer's own history before ``as_of``.
 
-    ``entries`` are the block's entry times of the observable stages, in order. What was not recorded yet
-    (a window that begins before ``observed_from``) is NaN, not zero.
+    ``entries`` are the block's entry times of all stages, ``observable`` the positions of those that the catalogue
+    knows. What was not recorded yet (a window that begins before ``observed_from``) is NaN, not zero.
     """
     x = np.full((len(snapshots), len(catalogue.features)), np.nan, dtype=np.float32)
     points, vocabulary, program = block.touchpoints, catalogue.vocabulary, catalogue.program()
@@ -62,7 +65,7 @@ def compute(
     )
     column = len(program.statistic)
     for group in (
-        _journey_columns(entries[snapshots.customer], snapshots.as_of),
+        _journey_columns(catalogue, journey, observable, block, entries, snapshots),
         _attribute_columns(catalogue, block, snapshots),
         _calendar_columns(snapshots.as_of, zone) if vocabulary.calendar else [],
     ):
@@ -74,12 +77,25 @@ def compute(
     return x
 
 
-def _journey_columns(entries: Instants, as_of: Instants) -> list[npt.NDArray[np.float64]]:
+def _journey_columns(
+    catalogue: Catalogue,
+    journey: Journey,
+    observable: Sequence[int],
+    block: Block,
+    all_entries: Instants,
+    snapshots: Snapshots,
+) -> list[npt.NDArray[np.float64]]:
+    entries, as_of = all_entries[:, observable][snapshots.customer], snapshots.as_of
     state = stage_at(entries, as_of)
     entered = before(entries, as_of[:, None])
     since = np.where(entered, (as_of[:, None] - np.where(entered, entries, 0)) / DAY, np.nan)
     columns = [state.stage.astype(np.float64), state.days_in_stage, entered.sum(axis=1).astype(np.float64)]
     columns += [since[:, i] for i in range(entries.shape[1])]
+    for i in observable:
+        done = progress(
+            journey, i, block.touchpoints, snapshots.customer, as_of, all_entries, 10**catalogue.value_decimals
+        )
+        columns += [done.fulfilled, done.remaining]
     columns += [since[:, i] - since[:, i + 1] for i in range(entries.shape[1] - 1)]
     return columns
 

@@ -1,6 +1,17 @@
 """From touchpoints to stages."""
 
 from cvj_ml.journey.observability import Visible, observability
+from cvj_ml.journey.progress import Progress, progress
 from cvj_ml.journey.stages import StageState, entry_times, occurrence_times, reached, stage_at
 
-__all__ = ["StageState", "Visible", "entry_times", "observability", "occurrence_times", "reached", "stage_at"]
+__all__ = [
+    "Progress",
+    "StageState",
+    "Visible",
+    "entry_times",
+    "observability",
+    "occurrence_times",
+    "progress",
+    "reached",
+    "stage_at",
+]

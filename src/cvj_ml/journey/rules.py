@@ -76,7 +76,7 @@ class _Evaluation:
 
     def _leaf(self, rule: Rule, after: _Rows) -> _Rows:
         points, questions = self.touchpoints, self.questions
-        distinct, size = _distinct_codes(points, rule)
+        distinct, size = distinct_codes(points, rule)
         enough = rule.value_at_least
         out: _Rows = _first_firing(
             leaf_mask(points, rule, self.minor_units),
@@ -162,7 +162,7 @@ def _holds(
     return held
 
 
-def _distinct_codes(points: Touchpoints, rule: Rule) -> tuple[npt.NDArray[np.int32], int]:
+def distinct_codes(points: Touchpoints, rule: Rule) -> tuple[npt.NDArray[np.int32], int]:
     """Return codes of the property whose distinct values count (-1 is missing), and how many codes there are."""
     if rule.distinct is None:
         return np.zeros(0, dtype=np.int32), 0

@@ -1,5 +1,5 @@
 """Ranked lists for marketers."""
 
-from cvj_ml.lists.ranking import RankedList, default_lists, rank
+from cvj_ml.lists.ranking import RankedList, list_specs, rank
 
-__all__ = ["RankedList", "default_lists", "rank"]
+__all__ = ["RankedList", "list_specs", "rank"]

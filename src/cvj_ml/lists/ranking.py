@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, Journey, ListSpec
+from cvj_ml.config import DAY, Config, ListSpec, format_duration
 from cvj_ml.contracts import TARGETS
+from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.lists.control import epoch_name, in_control
-
-_DEFAULT_HORIZON = 30 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,30 @@ class RankedList:
         return f"{self.spec.from_stage} → {self.spec.to_stage}, {self.spec.horizon // DAY} days"
 
 
-def default_lists(journey: Journey, unobserved: frozenset[str], horizons: Sequence[int]) -> tuple[ListSpec, ...]:
-    """Return consecutive observable pairs at 30 days (or the nearest horizon there is)."""
-    observable = [name for name in journey.names if name not in unobserved]
-    horizon = min(horizons, key=lambda h: (abs(h - _DEFAULT_HORIZON), h))
-    return tuple(ListSpec(from_stage=a, to_stage=b, horizon=horizon) for a, b in itertools.pairwise(observable))
+def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ...]:
+    """Return the configured lists, or else consecutive observable pairs at 30 days (or the nearest horizon).
+
+    Raises ConfigError for configured lists between stages that the data does not show, or that are not predicted.
+    """
+    observable = [name for name in config.journey.names if name not in unobserved]
+    if config.lists is None:
+        horizon = format_duration(config.default_list_horizon)
+        pairs = itertools.pairwise(observable)
+        return tuple(ListSpec.model_validate({"from": a, "to": b, "horizon": horizon}) for a, b in pairs)
+    faults = []
+    for i, one in enumerate(config.lists):
+        place = f"lists[{i}] ({one.from_stage} to {one.to_stage})"
+        hidden = [name for name in (one.from_stage, one.to_stage) if name in unobserved]
+        faults += [f"{place}: nothing in the data shows {name}; map its events, or drop this list" for name in hidden]
+        if not hidden and config.targets != "all":
+            ahead = observable.index(one.to_stage) - observable.index(one.from_stage)
+            if ahead > config.targets.next:
+                faults.append(
+                    f"{place}: {one.to_stage} is {ahead} stages ahead, but only the next {config.targets.next} are"
+                    " predicted; raise targets.next, or drop this list"
+                )
+    raise_all(ConfigError, "These lists cannot be made:", faults)
+    return config.lists
 
 
 def rank(config: Config, scores: pa.Table, unobserved: frozenset[str], as_of: int) -> list[RankedList]:
@@ -45,8 +63,7 @@ def rank(config: Config, scores: pa.Table, unobserved: frozenset[str], as_of: in
     Eligible customers are ranked by probability, ties by expected value, then id; cut to the capacity with the
     control group inside; then marked. Nobody moves up for those in control.
     """
-    specs = config.lists if config.lists is not None else default_lists(config.journey, unobserved, config.horizons)
-    return [_rank_one(config, spec, scores, as_of) for spec in specs]
+    return [_rank_one(config, spec, scores, as_of) for spec in list_specs(config, unobserved)]
 
 
 def _rank_one(config: Config, spec: ListSpec, scores: pa.Table, as_of: int) -> RankedList:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ MANIFEST = "manifest.json"
 _FORMAT = 1
 _TREES = "reach.txt"
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
+_FILES = frozenset((_TREES, "calibration.json", "base_rates.json", "journey.yaml", "features.json", *_CANARY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
     """Write the bundle into an empty or new folder and return its digest."""
     (folder / "canary").mkdir(parents=True)
     definition, trees = predictor.definition, predictor.trees
-    (folder / _TREES).write_text(trees.booster.model_to_string() if trees.booster else "", encoding="utf-8")
+    (folder / _TREES).write_text(_text_of(trees.booster) if trees.booster else "", encoding="utf-8")
     _write_json(
         folder / "calibration.json",
         {"intercept": predictor.calibration.intercept.tolist(), "slope": predictor.calibration.slope.tolist()},
@@ -89,6 +91,15 @@ def load(folder: Path, digest: str | None = None) -> Bundle:
     inside LightGBM, so nothing is handed to it before all files are verified.
     """
     manifest = verify(folder, digest)
+    try:
+        return _read(folder, manifest)
+    except (ValueError, KeyError, TypeError, pa.ArrowException, lgb.basic.LightGBMError) as error:
+        raise ModelError(
+            f"{folder}: the model bundle cannot be read by this version of cvj_ml ({type(error).__name__}). Train anew."
+        ) from error
+
+
+def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     document = json.loads((folder / "features.json").read_text(encoding="utf-8"))
     definition = _definition_from_json(document, folder)
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
@@ -98,6 +109,7 @@ def load(folder: Path, digest: str | None = None) -> Bundle:
         lgb.Booster(model_str=text) if text else None,
         BaseRates(np.array(base["recency_cuts"], dtype=np.float64), np.array(base["rates"], dtype=np.float64)),
         np.array(base["low_evidence"], dtype=np.bool_),
+        definition.progress_columns,
     )
     predictor = Predictor(
         definition, trees, Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
@@ -128,7 +140,7 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
             f"{folder}: the bundle has format {manifest['format']}, this version reads {_FORMAT}. Train anew."
         )
     names = _names(folder)
-    faults = [f"{name} is missing" for name in listed if name not in names]
+    faults = [f"{name} is missing" for name in sorted(listed.keys() | _FILES) if name not in names]
     faults += [f"{name} does not belong to the bundle" for name in names if name not in listed]
     faults += [
         f"{name} was changed (its sha256 differs from the manifest's)"
@@ -137,6 +149,11 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
     ]
     raise_all(ModelError, f"{folder}: the model bundle is not what was saved; restore it or train anew:", faults)
     return manifest
+
+
+def _text_of(booster: lgb.Booster) -> str:
+    """Return the model's text without the number of threads that trained it: it is no part of the model."""
+    return re.sub(r"^\[num_threads: \d+\]\n", "", booster.model_to_string(), flags=re.MULTILINE)
 
 
 def _names(folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ from cvj_ml.panel import HazardRows, Panel
 
 _F64 = npt.NDArray[np.float64]
 
-EXTRA_COLUMNS = ("target", "steps_ahead", "interval")
+EXTRA_COLUMNS = ("fulfilled", "remaining", "target", "steps_ahead", "interval")
 LOW_EVIDENCE = 30
 """Customers who must have moved before a target gets trees; below, it keeps its base rates."""
 
@@ -71,6 +71,7 @@ class Trees:
     booster: lgb.Booster | None
     base: BaseRates
     low: npt.NDArray[np.bool_]
+    progress_columns: npt.NDArray[np.int64]
 
     def logits(
         self,
@@ -92,16 +93,28 @@ class Trees:
             part = HazardRows(rows.snapshot[chunk], rows.target[chunk], rows.interval[chunk], rows.moved[chunk])
             result[chunk] += np.asarray(
                 self.booster.predict(
-                    stacked_x(x, stage, part), raw_score=True, num_threads=threads, validate_features=False
+                    stacked_x(x, stage, part, self.progress_columns),
+                    raw_score=True,
+                    num_threads=threads,
+                    validate_features=False,
                 )
             )
         return result
 
 
-def stacked_x(x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows) -> npt.NDArray[np.float32]:
-    """Return the model's inputs: X of each row's snapshot, then target, steps ahead, interval."""
+def stacked_x(
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    rows: HazardRows,
+    progress_columns: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """Return the model's inputs: X of each row's snapshot, progress towards the target, target, steps, interval."""
     result = np.empty((len(rows), x.shape[1] + len(EXTRA_COLUMNS)), dtype=np.float32)
     np.take(x, rows.snapshot, axis=0, out=result[:, : x.shape[1]])
+    columns = progress_columns[rows.target]
+    known = columns[:, 0] >= 0
+    for k in (0, 1):
+        result[:, k - 5] = np.where(known, x[rows.snapshot, columns[:, k]], np.nan)
     result[:, -3] = rows.target
     result[:, -2] = np.where(rows.target == 0, 0, rows.target - 1 - stage[rows.snapshot])
     result[:, -1] = rows.interval
@@ -125,15 +138,16 @@ def fit_trees(
     definition = panel.definition
     stages, intervals = len(definition.journey.stages), len(definition.horizons)
     recency = panel.column("recency")
+    progress_columns = definition.progress_columns
     base = fit_base_rates(rows, panel.stage, recency, stages, intervals)
     low = low_evidence(panel, rows)
     usable = rows.take(~low[rows.target])
     if not len(usable):
-        return Trees(None, base, low)
+        return Trees(None, base, low, progress_columns)
 
     def dataset(part: HazardRows, reference: lgb.Dataset | None = None) -> lgb.Dataset:
         return lgb.Dataset(
-            stacked_x(panel.x, panel.stage, part),
+            stacked_x(panel.x, panel.stage, part, progress_columns),
             label=part.moved.astype(np.float32),
             init_score=logit(
                 base.hazards(panel.stage[part.snapshot], recency[part.snapshot], part.target, part.interval)
@@ -160,7 +174,7 @@ def fit_trees(
         valid_sets=valid_sets,
         callbacks=callbacks,
     )
-    return Trees(booster, base, low)
+    return Trees(booster, base, low, progress_columns)
 
 
 def feature_names(panel: Panel) -> list[str]:

@@ -1,0 +1,83 @@
+"""Buy-till-you-die models of repeat buying (`lifetimes`), the reference on CDNOW.
+
+Input is each customer's purchase days before an instant, in weeks: x repeat purchase days, the time of the last one
+and the time observed, both since the first (Fader, Hardie and Lee 2005; Schmittlein, Morrison and Colombo 1987).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+_F64 = npt.NDArray[np.float64]
+_WEEK = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Buying:
+    """Customers with repeat purchase days ``x``, last purchase ``recency`` and time observed ``age``, in weeks."""
+
+    customers: pd.Index[Any]
+    x: _F64
+    recency: _F64
+    age: _F64
+
+
+def buying(master: Path, as_of: pd.Timestamp) -> Buying:
+    """Summarise the CDNOW master's purchase days before a midnight."""
+    days = pd.read_parquet(master, columns=["customer_id", "date"]).drop_duplicates()
+    each = days[days["date"] < as_of].groupby("customer_id")["date"].agg(["min", "max", "count"])
+
+    def weeks(span: pd.Series[Any]) -> _F64:
+        return np.asarray(span.dt.days, dtype=np.float64) / _WEEK
+
+    return Buying(
+        each.index,
+        each["count"].to_numpy(dtype=np.float64) - 1,
+        weeks(each["max"] - each["min"]),
+        weeks(as_of - each["min"]),
+    )
+
+
+def bg_nbd(past: Buying, days: list[int]) -> _F64:
+    """Return P(a purchase within each number of days), (customers, days), by BG/NBD without a penalty.
+
+    P = P(alive) (1 - ((alpha + T) / (alpha + T + t))^(r + x)).
+    """
+    from lifetimes import BetaGeoFitter
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = BetaGeoFitter(penalizer_coef=0.0).fit(past.x, past.recency, past.age)
+        alive = np.asarray(model.conditional_probability_alive(past.x, past.recency, past.age), dtype=np.float64)
+    r, alpha = float(model.params_["r"]), float(model.params_["alpha"])
+    silent = [((alpha + past.age) / (alpha + past.age + day / _WEEK)) ** (r + past.x) for day in days]
+    return np.column_stack([alive * (1 - one) for one in silent])
+
+
+def pareto_nbd(past: Buying, days: list[int]) -> _F64 | None:
+    """Return the same by Pareto/NBD; None where the fit does not converge."""
+    from lifetimes import ParetoNBDFitter
+    from lifetimes.utils import ConvergenceError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model = ParetoNBDFitter(penalizer_coef=0.0).fit(past.x, past.recency, past.age)
+        except ConvergenceError:
+            return None
+        silent = [
+            np.asarray(
+                model.conditional_probability_of_n_purchases_up_to_time(0, day / _WEEK, past.x, past.recency, past.age),
+                dtype=np.float64,
+            )
+            for day in days
+        ]
+    found = 1 - np.column_stack(silent)
+    return np.clip(found, 0.0, 1.0) if np.isfinite(found).all() else None

@@ -1,0 +1,156 @@
+"""The table of the README: every real data set's last matured fold, the model beside the baselines.
+
+    make results    (python -m benchmarks.results)
+
+Writes ``benchmarks/results/<data set>.md`` (means) and ``.csv`` (every transition, horizon and contender), and the
+table between the markers in README.md. Nothing there is typed in.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pandas as pd
+
+from benchmarks.records import (
+    ROOT,
+    SIMULATED,
+    STORES,
+    commit,
+    config_file,
+    machine,
+    record_opening,
+    require_data,
+    today,
+)
+from cvj_ml import pipeline
+from cvj_ml.config import load_config
+from cvj_ml.evaluation.backtest import MODEL, FoldResult, summary
+from cvj_ml.evaluation.baselines import baselines
+from cvj_ml.evaluation.metrics import markdown_table
+from cvj_ml.windows import parse_as_of
+
+UNTIL = {
+    "online_retail": "2011-12-09",
+    "cdnow": "1998-07-01",
+    "complete_journey": "2018-01-01",
+    "starbucks": "2018-08-31",
+    "stackexchange_martialarts": "2023-12-02",
+}
+"""The last midnight by which everything in a data set has been recorded: where observation ends."""
+
+HOLDS_TEST_OUTCOMES = ("online_retail", "cdnow")
+"""Their last fold shares outcomes with the test instants of protocols A and B, so it is recorded as an opening."""
+
+README = ROOT / "README.md"
+FOLDER = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+_CONTENDERS = (MODEL, *(baseline.name for baseline in baselines()))
+_QUESTIONS = {"reach": "reach a later stage", "return": "return"}
+
+Row = dict[str, str | float | None]
+
+
+class Progress:
+    """Tells on stderr which step runs."""
+
+    def say(self, message: str) -> None:
+        """Show a line."""
+        print(message, file=sys.stderr)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[pipeline.Progress]:
+        """Show a step at its start."""
+        self.say(f"  {title}")
+        yield lambda done, of: None
+
+
+def main() -> None:
+    """Measure every data set, write its files, then the README's table."""
+    text = README.read_text(encoding="utf-8") if README.exists() else ""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        sys.exit(f"README.md needs one line {BEGIN} and after it one line {END}: the table is written between them.")
+    measured_by = f"{today()}, commit {commit()}, {machine()}"
+    rows: list[Row] = []
+    for name in UNTIL:
+        require_data(name)
+        print(name, file=sys.stderr)
+        rows += record(name, measure(name), measured_by)
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    README.write_text(f"{before}\n{readme_table(rows, measured_by)}{after}", encoding="utf-8")
+
+
+def measure(name: str) -> FoldResult:
+    """Backtest a data set's own configuration at its last matured fold."""
+    config = load_config(config_file(name)).model_copy(update={"out": str(STORES / name)})
+    (result,) = pipeline.backtest(config, parse_as_of(UNTIL[name], config.zone), 1, Progress())
+    return result
+
+
+def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
+    """Write a data set's files and return its rows of the README's table."""
+    means = summary(comparable(result.rows))
+    config = result.panel.definition
+    fold = pipeline.as_of_name(load_config(config_file(name)), result.fold.cut)
+    if name in HOLDS_TEST_OUTCOMES:
+        shown = [f"{row['target']} {row['horizon_days']}d {row['log_loss']:.4f}" for row in of_model(means)]
+        record_opening(f"results {name}", f"fold {fold}: model's log loss: {'; '.join(shown)}")
+    FOLDER.mkdir(exist_ok=True)
+    result.rows.to_csv(FOLDER / f"{name}.csv", index=False, lineterminator="\n", float_format="%.6g")
+    title = f"{name} (simulated)" if name in SIMULATED else name
+    columns = {column: column.replace("_", " ") for column in means.columns}
+    (FOLDER / f"{name}.md").write_text(
+        f"# {title}\n\nTrained on what was visible before {fold}, {len(result.panel):,} customers judged by what came"
+        f" after. Means over the transitions that every contender was judged on, weighted by customers; each"
+        f" transition is in `{name}.csv`.\n\n{markdown_table(as_rows(means), columns)}\nMeasured {measured_by}.\n",
+        encoding="utf-8",
+    )
+    days = [horizon // 86_400_000_000 for horizon in config.horizons]
+    return [row for horizon in (days[len(days) // 2], days[-1]) for row in readme_rows(means, title, fold, horizon)]
+
+
+def comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of transitions and horizons on which every contender was judged."""
+    cell = rows.groupby(["from", "to", "horizon_days"])["log_loss"]
+    return rows[cell.transform("count") == cell.transform("size")]
+
+
+def of_model(means: pd.DataFrame) -> list[Row]:
+    """Return the model's own rows."""
+    return as_rows(means[means["contender"] == MODEL])
+
+
+def as_rows(frame: pd.DataFrame) -> list[Row]:
+    """Return a table row by row."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def readme_rows(means: pd.DataFrame, title: str, fold: str, days: int) -> Iterator[Row]:
+    """Yield a row for each question that was judged at a horizon."""
+    for target, question in _QUESTIONS.items():
+        here = means[(means["target"] == target) & (means["horizon_days"] == days)].set_index("contender")
+        if len(here):
+            losses: Mapping[str, float] = {name: float(here.loc[name, "log_loss"]) for name in _CONTENDERS}
+            auc = {f"auc {name}": float(here.loc[name, "auc"]) for name in (MODEL, _CONTENDERS[-1])}
+            yield {"data set": title, "fold": fold, "question": question, "days": days, **losses, **auc}
+
+
+def readme_table(rows: list[Row], measured_by: str) -> str:
+    """Return the README's table with what it says and where it was measured."""
+    headings = {"data set": "data set", "fold": "fold", "question": "question", "days": "days"}
+    headings |= {name: name for name in _CONTENDERS}
+    headings |= {f"auc {name}": f"AUC {name}" for name in (MODEL, _CONTENDERS[-1])}
+    return (
+        "Log loss (lower is better) of the model and of three baselines on each data set's last matured fold, and the"
+        " AUC of the model\nand of the strongest baseline: trained on what was visible before the fold, judged on all"
+        " customers by what came after.\nMeans over transitions, weighted by customers.\n\n"
+        f"{markdown_table(rows, headings)}\n"
+        f"Written by `make results` ({measured_by}); every transition is in `benchmarks/results/`.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Histories and journeys written by hand, in days from the start of the examples, and the package's answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import Journey
+from cvj_ml.features import Vocabulary, compile_catalogue
+from cvj_ml.histories import Block
+from cvj_ml.journey import StageState, entry_times, stage_at
+from cvj_ml.labels import Labels, label
+from cvj_ml.panel import Definition
+from cvj_ml.snapshots import Snapshots, eligible
+from cvj_ml.windows import NEVER
+from tests.oracles.blocks import in_order, to_block
+from tests.oracles.examples import DAY, MINOR_UNITS, MINUTE, OUTBOUND, START
+from tests.oracles.histories import Customer, Touch, Version
+
+Result = TypeVar("Result")
+
+VOCABULARY = Vocabulary(("buy", "visit"), ("shop", "web"), ("rating",), {"plan": ("gold",)})
+WINDOWS = {"1d": DAY, "2d": 2 * DAY, "7d": 7 * DAY}
+TREND = 2 * DAY
+SESSION_GAP = 30 * MINUTE
+LONG_AGO = START - 1_000 * DAY
+HORIZONS = (2 * DAY, 5 * DAY, 9 * DAY)
+
+
+def moment(day: float) -> int:
+    """An instant, in days from the start."""
+    return START + round(day * DAY)
+
+
+def touch(
+    day: float,
+    value: int | None = None,
+    *,
+    event: str = "buy",
+    visible: float | None = None,
+    superseded: float | None = None,
+    channel: str | None = None,
+    plan: str | None = None,
+    rating: float | None = None,
+) -> Touch:
+    """One touchpoint; seen when it happens unless said otherwise."""
+    return Touch(
+        moment(day),
+        moment(day if visible is None else visible),
+        None if superseded is None else moment(superseded),
+        moment(day) // DAY,
+        event,
+        channel,
+        value,
+        event not in OUTBOUND,
+        {"plan": plan, "rating": rating},
+    )
+
+
+def person(*touches: Touch, name: str = "c", versions: Sequence[Version] = ()) -> Customer:
+    """A customer with these touchpoints, put in order."""
+    return Customer(name, in_order(touches), tuple(versions))
+
+
+def a_journey(**rules: object) -> Journey:
+    """A journey of these stages and rules."""
+    stages = [{"name": name, "enter": rule} for name, rule in rules.items()]
+    return Journey.model_validate({"name": "test", "stages": stages})
+
+
+def a_definition(
+    journey: Journey,
+    hidden: frozenset[str] = frozenset(),
+    *,
+    vocabulary: Vocabulary = VOCABULARY,
+    observed_from: int = LONG_AGO,
+    next_stages: int | None = None,
+    zone: str = "UTC",
+) -> Definition:
+    """A small definition: windows of 1, 2 and 7 days, a trend of 2 days, horizons of 2, 5 and 9 days."""
+    observable = [name for name in journey.names if name not in hidden]
+    catalogue = compile_catalogue(vocabulary, observable, tuple(WINDOWS.values()), TREND, SESSION_GAP, 2)
+    return Definition(
+        journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND)
+    )
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks in memory, as an engine would hand them out."""
+
+    blocks: Sequence[Block]
+
+    def map(self, function: Callable[[Block], Result]) -> list[Result]:
+        """Apply a function to each block."""
+        return [function(block) for block in self.blocks]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the package says of the eligible customers at one instant."""
+
+    names: list[str]
+    state: StageState
+    x: npt.NDArray[np.float32]
+    columns: list[str]
+
+    def feature(self, name: str) -> float:
+        """One feature of the first customer."""
+        return float(self.x[0, self.columns.index(name)])
+
+
+def answers(definition: Definition, customers: Sequence[Customer], as_of: int) -> Answers:
+    """Ask the package for eligibility, stage, days in stage and features."""
+    block = to_block(customers)
+    entries = definition.entries(block)
+    snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
+    return Answers(
+        [block.customers[i] for i in snapshots.customer],
+        stage_at(entries[snapshots.customer], snapshots.as_of),
+        definition.features(block, entries, snapshots),
+        definition.catalogue.names,
+    )
+
+
+def labels_of(
+    journey: Journey,
+    hidden: frozenset[str],
+    customers: Sequence[Customer],
+    instants: Sequence[int],
+    cut: int,
+    arrival_delay: int = 0,
+) -> tuple[Snapshots, Labels]:
+    """Ask the package for the snapshots at some instants and their labels."""
+    points = to_block(customers).touchpoints
+    snapshots = eligible(points, np.array(instants, dtype=np.int64))
+    entries = entry_times(journey, hidden, points, MINOR_UNITS)
+    stage = stage_at(entries[snapshots.customer], snapshots.as_of).stage
+    return snapshots, label(journey, hidden, points, snapshots, stage, MINOR_UNITS, cut, arrival_delay)
+
+
+def plain(instants: npt.NDArray[np.int64]) -> list[list[int | None]]:
+    """A table of instants or times, None for never."""
+    return [[None if at == NEVER else int(at) for at in row] for row in instants]

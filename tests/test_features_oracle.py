@@ -1,0 +1,180 @@
+"""Every feature against the slow oracle; the frozen vocabulary."""
+
+from __future__ import annotations
+
+import re
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvj_ml.features import Vocabulary, learn, sight
+from cvj_ml.simulate import random_block
+from cvj_ml.snapshots import eligible
+from tests.oracles import cases, examples, features, journey
+from tests.oracles.blocks import to_block, to_customers
+from tests.oracles.cases import VOCABULARY, a_definition, a_journey, answers, moment, person, touch
+from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, START, Setting
+from tests.oracles.histories import Customer, Version
+
+JOURNEY = a_journey(
+    One={"event": ["visit", "review"]},
+    Two={"event": "buy", "count": 2},
+    Three={"any": [{"event": "*", "value_at_least": 100, "after": "One"}, {"event": "review"}]},
+)
+
+
+def check(customers: list[Customer], setting: Setting, instants: list[int], observed_from: int, calendar: bool) -> int:
+    vocabulary = Vocabulary(
+        VOCABULARY.events, VOCABULARY.channels, VOCABULARY.numbers, VOCABULARY.categories, calendar
+    )
+    zone = "America/New_York"
+    definition = a_definition(
+        setting.journey, setting.hidden, vocabulary=vocabulary, observed_from=observed_from, zone=zone
+    )
+    block = to_block(customers)
+    snapshots = eligible(block.touchpoints, np.array(instants, dtype=np.int64))
+    x = definition.features(block, definition.entries(block), snapshots)
+    names = [re.sub("__+", "_", name) for name in definition.catalogue.names]
+    assert x.dtype == np.float32
+    compared = 0
+    for row, i, as_of in zip(x, snapshots.customer, snapshots.as_of, strict=True):
+        entered = journey.entries(setting.journey, setting.hidden, customers[i], MINOR_UNITS)
+        expected = features.features(
+            customers[i],
+            {name: at for name, at in zip(setting.journey.names, entered, strict=True) if name not in setting.hidden},
+            int(as_of),
+            events=vocabulary.events,
+            channels=vocabulary.channels,
+            windows=cases.WINDOWS,
+            trend=cases.TREND,
+            session_gap=cases.SESSION_GAP,
+            minor_units=MINOR_UNITS,
+            observed_from=observed_from,
+            numbers=vocabulary.numbers,
+            categories=vocabulary.categories,
+            calendar=ZoneInfo(zone) if calendar else None,
+        )
+        assert sorted(names) == sorted(expected)
+        wanted = np.array([expected[name] for name in names])
+        # A spread of nearly equal gaps loses digits; a hundredth of a second is near enough.
+        near = np.isclose(row, wanted, rtol=1e-6, atol=1e-7, equal_nan=True)
+        wrong = {name: (float(got), float(want)) for name, got, want, ok in zip(names, row, wanted, near, strict=True) if not ok}
+        assert not wrong
+        compared += int((~np.isnan(wanted)).sum())
+    return compared
+
+
+@settings(max_examples=120)
+@given(
+    examples.customers(most=3),
+    st.lists(examples.instants(), min_size=1, max_size=2, unique=True).map(sorted),
+    st.sampled_from((-1_000, -1_000, 0, 3, 8)),
+    st.booleans(),
+)
+def test_features_are_those_of_the_oracle(
+    customers: list[Customer], instants: list[int], observed_from: int, calendar: bool
+) -> None:
+    """Silent errors 8, 13, 21, 25 and 30: every column, on every random history."""
+    check(customers, Setting(JOURNEY, frozenset()), instants, START + observed_from * DAY, calendar)
+
+
+@settings(max_examples=60)
+@given(examples.customers(most=2), examples.settings_of_journey(), examples.instants())
+def test_features_of_any_journey_are_those_of_the_oracle(
+    customers: list[Customer], setting: Setting, as_of: int
+) -> None:
+    """Silent error 26: the columns of the journey follow the observable stages only."""
+    check(customers, setting, [as_of], cases.LONG_AGO, False)
+
+
+def test_longer_histories_agree_with_the_oracle() -> None:
+    block = random_block(
+        customers=30,
+        seed=3,
+        events=EVENTS,
+        channels=examples.CHANNELS,
+        properties={"plan": examples.PLANS, "rating": None},
+        attributes={"plan": examples.PLANS, "rating": None},
+        outbound=examples.OUTBOUND,
+        until=START,
+    )
+    instants = [START - day * DAY for day in (90, 30, 7, 1, 0)]
+    compared = check(to_customers(block), Setting(JOURNEY, frozenset()), instants, START - 40 * DAY, True)
+    assert compared > 5_000
+
+
+@settings(max_examples=60)
+@given(examples.customers(most=2), examples.instants(), st.randoms(use_true_random=False))
+def test_the_codes_of_names_do_not_matter(customers: list[Customer], as_of: int, random: st.DataObject) -> None:
+    """Silent error 25: no vocabulary code, only content, decides."""
+
+    def shuffled(names: list[str]) -> list[str]:
+        random.shuffle(names)
+        return names
+
+    definition, found = a_definition(JOURNEY), []
+    for spell in (sorted, shuffled):
+        block = to_block(customers, spell)
+        snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
+        found.append(definition.features(block, definition.entries(block), snapshots))
+    assert np.array_equal(*found, equal_nan=True)
+
+
+@settings(max_examples=40)
+@given(examples.customers(most=3), examples.instants())
+def test_customers_do_not_touch_each_other(customers: list[Customer], as_of: int) -> None:
+    definition = a_definition(JOURNEY)
+    together = answers(definition, customers, as_of)
+    alone = [answers(definition, [one], as_of) for one in customers]
+    assert together.names == [name for one in alone for name in one.names]
+    assert np.array_equal(together.x, np.concatenate([one.x for one in alone]), equal_nan=True)
+
+
+def test_an_event_never_seen_in_training_is_other() -> None:
+    """Silent error 30: drift of the vocabulary is no failure."""
+    found = answers(
+        a_definition(JOURNEY), [person(touch(1, event="hologram", channel="telepathy"), touch(1.5))], moment(2)
+    )
+    assert found.feature("count_event_other_7d") == 1
+    assert found.feature("count_channel_other_7d") == 1
+    assert found.feature("count_event_buy_7d") == 1
+    assert found.feature("recency_event_other") == 1
+    assert found.feature("last_event_2") == 2  # the code behind buy and visit
+
+
+def test_an_attribute_value_never_seen_in_training_is_other_and_a_missing_one_is_missing() -> None:
+    """Silent error 30, for attributes."""
+    for plan, code in (("gold", 0.0), ("platinum", 1.0), (None, np.nan)):
+        customer = person(touch(1), versions=[Version(moment(1), {"plan": plan})])
+        found = answers(a_definition(JOURNEY), [customer], moment(2)).feature("attribute_plan")
+        assert np.array_equal(found, code, equal_nan=True)
+
+
+def test_a_missing_channel_is_no_channel() -> None:
+    found = answers(a_definition(JOURNEY), [person(touch(1))], moment(2))
+    assert found.feature("count_channel_other_7d") == 0
+    assert np.isnan(found.feature("last_channel"))
+
+
+def test_the_vocabulary_counts_customers_seen_before_the_cut() -> None:
+    """Silent error 10: nine purchases of one customer are one; and what comes after the cut names no feature."""
+    customers = [
+        person(*(touch(1 + k / 10, event="rare", channel="fax") for k in range(9)), touch(9, event="new"), name="a"),
+        person(touch(1, event="common", channel="web"), touch(2, event="late", visible=5), name="b"),
+        person(touch(1, event="common", channel="web"), touch(2, event="also"), name="c"),
+    ]
+    found = learn([sight(to_block(customers), moment(5))], 3, 1, 5, calendar=False)
+    assert found.events == ("common", "also", "rare")
+    assert found.channels == ("web",)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_the_vocabulary_of_blocks_is_that_of_the_whole(cut: int) -> None:
+    customers = [person(touch(1, event=event), name=f"c{i}") for i, event in enumerate(("a", "b", "b", "c", "c", "c"))]
+    whole = learn([sight(to_block(customers), moment(2))], 2, 1, 5, calendar=False)
+    parts = [sight(to_block(part), moment(2)) for part in (customers[: 3 + cut], customers[3 + cut :])]
+    assert learn(parts, 2, 1, 5, calendar=False) == whole
+    assert whole.events == ("c", "b")
