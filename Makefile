@@ -48,7 +48,7 @@ venv: ## Make or renew .venv (the other targets do it themselves)
 		$(PY) -m pip install --require-hashes --requirement locks/dev.txt
 	fi
 	$(PY) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
-	$(PY) -c 'from cvj_ml.features.kernel import warm; warm()'
+	$(PY) -c 'from cvj_ml.warming import warm; warm()'
 	$(FINGERPRINT) > $(STAMP)
 
 # What the system has to bring, then an environment that holds nothing but pip and uv.

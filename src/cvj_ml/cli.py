@@ -185,7 +185,7 @@ def train(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
             }
         )
         return
-    show(table, "On the last matured fold, means over transitions weighted by customers")
+    show_metrics(table, f"On the last matured fold ({pipeline.as_of_name(config, done.fold.fold.cut)})")
     out.print(
         f"Registered {version.name} version {version.version} ({', '.join(version.aliases)}), {version.digest[:12]}"
     )
@@ -212,7 +212,7 @@ def backtest(
         print_json({"folds": judged})
         return
     for result in results:
-        show(summary(result.rows), f"Fold {pipeline.as_of_name(config, result.fold.cut)}")
+        show_metrics(summary(result.rows), f"Fold {pipeline.as_of_name(config, result.fold.cut)}")
 
 
 @app.command()
@@ -374,6 +374,14 @@ def show(frame: pd.DataFrame, title: str, columns: list[str] | None = None) -> N
     out.print()
 
 
+def show_metrics(table: pd.DataFrame, title: str) -> None:
+    """Print the summary of a fold, or why there is none."""
+    if table.empty:
+        out.print(f"{title}: too few customers moved in every transition, so nothing can be judged.\n", soft_wrap=True)
+    else:
+        show(table, f"{title}: means over transitions, weighted by customers")
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
@@ -386,7 +394,7 @@ def main() -> None:
     """Run a command; handled failures become one message on stderr and the exit code of their kind."""
     try:
         # Typer itself ends on a wrong call with 2, on an interruption with 130, and quietly when nobody reads on.
-        app()
+        app(prog_name="cvj-ml")
     except CvjError as error:
         err.print(f"error: {error}", soft_wrap=True)
         sys.exit(error.exit_code)

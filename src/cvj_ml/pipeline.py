@@ -231,7 +231,7 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     with watcher.step("Fetching the champion"):
         bundle = champion(config, histories.visible)
     with watcher.step("Scoring") as progress:
-        scores = score(histories, bundle, as_of, progress)
+        scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
     lists = tuple(rank(config, scores, histories.visible.unobserved, as_of)) if with_lists else ()
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
@@ -254,11 +254,13 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     return Night(folder, scores, lists, usage, bundle.version)
 
 
-def score(histories: Histories, bundle: Bundle, as_of: int, progress: Progress | None = None) -> pa.Table:
+def score(
+    histories: Histories, predictor: Predictor, model_version: str, as_of: int, progress: Progress | None = None
+) -> pa.Table:
     """Return SCORES of every eligible customer; DataError where there is none."""
-    parts = histories.engine(progress).map(lambda block: score_block(bundle.predictor, block, as_of, bundle.version))
+    parts = histories.engine(progress).map(lambda block: score_block(predictor, block, as_of, model_version))
     scores = merge_scores(parts)
-    scores_contract(bundle.predictor.definition).check(scores)
+    scores_contract(predictor.definition).check(scores)
     return scores
 
 

@@ -19,7 +19,6 @@ from cvj_ml.config import format_duration
 from cvj_ml.features.vocabulary import OTHER, Vocabulary
 from cvj_ml.windows import NEVER
 
-
 PROGRESS = "progress"
 """The group of two columns a stage, in order: the share of its rule fulfilled, and the touchpoints still needed."""
 

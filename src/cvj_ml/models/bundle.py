@@ -104,18 +104,14 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     definition = _definition_from_json(document, folder)
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     base = json.loads((folder / "base_rates.json").read_text(encoding="utf-8"))
-    text = (folder / _TREES).read_text(encoding="utf-8")
-    trees = Trees(
-        lgb.Booster(model_str=text) if text else None,
-        BaseRates(np.array(base["recency_cuts"], dtype=np.float64), np.array(base["rates"], dtype=np.float64)),
-        np.array(base["low_evidence"], dtype=np.bool_),
-        definition.progress_columns,
-    )
-    predictor = Predictor(
-        definition, trees, Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
-    )
+    maps = Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
+    rates = BaseRates(np.array(base["recency_cuts"], dtype=np.float64), np.array(base["rates"], dtype=np.float64))
+    low = np.array(base["low_evidence"], dtype=np.bool_)
     touchpoints, attributes, scores = (pq.read_table(folder / name) for name in _CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
+    text = (folder / _TREES).read_text(encoding="utf-8")
+    booster = lgb.Booster(model_str=text) if text else None
+    predictor = Predictor(definition, Trees(booster, rates, low, definition.progress_columns), maps)
     return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST))
 
 

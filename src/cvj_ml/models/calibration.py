@@ -1,4 +1,9 @@
-"""Calibration of hazards per target and interval, on predictions out of time."""
+"""Calibration of hazards: slopes learned out of time, levels set on all rows.
+
+``logit' = intercept + slope * logit`` by (target, interval). Trees that overfit spread their logits too far, which
+shows on rows later than their training; the slope takes that back. The level of those later rows is mostly their
+season, so it is not carried over: docs/decisions/0001-calibration-levels.md has the figures.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,36 @@ from scipy.special import expit
 _F64 = npt.NDArray[np.float64]
 
 _SHRINKAGE = 50.0
-"""Events at which a target's own map weighs as much as the pooled one."""
+"""Events at which a cell's own slope weighs as much as the pooled one."""
 
 _SLOPE_FROM = 200
 """Moved customers from which a cell gets a slope of its own."""
 
 
 @dataclass(frozen=True, slots=True)
+class HazardOutcomes:
+    """Hazard rows with their predicted logits and whether the customer moved, all of shape (rows,)."""
+
+    logit: _F64
+    moved: npt.NDArray[np.bool_]
+    target: npt.NDArray[np.int8]
+    interval: npt.NDArray[np.int8]
+    customer: npt.NDArray[np.int64]
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> HazardOutcomes:
+        """Return the rows marked by a mask."""
+        return HazardOutcomes(
+            self.logit[keep], self.moved[keep], self.target[keep], self.interval[keep], self.customer[keep]
+        )
+
+    def cell(self, target: int, interval: int) -> HazardOutcomes:
+        """Return the rows of one (target, interval)."""
+        return self.take((self.target == target) & (self.interval == interval))
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """Maps ``logit' = intercept + slope * logit`` by (target, interval)."""
+    """Intercepts and slopes of the logits, both (targets, intervals)."""
 
     intercept: _F64
     slope: _F64
@@ -34,38 +60,48 @@ def identity(targets: int, intervals: int) -> Calibration:
     return Calibration(np.zeros((targets, intervals)), np.ones((targets, intervals)))
 
 
-def fit_calibration(
-    logit: _F64,
-    moved: npt.NDArray[np.bool_],
-    target: npt.NDArray[np.int8],
-    interval: npt.NDArray[np.int8],
-    customer: npt.NDArray[np.int64],
-    targets: int,
-    intervals: int,
-) -> Calibration:
-    """Fit a map per cell, shrunk towards the pooled one by the number of events."""
+def fit_slopes(later: HazardOutcomes, targets: int, intervals: int) -> Calibration:
+    """Fit maps on rows later than the training, each cell's shrunk towards the pooled one by its events.
+
+    A cell has a slope of its own from 200 moved customers on; below, it shifts the pooled map.
+    """
     result = identity(targets, intervals)
-    if not moved.any() or moved.all():
+    if not later.moved.any() or later.moved.all():
         return result
-    intercept, slope = _recalibrate(logit, moved, with_slope=len(np.unique(customer[moved])) >= _SLOPE_FROM)
+    enough = len(np.unique(later.customer[later.moved])) >= _SLOPE_FROM
+    intercept, slope = recalibrate(later.logit, later.moved, with_slope=enough)
     result.intercept[:], result.slope[:] = intercept, slope
-    for j, m in {(int(j), int(m)) for j, m in zip(target, interval, strict=True)}:
-        cell = (target == j) & (interval == m)
-        events = int(moved[cell].sum())
-        if not 0 < events < cell.sum():
-            continue
-        enough = len(np.unique(customer[cell & moved])) >= _SLOPE_FROM
-        # Where a cell has no slope of its own, it shifts the pooled map.
-        start = logit[cell] if enough else slope * logit[cell]
-        own_intercept, own_slope = _recalibrate(start, moved[cell], with_slope=enough)
-        own_slope = own_slope if enough else slope
-        weight = events / (events + _SHRINKAGE)
-        result.intercept[j, m] = weight * own_intercept + (1 - weight) * intercept
-        result.slope[j, m] = weight * own_slope + (1 - weight) * slope
+    for j in range(targets):
+        for m in range(intervals):
+            cell = later.cell(j, m)
+            events = int(cell.moved.sum())
+            if not 0 < events < len(cell.moved):
+                continue
+            enough = len(np.unique(cell.customer[cell.moved])) >= _SLOPE_FROM
+            scaled = cell.logit if enough else slope * cell.logit
+            own_intercept, own_slope = recalibrate(scaled, cell.moved, with_slope=enough)
+            weight = events / (events + _SHRINKAGE)
+            result.intercept[j, m] = weight * own_intercept + (1 - weight) * intercept
+            result.slope[j, m] = weight * (own_slope if enough else slope) + (1 - weight) * slope
     return result
 
 
-def _recalibrate(logit: _F64, moved: npt.NDArray[np.bool_], *, with_slope: bool) -> tuple[float, float]:
+def set_levels(slopes: Calibration, rows: HazardOutcomes) -> Calibration:
+    """Return the slopes with intercepts under which each cell expects as many events as the rows hold.
+
+    Cells with few events keep the level of the trees: the intercept is shrunk towards 0 by 50 events.
+    """
+    result = Calibration(np.zeros_like(slopes.intercept), slopes.slope)
+    for j, m in np.ndindex(*slopes.slope.shape):
+        cell = rows.cell(j, m)
+        events = int(cell.moved.sum())
+        if 0 < events < len(cell.moved):
+            intercept, _ = recalibrate(slopes.slope[j, m] * cell.logit, cell.moved, with_slope=False)
+            result.intercept[j, m] = intercept * events / (events + _SHRINKAGE)
+    return result
+
+
+def recalibrate(logit: _F64, moved: npt.NDArray[np.bool_], *, with_slope: bool) -> tuple[float, float]:
     """Return the maximum-likelihood intercept (and slope) of a logistic recalibration, by damped Newton steps."""
     a, b = 0.0, 1.0
     y = moved.astype(np.float64)

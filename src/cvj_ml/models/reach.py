@@ -9,7 +9,7 @@ from shrunk base rates, which enter as an offset.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import lightgbm as lgb
 import numpy as np
@@ -34,12 +34,13 @@ _CHUNK = 100_000
 class Settings:
     """The settings of the trees that are chosen on earlier folds."""
 
-    rounds: int
     leaves: int
     rows_a_leaf: int
-    learning_rate: float
+    lambda_l2: float
+    path_smooth: float
+    rounds: int = 300
+    learning_rate: float = 0.05
     columns: float = 0.6
-    lambda_l2: float = 5.0
 
     def parameters(self, seed: int) -> dict[str, object]:
         """Return LightGBM's parameters; deterministic for any number of threads."""
@@ -52,6 +53,7 @@ class Settings:
             "bagging_fraction": 0.8,
             "bagging_freq": 1,
             "lambda_l2": self.lambda_l2,
+            "path_smooth": self.path_smooth,
             "max_bin": 127,
             "seed": seed,
             "deterministic": True,
@@ -72,6 +74,13 @@ class Trees:
     base: BaseRates
     low: npt.NDArray[np.bool_]
     progress_columns: npt.NDArray[np.int64]
+
+    def first(self, rounds: int) -> Trees:
+        """Return these trees after fewer rounds."""
+        if self.booster is None:
+            return self
+        text = self.booster.model_to_string(num_iteration=rounds)
+        return replace(self, booster=lgb.Booster(model_str=text))
 
     def logits(
         self,
@@ -128,13 +137,9 @@ def fit_trees(
     seed: int,
     threads: int,
     *,
-    validation: HazardRows | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trees:
-    """Fit base rates and trees on hazard rows of the panel.
-
-    With ``validation`` rows (from later in time) the number of rounds is chosen by early stopping on them.
-    """
+    """Fit base rates and trees on hazard rows of the panel."""
     definition = panel.definition
     stages, intervals = len(definition.journey.stages), len(definition.horizons)
     recency = panel.column("recency")
@@ -145,25 +150,15 @@ def fit_trees(
     if not len(usable):
         return Trees(None, base, low, progress_columns)
 
-    def dataset(part: HazardRows, reference: lgb.Dataset | None = None) -> lgb.Dataset:
-        return lgb.Dataset(
-            stacked_x(panel.x, panel.stage, part, progress_columns),
-            label=part.moved.astype(np.float32),
-            init_score=logit(
-                base.hazards(panel.stage[part.snapshot], recency[part.snapshot], part.target, part.interval)
-            ),
-            feature_name=feature_names(panel),
-            reference=reference,
-            params={"max_bin": 127, "verbosity": -1, "num_threads": threads},
-            free_raw_data=True,
-        )
-
-    train = dataset(usable)
+    train = lgb.Dataset(
+        stacked_x(panel.x, panel.stage, usable, progress_columns),
+        label=usable.moved.astype(np.float32),
+        init_score=logit(
+            base.hazards(panel.stage[usable.snapshot], recency[usable.snapshot], usable.target, usable.interval)
+        ),
+        feature_name=feature_names(panel),
+    )
     callbacks: list[Callable[..., object]] = []
-    valid_sets = []
-    if validation is not None:
-        valid_sets = [dataset(validation.take(~low[validation.target]), train)]
-        callbacks.append(lgb.early_stopping(40, verbose=False))
     if progress is not None:
         report = progress
         callbacks.append(lambda env: report(env.iteration + 1, env.end_iteration))
@@ -171,7 +166,6 @@ def fit_trees(
         {**settings.parameters(seed), "num_threads": threads},
         train,
         num_boost_round=settings.rounds,
-        valid_sets=valid_sets,
         callbacks=callbacks,
     )
     return Trees(booster, base, low, progress_columns)

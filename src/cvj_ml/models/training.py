@@ -9,16 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY
-from cvj_ml.models.calibration import Calibration, fit_calibration, identity
+from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, set_levels
 from cvj_ml.models.reach import Settings, Trees, fit_trees
 from cvj_ml.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import before, edges, observed_whole
 
 CANDIDATES = (
-    Settings(rounds=500, leaves=31, rows_a_leaf=100, learning_rate=0.05),
-    Settings(rounds=500, leaves=7, rows_a_leaf=500, learning_rate=0.05),
+    Settings(leaves=7, rows_a_leaf=500, lambda_l2=100.0, path_smooth=1000.0),
+    Settings(leaves=31, rows_a_leaf=100, lambda_l2=5.0, path_smooth=0.0),
 )
-"""Settings that compete on rows after the training slice; early stopping chooses their rounds."""
+"""A cautious and a bold setting: histories with few kinds of events overfit at once, rich ones reward depth."""
+
+ROUNDS = (75, 150, 300)
+"""How far each candidate may go."""
 
 _FOLDS = 5
 
@@ -41,63 +44,66 @@ def fit_reach(
     threads: int,
     *,
     candidates: Sequence[Settings] = CANDIDATES,
+    rounds: Sequence[int] = ROUNDS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
     """Fit trees and calibration on a panel labelled at the cut.
 
-    Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span); rows that start at or
-    after C' choose among candidate settings and calibrate the hazards; trees are refitted on all rows with the
-    same settings. One candidate is taken as it is (no choice, its rounds stand). The calibration is kept only if it
-    lowers the log loss of customers it has not seen.
+    Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
+    after C' choose among the candidates and the numbers of rounds by log loss, and give the slopes of the
+    calibration, kept only if they lower the log loss of customers they have not seen. Trees are then refitted on all
+    rows with the chosen settings, and the levels set on them.
     """
     rows = hazard_rows(panel.labels, panel.definition.horizons)
     inner_cut = cut - max(90 * DAY, (cut - int(panel.as_of.min())) // 4)
     bounds = np.array(edges(panel.definition.horizons)[1:])
     ends = panel.as_of[rows.snapshot] + bounds[rows.interval] + arrival_delay
     early = rows.take(observed_whole(inner_cut - ends, 0))
-    late = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
+    later = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
     targets, intervals = 1 + len(panel.definition.journey.stages), len(bounds)
-    if not early.moved.any() or not late.moved.any():
-        # Too little history to choose or calibrate out of time: the smallest candidate, kept short.
-        smallest = min(candidates, key=lambda one: one.leaves)
-        settings = replace(smallest, rounds=min(smallest.rounds, 100))
+    nothing = identity(targets, intervals)
+    if not early.moved.any() or not later.moved.any():
+        # Too little history to choose or calibrate out of time: the cautious candidate, kept short.
+        settings = replace(candidates[0], rounds=min(rounds))
         trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
-        return Fit(trees, identity(targets, intervals), settings, calibrated=False)
+        return Fit(trees, nothing, settings, calibrated=False)
 
-    best: tuple[float, Settings, npt.NDArray[np.float64]] | None = None
-    for settings in candidates:
-        choose = len(candidates) > 1
-        trees = fit_trees(panel, early, settings, seed, threads, validation=late if choose else None, progress=progress)
-        if choose and trees.booster is not None:
-            settings = replace(settings, rounds=max(trees.booster.best_iteration, 1))
-        raw = trees.logits(panel.x, panel.stage, panel.column("recency"), late, threads)
-        loss = float(_log_loss(raw, late.moved).mean())
-        if best is None or loss < best[0]:
-            best = (loss, settings, raw)
-    if best is None:
-        raise ValueError("at least one candidate is needed")
-    _, settings, raw = best
-    calibration, helps = _calibrate(panel, late, raw, seed)
+    tried: list[tuple[float, Settings, npt.NDArray[np.float64]]] = []
+    for candidate in candidates:
+        trees = fit_trees(panel, early, replace(candidate, rounds=max(rounds)), seed, threads, progress=progress)
+        for n in rounds:
+            logit = _logits(trees.first(n), panel, later, threads)
+            tried.append((float(_log_loss(logit, later.moved).mean()), replace(candidate, rounds=n), logit))
+    _, settings, logit = min(tried, key=lambda one: one[0])
+    slopes, helps = _slopes(_outcomes(panel, later, logit), targets, intervals, seed)
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
-    return Fit(trees, calibration if helps else identity(targets, intervals), settings, helps)
+    if not helps:
+        return Fit(trees, nothing, settings, calibrated=False)
+    levelled = set_levels(slopes, _outcomes(panel, rows, _logits(trees, panel, rows, threads)))
+    return Fit(trees, levelled, settings, calibrated=True)
+
+
+def _logits(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> npt.NDArray[np.float64]:
+    return trees.logits(panel.x, panel.stage, panel.column("recency"), rows, threads)
+
+
+def _outcomes(panel: Panel, rows: HazardRows, logit: npt.NDArray[np.float64]) -> HazardOutcomes:
+    return HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
 
 
 def _log_loss(logit: npt.NDArray[np.float64], moved: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     return np.logaddexp(0.0, np.where(moved, -logit, logit))
 
 
-def _calibrate(panel: Panel, late: HazardRows, raw: npt.NDArray[np.float64], seed: int) -> tuple[Calibration, bool]:
-    """Fit the map on all later rows; judge it by folds of customers."""
-    targets, intervals = 1 + len(panel.definition.journey.stages), len(panel.definition.horizons)
-    customer = panel.customer[late.snapshot]
-    fold = np.random.default_rng(seed).integers(_FOLDS, size=int(panel.customer.max()) + 1)[customer]
-    mapped = np.empty_like(raw)
+def _slopes(later: HazardOutcomes, targets: int, intervals: int, seed: int) -> tuple[Calibration, bool]:
+    """Fit slopes on all later rows; judge them by folds of customers against maps that only shift the level."""
+    fold = np.random.default_rng(seed).integers(_FOLDS, size=int(later.customer.max()) + 1)[later.customer]
+    mapped, shifted = np.empty_like(later.logit), np.empty_like(later.logit)
     for k in range(_FOLDS):
-        seen, held = fold != k, fold == k
-        part = fit_calibration(
-            raw[seen], late.moved[seen], late.target[seen], late.interval[seen], customer[seen], targets, intervals
-        )
-        mapped[held] = part.apply(raw[held], late.target[held], late.interval[held])
-    helps = bool(_log_loss(mapped, late.moved).mean() < _log_loss(raw, late.moved).mean())
-    whole = fit_calibration(raw, late.moved, late.target, late.interval, customer, targets, intervals)
-    return whole, helps
+        held = later.take(fold == k)
+        found = fit_slopes(later.take(fold != k), targets, intervals)
+        only_level = set_levels(identity(targets, intervals), later.take(fold != k))
+        mapped[fold == k] = found.apply(held.logit, held.target, held.interval)
+        shifted[fold == k] = only_level.apply(held.logit, held.target, held.interval)
+    helps = bool(_log_loss(mapped, later.moved).mean() < _log_loss(shifted, later.moved).mean())
+    return fit_slopes(later, targets, intervals), helps

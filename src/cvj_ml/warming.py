@@ -1,0 +1,54 @@
+"""Compiling the kernels at set-up, so that the first command does not wait for it."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.engines import LocalEngine
+from cvj_ml.models.base_rates import fit_base_rates
+from cvj_ml.models.calibration import identity
+from cvj_ml.models.reach import Trees, reach_probabilities
+from cvj_ml.panel import build_panel, define, hazard_rows
+from cvj_ml.simulate import simulate
+from cvj_ml.sources import ingest
+from cvj_ml.windows import midnight
+
+
+def warm() -> None:
+    """Run every compiled function once on a few simulated customers; the machine code stays in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        simulate(customers=50, days=200).write(Path(folder))
+        config = Config.model_validate(
+            {
+                "name": "warm",
+                "time_zone": "UTC",
+                "history_from": date(2024, 1, 1),
+                "sources": {"touchpoints": {"path": "touchpoints.parquet", "columns": {"rating": "rating"}}},
+                "attributes": {"path": "customers.parquet", "columns": {"plan": "plan"}},
+                "journey": "cvj8",
+                "out": "out",
+            },
+            context={"folder": folder},
+        )
+        engine = LocalEngine(ingest(config), 1)
+        cut = midnight(date(2024, 6, 1), config.zone)
+        definition = define(config, frozenset(), engine, cut)
+        panel = build_panel(definition, engine, np.array([cut - 30 * DAY, cut]), cut, 0)
+    rows = hazard_rows(panel.labels, definition.horizons)
+    stages, intervals, recency = len(config.journey.stages), len(config.horizons), panel.column("recency")
+    base = fit_base_rates(rows, panel.stage, recency, stages, intervals)
+    trees = Trees(None, base, np.ones(1 + stages, dtype=np.bool_), definition.progress_columns)
+    reach_probabilities(
+        trees,
+        identity(1 + stages, intervals),
+        panel.labels.asked,
+        panel.x,
+        panel.stage,
+        recency,
+        definition.horizons,
+    )
