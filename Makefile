@@ -36,7 +36,7 @@ bench: venv ## Measure the features against SQL and dataframes
 	@$(PY) -m benchmarks.features
 
 results: venv ## Measure the published figures anew
-	@$(PY) benchmarks/results.py
+	@$(PY) -m benchmarks.results
 
 venv: ## Make or renew .venv (the other targets do it themselves)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(FINGERPRINT))" ] && $(PY) -c '' 2>/dev/null; then exit; fi

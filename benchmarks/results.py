@@ -9,7 +9,7 @@ table between the markers in README.md. Nothing there is typed in.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pandas as pd
@@ -26,7 +26,7 @@ from benchmarks.records import (
     today,
 )
 from cvj_ml import pipeline
-from cvj_ml.config import load_config
+from cvj_ml.config import DAY, load_config
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, summary
 from cvj_ml.evaluation.baselines import baselines
 from cvj_ml.evaluation.metrics import markdown_table
@@ -93,7 +93,6 @@ def measure(name: str) -> FoldResult:
 def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
     """Write a data set's files and return its rows of the README's table."""
     means = summary(comparable(result.rows))
-    config = result.panel.definition
     fold = pipeline.as_of_name(load_config(config_file(name)), result.fold.cut)
     if name in HOLDS_TEST_OUTCOMES:
         shown = [f"{row['target']} {row['horizon_days']}d {row['log_loss']:.4f}" for row in of_model(means)]
@@ -108,7 +107,7 @@ def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
         f" transition is in `{name}.csv`.\n\n{markdown_table(as_rows(means), columns)}\nMeasured {measured_by}.\n",
         encoding="utf-8",
     )
-    days = [horizon // 86_400_000_000 for horizon in config.horizons]
+    days = [horizon // DAY for horizon in result.panel.definition.horizons]
     return [row for horizon in (days[len(days) // 2], days[-1]) for row in readme_rows(means, title, fold, horizon)]
 
 
@@ -133,20 +132,18 @@ def readme_rows(means: pd.DataFrame, title: str, fold: str, days: int) -> Iterat
     for target, question in _QUESTIONS.items():
         here = means[(means["target"] == target) & (means["horizon_days"] == days)].set_index("contender")
         if len(here):
-            losses: Mapping[str, float] = {name: float(here.loc[name, "log_loss"]) for name in _CONTENDERS}
-            auc = {f"auc {name}": float(here.loc[name, "auc"]) for name in (MODEL, _CONTENDERS[-1])}
-            yield {"data set": title, "fold": fold, "question": question, "days": days, **losses, **auc}
+            losses, aucs = here["log_loss"].to_dict(), here["auc"].to_dict()
+            shown = {name: losses[name] for name in _CONTENDERS}
+            shown |= {f"auc {name}": aucs[name] for name in (MODEL, _CONTENDERS[-1])}
+            yield {"data set": title, "fold": fold, "question": question, "days": days, **shown}
 
 
 def readme_table(rows: list[Row], measured_by: str) -> str:
-    """Return the README's table with what it says and where it was measured."""
+    """Return the README's table of log losses and AUCs, with where it was measured."""
     headings = {"data set": "data set", "fold": "fold", "question": "question", "days": "days"}
-    headings |= {name: name for name in _CONTENDERS}
+    headings |= {name: f"log loss: {name}" if name == MODEL else name for name in _CONTENDERS}
     headings |= {f"auc {name}": f"AUC {name}" for name in (MODEL, _CONTENDERS[-1])}
     return (
-        "Log loss (lower is better) of the model and of three baselines on each data set's last matured fold, and the"
-        " AUC of the model\nand of the strongest baseline: trained on what was visible before the fold, judged on all"
-        " customers by what came after.\nMeans over transitions, weighted by customers.\n\n"
         f"{markdown_table(rows, headings)}\n"
         f"Written by `make results` ({measured_by}); every transition is in `benchmarks/results/`.\n"
     )

@@ -7,13 +7,25 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from tests.oracles.blocks import to_block
+from tests.oracles.cases import (
+    HORIZONS,
+    LONG_AGO,
+    Blocks,
+    a_definition,
+    a_journey,
+    a_predictor,
+    answers,
+    labels_of,
+    moment,
+    person,
+    touch,
+)
+from tests.oracles.examples import DAY, HOUR, START
+from tests.oracles.histories import Touch, Version
 
 from cvj_ml.config import parse_duration
 from cvj_ml.labels import RETURN, Labels
-from cvj_ml.models.base_rates import BaseRates
-from cvj_ml.models.calibration import identity
-from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Trees
 from cvj_ml.panel import Definition, hazard_rows
 from cvj_ml.windows import (
     NEVER,
@@ -24,10 +36,6 @@ from cvj_ml.windows import (
     parse_as_of,
     time_until,
 )
-from tests.oracles.blocks import to_block
-from tests.oracles.cases import HORIZONS, LONG_AGO, a_definition, a_journey, answers, labels_of, moment, person, touch
-from tests.oracles.examples import DAY, HOUR, START
-from tests.oracles.histories import Touch, Version
 
 BUY = a_journey(One={"event": "buy"})
 TWO = a_journey(One={"event": "visit"}, Two={"event": "buy"})
@@ -181,9 +189,6 @@ def test_sends_keep_nobody_awake() -> None:
     """Silent error 13: a customer who is only written to is dormant; and who was never active, too."""
     journey = BUY.model_copy(update={"dormant_after": 10 * DAY})
     definition = a_definition(journey)
-    intervals = len(definition.horizons)
-    base = BaseRates(np.zeros(0), np.full((2, 2, 2, intervals), 0.1))
-    predictor = Predictor(definition, Trees(None, base, np.ones(2, dtype=np.bool_)), identity(2, intervals))
     block = to_block(
         [
             person(touch(1), touch(18, event="mail"), name="a"),
@@ -192,6 +197,7 @@ def test_sends_keep_nobody_awake() -> None:
             person(touch(18, event="mail"), name="d"),
         ]
     )
+    predictor = a_predictor(definition, Blocks([block]), np.array([moment(11)], dtype=np.int64), moment(20))
     assert predictor.answer(block, moment(20)).dormant.tolist() == [True, False, True, True]
 
 

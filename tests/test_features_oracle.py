@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from cvj_ml.features import Vocabulary, learn, sight
-from cvj_ml.simulate import random_block
-from cvj_ml.snapshots import eligible
-from tests.oracles import cases, examples, features, journey
+from tests.oracles import cases, examples, features
 from tests.oracles.blocks import to_block, to_customers
 from tests.oracles.cases import VOCABULARY, a_definition, a_journey, answers, moment, person, touch
 from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Version
+
+from cvj_ml.config import Journey
+from cvj_ml.features import Vocabulary, learn, sight
+from cvj_ml.simulate import random_block
+from cvj_ml.snapshots import eligible
 
 JOURNEY = a_journey(
     One={"event": ["visit", "review"]},
@@ -27,9 +28,7 @@ JOURNEY = a_journey(
 
 
 def check(customers: list[Customer], setting: Setting, instants: list[int], observed_from: int, calendar: bool) -> int:
-    vocabulary = Vocabulary(
-        VOCABULARY.events, VOCABULARY.channels, VOCABULARY.numbers, VOCABULARY.categories, calendar
-    )
+    vocabulary = Vocabulary(VOCABULARY.events, VOCABULARY.channels, VOCABULARY.numbers, VOCABULARY.categories, calendar)
     zone = "America/New_York"
     definition = a_definition(
         setting.journey, setting.hidden, vocabulary=vocabulary, observed_from=observed_from, zone=zone
@@ -41,10 +40,10 @@ def check(customers: list[Customer], setting: Setting, instants: list[int], obse
     assert x.dtype == np.float32
     compared = 0
     for row, i, as_of in zip(x, snapshots.customer, snapshots.as_of, strict=True):
-        entered = journey.entries(setting.journey, setting.hidden, customers[i], MINOR_UNITS)
         expected = features.features(
+            setting.journey,
+            setting.hidden,
             customers[i],
-            {name: at for name, at in zip(setting.journey.names, entered, strict=True) if name not in setting.hidden},
             int(as_of),
             events=vocabulary.events,
             channels=vocabulary.channels,
@@ -61,7 +60,11 @@ def check(customers: list[Customer], setting: Setting, instants: list[int], obse
         wanted = np.array([expected[name] for name in names])
         # A spread of nearly equal gaps loses digits; a hundredth of a second is near enough.
         near = np.isclose(row, wanted, rtol=1e-6, atol=1e-7, equal_nan=True)
-        wrong = {name: (float(got), float(want)) for name, got, want, ok in zip(names, row, wanted, near, strict=True) if not ok}
+        wrong = {
+            name: (float(got), float(want))
+            for name, got, want, ok in zip(names, row, wanted, near, strict=True)
+            if not ok
+        }
         assert not wrong
         compared += int((~np.isnan(wanted)).sum())
     return compared
@@ -88,6 +91,14 @@ def test_features_of_any_journey_are_those_of_the_oracle(
 ) -> None:
     """Silent error 26: the columns of the journey follow the observable stages only."""
     check(customers, setting, [as_of], cases.LONG_AGO, False)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), examples.windowed(), st.integers(1, 8))
+def test_features_of_close_touchpoints_are_those_of_the_oracle(seed: int, journey: Journey, day: int) -> None:
+    """The progress towards rules with windows and distinct values, where windows are full and their edges met."""
+    setting = Setting(journey, frozenset())
+    check(examples.close_histories(seed, 4), setting, [moment(day), moment(day + 1)], cases.LONG_AGO, False)
 
 
 def test_longer_histories_agree_with_the_oracle() -> None:

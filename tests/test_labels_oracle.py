@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-
-from cvj_ml.labels import RETURN
-from cvj_ml.panel import hazard_rows
-from cvj_ml.simulate import random_block
-from cvj_ml.windows import NEVER
 from tests.oracles import examples, labels
 from tests.oracles.blocks import in_order, to_block, to_customers
 from tests.oracles.cases import HORIZONS, a_journey, labels_of, plain
 from tests.oracles.examples import DAY, HOUR, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch
+
+from cvj_ml.labels import RETURN
+from cvj_ml.panel import hazard_rows
+from cvj_ml.simulate import random_block
+from cvj_ml.windows import NEVER
 
 delays = st.sampled_from((0, 0, 1, HOUR, 2 * DAY))
 moments = st.lists(examples.instants(), min_size=1, max_size=3, unique=True).map(sorted)
@@ -38,13 +38,15 @@ def check(
     assert found.follow_up.tolist() == [one.observed for one in expected]
     assert found.late == sum(one.late for one in expected)
     rows = hazard_rows(found, HORIZONS)
-    listed = list(zip(*(column.tolist() for column in (rows.snapshot, rows.target, rows.interval, rows.moved)), strict=True))
+    listed = list(
+        zip(*(column.tolist() for column in (rows.snapshot, rows.target, rows.interval, rows.moved)), strict=True)
+    )
     assert len(set(listed)) == len(listed)
     assert set(listed) == labels.hazard_rows(expected, HORIZONS)
     return found.late, int(rows.moved.sum())
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(examples.customers(most=3), examples.settings_of_journey(), moments, examples.instants(), delays)
 def test_labels_and_hazard_rows_are_those_of_the_oracle(
     customers: list[Customer], setting: Setting, instants: list[int], cut: int, arrival_delay: int
@@ -80,7 +82,7 @@ def test_longer_histories_agree_with_the_oracle(cut_before_end: int) -> None:
     assert moved > 50
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(examples.customers(most=2), examples.settings_of_journey(), moments, examples.instants())
 def test_nobody_reaches_a_later_stage_before_returning(
     customers: list[Customer], setting: Setting, instants: list[int], cut: int
@@ -136,9 +138,7 @@ def test_nothing_ahead_of_the_top_stage_but_the_return() -> None:
 
 def test_what_never_happens_has_no_time() -> None:
     rules = a_journey(One={"event": "visit"}, Two={"event": "buy"})
-    _, found = labels_of(
-        rules, frozenset(), [Customer("c", (_touch(1, "visit"),))], [START + 2 * DAY], START + 9 * DAY
-    )
+    _, found = labels_of(rules, frozenset(), [Customer("c", (_touch(1, "visit"),))], [START + 2 * DAY], START + 9 * DAY)
     assert found.times.tolist() == [[NEVER, -DAY, NEVER]]
     assert found.asked.tolist() == [[True, False, True]]
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-
-from cvj_ml.features import sight
-from cvj_ml.journey import entry_times, occurrence_times
-from cvj_ml.windows import NEVER
 from tests.oracles import examples
 from tests.oracles.blocks import in_order, to_block
 from tests.oracles.cases import a_definition, a_journey, answers, labels_of, moment, person, plain, touch
 from tests.oracles.examples import DAY, MINOR_UNITS, SPAN, START, Setting
 from tests.oracles.histories import Customer, as_known
+
+from cvj_ml.features import sight
+from cvj_ml.journey import entry_times, occurrence_times
+from cvj_ml.windows import NEVER
 
 EARLY = Setting(a_journey(One={"event": "*"}, Two={"event": "buy", "count": 2}), frozenset())
 
@@ -39,7 +39,9 @@ def with_another_future(draw: st.DrawFn) -> tuple[list[Customer], list[Customer]
             for row in past.touches
         ]
         added = [
-            replace(row, visible=max(row.visible, as_of + delay), superseded=None if row.superseded is None else NEVER - 1)
+            replace(
+                row, visible=max(row.visible, as_of + delay), superseded=None if row.superseded is None else NEVER - 1
+            )
             for row in other.touches
         ]
         learned = [version for version in other.versions if version.known >= as_of]
@@ -67,9 +69,7 @@ def test_no_stage_day_feature_or_eligibility_knows_the_future(
 
 @settings(max_examples=80)
 @given(examples.customers(most=3), examples.settings_of_journey(), examples.instants())
-def test_the_table_as_it_stood_gives_the_same_answers(
-    customers: list[Customer], setting: Setting, as_of: int
-) -> None:
+def test_the_table_as_it_stood_gives_the_same_answers(customers: list[Customer], setting: Setting, as_of: int) -> None:
     """Silent errors 4 and 21: a backfill of the past equals what the past would have said."""
     stood = [one for customer in customers if (one := as_known(customer, as_of)).touches]
     assume(stood)
@@ -80,7 +80,7 @@ def test_the_table_as_it_stood_gives_the_same_answers(
     assert np.array_equal(later.x, then.x, equal_nan=True)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(examples.customers(most=3), examples.settings_of_journey(), examples.instants())
 def test_entries_are_one_array_of_which_each_instant_sees_a_part(
     customers: list[Customer], setting: Setting, instant: int
@@ -109,7 +109,7 @@ def test_late_rows_change_later_answers_only(customers: list[Customer], setting:
     assert np.array_equal(np.minimum(before, arrival), np.minimum(after, arrival))
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(with_another_future(), examples.settings_of_journey(), st.lists(st.integers(1, 12), min_size=1, max_size=2))
 def test_labels_at_a_cut_know_nothing_from_then_on(
     histories: tuple[list[Customer], list[Customer], int], setting: Setting, days_before: list[int]
@@ -136,9 +136,7 @@ def test_evidence_at_a_cut_knows_nothing_from_then_on(
             one.name: times
             for one, times in zip(
                 each,
-                plain(
-                    occurrence_times(setting.journey, setting.hidden, to_block(each).touchpoints, MINOR_UNITS, cut)
-                ),
+                plain(occurrence_times(setting.journey, setting.hidden, to_block(each).touchpoints, MINOR_UNITS, cut)),
                 strict=True,
             )
             if as_known(one, cut).touches

@@ -20,7 +20,8 @@ from cvj_ml.errors import DataError
 from cvj_ml.histories import Block, Text, Touchpoints
 from cvj_ml.windows import NEVER, Instants
 
-_I32, _I64 = npt.NDArray[np.int32], npt.NDArray[np.int64]
+_I32 = npt.NDArray[np.int32]
+_I64 = npt.NDArray[np.int64]
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -159,7 +160,7 @@ def _put(
 
 
 @compiled
-def _names(event: int, channel: int, has_value: bool) -> int:
+def _names(event: int, channel: int, has_value: bool) -> np.int64:
     """Pack event, channel and whether there is a value such that packed numbers are in the order of their parts."""
     return np.int64(event + 1) << 32 | np.int64(channel + 1) << 1 | np.int64(has_value)
 
@@ -209,12 +210,12 @@ def _sort(offsets: _I64, records: _I64, event_rank: _I64, channel_rank: _I64) ->
 def _follows(record: _I64, at: int, visible: int, value: int, names: int) -> bool:
     """Return whether a record comes strictly after another one, given by its words."""
     if record[0] != at:
-        return record[0] > at
+        return bool(record[0] > at)
     if record[3] != names:
-        return record[3] > names
+        return bool(record[3] > names)
     if record[2] != value:
-        return record[2] > value
-    return record[1] > visible
+        return bool(record[2] > value)
+    return bool(record[1] > visible)
 
 
 @compiled

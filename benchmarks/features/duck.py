@@ -74,7 +74,9 @@ def _query(touchpoints: str, as_of: int, ids: bool) -> str:
     )
     columns = ", ".join(f"({sql})::FLOAT AS {name}" for name, sql in zip(NAMES, _expressions(as_of), strict=True))
     query = f"SELECT customer AS customer_id, {columns} FROM ({rows}) GROUP BY customer"
-    return f"SELECT name AS customer_id, * EXCLUDE (customer_id) FROM ({query}) JOIN ids ON customer = customer_id" if ids else query
+    if ids:
+        query = f"SELECT name AS customer_id, * EXCLUDE (customer_id) FROM ({query}) JOIN ids ON customer = customer_id"
+    return query
 
 
 def _expressions(as_of: int) -> Iterator[str]:

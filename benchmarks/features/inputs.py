@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-EVENTS = tuple(
-    "cart checkout click content download login open purchase review search signup visit".split()
+EVENTS = (
+    *("cart", "checkout", "click", "content", "download", "login"),
+    *("open", "purchase", "review", "search", "signup", "visit"),
 )
-CHANNELS = tuple("affiliate direct email organic paid referral social store".split())
+CHANNELS = ("affiliate", "direct", "email", "organic", "paid", "referral", "social", "store")
 
 INPUTS = {"ordered": "time-ordered file, integer ids", "shuffled": "shuffled file, text ids, late and negative rows"}
+
+
 def _midnight(day: str) -> int:
     return int(np.datetime64(day, "us").astype(np.int64))
 
@@ -89,7 +92,7 @@ def _lengths(random: np.random.Generator, touchpoints: int) -> npt.NDArray[np.in
     """Return touchpoints by customer: log-normal, of exactly the asked sum."""
     customers = max(1, round(touchpoints * _CUSTOMERS_PER_TOUCHPOINT))
     drawn = np.exp(np.log(_MEDIAN) + _SPREAD * random.standard_normal(customers))
-    lengths = np.clip(np.rint(drawn), 1, _LARGEST).astype(np.int64)
+    lengths: npt.NDArray[np.int64] = np.clip(np.rint(drawn), 1, _LARGEST).astype(np.int64)
     while difference := touchpoints - int(lengths.sum()):
         # A touchpoint more or less for some of the customers who have several.
         several = np.flatnonzero((lengths > 1) & (lengths < _LARGEST))

@@ -136,7 +136,8 @@ def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int)
 class Panel:
     """Snapshots with features and labels; every row stands for ``1 / share`` eligible snapshots.
 
-    ``customer`` indexes ``names``, the ids of all customers; ``eligible`` counts the snapshots before sampling.
+    ``customer`` indexes ``names``, the ids of all customers. ``eligible`` counts the snapshots and ``movers`` the
+    customers who moved to each target, both before sampling.
     """
 
     x: npt.NDArray[np.float32]
@@ -147,6 +148,7 @@ class Panel:
     labels: Labels
     share: float
     eligible: int
+    movers: npt.NDArray[np.int64]
     names: tuple[str, ...]
     definition: Definition
 
@@ -218,10 +220,9 @@ def build_panel(
     Above ``max_rows`` hazard rows, snapshots are sampled by a hash of (customer_id, as_of, seed) *before* their
     features are computed; one share for all, so base rates stay.
     """
-    share = 1.0
-    if max_rows is not None:
-        rows = sum(blocks.map(lambda block: _count_rows(definition, block, instants, cut, arrival_delay)))
-        share = min(1.0, max_rows / max(rows, 1))
+    counts = blocks.map(lambda block: _count(definition, block, instants, cut, arrival_delay))
+    rows = sum(one.rows for one in counts)
+    share = 1.0 if max_rows is None else min(1.0, max_rows / max(rows, 1))
 
     def part(block: Block) -> _Part:
         entries = definition.entries(block)
@@ -257,6 +258,7 @@ def build_panel(
         ),
         share,
         sum(one.eligible for one in parts),
+        np.sum([one.movers for one in counts], axis=0),
         tuple(name for one in parts for name in one.names),
         definition,
     )
@@ -283,7 +285,17 @@ def _label(
     return Labels(labels.times, labels.asked & definition.asked(stage), labels.follow_up, labels.late)
 
 
-def _count_rows(definition: Definition, block: Block, instants: Instants, cut: int, arrival_delay: int) -> int:
+@dataclass(frozen=True, slots=True)
+class _Count:
+    rows: int
+    movers: npt.NDArray[np.int64]
+
+
+def _count(definition: Definition, block: Block, instants: Instants, cut: int, arrival_delay: int) -> _Count:
+    """Count a block's hazard rows, and the customers who moved to each target: rows of one customer count once."""
     snapshots = eligible(block.touchpoints, instants)
     stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
-    return len(hazard_rows(_label(definition, block, snapshots, stage, cut, arrival_delay), definition.horizons))
+    rows = hazard_rows(_label(definition, block, snapshots, stage, cut, arrival_delay), definition.horizons)
+    targets = 1 + len(definition.journey.stages)
+    pairs = np.unique(snapshots.customer[rows.snapshot[rows.moved]] * targets + rows.target[rows.moved])
+    return _Count(len(rows), np.bincount(pairs % targets, minlength=targets))

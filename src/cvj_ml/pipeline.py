@@ -131,7 +131,6 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             histories.store.arrival_delay,
             config.model.seed,
             histories.threads,
-            candidates=(result.fit.settings,),
             progress=progress,
         )
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
@@ -307,10 +306,10 @@ def write_night(staged: Path, scores: pa.Table, lists: tuple[RankedList, ...]) -
     return rows
 
 
-def as_of_name(config: Config, as_of: int) -> str:
+def as_of_name(config: Config, instant: int) -> str:
     """Return the date of a midnight, or the whole instant in a form fit for a file name."""
-    local = to_datetime(as_of, config.zone)
-    return local.date().isoformat() if as_of == midnight(local.date(), config.zone) else f"{local:%Y-%m-%dT%H%M%S}"
+    local = to_datetime(instant, config.zone)
+    return local.date().isoformat() if instant == midnight(local.date(), config.zone) else f"{local:%Y-%m-%dT%H%M%S}"
 
 
 def config_digest(config: Config) -> str:

@@ -98,7 +98,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _make_current(out: Path, as_of: str, night: Path) -> None:
+def _make_current(out: Path, date: str, night: Path) -> None:
     """Point CURRENT.json at a night, in one step, and never back in time."""
     pointer = out / CURRENT
     if pointer.exists():
@@ -106,13 +106,13 @@ def _make_current(out: Path, as_of: str, night: Path) -> None:
             newest = str(json.loads(pointer.read_text(encoding="utf-8"))["as_of"])
         except (ValueError, KeyError, TypeError) as error:
             raise CvjError(
-                f"{pointer}: the pointer to the current night is damaged. The night of {as_of} is whole in {night};"
+                f"{pointer}: the pointer to the current night is damaged. The night of {date} is whole in {night};"
                 " remove the pointer and run again."
             ) from error
-        if newest > as_of:
+        if newest > date:
             return
     staged = out / f".{CURRENT}-{os.getpid()}"
-    _write(staged, {"as_of": as_of, "night": night.relative_to(out).as_posix()})
+    _write(staged, {"as_of": date, "night": night.relative_to(out).as_posix()})
     _sync(staged)
     os.replace(staged, pointer)
     _sync(out)

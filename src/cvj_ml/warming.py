@@ -12,7 +12,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.models.base_rates import fit_base_rates
 from cvj_ml.models.calibration import identity
-from cvj_ml.models.reach import Trees, reach_probabilities
+from cvj_ml.models.reach import Trees, columns_of, reach_probabilities
 from cvj_ml.panel import build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.sources import ingest
@@ -40,15 +40,14 @@ def warm() -> None:
         definition = define(config, frozenset(), engine, cut)
         panel = build_panel(definition, engine, np.array([cut - 30 * DAY, cut]), cut, 0)
     rows = hazard_rows(panel.labels, definition.horizons)
-    stages, intervals, recency = len(config.journey.stages), len(config.horizons), panel.column("recency")
-    base = fit_base_rates(rows, panel.stage, recency, stages, intervals)
-    trees = Trees(None, base, np.ones(1 + stages, dtype=np.bool_), definition.progress_columns)
+    stages, intervals = len(config.journey.stages), len(config.horizons)
+    base = fit_base_rates(rows, panel.stage, panel.column("recency"), stages, intervals)
+    trees = Trees(None, None, base, np.ones(1 + stages, dtype=np.bool_), columns_of(definition))
     reach_probabilities(
         trees,
         identity(1 + stages, intervals),
         panel.labels.asked,
         panel.x,
         panel.stage,
-        recency,
         definition.horizons,
     )

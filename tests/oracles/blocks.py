@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from tests.oracles.histories import Customer, Scalar, Touch, Version
 
 from cvj_ml.histories import Attributes, Block, Column, Text, Touchpoints
 from cvj_ml.windows import NEVER
-from tests.oracles.histories import Customer, Scalar, Touch, Version
 
 TEXTS = ("plan",)
 """Properties and attributes that are text; the others are numbers."""

@@ -8,18 +8,21 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from tests.oracles.blocks import in_order, to_block
+from tests.oracles.examples import DAY, MINOR_UNITS, MINUTE, OUTBOUND, START
+from tests.oracles.histories import Customer, Touch, Version
 
 from cvj_ml.config import Journey
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.journey import StageState, entry_times, stage_at
 from cvj_ml.labels import Labels, label
-from cvj_ml.panel import Definition
+from cvj_ml.models.calibration import identity
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.reach import Settings, fit_trees
+from cvj_ml.panel import Definition, build_panel, hazard_rows
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.windows import NEVER
-from tests.oracles.blocks import in_order, to_block
-from tests.oracles.examples import DAY, MINOR_UNITS, MINUTE, OUTBOUND, START
-from tests.oracles.histories import Customer, Touch, Version
 
 Result = TypeVar("Result")
 
@@ -84,9 +87,7 @@ def a_definition(
     """A small definition: windows of 1, 2 and 7 days, a trend of 2 days, horizons of 2, 5 and 9 days."""
     observable = [name for name in journey.names if name not in hidden]
     catalogue = compile_catalogue(vocabulary, observable, tuple(WINDOWS.values()), TREND, SESSION_GAP, 2)
-    return Definition(
-        journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND)
-    )
+    return Definition(journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND))
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,14 @@ def answers(definition: Definition, customers: Sequence[Customer], as_of: int) -
         definition.features(block, entries, snapshots),
         definition.catalogue.names,
     )
+
+
+def a_predictor(definition: Definition, blocks: Blocks, instants: npt.NDArray[np.int64], cut: int) -> Predictor:
+    """A small model fitted on the panel of these blocks."""
+    panel = build_panel(definition, blocks, instants, cut, 0)
+    settings = Settings(leaves=4, rows_a_leaf=10, lambda_l2=1.0, path_smooth=0.0, rounds=5)
+    trees = fit_trees(panel, hazard_rows(panel.labels, definition.horizons), settings, seed=1, threads=1)
+    return Predictor(definition, trees, identity(1 + len(definition.journey.stages), len(definition.horizons)))
 
 
 def labels_of(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
-
-from cvj_ml.config import Journey
 from tests.oracles.blocks import in_order
 from tests.oracles.histories import Customer, Touch, Version
+
+from cvj_ml.config import Journey
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -32,7 +35,7 @@ _DELAYS = (0, 0, 0, 0, 0, 0, 1, HOUR, DAY, 3 * DAY, 5 * DAY)
 _VALUES = (None, None, 0, 5, 1_000, 5_000, 5_000, 10_000, 20_000, 1, -1_000, -5_000)
 
 # One number for a touchpoint is far cheaper to draw (and to shrink) than one for each of its columns.
-_SIZES = (SPAN, len(_WITHIN_A_DAY), len(_DELAYS), len(EVENTS), len(CHANNELS) + 1, len(_VALUES), 6, 3, 8)
+_SIZES = (len(_WITHIN_A_DAY), len(_DELAYS), len(EVENTS), len(CHANNELS) + 1, len(_VALUES), 6, 3, 8, SPAN)
 _COMBINATIONS = 1
 for _size in _SIZES:
     _COMBINATIONS *= _size
@@ -50,30 +53,31 @@ def instants() -> st.SearchStrategy[int]:
 @st.composite
 def customers(draw: st.DrawFn, most: int = 4, touchpoints: int = 15) -> list[Customer]:
     """One to ``most`` customers in order of their names, each with at least one touchpoint."""
-    return [
-        draw(customer(f"c{number}", touchpoints)) for number in range(draw(st.integers(1, most)))
-    ]
+    return [draw(customer(f"c{number}", touchpoints)) for number in range(draw(st.integers(1, most)))]
 
 
 @st.composite
 def customer(draw: st.DrawFn, name: str, touchpoints: int = 15) -> Customer:
     """One customer: clustered and equal instants, late rows, versions, negative values, nulls, outbound."""
     numbers = draw(st.lists(st.integers(0, _COMBINATIONS - 1), min_size=1, max_size=touchpoints))
+    return _customer(name, numbers, sorted(draw(st.lists(instants(), max_size=3))))
+
+
+def _customer(name: str, numbers: Sequence[int], known: Sequence[int]) -> Customer:
     touches: list[Touch] = []
     for number in numbers:
         touch, versions = _touch(number)
         # A version is seen anew, perhaps changed in everything, and replaces the one before it from then on.
         line = [touch, *(_correction(touch, number + k, k) for k in range(1, versions + 1))]
         line.sort(key=lambda one: one.visible)
-        for this, following in zip(line, line[1:], strict=False):
+        for this, following in itertools.pairwise(line):
             touches.append(replace(this, superseded=following.visible))
         touches.append(line[-1])
-    known = sorted(draw(st.lists(instants(), max_size=3)))
-    versions_known = [
+    learned = [
         Version(at, {"plan": (*PLANS, None)[(at // DAY + i) % 3], "rating": (1.0, None, 4.0)[(at // DAY + 2 * i) % 3]})
         for i, at in enumerate(known)
     ]
-    return Customer(name, in_order(touches), tuple(versions_known))
+    return Customer(name, in_order(touches), tuple(learned))
 
 
 def _touch(number: int) -> tuple[Touch, int]:
@@ -81,7 +85,7 @@ def _touch(number: int) -> tuple[Touch, int]:
     for size in _SIZES:
         number, part = divmod(number, size)
         parts.append(part)
-    day, moment, delay, event, channel, value, rating, plan, versions = parts
+    moment, delay, event, channel, value, rating, plan, versions, day = parts
     occurred = START + day * DAY + _WITHIN_A_DAY[moment]
     return (
         Touch(
@@ -105,7 +109,6 @@ def _correction(touch: Touch, number: int, k: int) -> Touch:
     if number % 2:
         return replace(touch, visible=visible, value=other.value)
     return replace(other, visible=visible)
-
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,37 @@ _TESTS = {"plan": _TEXT, "channel": _CHANNEL, "rating": _NUMBER, "value": _VALUE
 
 
 @st.composite
+def windowed(draw: st.DrawFn) -> Journey:
+    """A journey of one stage, entered by one condition on a window of any touchpoints."""
+    leaf: dict[str, Any] = {"event": "*"}
+    condition = draw(st.sampled_from(("count", "sum", "count and sum", "growth", "distinct", "distinct and sum")))
+    if condition == "growth":
+        leaf["growth"] = {"window": draw(_WIDTH), "ratio": draw(st.sampled_from((0.5, 1, 2)))}
+    else:
+        leaf["within"] = draw(_WIDTH)
+    if "count" in condition or "distinct" in condition:
+        leaf["count"] = draw(st.integers(2, 5))
+    if "sum" in condition:
+        leaf["value_at_least"] = draw(st.sampled_from((50, 150, 300)))
+    if "distinct" in condition:
+        leaf["distinct"] = draw(st.sampled_from(("plan", "rating", "channel")))
+    return Journey.model_validate({"name": "random", "stages": [{"name": "One", "enter": leaf}]})
+
+
+def close_histories(seed: int, number: int) -> list[Customer]:
+    """Customers with many touchpoints in few days, so that windows are full and their edges met."""
+    random = Random(seed)
+    return [
+        _customer(f"c{i:03}", [random.randrange(_COMBINATIONS // SPAN * 6) for _ in range(random.randint(5, 16))], ())
+        for i in range(number)
+    ]
+
+
+@st.composite
 def _leaf(draw: st.DrawFn) -> dict[str, Any]:
     leaf: dict[str, Any] = {"event": draw(_EVENT)}
-    where = draw(st.lists(st.sampled_from(sorted(_TESTS)), max_size=2, unique=True)) if draw(st.booleans()) else []
+    filtered = draw(st.integers(0, 2)) == 0
+    where = draw(st.lists(st.sampled_from(sorted(_TESTS)), min_size=1, max_size=2, unique=True)) if filtered else []
     if where:
         leaf["where"] = {name: dict([draw(_TESTS[name])]) for name in where}
     condition = draw(st.sampled_from(("", "count", "sum", "count and sum", "growth", "distinct", "distinct and sum")))

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from math import cos, nan, pi, sin
 from zoneinfo import ZoneInfo
 
 from tests.oracles.histories import Customer, Touch, live
-from tests.oracles.journey import MICROSECONDS_A_DAY, stage_at
+from tests.oracles.journey import MICROSECONDS_A_DAY, entries, exact, matches, read, stage_at, total
+
+from cvj_ml.config import Journey, Rule
 
 SECONDS_A_DAY = 86_400
 
 
 def features(
+    journey: Journey,
+    hidden: Collection[str],
     customer: Customer,
-    entered: Mapping[str, int | None],
     as_of: int,
     *,
     events: Sequence[str],
@@ -31,7 +35,9 @@ def features(
     categories: Mapping[str, Sequence[str]] | None = None,
     calendar: ZoneInfo | None = None,
 ) -> dict[str, float]:
-    """Every feature by name; ``entered`` holds the entries of the observable stages, in order."""
+    """Every feature by name."""
+    all_entered = dict(zip(journey.names, entries(journey, hidden, customer, minor_units), strict=True))
+    entered = {name: at for name, at in all_entered.items() if name not in hidden}
     rows = [touch for touch in live(customer, as_of) if touch.occurred < as_of]
     result: dict[str, float] = {}
     named = [("event", name) for name in (*events, "other")] + [("channel", name) for name in (*channels, "other")]
@@ -56,7 +62,8 @@ def features(
     recent = [touch for touch in rows if touch.occurred >= as_of - trend]
     before = [touch for touch in rows if as_of - 2 * trend <= touch.occurred < as_of - trend]
     change = {
-        f"{what}_{name}": count(kind(one, what) == name for one in recent) - count(kind(one, what) == name for one in before)
+        f"{what}_{name}": count(kind(one, what) == name for one in recent)
+        - count(kind(one, what) == name for one in before)
         for what, name in named
     }
     change["touchpoints"] = count(one.inbound for one in recent) - count(one.inbound for one in before)
@@ -72,7 +79,11 @@ def features(
     last = kind(inbound[-1], "channel") if inbound else None
     result["last_channel"] = nan if last is None else [*channels, "other"].index(last)
 
-    result |= journey(entered, as_of)
+    result |= standing(entered, as_of)
+    for stage in journey.stages:
+        if stage.name not in hidden:
+            done, missing = progress(stage.enter, rows, all_entered, as_of, minor_units)
+            result |= {f"fulfilled_{stage.name}": float(done), f"remaining_{stage.name}": float(missing)}
     newest = [version for version in customer.versions if version.known < as_of][-1:]
     for name in numbers:
         found = newest[0].values.get(name) if newest else None
@@ -94,11 +105,9 @@ def rhythm(rows: Sequence[Touch], inside: Sequence[Touch], session_gap: int) -> 
     everything = [touch for touch in rows if touch.inbound]
     # A session begins where the gap before it, wherever that gap began, is long; or with the first touchpoint.
     starts = [
-        one
-        for i, one in enumerate(everything)
-        if i == 0 or one.occurred - everything[i - 1].occurred > session_gap
+        one for i, one in enumerate(everything) if i == 0 or one.occurred - everything[i - 1].occurred > session_gap
     ]
-    gaps = [(b.occurred - a.occurred) // 1_000_000 for a, b in zip(inbound, inbound[1:], strict=False)]
+    gaps = [(b.occurred - a.occurred) // 1_000_000 for a, b in itertools.pairwise(inbound)]
     return {
         "touchpoints": len(inbound),
         "active_days": len({touch.day for touch in inbound}),
@@ -118,7 +127,7 @@ def values(inside: Sequence[Touch], minor_units: int) -> dict[str, float]:
     }
 
 
-def journey(entered: Mapping[str, int | None], as_of: int) -> dict[str, float]:
+def standing(entered: Mapping[str, int | None], as_of: int) -> dict[str, float]:
     """Where the customer stands, since when, and how long each step took."""
     stage, days = stage_at(list(entered.values()), as_of)
     since = {
@@ -131,9 +140,45 @@ def journey(entered: Mapping[str, int | None], as_of: int) -> dict[str, float]:
     }
     result |= {f"days_since_{name}": since[name] for name in entered}
     names = list(entered)
-    for a, b in zip(names, names[1:], strict=False):
+    for a, b in itertools.pairwise(names):
         result[f"days_from_{a}_to_{b}"] = since[a] - since[b]
     return result
+
+
+def progress(
+    rule: Rule,
+    rows: Sequence[Touch],
+    entered: Mapping[str, int | None],
+    as_of: int,
+    minor_units: int,
+    since: int | None = None,
+) -> tuple[Fraction, int]:
+    """How much of a rule is fulfilled (0 to 1), and how many touchpoints (or distinct values) its count still needs.
+
+    A leaf is as far as its least fulfilled condition, growth apart; ``any`` as its most advanced part (the first of
+    equals), ``all`` as its least. Only what happened after the entry of an ``after`` stage counts.
+    """
+    if rule.after is not None:
+        entry = entered[rule.after]
+        since = as_of if entry is None else entry if since is None else max(since, entry)
+    if parts := [
+        progress(child, rows, entered, as_of, minor_units, since) for child in (*(rule.any or ()), *(rule.all or ()))
+    ]:
+        return (max if rule.any else min)(parts, key=lambda part: part[0])
+    found = [
+        row
+        for row in rows
+        if matches(rule, row, minor_units)
+        and (since is None or row.occurred > since)
+        and (rule.within is None or row.occurred >= as_of - rule.within)
+    ]
+    number = len(found)
+    if rule.distinct is not None:
+        number = len({value for row in found if (value := read(row, rule.distinct, minor_units)) is not None})
+    done = min(Fraction(number, rule.count), Fraction(1))
+    if rule.value_at_least is not None and rule.value_at_least > 0:
+        done = max(Fraction(0), min(done, total(found) / (exact(rule.value_at_least) * minor_units)))
+    return done, max(rule.count - number, 0)
 
 
 def days_since(rows: Sequence[Touch], as_of: int) -> float:

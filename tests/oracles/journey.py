@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator as op
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 
-from cvj_ml.config import Journey, Rule
 from tests.oracles.histories import Customer, Scalar, Touch, live
 
+from cvj_ml.config import Journey, Rule
+
+COMPARE = {"eq": op.eq, "ne": op.ne, "gt": op.gt, "gte": op.ge, "lt": op.lt, "lte": op.le}
 MICROSECONDS_A_DAY = 24 * 60 * 60 * 1_000_000
 
 
@@ -88,11 +91,11 @@ def holds(rule: Rule, rows: Sequence[Touch], minor_units: int) -> bool:
         number = len({value for row in window if (value := read(row, rule.distinct, minor_units)) is not None})
     enough = number >= rule.count
     if rule.value_at_least is not None:
-        enough = enough and total(window, minor_units) >= exact(rule.value_at_least)
+        enough = enough and total(window) >= exact(rule.value_at_least) * minor_units
     if rule.growth is not None:
         width = rule.growth.window
-        recent = total([row for row in rows if now - width < row.occurred], minor_units)
-        earlier = total([row for row in rows if now - 2 * width < row.occurred <= now - width], minor_units)
+        recent = total([row for row in rows if now - width < row.occurred])
+        earlier = total([row for row in rows if now - 2 * width < row.occurred <= now - width])
         enough = enough and earlier > 0 and recent >= exact(rule.growth.ratio) * earlier
     return enough
 
@@ -108,16 +111,7 @@ def matches(rule: Rule, row: Touch, minor_units: int) -> bool:
             if found is None:
                 return False
             wanted = [str(one) if isinstance(found, str) else exact(one) for one in operands]
-            passed = {
-                "eq": lambda found=found, wanted=wanted: found == wanted[0],
-                "ne": lambda found=found, wanted=wanted: found != wanted[0],
-                "gt": lambda found=found, wanted=wanted: found > wanted[0],
-                "gte": lambda found=found, wanted=wanted: found >= wanted[0],
-                "lt": lambda found=found, wanted=wanted: found < wanted[0],
-                "lte": lambda found=found, wanted=wanted: found <= wanted[0],
-                "in": lambda found=found, wanted=wanted: found in wanted,
-            }[operator]()
-            if not passed:
+            if not (found in wanted if operator == "in" else COMPARE[operator](found, wanted[0])):
                 return False
     return True
 
@@ -132,9 +126,9 @@ def read(row: Touch, name: str, minor_units: int) -> str | Fraction | None:
     return found if found is None or isinstance(found, str) else exact(found)
 
 
-def total(rows: Sequence[Touch], minor_units: int) -> Fraction:
-    """The sum of the values there are."""
-    return sum((Fraction(row.value, minor_units) for row in rows if row.value is not None), Fraction(0))
+def total(rows: Sequence[Touch]) -> int:
+    """The sum of the values there are, in minor units."""
+    return sum(row.value for row in rows if row.value is not None)
 
 
 def exact(number: object) -> Fraction:

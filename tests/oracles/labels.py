@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from cvj_ml.config import Journey
 from tests.oracles.histories import Customer, live
 from tests.oracles.journey import entries, occurrences, stage_at
+
+from cvj_ml.config import Journey
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import CANDIDATES, Fit, fit_reach
+from cvj_ml.models.training import Fit, fit_reach
 from cvj_ml.panel import Blocks, Panel, build_panel, define
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import happened_within, observed_whole
@@ -61,9 +61,7 @@ def run_fold(
         max_rows=config.model.max_rows,
         seed=config.model.seed,
     )
-    fit = fit_reach(
-        history, fold.cut, arrival_delay, config.model.seed, threads, candidates=CANDIDATES, progress=progress
-    )
+    fit = fit_reach(history, fold.cut, arrival_delay, config.model.seed, threads, progress=progress)
     test = build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay)
     predictor = Predictor(definition, fit.trees, fit.calibration)
     probabilities = {MODEL: predictor.predict(test, threads)}

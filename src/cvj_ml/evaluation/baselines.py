@@ -235,9 +235,9 @@ def _masked(rates: Floats, rfm: RFM) -> Floats:
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
-    """Return part / whole, NaN where there is nothing."""
+    """Return (part + 1/2) / (whole + 1), NaN where there is nothing: a baseline that never says never."""
     share = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=share, where=whole > 0)
+    np.divide(part + 0.5, whole + 1.0, out=share, where=whole > 0)
     return share
 
 

@@ -126,5 +126,5 @@ def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator
 def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
     """Return the fold model's calibrated hazards on its own test rows."""
     test, fit = result.panel, result.fit
-    raw = fit.trees.logits(test.x, test.stage, test.column("recency"), rows)
+    raw = fit.trees.logits(test.x, test.stage, rows)
     return np.asarray(expit(fit.calibration.apply(raw, rows.target, rows.interval)))

@@ -22,13 +22,15 @@ from cvj_ml.histories import Block
 from cvj_ml.models.base_rates import BaseRates
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.canary import block_from_tables, block_to_tables
+from cvj_ml.models.linear import LinearHazard
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Trees
+from cvj_ml.models.reach import Trees, columns_of
 from cvj_ml.panel import Definition
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _TREES = "reach.txt"
+_LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 _FILES = frozenset((_TREES, "calibration.json", "base_rates.json", "journey.yaml", "features.json", *_CANARY))
 
@@ -65,10 +67,16 @@ def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
         folder / "calibration.json",
         {"intercept": predictor.calibration.intercept.tolist(), "slope": predictor.calibration.slope.tolist()},
     )
+    line = trees.linear
+    _write_json(
+        folder / "linear.json",
+        {**{name: getattr(line, name).tolist() for name in _LINE}, "intercept": line.intercept} if line else {},
+    )
     _write_json(
         folder / "base_rates.json",
         {
             "recency_cuts": trees.base.cuts.tolist(),
+            "by_stage": trees.base.by_stage.tolist(),
             "rates": trees.base.rates.tolist(),
             "low_evidence": trees.low.tolist(),
         },
@@ -105,13 +113,17 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     base = json.loads((folder / "base_rates.json").read_text(encoding="utf-8"))
     maps = Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
-    rates = BaseRates(np.array(base["recency_cuts"], dtype=np.float64), np.array(base["rates"], dtype=np.float64))
+    rates = BaseRates(*(np.array(base[name], dtype=np.float64) for name in ("recency_cuts", "by_stage", "rates")))
+    line = json.loads((folder / "linear.json").read_text(encoding="utf-8"))
+    linear = (
+        LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
+    )
     low = np.array(base["low_evidence"], dtype=np.bool_)
     touchpoints, attributes, scores = (pq.read_table(folder / name) for name in _CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
     text = (folder / _TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
-    predictor = Predictor(definition, Trees(booster, rates, low, definition.progress_columns), maps)
+    predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps)
     return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST))
 
 

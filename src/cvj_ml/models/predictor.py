@@ -47,24 +47,21 @@ class Predictor:
         state = stage_at(entries[snapshots.customer], as_of)
         x = self.definition.features(block, entries, snapshots)
         recency = x[:, self.definition.catalogue.names.index("recency")]
-        probability = self._probabilities(x, state.stage, recency, threads=1)
+        probability = self._probabilities(x, state.stage, threads=1)
         active = recency * DAY <= self.definition.journey.dormant_after
         return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability)
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
-        return self._probabilities(panel.x, panel.stage, panel.column("recency"), threads)
+        return self._probabilities(panel.x, panel.stage, threads)
 
-    def _probabilities(
-        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], recency: npt.NDArray[np.float32], threads: int
-    ) -> _F64:
+    def _probabilities(self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], threads: int) -> _F64:
         return reach_probabilities(
             self.trees,
             self.calibration,
             self.definition.asked(stage),
             x,
             stage,
-            recency,
             self.definition.horizons,
             threads,
         )

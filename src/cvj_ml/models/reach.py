@@ -3,7 +3,7 @@
 A row is (snapshot, target, interval); the label is whether the event falls into the interval given that it has not
 happened before (Allison 1982; Tutz and Schmid 2016, *Modeling Discrete Time-to-Event Data*). Target and interval are
 inputs, so rare transitions borrow strength and every horizon comes from one fit. The trees learn the difference
-from shrunk base rates, which enter as an offset.
+from a linear hazard, which enters as an offset.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from scipy.special import expit, logit
 from cvj_ml.models.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.coherence import cumulate, make_coherent
-from cvj_ml.panel import HazardRows, Panel
+from cvj_ml.models.linear import COLUMNS as HISTORY
+from cvj_ml.models.linear import LinearHazard, fit_linear
+from cvj_ml.panel import Definition, HazardRows, Panel
 
 _F64 = npt.NDArray[np.float64]
 
@@ -67,13 +69,28 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """Where X holds what the model looks up by name: progress towards each target, and the linear hazard's inputs."""
+
+    progress: npt.NDArray[np.int64]
+    history: npt.NDArray[np.int64]
+
+
+def columns_of(definition: Definition) -> Columns:
+    """Return the columns of a definition's X."""
+    names = definition.catalogue.names
+    return Columns(definition.progress_columns, np.array([names.index(name) for name in HISTORY], dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
 class Trees:
-    """Fitted trees with their offset; ``low`` marks targets that rest on base rates."""
+    """Fitted trees with what they start from; ``low`` marks targets that rest on base rates."""
 
     booster: lgb.Booster | None
+    linear: LinearHazard | None
     base: BaseRates
     low: npt.NDArray[np.bool_]
-    progress_columns: npt.NDArray[np.int64]
+    columns: Columns
 
     def first(self, rounds: int) -> Trees:
         """Return these trees after fewer rounds."""
@@ -83,31 +100,21 @@ class Trees:
         return replace(self, booster=lgb.Booster(model_str=text))
 
     def logits(
-        self,
-        x: npt.NDArray[np.float32],
-        stage: npt.NDArray[np.int8],
-        recency: npt.NDArray[np.floating],
-        rows: HazardRows,
-        threads: int = 1,
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
     ) -> _F64:
         """Return the logit of each row's hazard, before calibration."""
-        result: _F64 = logit(
-            self.base.hazards(stage[rows.snapshot], recency[rows.snapshot], rows.target, rows.interval)
-        )
+        history = x[:, self.columns.history].astype(np.float64)
+        where, recency = rows.snapshot, history[:, 0]
+        result: _F64 = logit(self.base.hazards(stage[where], recency[where], rows.target, rows.interval))
         learned = np.flatnonzero(~self.low[rows.target])
-        if self.booster is None:
+        if self.booster is None or self.linear is None:
             return result
         for begin in range(0, len(learned), _CHUNK):
             chunk = learned[begin : begin + _CHUNK]
             part = HazardRows(rows.snapshot[chunk], rows.target[chunk], rows.interval[chunk], rows.moved[chunk])
-            result[chunk] += np.asarray(
-                self.booster.predict(
-                    stacked_x(x, stage, part, self.progress_columns),
-                    raw_score=True,
-                    num_threads=threads,
-                    validate_features=False,
-                )
-            )
+            inputs = stacked_x(x, stage, part, self.columns.progress)
+            raw = self.booster.predict(inputs, raw_score=True, num_threads=threads, validate_features=False)
+            result[chunk] = self.linear.logits(history, self.base, stage, part) + np.asarray(raw)
         return result
 
 
@@ -139,23 +146,20 @@ def fit_trees(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trees:
-    """Fit base rates and trees on hazard rows of the panel."""
+    """Fit base rates, the linear hazard and trees on hazard rows of the panel."""
     definition = panel.definition
-    stages, intervals = len(definition.journey.stages), len(definition.horizons)
-    recency = panel.column("recency")
-    progress_columns = definition.progress_columns
-    base = fit_base_rates(rows, panel.stage, recency, stages, intervals)
-    low = low_evidence(panel, rows)
+    columns = columns_of(definition)
+    history = panel.x[:, columns.history].astype(np.float64)
+    base = fit_base_rates(rows, panel.stage, history[:, 0], len(definition.journey.stages), len(definition.horizons))
+    low = panel.movers < LOW_EVIDENCE
     usable = rows.take(~low[rows.target])
-    if not len(usable):
-        return Trees(None, base, low, progress_columns)
-
+    if not 0 < usable.moved.sum() < len(usable):
+        return Trees(None, None, base, low, columns)
+    linear = fit_linear(history, base, panel.stage, usable)
     train = lgb.Dataset(
-        stacked_x(panel.x, panel.stage, usable, progress_columns),
+        stacked_x(panel.x, panel.stage, usable, columns.progress),
         label=usable.moved.astype(np.float32),
-        init_score=logit(
-            base.hazards(panel.stage[usable.snapshot], recency[usable.snapshot], usable.target, usable.interval)
-        ),
+        init_score=linear.logits(history, base, panel.stage, usable),
         feature_name=feature_names(panel),
     )
     callbacks: list[Callable[..., object]] = []
@@ -168,19 +172,12 @@ def fit_trees(
         num_boost_round=settings.rounds,
         callbacks=callbacks,
     )
-    return Trees(booster, base, low, progress_columns)
+    return Trees(booster, linear, base, low, columns)
 
 
 def feature_names(panel: Panel) -> list[str]:
     """Return the names of the model's inputs, in order."""
     return [*panel.definition.catalogue.names, *EXTRA_COLUMNS]
-
-
-def low_evidence(panel: Panel, rows: HazardRows) -> npt.NDArray[np.bool_]:
-    """Return which targets too few *customers* reached (rows of one customer count once)."""
-    targets = 1 + len(panel.definition.journey.stages)
-    pairs = np.unique(panel.customer[rows.snapshot[rows.moved]] * targets + rows.target[rows.moved])
-    return np.bincount(pairs % targets, minlength=targets) < LOW_EVIDENCE
 
 
 def questions(asked: npt.NDArray[np.bool_], intervals: int) -> HazardRows:
@@ -200,13 +197,12 @@ def reach_probabilities(
     asked: npt.NDArray[np.bool_],
     x: npt.NDArray[np.float32],
     stage: npt.NDArray[np.int8],
-    recency: npt.NDArray[np.floating],
     horizons: Sequence[int],
     threads: int = 1,
 ) -> _F64:
     """Return P(T <= h), coherent: (snapshots, 1 + stages, horizons), NaN where a target is not asked."""
     rows = questions(asked, len(horizons))
-    raw = trees.logits(x, stage, recency, rows, threads)
+    raw = trees.logits(x, stage, rows, threads)
     hazards = expit(calibration.apply(raw, rows.target, rows.interval))
     result = np.full((*asked.shape, len(horizons)), np.nan)
     result[asked] = cumulate(hazards.reshape(-1, len(horizons)))

@@ -1,9 +1,9 @@
-"""The recipe of a fit: choose settings out of time, calibrate out of time, refit on everything."""
+"""The recipe of a fit: calibrate out of time, refit on everything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +14,15 @@ from cvj_ml.models.reach import Settings, Trees, fit_trees
 from cvj_ml.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import before, edges, observed_whole
 
-CANDIDATES = (
-    Settings(leaves=7, rows_a_leaf=500, lambda_l2=100.0, path_smooth=1000.0),
-    Settings(leaves=31, rows_a_leaf=100, lambda_l2=5.0, path_smooth=0.0),
-)
-"""A cautious and a bold setting: histories with few kinds of events overfit at once, rich ones reward depth."""
-
-ROUNDS = (75, 150, 300)
-"""How far each candidate may go."""
+SETTINGS = Settings(leaves=7, rows_a_leaf=500, lambda_l2=100.0, path_smooth=1000.0, rounds=300, learning_rate=0.05)
+"""Cautious trees: a panel repeats each customer many times, so its rows say less than their number suggests."""
 
 _FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted reach model, the settings of its trees, and whether calibration helped out of time."""
+    """A fitted reach model, the settings of its trees, and whether calibration helped."""
 
     trees: Trees
     calibration: Calibration
@@ -43,16 +37,14 @@ def fit_reach(
     seed: int,
     threads: int,
     *,
-    candidates: Sequence[Settings] = CANDIDATES,
-    rounds: Sequence[int] = ROUNDS,
+    settings: Settings = SETTINGS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
     """Fit trees and calibration on a panel labelled at the cut.
 
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
-    after C' choose among the candidates and the numbers of rounds by log loss, and give the slopes of the
-    calibration, kept only if they lower the log loss of customers they have not seen. Trees are then refitted on all
-    rows with the chosen settings, and the levels set on them.
+    after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
+    seen. Trees are then refitted on all rows with the same settings, and the levels set on them.
     """
     rows = hazard_rows(panel.labels, panel.definition.horizons)
     inner_cut = cut - max(90 * DAY, (cut - int(panel.as_of.min())) // 4)
@@ -61,33 +53,18 @@ def fit_reach(
     early = rows.take(observed_whole(inner_cut - ends, 0))
     later = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
     targets, intervals = 1 + len(panel.definition.journey.stages), len(bounds)
-    nothing = identity(targets, intervals)
-    if not early.moved.any() or not later.moved.any():
-        # Too little history to choose or calibrate out of time: the cautious candidate, kept short.
-        settings = replace(candidates[0], rounds=min(rounds))
-        trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
-        return Fit(trees, nothing, settings, calibrated=False)
-
-    tried: list[tuple[float, Settings, npt.NDArray[np.float64]]] = []
-    for candidate in candidates:
-        trees = fit_trees(panel, early, replace(candidate, rounds=max(rounds)), seed, threads, progress=progress)
-        for n in rounds:
-            logit = _logits(trees.first(n), panel, later, threads)
-            tried.append((float(_log_loss(logit, later.moved).mean()), replace(candidate, rounds=n), logit))
-    _, settings, logit = min(tried, key=lambda one: one[0])
-    slopes, helps = _slopes(_outcomes(panel, later, logit), targets, intervals, seed)
+    slopes, helps = identity(targets, intervals), False
+    if early.moved.any() and later.moved.any():
+        first = fit_trees(panel, early, settings, seed, threads, progress=progress)
+        slopes, helps = _slopes(_outcomes(first, panel, later, threads), targets, intervals, seed)
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
     if not helps:
-        return Fit(trees, nothing, settings, calibrated=False)
-    levelled = set_levels(slopes, _outcomes(panel, rows, _logits(trees, panel, rows, threads)))
-    return Fit(trees, levelled, settings, calibrated=True)
+        return Fit(trees, identity(targets, intervals), settings, calibrated=False)
+    return Fit(trees, set_levels(slopes, _outcomes(trees, panel, rows, threads)), settings, calibrated=True)
 
 
-def _logits(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> npt.NDArray[np.float64]:
-    return trees.logits(panel.x, panel.stage, panel.column("recency"), rows, threads)
-
-
-def _outcomes(panel: Panel, rows: HazardRows, logit: npt.NDArray[np.float64]) -> HazardOutcomes:
+def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:
+    logit = trees.logits(panel.x, panel.stage, rows, threads)
     return HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
 
 

@@ -1,0 +1,28 @@
+"""Arguments that several commands take, and how a configuration is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cvj_ml.config import Config
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of this use.")]
+AsOf = Annotated[
+    str, typer.Option("--as-of", help="The instant asked about: a date (its local midnight) or an instant.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Version = Annotated[int, typer.Argument(min=1, help="The number of a registered version.")]
+BundleFolder = Annotated[Path, typer.Argument(help="The folder of an exported model bundle.")]
+
+
+def read(config_file: Path, instant: str | None = None) -> tuple[Config, int]:
+    """Return the configuration and the instant (0 where a command has none)."""
+    from cvj_ml.config import load_config
+    from cvj_ml.windows import parse_as_of
+
+    config = load_config(config_file)
+    return config, 0 if instant is None else parse_as_of(instant, config.zone)

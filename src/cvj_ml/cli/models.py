@@ -1,0 +1,102 @@
+"""The commands of ``cvj-ml models``: the registered versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cvj_ml.cli.arguments import BundleFolder, ConfigFile, Json, Version, read
+from cvj_ml.cli.terminal import out, print_json, show
+
+if TYPE_CHECKING:
+    from cvj_ml.tracking import ModelVersion
+
+models = typer.Typer(no_args_is_help=True, help="The registered models.")
+
+
+@models.command("list")
+def models_list(config_file: ConfigFile, as_json: Json = False) -> None:
+    """List the registered versions, the newest first."""
+    from dataclasses import asdict
+
+    from cvj_ml import tracking
+
+    versions = [asdict(one) for one in tracking.list_versions(read(config_file)[0])]
+    if as_json:
+        print_json({"versions": versions})
+        return
+    import pandas as pd
+
+    rows = [
+        {
+            **version,
+            "digest": version["digest"][:12],
+            "aliases": " ".join(version["aliases"]),
+            **{name: version[name][:16].replace("T", " ") for name in ("cut", "created")},
+        }
+        for version in versions
+    ]
+    show(pd.DataFrame(rows, columns=["version", "aliases", "cut", "created", "digest"]), "Registered versions")
+
+
+@models.command("promote")
+def models_promote(config_file: ConfigFile, version: Version, as_json: Json = False) -> None:
+    """Make a version the champion."""
+    from cvj_ml import tracking
+
+    promoted = tracking.promote(read(config_file)[0], version)
+    _tell_version(promoted, f"{promoted.name} version {promoted.version} is the champion.", as_json)
+
+
+@models.command("rollback")
+def models_rollback(config_file: ConfigFile, as_json: Json = False) -> None:
+    """Make the champion before this one the champion again."""
+    from cvj_ml import tracking
+
+    restored = tracking.rollback(read(config_file)[0])
+    _tell_version(restored, f"{restored.name} version {restored.version} is the champion again.", as_json)
+
+
+@models.command("export")
+def models_export(config_file: ConfigFile, version: Version, folder: BundleFolder, as_json: Json = False) -> None:
+    """Write the bundle of a version into a new folder."""
+    from cvj_ml import tracking
+    from cvj_ml.models.bundle import verify
+
+    verify(tracking.export(read(config_file)[0], version, folder))
+    if as_json:
+        print_json({"version": version, "folder": str(folder)})
+        return
+    out.print(f"Version {version}: {folder}", soft_wrap=True)
+
+
+@models.command("import")
+def models_import(config_file: ConfigFile, folder: BundleFolder, as_json: Json = False) -> None:
+    """Verify an exported bundle and register it as a new version."""
+    from cvj_ml import tracking
+    from cvj_ml.scoring import open_bundle
+
+    imported = tracking.import_bundle(read(config_file)[0], folder, open_bundle(folder).digest)
+    _tell_version(imported, f"Registered {imported.name} version {imported.version}.", as_json)
+
+
+@models.command("verify")
+def models_verify(folder: BundleFolder, as_json: Json = False) -> None:
+    """Check every digest of a bundle and score its canary."""
+    from cvj_ml.scoring import open_bundle
+
+    digest = open_bundle(folder).digest
+    if as_json:
+        print_json({"folder": str(folder), "digest": digest})
+        return
+    out.print(f"{folder}: whole, digest {digest}", soft_wrap=True)
+
+
+def _tell_version(version: ModelVersion, words: str, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        print_json(asdict(version))
+    else:
+        out.print(words)

@@ -1,0 +1,413 @@
+"""The model's parts: base rates, calibration, coherence; and training on whatever little there is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.isotonic import IsotonicRegression
+from tests.oracles.cases import Blocks
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.models import training
+from cvj_ml.models.base_rates import BaseRates, fit_base_rates
+from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, recalibrate, set_levels
+from cvj_ml.models.coherence import cumulate, make_coherent
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.reach import LOW_EVIDENCE, low_evidence
+from cvj_ml.models.training import Fit, fit_reach
+from cvj_ml.panel import Definition, HazardRows, Panel, build_panel, define
+from cvj_ml.snapshots import training_grid
+from cvj_ml.windows import NEVER, edges, parse_as_of
+
+F64 = npt.NDArray[np.float64]
+
+
+# Coherence.
+
+PROBABILITIES = arrays.arrays(
+    np.float64,
+    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3)),
+    elements=st.one_of(st.just(np.nan), st.floats(0, 1, width=32), st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+)
+
+
+@given(PROBABILITIES)
+def test_coherence_is_equal_weight_isotonic_regression_over_the_targets(probabilities: F64) -> None:
+    """Silent error 16: not a running maximum, which would push rare stages up."""
+    before = probabilities.copy()
+    found = make_coherent(probabilities)
+    assert np.array_equal(probabilities, before, equal_nan=True), "the input stays as it was"
+    assert np.array_equal(np.isnan(found), np.isnan(probabilities))
+    regression = IsotonicRegression(increasing=False)
+    for i, h in np.ndindex(probabilities.shape[0], probabilities.shape[2]):
+        asked = ~np.isnan(probabilities[i, :, h])
+        given_values = probabilities[i, asked, h]
+        if len(given_values):
+            expected = regression.fit_transform(np.arange(len(given_values)), given_values)
+            assert found[i, asked, h] == pytest.approx(expected, abs=1e-9)
+            assert found[i, asked, h].sum() == pytest.approx(given_values.sum(), abs=1e-9)
+
+
+@given(PROBABILITIES)
+def test_coherence_keeps_what_grows_with_the_horizon_growing(probabilities: F64) -> None:
+    """Silent error 15: what is non-decreasing in h stays so, and an ordered vector stays as it is."""
+    missing = np.isnan(probabilities).any(axis=2, keepdims=True)
+    growing = np.where(missing, np.nan, np.sort(probabilities, axis=2))
+    found = make_coherent(growing)
+    steps = np.diff(found, axis=2)
+    assert (steps[~np.isnan(steps)] >= -1e-12).all()
+    assert make_coherent(found) == pytest.approx(found, abs=1e-12, nan_ok=True)
+
+
+def test_a_violation_is_pooled_and_the_rest_left_alone() -> None:
+    given_values = np.array([[[0.9], [0.3], [0.5], [np.nan], [0.1]]])
+    assert make_coherent(given_values)[0, :, 0].tolist() == pytest.approx([0.9, 0.4, 0.4, np.nan, 0.1], nan_ok=True)
+
+
+@given(arrays.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=st.floats(0, 1)))
+def test_cumulated_hazards_are_one_minus_the_survival(hazards: F64) -> None:
+    """Silent error 15: calibrated hazards, whatever they are, give probabilities that grow with h."""
+    found = cumulate(hazards)
+    for row, expected in zip(found, hazards, strict=True):
+        survival = 1.0
+        for value, hazard in zip(row, expected, strict=True):
+            survival *= 1 - hazard
+            assert value == pytest.approx(1 - survival, abs=1e-12)
+    assert (np.diff(found, axis=1) >= 0).all() and (found >= 0).all() and (found <= 1).all()
+
+
+# Base rates.
+
+
+def rows_of(*rows: tuple[int, int, int, bool]) -> HazardRows:
+    snapshot, target, interval, moved = zip(*rows, strict=True)
+    return HazardRows(
+        np.array(snapshot, dtype=np.int64),
+        np.array(target, dtype=np.int8),
+        np.array(interval, dtype=np.int8),
+        np.array(moved, dtype=np.bool_),
+    )
+
+
+def test_base_rates_by_hand() -> None:
+    """From target and interval over stage to recency, five events' worth of the coarser rate at each step."""
+    # Snapshots 0 to 5: three in stage 0 and three in stage 1, alternately recent (day 1) and long ago (day 9).
+    stage = np.array([0, 0, 0, 1, 1, 1], dtype=np.int8)
+    recency = np.array([1, 9, 1, 9, 1, 9], dtype=np.float32)
+    rows = rows_of((0, 0, 0, True), (1, 0, 0, False), (2, 0, 0, True), (3, 0, 0, False), (4, 0, 0, False))
+    base = fit_base_rates(rows, stage, recency, stages=2, intervals=1)
+    overall = (2 + 0.5) / (5 + 1)
+    in_stage_0 = (2 + 5) / (3 + 5 / overall)
+    recent_in_stage_0 = (2 + 5) / (2 + 5 / in_stage_0)
+    in_stage_1 = (0 + 5) / (2 + 5 / overall)
+    late_in_stage_1 = (0 + 5) / (1 + 5 / in_stage_1)
+    asked = base.hazards(
+        np.array([0, 1], dtype=np.int8), np.array([1.0, 9.0]), np.zeros(2, dtype=np.int8), np.zeros(2, dtype=np.int8)
+    )
+    assert asked == pytest.approx([recent_in_stage_0, late_in_stage_1])
+
+
+def test_a_cell_that_nobody_saw_has_its_parents_rate() -> None:
+    stage, recency = np.array([0, 0], dtype=np.int8), np.array([1.0, 2.0])
+    base = fit_base_rates(rows_of((0, 1, 0, True), (1, 1, 0, False)), stage, recency, stages=3, intervals=2)
+    unseen = base.hazards(
+        np.array([2, 2], dtype=np.int8), np.array([1.0, np.nan]), np.ones(2, dtype=np.int8), np.zeros(2, dtype=np.int8)
+    )
+    assert unseen == pytest.approx([(1 + 0.5) / (2 + 1)] * 2)
+    assert ((base.rates > 0) & (base.rates < 1)).all(), "a logit exists for every cell"
+
+
+def test_recency_bins_are_fifths_and_the_last_is_for_no_recency() -> None:
+    recency = np.arange(1, 101, dtype=np.float32)
+    rows = rows_of((0, 0, 0, False))
+    base = fit_base_rates(rows, np.zeros(100, dtype=np.int8), recency, stages=1, intervals=1)
+    counts = np.bincount(base.bins(recency))
+    assert counts.tolist() == [20, 20, 20, 20, 20]
+    assert base.bins(np.array([np.nan, 0.0, 1e9])).tolist() == [5, 0, 4]
+
+
+def test_base_rates_without_any_recency() -> None:
+    base = fit_base_rates(rows_of((0, 0, 0, True)), np.zeros(1, dtype=np.int8), np.array([np.nan]), 1, 1)
+    assert isinstance(base, BaseRates) and base.bins(np.array([np.nan, 3.0])).tolist() == [1, 0]
+
+
+# Calibration.
+
+
+def outcomes(logit: F64, probability: F64, cell: tuple[int, int] = (0, 0), rows_each: int = 1) -> HazardOutcomes:
+    """Rows that moved with these probabilities; each customer has so many rows."""
+    random = np.random.default_rng(5)
+    size = len(logit)
+    return HazardOutcomes(
+        logit,
+        random.random(size) < probability,
+        np.full(size, cell[0], dtype=np.int8),
+        np.full(size, cell[1], dtype=np.int8),
+        np.arange(size, dtype=np.int64) // rows_each,
+    )
+
+
+def sigmoid(x: F64) -> F64:
+    found: F64 = 1 / (1 + np.exp(-x))
+    return found
+
+
+LOGITS = np.random.default_rng(1).normal(-2.0, 1.5, 60_000)
+
+
+@pytest.mark.parametrize(("shift", "slope"), [(0.0, 1.0), (0.7, 1.0), (-0.4, 0.6), (0.2, 1.5)])
+def test_recalibration_recovers_a_known_shift_and_slope(shift: float, slope: float) -> None:
+    rows = outcomes(LOGITS, sigmoid(shift + slope * LOGITS))
+    a, b = recalibrate(rows.logit, rows.moved, with_slope=True)
+    assert (a, b) == (pytest.approx(shift, abs=0.06), pytest.approx(slope, abs=0.03))
+    fitted = fit_slopes(rows, targets=1, intervals=1)
+    assert fitted.slope[0, 0] == pytest.approx(slope, abs=0.03)
+    p = sigmoid(fitted.apply(rows.logit, rows.target, rows.interval))
+    assert p.mean() == pytest.approx(rows.moved.mean(), abs=2e-3)
+
+
+def test_without_a_slope_only_the_level_moves() -> None:
+    rows = outcomes(LOGITS, sigmoid(0.7 + LOGITS))
+    a, b = recalibrate(rows.logit, rows.moved, with_slope=False)
+    assert (a, b) == (pytest.approx(0.7, abs=0.04), 1.0)
+    assert sigmoid(a + rows.logit).sum() == pytest.approx(rows.moved.sum(), rel=1e-6)
+
+
+def joined(*parts: HazardOutcomes) -> HazardOutcomes:
+    shift = np.cumsum([0, *(int(part.customer.max()) + 1 for part in parts[:-1])])
+    return HazardOutcomes(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("logit", "moved", "target", "interval")),
+        np.concatenate([part.customer + start for part, start in zip(parts, shift, strict=True)]),
+    )
+
+
+def test_a_rare_cell_leans_on_the_pooled_map_and_a_silent_one_rests_on_it() -> None:
+    common = outcomes(LOGITS, sigmoid(0.6 * LOGITS), (0, 0))
+    rare = outcomes(LOGITS[:60], np.full(60, 0.4), (1, 0))
+    silent = outcomes(LOGITS[:60], np.zeros(60), (1, 1))
+    fitted = fit_slopes(joined(common, rare, silent), targets=2, intervals=2)
+    assert fitted.slope[0, 0] == pytest.approx(0.6, abs=0.03)
+    assert fitted.slope[1, 0] == pytest.approx(0.6, abs=0.03), "too few for a slope of its own"
+    assert fitted.slope[1, 1] == fitted.slope[0, 1]
+    assert fitted.intercept[1, 1] == fitted.intercept[0, 1], "nobody moved: the pooled map"
+    assert fitted.intercept[1, 0] > fitted.intercept[1, 1] + 0.2, "its own level counts in part"
+
+
+def test_the_slope_of_a_cell_needs_customers_and_not_rows() -> None:
+    """Silent error 10: hundreds of events of a few people give no slope of their own."""
+    steep = sigmoid(2.0 * LOGITS[:6000])
+    base = outcomes(LOGITS, sigmoid(LOGITS), (0, 0))
+    people = fit_slopes(joined(base, outcomes(LOGITS[:6000], steep, (1, 0))), 2, 1)
+    copies = fit_slopes(joined(base, outcomes(LOGITS[:6000], steep, (1, 0), rows_each=60)), 2, 1)
+    assert outcomes(LOGITS[:6000], steep).moved.sum() > 500
+    assert people.slope[1, 0] > 1.6
+    assert copies.slope[1, 0] == pytest.approx(1.0, abs=0.1)
+
+
+def test_levels_are_those_of_the_rows_and_shrunk_where_few_moved() -> None:
+    slopes = Calibration(np.full((2, 1), 9.0), np.full((2, 1), 0.5))
+    many = outcomes(LOGITS, sigmoid(-0.8 + 0.5 * LOGITS), (0, 0))
+    few = outcomes(LOGITS[:30], np.full(30, 0.5), (1, 0))
+    found = set_levels(slopes, joined(many, few))
+    assert found.slope.tolist() == slopes.slope.tolist()
+    assert found.intercept[0, 0] == pytest.approx(-0.8, abs=0.04)
+    whole, _ = recalibrate(0.5 * few.logit, few.moved, with_slope=False)
+    events = few.moved.sum()
+    assert found.intercept[1, 0] == pytest.approx(whole * events / (events + 50))
+
+
+@pytest.mark.parametrize("moved", [np.zeros(50), np.ones(50)], ids=["nobody moved", "everybody moved"])
+def test_one_class_is_left_as_it_is(moved: F64) -> None:
+    rows = outcomes(LOGITS[:50], moved)
+    nothing = identity(1, 1)
+    for found in (fit_slopes(rows, 1, 1), set_levels(nothing, rows)):
+        assert (found.intercept.tolist(), found.slope.tolist()) == ([[0.0]], [[1.0]])
+
+
+def test_perfect_separation_ends_in_finite_numbers() -> None:
+    logit = np.concatenate([np.full(300, -3.0), np.full(300, 3.0)])
+    a, b = recalibrate(logit, logit > 0, with_slope=True)
+    assert np.isfinite([a, b]).all() and b > 1
+
+
+# Low evidence.
+
+
+def test_low_evidence_counts_customers_and_not_rows() -> None:
+    """Silent error 10: 29 customers with a hundred rows each are 29."""
+
+    def low(customers: int, rows_each: int) -> list[bool]:
+        customer = np.repeat(np.arange(customers), rows_each)
+        panel: Any = SimpleNamespace(
+            customer=customer, definition=SimpleNamespace(journey=SimpleNamespace(stages=["One"]))
+        )
+        rows = rows_of(*((i, 1, 0, True) for i in range(len(customer))))
+        return low_evidence(panel, rows).tolist()
+
+    assert LOW_EVIDENCE == 30
+    assert low(29, 100) == [True, True]
+    assert low(30, 1) == [True, False]
+
+
+# Training on little.
+
+
+def shop_config() -> Config:
+    return Config.model_validate(
+        {
+            "name": "shop",
+            "time_zone": "UTC",
+            "history_from": "2024-01-01",
+            "burn_in": "30d",
+            "sources": {"log": {"path": "log.csv"}},
+            "journey": {
+                "name": "shop",
+                "stages": [
+                    {"name": "Visitor", "enter": {"event": "visit"}},
+                    {"name": "Buyer", "enter": {"event": "purchase"}},
+                ],
+            },
+            "horizons": ["7d", "30d"],
+            "features": {"windows": ["30d"]},
+        }
+    )
+
+
+CONFIG = shop_config()
+CUT = parse_as_of("2024-12-01", CONFIG.zone)
+FROM = parse_as_of("2024-01-01", CONFIG.zone)
+
+
+def shop(customers: int, buyers: int) -> Block:
+    """Customers who visit about every ten days; buyers purchase once, spread over the year."""
+    random = np.random.default_rng(customers * 1000 + buyers)
+    instants, events, offsets = [], [], [0]
+    for i in range(customers):
+        at = FROM + np.sort(random.choice(335 * 86_400, 30, replace=False)) * 1_000_000
+        event = np.zeros(30, dtype=np.int32)
+        if i < buyers:
+            event[random.integers(10, 28)] = 1
+        instants.append(at)
+        events.append(event)
+        offsets.append(offsets[-1] + 30)
+    occurred = np.concatenate(instants)
+    code = np.concatenate(events)
+    return Block(
+        tuple(f"c{i:04d}" for i in range(customers)),
+        Touchpoints(
+            offsets=np.array(offsets, dtype=np.int64),
+            occurred_at=occurred,
+            visible_at=occurred,
+            superseded_at=np.full(len(occurred), NEVER),
+            day=(occurred // DAY).astype(np.int32),
+            event=Text(code, ("visit", "purchase")),
+            channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
+            value=np.zeros(len(occurred), dtype=np.int64),
+            has_value=np.zeros(len(occurred), dtype=np.bool_),
+            inbound=np.ones(len(occurred), dtype=np.bool_),
+            properties={},
+        ),
+    )
+
+
+def panel_of(block: Block) -> tuple[Definition, Panel]:
+    blocks = Blocks([block])
+    definition = define(CONFIG, frozenset(), blocks, CUT)
+    return definition, build_panel(definition, blocks, training_grid(CONFIG, CUT), CUT, 0)
+
+
+def check_answers(definition: Definition, fit: Fit, block: Block) -> F64:
+    """Predict, and check what must hold of every answer."""
+    p = Predictor(definition, fit.trees, fit.calibration).answer(block, CUT).probability
+    known = ~np.isnan(p)
+    assert known[:, 0].all(), "return is asked of everybody"
+    assert ((p[known] > 0) & (p[known] < 1)).all()
+    assert (np.diff(p, axis=2)[known[:, :, 1:]] >= 0).all(), "silent error 15"
+    both = known[:, 0] & known[:, 2]
+    assert (p[:, 0][both] >= p[:, 2][both]).all()
+    return p
+
+
+@pytest.mark.parametrize(
+    ("customers", "buyers"), [(1, 0), (1, 1), (3, 1), (50, 0), (50, 5), (50, 50), (120, 1), (120, 60)]
+)
+def test_training_copes_with_few_and_says_so(customers: int, buyers: int) -> None:
+    block = shop(customers, buyers)
+    definition, panel = panel_of(block)
+    fit = fit_reach(panel, CUT, 0, seed=1, threads=1)
+    p = check_answers(definition, fit, block)
+    assert fit.trees.low[2] == (buyers < LOW_EVIDENCE)
+    assert fit.trees.low[0] == (customers < LOW_EVIDENCE)
+    if 0 < buyers < customers:
+        rate = np.nanmean(p[:, 2, 1])
+        assert 0 < rate < 0.7
+
+
+def test_training_is_a_function_of_its_seed() -> None:
+    block = shop(80, 40)
+    _, panel = panel_of(block)
+    texts = [
+        fit_reach(panel, CUT, 0, seed=seed, threads=1, candidates=training.CANDIDATES[:1]).trees.booster
+        for seed in (1, 1, 2)
+    ]
+    assert all(texts)
+    first, again, other = (text.model_to_string() if text else "" for text in texts)
+    assert first == again != other
+
+
+def test_choices_and_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent errors 11 and 17: no row after C' is in the trees that choose and give slopes; then all rows are."""
+    definition, panel = panel_of(shop(200, 120))
+    seen: list[HazardRows] = []
+    judged: list[HazardOutcomes] = []
+    fit_trees, fit_slopes_there = training.fit_trees, training.fit_slopes
+
+    def trees(panel: Panel, rows: HazardRows, *arguments: Any, **named: Any) -> Any:
+        seen.append(rows)
+        return fit_trees(panel, rows, *arguments, **named)
+
+    def slopes(rows: HazardOutcomes, *arguments: Any) -> Calibration:
+        judged.append(rows)
+        return fit_slopes_there(rows, *arguments)
+
+    monkeypatch.setattr(training, "fit_trees", trees)
+    monkeypatch.setattr(training, "fit_slopes", slopes)
+    fit_reach(panel, CUT, 0, seed=1, threads=1)
+    inner = CUT - max(90 * DAY, (CUT - int(panel.as_of.min())) // 4)
+    *early, last = seen
+    ends = np.array(edges(definition.horizons)[1:])
+    assert len(early) == len(training.CANDIDATES)
+    for rows in early:
+        assert (panel.as_of[rows.snapshot] + ends[rows.interval] <= inner).all()
+    assert len(last) > len(early[0])
+    starts_late = panel.as_of[last.snapshot] >= inner
+    assert max(len(rows.moved) for rows in judged) == starts_late.sum()
+    moved_late = last.moved[starts_late].sum()
+    assert max(rows.moved.sum() for rows in judged) == moved_late
+
+
+def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent error 11: folds by customer, never by row."""
+    calls: list[set[int]] = []
+    original = training.fit_slopes
+
+    def slopes(rows: HazardOutcomes, *arguments: Any) -> Calibration:
+        calls.append(set(np.unique(rows.customer).tolist()))
+        return original(rows, *arguments)
+
+    monkeypatch.setattr(training, "fit_slopes", slopes)
+    _, panel = panel_of(shop(60, 40))
+    fit_reach(panel, CUT, 0, seed=1, threads=1, candidates=training.CANDIDATES[:1])
+    everybody = max(calls, key=len)
+    parts = [everybody - one for one in calls if one != everybody]
+    assert len(parts) == 5
+    assert set().union(*parts) == everybody
+    assert sum(map(len, parts)) == len(everybody), "each customer is held out once, with all rows"

@@ -1,0 +1,175 @@
+"""A published night: whole or not there, the same bytes again, and never back in time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from cvj_ml import publish as module
+from cvj_ml.errors import CvjError
+from cvj_ml.publish import digest_of, publish
+
+DIGEST = "0123456789abcdef" * 4
+FACTS = {"model": "m", "as_of": "2024-11-01T00:00:00+00:00"}
+
+
+def write(staged: Path) -> Mapping[str, int]:
+    (staged / "scores").mkdir()
+    (staged / "scores" / "scores.txt").write_text("one\ntwo\n")
+    (staged / "list.txt").write_text("")
+    return {"scores/scores.txt": 2, "list.txt": 0}
+
+
+def night(
+    out: Path,
+    as_of: str = "2024-11-01",
+    digest: str = DIGEST,
+    writer: Callable[[Path], Mapping[str, int]] = write,
+    seconds: float = 1.0,
+) -> Path:
+    return publish(out, as_of, digest, FACTS, {"seconds": seconds}, writer)
+
+
+def current(out: Path) -> dict[str, str]:
+    document: dict[str, str] = json.loads((out / "CURRENT.json").read_text())
+    return document
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_night_has_its_files_a_manifest_and_a_pointer(tmp_path: Path) -> None:
+    folder = night(tmp_path)
+    assert folder == tmp_path / "as_of=2024-11-01" / DIGEST[:12]
+    assert everything(folder).keys() == {"scores/scores.txt", "list.txt", "MANIFEST.json", "run.json", "_SUCCESS"}
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    assert manifest == {
+        **FACTS,
+        "files": {
+            "list.txt": {"rows": 0, "sha256": hashlib.sha256(b"").hexdigest()},
+            "scores/scores.txt": {"rows": 2, "sha256": hashlib.sha256(b"one\ntwo\n").hexdigest()},
+        },
+    }
+    assert json.loads((folder / "run.json").read_text()) == {"seconds": 1.0}
+    assert current(tmp_path) == {"as_of": "2024-11-01", "night": f"as_of=2024-11-01/{DIGEST[:12]}"}
+    assert {path.name for path in tmp_path.iterdir()} == {"as_of=2024-11-01", "CURRENT.json"}
+
+
+def test_a_second_run_of_a_night_touches_nothing(tmp_path: Path) -> None:
+    """Silent error 31: the clock is in run.json, which stays that of the first run, too."""
+    first = night(tmp_path)
+    before = everything(tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+
+    def never(staged: Path) -> Mapping[str, int]:
+        raise AssertionError("the night is there already")
+
+    assert night(tmp_path, writer=never, seconds=9.0) == first
+    assert everything(tmp_path) == before
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == times
+
+
+def test_the_manifest_holds_no_clock(tmp_path: Path) -> None:
+    """Silent error 31."""
+    one, other = night(tmp_path / "a", seconds=1.0), night(tmp_path / "b", seconds=2.0)
+    assert (one / "MANIFEST.json").read_bytes() == (other / "MANIFEST.json").read_bytes()
+    assert (one / "run.json").read_bytes() != (other / "run.json").read_bytes()
+
+
+def test_the_pointer_never_goes_back(tmp_path: Path) -> None:
+    newest = night(tmp_path, "2024-11-02")
+    backfill = night(tmp_path, "2024-11-01")
+    assert backfill.is_dir()
+    assert current(tmp_path)["night"] == str(newest.relative_to(tmp_path))
+    within_the_day = night(tmp_path, "2024-11-02T060000")
+    assert current(tmp_path)["night"] == str(within_the_day.relative_to(tmp_path))
+    night(tmp_path, "2024-11-02")
+    assert current(tmp_path)["as_of"] == "2024-11-02T060000"
+
+
+def test_the_pointer_follows_a_new_digest_of_the_same_night(tmp_path: Path) -> None:
+    night(tmp_path)
+    again = night(tmp_path, digest="f" * 64)
+    assert current(tmp_path)["night"] == str(again.relative_to(tmp_path))
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), ValueError("a bug"), KeyboardInterrupt()])
+def test_a_night_that_fails_leaves_the_last_one_and_no_trace(tmp_path: Path, failure: BaseException) -> None:
+    night(tmp_path)
+    before = everything(tmp_path)
+
+    def fail(staged: Path) -> Mapping[str, int]:
+        write(staged)
+        raise failure
+
+    expected = CvjError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(expected) as caught:
+        night(tmp_path, "2024-11-02", writer=fail)
+    if isinstance(failure, OSError):
+        assert str(caught.value) == (
+            f"{tmp_path}/as_of=2024-11-02/{DIGEST[:12]}: cannot publish: No space left on device. Free some space, or"
+            " check the folder's rights."
+        )
+    assert everything(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"as_of=2024-11-01", "CURRENT.json"}
+
+
+def test_nothing_shows_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is on the disk before the rename, and the pointer comes last."""
+    order: list[str] = []
+    sync, replace = module._sync, os.replace
+    monkeypatch.setattr(module, "_sync", lambda path: (order.append(f"sync {path.name}"), sync(path))[1])
+    monkeypatch.setattr(
+        module.os, "replace", lambda a, b: (order.append(f"rename to {Path(b).name}"), replace(a, b))[1]
+    )
+    night(tmp_path)
+    first, last = order.index(f"rename to {DIGEST[:12]}"), order.index("rename to CURRENT.json")
+    assert {"sync scores.txt", "sync list.txt", "sync MANIFEST.json", "sync run.json", "sync _SUCCESS"} <= set(
+        order[:first]
+    )
+    assert first < last
+
+
+def test_a_half_night_without_its_mark_is_told(tmp_path: Path) -> None:
+    torn = tmp_path / "as_of=2024-11-01" / DIGEST[:12]
+    torn.mkdir(parents=True)
+    (torn / "scores.txt").write_text("half")
+    with pytest.raises(CvjError, match="cannot publish: Directory not empty"):
+        night(tmp_path)
+    assert not (tmp_path / "CURRENT.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_pointer_is_told_and_left(tmp_path: Path, content: str) -> None:
+    (tmp_path / "CURRENT.json").write_text(content)
+    with pytest.raises(CvjError) as caught:
+        night(tmp_path)
+    folder = tmp_path / "as_of=2024-11-01" / DIGEST[:12]
+    assert str(caught.value) == (
+        f"{tmp_path}/CURRENT.json: the pointer to the current night is damaged. The night of 2024-11-01 is whole in"
+        f" {folder}; remove the pointer and run again."
+    )
+    assert (folder / "_SUCCESS").is_file()
+    assert (tmp_path / "CURRENT.json").read_text() == content
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        folder = night(tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+    assert stat.S_IMODE((folder / "list.txt").stat().st_mode) == 0o640
+
+
+def test_a_digest_depends_on_content_and_not_on_the_order_of_keys() -> None:
+    assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2}) != digest_of([{"a": 2}])
