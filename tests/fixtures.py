@@ -10,6 +10,6 @@ from tests.trained import Trained, train_once
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Three hundred simulated customers and their champion; parallel test processes share one."""
+    """Simulated customers and their champion; parallel test processes share one."""
     base = tmp_path_factory.getbasetemp()
     return train_once(base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base)

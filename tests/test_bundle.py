@@ -31,6 +31,7 @@ FILES = (
     "canary/touchpoints.parquet",
     "features.json",
     "journey.yaml",
+    "linear.json",
     "reach.txt",
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.trained import AS_OF, SETTINGS, Trained, call
+from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Trained, call
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -103,7 +103,7 @@ def test_check_counts_every_row(trained: Trained, tmp_path: Path) -> None:
     stored = found["used"] + found["not_yet_visible"] + found["superseded"]
     rows = found["sources"][0]
     assert rows["rows_in"] == stored + rows["duplicates"] + sum(rows["refused"].values())
-    assert sum(row["customers"] for row in found["stages"]) <= found["customers"] == 300
+    assert sum(row["customers"] for row in found["stages"]) <= found["customers"] == CUSTOMERS
     assert [row["stage"] for row in found["stages"]][:2] == ["(before any)", "Aware"]
     spoken = call("check", file, "--as-of", AS_OF)
     assert f"Of the stored rows {found['used']:,} are used at {AS_OF}" in spoken.out
@@ -199,7 +199,7 @@ def test_a_person_at_a_terminal_sees_bars(trained: Trained, tmp_path: Path) -> N
     os.close(master)
     assert process.returncode == 0
     assert "━".encode() in seen and b"Observing stages" in seen
-    assert document["customers"] == 300
+    assert document["customers"] == CUSTOMERS
 
 
 def test_forced_colours_do_not_put_bars_into_a_log(

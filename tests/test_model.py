@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,9 @@ from cvj_ml.models.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, recalibrate, set_levels
 from cvj_ml.models.coherence import cumulate, make_coherent
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import LOW_EVIDENCE, low_evidence
+from cvj_ml.models.reach import LOW_EVIDENCE
 from cvj_ml.models.training import Fit, fit_reach
-from cvj_ml.panel import Definition, HazardRows, Panel, build_panel, define
+from cvj_ml.panel import Definition, HazardRows, Panel, build_panel, define, hazard_rows
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, edges, parse_as_of
 
@@ -238,25 +237,6 @@ def test_perfect_separation_ends_in_finite_numbers() -> None:
     assert np.isfinite([a, b]).all() and b > 1
 
 
-# Low evidence.
-
-
-def test_low_evidence_counts_customers_and_not_rows() -> None:
-    """Silent error 10: 29 customers with a hundred rows each are 29."""
-
-    def low(customers: int, rows_each: int) -> list[bool]:
-        customer = np.repeat(np.arange(customers), rows_each)
-        panel: Any = SimpleNamespace(
-            customer=customer, definition=SimpleNamespace(journey=SimpleNamespace(stages=["One"]))
-        )
-        rows = rows_of(*((i, 1, 0, True) for i in range(len(customer))))
-        return low_evidence(panel, rows).tolist()
-
-    assert LOW_EVIDENCE == 30
-    assert low(29, 100) == [True, True]
-    assert low(30, 1) == [True, False]
-
-
 # Training on little.
 
 
@@ -351,20 +331,28 @@ def test_training_copes_with_few_and_says_so(customers: int, buyers: int) -> Non
         assert 0 < rate < 0.7
 
 
+@pytest.mark.parametrize(("buyers", "low"), [(29, True), (30, False)])
+def test_low_evidence_counts_customers_and_not_rows(buyers: int, low: bool) -> None:
+    """Silent error 10: 29 customers with a dozen snapshots each are 29."""
+    block = shop(60, buyers)
+    definition, panel = panel_of(block)
+    rows = hazard_rows(panel.labels, definition.horizons)
+    assert (rows.moved & (rows.target == 2)).sum() > LOW_EVIDENCE == 30
+    assert panel.movers.tolist() == [60, 0, buyers]
+    assert fit_reach(panel, CUT, 0, seed=1, threads=1).trees.low.tolist() == [False, True, low]
+
+
 def test_training_is_a_function_of_its_seed() -> None:
     block = shop(80, 40)
     _, panel = panel_of(block)
-    texts = [
-        fit_reach(panel, CUT, 0, seed=seed, threads=1, candidates=training.CANDIDATES[:1]).trees.booster
-        for seed in (1, 1, 2)
-    ]
+    texts = [fit_reach(panel, CUT, 0, seed=seed, threads=1).trees.booster for seed in (1, 1, 2)]
     assert all(texts)
     first, again, other = (text.model_to_string() if text else "" for text in texts)
     assert first == again != other
 
 
-def test_choices_and_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silent errors 11 and 17: no row after C' is in the trees that choose and give slopes; then all rows are."""
+def test_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent errors 11 and 17: no row that ends after C' is in the trees that give slopes; then all rows are."""
     definition, panel = panel_of(shop(200, 120))
     seen: list[HazardRows] = []
     judged: list[HazardOutcomes] = []
@@ -382,12 +370,10 @@ def test_choices_and_slopes_come_from_rows_after_the_training(monkeypatch: pytes
     monkeypatch.setattr(training, "fit_slopes", slopes)
     fit_reach(panel, CUT, 0, seed=1, threads=1)
     inner = CUT - max(90 * DAY, (CUT - int(panel.as_of.min())) // 4)
-    *early, last = seen
+    early, last = seen
     ends = np.array(edges(definition.horizons)[1:])
-    assert len(early) == len(training.CANDIDATES)
-    for rows in early:
-        assert (panel.as_of[rows.snapshot] + ends[rows.interval] <= inner).all()
-    assert len(last) > len(early[0])
+    assert (panel.as_of[early.snapshot] + ends[early.interval] <= inner).all()
+    assert len(last) > len(early)
     starts_late = panel.as_of[last.snapshot] >= inner
     assert max(len(rows.moved) for rows in judged) == starts_late.sum()
     moved_late = last.moved[starts_late].sum()
@@ -405,7 +391,7 @@ def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.M
 
     monkeypatch.setattr(training, "fit_slopes", slopes)
     _, panel = panel_of(shop(60, 40))
-    fit_reach(panel, CUT, 0, seed=1, threads=1, candidates=training.CANDIDATES[:1])
+    fit_reach(panel, CUT, 0, seed=1, threads=1)
     everybody = max(calls, key=len)
     parts = [everybody - one for one in calls if one != everybody]
     assert len(parts) == 5

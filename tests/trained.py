@@ -22,6 +22,7 @@ from cvj_ml.config import Config, load_config
 from cvj_ml.windows import parse_as_of
 
 AS_OF = "2025-06-24"
+CUSTOMERS = 120
 SETTINGS: dict[str, Any] = {
     "name": "tiny",
     "time_zone": "UTC",
@@ -131,7 +132,7 @@ def _train(folder: Path) -> None:
     from cvj_ml.simulate import simulate
 
     folder.mkdir(parents=True)
-    simulate(customers=300, seed=4).write(folder)
+    simulate(customers=CUSTOMERS, seed=4).write(folder)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
     training = call("train", folder / "tiny.yaml", "--as-of", AS_OF, "--json")
     assert training.code == 0, training.err

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -243,23 +243,43 @@ def build_panel(
         )
 
     parts = blocks.map(part)
+    names = [name for one in parts for name in one.names]
+    by_name = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+    number = np.empty_like(by_name)
+    number[by_name] = np.arange(len(names))
     first = np.cumsum([0] + [len(one.names) for one in parts])
+    customers = [number[one.snapshots.customer + start] for one, start in zip(parts, first, strict=False)]
+    # Rows stand by customer, whatever bucket they came from: what samples rows by position must draw the same.
+    place = np.empty(sum(map(len, customers)), dtype=np.int64)
+    place[np.argsort(np.concatenate(customers), kind="stable")] = np.arange(len(place))
+    x = np.empty((len(place), len(definition.catalogue.features)), dtype=np.float32)
+    begin = 0
+    for one in parts:
+        x[place[begin : begin + len(one.x)]] = one.x
+        begin += len(one.x)
+
+    def gather(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        joined = np.concatenate(columns)
+        ordered = np.empty_like(joined)
+        ordered[place] = joined
+        return ordered
+
     return Panel(
-        np.concatenate([one.x for one in parts]),
-        np.concatenate([one.snapshots.customer + start for one, start in zip(parts, first, strict=False)]),
-        np.concatenate([one.snapshots.as_of for one in parts]),
-        np.concatenate([one.stage for one in parts]),
-        np.concatenate([one.days_in_stage for one in parts]),
+        x,
+        gather(customers),
+        gather([one.snapshots.as_of for one in parts]),
+        gather([one.stage for one in parts]),
+        gather([one.days_in_stage for one in parts]),
         Labels(
-            np.concatenate([one.labels.times for one in parts]),
-            np.concatenate([one.labels.asked for one in parts]),
-            np.concatenate([one.labels.follow_up for one in parts]),
+            gather([one.labels.times for one in parts]),
+            gather([one.labels.asked for one in parts]),
+            gather([one.labels.follow_up for one in parts]),
             sum(one.labels.late for one in parts),
         ),
         share,
         sum(one.eligible for one in parts),
         np.sum([one.movers for one in counts], axis=0),
-        tuple(name for one in parts for name in one.names),
+        tuple(names[i] for i in by_name),
         definition,
     )
 

@@ -8,7 +8,9 @@ codes only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -78,6 +80,7 @@ class _Evaluation:
         points, questions = self.touchpoints, self.questions
         distinct, size = distinct_codes(points, rule)
         enough = rule.value_at_least
+        ratio = _exact(rule.growth.ratio if rule.growth else 0)
         out: _Rows = _first_firing(
             leaf_mask(points, rule, self.minor_units),
             points.occurred_at,
@@ -92,10 +95,11 @@ class _Evaluation:
             after,
             rule.count,
             enough is not None,
-            0 if enough is None else round(enough * self.minor_units),
+            0 if enough is None else math.ceil(_minor(enough, self.minor_units)),
             rule.within or NEVER,
             rule.growth.window if rule.growth else 0,
-            rule.growth.ratio if rule.growth else 0.0,
+            ratio.numerator,
+            ratio.denominator,
         )
         return out
 
@@ -107,11 +111,23 @@ def leaf_mask(points: Touchpoints, rule: Rule, minor_units: int) -> _Mask:
     for name, tests in rule.where.items():
         for operator, operand in tests.items():
             if name == "value":
-                bound = [round(float(x) * minor_units) for x in (operand if isinstance(operand, list) else [operand])]
-                mask = mask & points.has_value & _holds(points.value, operator, bound)
+                bounds = [float(_minor(x, minor_units)) for x in (operand if isinstance(operand, list) else [operand])]
+                mask = mask & points.has_value & _holds(points.value, operator, bounds)
             else:
                 mask = mask & _column_test(_column(points, name), name, operator, operand)
     return mask
+
+
+def _exact(number: object) -> Fraction:
+    """Return the number as it was written: 1.1 is 11/10, which no float is."""
+    try:
+        return Fraction(str(number))
+    except ValueError:
+        raise ConfigError("journey: where value: value is a number, but the rule compares it with text.") from None
+
+
+def _minor(number: object, minor_units: int) -> Fraction:
+    return _exact(number) * minor_units
 
 
 def _column(points: Touchpoints, name: str) -> Column:
@@ -166,7 +182,10 @@ def distinct_codes(points: Touchpoints, rule: Rule) -> tuple[npt.NDArray[np.int3
     """Return codes of the property whose distinct values count (-1 is missing), and how many codes there are."""
     if rule.distinct is None:
         return np.zeros(0, dtype=np.int32), 0
-    column = _column(points, rule.distinct)
+    if rule.distinct == "value":
+        column: Column = np.where(points.has_value, points.value, np.nan)
+    else:
+        column = _column(points, rule.distinct)
     if isinstance(column, Text):
         return column.codes, len(column.values)
     values, codes = np.unique(column, return_inverse=True)
@@ -191,7 +210,8 @@ def _first_firing(
     enough: int,
     within: int,
     growth_window: int,
-    growth_ratio: float,
+    ratio_numerator: int,
+    ratio_denominator: int,
 ) -> _Rows:
     """Return for each question the first row at which count, sum and growth conditions hold together.
 
@@ -237,7 +257,7 @@ def _first_firing(
                         if mask[back] and is_live(visible_at[back], superseded_at[back], limits[q]):
                             earlier -= value[back]
                         back += 1
-                    holds = holds and earlier > 0 and recent >= growth_ratio * earlier
+                    holds = holds and earlier > 0 and recent * ratio_denominator >= ratio_numerator * earlier
                 if holds:
                     fired[q] = row
                     break

@@ -22,6 +22,8 @@ def entry_times(journey: Journey, unobserved: frozenset[str], points: Touchpoint
     The rule is asked anew of what was visible at every instant, so rows that arrive late or replace others change
     later answers only; NEVER where a stage was not entered or is unobserved.
     """
+    if not len(points):
+        return np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
     questions, customer, begins = _histories_as_known(points)
     fired = fire(journey, points, questions, minor_units)
     became_true = np.where(fired == NOT_FIRED, NEVER, np.maximum(points.visible_at[fired], begins[:, None]))
@@ -94,6 +96,13 @@ def _chains(
                 i += 1
             replaces = False
             while next_replaced < len(replaced) and replaced[next_replaced] <= now:
+                # A version that went to another customer leaves this history without anything arriving in it.
+                if replaced[next_replaced] < now and latest >= start:
+                    starts.append(start)
+                    stops.append(stop)
+                    limits.append(replaced[next_replaced] + 1)
+                    owners.append(c)
+                    begins.append(replaced[next_replaced])
                 replaces = True
                 next_replaced += 1
             if latest < start or earliest_row < latest or replaces:
@@ -105,6 +114,13 @@ def _chains(
             else:
                 limits[-1] = now + 1
             latest = max(latest, latest_row)
+        while next_replaced < len(replaced) and replaced[next_replaced] < NEVER:
+            starts.append(start)
+            stops.append(stop)
+            limits.append(replaced[next_replaced] + 1)
+            owners.append(c)
+            begins.append(replaced[next_replaced])
+            next_replaced += 1
     return np.array(starts), np.array(stops), np.array(limits), np.array(owners), np.array(begins)
 
 

@@ -32,7 +32,9 @@ _FORMAT = 1
 _TREES = "reach.txt"
 _LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
-_FILES = frozenset((_TREES, "calibration.json", "base_rates.json", "journey.yaml", "features.json", *_CANARY))
+_FILES = frozenset(
+    (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", *_CANARY)
+)
 
 
 @dataclass(frozen=True, slots=True)
