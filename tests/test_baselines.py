@@ -60,6 +60,11 @@ def test_return_is_always_ahead_and_stages_only_above() -> None:
     ]
 
 
+def smoothed(moved: float, rows: float) -> float:
+    """A rate that is never 0 or 1."""
+    return (moved + 0.5) / (rows + 1)
+
+
 def test_stage_rates_by_hand() -> None:
     moved = np.zeros((5, 3, 1), bool)
     known = np.ones((5, 3, 1), bool)
@@ -69,8 +74,8 @@ def test_stage_rates_by_hand() -> None:
     moved[4, 0, 0] = True
     model = StageRate().fit(outcomes(rfm([0, 0, 0, 0, 1]), [0, 1, 2, 3, 4], moved, known))
     found = model.predict(rfm([0, 1]))[:, :, 0]
-    assert found[0, 2] == pytest.approx(2 / 3)
-    assert found[0, 0] == 0 and found[1, 0] == 1
+    assert found[0, 2] == pytest.approx(smoothed(2, 3))
+    assert found[0, 0] == pytest.approx(smoothed(0, 4)) and found[1, 0] == pytest.approx(smoothed(1, 1))
     assert np.isnan(found[:, 1]).all() and np.isnan(found[1, 2])
 
 
@@ -78,7 +83,7 @@ def test_an_unseen_stage_gets_the_rate_over_all_stages_with_the_target_ahead() -
     moved = np.zeros((4, 4, 1), bool)
     moved[0, 3, 0] = True
     model = StageRate().fit(outcomes(rfm([0, 0, 0, 2]), [0, 1, 2, 3], moved))
-    assert model.predict(rfm([1]))[0, 3, 0] == pytest.approx(1 / 3)
+    assert model.predict(rfm([1]))[0, 3, 0] == pytest.approx(smoothed(1, 3))
     assert math.isnan(model.predict(rfm([1]))[0, 1, 0])
 
 
@@ -91,8 +96,8 @@ def test_recency_rates_by_hand() -> None:
     model = StageRecency().fit(outcomes(rfm([0] * 100, recency), list(range(100)), moved))
     weight = 25 / 35  # 50 customers, of whom half move at the stage's rate, against a prior of 10
     found = model.predict(rfm([0, 0, 0, 0], [10.0, 80.0, 300.0, math.nan]))[:, 0, 0]
-    assert found[0] == pytest.approx(weight * 0.8 + (1 - weight) * 0.5)
-    assert found[1] == pytest.approx(weight * 0.2 + (1 - weight) * 0.5)
+    assert found[0] == pytest.approx(weight * smoothed(40, 50) + (1 - weight) * 0.5)
+    assert found[1] == pytest.approx(weight * smoothed(10, 50) + (1 - weight) * 0.5)
     assert found[2] in (found[1], 0.5)
     assert found[3] == 0.5  # nobody without any touchpoint was seen
 
@@ -104,8 +109,8 @@ def test_recency_counts_evidence_in_customers_not_rows() -> None:
     history = rfm([0] * 100, recency)
     many = StageRecency().fit(outcomes(history, list(range(100)), moved)).predict(rfm([0], [10.0]))
     one = StageRecency().fit(outcomes(history, [0] * 50 + [1] * 50, moved)).predict(rfm([0], [10.0]))
-    assert many[0, 0, 0] == pytest.approx(0.5 + 0.5 * 25 / 35)
-    assert one[0, 0, 0] == pytest.approx(0.5 + 0.5 * 0.5 / 10.5)
+    assert many[0, 0, 0] == pytest.approx(smoothed(50, 50) * 25 / 35 + 0.5 * 10 / 35)
+    assert one[0, 0, 0] == pytest.approx(smoothed(50, 50) * 0.5 / 10.5 + 0.5 * 10 / 10.5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -131,10 +136,10 @@ def test_rates_equal_a_plain_loop(seed: int, n: int) -> None:
         if not able:
             assert math.isnan(stage_found[i, j, h]) and math.isnan(recency_found[i, j, h])
             continue
-        rate = np.mean([history.moved[r, j, h] for r in here or able])
+        rate = smoothed(sum(history.moved[r, j, h] for r in here or able), len(here or able))
         assert stage_found[i, j, h] == pytest.approx(rate)
         expected = len({history.customers[r] for r in inside}) * rate
-        narrow = np.mean([history.moved[r, j, h] for r in inside]) if inside else rate
+        narrow = smoothed(sum(history.moved[r, j, h] for r in inside), len(inside)) if inside else rate
         assert recency_found[i, j, h] == pytest.approx((expected * narrow + 10 * rate) / (expected + 10))
 
 
@@ -170,7 +175,7 @@ def test_logistic_falls_back_to_the_rate_under_ten_customers_who_moved() -> None
     enough = LogisticRFM().fit(outcomes(rfm([0] * n, recency), [r % 10 for r in range(n)], moved)).predict(asked)
     assert enough[0, 0, 0] > 0.9 and enough[1, 0, 0] < 0.1
     everybody = LogisticRFM().fit(outcomes(rfm([0] * n, recency), list(range(n)), np.ones_like(moved))).predict(asked)
-    assert everybody[:, 0, 0].tolist() == [1.0, 1.0]
+    assert everybody[:, 0, 0].tolist() == [smoothed(n, n)] * 2
 
 
 @settings(max_examples=15, deadline=None)

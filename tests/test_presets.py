@@ -115,7 +115,7 @@ def test_the_demo_config_is_valid_and_lies_wholly_in_its_folder(demo: Config, de
     folder = demo_folder.resolve()
     assert demo.preset == "cvj8"
     assert demo.horizons == tuple(days * DAY for days in (7, 14, 30, 60, 90))
-    assert demo.model.max_rows == 500_000
+    assert demo.model.max_rows == 200_000
     assert demo.outbound == ("email_sent", "ad_impression")
     assert demo.out == str(folder / "out")
     assert demo.mlflow.tracking_uri == f"sqlite:///{folder / 'mlflow.db'}"
