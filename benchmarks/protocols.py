@@ -102,7 +102,7 @@ PROTOCOLS = {
     ),
     "B": Protocol(
         "cdnow",
-        burn_in=14,
+        burn_in=380,
         every=7,
         test=Instant(date(1998, 1, 1), _B, (181,)),
         # Within C's choice window 181 days are not over, so the same recipe is judged at 90.
@@ -113,7 +113,7 @@ PROTOCOLS = {
     ),
     "C": Protocol(
         "cdnow",
-        burn_in=45,
+        burn_in=411,
         every=7,
         test=Instant(date(1997, 10, 1), _C, (30, 60, 91)),
         choices=(Instant(date(1997, 7, 1), _C, (30, 60, 91)),),

@@ -98,7 +98,11 @@ class Definition:
 
 
 def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int) -> Definition:
-    """Learn the vocabulary from what was visible before the cut, and compile the features."""
+    """Learn the vocabulary from what was visible before the cut, and compile the features.
+
+    Windows that the first training snapshots could not look back over whole (longer than the burn-in) are left out:
+    missing in early snapshots and present in late ones, they would tell the model the era, not the customer.
+    """
 
     def look(block: Block) -> Sightings:
         return sight(block, cut)
@@ -115,8 +119,8 @@ def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int)
     catalogue = compile_catalogue(
         vocabulary,
         [name for name in config.journey.names if name not in unobserved],
-        config.features.windows,
-        config.features.trend,
+        [window for window in config.features.windows if window <= config.burn_in],
+        config.features.trend if 2 * config.features.trend <= config.burn_in else None,
         config.features.session_gap,
         config.value_decimals,
     )

@@ -22,6 +22,7 @@ from cvj_ml.windows import happened_within, observed_whole
 _F64 = npt.NDArray[np.float64]
 
 MODEL = "model"
+_UNJUDGED = dict.fromkeys(cell_metrics([0, 1], [0.5, 0.5]), np.nan)
 MINIMUM_MOVED = 10
 """Customers who must have moved before a cell's metrics are shown."""
 
@@ -117,10 +118,10 @@ def judge(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:
                             "from": "any" if origin is None else names[origin + 1] or "none",
                             "to": target,
                             "horizon_days": horizon // DAY,
-                            **(cell_metrics(moved, p) if enough else counts),
+                            **(cell_metrics(moved, p) if enough else {**_UNJUDGED, **counts}),
                         }
                     )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["contender", "from", "to", "horizon_days", *_UNJUDGED])
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:

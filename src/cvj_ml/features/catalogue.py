@@ -86,12 +86,12 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All columns in order; those of the kernel come first."""
+    """All columns in order; those of the kernel come first. Without ``trend`` there are no trends."""
 
     features: tuple[Feature, ...]
     vocabulary: Vocabulary
     windows: tuple[int, ...]
-    trend: int
+    trend: int | None
     session_gap: int
     value_decimals: int
 
@@ -104,14 +104,18 @@ class Catalogue:
         """Compile the kernel's columns."""
         cells = Cells(len(self.vocabulary.events) + 1, len(self.vocabulary.channels) + 1)
         compiled = [feature for feature in self.features if feature.statistic >= 0]
-        rings = sorted({*self.windows, self.trend, 2 * self.trend, NEVER})
+        trend = {self.trend, 2 * self.trend} if self.trend else set()
+        rings = sorted({*self.windows, *trend, NEVER})
         return Program(
             np.array(rings, dtype=np.int64),
             np.array([feature.statistic for feature in compiled], dtype=np.int64),
             np.array([feature.cell for feature in compiled], dtype=np.int64),
             np.array([rings.index(feature.window) for feature in compiled], dtype=np.int64),
             np.array(
-                [rings.index(2 * self.trend) if feature.statistic == Statistic.TREND else 0 for feature in compiled],
+                [
+                    rings.index(2 * feature.window) if feature.statistic == Statistic.TREND else 0
+                    for feature in compiled
+                ],
                 dtype=np.int64,
             ),
             cells,
@@ -122,7 +126,7 @@ def compile_catalogue(
     vocabulary: Vocabulary,
     stages: Sequence[str],
     windows: Sequence[int],
-    trend: int,
+    trend: int | None,
     session_gap: int,
     value_decimals: int,
 ) -> Catalogue:
@@ -138,7 +142,7 @@ def compile_catalogue(
     return Catalogue(tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals)
 
 
-def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: int) -> Iterator[Feature]:
+def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: int | None) -> Iterator[Feature]:
     cells = Cells(len(vocabulary.events) + 1, len(vocabulary.channels) + 1)
     named = [("event", name, i) for i, name in enumerate((*vocabulary.events, OTHER))]
     named += [("channel", name, cells.events + i) for i, name in enumerate((*vocabulary.channels, OTHER))]
@@ -164,10 +168,11 @@ def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: 
         yield Feature(f"recency_{kind}_{name}", f"days since the last {name}", "recency", Statistic.RECENCY, cell)
     yield Feature("recency", "days since the last touchpoint", "recency", Statistic.RECENCY, cells.inbound)
     yield Feature("tenure", "days since the first touchpoint", "recency", Statistic.TENURE)
-    _, words = _window_words(trend)
-    change = f"{words} against the {format_duration(trend)} before"
-    for kind, name, cell in [*named, ("", "touchpoints", cells.inbound), ("", "active_days", cells.inbound + 1)]:
-        yield Feature(f"trend_{kind}_{name}", f"change in {name} {change}", "trends", Statistic.TREND, cell, trend)
+    if trend:
+        _, words = _window_words(trend)
+        change = f"{words} against the {format_duration(trend)} before"
+        for kind, name, cell in [*named, ("", "touchpoints", cells.inbound), ("", "active_days", cells.inbound + 1)]:
+            yield Feature(f"trend_{kind}_{name}", f"change in {name} {change}", "trends", Statistic.TREND, cell, trend)
     for nth in range(3):
         which = ("last", "last but one", "last but two")[nth]
         yield Feature(f"last_event_{nth + 1}", f"{which} touchpoint", "last", Statistic.LAST_EVENT, nth)
