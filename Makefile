@@ -10,6 +10,8 @@ SHELL := bash
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
 PY := .venv/bin/python
 STAMP := .venv/installed
+# uv reads its own list of authorities; a mirror behind a company's certificate is known to the system only.
+export UV_SYSTEM_CERTS := 1
 # The environment is remade only when this changes: the locks, the package's own declaration, the place of the clone.
 FINGERPRINT := { cat locks/uv.txt locks/dev.txt pyproject.toml; pwd; } | sha256sum
 PYTEST := $(PY) -m pytest -n auto --dist loadfile

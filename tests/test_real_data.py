@@ -253,7 +253,7 @@ def test_starbucks_age_118_is_missing(open_config: Open) -> None:
 
 @pytest.mark.slow
 def test_starbucks_from_training_to_lists(open_config: Open) -> None:
-    config = open_config("starbucks", model={"max_rows": 10_000}, snapshots={"every": "2d"})
+    config = open_config("starbucks", model={"max_rows": 60_000}, snapshots={"every": "2d"})
     night, rows = train_and_rank(config, "2018-08-31")
     assert_lists_are_sound(config, night)
     assert_probabilities_are_coherent(night)
