@@ -173,3 +173,16 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
 def test_a_digest_depends_on_content_and_not_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2}) != digest_of([{"a": 2}])
+
+
+def test_scores_alone_do_not_hide_the_lists_of_their_date(tmp_path: Path) -> None:
+    def with_lists(staged: Path) -> Mapping[str, int]:
+        (staged / "targets").mkdir()
+        (staged / "targets" / "list.txt").write_text("one\n")
+        return {**write(staged), "targets/list.txt": 1}
+
+    ranked = night(tmp_path, writer=with_lists)
+    night(tmp_path, digest="b" * 64)
+    assert current(tmp_path)["night"] == ranked.relative_to(tmp_path).as_posix()
+    later = night(tmp_path, as_of="2024-11-02", digest="c" * 64)
+    assert current(tmp_path)["night"] == later.relative_to(tmp_path).as_posix()

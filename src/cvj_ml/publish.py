@@ -16,6 +16,7 @@ from cvj_ml.errors import CvjError
 MANIFEST = "MANIFEST.json"
 SUCCESS = "_SUCCESS"
 CURRENT = "CURRENT.json"
+LISTS = "targets"
 
 
 def digest_of(*parts: object) -> str:
@@ -99,17 +100,18 @@ def _sync(path: Path) -> None:
 
 
 def _make_current(out: Path, date: str, night: Path) -> None:
-    """Point CURRENT.json at a night, in one step, and never back in time."""
+    """Point CURRENT.json at a night, in one step: never back in time, nor from a date's lists to its scores alone."""
     pointer = out / CURRENT
     if pointer.exists():
         try:
-            newest = str(json.loads(pointer.read_text(encoding="utf-8"))["as_of"])
+            shown = json.loads(pointer.read_text(encoding="utf-8"))
+            newest, has_lists = str(shown["as_of"]), (out / str(shown["night"]) / LISTS).is_dir()
         except (ValueError, KeyError, TypeError) as error:
             raise CvjError(
                 f"{pointer}: the pointer to the current night is damaged. The night of {date} is whole in {night};"
                 " remove the pointer and run again."
             ) from error
-        if newest > date:
+        if newest > date or (newest == date and has_lists and not (night / LISTS).is_dir()):
             return
     staged = out / f".{CURRENT}-{os.getpid()}"
     _write(staged, {"as_of": date, "night": night.relative_to(out).as_posix()})
