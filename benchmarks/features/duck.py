@@ -1,6 +1,6 @@
 """The SQL contender: the fastest form found for DuckDB 2.
 
-FILTER aggregates were not tried (known to be superlinear in their number); on 10 million touchpoints, tried and not kept:
+FILTER was not tried (known to be superlinear in the number of aggregates). Tried on 10 million touchpoints, not kept:
 aggregation by (customer, ring) first and over the rings afterwards (a quarter slower); several counts packed into
 one sum (no faster); counts by ring summed outwards (no faster); ids as ENUM (slower: the cast looks each text up).
 For the panel: gaps computed once and mended where a late row was not visible yet (no faster: the aggregation costs
