@@ -8,7 +8,7 @@ import time
 import pandas as pd
 import pytest
 
-from cvj_ml.engines.local import map_blocks
+from cvj_ml.engines import LocalEngine
 from cvj_ml.sources import ingest
 
 
@@ -25,7 +25,7 @@ def test_results_are_in_the_order_of_the_buckets(store, threads):
         return block.customers
 
     expected = [store.read(bucket).customers for bucket in range(store.buckets)]
-    assert map_blocks(store, slow_first, threads) == [customers for customers in expected if customers]
+    assert LocalEngine(store, threads).map(slow_first) == [customers for customers in expected if customers]
 
 
 def test_no_more_blocks_than_threads_are_worked_on_at_once(store):
@@ -40,14 +40,14 @@ def test_no_more_blocks_than_threads_are_worked_on_at_once(store):
         with lock:
             present -= 1
 
-    map_blocks(store, count, threads=3)
+    LocalEngine(store, threads=3).map(count)
     assert 1 < most <= 3
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_progress_counts_up_to_the_number_of_blocks_with_customers(store, threads):
     steps = []
-    map_blocks(store, len, threads, lambda done, total: steps.append((done, total)))
+    LocalEngine(store, threads, lambda done, total: steps.append((done, total))).map(len)
     total = sum(customers > 0 for customers in store.bucket_customers)
     assert 1 < total < store.buckets
     assert steps == [(done, total) for done in range(total + 1)]
@@ -59,4 +59,4 @@ def test_the_error_of_a_block_is_raised(store, threads):
         raise ValueError("broken block")
 
     with pytest.raises(ValueError, match="broken block"):
-        map_blocks(store, fail, threads)
+        LocalEngine(store, threads).map(fail)

@@ -1,5 +1,5 @@
 """Engines map a function over the blocks of a store."""
 
-from cvj_ml.engines.local import LocalEngine, map_blocks
+from cvj_ml.engines.local import LocalEngine
 
-__all__ = ["LocalEngine", "map_blocks"]
+__all__ = ["LocalEngine"]

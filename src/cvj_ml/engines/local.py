@@ -14,41 +14,34 @@ from cvj_ml.sources import Store
 Result = TypeVar("Result")
 
 
-def map_blocks(
-    store: Store,
-    function: Callable[[Block], Result],
-    threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Result]:
-    """Apply a function to every block that has customers; results are in the order of the buckets.
-
-    A block is read inside its worker, so at most ``threads`` (default: every core) blocks are in memory.
-    ``progress`` is called with the number of finished and of all blocks. The first error of a block is raised.
-    """
-    buckets = [bucket for bucket, customers in enumerate(store.bucket_customers) if customers]
-    if progress:
-        progress(0, len(buckets))
-
-    def work(bucket: int) -> Result:
-        return function(store.read(bucket))
-
-    workers = max(1, min(threads or cpu_count(), len(buckets)))
-    results: list[Result] = []
-    for result in Parallel(n_jobs=workers, backend="threading", return_as="generator")(map(delayed(work), buckets)):
-        results.append(result)
-        if progress:
-            progress(len(results), len(buckets))
-    return results
-
-
 @dataclass(frozen=True, slots=True)
 class LocalEngine:
-    """The blocks of a store, worked on by threads of this process."""
+    """The blocks of a store, worked on by threads of this process (default: every core).
+
+    ``progress`` is called with the number of finished and of all blocks.
+    """
 
     store: Store
     threads: int | None = None
     progress: Callable[[int, int], None] | None = None
 
     def map(self, function: Callable[[Block], Result]) -> list[Result]:
-        """Return the function's result for every block, in the order of the blocks."""
-        return map_blocks(self.store, function, self.threads, self.progress)
+        """Apply a function to every block that has customers; results are in the order of the buckets.
+
+        A block is read inside its worker, so at most ``threads`` blocks are in memory. The first error of a block is
+        raised.
+        """
+        buckets = [bucket for bucket, customers in enumerate(self.store.bucket_customers) if customers]
+        if self.progress:
+            self.progress(0, len(buckets))
+
+        def work(bucket: int) -> Result:
+            return function(self.store.read(bucket))
+
+        workers = max(1, min(self.threads or cpu_count(), len(buckets)))
+        results: list[Result] = []
+        for result in Parallel(n_jobs=workers, backend="threading", return_as="generator")(map(delayed(work), buckets)):
+            results.append(result)
+            if self.progress:
+                self.progress(len(results), len(buckets))
+        return results
