@@ -24,7 +24,7 @@ from cvj_ml.panel import Definition, build_panel
 from cvj_ml.snapshots import training_grid
 from cvj_ml.sources import FileTime, Store
 
-_PANEL_ROWS = 1_000_000
+_PANEL_ROWS = 500_000
 
 Step = Callable[[str], AbstractContextManager[Report]]
 

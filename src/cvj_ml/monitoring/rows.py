@@ -50,8 +50,9 @@ def row_differences(whole: Store, rebuilt: Store, buckets: Iterable[int], cut_of
             pa.concat_tables([attribute_rows(store, bucket) for bucket in chosen]).to_pandas()
             for store in (whole, rebuilt)
         )
-        seen = set(one["customer_id"])  # an attribute without a customer is no attribute yet
-        mine, theirs = (_known(frame, cut_off) for frame in (mine[mine["customer_id"].isin(seen)], theirs))
+        # Attributes of whom nobody had seen yet stand in one store and not in the other, and are used in neither.
+        seen = set(one["customer_id"]) & set(other["customer_id"])
+        mine, theirs = (_known(frame[frame["customer_id"].isin(seen)], cut_off) for frame in (mine, theirs))
         found += _differences("attribute", "attributes", mine, theirs)
     return found
 
