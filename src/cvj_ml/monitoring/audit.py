@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from cvj_ml.config import Config, format_duration
+from cvj_ml.config import Config
 from cvj_ml.evaluation.folds import unteachable
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.monitoring.arrivals import arrival_warnings
@@ -96,7 +96,7 @@ def run_audit(
 def too_good(subject: Subject, as_of: int, seed: int, progress: Report) -> tuple[list[Suspect], list[str]]:
     """Return the features that alone separate too well on the panel of the sample, or why none was judged."""
     config, store = subject.config, subject.sample.store
-    if unteachable(config, as_of, store.arrival_delay) == [*map(format_duration, config.horizons)]:
+    if len(unteachable(config, as_of, store.arrival_delay)) == len(config.horizons):
         return [], ["no single feature was judged: no horizon is over for any snapshot; audit at a later --as-of"]
     instants = training_grid(config, as_of)
     panel = build_panel(

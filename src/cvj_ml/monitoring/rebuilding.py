@@ -16,7 +16,7 @@ from cvj_ml.histories import Block, Column, Text
 from cvj_ml.monitoring.answers import Comparison, Name, compare
 from cvj_ml.monitoring.rows import row_differences
 from cvj_ml.monitoring.sampling import Report
-from cvj_ml.monitoring.subject import Subject, Tally
+from cvj_ml.monitoring.subject import ROWS, Subject, Tally
 from cvj_ml.sources import FileTime, Store, Truncation, ingest
 
 
@@ -53,7 +53,7 @@ def rebuild(subject: Subject, instants: Sequence[int], progress: Report) -> Rebu
         f"{label}: the same files give another {kind} when they are read again; order what the query picks from"
         " (any_value, LIMIT, row_number), or the audit cannot vouch for it"
         for kind, label in sorted(unrepeatable)
-        if kind in ("touchpoint", "attribute")
+        if kind in ROWS
     ]
     return Rebuilt(tally, tuple(warnings), tuple(read), truncation.files)
 

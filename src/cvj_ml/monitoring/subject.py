@@ -13,6 +13,9 @@ from cvj_ml.monitoring.answers import Answers, Comparison, Name, ask
 from cvj_ml.monitoring.sampling import Sample
 from cvj_ml.panel import Definition
 
+ROWS = ("touchpoint", "attribute")
+"""The kinds of differences that are of rows as they were read, before anything is computed from them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -66,6 +69,7 @@ class Tally:
             self.different.pop(name, None)
 
     def leaks(self, check: str) -> Iterator[Leak]:
-        """Yield what differs, the most frequent first."""
-        for (kind, name), number in sorted(self.different.items(), key=lambda item: (-item[1], item[0])):
+        """Yield what differs: rows of sources first, since they are the cause, then the most frequent."""
+        order = sorted(self.different.items(), key=lambda item: (item[0][0] not in ROWS, -item[1], item[0]))
+        for (kind, name), number in order:
             yield Leak(check, kind, name, number, self.compared, self.cut_offs[kind, name])
