@@ -98,8 +98,8 @@ def test_another_future_deletes_alters_and_replaces() -> None:
     assert 0 < change.replaced < 0.2 * len(block.touchpoints)
 
 
-@settings(max_examples=30)
-@given(examples.customers(most=3), examples.settings_of_journey(), examples.instants())
+@settings(max_examples=20)
+@given(examples.customers(most=2), examples.settings_of_journey(), examples.instants())
 def test_answers_about_the_cut_off_agree_and_later_ones_do_not(
     customers: list[Customer], setting: examples.Setting, cut_off: int
 ) -> None:
