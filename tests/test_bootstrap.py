@@ -38,7 +38,7 @@ def sample(
 def test_customers_are_drawn_poisson_and_independently() -> None:
     counts = times_drawn(np.arange(2000), draw_keys(DRAWS, 3)).astype(np.float64)
     size = counts.size
-    assert abs(counts.mean() - 1) < 5 / np.sqrt(size)
+    assert abs(counts.mean() - 1) < 5 / np.sqrt(size) + 1e-4, "exact to a 65,536th"
     assert abs(counts.var() - 1) < 5 * np.sqrt(3 / size)
     for k, share in enumerate([0.3679, 0.3679, 0.1839, 0.0613, 0.0153]):
         assert abs((counts == k).mean() - share) < 5 * np.sqrt(share / size) + 1e-4
@@ -66,12 +66,13 @@ def test_every_statistic_is_that_of_the_rows_drawn(seed: int) -> None:
         assert found.log_loss[:, d] == pytest.approx(
             [metrics.log_loss(y[rows], p[rows]), metrics.log_loss(y[rows], flat[rows])]
         )
-        assert found.auc[d] == pytest.approx(metrics.auc(y[rows], p[rows]))
+        assert found.rows[d] == len(rows)
+        assert found.auc[d] == pytest.approx(metrics.auc(y[rows], p[rows]), abs=0.002), "from 200 bins"
         assert found.observed_expected[d] == pytest.approx(metrics.observed_expected(y[rows], p[rows]))
         error = sum(abs((y[rows] - p[rows].astype(float))[group[rows] == b].sum()) for b in range(len(bins)))
         assert found.expected_calibration_error[d] == pytest.approx(error / len(rows))
         anew = metrics.calibration_slope_intercept(y[rows], p[rows]).slope
-        assert found.calibration_slope[d] == pytest.approx(anew, abs=0.03), "one step of Newton from the whole sample"
+        assert found.calibration_slope[d] == pytest.approx(anew, abs=0.005), "from 200 bins"
 
 
 def test_intervals_are_those_of_plain_resampling() -> None:

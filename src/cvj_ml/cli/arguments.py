@@ -26,3 +26,14 @@ def read(config_file: Path, instant: str | None = None) -> tuple[Config, int]:
 
     config = load_config(config_file)
     return config, 0 if instant is None else parse_as_of(instant, config.zone)
+
+
+def read_duration(text: str, option: str) -> int:
+    """Return a duration such as ``90d`` in microseconds."""
+    from cvj_ml.config.durations import parse_duration
+    from cvj_ml.errors import ConfigError
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}.") from None

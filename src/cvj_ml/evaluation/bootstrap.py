@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.special import expit
+from scipy.stats import norm, poisson
 
 from cvj_ml.compiled import compiled
 from cvj_ml.evaluation.metrics import (
     CLIP,
     Floats,
     Interval,
+    auc,
     calibration_slope_intercept,
     log_loss_terms,
     reliability_bins,
@@ -30,17 +31,23 @@ from cvj_ml.evaluation.metrics import (
 DRAWS = 1000
 
 _LEVEL = 0.95
-_STEPS = 2
 _PRIOR_PRECISION = 0.01  # that of `calibration_slope_intercept`
-_POISSON = np.array(list(accumulate(math.exp(-1) / math.factorial(k) for k in range(12))))
+_FINE = 20
+"""Fine bins within each bin of the calibration error: slope and AUC of a draw are computed from these."""
+# The inverse of Poisson(1)'s distribution at the middle of each 65,536th.
+_POISSON = poisson.ppf((np.arange(65_536) + 0.5) / 65_536, 1).astype(np.uint8)
 _STEP, _MIX, _MIX_AGAIN = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_11, _27, _30, _31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
+_27, _30, _48 = np.uint64(27), np.uint64(30), np.uint64(48)
 
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """Statistics of a cell in each draw: ``log_loss`` is (contenders, draws), all others (draws,)."""
+    """Statistics of a cell in each draw: ``log_loss`` is (contenders, draws), all others (draws,).
 
+    ``rows`` counts the rows drawn, by which means over several cells are weighted.
+    """
+
+    rows: Floats
     log_loss: Floats
     auc: Floats
     observed_expected: Floats
@@ -50,7 +57,7 @@ class Resampled:
 
 def draw_keys(draws: int, seed: int) -> npt.NDArray[np.uint64]:
     """Return a key for each draw; the same seed draws the same customers for every figure."""
-    return np.random.SeedSequence(seed).generate_state(draws, np.uint64)
+    return np.random.SeedSequence(seed).generate_state(draws, np.uint64).astype(np.uint64)
 
 
 def times_drawn(customer: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -69,30 +76,76 @@ def resample(
     """Return the statistics of a prediction ``p`` in each draw, and the log losses of others beside it.
 
     y, p and each of others: (n,) as in `metrics`; customer: (n,) codes that mean the same customer in every call.
-    The bins of the calibration error are those of all rows. The slope of a draw is two Newton steps from the line of
-    all rows, which leaves less than the interval's own error (Moulton and Zeger 1991 take one).
+    The bins of the calibration error are those of all rows. How slope and AUC of a draw differ from those of all rows
+    is computed from fine bins (at most 200), which is far more exact than the interval is.
     """
     losses = np.column_stack([log_loss_terms(y, one) for one in (p, *others)])
     moved, probability = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
     order = np.argsort(probability, kind="stable")
-    probability, moved = probability[order], moved[order]
+    moved, probability = moved[order], probability[order]
+    coarse = _bins(reliability_bins(moved, probability).rows)
+    fine = coarse * _FINE + _bins(reliability_bins(moved, probability, bins=10 * _FINE).rows) % _FINE
+    # Both are functions of the probability and ascend, so together they number bins that ascend, too.
+    fine = np.cumsum(np.diff(fine, prepend=fine[:1]) != 0)
+    sums, lost = _binned(keys, customer[order], fine, moved, probability, losses[order])
+    rows, moves, expected = sums[:, :, 0], sums[:, :, 1], sums[:, :, 2]
     clipped = np.clip(probability, CLIP, 1 - CLIP)
-    logit = np.log(clipped) - np.log1p(-clipped)
-    centred = logit - logit.mean()
-    line = calibration_slope_intercept(moved, probability)
-    # What cannot be fitted to all rows has no slope in any draw either; the step's result is dropped below.
-    fitted = math.isfinite(line.slope)
-    slope, intercept = (line.slope, line.intercept) if fitted else (1.0, 0.0)
-    # The line as a shift at the mean log-odds and a slope, which hardly interact.
-    start = np.array([intercept + (slope - 1) * logit.mean(), slope])
-    bins = np.cumsum(reliability_bins(moved, probability).rows).astype(np.int64)
-    found = _resample(
-        keys, customer[order], moved, probability, losses[order], centred, float(logit.mean()), bins, start
-    )
-    contenders = losses.shape[1]
-    if not fitted:
-        found[contenders + 2] = np.nan
-    return Resampled(found[:contenders], *found[contenders:])
+    size: Floats = np.bincount(fine).astype(np.float64)
+    logit = np.bincount(fine, weights=np.log(clipped) - np.log1p(-clipped)) / size
+    of_all: Floats = np.bincount(fine, weights=moved).astype(np.float64)
+    inside = np.bincount(fine, weights=coarse).astype(np.int64) // size.astype(np.int64)
+    starts = np.flatnonzero(np.diff(inside, prepend=-1))
+    total = rows.sum(axis=1)
+    line, ranking = calibration_slope_intercept(moved, probability), auc(moved, probability)
+    both = (moves.sum(axis=1) > 0) & (moves.sum(axis=1) < total)
+    start = _line(size, of_all, logit, np.array(0.0), np.array(1.0), steps=12)
+    slopes = line.slope + _line(rows, moves, logit, *start, steps=4)[1] - start[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.abs(np.add.reduceat(moves - expected, starts, axis=1)).sum(axis=1)
+        return Resampled(
+            total,
+            (lost / total[:, None]).T,
+            ranking + _auc(rows, moves) - _auc(size, of_all),
+            moves.sum(axis=1) / expected.sum(axis=1),
+            np.where(both, slopes, np.nan),
+            gap / total,
+        )
+
+
+def _bins(sizes: Floats) -> npt.NDArray[np.int64]:
+    """Return the number of the bin for ascending rows, given how many rows each bin holds."""
+    return np.repeat(np.arange(len(sizes)), sizes.astype(np.int64))
+
+
+def _auc(rows: Floats, moves: Floats) -> Floats:
+    """Return the AUC of binned predictions (draws, bins), ties counting half; NaN with one class."""
+    still = rows - moves
+    below = np.cumsum(still, axis=-1) - still / 2
+    area: Floats = (moves * below).sum(axis=-1) / (moves.sum(axis=-1) * still.sum(axis=-1))
+    return area
+
+
+def _line(
+    rows: Floats, moves: Floats, logit: Floats, shift: Floats, slope: Floats, *, steps: int
+) -> tuple[Floats, Floats]:
+    """Return shift at the mean logit and slope of `calibration_slope_intercept` for binned predictions (draws, bins).
+
+    Newton steps from a line near by.
+    """
+    mean = logit.mean()
+    centred = logit - mean
+    for _ in range(steps):
+        fitted = expit(mean + shift[..., None] + slope[..., None] * centred)
+        residual, variance = moves - rows * fitted, rows * fitted * (1 - fitted)
+        first = residual.sum(axis=-1) - _PRIOR_PRECISION * shift
+        second = residual @ centred - _PRIOR_PRECISION * (slope - 1)
+        level, cross = variance.sum(axis=-1) + _PRIOR_PRECISION, variance @ centred
+        steep = variance @ (centred * centred) + _PRIOR_PRECISION
+        determinant = level * steep - cross * cross
+        # A draw that nearly separates must not overshoot.
+        shift = shift + np.clip((steep * first - cross * second) / determinant, -2, 2)
+        slope = slope + np.clip((level * second - cross * first) / determinant, -1, 1)
+    return shift, slope
 
 
 def grouped_sums(
@@ -159,16 +212,11 @@ def holm(p_values: npt.ArrayLike) -> Floats:
 
 @compiled
 def _count(key: np.uint64, customer: np.int64) -> int:
-    # splitmix64 (Steele, Lea and Flood 2014), then the inverse of the Poisson distribution.
+    # The mixer of splitmix64 (Steele, Lea and Flood 2014); its upper 16 bits choose from the Poisson distribution.
     z = key + np.uint64(customer) * _STEP
     z = (z ^ (z >> _30)) * _MIX
     z = (z ^ (z >> _27)) * _MIX_AGAIN
-    z = z ^ (z >> _31)
-    u = np.float64(z >> _11) * 2.0**-53
-    k = 0
-    while k < len(_POISSON) and u >= _POISSON[k]:
-        k += 1
-    return k
+    return int(_POISSON[z >> _48])
 
 
 @compiled
@@ -200,82 +248,25 @@ def _grouped_sums(
 
 
 @compiled
-def _resample(
+def _binned(
     keys: npt.NDArray[np.uint64],
     customer: npt.NDArray[np.int64],
+    bins: npt.NDArray[np.int64],
     y: npt.NDArray[np.float64],
     p: npt.NDArray[np.float64],
     losses: npt.NDArray[np.float64],
-    centred: npt.NDArray[np.float64],
-    mean: float,
-    bin_ends: npt.NDArray[np.int64],
-    start: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Rows ascend by p; rows of the result: log losses, then AUC, O/E, slope and calibration error."""
-    n, contenders = losses.shape
-    result = np.full((contenders + 4, len(keys)), np.nan)
-    total, times = np.empty(contenders), np.empty(n)
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return rows, moves and expected moves of each draw and bin, and the summed losses of each draw."""
+    contenders = losses.shape[1]
+    sums, lost = np.zeros((len(keys), bins.max() + 1, 3)), np.zeros((len(keys), contenders))
     for d in range(len(keys)):
-        total[:] = 0.0
-        weight = moved = expected = pairs = 0.0
-        still = still_before = moved_here = 0.0
-        error = bin_gap = 0.0
-        b = 0
-        for i in range(n):
-            times[i] = w = _count(keys[d], customer[i])
+        for i in range(len(customer)):
+            w = _count(keys[d], customer[i])
             if w:
+                cell = sums[d, bins[i]]
+                cell[0] += w
+                cell[1] += w * y[i]
+                cell[2] += w * p[i]
                 for c in range(contenders):
-                    total[c] += w * losses[i, c]
-                weight += w
-                moved += w * y[i]
-                expected += w * p[i]
-                moved_here += w * y[i]
-                still += w * (1.0 - y[i])
-                bin_gap += w * (y[i] - p[i])
-            if i + 1 == n or p[i + 1] != p[i]:
-                # Movers win against those who stayed with a lower probability, and half against equal ones.
-                pairs += moved_here * (still_before + still) / 2
-                still_before, moved_here = still, 0.0
-            if i + 1 == bin_ends[b]:
-                error += abs(bin_gap)
-                bin_gap, b = 0.0, b + 1
-        if weight == 0.0:
-            continue
-        for c in range(contenders):
-            result[c, d] = total[c] / weight
-        result[contenders + 3, d] = error / weight
-        if expected > 0:
-            result[contenders + 1, d] = moved / expected
-        if moved > 0 and still > 0:
-            result[contenders, d] = pairs / (moved * still)
-            result[contenders + 2, d] = _slope(times, y, centred, mean, start)
-    return result
-
-
-@compiled
-def _slope(
-    times: npt.NDArray[np.float64],
-    y: npt.NDArray[np.float64],
-    centred: npt.NDArray[np.float64],
-    mean: float,
-    start: npt.NDArray[np.float64],
-) -> float:
-    """Newton steps of the recalibration with weights, under the prior of `calibration_slope_intercept`."""
-    shift, slope = start[0], start[1]
-    for _ in range(_STEPS):
-        first, second = -_PRIOR_PRECISION * shift, -_PRIOR_PRECISION * (slope - 1)
-        level = steep = _PRIOR_PRECISION
-        cross = 0.0
-        for i in range(len(y)):
-            if times[i]:
-                fitted = 1.0 / (1.0 + math.exp(-(mean + shift + slope * centred[i])))
-                residual, variance = times[i] * (y[i] - fitted), times[i] * fitted * (1.0 - fitted)
-                first += residual
-                second += residual * centred[i]
-                level += variance
-                cross += variance * centred[i]
-                steep += variance * centred[i] * centred[i]
-        determinant = level * steep - cross * cross
-        shift += (steep * first - cross * second) / determinant
-        slope += (level * second - cross * first) / determinant
-    return slope
+                    lost[d, c] += w * losses[i, c]
+    return sums, lost

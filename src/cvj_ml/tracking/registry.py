@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError
 from cvj_ml.tracking.connection import connect
-from cvj_ml.tracking.records import ModelVersion, TrainingRecord
+from cvj_ml.tracking.records import ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.runs import BUNDLE, log_model, log_record, new_run
 
 if TYPE_CHECKING:
@@ -34,12 +34,19 @@ def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
     A failure leaves a run that is marked as failed and no new version. Raises ModelError where the bundle is not one,
     CvjError where the registry fails.
     """
-    tags = _tags(record.bundle, record.digest, record.cut)
+    tags = {**_tags(record.bundle, record.digest, record.cut), **record.tags}
     with connect(config, create=True) as client:
         with new_run(client, config, f"train {record.cut}") as run:
             model = log_model(client, config, run, record.bundle, record)
             log_record(client, run, model, record)
         return _register(client, config.name, model, tags)
+
+
+def log_backtest(config: Config, record: Record) -> str:
+    """Log a backtest, which registers nothing, and return the id of its run."""
+    with connect(config, create=True) as client, new_run(client, config, f"backtest {record.cut}") as run:
+        log_record(client, run, None, record)
+        return str(run.info.run_id)
 
 
 def list_versions(config: Config) -> list[ModelVersion]:
