@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -53,7 +54,9 @@ def test_a_clearly_better_challenger_is_promoted_with_its_numbers() -> None:
         ("Buyer", "Fan", 1500),
     ]
     assert found.sentence.startswith("Promoted the challenger: its log loss changes by -0.")
-    assert found.as_dict()["worse"] == []
+    numbers = json.loads(found.as_json())
+    assert numbers["promote"] is True and numbers["worse"] == 0
+    assert numbers["estimate"] == found.difference.estimate
 
 
 def test_the_same_model_is_not_promoted() -> None:
@@ -87,6 +90,7 @@ def test_too_few_movers_keep_the_champion() -> None:
     found = decide(judged, KEYS)
     assert not found.promote and np.isnan(found.difference.estimate) and not found.transitions
     assert "too few customers moved" in found.sentence
+    assert json.loads(found.as_json())["estimate"] is None
 
 
 @settings(max_examples=15)

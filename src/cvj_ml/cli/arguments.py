@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ AsOf = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Version = Annotated[int, typer.Argument(min=1, help="The number of a registered version.")]
+Promotion = Annotated[
+    Literal["auto", "always", "never"],
+    typer.Option("--promote", help="Make it the champion: auto, if it is surely better; always; or never."),
+]
 BundleFolder = Annotated[Path, typer.Argument(help="The folder of an exported model bundle.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, read, read_duration
+from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_duration
 from cvj_ml.cli.models import models
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
 
@@ -116,13 +117,13 @@ def check(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
 
 
 @app.command()
-def train(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
-    """Choose settings and report the last matured fold, refit at AS_OF, register in MLflow."""
+def train(config_file: ConfigFile, as_of: AsOf, promote: Promotion = "auto", as_json: Json = False) -> None:
+    """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
     from cvj_ml import pipeline
     from cvj_ml.evaluation.backtest import summary
 
     config, instant = read(config_file, as_of)
-    done = pipeline.train(config, instant, Terminal())
+    done = pipeline.train(config, instant, Terminal(), promote)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
         print_json(
@@ -132,6 +133,7 @@ def train(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
                 "digest": version.digest,
                 "aliases": list(version.aliases),
                 "run_id": version.run_id,
+                "verdict": {"sentence": done.verdict.sentence, **json.loads(done.verdict.as_json())},
                 "summary": table.to_dict("records"),
             }
         )
@@ -140,6 +142,7 @@ def train(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
     out.print(
         f"Registered {version.name} version {version.version} ({', '.join(version.aliases)}), {version.digest[:12]}"
     )
+    out.print(done.verdict.sentence, soft_wrap=True)
 
 
 @app.command()

@@ -6,6 +6,8 @@ interval over customers below 0, and no transition is worse after Holm's correct
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -60,22 +62,28 @@ class Verdict:
         """The transitions that are worse beyond chance."""
         return tuple(one for one in self.transitions if one.worse)
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the numbers without the single transitions but for those that are worse."""
-        return {
-            "promote": self.promote,
-            "difference": self.difference.estimate,
-            "low": self.difference.low,
-            "high": self.difference.high,
-            "customers": self.customers,
-            "transitions": len(self.transitions),
-            "worse": [asdict(one) for one in self.worse],
-        }
+    def as_json(self) -> str:
+        """Return the numbers as JSON, short enough for a tag; of the transitions that are worse the first five."""
+        numbers = {name: _number(value) for name, value in self.difference._asdict().items()}
+        return json.dumps(
+            {
+                "promote": self.promote,
+                **numbers,
+                "customers": self.customers,
+                "transitions": len(self.transitions),
+                "worse": len(self.worse),
+                "worst": [asdict(one) for one in self.worse[:5]],
+            }
+        )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def undecided(promote: bool, sentence: str) -> Verdict:
     """Return the verdict where there is nothing to compare."""
-    return Verdict(promote, sentence, Interval(float("nan"), float("nan"), float("nan")), 0, ())
+    return Verdict(promote, sentence, Interval(math.nan, math.nan, math.nan), 0, ())
 
 
 def decide(judged: Judged, keys: npt.NDArray[np.uint64]) -> Verdict:

@@ -4,6 +4,7 @@ from cvj_ml.tracking.records import Fingerprint, ModelVersion, Record, TrainingR
 from cvj_ml.tracking.registry import (
     export,
     fetch_champion,
+    find_champion,
     import_bundle,
     list_versions,
     log_backtest,
@@ -19,6 +20,7 @@ __all__ = [
     "TrainingRecord",
     "export",
     "fetch_champion",
+    "find_champion",
     "import_bundle",
     "list_versions",
     "log_backtest",

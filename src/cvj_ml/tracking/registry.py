@@ -55,6 +55,12 @@ def list_versions(config: Config) -> list[ModelVersion]:
         return _versions(client, config.name)
 
 
+def find_champion(config: Config) -> ModelVersion | None:
+    """Return the champion, None where there is no registry yet or no champion in it."""
+    with connect(config, create=True) as client:
+        return _champion(_versions(client, config.name))
+
+
 def promote(config: Config, version: int) -> ModelVersion:
     """Make a version the champion and remember the one before it for ``rollback``.
 
