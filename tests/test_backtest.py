@@ -26,6 +26,7 @@ from cvj_ml.evaluation.backtest import MODEL, FoldResult, Judged, judge, run_fol
 from cvj_ml.evaluation.bootstrap import draw_keys, holm
 from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.segments import Segment, gaps, segment
+from cvj_ml.models.coherence import make_coherent
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
 
@@ -87,6 +88,21 @@ def test_a_fold_never_sees_the_future(customers: list[Customer], folds: list[Fol
     for name, p in seen.probabilities.items():
         assert np.array_equal(p, blind.probabilities[name], equal_nan=True), name
     assert seen.judged.moved.sum() > 50 > blind.judged.moved.sum() == 0, "the outcomes alone are of the future"
+
+
+def test_test_snapshots_are_never_sampled(customers: list[Customer]) -> None:
+    """Silent error 12: the row budget is for training; figures are those of everybody."""
+    small = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"max_rows": 1000})})
+    result = run_fold(small, Blocks([to_block(customers)]), frozenset(), Fold(CUT, UNTIL), 0, 1)
+    seen = [one for one in customers if any(touch.visible < CUT for touch in one.touches)]
+    assert len(result.panel) == result.panel.eligible == len(seen) and result.panel.share == 1.0
+
+
+def test_what_is_judged_are_the_final_numbers(folds: list[FoldResult]) -> None:
+    """Silent error 16: coherence comes last, so making them coherent once more changes nothing."""
+    p = folds[0].judged.probabilities[MODEL]
+    assert np.isfinite(p).any()
+    assert make_coherent(p) == pytest.approx(p, nan_ok=True, abs=1e-12)
 
 
 def test_folds_nearer_than_the_longest_horizon_are_refused() -> None:
