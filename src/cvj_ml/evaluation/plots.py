@@ -223,6 +223,10 @@ def ageing(age_days: npt.ArrayLike, lost: npt.ArrayLike, low: npt.ArrayLike, hig
     axes.vlines(place, below, above, color=_COLOURS[0], linewidth=1.4)
     axes.plot(place, loss, color=_COLOURS[0], marker="o", markersize=6, linestyle="none")
     axes.set(title=title, xlabel="Age of the model in days", ylabel="Log loss above the refitted model")
+    axes.set_xticks(np.unique(age))
+    # The constrained layout moves by a hair each time that this figure is drawn; its bytes would differ.
+    figure.set_layout_engine("none")
+    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.13, top=0.92)
     return figure
 
 
