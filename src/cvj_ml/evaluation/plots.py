@@ -215,7 +215,8 @@ def ageing(age_days: npt.ArrayLike, lost: npt.ArrayLike, low: npt.ArrayLike, hig
     age_days, lost, low, high: (n,) alike, one entry for each model and later fold.
     """
     age, loss, below, above = (np.asarray(values, dtype=np.float64) for values in (age_days, lost, low, high))
-    figure = Figure(figsize=(6.2, 4.2))
+    # The constrained layout moves by a hair each time that this figure is drawn; its bytes would differ.
+    figure = Figure(figsize=(6.2, 4.2), layout="none")
     axes = figure.subplots()
     axes.axhline(0, color=_GREY, linewidth=1, linestyle="--")
     # Models of the same age stand beside each other.
@@ -224,8 +225,6 @@ def ageing(age_days: npt.ArrayLike, lost: npt.ArrayLike, low: npt.ArrayLike, hig
     axes.plot(place, loss, color=_COLOURS[0], marker="o", markersize=6, linestyle="none")
     axes.set(title=title, xlabel="Age of the model in days", ylabel="Log loss above the refitted model")
     axes.set_xticks(np.unique(age))
-    # The constrained layout moves by a hair each time that this figure is drawn; its bytes would differ.
-    figure.set_layout_engine("none")
     figure.subplots_adjust(left=0.15, right=0.97, bottom=0.13, top=0.92)
     return figure
 
