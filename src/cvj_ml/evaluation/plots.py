@@ -216,7 +216,8 @@ def ageing(age_days: npt.ArrayLike, lost: npt.ArrayLike, low: npt.ArrayLike, hig
     """
     age, loss, below, above = (np.asarray(values, dtype=np.float64) for values in (age_days, lost, low, high))
     # The constrained layout moves by a hair each time that this figure is drawn; its bytes would differ.
-    figure = Figure(figsize=(6.2, 4.2), layout="none")
+    figure = Figure(figsize=(6.2, 4.2))
+    figure.set_layout_engine("none")
     axes = figure.subplots()
     axes.axhline(0, color=_GREY, linewidth=1, linestyle="--")
     # Models of the same age stand beside each other.
@@ -225,7 +226,7 @@ def ageing(age_days: npt.ArrayLike, lost: npt.ArrayLike, low: npt.ArrayLike, hig
     axes.plot(place, loss, color=_COLOURS[0], marker="o", markersize=6, linestyle="none")
     axes.set(title=title, xlabel="Age of the model in days", ylabel="Log loss above the refitted model")
     axes.set_xticks(np.unique(age))
-    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.13, top=0.92)
+    axes.set_position((0.15, 0.13, 0.82, 0.79))
     return figure
 
 
