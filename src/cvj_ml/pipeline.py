@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,11 @@ from cvj_ml.config import Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
+from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolling
 from cvj_ml.evaluation.record import evidence
+from cvj_ml.evaluation.track_record import track_record
+from cvj_ml.evaluation.verdict import Verdict, undecided
 from cvj_ml.histories import Block
 from cvj_ml.journey import Visible, observability, stage_at
 from cvj_ml.lists import RankedList, list_specs, rank
@@ -37,9 +41,10 @@ from cvj_ml.publish import digest_of, publish
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
 from cvj_ml.snapshots import eligible, training_grid
 from cvj_ml.sources import Store, Usage, account, ingest
-from cvj_ml.windows import midnight, to_datetime
+from cvj_ml.windows import midnight, to_datetime, to_microseconds
 
 Progress = Callable[[int, int], None]
+Promote = Literal["auto", "always", "never"]
 
 
 class Watcher(Protocol):
@@ -114,16 +119,23 @@ class Trained:
     version: tracking.ModelVersion
     fold: FoldResult
     usage: Usage
+    verdict: Verdict
 
 
-def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
-    """Choose settings on the last matured fold, report it once, refit at ``as_of``, register."""
+def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto") -> Trained:
+    """Report the last matured fold once, compare with the champion, refit at ``as_of``, register, promote.
+
+    promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; the first version of a name is the champion.
+    """
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
     # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
     require_teachable(config, as_of, histories.store.arrival_delay, "Training")
     fold = last_matured(config, as_of, histories.store.arrival_delay)
     result = backtest_fold(histories, fold.cut, fold.until, watcher)
+    with watcher.step("Keeping the track record"):
+        record_of_fold = track_record(result, histories.engine(), histories.store.arrival_delay, histories.threads)
+    verdict = judge_challenger(histories, result, promote, watcher)
     panel = training_panel(histories, as_of, watcher)
     with watcher.step("Refitting at as_of") as progress:
         fit = fit_reach(
@@ -143,7 +155,7 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
         )
     with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
-        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle)
+        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle, record_of_fold)
         opened = open_bundle(bundle, digest)
         found = evidence(predictor, panel, result, fit)
         record = tracking.TrainingRecord(
@@ -157,9 +169,41 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             example_output=opened.canary.scores.slice(0, 1).to_pandas(),
             tables=found.tables,
             figures=found.figures,
+            tags={"verdict": verdict.sentence, "verdict_numbers": verdict.as_json()},
         )
+        # The canary of what is promoted was scored when the bundle was opened, above.
         version = tracking.log_training(config, record)
-    return Trained(version, result, usage)
+        if verdict.promote:
+            version = tracking.promote(config, version.version)
+    return Trained(version, result, usage, verdict)
+
+
+def judge_challenger(histories: Histories, result: FoldResult, promote: Promote, watcher: Watcher) -> Verdict:
+    """Return whether the recipe of a fold replaces the champion."""
+    config, present = histories.config, tracking.find_champion(histories.config)
+    if present is None:
+        return undecided(True, "Promoted: there was no champion.")
+    if promote != "auto":
+        by_hand = {"always": "Promoted", "never": "Kept the champion"}[promote]
+        return undecided(promote == "always", f"{by_hand}: asked for by --promote {promote}, nothing was compared.")
+    if not present.cut:
+        return undecided(False, "Kept the champion: it was imported, so nobody knows which outcomes it has seen.")
+    try:
+        bundle = champion(config, histories.visible)
+    except ModelError as error:
+        watcher.say(f"warning: {error}")
+        return undecided(False, "Kept the champion, which cannot be compared under this configuration.")
+    with watcher.step("Comparing with the champion"):
+        return challenge(
+            config,
+            result,
+            bundle.predictor,
+            to_microseconds(datetime.fromisoformat(present.cut)),
+            histories.engine(),
+            histories.visible.unobserved,
+            histories.store.arrival_delay,
+            histories.threads,
+        )
 
 
 def touchpoint_columns(store: Store) -> pd.DataFrame:
@@ -232,7 +276,8 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         bundle = champion(config, histories.visible)
     with watcher.step("Scoring") as progress:
         scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
-    lists = tuple(rank(config, scores, histories.visible.unobserved, as_of)) if with_lists else ()
+    unobserved = histories.visible.unobserved
+    lists = tuple(rank(config, scores, unobserved, as_of, bundle.track_record)) if with_lists else ()
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,
@@ -277,8 +322,8 @@ def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: 
     """Raise ModelError where a model does not answer for the configuration's journey and data."""
     raise_all(
         ModelError,
-        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train` with it, or go back to the"
-        f" settings that the {kind} was trained with:",
+        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train --promote always` with it, or go"
+        f" back to the settings that the {kind} was trained with:",
         _differences(bundle.predictor.definition, config, visible),
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
+from cvj_ml.evaluation.bootstrap import draw_keys, grouped_sums, resample
 from cvj_ml.models.base_rates import fit_base_rates
 from cvj_ml.models.calibration import identity
 from cvj_ml.models.linear import columns_of
@@ -52,3 +53,6 @@ def warm() -> None:
         panel.stage,
         definition.horizons,
     )
+    keys, alike = draw_keys(2, 1), np.zeros(2, dtype=np.int64)
+    resample(np.array([0.0, 1.0]), np.array([0.2, 0.4]), alike, keys)
+    grouped_sums(np.ones((2, 1)), alike, 1, alike, keys)

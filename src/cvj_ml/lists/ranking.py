@@ -14,6 +14,7 @@ from cvj_ml.config import DAY, Config, ListSpec, format_duration
 from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.lists.control import epoch_name, in_control
+from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,23 @@ def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ..
     return config.lists
 
 
-def rank(config: Config, scores: pa.Table, unobserved: frozenset[str], as_of: int) -> list[RankedList]:
+def rank(
+    config: Config,
+    scores: pa.Table,
+    unobserved: frozenset[str],
+    as_of: int,
+    track_record: TrackRecord = NO_RECORD,
+) -> list[RankedList]:
     """Make every configured list from one night's SCORES.
 
     Eligible customers are ranked by probability, ties by expected value, then id; cut to the capacity with the
-    control group inside; then marked. Nobody moves up for those in control.
+    control group inside; then marked. Nobody moves up for those in control. Each row carries what the model's track
+    record says of customers who were scored like this.
     """
-    return [_rank_one(config, spec, scores, as_of) for spec in list_specs(config, unobserved)]
+    return [_rank_one(config, spec, scores, as_of, track_record) for spec in list_specs(config, unobserved)]
 
 
-def _rank_one(config: Config, spec: ListSpec, scores: pa.Table, as_of: int) -> RankedList:
+def _rank_one(config: Config, spec: ListSpec, scores: pa.Table, as_of: int, track_record: TrackRecord) -> RankedList:
     stages: Mapping[str, str] = {stage.name: stage.slug for stage in config.journey.stages}
     days = spec.horizon // DAY
     column = f"p_reach_{stages[spec.to_stage]}_{days}d"
@@ -97,6 +105,9 @@ def _rank_one(config: Config, spec: ListSpec, scores: pa.Table, as_of: int) -> R
         "as_of": here["as_of"].take(pa.array(order)),
         "model_version": here["model_version"].take(pa.array(order)),
     }
+    if bands := track_record.find(spec.from_stage, spec.to_stage, days):
+        band = bands.of(probability[order])
+        columns |= {f"track_record_{name}": np.array(getattr(bands, name))[band] for name in ("n", "k", "low", "high")}
     rows = pa.table(
         {
             name: pa.nulls(size, kind) if name not in columns else _column(columns[name], kind)

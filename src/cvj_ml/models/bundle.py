@@ -25,15 +25,17 @@ from cvj_ml.models.canary import block_from_tables, block_to_tables
 from cvj_ml.models.linear import LinearHazard, columns_of
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Trees
+from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.panel import Definition
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _TREES = "reach.txt"
+_RECORD = "track_record.json"
 _LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 _FILES = frozenset(
-    (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", *_CANARY)
+    (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", _RECORD, *_CANARY)
 )
 
 
@@ -53,6 +55,7 @@ class Bundle:
     predictor: Predictor
     canary: Canary
     digest: str
+    track_record: TrackRecord = NO_RECORD
 
     @property
     def version(self) -> str:
@@ -60,7 +63,7 @@ class Bundle:
         return self.digest[:12]
 
 
-def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
+def save(predictor: Predictor, canary: Canary, folder: Path, track_record: TrackRecord = NO_RECORD) -> str:
     """Write the bundle into an empty or new folder and return its digest."""
     (folder / "canary").mkdir(parents=True)
     definition, trees = predictor.definition, predictor.trees
@@ -86,6 +89,7 @@ def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
     journey = definition.journey.model_dump(mode="json", exclude_defaults=True)
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
+    _write_json(folder / _RECORD, track_record.as_dict())
     touchpoints, attributes = block_to_tables(canary.block)
     for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
@@ -121,12 +125,13 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
         LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
     )
     low = np.array(base["low_evidence"], dtype=np.bool_)
+    record = TrackRecord.from_dict(json.loads((folder / _RECORD).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name) for name in _CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
     text = (folder / _TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
     predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps)
-    return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST))
+    return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST), record)
 
 
 def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
