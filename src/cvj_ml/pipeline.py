@@ -25,6 +25,7 @@ from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolling
 from cvj_ml.evaluation.record import evidence
+from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
 from cvj_ml.histories import Block
 from cvj_ml.journey import Visible, observability, stage_at
 from cvj_ml.lists import RankedList, list_specs, rank
@@ -36,6 +37,7 @@ from cvj_ml.publish import digest_of, publish
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
 from cvj_ml.snapshots import eligible, training_grid
 from cvj_ml.sources import Store, Usage, account, ingest
+from cvj_ml.stage_panel import Tracking
 from cvj_ml.windows import midnight, to_datetime
 
 Progress = Callable[[int, int], None]
@@ -133,7 +135,8 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             histories.threads,
             progress=progress,
         )
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration)
+    posterior = true_stages(histories, panel.definition, as_of, watcher)
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration, posterior.model if posterior else None)
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(
@@ -144,7 +147,7 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
         bundle = Path(scratch, "bundle")
         digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle)
         opened = open_bundle(bundle, digest)
-        found = evidence(predictor, panel, result, fit)
+        found = evidence(predictor, panel, result, fit, posterior)
         record = tracking.TrainingRecord(
             parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},
             cut=to_datetime(as_of, config.zone).isoformat(),
@@ -159,6 +162,24 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
         )
         version = tracking.log_training(config, record)
     return Trained(version, result, usage)
+
+
+def true_stages(histories: Histories, definition: Definition, cut: int, watcher: Watcher) -> FitOfStages | None:
+    """Fit and judge the posterior of the true stage at the cut; None where no coverage is declared."""
+    if not histories.config.coverage:
+        return None
+    with watcher.step("Fitting the current stage") as progress:
+        found = fit_and_judge(
+            definition,
+            Tracking.of(histories.config),
+            histories.engine(progress),
+            cut,
+            histories.config.model.seed,
+            histories.threads,
+        )
+    for warning in found.warnings(definition.journey.names):
+        watcher.say(f"warning: {warning}")
+    return found
 
 
 def touchpoint_columns(store: Store) -> pd.DataFrame:
@@ -272,14 +293,19 @@ def champion(config: Config, visible: Visible) -> Bundle:
         ModelError,
         f"The champion {version.name} version {version.version} does not answer for this configuration; run"
         " `cvj-ml train` with it, or go back to the settings that the champion was trained with:",
-        _differences(bundle.predictor.definition, config, visible),
+        _differences(bundle.predictor, config, visible),
     )
     return bundle
 
 
-def _differences(trained: Definition, config: Config, visible: Visible) -> list[str]:
+def _differences(predictor: Predictor, config: Config, visible: Visible) -> list[str]:
     """Return what a model was trained for, and how the configuration differs, in what gives predictions a meaning."""
+    trained = predictor.definition
     next_stages = None if config.targets == "all" else config.targets.next
+    declared = (
+        dict(zip(trained.journey.names, predictor.stage.tracking.coverage, strict=True)) if predictor.stage else {}
+    )
+    complete_when = predictor.stage.tracking.complete_when if predictor.stage else None
     same = {
         "the journey's stages or their rules differ": trained.journey == config.journey,
         "other stages are unobserved in the data": trained.unobserved == visible.unobserved,
@@ -287,6 +313,9 @@ def _differences(trained: Definition, config: Config, visible: Visible) -> list[
         "targets differ": trained.next_stages == next_stages,
         "the time zone differs": trained.time_zone == config.time_zone,
         "other events are outbound": set(trained.outbound) == set(config.outbound),
+        "the coverage differs": {name: c for name, c in declared.items() if c < 1}
+        == {name: c for name, c in config.coverage.items() if c < 1},
+        "complete_when differs": complete_when == config.complete_when,
         "value_decimals differ": trained.catalogue.value_decimals == config.value_decimals,
     }
     return [difference for difference, agrees in same.items() if not agrees]
