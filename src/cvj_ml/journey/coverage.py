@@ -48,7 +48,7 @@ def hide(journey: Journey, points: Touchpoints, hidden: _Mask, entries: Instants
 
     hidden: (customers, stages); entries: the stage entries on the whole history.
     Every touchpoint that matches a leaf of a hidden stage's rule goes, unless a stage that is not hidden needs it:
-    one whose rule names its event, too, and that had not been entered before the touchpoint became visible. (Of
+    one whose rule names its event, too, and that was entered, not before the touchpoint became visible. (Of
     purchases that enter Convert at the first and Ascend at the third, the later ones vanish with Ascend, the first
     stays.) A leaf that takes any event needs none in particular.
     """
@@ -61,7 +61,8 @@ def hide(journey: Journey, points: Touchpoints, hidden: _Mask, entries: Instants
             matches |= leaf_mask(points, leaf, minor_units)
         here = hidden[owner, i]
         goes |= matches & here
-        needed |= matches & ~here & (points.visible_at <= entries[owner, i])
+        entered = entries[owner, i]
+        needed |= matches & ~here & (entered < NEVER) & (points.visible_at <= entered)
     return _take(points, ~goes | needed)
 
 

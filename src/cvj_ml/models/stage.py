@@ -5,7 +5,7 @@ true stage is j at most, and that j is not seen, is it j? With x the features wi
 q = P(true = j | true <= j, x), hiding being independent of x given the true stage,
 
     odds(j | not seen, x) = (1 - c) * q / (1 - q)                        labels, or complete customers thinned
-    P(j | not seen, x)    = min(1, (1 - c) / c * p / (1 - p))            presence only: p = P(seen at j | seen <= j, x)
+    P(j | not seen, x)    = min(1, (1 - c) / c * p / (1 - p))            presence only: p = P(seen at j | true <= j, x)
 
 (Bayes' rule; for the second, Elkan and Noto 2008, "Learning classifiers from only positive and unlabeled data").
 With r_j the probability found so, 1 for the observed stage (the floor) and 0 for what lies below,
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from cvj_ml.stage_panel import BEFORE_ANY, COPIES, Seen, StageRows, Tracking, Truth
@@ -37,11 +38,13 @@ LOW_EVIDENCE = 30
 _SMOOTHING = 2.0
 """Customers that the overall share is worth in a cell of the table."""
 
+_FURTHEST = 5.0  # that the level of presence-only data is shifted, in log-odds
+
 ROUNDS = 300
 _TREES: dict[str, object] = {
     "objective": "binary",
     "num_leaves": 7,
-    "min_data_in_leaf": 40,
+    "min_data_in_leaf": 100,
     "learning_rate": 0.02,
     "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
@@ -136,24 +139,63 @@ def assemble(floor: npt.NDArray[np.int8], hidden: _F64) -> _F64:
 
 
 def fit_stages(rows: StageRows, tracking: Tracking, seed: int, threads: int) -> StageModel:
-    """Fit one classifier for each stage that may be hidden; the same for any number of threads."""
-    stages = len(tracking.coverage)
-    found = [_fit_stage(rows, j, stages, seed, threads) if tracking.coverage[j] < 1 else None for j in range(stages)]
+    """Fit one classifier for each stage that may be hidden, from the top down; the same for any number of threads.
+
+    Where the truth is known, a stage's classifier sees the customers whose true stage is not above it. Presence only
+    knows that in part: there each customer weighs as much as it is probable by the classifiers of the stages above.
+    """
+    found: list[HiddenStage | None] = [None] * len(tracking.coverage)
+    weight = np.ones(len(rows.seen))
+    for j in tracking.incomplete[::-1]:
+        one = found[j] = _fit_stage(rows, weight, int(j), tracking, seed, threads)
+        if rows.source == "presence":
+            below = _usable(rows.seen, j)
+            logits = one.logits(rows.seen.x[below], rows.seen.floor[below], threads)
+            weight[below] *= 1 - corrected(logits, tracking.coverage[j], rows.source)
+            weight[rows.seen.floor >= j] = 0.0
     return StageModel(tracking, rows.source, tuple(found))
 
 
-def _fit_stage(rows: StageRows, j: int, stages: int, seed: int, threads: int) -> HiddenStage:
-    at = rows.without.take((rows.without.truth == j) & _usable(rows.without, j))
-    below = rows.seen.take((rows.seen.truth < j) & _usable(rows.seen, j))
-    copies = COPIES if rows.source == "complete" else 1
-    table = _table(at, below, stages, copies)
-    if min(_customers(at), _customers(below)) < LOW_EVIDENCE:
-        return HiddenStage(table, None)
-    x = np.concatenate([at.x, below.x])
-    floor = np.concatenate([at.floor, below.floor]).astype(np.int64)
-    train = lgb.Dataset(x, label=np.repeat([1.0, 0.0], [len(at), len(below)]), init_score=table[floor + 1])
-    trees = lgb.train({**_TREES, "seed": seed, "num_threads": threads}, train, num_boost_round=ROUNDS)
-    return HiddenStage(table, trees)
+def _fit_stage(rows: StageRows, weight: _F64, j: int, tracking: Tracking, seed: int, threads: int) -> HiddenStage:
+    """Fit the classifier of one stage; ``weight`` is of ``rows.seen`` and used in presence-only data."""
+    own = (rows.without.truth == j) & _usable(rows.without, j)
+    lower = (rows.seen.truth < j) & _usable(rows.seen, j)
+    at, below = rows.without.take(own), rows.seen.take(lower)
+    if rows.source == "presence":
+        # One row a customer, sorted by customer.
+        of_at = weight[np.searchsorted(rows.seen.customer, at.customer)]
+        of_below = weight[lower]
+    else:
+        of_at, of_below = (np.full(len(one), 1 / (COPIES if rows.source == "complete" else 1)) for one in (at, below))
+    table = _table(at, of_at, below, of_below, len(tracking.coverage))
+    found = HiddenStage(table, None)
+    if min(_customers(at), _customers(below)) >= LOW_EVIDENCE:
+        x = np.concatenate([at.x, below.x])
+        floor = np.concatenate([at.floor, below.floor]).astype(np.int64)
+        known = np.repeat([1.0, 0.0], [len(at), len(below)])
+        weights = np.concatenate([of_at, of_below]) if rows.source == "presence" else None
+        train = lgb.Dataset(x, label=known, weight=weights, init_score=table[floor + 1])
+        trees = lgb.train({**_TREES, "seed": seed, "num_threads": threads}, train, num_boost_round=ROUNDS)
+        found = HiddenStage(table, trees)
+    if rows.source == "presence":
+        shift = _level(found.logits(below.x, below.floor, threads), of_below, of_at.sum(), tracking.coverage[j])
+        found = HiddenStage(table + shift, found.trees)
+    return found
+
+
+def _level(logits: _F64, weight: _F64, seen: float, coverage: float) -> float:
+    """Return the shift of the log-odds at which those who are hidden number (1 - c) / c times those who are seen.
+
+    That holds for any classifier, since hiding is independent; amplified errors of one would break it.
+    """
+
+    def excess(shift: float) -> float:
+        expected = (weight * corrected(logits + shift, coverage, "presence")).sum()
+        return float(expected - (1 - coverage) / coverage * seen)
+
+    if excess(-_FURTHEST) >= 0 or excess(_FURTHEST) <= 0:
+        return 0.0
+    return float(brentq(excess, -_FURTHEST, _FURTHEST))
 
 
 def _usable(seen: Seen, j: int) -> npt.NDArray[np.bool_]:
@@ -164,10 +206,11 @@ def _customers(seen: Seen) -> int:
     return len(np.unique(seen.customer))
 
 
-def _table(at: Seen, below: Seen, stages: int, copies: int) -> _F64:
+def _table(at: Seen, of_at: _F64, below: Seen, of_below: _F64, stages: int) -> _F64:
     """Return the log-odds by observed stage: (at j + s * share) against (below + s * (1 - share)), in customers."""
     there, under = (
-        np.bincount(one.floor.astype(np.int64) + 1, minlength=stages + 1)[: stages + 1] / copies for one in (at, below)
+        np.bincount(one.floor.astype(np.int64) + 1, weights=weight, minlength=stages + 1)
+        for one, weight in ((at, of_at), (below, of_below))
     )
     share = (there.sum() + 0.5) / (there.sum() + under.sum() + 1.0)
     return np.asarray(logit((there + _SMOOTHING * share) / (there + under + _SMOOTHING)))
