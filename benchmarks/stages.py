@@ -26,14 +26,14 @@ from cvj_ml.config import Config, load_config
 from cvj_ml.config.settings import AttributesSpec, SourceSpec
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.metrics import markdown_table
-from cvj_ml.evaluation.stages import HISTORY, POSTERIOR, contenders, stage_metrics, stage_mix
+from cvj_ml.evaluation.stages import POSTERIOR, contenders, stage_metrics, stage_mix
 from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
 from cvj_ml.models.stage import fit_stages
 from cvj_ml.panel import Definition, define
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.sources import ingest
-from cvj_ml.stage_panel import Seen, StageRows, Tracking, observe
+from cvj_ml.stage_panel import Seen, StageRows, Tracking, observe, smooth_columns
 from cvj_ml.windows import Instants, midnight
 
 _F64 = npt.NDArray[np.float64]
@@ -161,14 +161,13 @@ def complete(community: Community, seeds: Seeds, threads: int) -> Result:
         "complete",
         _joined([community.seen(hidden) for hidden in copies]),
         _joined([community.without_own(hidden) for hidden in copies]),
+        smooth_columns(community.definition),
     )
     judged = {seed: community.seen(draws(seed, len(community))) for seed in seeds.judged}
-    names = community.definition.catalogue.names
-    columns = [*(names.index(name) for name in HISTORY), names.index("attribute_views")]
     tracking = Tracking(np.array(COVERAGE), None)
     probabilities: dict[tuple[str, int], _F64] = {}
     for taught, held in _folds(community, seeds):
-        for name, predict in contenders(rows.of(taught), tracking, columns, 1, threads).items():
+        for name, predict in contenders(rows.of(taught), tracking, 1, threads).items():
             for seed, seen in judged.items():
                 p = probabilities.setdefault((name, seed), np.empty((len(community), len(COVERAGE))))
                 p[held] = predict(seen.take(held))
@@ -188,7 +187,7 @@ def presence_only(community: Community, seeds: Seeds, threads: int) -> Result:
         own[np.arange(len(community)), visible.floor] = visible.floor > 0
         without = community.seen(own)
         lowered = Seen(without.customer, without.x, without.floor, visible.floor).take(visible.floor > 0)
-        rows = StageRows("presence", taken, lowered)
+        rows = StageRows("presence", taken, lowered, smooth_columns(community.definition))
         found = probabilities[POSTERIOR, seed] = np.empty((len(community), len(COVERAGE)))
         probabilities["counting what is seen", seed] = np.eye(len(COVERAGE))[visible.floor]
         for taught, held in _folds(community, seeds):

@@ -213,10 +213,7 @@ def test_the_posterior_beats_every_baseline_on_customers_it_has_not_seen(fitted)
     blocks, truth, _ = world(900, 5, complete=0.0)
     definition = a_definition(JOURNEY)
     judged = stage_rows(definition, tracking(), blocks, moment(90)).seen
-    columns = [definition.catalogue.names.index(name) for name in judging.HISTORY]
-    found = {
-        name: predict(judged) for name, predict in contenders(rows, tracking(complete_when=FULL), columns, 1, 1).items()
-    }
+    found = {name: predict(judged) for name, predict in contenders(rows, tracking(complete_when=FULL), 1, 1).items()}
     losses = {name: log_loss(truth, p) for name, p in found.items()}
     scores = {name: ranked_probability_score(truth, p) for name, p in found.items()}
     for baseline in (FLOOR, TABLE, ORDINAL):
@@ -239,7 +236,7 @@ def test_few_customers_get_the_table_and_are_named(definition) -> None:
     found = fit_and_judge(definition, tracking(complete_when=FULL), blocks, moment(90), 1, 1)
     assert [one is not None and one.trees is None for one in found.model.stages] == [False, False, True, True]
     (warning,) = found.warnings(JOURNEY.names)
-    assert warning.startswith("too few customers are known at Fan, Promoter to tell")
+    assert warning.startswith("too few customers are known at Fan, Promoter to tell well")
     p = found.model.posterior(np.zeros((2, len(definition.catalogue.names)), np.float32), np.array([1, 3], np.int8))
     assert np.isfinite(p).all() and p[1].tolist() == [0, 0, 0, 1]
 
@@ -294,6 +291,6 @@ def test_the_ordinal_regression_has_the_right_gradient(monkeypatch: pytest.Monke
         return type("Found", (), {"x": at})
 
     monkeypatch.setattr(judging, "minimize", check)
-    p = judging.ordinal_regression(seen, 4, [0, 1])(seen)
+    p = judging.ordinal_regression(seen, 4, np.array([0, 1]))(seen)
     assert checked[0] < 1e-3
     assert np.allclose(p.sum(axis=1), 1) and (p[seen.floor == 1][:, 0] == 0).all()

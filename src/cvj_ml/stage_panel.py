@@ -99,12 +99,14 @@ class StageRows:
 
     ``seen`` is what is left to see of each customer (each copy); ``without`` the same for those at a stage that may
     be hidden, with the evidence of their own true stage hidden in any case: a classifier that saw it would learn the
-    rule and nothing else. ``conflicts`` of ``labels`` contradict what is observed and are left out.
+    rule and nothing else. ``columns`` of x change smoothly with what a customer does, so few customers can teach a
+    line in them. ``conflicts`` of ``labels`` contradict what is observed and are left out.
     """
 
     source: Truth
     seen: Seen
     without: Seen
+    columns: npt.NDArray[np.int64]
     labels: int = 0
     conflicts: int = 0
 
@@ -114,7 +116,18 @@ class StageRows:
             self.source,
             self.seen.take(np.isin(self.seen.customer, customers)),
             self.without.take(np.isin(self.without.customer, customers)),
+            self.columns,
         )
+
+
+_SMOOTH = ("recency", "touchpoints_all", "tenure", "active_days_all")
+
+
+def smooth_columns(definition: Definition) -> npt.NDArray[np.int64]:
+    """Return where x holds recency, frequency, tenure, active days and the numeric attributes."""
+    names = [*_SMOOTH, *(f"attribute_{name}" for name in definition.catalogue.vocabulary.numbers)]
+    known = definition.catalogue.names
+    return np.array([known.index(name) for name in names if name in known], dtype=np.int64)
 
 
 def observe(
@@ -139,7 +152,7 @@ def stage_rows(
     Stage labels count from when they were known, the newest of each customer, at its own instant. Data that is
     incomplete already is never thinned: that would understate the top stages.
     """
-    found = StageRows("presence", *_nobody(definition))
+    found = StageRows("presence", *_nobody(definition), smooth_columns(definition))
     for source in _sources(tracking):
         found = _gather(definition, tracking, source, blocks, cut, seed, most)
         if len(found.seen):
@@ -275,6 +288,7 @@ def _merge(source: Truth, parts: Sequence[_Part], definition: Definition) -> Sta
         source,
         gather(lambda one: one.seen),
         gather(lambda one: one.without),
+        smooth_columns(definition),
         sum(one.labels for one in parts),
         sum(one.conflicts for one in parts),
     )

@@ -17,7 +17,6 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from cvj_ml.models.linear import COLUMNS as HISTORY
 from cvj_ml.models.stage import StageModel, fit_stages, low_stages
 from cvj_ml.panel import Blocks, Definition
 from cvj_ml.stage_panel import BEFORE_ANY, Seen, StageRows, Tracking, stage_rows
@@ -117,7 +116,7 @@ def table_given_floor(seen: Seen, stages: int) -> Contender:
     )
 
 
-def ordinal_regression(seen: Seen, stages: int, columns: Sequence[int]) -> Contender:
+def ordinal_regression(seen: Seen, stages: int, columns: npt.NDArray[np.int64]) -> Contender:
     """Return the proportional-odds model P(true <= k) = expit(theta_k - x beta) (McCullagh 1980).
 
     Inputs are the observed stage (one column each) and the logarithms of the named columns, standardised; a missing
@@ -125,7 +124,7 @@ def ordinal_regression(seen: Seen, stages: int, columns: Sequence[int]) -> Conte
     """
 
     def inputs(rows: Seen) -> _F64:
-        numbers = rows.x[:, list(columns)].astype(np.float64)
+        numbers = rows.x[:, columns].astype(np.float64)
         return np.hstack([np.eye(stages)[rows.floor][:, 1:], np.sign(numbers) * np.log1p(np.abs(numbers))])
 
     raw = inputs(seen)
@@ -214,8 +213,8 @@ class FitOfStages:
             )
         if weak := low_stages(self.model, names):
             found.append(
-                f"too few customers are known at {', '.join(weak)} to tell who of the others is, so their probability"
-                " rests on the observed stage alone"
+                f"too few customers are known at {', '.join(weak)} to tell well who of the others is, so their"
+                " probability rests on the observed stage, or on it and a few sums"
             )
         return found
 
@@ -225,8 +224,7 @@ def fit_and_judge(
 ) -> FitOfStages:
     """Fit the posterior on what was visible at the cut, judge its recipe by folds of customers, restate coverage."""
     rows = stage_rows(definition, tracking, blocks, cut, seed=seed)
-    names, columns = definition.journey.names, definition.catalogue.names
-    history = [columns.index(name) for name in HISTORY]
+    names = definition.journey.names
     model = fit_stages(rows, tracking, seed, threads)
     first = first_copies(rows.seen)
     mixes = [
@@ -235,7 +233,7 @@ def fit_and_judge(
     ]
     return FitOfStages(
         model,
-        judge_stages(rows, tracking, names, history, seed=seed, threads=threads),
+        judge_stages(rows, tracking, names, seed=seed, threads=threads),
         rows.labels,
         rows.conflicts,
         pd.DataFrame(mixes),
@@ -246,7 +244,6 @@ def judge_stages(
     rows: StageRows,
     tracking: Tracking,
     names: Sequence[str],
-    columns: Sequence[int],
     *,
     seed: int,
     threads: int,
@@ -266,7 +263,7 @@ def judge_stages(
         held = first_copies(rows.of(customers[fold == k]).seen)
         held = held.take(held.floor > BEFORE_ANY)
         judged.append(held)
-        for name, predict in contenders(rows.of(customers[fold != k]), tracking, columns, seed, threads).items():
+        for name, predict in contenders(rows.of(customers[fold != k]), tracking, seed, threads).items():
             found.setdefault(name, []).append(predict(held))
     truth = np.concatenate([one.truth for one in judged]).astype(np.int64)
     probabilities = {name: np.concatenate(parts) for name, parts in found.items()}
@@ -282,9 +279,7 @@ def judge_stages(
     )
 
 
-def contenders(
-    rows: StageRows, tracking: Tracking, columns: Sequence[int], seed: int, threads: int
-) -> Mapping[str, Contender]:
+def contenders(rows: StageRows, tracking: Tracking, seed: int, threads: int) -> Mapping[str, Contender]:
     """Return the posterior and its three baselines, fitted on these rows."""
     stages = len(tracking.coverage)
     model = fit_stages(rows, tracking, seed, threads)
@@ -293,7 +288,7 @@ def contenders(
         POSTERIOR: lambda judged: model.posterior(judged.x, judged.floor, threads=threads),
         FLOOR: floor_with_error(seen, stages),
         TABLE: table_given_floor(seen, stages),
-        ORDINAL: ordinal_regression(seen, stages, columns),
+        ORDINAL: ordinal_regression(seen, stages, rows.columns),
     }
 
 

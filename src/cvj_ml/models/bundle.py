@@ -25,7 +25,7 @@ from cvj_ml.models.canary import block_from_tables, block_to_tables
 from cvj_ml.models.linear import LinearHazard
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Trees, columns_of
-from cvj_ml.models.stage import HiddenStage, StageModel
+from cvj_ml.models.stage import HiddenStage, Line, StageModel
 from cvj_ml.panel import Definition
 from cvj_ml.stage_panel import Tracking
 
@@ -33,6 +33,7 @@ MANIFEST = "manifest.json"
 _FORMAT = 1
 _TREES = "reach.txt"
 _STAGE = "stage.json"
+_STAGE_LINE = ("columns", "mean", "scale", "coefficients", "intercept")
 _LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 _FILES = frozenset(
@@ -175,7 +176,17 @@ def _save_stage(model: StageModel, folder: Path) -> None:
         trees = _stage_trees(i) if one and one.trees else None
         if one and one.trees and trees:
             (folder / trees).write_text(_text_of(one.trees), encoding="utf-8")
-        stages.append({"table": one.table.tolist(), "trees": trees} if one else None)
+        line = one.line if one else None
+        stages.append(
+            {
+                "table": one.table.tolist(),
+                "line": {name: np.asarray(getattr(line, name)).tolist() for name in _STAGE_LINE} if line else None,
+                "trees": trees,
+                "shift": one.shift,
+            }
+            if one
+            else None
+        )
     _write_json(
         folder / _STAGE,
         {
@@ -196,7 +207,12 @@ def _load_stage(folder: Path) -> StageModel:
         trees = None
         if one and one["trees"]:
             trees = lgb.Booster(model_str=(folder / _stage_trees(i)).read_text(encoding="utf-8"))
-        stages.append(HiddenStage(np.array(one["table"], dtype=np.float64), trees) if one else None)
+        line = None
+        if one and one["line"]:
+            numbers = {name: np.array(one["line"][name], dtype=np.float64) for name in _STAGE_LINE}
+            columns, intercept = numbers.pop("columns").astype(np.int64), float(numbers.pop("intercept"))
+            line = Line(columns=columns, intercept=intercept, **numbers)
+        stages.append(HiddenStage(np.array(one["table"]), line, trees, one["shift"]) if one else None)
     tracking = Tracking(
         np.array(document["coverage"], dtype=np.float64),
         CompleteSpec.model_validate(complete) if complete else None,

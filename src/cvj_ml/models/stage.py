@@ -20,20 +20,25 @@ show it the hidden share only; on protocol D it beats a multiclass LightGBM with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from cvj_ml.stage_panel import BEFORE_ANY, COPIES, Seen, StageRows, Tracking, Truth
 
 _F64 = npt.NDArray[np.float64]
 
 LOW_EVIDENCE = 30
-"""Customers at a stage, and below it, from which its classifier gets trees; with fewer it keeps its table."""
+"""Customers at a stage, and below it, from which its classifier gets trees."""
+
+LINEAR_FROM = 10
+"""Customers at a stage, and below it, from which its classifier is more than a table."""
 
 _SMOOTHING = 2.0
 """Customers that the overall share is worth in a cell of the table."""
@@ -58,18 +63,68 @@ _TREES: dict[str, object] = {
 
 
 @dataclass(frozen=True, slots=True)
-class HiddenStage:
-    """The log-odds of one stage before its coverage is accounted for.
+class Line:
+    """A logistic regression on the table's log-odds and the logarithms of a few columns of x, standardised.
 
-    ``table`` holds those by observed stage (position + 1, so that 0 is before any); ``trees`` add to them.
+    mean, scale and coefficients have one entry for the table, then one a column; a missing value is the mean.
+    """
+
+    columns: npt.NDArray[np.int64]
+    mean: _F64
+    scale: _F64
+    coefficients: _F64
+    intercept: float
+
+    def logits(self, table: _F64, x: npt.NDArray[np.float32]) -> _F64:
+        """Return the log-odds of rows."""
+        inputs = _standard(_smooth(table, x, self.columns), self.mean, self.scale)
+        # Column by column, so that the sum is the same for any number of rows and threads.
+        total = np.full(len(x), self.intercept)
+        for column, weight in zip(inputs.T, self.coefficients, strict=True):
+            total += weight * column
+        return total
+
+
+def _smooth(table: _F64, x: npt.NDArray[np.float32], columns: npt.NDArray[np.int64]) -> _F64:
+    return np.column_stack([table, np.log1p(np.maximum(x[:, columns].astype(np.float64), 0.0))])
+
+
+def _standard(inputs: _F64, mean: _F64, scale: _F64) -> _F64:
+    return np.where(np.isnan(inputs), 0.0, (inputs - mean) / scale)
+
+
+def _fit_line(
+    table: _F64, x: npt.NDArray[np.float32], columns: npt.NDArray[np.int64], known: _F64, weight: _F64
+) -> Line:
+    inputs = _smooth(table, x, columns)
+    there = ~np.isnan(inputs)
+    mean = np.where(there, inputs, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    spread = np.sqrt((np.where(there, inputs - mean, 0.0) ** 2).mean(axis=0))
+    scale = np.where(spread > 0, spread, 1.0)
+    # One thread: the order of additions must not depend on the machine's cores.
+    with threadpool_limits(1):
+        model = LogisticRegression(C=1.0, max_iter=300).fit(_standard(inputs, mean, scale), known, weight)
+    return Line(columns, mean, scale, model.coef_[0], float(model.intercept_[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenStage:
+    """The log-odds of one stage before its coverage is accounted for: a table, or a line, or a line and trees.
+
+    ``table`` holds log-odds by observed stage (position + 1, so that 0 is before any); the line takes them as its first
+    input; trees add to the line. ``shift`` is added to whatever there is.
     """
 
     table: _F64
+    line: Line | None
     trees: lgb.Booster | None
+    shift: float = 0.0
 
     def logits(self, x: npt.NDArray[np.float32], floor: npt.NDArray[np.int8], threads: int) -> _F64:
         """Return the log-odds of the stage against lower ones, shape (rows,)."""
-        result: _F64 = self.table[floor.astype(np.int64) + 1]
+        result: _F64 = self.table[floor.astype(np.int64) + 1] + self.shift
+        if self.line is not None:
+            result = self.line.logits(self.table[floor.astype(np.int64) + 1], x) + self.shift
         if self.trees is None or not len(x):
             return result
         result += np.asarray(self.trees.predict(x, raw_score=True, num_threads=threads, validate_features=False))
@@ -168,18 +223,25 @@ def _fit_stage(rows: StageRows, weight: _F64, j: int, tracking: Tracking, seed: 
     else:
         of_at, of_below = (np.full(len(one), 1 / (COPIES if rows.source == "complete" else 1)) for one in (at, below))
     table = _table(at, of_at, below, of_below, len(tracking.coverage))
-    found = HiddenStage(table, None)
-    if min(_customers(at), _customers(below)) >= LOW_EVIDENCE:
+    found, customers = HiddenStage(table, None, None), min(_customers(at), _customers(below))
+    if customers >= LINEAR_FROM:
         x = np.concatenate([at.x, below.x])
         floor = np.concatenate([at.floor, below.floor]).astype(np.int64)
         known = np.repeat([1.0, 0.0], [len(at), len(below)])
-        weights = np.concatenate([of_at, of_below]) if rows.source == "presence" else None
-        train = lgb.Dataset(x, label=known, weight=weights, init_score=table[floor + 1])
-        trees = lgb.train({**_TREES, "seed": seed, "num_threads": threads}, train, num_boost_round=ROUNDS)
-        found = HiddenStage(table, trees)
+        weights = np.concatenate([of_at, of_below])
+        line, trees = _fit_line(table[floor + 1], x, rows.columns, known, weights), None
+        if customers >= LOW_EVIDENCE:
+            train = lgb.Dataset(
+                x,
+                label=known,
+                weight=weights if rows.source == "presence" else None,
+                init_score=line.logits(table[floor + 1], x),
+            )
+            trees = lgb.train({**_TREES, "seed": seed, "num_threads": threads}, train, num_boost_round=ROUNDS)
+        found = HiddenStage(table, line, trees)
     if rows.source == "presence":
         shift = _level(found.logits(below.x, below.floor, threads), of_below, of_at.sum(), tracking.coverage[j])
-        found = HiddenStage(table + shift, found.trees)
+        found = replace(found, shift=shift)
     return found
 
 
@@ -217,5 +279,5 @@ def _table(at: Seen, of_at: _F64, below: Seen, of_below: _F64, stages: int) -> _
 
 
 def low_stages(model: StageModel, names: Sequence[str]) -> list[str]:
-    """Return the stages that may be hidden and of which too few customers were known for more than a table."""
+    """Return the stages that may be hidden and of which too few customers were known for trees."""
     return [name for name, one in zip(names, model.stages, strict=True) if one is not None and one.trees is None]
