@@ -176,8 +176,8 @@ class HazardRows:
     def __len__(self) -> int:
         return len(self.snapshot)
 
-    def take(self, keep: _Mask) -> HazardRows:
-        """Return the rows marked by a mask."""
+    def take(self, keep: _Mask | npt.NDArray[np.int64] | slice) -> HazardRows:
+        """Return the rows marked by a mask, at these positions, or of a slice."""
         return HazardRows(self.snapshot[keep], self.target[keep], self.interval[keep], self.moved[keep])
 
 

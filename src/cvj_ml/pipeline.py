@@ -32,6 +32,7 @@ from cvj_ml.lists import RankedList, list_specs, rank
 from cvj_ml.models.bundle import Bundle, save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
+from cvj_ml.monitoring.audit import Findings, run_audit
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.publish import digest_of, publish
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
@@ -289,13 +290,18 @@ def champion(config: Config, visible: Visible) -> Bundle:
     with tempfile.TemporaryDirectory() as scratch:
         folder, version = tracking.fetch_champion(config, Path(scratch))
         bundle = open_bundle(folder, version.digest)
+    require_same("champion", f"{version.name} version {version.version}", bundle, config, visible)
+    return bundle
+
+
+def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:
+    """Raise ModelError where a model does not answer for the configuration's journey and data."""
     raise_all(
         ModelError,
-        f"The champion {version.name} version {version.version} does not answer for this configuration; run"
-        " `cvj-ml train` with it, or go back to the settings that the champion was trained with:",
+        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train` with it, or go back to the"
+        f" settings that the {kind} was trained with:",
         _differences(bundle.predictor, config, visible),
     )
-    return bundle
 
 
 def _differences(predictor: Predictor, config: Config, visible: Visible) -> list[str]:
@@ -372,3 +378,49 @@ def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
     names = ["(before any)", *config.journey.names]
     seen = ["", *("no" if name in histories.visible.unobserved else "yes" for name in config.journey.names)]
     return Checked(histories, usage, pd.DataFrame({"stage": names, "observed": seen, "customers": totals}))
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What the audit found, and the version of the model whose scores were compared (None: no model)."""
+
+    findings: Findings
+    model_version: str | None
+
+
+def audit(
+    config: Config, as_of: int, watcher: Watcher, *, bundle: Path | None, cut_offs: int, customers: int, seed: int
+) -> Audited:
+    """Look for answers that know their future: of a bundle, or else of the champion, or else of features alone."""
+    histories = open_histories(config, watcher)
+    require_customers(histories, as_of, watcher)
+    with watcher.step("Fetching the model"):
+        model = model_to_audit(config, histories.visible, bundle)
+    with watcher.step("Learning the vocabulary") as progress:
+        definition = define(config, histories.visible.unobserved, histories.engine(progress), as_of)
+    findings = run_audit(
+        config,
+        histories.store,
+        definition,
+        model.predictor if model else None,
+        as_of,
+        cut_offs=cut_offs,
+        customers=customers,
+        seed=seed,
+        threads=histories.threads,
+        step=watcher.step,
+    )
+    return Audited(findings, model.version if model else None)
+
+
+def model_to_audit(config: Config, visible: Visible, bundle: Path | None) -> Bundle | None:
+    """Open a bundle, or else the champion; None where nothing was trained yet."""
+    if bundle is not None:
+        opened = open_bundle(bundle)
+        require_same("bundle", str(bundle), opened, config, visible)
+        return opened
+    try:
+        versions = tracking.list_versions(config)
+    except ModelError:
+        return None  # no registry yet
+    return champion(config, visible) if any("champion" in one.aliases for one in versions) else None

@@ -12,7 +12,8 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.models.base_rates import fit_base_rates
 from cvj_ml.models.calibration import identity
-from cvj_ml.models.reach import Trees, columns_of, reach_probabilities
+from cvj_ml.models.linear import columns_of
+from cvj_ml.models.reach import Trees, reach_probabilities
 from cvj_ml.panel import build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.sources import ingest

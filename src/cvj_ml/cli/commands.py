@@ -167,6 +167,34 @@ def backtest(
 
 
 @app.command()
+def audit(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    model: Annotated[Path | None, typer.Option("--model", help="An exported bundle; default: the champion.")] = None,
+    cut_offs: Annotated[int, typer.Option("--cut-offs", min=1, help="How many past instants to ask about.")] = 4,
+    customers: Annotated[int, typer.Option(min=1, help="Whole blocks are drawn until they hold so many.")] = 5_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawn instants, blocks and changes.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Look for answers that know their future: in features, stages, scores, and in your own sources."""
+    from cvj_ml import pipeline
+    from cvj_ml.cli.audit import as_document, show_findings
+    from cvj_ml.errors import GateError
+
+    config, instant = read(config_file, as_of)
+    done = pipeline.audit(config, instant, Terminal(), bundle=model, cut_offs=cut_offs, customers=customers, seed=seed)
+    if as_json:
+        print_json(as_document(done, config))
+    else:
+        show_findings(done, config)
+    if done.findings.leaks:
+        raise GateError(
+            f"{len(done.findings.leaks)} leak(s): answers about the past change with what came later. docs/audit.md"
+            " says how to find the cause; train again once it is mended."
+        )
+
+
+@app.command()
 def score(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
     """Score every customer with the champion and publish the night."""
     _night(config_file, as_of, as_json, with_lists=False)

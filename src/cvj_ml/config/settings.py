@@ -29,6 +29,7 @@ class TableSpec(Section):
     path: Paths | None = None
     query: str | None = None
     files: dict[str, Paths] = {}
+    row_times: dict[str, str] = Field(default={}, description="file of a query to the column that dates its rows")
     times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
 
     @field_validator("times")
@@ -48,6 +49,9 @@ class TableSpec(Section):
             raise ValueError("query needs files: {name: path}; the query selects from those names")
         if self.path is not None and self.files:
             raise ValueError("files belong to a query; found them beside path")
+        for name in self.row_times:
+            if name not in self.files:
+                raise ValueError(f"row_times: {name!r} is not among the files of the query.{nearest(name, self.files)}")
         return self
 
 

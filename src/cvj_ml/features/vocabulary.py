@@ -49,7 +49,9 @@ def sight(block: Block, cut: int) -> Sightings:
     numbers = set()
     if block.attributes:
         holder = np.repeat(np.arange(len(block)), np.diff(block.attributes.offsets))
-        known = before(block.attributes.known_at, cut)
+        # Who has not been seen yet has no place in the vocabulary, whatever a static table knows of them.
+        present = np.bincount(owner[seen], minlength=len(block)) > 0
+        known = before(block.attributes.known_at, cut) & present[holder]
         for name, column in block.attributes.columns.items():
             if isinstance(column, Text):
                 categories[name] = _customers_per_name(column, holder, known)

@@ -22,9 +22,9 @@ from cvj_ml.histories import Block
 from cvj_ml.models.base_rates import BaseRates
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.canary import block_from_tables, block_to_tables
-from cvj_ml.models.linear import LinearHazard
+from cvj_ml.models.linear import LinearHazard, columns_of
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Trees, columns_of
+from cvj_ml.models.reach import Trees
 from cvj_ml.models.stage import HiddenStage, Line, StageModel
 from cvj_ml.panel import Definition
 from cvj_ml.stage_panel import Tracking

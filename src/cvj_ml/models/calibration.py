@@ -54,6 +54,10 @@ class Calibration:
         """Return calibrated logits of hazards."""
         return self.intercept[target, interval] + self.slope[target, interval] * logit
 
+    def shrunk(self, weight: float) -> Calibration:
+        """Return the map between this one (weight 1) and the one that changes nothing (weight 0)."""
+        return Calibration(weight * self.intercept, 1 + weight * (self.slope - 1))
+
 
 def identity(targets: int, intervals: int) -> Calibration:
     """Return the map that changes nothing."""

@@ -19,9 +19,8 @@ from scipy.special import expit, logit
 from cvj_ml.models.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.coherence import cumulate, make_coherent
-from cvj_ml.models.linear import COLUMNS as HISTORY
-from cvj_ml.models.linear import LinearHazard, fit_linear
-from cvj_ml.panel import Definition, HazardRows, Panel
+from cvj_ml.models.linear import Columns, LinearHazard, columns_of, fit_linear
+from cvj_ml.panel import HazardRows, Panel
 
 _F64 = npt.NDArray[np.float64]
 
@@ -69,20 +68,6 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """Where X holds what the model looks up by name: progress towards each target, and the linear hazard's inputs."""
-
-    progress: npt.NDArray[np.int64]
-    history: npt.NDArray[np.int64]
-
-
-def columns_of(definition: Definition) -> Columns:
-    """Return the columns of a definition's X."""
-    names = definition.catalogue.names
-    return Columns(definition.progress_columns, np.array([names.index(name) for name in HISTORY], dtype=np.int64))
-
-
-@dataclass(frozen=True, slots=True)
 class Trees:
     """Fitted trees with what they start from; ``low`` marks targets that rest on base rates."""
 
@@ -103,18 +88,18 @@ class Trees:
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
     ) -> _F64:
         """Return the logit of each row's hazard, before calibration."""
-        history = x[:, self.columns.history].astype(np.float64)
-        where, recency = rows.snapshot, history[:, 0]
+        where, recency = rows.snapshot, x[:, self.columns.history[0]]
         result: _F64 = logit(self.base.hazards(stage[where], recency[where], rows.target, rows.interval))
         learned = np.flatnonzero(~self.low[rows.target])
         if self.booster is None or self.linear is None:
             return result
+        part = rows.take(learned)
+        result[learned] = self.linear.logits(x, self.columns, self.base, stage, part)
         for begin in range(0, len(learned), _CHUNK):
-            chunk = learned[begin : begin + _CHUNK]
-            part = HazardRows(rows.snapshot[chunk], rows.target[chunk], rows.interval[chunk], rows.moved[chunk])
-            inputs = stacked_x(x, stage, part, self.columns.progress)
+            chunk = slice(begin, begin + _CHUNK)
+            inputs = stacked_x(x, stage, part.take(chunk), self.columns.progress)
             raw = self.booster.predict(inputs, raw_score=True, num_threads=threads, validate_features=False)
-            result[chunk] = self.linear.logits(history, self.base, stage, part) + np.asarray(raw)
+            result[learned[chunk]] += np.asarray(raw)
         return result
 
 
@@ -149,17 +134,17 @@ def fit_trees(
     """Fit base rates, the linear hazard and trees on hazard rows of the panel."""
     definition = panel.definition
     columns = columns_of(definition)
-    history = panel.x[:, columns.history].astype(np.float64)
-    base = fit_base_rates(rows, panel.stage, history[:, 0], len(definition.journey.stages), len(definition.horizons))
+    recency = panel.x[:, columns.history[0]]
+    base = fit_base_rates(rows, panel.stage, recency, len(definition.journey.stages), len(definition.horizons))
     low = panel.movers < LOW_EVIDENCE
     usable = rows.take(~low[rows.target])
     if not 0 < usable.moved.sum() < len(usable):
         return Trees(None, None, base, low, columns)
-    linear = fit_linear(history, base, panel.stage, usable)
+    linear = fit_linear(panel.x, columns, base, panel.stage, usable)
     train = lgb.Dataset(
         stacked_x(panel.x, panel.stage, usable, columns.progress),
         label=usable.moved.astype(np.float32),
-        init_score=linear.logits(history, base, panel.stage, usable),
+        init_score=linear.logits(panel.x, columns, base, panel.stage, usable),
         feature_name=feature_names(panel),
     )
     callbacks: list[Callable[..., object]] = []

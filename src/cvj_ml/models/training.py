@@ -44,7 +44,8 @@ def fit_reach(
 
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
     after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
-    seen. Trees are then refitted on all rows with the same settings, and the levels set on them.
+    seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share of
+    the events that the first trees had seen (they tell of trees with less to learn from), and the levels set.
     """
     rows = hazard_rows(panel.labels, panel.definition.horizons)
     inner_cut = cut - max(90 * DAY, (cut - int(panel.as_of.min())) // 4)
@@ -57,6 +58,7 @@ def fit_reach(
     if early.moved.any() and later.moved.any():
         first = fit_trees(panel, early, settings, seed, threads, progress=progress)
         slopes, helps = _slopes(_outcomes(first, panel, later, threads), targets, intervals, seed)
+        slopes = slopes.shrunk(float(early.moved.sum() / rows.moved.sum()))
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
     if not helps:
         return Fit(trees, identity(targets, intervals), settings, calibrated=False)

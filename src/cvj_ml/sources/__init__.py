@@ -3,6 +3,20 @@
 from cvj_ml.sources.build import ingest
 from cvj_ml.sources.contact import read_contact
 from cvj_ml.sources.refusals import Counts, Usage, account
+from cvj_ml.sources.rows import attribute_rows, touchpoint_rows
 from cvj_ml.sources.store import Store, bucket_of
+from cvj_ml.sources.truncation import FileTime, Truncation
 
-__all__ = ["Counts", "Store", "Usage", "account", "bucket_of", "ingest", "read_contact"]
+__all__ = [
+    "Counts",
+    "FileTime",
+    "Store",
+    "Truncation",
+    "Usage",
+    "account",
+    "attribute_rows",
+    "bucket_of",
+    "ingest",
+    "read_contact",
+    "touchpoint_rows",
+]

@@ -10,7 +10,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -45,7 +45,8 @@ class Fingerprint(TypedDict):
 class Origin:
     """A described table, not yet read: ``files`` by name (one unnamed entry for ``path``), ``types`` by column.
 
-    ``untyped`` says that the columns are text only because the file has no types (CSV).
+    ``untyped`` says that the columns are text only because the file has no types (CSV). ``kept`` is SQL by file
+    name of the rows that a query is shown; without it, all.
     """
 
     label: str
@@ -53,6 +54,7 @@ class Origin:
     files: Mapping[str, tuple[Path, ...]]
     types: Mapping[str, str]
     untyped: bool
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprints(self) -> list[Fingerprint]:
         """Return name, digest and size of every input file, in the order of ``paths``."""
@@ -123,7 +125,7 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
         if origin.spec.query is None:
             return _land_csv(origin.files[""], connection, folder)
         target = folder / "rows.parquet"
-        with _locked(origin.label, origin.spec.query, origin.files, config, folder) as locked:
+        with _locked(origin.label, origin.spec.query, origin.files, config, folder, origin.kept) as locked:
             reader = _select(origin.label, origin.spec.query, locked).to_arrow_reader()
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
@@ -230,16 +232,16 @@ def _check_types(label: str, paths: tuple[Path, ...]) -> None:
     seen: dict[str, tuple[str, Path]] = {}
     faults = []
     for path in paths:
-        for field in pq.read_schema(path):
-            family = _family(field.type)
-            first, before = seen.setdefault(field.name, (family, path))
+        for column in pq.read_schema(path):
+            family = _family(column.type)
+            first, before = seen.setdefault(column.name, (family, path))
             if family == "null" or first == family:
                 continue
             if first == "null":
-                seen[field.name] = (family, path)
+                seen[column.name] = (family, path)
             else:
                 faults.append(
-                    f"{label}: the column {field.name!r} is {first} in {before.name} and {family} in {path.name}"
+                    f"{label}: the column {column.name!r} is {first} in {before.name} and {family} in {path.name}"
                 )
     if faults:
         raise DataError("\n  - ".join(faults) + "; write the files with one type, or cast in a query.")
@@ -262,13 +264,19 @@ def _family(kind: pa.DataType) -> str:
 
 
 def _locked(
-    label: str, query: str, files: Mapping[str, tuple[Path, ...]], config: Config, spill: Path
+    label: str,
+    query: str,
+    files: Mapping[str, tuple[Path, ...]],
+    config: Config,
+    spill: Path,
+    kept: Mapping[str, str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open a connection in which a query can read the named files and nothing else, and change nothing."""
     connection = connect(config, spill)
     try:
         for name, paths in files.items():
-            connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {_scan(paths)}")
+            condition = (kept or {}).get(name, "TRUE")
+            connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {_scan(paths)} WHERE {condition}")
     except _UNREADABLE as error:
         connection.close()
         raise DataError(

@@ -1,0 +1,1 @@
+"""Watching data and models: whether any answer knows its future."""

@@ -1,0 +1,39 @@
+"""The store's rows as tables with the name of their source, for whoever judges sources and not customers."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.contracts import INSTANT, PROPERTY, STORE_TOUCHPOINTS
+from cvj_ml.sources.store import ALWAYS, ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, Store, bucket_name
+from cvj_ml.windows import NEVER
+
+_KINDS = {"double": pa.float64(), "string": pa.string()}
+
+
+def touchpoint_rows(store: Store, bucket: int) -> pa.Table:
+    """Return the touchpoints of a bucket in the order of the store; instants are microseconds, NEVER for never."""
+    extras = ((PROPERTY + name, _KINDS[kind]) for name, kind in store.property_kinds.items())
+    return _plain(_read(store, bucket, TOUCHPOINTS_FILE, pa.schema([*STORE_TOUCHPOINTS.items(), *extras])), NEVER)
+
+
+def attribute_rows(store: Store, bucket: int) -> pa.Table:
+    """Return the attributes of a bucket: customer_id, known_at (microseconds, ALWAYS for static) and the attributes."""
+    extras = ((ATTRIBUTE + name, _KINDS[kind]) for name, kind in store.attribute_kinds.items())
+    schema = pa.schema([("customer_id", pa.string()), ("known_at", INSTANT), *extras])
+    table = _plain(_read(store, bucket, ATTRIBUTES_FILE, schema), ALWAYS)
+    return table.rename_columns([name.removeprefix(ATTRIBUTE) for name in table.column_names])
+
+
+def _read(store: Store, bucket: int, name: str, schema: pa.Schema) -> pa.Table:
+    path = store.folder / bucket_name(bucket) / name
+    return pq.read_table(path, partitioning=None) if path.exists() else schema.empty_table()
+
+
+def _plain(table: pa.Table, missing: int) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(place, field.name, pc.fill_null(table[field.name].cast(pa.int64()), missing))
+    return table
