@@ -223,7 +223,8 @@ def in_words(title: str, result: Result) -> str:
     loss = result.metrics.groupby("contender", sort=False)["log_loss"].agg(["mean", "std"])
     mix = result.mix[result.mix["contender"] == POSTERIOR].drop(columns=["contender", "seed"]).mean()
     losses = "; ".join(f"{name} log loss {row['mean']:.4f} sd {row['std']:.4f}" for name, row in loss.iterrows())
-    return f"{title}: {losses}; mix {' '.join(f'{share:.3f}' for share in mix)}"
+    judged = " ".join(str(seed) for seed in result.metrics["seed"].unique())
+    return f"{title}, thinned by {judged}: {losses}; mix {' '.join(f'{share:.3f}' for share in mix)}"
 
 
 def show(title: str, result: Result, names: Sequence[str]) -> None:
@@ -260,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for title, measure in variants.items():
         result = measure(community, seeds, chosen.threads)
         if chosen.instant == "test":
-            record_opening("D", in_words(f"{title}, seeds {seeds.judged[0]}-{seeds.judged[-1]}", result))
+            record_opening("D", in_words(title, result))
         show(title, result, names)
 
 

@@ -236,7 +236,7 @@ def test_few_customers_get_the_table_and_are_named(definition) -> None:
     found = fit_and_judge(definition, tracking(complete_when=FULL), blocks, moment(90), 1, 1)
     assert [one is not None and one.trees is None for one in found.model.stages] == [False, False, True, True]
     (warning,) = found.warnings(JOURNEY.names)
-    assert warning.startswith("too few customers are known at Fan, Promoter to tell well")
+    assert warning.startswith("fewer than 30 customers are known at Fan, Promoter, or below")
     p = found.model.posterior(np.zeros((2, len(definition.catalogue.names)), np.float32), np.array([1, 3], np.int8))
     assert np.isfinite(p).all() and p[1].tolist() == [0, 0, 0, 1]
 

@@ -111,11 +111,12 @@ def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A registered model, and the fold that its metrics come from."""
+    """A registered model, the fold that its metrics come from, and the fit of the current stage where there is one."""
 
     version: tracking.ModelVersion
     fold: FoldResult
     usage: Usage
+    stages: FitOfStages | None
 
 
 def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
@@ -162,7 +163,7 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             figures=found.figures,
         )
         version = tracking.log_training(config, record)
-    return Trained(version, result, usage)
+    return Trained(version, result, usage, posterior)
 
 
 def true_stages(histories: Histories, definition: Definition, cut: int, watcher: Watcher) -> FitOfStages | None:

@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from cvj_ml.evaluation.stage_baselines import Contender, floor_with_error, ordinal_regression, table_given_floor
-from cvj_ml.models.stage import StageModel, fit_stages, low_stages
+from cvj_ml.models.stage import LOW_EVIDENCE, StageModel, fit_stages, low_stages
 from cvj_ml.panel import Blocks, Definition
 from cvj_ml.stage_panel import BEFORE_ANY, Seen, StageRows, Tracking, stage_rows
 
@@ -123,8 +123,8 @@ class FitOfStages:
             )
         if weak := low_stages(self.model, names):
             found.append(
-                f"too few customers are known at {', '.join(weak)} to tell well who of the others is, so their"
-                " probability rests on the observed stage, or on it and a few sums"
+                f"fewer than {LOW_EVIDENCE} customers are known at {', '.join(weak)}, or below: who else is there"
+                " rests on the observed stage and a few sums such as recency"
             )
         return found
 
