@@ -69,12 +69,18 @@ def build_panel(config: Config, as_of: str) -> TrainingPanel:
 
 
 def fit(panel: TrainingPanel) -> Model:
-    """Fit the reach model: settings chosen out of time, calibrated, refitted on the whole panel."""
+    """Fit the reach model: settings chosen out of time, calibrated, refitted on the whole panel.
+
+    Where the configuration declares coverage, the posterior of the current stage is fitted, too.
+    """
     histories = panel.histories
     fitted = fit_reach(
         panel.panel, panel.as_of, histories.store.arrival_delay, histories.config.model.seed, histories.threads
     )
-    return Model(Predictor(panel.panel.definition, fitted.trees, fitted.calibration), histories)
+    definition = panel.panel.definition
+    posterior = pipeline.true_stages(histories, definition, panel.as_of, Silent())
+    stage = posterior.model if posterior else None
+    return Model(Predictor(definition, fitted.trees, fitted.calibration, stage), histories)
 
 
 def backtest(config: Config, until: str, folds: int = 1) -> pd.DataFrame:

@@ -27,11 +27,13 @@ from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolling
 from cvj_ml.evaluation.record import evidence
+from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
 from cvj_ml.evaluation.track_record import track_record
 from cvj_ml.evaluation.verdict import Verdict, undecided
 from cvj_ml.histories import Block
 from cvj_ml.journey import Visible, observability, stage_at
 from cvj_ml.lists import RankedList, list_specs, rank
+from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle, save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
@@ -41,6 +43,7 @@ from cvj_ml.publish import digest_of, publish
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
 from cvj_ml.snapshots import eligible, training_grid
 from cvj_ml.sources import Store, Usage, account, ingest
+from cvj_ml.stage_panel import Tracking
 from cvj_ml.windows import midnight, to_datetime, to_microseconds
 
 Progress = Callable[[int, int], None]
@@ -114,12 +117,13 @@ def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A registered model, and the fold that its metrics come from."""
+    """A registered model, the fold that its metrics come from, and the fit of the current stage where there is one."""
 
     version: tracking.ModelVersion
     fold: FoldResult
     usage: Usage
     verdict: Verdict
+    stages: FitOfStages | None
 
 
 def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto") -> Trained:
@@ -146,7 +150,8 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             histories.threads,
             progress=progress,
         )
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration)
+    posterior = true_stages(histories, panel.definition, as_of, watcher)
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration, posterior.model if posterior else None)
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(
@@ -157,7 +162,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
         bundle = Path(scratch, "bundle")
         digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle, record_of_fold)
         opened = open_bundle(bundle, digest)
-        found = evidence(predictor, panel, result, fit)
+        found = evidence(predictor, panel, result, fit, posterior)
         record = tracking.TrainingRecord(
             parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},
             cut=to_datetime(as_of, config.zone).isoformat(),
@@ -175,7 +180,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
         version = tracking.log_training(config, record)
         if verdict.promote:
             version = tracking.promote(config, version.version)
-    return Trained(version, result, usage, verdict)
+    return Trained(version, result, usage, verdict, posterior)
 
 
 def judge_challenger(histories: Histories, result: FoldResult, promote: Promote, watcher: Watcher) -> Verdict:
@@ -204,6 +209,24 @@ def judge_challenger(histories: Histories, result: FoldResult, promote: Promote,
             histories.store.arrival_delay,
             histories.threads,
         )
+
+
+def true_stages(histories: Histories, definition: Definition, cut: int, watcher: Watcher) -> FitOfStages | None:
+    """Fit and judge the posterior of the true stage at the cut; None where no coverage is declared."""
+    if not histories.config.coverage:
+        return None
+    with watcher.step("Fitting the current stage") as progress:
+        found = fit_and_judge(
+            definition,
+            Tracking.of(histories.config),
+            histories.engine(progress),
+            cut,
+            histories.config.model.seed,
+            histories.threads,
+        )
+    for warning in found.warnings(definition.journey.names):
+        watcher.say(f"warning: {warning}")
+    return found
 
 
 def touchpoint_columns(store: Store) -> pd.DataFrame:
@@ -324,23 +347,8 @@ def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: 
         ModelError,
         f"The {kind} {name} does not answer for this configuration; run `cvj-ml train --promote always` with it, or go"
         f" back to the settings that the {kind} was trained with:",
-        _differences(bundle.predictor.definition, config, visible),
+        differences(bundle.predictor, config, visible),
     )
-
-
-def _differences(trained: Definition, config: Config, visible: Visible) -> list[str]:
-    """Return what a model was trained for, and how the configuration differs, in what gives predictions a meaning."""
-    next_stages = None if config.targets == "all" else config.targets.next
-    same = {
-        "the journey's stages or their rules differ": trained.journey == config.journey,
-        "other stages are unobserved in the data": trained.unobserved == visible.unobserved,
-        "the horizons differ": trained.horizons == config.horizons,
-        "targets differ": trained.next_stages == next_stages,
-        "the time zone differs": trained.time_zone == config.time_zone,
-        "other events are outbound": set(trained.outbound) == set(config.outbound),
-        "value_decimals differ": trained.catalogue.value_decimals == config.value_decimals,
-    }
-    return [difference for difference, agrees in same.items() if not agrees]
 
 
 def write_night(staged: Path, scores: pa.Table, lists: tuple[RankedList, ...]) -> Mapping[str, int]:

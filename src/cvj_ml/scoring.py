@@ -40,7 +40,7 @@ def score_block(predictor: Predictor, block: Block, as_of: int, model_version: s
     customers = [block.customers[i] for i in answers.snapshots.customer]
     stages = definition.journey.stages
     names = np.array([stage.name for stage in stages] + [None], dtype=object)
-    in_stage = answers.stage >= 0
+    predicted = np.where(answers.stage < 0, -1, np.argmax(np.nan_to_num(answers.true_stage), axis=1))
     days = [horizon // DAY for horizon in definition.horizons]
     columns: dict[str, object] = {
         "customer_id": customers,
@@ -48,11 +48,11 @@ def score_block(predictor: Predictor, block: Block, as_of: int, model_version: s
         "stage": names[answers.stage],
         "days_in_stage": answers.days_in_stage,
         "dormant": answers.dormant,
-        "stage_predicted": names[answers.stage],
-        "stage_probability": np.where(in_stage, 1.0, np.nan),
+        "stage_predicted": names[predicted],
+        "stage_probability": answers.true_stage.max(axis=1),
     }
     for i, stage in enumerate(stages):
-        columns[f"p_stage_{stage.slug}"] = np.where(in_stage, (answers.stage == i).astype(np.float64), np.nan)
+        columns[f"p_stage_{stage.slug}"] = answers.true_stage[:, i]
     for h, day in enumerate(days):
         columns[f"p_return_{day}d"] = answers.probability[:, 0, h]
     advance = _advance(definition, answers)

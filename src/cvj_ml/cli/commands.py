@@ -139,6 +139,8 @@ def train(config_file: ConfigFile, as_of: AsOf, promote: Promotion = "auto", as_
         )
         return
     show_metrics(table, f"On the last matured fold ({pipeline.as_of_name(config, done.fold.fold.cut)})")
+    if done.stages and (judged := done.stages.evidence):
+        show(judged.metrics, f"The current stage of {judged.customers:,} customers held out, their evidence hidden")
     out.print(
         f"Registered {version.name} version {version.version} ({', '.join(version.aliases)}), {version.digest[:12]}"
     )

@@ -4,10 +4,12 @@ from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
 from cvj_ml.config.journey import Journey, Rule, Stage
 from cvj_ml.config.settings import (
     AttributesSpec,
+    CompleteSpec,
     Config,
     ContactSpec,
     ListSpec,
     SourceSpec,
+    StageLabelsSpec,
     TableSpec,
     load_config,
     preset_names,
@@ -17,6 +19,7 @@ __all__ = [
     "DAY",
     "SECOND",
     "AttributesSpec",
+    "CompleteSpec",
     "Config",
     "ContactSpec",
     "Journey",
@@ -24,6 +27,7 @@ __all__ = [
     "Rule",
     "SourceSpec",
     "Stage",
+    "StageLabelsSpec",
     "TableSpec",
     "format_duration",
     "load_config",
