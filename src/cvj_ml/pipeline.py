@@ -26,7 +26,7 @@ from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolling
-from cvj_ml.evaluation.record import evidence
+from cvj_ml.evaluation.record import evidence, touchpoint_columns
 from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
 from cvj_ml.evaluation.track_record import track_record
 from cvj_ml.evaluation.verdict import Verdict, undecided
@@ -170,7 +170,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             metrics=found.metrics,
             bundle=bundle,
             digest=digest,
-            example_input=touchpoint_columns(histories.store),
+            example_input=touchpoint_columns(histories.store.property_kinds),
             example_output=opened.canary.scores.slice(0, 1).to_pandas(),
             tables=found.tables,
             figures=found.figures,
@@ -227,15 +227,6 @@ def true_stages(histories: Histories, definition: Definition, cut: int, watcher:
     for warning in found.warnings(definition.journey.names):
         watcher.say(f"warning: {warning}")
     return found
-
-
-def touchpoint_columns(store: Store) -> pd.DataFrame:
-    """Return the columns and types of canonical touchpoints, without a row: what a model takes from other tools."""
-    instants = dict.fromkeys(("occurred_at", "known_at"), "datetime64[us]")
-    texts = dict.fromkeys(("customer_id", "event", "channel", "touchpoint_id"), "str")
-    properties = {name: "float64" if kind == "double" else "str" for name, kind in store.property_kinds.items()}
-    types = {**texts, **instants, "value": "float64", **properties}
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
 
 
 def backtest_fold(histories: Histories, cut: int, until: int, watcher: Watcher) -> FoldResult:
