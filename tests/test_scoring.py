@@ -141,6 +141,7 @@ def answers(stage: list[int], probability: npt.NDArray[np.float64]) -> Answers:
         np.where(np.array(stage) < 0, np.nan, 1.0),
         np.zeros(count, dtype=np.bool_),
         probability,
+        np.empty((count, 0), dtype=np.float32),
     )
 
 

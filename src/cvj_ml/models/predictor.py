@@ -23,6 +23,7 @@ class Answers:
     """What a model says of a block's eligible customers at one instant.
 
     ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
+    ``x`` are the features that this was told from.
     """
 
     snapshots: Snapshots
@@ -30,6 +31,7 @@ class Answers:
     days_in_stage: _F64
     dormant: npt.NDArray[np.bool_]
     probability: _F64
+    x: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Predictor:
         recency = x[:, self.definition.catalogue.names.index("recency")]
         probability = self._probabilities(x, state.stage, threads=1)
         active = recency * DAY <= self.definition.journey.dormant_after
-        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability)
+        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability, x)
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
