@@ -19,6 +19,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.models import bundle as module
 from cvj_ml.models.bundle import load, save, verify
 from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.reach import Trees
 from cvj_ml.scoring import open_bundle
 
 pytest_plugins = ["tests.fixtures"]
@@ -256,3 +257,14 @@ def test_the_command_line_tells_a_damaged_bundle(copy: Path) -> None:
         f"error: {copy}: the model bundle is not what was saved; restore it or train anew:\n"
         "  - reach.txt was changed (its sha256 differs from the manifest's)\n"
     )
+
+
+def test_compiled_trees_that_differ_from_lightgbm_score_nobody(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off_by_a_bit(trees: Trees, *arguments: Any) -> Any:
+        return np.nextafter(trees.margins_by_lightgbm(*arguments), np.inf)
+
+    monkeypatch.setattr(Trees, "margins", off_by_a_bit)
+    with pytest.raises(ModelError, match=r"differ from LightGBM's predictions in \d+ row"):
+        open_bundle(trained.bundle)
