@@ -10,7 +10,7 @@ import pyarrow as pa
 from cvj_ml import pipeline
 from cvj_ml.config import DAY, Config
 from cvj_ml.evaluation.record import low_targets
-from cvj_ml.lists import rank
+from cvj_ml.lists import make_lists, read_people
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import Panel
@@ -94,7 +94,8 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
     """Return the configured lists of whom to target next, by the name of the list."""
     histories = model.histories
     instant = parse_as_of(as_of, histories.config.zone)
-    lists = rank(histories.config, _scores(model, as_of), histories.visible.unobserved, instant)
+    config, unobserved = histories.config, histories.visible.unobserved
+    lists = make_lists(config, read_people(config), histories.engine(), _scores(model, as_of), unobserved, instant)
     return {one.name: one.rows.to_pandas() for one in lists}
 
 
