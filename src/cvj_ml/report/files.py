@@ -13,7 +13,7 @@ from cvj_ml.lists import People, RankedList, summarise
 from cvj_ml.report.workbook import write_workbook
 
 # What a spreadsheet takes for a formula, full-width forms included, and the apostrophe that this guard itself writes.
-_STARTS_A_FORMULA = r"^[\s\x00-\x1f]*[=+\-@＝＋－＠']|^[\t\r\n]"
+_STARTS_A_FORMULA = r"^[\s\p{Z}\p{C}]*[=+\-@＝＋－＠']|^[\t\r\n]"
 
 
 def write_night(

@@ -47,7 +47,11 @@ _NOT_SHOWN = {
 
 HOW_TO_READ = (
     ("What this is", "One sheet a list. Each list names customers of one stage, the likeliest to move on first."),
-    ("Whom to contact", "Everybody on the numbered sheets, from the top. Stop where your time or budget ends."),
+    (
+        "Whom to contact",
+        "Everybody on the numbered sheets, from the top. Stop where your time or budget ends. Ranks that are missing"
+        " there belong to the control group.",
+    ),
     (
         "Whom not to contact",
         "The sheet 'DO NOT CONTACT' names customers whom chance has chosen to be left alone, the same ones all"
@@ -172,6 +176,8 @@ class _Sheets:
         for row, values in enumerate(zip(*(named[column] for column in kept), strict=True), 1):
             for place, (column, value) in enumerate(zip(kept, values, strict=True)):
                 _cell(sheet, row, place, value, self._numbers.get(column))
+        if not len(table):
+            _text(sheet, 1, 1, "Nobody tonight; the summary says why.")
         if len(table) > MAX_ROWS:
             _text(sheet, MAX_ROWS + 1, 1, f"Cut after {MAX_ROWS:,} of {len(table):,}; the CSV file has all of them.")
 
@@ -221,8 +227,8 @@ def _text(sheet: Any, row: int, place: int, words: str, form: Any = None) -> Non
     sheet.write_string(row, place, shown, form)
 
 
-# XML has no way to write these; the other control characters are escaped by the writer.
-_NOT_IN_XML = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd", **{code: "\ufffd" for code in range(0xD800, 0xE000)}}
+# XML cannot hold these; the writer escapes the other control characters.
+_NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\ufffd")
 
 
 def _track_record(rows: pa.Table) -> list[str | None]:
