@@ -95,7 +95,8 @@ def test_json_is_all_of_stdout(trained: Trained, tmp_path: Path) -> None:
     }  # fmt: skip
     assert document["lists"].keys() == {"convert__ascend__30d", "advocate__promote__30d"}
     assert Path(document["night"], "_SUCCESS").is_file()
-    assert run.stderr.splitlines() == ["Reading sources", "Counting rows", "Fetching the champion", "Scoring"]
+    told = ["Reading sources", "Counting rows", "Fetching the champion", "Scoring", "Ranking the lists"]
+    assert run.stderr.splitlines() == told
 
 
 def test_check_counts_every_row(trained: Trained, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from joblib import cpu_count
 
 from cvj_ml import tracking
@@ -32,7 +31,7 @@ from cvj_ml.evaluation.track_record import track_record
 from cvj_ml.evaluation.verdict import Verdict, undecided
 from cvj_ml.histories import Block
 from cvj_ml.journey import Visible, observability, stage_at
-from cvj_ml.lists import RankedList, list_specs, rank
+from cvj_ml.lists import RankedList, list_specs, make_lists, read_people, summarise
 from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle, save
 from cvj_ml.models.predictor import Predictor
@@ -40,6 +39,7 @@ from cvj_ml.models.training import fit_reach
 from cvj_ml.monitoring.audit import Findings, run_audit
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.publish import digest_of, publish
+from cvj_ml.report.files import write_night
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
 from cvj_ml.snapshots import eligible, training_grid
 from cvj_ml.sources import Store, Usage, account, ingest
@@ -284,14 +284,18 @@ class Night:
 def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool) -> Night:
     """Score every eligible customer with the champion, rank the lists, publish both in one step."""
     started = time.time()
+    people = read_people(config) if with_lists else None
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
     with watcher.step("Fetching the champion"):
         bundle = champion(config, histories.visible)
     with watcher.step("Scoring") as progress:
         scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
-    unobserved = histories.visible.unobserved
-    lists = tuple(rank(config, scores, unobserved, as_of, bundle.track_record)) if with_lists else ()
+    lists: tuple[RankedList, ...] = ()
+    if people is not None:
+        with watcher.step("Ranking the lists") as progress:
+            unobserved, record = histories.visible.unobserved, bundle.track_record
+            lists = make_lists(config, people, histories.engine(progress), scores, unobserved, as_of, record)
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,
@@ -301,6 +305,10 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
         "inputs": dict(histories.store.fingerprints),
     }
+    if people is not None:
+        # By content: where these tables lie, and in how many files, changes no list.
+        facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
+        facts["lists"] = summarise(lists).to_pylist()
     run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
     folder = publish(
         Path(config.out),
@@ -308,7 +316,7 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         digest_of(facts, [one.name for one in lists]),
         facts,
         run,
-        lambda staged: write_night(staged, scores, lists),
+        lambda staged: write_night(staged, scores, lists, people, as_of_name(config, as_of)),
     )
     return Night(folder, scores, lists, usage, bundle.version)
 
@@ -342,29 +350,18 @@ def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: 
     )
 
 
-def write_night(staged: Path, scores: pa.Table, lists: tuple[RankedList, ...]) -> Mapping[str, int]:
-    """Write scores and lists into a folder and return the rows of each file."""
-    rows = {"scores/scores.parquet": len(scores)}
-    (staged / "scores").mkdir()
-    pq.write_table(scores, staged / "scores" / "scores.parquet")
-    if lists:
-        (staged / "targets").mkdir()
-    for one in lists:
-        pq.write_table(one.rows, staged / "targets" / f"{one.name}.parquet")
-        one.rows.to_pandas().to_csv(staged / "targets" / f"{one.name}.csv", index=False, lineterminator="\n")
-        rows |= {f"targets/{one.name}.{kind}": len(one.rows) for kind in ("parquet", "csv")}
-    return rows
-
-
 def as_of_name(config: Config, instant: int) -> str:
     """Return the date of a midnight, or the whole instant in a form fit for a file name."""
     local = to_datetime(instant, config.zone)
     return local.date().isoformat() if instant == midnight(local.date(), config.zone) else f"{local:%Y-%m-%dT%H%M%S}"
 
 
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
+
+
 def config_digest(config: Config) -> str:
     """Return a digest of every setting that can change a list; where things lie does not."""
-    return digest_of(config.model_dump(mode="json", exclude={"sources", "attributes", "mlflow", "engine", "out"}))
+    return digest_of(config.model_dump(mode="json", exclude=_PLACES))
 
 
 @dataclass(frozen=True, slots=True)

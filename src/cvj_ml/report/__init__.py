@@ -1,0 +1,1 @@
+"""What people read: workbook, tables and page of a night."""
