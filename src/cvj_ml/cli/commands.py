@@ -167,7 +167,7 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
-    from cvj_ml.backtesting import run_backtest
+    from cvj_ml.pipeline import run_backtest
     from cvj_ml.cli.backtests import report_as_json, show_report
 
     config, instant = read(config_file, until)
