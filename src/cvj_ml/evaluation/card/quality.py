@@ -201,8 +201,8 @@ def calibration(training: Training, assessment: Assessment) -> str:
         table(["question", "within", "moved", "observed/expected", "slope", "mean error"], rows, numbers=4),
         f"Over transitions in which at least {MINIMUM_CALIBRATED} customers moved. Observed/expected above 1: more"
         " moved than predicted. Slope below 1: predictions too extreme. Both are 1 where the probabilities can be"
-        " taken at their word. The mean error is how far predicted and observed shares lie apart over ten groups; chance"
-        " alone makes it larger than 0, and its interval takes that away, so it may lie below the figure.",
+        " taken at their word. The mean error is how far predicted and observed shares lie apart over ten groups;"
+        " chance alone makes it larger than 0, and its interval takes that away, so it may lie below the figure.",
         "### Transitions that fail",
         _failing(training, assessment.failing),
     ]
