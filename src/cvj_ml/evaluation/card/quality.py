@@ -326,8 +326,8 @@ def subgroups(compared: pd.DataFrame, segments: Sequence[str]) -> str:
     comparisons = plural(len(compared), "comparison")
     if flagged.empty:
         return (
-            f"{heading}\n\nBy {named}: {comparisons} of a subgroup with the rest of the same transition and horizon,"
-            " and none differs after Holm's correction."
+            f"{heading}\n\nBy {named}: {comparisons} of a subgroup with the rest of the same transition, at the"
+            " horizons of the lists, and none differs after Holm's correction."
         )
     order = flagged.assign(p=flagged[["p_log_loss_holm", "p_observed_expected_holm"]].min(axis=1))
     rows = [
@@ -344,8 +344,9 @@ def subgroups(compared: pd.DataFrame, segments: Sequence[str]) -> str:
     ]
     columns = ["subgroup", "transition", "within", "finding", "customers", "observed/expected, rest's", "log loss gap"]
     return (
-        f"{heading}\n\nBy {named}: {len(flagged):,} of {comparisons} with the rest of the same transition and horizon"
-        f" differ after Holm's correction. {_more(len(flagged), 'difference')}\n\n{table(columns, rows, numbers=3)}"
+        f"{heading}\n\nBy {named}: {len(flagged):,} of {comparisons} with the rest of the same transition, at the"
+        f" horizons of the lists, differ after Holm's correction. {_more(len(flagged), 'difference')}".rstrip()
+        + f"\n\n{table(columns, rows, numbers=3)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,10 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
     result = training.result
     assessment = assess(result.judged, keys)
     by = [segment(name, blocks, result.fold.cut, result.panel.customer) for name in segments_of(result)]
-    compared = pd.concat([gaps(result.judged, one, keys) for one in by], ignore_index=True)
+    # Every further horizon would cost as much again, and hide what differs behind a stricter correction.
+    shown = np.isin(result.judged.horizons, training.horizons)
+    judged = replace(result.judged, known=result.judged.known & shown[None, None, :])
+    compared = pd.concat([gaps(judged, one, keys) for one in by], ignore_index=True)
     sections = [
         _heading(training, assessment, compared),
         origins.questions(training),
