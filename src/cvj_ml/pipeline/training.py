@@ -14,6 +14,8 @@ from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.backtest import FoldResult
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
+from cvj_ml.evaluation.card import Training, write_card
 from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import last_matured, require_teachable
 from cvj_ml.evaluation.record import evidence, touchpoint_columns
@@ -96,21 +98,26 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             f"warning: too few customers moved to learn from, so these targets rest on base rates by stage and"
             f" recency: {', '.join(weak)}. Scores name them in low_evidence."
         )
+    facts = Training(
+        config, histories.store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, verdict
+    )
+    with watcher.step("Writing the model card"):
+        card = write_card(facts, histories.engine(), draw_keys(DRAWS, config.model.seed))
     with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
-        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle, record_of_fold)
+        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle, record_of_fold, card.text)
         opened = open_bundle(bundle, digest)
         found = evidence(predictor, panel, result, fit, posterior)
         record = tracking.TrainingRecord(
             parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},
             cut=to_datetime(as_of, config.zone).isoformat(),
             inputs=histories.store.fingerprints,
-            metrics=found.metrics,
+            metrics={**found.metrics, **card.metrics},
             bundle=bundle,
             digest=digest,
             example_input=touchpoint_columns(histories.store.property_kinds),
             example_output=opened.canary.scores.slice(0, 1).to_pandas(),
-            tables=found.tables,
+            tables={**found.tables, **card.tables},
             figures=found.figures,
             tags={"verdict": verdict.sentence, "verdict_numbers": verdict.as_json()},
         )
