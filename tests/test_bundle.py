@@ -19,6 +19,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.models import bundle as module
 from cvj_ml.models.bundle import load, save, verify
 from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.reach import Trees
 from cvj_ml.scoring import open_bundle
 
 pytest_plugins = ["tests.fixtures"]
@@ -33,6 +34,7 @@ FILES = (
     "journey.yaml",
     "linear.json",
     "reach.txt",
+    "track_record.json",
 )
 
 
@@ -159,7 +161,9 @@ def test_a_folder_without_a_bundle_is_told(tmp_path: Path, folder: str) -> None:
 
 
 @pytest.mark.usefixtures("no_lightgbm")
-@pytest.mark.parametrize("name", ["features.json", "journey.yaml", "calibration.json", "base_rates.json"])
+@pytest.mark.parametrize(
+    "name", ["features.json", "journey.yaml", "calibration.json", "base_rates.json", "track_record.json"]
+)
 def test_a_file_that_says_nothing_is_told_though_signed(copy: Path, name: str) -> None:
     (copy / name).write_text("{}")
     sign(copy)
@@ -179,7 +183,7 @@ def test_features_that_this_version_does_not_compute_are_refused(copy: Path) -> 
 
 def test_a_round_trip_gives_the_same_bits(trained: Trained, tmp_path: Path) -> None:
     first = load(trained.bundle)
-    digest = save(first.predictor, first.canary, tmp_path / "again")
+    digest = save(first.predictor, first.canary, tmp_path / "again", first.track_record)
     second = load(tmp_path / "again", digest)
     assert first.digest == json.loads(trained.training.out)["digest"]
     assert (second.digest, second.version) == (digest, digest[:12])
@@ -188,6 +192,8 @@ def test_a_round_trip_gives_the_same_bits(trained: Trained, tmp_path: Path) -> N
     assert np.isfinite(answers[0].probability).any()
     assert answers[0].probability.tobytes() == answers[1].probability.tobytes()
     assert first.canary.scores.equals(second.canary.scores)
+    assert second.track_record == first.track_record and first.track_record.instants
+    assert second.track_record == first.track_record and first.track_record.instants
     for name in set(FILES) - {"canary/scores.parquet"}:  # Arrow names the items of a list anew on reading
         assert (tmp_path / "again" / name).read_bytes() == (trained.bundle / name).read_bytes()
 
@@ -251,3 +257,14 @@ def test_the_command_line_tells_a_damaged_bundle(copy: Path) -> None:
         f"error: {copy}: the model bundle is not what was saved; restore it or train anew:\n"
         "  - reach.txt was changed (its sha256 differs from the manifest's)\n"
     )
+
+
+def test_compiled_trees_that_differ_from_lightgbm_score_nobody(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off_by_a_bit(trees: Trees, *arguments: Any) -> Any:
+        return np.nextafter(trees.margins_by_lightgbm(*arguments), np.inf)
+
+    monkeypatch.setattr(Trees, "margins", off_by_a_bit)
+    with pytest.raises(ModelError, match=r"differ from LightGBM's predictions in \d+ row"):
+        open_bundle(trained.bundle)

@@ -72,11 +72,13 @@ def test_without_a_command_the_help_is_shown() -> None:
 def test_train_prints_one_object_and_tells_its_steps_on_stderr(trained: Trained) -> None:
     document = json.loads(trained.training.out)
     assert trained.training.out.count("\n") == 1
-    assert {"model", "version", "digest", "aliases", "run_id", "summary"} == document.keys()
+    assert {"model", "version", "digest", "aliases", "run_id", "verdict", "summary"} == document.keys()
+    assert document["verdict"]["sentence"] == "Promoted: there was no champion."
     assert (document["model"], document["version"], document["aliases"]) == ("tiny", 1, ["challenger", "champion"])
     assert len(document["digest"]) == 64
     assert {row["contender"] for row in document["summary"]} >= {"model", "stage"}
     assert trained.training.err.splitlines()[:3] == ["Reading sources", "Counting rows", "Backtest at 2025-05-23"]
+    assert "Keeping the track record" in trained.training.err
     assert "\x1b" not in trained.training.err
 
 
@@ -158,8 +160,8 @@ def test_a_champion_for_other_settings_is_refused_with_each_difference(trained: 
     run = call("targets", file, "--as-of", AS_OF)
     assert run.code == 4
     assert run.err.partition("error: ")[2] == (
-        "The champion tiny version 1 does not answer for this configuration; run `cvj-ml train` with it, or go back"
-        " to the settings that the champion was trained with:\n"
+        "The champion tiny version 1 does not answer for this configuration; run `cvj-ml train --promote always` with"
+        " it, or go back to the settings that the champion was trained with:\n"
         "  - the horizons differ\n"
         "  - the time zone differs\n"
         "  - other events are outbound\n"

@@ -228,3 +228,44 @@ def test_durations_are_read_and_written_alike(number: int, unit: str) -> None:
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="is not a duration; write a positive whole number and a unit"):
         parse_duration(text)
+
+
+COVERED = (
+    "attributes: {path: data/customers.csv, columns: {customer_id: id, known_at: updated_at, consent: tracking}}\n"
+    "coverage: {Two: 0.6}\ncomplete_when: {attribute: consent, eq: full}\n"
+    "stage_labels: {path: crm.csv, columns: {customer_id: id}}\n"
+)
+
+
+def test_incomplete_tracking_is_declared(write) -> None:
+    config = load_config(write(journey_with("{event: a}") + COVERED))
+    assert config.coverage == {"Two": 0.6}
+    assert config.complete_when is not None and config.complete_when.eq == "full"
+    assert config.stage_labels is not None and config.stage_labels.path[0].endswith("crm.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("{Two: 0.6}", "{Too: 0.6}", "coverage: unknown stage 'Too'. Did you mean 'Two'?"),
+        ("{Two: 0.6}", "{Two: 0}", "coverage.Two: it should be greater than 0"),
+        ("{Two: 0.6}", "{Two: 60}", "coverage.Two: it should be less than or equal to 1"),
+        ("{Two: 0.6}", "{Two: much}", "coverage.Two: it should be a valid number"),
+        ("{Two: 0.6}", "{Two: 0.6}\nunobserved: [Two]", "coverage: Two is unobserved: nobody's evidence of it is"),
+        ("coverage: {Two: 0.6}\n", "", "complete_when: coverage is missing; name the stages whose evidence may be"),
+        ("coverage: {Two: 0.6}\n", "", "stage_labels: coverage is missing; name the stages whose evidence may be"),
+        ("attribute: consent", "attribute: consnt", "there is no attribute 'consnt'. Did you mean 'consent'?"),
+        ("attribute: consent", "attribute: known_at", "It is one of those that attributes.columns maps: consent"),
+        ("{attribute: consent, eq: full}", "{attribute: consent}", "complete_when.eq: it is missing; add it"),
+        ("stage_labels: {path: crm.csv,", "stage_labels: {", "stage_labels: give exactly one of path and query"),
+    ],
+)
+def test_faults_of_the_coverage_say_what_to_do(write, old: str, new: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(journey_with("{event: a}") + COVERED.replace(old, new)))
+    assert told in str(caught.value)
+
+
+def test_a_stage_that_takes_any_event_cannot_be_hidden_alone(write) -> None:
+    with pytest.raises(ConfigError, match=r"coverage: Two takes any event \('\*'\), so its evidence cannot be hidden"):
+        load_config(write(journey_with("{event: '*'}") + COVERED))

@@ -20,6 +20,7 @@ from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.lists import list_specs, rank
 from cvj_ml.lists.control import epoch_name, in_control
+from cvj_ml.models.track_record import Bands, TrackRecord
 from cvj_ml.windows import midnight
 
 STAGES = ("Visitor", "Buyer", "Fan")
@@ -184,6 +185,19 @@ def test_a_list_that_cannot_be_made_is_refused_by_name() -> None:
     assert list_specs(wrong, frozenset({"Buyer"}))
     with pytest.raises(ConfigError, match="nothing in the data shows Fan; map its events, or drop this list"):
         list_specs(wrong, frozenset({"Fan"}))
+
+
+def test_every_listed_customer_carries_the_track_record_of_the_band() -> None:
+    bands = Bands("Visitor", "Buyer", 30, (0.3, 0.6), (100, 60, 50), (2, 9, 30), (0.1, 0.2, 0.3), (0.2, 0.3, 0.7))
+    record = TrackRecord("", (), (bands,))
+    table = scores(["a", "b", "c", "d"], [0.7, 0.6, 0.59, 0.1])
+    spec = {"from": "Visitor", "to": "Buyer", "horizon": "30d"}
+    (found,) = rank(config(lists=[spec]), table, frozenset(), AS_OF, record)
+    rows = found.rows.to_pylist()
+    assert [(row["track_record_n"], row["track_record_k"]) for row in rows] == [(50, 30), (50, 30), (60, 9), (100, 2)]
+    assert [(row["track_record_low"], row["track_record_high"]) for row in rows[1:3]] == [(0.3, 0.7), (0.2, 0.3)]
+    (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), scores(["a"], [0.5]), frozenset(), AS_OF, record)
+    assert other.rows["track_record_n"].null_count == len(other.rows)
 
 
 # The control group.

@@ -26,6 +26,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "reliability": lambda: plots.reliability(Y, P, "Convert to Ascend"),
     "gain": lambda: plots.gain_curve(Y, {"model": P, "stage": np.round(P, 1)}, "Convert to Ascend"),
     "importance": lambda: plots.importance(["visits", "price ($) in $"], [3.0, 1.0], "Gain"),
+    "ageing": lambda: plots.ageing(
+        [90, 180, 90], [0.005, 0.003, -0.004], [0.001, -0.001, -0.006], [0.009, 0.006, 0], "Age"
+    ),
     "hazard": lambda: plots.hazard_calibration([10, 20, 4.5], [12, 15, 0], INTERVALS, "Hazard"),
 }
 
@@ -135,3 +138,11 @@ def test_bad_input_is_refused_with_a_next_step(tmp_path: Path) -> None:
         plots.hazard_calibration([1], [1], INTERVALS, "")
     with pytest.raises(CvjError, match=r"end the name with \.svg or \.png"):
         plots.save_figure(FIGURES["hazard"](), tmp_path / "figure.pdf")
+
+
+def test_models_of_the_same_age_do_not_hide_each_other() -> None:
+    (axes,) = FIGURES["ageing"]().axes
+    points = axes.lines[-1]
+    assert np.asarray(points.get_ydata()).tolist() == [0.005, 0.003, -0.004]
+    assert len(set(np.asarray(points.get_xdata()).tolist())) == 3
+    assert not plots.ageing([], [], [], [], "nothing").axes[0].lines[-1].get_xydata().size

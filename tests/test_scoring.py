@@ -18,6 +18,7 @@ from cvj_ml.config import DAY, Journey
 from cvj_ml.histories import Block
 from cvj_ml.models.bundle import load
 from cvj_ml.models.predictor import Answers
+from cvj_ml.models.stage import assemble
 from cvj_ml.scoring import merge_scores, score_block, score_touchpoints, scores_contract
 from cvj_ml.snapshots import Snapshots
 
@@ -141,6 +142,8 @@ def answers(stage: list[int], probability: npt.NDArray[np.float64]) -> Answers:
         np.where(np.array(stage) < 0, np.nan, 1.0),
         np.zeros(count, dtype=np.bool_),
         probability,
+        assemble(np.array(stage, dtype=np.int8), np.zeros((count, 4))),
+        np.empty((count, 0), dtype=np.float32),
     )
 
 

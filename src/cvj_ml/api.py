@@ -12,6 +12,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.evaluation.record import low_targets
 from cvj_ml.lists import make_lists, read_people
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.track_record import NO_RECORD
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import Panel
 from cvj_ml.pipeline import Histories, Silent
@@ -69,12 +70,18 @@ def build_panel(config: Config, as_of: str) -> TrainingPanel:
 
 
 def fit(panel: TrainingPanel) -> Model:
-    """Fit the reach model: settings chosen out of time, calibrated, refitted on the whole panel."""
+    """Fit the reach model: settings chosen out of time, calibrated, refitted on the whole panel.
+
+    Where the configuration declares coverage, the posterior of the current stage is fitted, too.
+    """
     histories = panel.histories
     fitted = fit_reach(
         panel.panel, panel.as_of, histories.store.arrival_delay, histories.config.model.seed, histories.threads
     )
-    return Model(Predictor(panel.panel.definition, fitted.trees, fitted.calibration), histories)
+    definition = panel.panel.definition
+    posterior = pipeline.true_stages(histories, definition, panel.as_of, Silent())
+    stage = posterior.model if posterior else None
+    return Model(Predictor(definition, fitted.trees, fitted.calibration, stage), histories)
 
 
 def backtest(config: Config, until: str, folds: int = 1) -> pd.DataFrame:
@@ -95,7 +102,9 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
     histories = model.histories
     instant = parse_as_of(as_of, histories.config.zone)
     config, unobserved = histories.config, histories.visible.unobserved
-    lists = make_lists(config, read_people(config), histories.engine(), _scores(model, as_of), unobserved, instant)
+    people, scores = read_people(config), _scores(model, as_of)
+    # A model that was never judged at a past instant has no track record.
+    lists = make_lists(config, people, histories.engine(), scores, unobserved, instant, NO_RECORD)
     return {one.name: one.rows.to_pandas() for one in lists}
 
 

@@ -15,7 +15,6 @@ from cvj_ml.evaluation.backtest import FoldResult, outcomes
 from cvj_ml.evaluation.metrics import log_loss
 from cvj_ml.pipeline import Night, Watcher, publish_night, train
 from cvj_ml.simulate import Simulation, simulate
-from cvj_ml.tracking import promote
 from cvj_ml.windows import midnight
 
 
@@ -38,9 +37,8 @@ def run_demo(folder: Path, customers: int, seed: int, watcher: Watcher) -> Demon
             shutil.copyfile(packaged, folder / "demo.yaml")
     config = load_config(folder / "demo.yaml")
     as_of = midnight(simulation.start, config.zone) + simulation.days * DAY
-    trained = train(config, as_of, watcher)
     # A second demo in the same folder must not score with the first one's model.
-    promote(config, trained.version.version)
+    trained = train(config, as_of, watcher, promote="always")
     night = publish_night(config, as_of, watcher, with_lists=True)
     return Demonstration(night, compare(trained.fold, simulation), config.mlflow.tracking_uri)
 

@@ -70,12 +70,26 @@ class Attributes:
 
 
 @dataclass(frozen=True, slots=True)
+class StageLabels:
+    """What a CRM or a survey says: this customer was at ``stage`` at ``as_of``, and that was known at ``known_at``.
+
+    Rows stand by customer, then as_of, known_at and stage.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    as_of: Instants
+    known_at: Instants
+    stage: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """Whole customers, sorted by id, with their tables."""
 
     customers: tuple[str, ...]
     touchpoints: Touchpoints
     attributes: Attributes | None = None
+    stage_labels: StageLabels | None = None
 
     def __len__(self) -> int:
         return len(self.customers)

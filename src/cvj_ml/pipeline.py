@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,16 @@ from cvj_ml.config import Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
+from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolling
-from cvj_ml.evaluation.record import evidence
+from cvj_ml.evaluation.record import evidence, touchpoint_columns
+from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
+from cvj_ml.evaluation.track_record import track_record
+from cvj_ml.evaluation.verdict import Verdict, undecided
 from cvj_ml.histories import Block
 from cvj_ml.journey import Visible, observability, stage_at
 from cvj_ml.lists import RankedList, list_specs, make_lists, read_people, summarise
+from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle, save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
@@ -37,9 +43,11 @@ from cvj_ml.report.files import write_night
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
 from cvj_ml.snapshots import eligible, training_grid
 from cvj_ml.sources import Store, Usage, account, ingest
-from cvj_ml.windows import midnight, to_datetime
+from cvj_ml.stage_panel import Tracking
+from cvj_ml.windows import midnight, to_datetime, to_microseconds
 
 Progress = Callable[[int, int], None]
+Promote = Literal["auto", "always", "never"]
 
 
 class Watcher(Protocol):
@@ -109,21 +117,29 @@ def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A registered model, and the fold that its metrics come from."""
+    """A registered model, the fold that its metrics come from, and the fit of the current stage where there is one."""
 
     version: tracking.ModelVersion
     fold: FoldResult
     usage: Usage
+    verdict: Verdict
+    stages: FitOfStages | None
 
 
-def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
-    """Choose settings on the last matured fold, report it once, refit at ``as_of``, register."""
+def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto") -> Trained:
+    """Report the last matured fold once, compare with the champion, refit at ``as_of``, register, promote.
+
+    promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; the first version of a name is the champion.
+    """
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
     # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
     require_teachable(config, as_of, histories.store.arrival_delay, "Training")
     fold = last_matured(config, as_of, histories.store.arrival_delay)
     result = backtest_fold(histories, fold.cut, fold.until, watcher)
+    with watcher.step("Keeping the track record"):
+        record_of_fold = track_record(result, histories.engine(), histories.store.arrival_delay, histories.threads)
+    verdict = judge_challenger(histories, result, promote, watcher)
     panel = training_panel(histories, as_of, watcher)
     with watcher.step("Refitting at as_of") as progress:
         fit = fit_reach(
@@ -134,7 +150,8 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             histories.threads,
             progress=progress,
         )
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration)
+    posterior = true_stages(histories, panel.definition, as_of, watcher)
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration, posterior.model if posterior else None)
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(
@@ -143,9 +160,9 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
         )
     with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
-        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle)
+        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle, record_of_fold)
         opened = open_bundle(bundle, digest)
-        found = evidence(predictor, panel, result, fit)
+        found = evidence(predictor, panel, result, fit, posterior)
         record = tracking.TrainingRecord(
             parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},
             cut=to_datetime(as_of, config.zone).isoformat(),
@@ -153,22 +170,63 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             metrics=found.metrics,
             bundle=bundle,
             digest=digest,
-            example_input=touchpoint_columns(histories.store),
+            example_input=touchpoint_columns(histories.store.property_kinds),
             example_output=opened.canary.scores.slice(0, 1).to_pandas(),
             tables=found.tables,
             figures=found.figures,
+            tags={"verdict": verdict.sentence, "verdict_numbers": verdict.as_json()},
         )
+        # The canary of what is promoted was scored when the bundle was opened, above.
         version = tracking.log_training(config, record)
-    return Trained(version, result, usage)
+        if verdict.promote:
+            version = tracking.promote(config, version.version)
+    return Trained(version, result, usage, verdict, posterior)
 
 
-def touchpoint_columns(store: Store) -> pd.DataFrame:
-    """Return the columns and types of canonical touchpoints, without a row: what a model takes from other tools."""
-    instants = dict.fromkeys(("occurred_at", "known_at"), "datetime64[us]")
-    texts = dict.fromkeys(("customer_id", "event", "channel", "touchpoint_id"), "str")
-    properties = {name: "float64" if kind == "double" else "str" for name, kind in store.property_kinds.items()}
-    types = {**texts, **instants, "value": "float64", **properties}
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+def judge_challenger(histories: Histories, result: FoldResult, promote: Promote, watcher: Watcher) -> Verdict:
+    """Return whether the recipe of a fold replaces the champion."""
+    config, present = histories.config, tracking.find_champion(histories.config)
+    if present is None:
+        return undecided(True, "Promoted: there was no champion.")
+    if promote != "auto":
+        by_hand = {"always": "Promoted", "never": "Kept the champion"}[promote]
+        return undecided(promote == "always", f"{by_hand}: asked for by --promote {promote}, nothing was compared.")
+    if not present.cut:
+        return undecided(False, "Kept the champion: it was imported, so nobody knows which outcomes it has seen.")
+    try:
+        bundle = champion(config, histories.visible)
+    except ModelError as error:
+        watcher.say(f"warning: {error}")
+        return undecided(False, "Kept the champion, which cannot be compared under this configuration.")
+    with watcher.step("Comparing with the champion"):
+        return challenge(
+            config,
+            result,
+            bundle.predictor,
+            to_microseconds(datetime.fromisoformat(present.cut)),
+            histories.engine(),
+            histories.visible.unobserved,
+            histories.store.arrival_delay,
+            histories.threads,
+        )
+
+
+def true_stages(histories: Histories, definition: Definition, cut: int, watcher: Watcher) -> FitOfStages | None:
+    """Fit and judge the posterior of the true stage at the cut; None where no coverage is declared."""
+    if not histories.config.coverage:
+        return None
+    with watcher.step("Fitting the current stage") as progress:
+        found = fit_and_judge(
+            definition,
+            Tracking.of(histories.config),
+            histories.engine(progress),
+            cut,
+            histories.config.model.seed,
+            histories.threads,
+        )
+    for warning in found.warnings(definition.journey.names):
+        watcher.say(f"warning: {warning}")
+    return found
 
 
 def backtest_fold(histories: Histories, cut: int, until: int, watcher: Watcher) -> FoldResult:
@@ -236,8 +294,8 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     lists: tuple[RankedList, ...] = ()
     if people is not None:
         with watcher.step("Ranking the lists") as progress:
-            unobserved = histories.visible.unobserved
-            lists = make_lists(config, people, histories.engine(progress), scores, unobserved, as_of)
+            unobserved, record = histories.visible.unobserved, bundle.track_record
+            lists = make_lists(config, people, histories.engine(progress), scores, unobserved, as_of, record)
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,
@@ -286,25 +344,10 @@ def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: 
     """Raise ModelError where a model does not answer for the configuration's journey and data."""
     raise_all(
         ModelError,
-        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train` with it, or go back to the"
-        f" settings that the {kind} was trained with:",
-        _differences(bundle.predictor.definition, config, visible),
+        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train --promote always` with it, or go"
+        f" back to the settings that the {kind} was trained with:",
+        differences(bundle.predictor, config, visible),
     )
-
-
-def _differences(trained: Definition, config: Config, visible: Visible) -> list[str]:
-    """Return what a model was trained for, and how the configuration differs, in what gives predictions a meaning."""
-    next_stages = None if config.targets == "all" else config.targets.next
-    same = {
-        "the journey's stages or their rules differ": trained.journey.rules == config.journey.rules,
-        "other stages are unobserved in the data": trained.unobserved == visible.unobserved,
-        "the horizons differ": trained.horizons == config.horizons,
-        "targets differ": trained.next_stages == next_stages,
-        "the time zone differs": trained.time_zone == config.time_zone,
-        "other events are outbound": set(trained.outbound) == set(config.outbound),
-        "value_decimals differ": trained.catalogue.value_decimals == config.value_decimals,
-    }
-    return [difference for difference, agrees in same.items() if not agrees]
 
 
 def as_of_name(config: Config, instant: int) -> str:

@@ -6,14 +6,16 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
+from cvj_ml.evaluation.bootstrap import draw_keys, grouped_sums, resample
 from cvj_ml.models.base_rates import fit_base_rates
 from cvj_ml.models.calibration import identity
-from cvj_ml.models.linear import columns_of
-from cvj_ml.models.reach import Trees, reach_probabilities
+from cvj_ml.models.linear import columns_of, fit_linear
+from cvj_ml.models.reach import Trees, reach_probabilities, stacked_x
 from cvj_ml.panel import build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.sources import ingest
@@ -43,7 +45,14 @@ def warm() -> None:
     rows = hazard_rows(panel.labels, definition.horizons)
     stages, intervals = len(config.journey.stages), len(config.horizons)
     base = fit_base_rates(rows, panel.stage, panel.column("recency"), stages, intervals)
-    trees = Trees(None, None, base, np.ones(1 + stages, dtype=np.bool_), columns_of(definition))
+    columns = columns_of(definition)
+    booster = lgb.train(
+        {"num_leaves": 3, "min_data_in_leaf": 1, "verbosity": -1, "num_threads": 1},
+        lgb.Dataset(stacked_x(panel.x, panel.stage, rows, columns.progress), label=rows.moved),
+        num_boost_round=1,
+    )
+    linear = fit_linear(panel.x, columns, base, panel.stage, rows)
+    trees = Trees(booster, linear, base, np.zeros(1 + stages, dtype=np.bool_), columns)
     reach_probabilities(
         trees,
         identity(1 + stages, intervals),
@@ -52,3 +61,6 @@ def warm() -> None:
         panel.stage,
         definition.horizons,
     )
+    keys, alike = draw_keys(2, 1), np.zeros(2, dtype=np.int64)
+    resample(np.array([0.0, 1.0]), np.array([0.2, 0.4]), alike, keys)
+    grouped_sums(np.ones((2, 1)), alike, 1, alike, keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ AsOf = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Version = Annotated[int, typer.Argument(min=1, help="The number of a registered version.")]
+Promotion = Annotated[
+    Literal["auto", "always", "never"],
+    typer.Option("--promote", help="Make it the champion: auto, if it is surely better; always; or never."),
+]
 BundleFolder = Annotated[Path, typer.Argument(help="The folder of an exported model bundle.")]
 
 
@@ -26,3 +30,14 @@ def read(config_file: Path, instant: str | None = None) -> tuple[Config, int]:
 
     config = load_config(config_file)
     return config, 0 if instant is None else parse_as_of(instant, config.zone)
+
+
+def read_duration(text: str, option: str) -> int:
+    """Return a duration such as ``90d`` in microseconds."""
+    from cvj_ml.config.durations import parse_duration
+    from cvj_ml.errors import ConfigError
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, read
+from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_duration
 from cvj_ml.cli.models import models
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
 
@@ -116,13 +117,13 @@ def check(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
 
 
 @app.command()
-def train(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
-    """Choose settings and report the last matured fold, refit at AS_OF, register in MLflow."""
+def train(config_file: ConfigFile, as_of: AsOf, promote: Promotion = "auto", as_json: Json = False) -> None:
+    """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
     from cvj_ml import pipeline
     from cvj_ml.evaluation.backtest import summary
 
     config, instant = read(config_file, as_of)
-    done = pipeline.train(config, instant, Terminal())
+    done = pipeline.train(config, instant, Terminal(), promote)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
         print_json(
@@ -132,38 +133,51 @@ def train(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
                 "digest": version.digest,
                 "aliases": list(version.aliases),
                 "run_id": version.run_id,
+                "verdict": {"sentence": done.verdict.sentence, **json.loads(done.verdict.as_json())},
                 "summary": table.to_dict("records"),
             }
         )
         return
     show_metrics(table, f"On the last matured fold ({pipeline.as_of_name(config, done.fold.fold.cut)})")
+    if done.stages and (judged := done.stages.evidence):
+        show(judged.metrics, f"The current stage of {judged.customers:,} customers held out, their evidence hidden")
     out.print(
         f"Registered {version.name} version {version.version} ({', '.join(version.aliases)}), {version.digest[:12]}"
     )
+    out.print(done.verdict.sentence, soft_wrap=True)
 
 
 @app.command()
 def backtest(
     config_file: ConfigFile,
     until: Annotated[str, typer.Option("--until", help="Where observation ends: a date or an instant.")],
-    folds: Annotated[int, typer.Option(min=1, help="At most so many folds, the longest horizon apart.")] = 1,
+    folds: Annotated[
+        int, typer.Option(min=1, help="At most so many instants; at each the model is fitted anew, in minutes.")
+    ] = 3,
+    spacing: Annotated[
+        str | None, typer.Option(help="Time between two folds, such as 90d. Default: the longest horizon.")
+    ] = None,
+    segment: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare subgroups: first_channel, or attribute:country and the like. May be repeated."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where tables and plots go. Default: <out>/backtest/until=<date>.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Refit at past instants and judge by what came after, beside the baselines."""
-    from cvj_ml import pipeline
-    from cvj_ml.evaluation.backtest import summary
+    """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
+    from cvj_ml.backtesting import run_backtest
+    from cvj_ml.cli.backtests import report_as_json, show_report
 
     config, instant = read(config_file, until)
-    results = pipeline.backtest(config, instant, folds, Terminal())
+    apart = None if spacing is None else read_duration(spacing, "--spacing")
+    done = run_backtest(config, instant, Terminal(), folds=folds, spacing=apart, segments=segment or (), folder=folder)
     if as_json:
-        days = [pipeline.as_of_name(config, result.fold.cut) for result in results]
-        judged = [
-            {"cut": day, "rows": result.rows.to_dict("records")} for day, result in zip(days, results, strict=True)
-        ]
-        print_json({"folds": judged})
+        print_json({**report_as_json(done.report), "folder": str(done.folder), "run_id": done.run_id})
         return
-    for result in results:
-        show_metrics(summary(result.rows), f"Fold {pipeline.as_of_name(config, result.fold.cut)}")
+    show_report(done.report)
+    out.print(f"All rows and plots: {done.folder}", soft_wrap=True)
 
 
 @app.command()

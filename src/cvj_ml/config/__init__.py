@@ -5,10 +5,12 @@ from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import (
     AttributesSpec,
+    CompleteSpec,
     Config,
     ContactSpec,
     PermissionSpec,
     SourceSpec,
+    StageLabelsSpec,
     TableSpec,
     load_config,
     preset_names,
@@ -18,6 +20,7 @@ __all__ = [
     "DAY",
     "SECOND",
     "AttributesSpec",
+    "CompleteSpec",
     "Config",
     "ContactCap",
     "ContactSpec",
@@ -31,6 +34,7 @@ __all__ = [
     "Rule",
     "SourceSpec",
     "Stage",
+    "StageLabelsSpec",
     "TableSpec",
     "format_duration",
     "load_config",

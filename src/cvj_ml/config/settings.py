@@ -72,6 +72,19 @@ class AttributesSpec(TableSpec):
     static: bool = False
 
 
+class StageLabelsSpec(TableSpec):
+    """The true stage of some customers, from a CRM or a survey: customer_id, as_of, stage, known_at."""
+
+    columns: dict[str, str] = {}
+
+
+class CompleteSpec(Section):
+    """Whose tracking is complete: those whose attribute has this value."""
+
+    attribute: str
+    eq: bool | int | float | str
+
+
 class ContactSpec(TableSpec):
     """How to reach a customer; shown in lists, never a feature."""
 
@@ -175,12 +188,15 @@ class Config(Section):
     refused_share: float = Field(default=0.01, ge=0, le=1)
     attributes: AttributesSpec | None = None
     contact: ContactSpec | None = None
+    stage_labels: StageLabelsSpec | None = None
     suppression: PermissionSpec | None = None
     consent: PermissionSpec | None = None
     journey: Journey
     preset: str | None = Field(default=None, exclude=True)
     events: dict[str, Names] = {}
     unobserved: tuple[str, ...] = ()
+    coverage: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    complete_when: CompleteSpec | None = None
     horizons: tuple[Duration, ...] = Field(default=(7 * DAY, 14 * DAY, 30 * DAY, 60 * DAY, 90 * DAY), min_length=1)
     targets: Literal["all"] | NextStages = "all"
     snapshots: SnapshotsSpec = SnapshotsSpec()
@@ -234,6 +250,7 @@ class Config(Section):
             if name not in mapped:
                 faults.append(f"events: no rule of the journey uses {name!r}.{nearest(name, mapped)}")
         faults += self._wrong_lists()
+        faults += self._wrong_coverage()
         if faults:
             raise ValueError("\n".join(faults))
         stages = tuple(
@@ -246,6 +263,7 @@ class Config(Section):
         named = [("unobserved", name) for name in self.unobserved] + [
             ("stage_value", name) for name in self.stage_value
         ]
+        named += [("coverage", name) for name in self.coverage]
         for i, one in enumerate(self.lists or ()):
             named += [(f"lists[{i}].from", one.from_stage), (f"lists[{i}].to", one.to_stage)]
         for place, name in named:
@@ -280,6 +298,32 @@ class Config(Section):
                 f"control: the epoch {self.control.epoch!r} can be shorter than the longest list horizon"
                 f" {format_duration(longest)}; choose a longer epoch"
             )
+        return faults
+
+    def _wrong_coverage(self) -> list[str]:
+        faults = []
+        for stage in self.journey.stages:
+            if stage.name not in self.coverage:
+                continue
+            if stage.name in self.unobserved:
+                faults.append(
+                    f"coverage: {stage.name} is unobserved: nobody's evidence of it is visible; name it in one of both"
+                )
+            if any("*" in (leaf.event or ()) for leaf in stage.enter.leaves()):
+                faults.append(f"coverage: {stage.name} takes any event ('*'), so its evidence cannot be hidden alone")
+        for key in ("complete_when", "stage_labels"):
+            if getattr(self, key) is not None and not self.coverage:
+                faults.append(
+                    f"{key}: coverage is missing; name the stages whose evidence may be hidden, with the share of"
+                    " customers for whom it is visible, such as coverage: {Advocate: 0.6}"
+                )
+        if self.complete_when is not None:
+            known = set(self.attributes.columns if self.attributes else ()) - {"customer_id", "known_at"}
+            if (name := self.complete_when.attribute) not in known:
+                faults.append(
+                    f"complete_when: there is no attribute {name!r}.{nearest(name, known)} It is one of those that"
+                    f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
+                )
         return faults
 
     @property

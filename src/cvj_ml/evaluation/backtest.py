@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,86 @@ class FoldResult:
     panel: Panel
     probabilities: Mapping[str, _F64]
     rows: pd.DataFrame
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model of this fold, which knows nothing from its cut on."""
+        return Predictor(self.panel.definition, self.fit.trees, self.fit.calibration)
+
+    @property
+    def judged(self) -> Judged:
+        """The fold's snapshots with their outcomes and every contender's probabilities."""
+        return judged(self.panel, self.probabilities)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """The snapshots of one transition and horizon whose outcome is known.
+
+    origin: a stage, ``none`` before any, or ``any`` for the return; target and horizon index the arrays of `Judged`.
+    """
+
+    origin: str
+    name: str
+    target: int
+    horizon: int
+    rows: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Snapshots, what became of them, and what every contender had said before.
+
+    n snapshots, J targets (return, then each stage), H horizons: customer (codes) and stage are (n,); moved, known
+    (matured and asked) and each of probabilities are (n, J, H).
+    """
+
+    stages: tuple[str, ...]
+    horizons: tuple[int, ...]
+    customer: npt.NDArray[np.int64]
+    stage: npt.NDArray[np.int8]
+    moved: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    probabilities: Mapping[str, _F64]
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield the cells that have snapshots: the return over all of them, reach by the stage they come from."""
+        names = ["none", *self.stages]
+        for j, target in enumerate(["return", *self.stages]):
+            for origin in [None] if j == 0 else range(-1, j - 1):
+                here = self.known[:, j, :] if origin is None else self.known[:, j, :] & (self.stage == origin)[:, None]
+                for h in range(len(self.horizons)):
+                    if len(rows := np.flatnonzero(here[:, h])):
+                        yield Cell("any" if origin is None else names[origin + 1], target, j, h, rows)
+
+    def moves(self, cell: Cell) -> npt.NDArray[np.bool_]:
+        """Return whether the cell's customers moved."""
+        moved: npt.NDArray[np.bool_] = self.moved[cell.rows, cell.target, cell.horizon]
+        return moved
+
+    def said(self, contender: str, cell: Cell) -> _F64:
+        """Return what a contender said of the cell's customers."""
+        p: _F64 = self.probabilities[contender][cell.rows, cell.target, cell.horizon]
+        return p
+
+    def judgeable(self, cell: Cell) -> bool:
+        """Return whether enough customers moved, and every contender said something."""
+        enough = len(np.unique(self.customer[cell.rows[self.moves(cell)]])) >= MINIMUM_MOVED
+        return enough and all(np.isfinite(self.said(name, cell)).all() for name in self.probabilities)
+
+
+def judged(panel: Panel, probabilities: Mapping[str, _F64]) -> Judged:
+    """Return a panel's snapshots with their outcomes beside what was said of them."""
+    found, definition = outcomes(panel), panel.definition
+    return Judged(
+        definition.journey.names,
+        definition.horizons,
+        panel.customer,
+        panel.stage,
+        found.moved,
+        found.known,
+        probabilities,
+    )
 
 
 def run_fold(
@@ -96,31 +176,23 @@ def judge(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:
     The target ``return`` is judged over all customers; reach of a stage for each stage that customers come from.
     Cells in which fewer than ten customers moved show their counts only.
     """
-    definition, found = panel.definition, outcomes(panel)
-    names = ["", *definition.journey.names]
+    found = judged(panel, probabilities)
     rows = []
-    for j, target in enumerate(["return", *definition.journey.names]):
-        origins = [None] if j == 0 else list(range(-1, j - 1))
-        for origin in origins:
-            here = found.known[:, j, :].any(axis=1) & (True if origin is None else panel.stage == origin)
-            for h, horizon in enumerate(definition.horizons):
-                cell = here & found.known[:, j, h]
-                if not cell.any():
-                    continue
-                moved = found.moved[cell, j, h]
-                for name, probability in probabilities.items():
-                    p = probability[cell, j, h]
-                    enough = moved.sum() >= MINIMUM_MOVED and np.isfinite(p).all()
-                    counts = {"n": float(len(moved)), "moved": float(moved.sum()), "base_rate": float(moved.mean())}
-                    rows.append(
-                        {
-                            "contender": name,
-                            "from": "any" if origin is None else names[origin + 1] or "none",
-                            "to": target,
-                            "horizon_days": horizon // DAY,
-                            **(cell_metrics(moved, p) if enough else {**_UNJUDGED, **counts}),
-                        }
-                    )
+    for cell in found.cells():
+        moved = found.moves(cell)
+        counts = {"n": float(len(moved)), "moved": float(moved.sum()), "base_rate": float(moved.mean())}
+        for contender in probabilities:
+            p = found.said(contender, cell)
+            enough = moved.sum() >= MINIMUM_MOVED and np.isfinite(p).all()
+            rows.append(
+                {
+                    "contender": contender,
+                    "from": cell.origin,
+                    "to": cell.name,
+                    "horizon_days": found.horizons[cell.horizon] // DAY,
+                    **(cell_metrics(moved, p) if enough else {**_UNJUDGED, **counts}),
+                }
+            )
     return pd.DataFrame(rows, columns=["contender", "from", "to", "horizon_days", *_UNJUDGED])
 
 

@@ -25,11 +25,22 @@ def last_matured(config: Config, until: int, arrival_delay: int) -> Fold:
     return Fold(midnight(to_datetime(latest, config.zone).date(), config.zone), until)
 
 
-def rolling(config: Config, until: int, arrival_delay: int, folds: int) -> list[Fold]:
-    """Return up to ``folds`` matured folds, the longest horizon apart, the oldest first."""
+def rolling(config: Config, until: int, arrival_delay: int, folds: int, spacing: int | None = None) -> list[Fold]:
+    """Return up to ``folds`` matured folds, the oldest first.
+
+    They stand ``spacing`` microseconds apart, whole days, by default the longest horizon. ConfigError for less: the
+    same moves would be judged twice.
+    """
+    longest = max(config.horizons)
+    apart = longest if spacing is None else spacing
+    if apart < longest or apart % DAY:
+        raise ConfigError(
+            f"Folds stand whole days and at least the longest horizon ({format_duration(longest)}) apart, found"
+            f" {format_duration(apart)}: nearer ones would judge the same moves twice. Choose a longer spacing."
+        )
     found = [last_matured(config, until, arrival_delay)]
     while len(found) < folds:
-        day = to_datetime(found[-1].cut, config.zone).date() - timedelta(days=max(config.horizons) // DAY)
+        day = to_datetime(found[-1].cut, config.zone).date() - timedelta(days=apart // DAY)
         fold = Fold(midnight(day, config.zone), until)
         if unteachable(config, fold.cut, arrival_delay):
             break

@@ -16,6 +16,7 @@ from scipy.special import expit
 from cvj_ml.config import DAY, format_duration
 from cvj_ml.evaluation import plots
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, outcomes, summary
+from cvj_ml.evaluation.stages import POSTERIOR, FitOfStages, StageEvidence
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import feature_names
 from cvj_ml.models.training import Fit
@@ -47,7 +48,9 @@ class Evidence:
     figures: Mapping[str, Figure]
 
 
-def evidence(predictor: Predictor, panel: Panel, result: FoldResult, fit: Fit) -> Evidence:
+def evidence(
+    predictor: Predictor, panel: Panel, result: FoldResult, fit: Fit, stages: FitOfStages | None = None
+) -> Evidence:
     """Gather what is shown of a training; all metrics are those of the fold, none of the refitted model."""
     zone = panel.definition.zone
     parameters: dict[str, str | int | float] = {
@@ -62,10 +65,19 @@ def evidence(predictor: Predictor, panel: Panel, result: FoldResult, fit: Fit) -
         "horizons": " ".join(format_duration(horizon) for horizon in panel.definition.horizons),
         "low_evidence": " ".join(low_targets(predictor)) or "none",
     }
+    metrics = dict(_metrics(result.rows))
+    tables = {"metrics_per_transition": result.rows, "summary": summary(result.rows)}
+    if stages:
+        parameters["stage_truth"] = stages.model.source
+        tables["stage_mix_if_coverage_is_wrong"] = stages.misstated
+        if stages.evidence:
+            parameters["stage_customers_judged"] = stages.evidence.customers
+            metrics |= dict(_stage_metrics(stages.evidence))
+            tables |= {"stage_metrics": stages.evidence.metrics, "stage_mix": stages.evidence.mix}
     return Evidence(
         parameters,
-        dict(_metrics(result.rows)),
-        {"metrics_per_transition": result.rows, "summary": summary(result.rows)},
+        metrics,
+        tables,
         dict(_figures(predictor, panel, result)),
     )
 
@@ -86,6 +98,16 @@ def _metrics(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:
             value = float(row.get(name, np.nan))
             if np.isfinite(value):
                 yield f"{contender}.{name}.{cell}", value
+
+
+def _stage_metrics(found: StageEvidence) -> Iterator[tuple[str, float]]:
+    """Yield the metrics of the current stage, and the mix as ``stage.mix.<stage>``: expected over true customers."""
+    for prefix, table in (("", found.metrics), ("mix.", found.mix)):
+        for row in table.to_dict("records"):
+            contender = "stage" if row["contender"] == POSTERIOR else f"baseline.stage_{_slug(str(row['contender']))}"
+            for name, value in row.items():
+                if name != "contender" and np.isfinite(value):
+                    yield f"{contender}.{prefix}{_slug(str(name))}", float(value)
 
 
 def _slug(text: str) -> str:
@@ -128,3 +150,12 @@ def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
     test, fit = result.panel, result.fit
     raw = fit.trees.logits(test.x, test.stage, rows)
     return np.asarray(expit(fit.calibration.apply(raw, rows.target, rows.interval)))
+
+
+def touchpoint_columns(property_kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Return the columns and types of canonical touchpoints, without a row: what a model takes from other tools."""
+    instants = dict.fromkeys(("occurred_at", "known_at"), "datetime64[us]")
+    texts = dict.fromkeys(("customer_id", "event", "channel", "touchpoint_id"), "str")
+    properties = {name: "float64" if kind == "double" else "str" for name, kind in property_kinds.items()}
+    types = {**texts, **instants, "value": "float64", **properties}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})

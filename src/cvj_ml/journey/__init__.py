@@ -1,5 +1,6 @@
 """From touchpoints to stages."""
 
+from cvj_ml.journey.coverage import coverage_of, draw_hidden, entries_when_hidden, hide
 from cvj_ml.journey.observability import Visible, observability
 from cvj_ml.journey.progress import Progress, progress
 from cvj_ml.journey.stages import StageState, entry_times, occurrence_times, reached, stage_at
@@ -8,7 +9,11 @@ __all__ = [
     "Progress",
     "StageState",
     "Visible",
+    "coverage_of",
+    "draw_hidden",
+    "entries_when_hidden",
     "entry_times",
+    "hide",
     "observability",
     "occurrence_times",
     "progress",

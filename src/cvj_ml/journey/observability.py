@@ -51,6 +51,12 @@ def observability(config: Config, events: Collection[str], properties: Collectio
             else:
                 unobserved.add(stage.name)
                 warnings.append(f"{stage.name} is unobserved: it comes after {hidden[0]}, which is unobserved.")
+    faults += [
+        f"coverage: {name} is unobserved in the data, so nobody's evidence of it is visible; remove it from"
+        " coverage, or map its events"
+        for name in config.coverage
+        if name in unobserved
+    ]
     if len(unobserved) == len(config.journey.stages):
         faults.append("no stage is observed; map your events with events:, or write your own journey")
     raise_all(ConfigError, f"The journey {config.journey.name!r} does not fit the data:", faults)

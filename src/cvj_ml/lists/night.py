@@ -9,6 +9,7 @@ import pyarrow as pa
 from cvj_ml.config import Config, play_channels
 from cvj_ml.lists.outreach import merge_outreach, outreach
 from cvj_ml.lists.ranking import RankedList, rank
+from cvj_ml.models.track_record import TrackRecord
 from cvj_ml.panel import Blocks
 from cvj_ml.sources import Permissions, read_contact, read_permissions
 
@@ -36,10 +37,16 @@ def read_people(config: Config) -> People:
 
 
 def make_lists(
-    config: Config, people: People, blocks: Blocks, scores: pa.Table, unobserved: frozenset[str], as_of: int
+    config: Config,
+    people: People,
+    blocks: Blocks,
+    scores: pa.Table,
+    unobserved: frozenset[str],
+    as_of: int,
+    track_record: TrackRecord,
 ) -> tuple[RankedList, ...]:
     """Rank every configured list from SCORES, histories and permissions."""
     channels, caps = play_channels(config.journey), config.eligibility.contact_caps
     parts = blocks.map(lambda block: outreach(block, as_of, channels, caps))
     history = merge_outreach(parts)
-    return tuple(rank(config, scores, unobserved, as_of, history=history, permissions=people.permissions))
+    return tuple(rank(config, scores, unobserved, as_of, track_record, history=history, permissions=people.permissions))

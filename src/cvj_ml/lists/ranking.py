@@ -18,6 +18,7 @@ from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.lists.eligibility import REASONS, Reachable, left_out, reachable
 from cvj_ml.lists.outreach import Outreach, no_outreach
 from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
+from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.sources import Permissions
 
 
@@ -87,6 +88,7 @@ def rank(
     scores: pa.Table,
     unobserved: frozenset[str],
     as_of: int,
+    track_record: TrackRecord = NO_RECORD,
     *,
     history: Outreach | None = None,
     permissions: Permissions | None = None,
@@ -96,6 +98,7 @@ def rank(
     Eligible customers are ranked by probability (ties by expected value, then id) or by expected value (ties by
     probability, then id); served with a channel that has room; cut to the capacity with the control group inside;
     then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
+    Each row carries what the model's track record says of customers who were scored like this.
     history: of the customers of SCORES, in their order (None: nobody was ever contacted).
     """
     customers = np.array(scores["customer_id"].to_pylist(), dtype=object)
@@ -107,6 +110,7 @@ def rank(
         config,
         scores,
         as_of,
+        track_record,
         customers,
         scores["stage"].to_numpy(zero_copy_only=False),
         history,
@@ -124,6 +128,7 @@ class _Night:
     config: Config
     scores: pa.Table
     as_of: int
+    track_record: TrackRecord
     customers: npt.NDArray[np.object_]
     stage: npt.NDArray[np.object_]
     history: Outreach
@@ -186,6 +191,11 @@ class _Night:
             "as_of": self.scores["as_of"].take(pa.array(rows)),
             "model_version": self.scores["model_version"].take(pa.array(rows)),
         }
+        if bands := self.track_record.find(spec.from_stage, spec.to_stage, days):
+            band = bands.of(shown)
+            columns |= {
+                f"track_record_{name}": np.array(getattr(bands, name))[band] for name in ("n", "k", "low", "high")
+            }
         table = pa.table(
             {
                 name: pa.nulls(size, kind) if name not in columns else _column(columns[name], kind)

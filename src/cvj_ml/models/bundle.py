@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from cvj_ml.config import Journey
+from cvj_ml.config import CompleteSpec, Journey
 from cvj_ml.errors import ModelError, raise_all
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
@@ -25,15 +25,21 @@ from cvj_ml.models.canary import block_from_tables, block_to_tables
 from cvj_ml.models.linear import LinearHazard, columns_of
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Trees
+from cvj_ml.models.stage import HiddenStage, Line, StageModel
+from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.panel import Definition
+from cvj_ml.stage_panel import Tracking
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _TREES = "reach.txt"
+_RECORD = "track_record.json"
+_STAGE = "stage.json"
+_STAGE_LINE = ("columns", "mean", "scale", "coefficients", "intercept")
 _LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 _FILES = frozenset(
-    (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", *_CANARY)
+    (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", _RECORD, *_CANARY)
 )
 
 
@@ -53,6 +59,7 @@ class Bundle:
     predictor: Predictor
     canary: Canary
     digest: str
+    track_record: TrackRecord = NO_RECORD
 
     @property
     def version(self) -> str:
@@ -60,7 +67,7 @@ class Bundle:
         return self.digest[:12]
 
 
-def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
+def save(predictor: Predictor, canary: Canary, folder: Path, track_record: TrackRecord = NO_RECORD) -> str:
     """Write the bundle into an empty or new folder and return its digest."""
     (folder / "canary").mkdir(parents=True)
     definition, trees = predictor.definition, predictor.trees
@@ -83,9 +90,12 @@ def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
             "low_evidence": trees.low.tolist(),
         },
     )
+    if predictor.stage is not None:
+        _save_stage(predictor.stage, folder)
     journey = definition.journey.model_dump(mode="json", exclude_defaults=True)
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
+    _write_json(folder / _RECORD, track_record.as_dict())
     touchpoints, attributes = block_to_tables(canary.block)
     for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
@@ -121,12 +131,14 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
         LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
     )
     low = np.array(base["low_evidence"], dtype=np.bool_)
+    record = TrackRecord.from_dict(json.loads((folder / _RECORD).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name) for name in _CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
     text = (folder / _TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
-    predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps)
-    return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST))
+    stage = _load_stage(folder) if _STAGE in manifest["files"] else None
+    predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps, stage)
+    return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST), record)
 
 
 def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
@@ -159,6 +171,63 @@ def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
     ]
     raise_all(ModelError, f"{folder}: the model bundle is not what was saved; restore it or train anew:", faults)
     return manifest
+
+
+def _save_stage(model: StageModel, folder: Path) -> None:
+    """Write the posterior of the true stage; ``stage_<position>.txt`` are trees, for stages that have some."""
+    complete = model.tracking.complete_when
+    stages: list[dict[str, Any] | None] = []
+    for i, one in enumerate(model.stages):
+        trees = _stage_trees(i) if one and one.trees else None
+        if one and one.trees and trees:
+            (folder / trees).write_text(_text_of(one.trees), encoding="utf-8")
+        line = one.line if one else None
+        stages.append(
+            {
+                "table": one.table.tolist(),
+                "line": {name: np.asarray(getattr(line, name)).tolist() for name in _STAGE_LINE} if line else None,
+                "trees": trees,
+                "shift": one.shift,
+            }
+            if one
+            else None
+        )
+    _write_json(
+        folder / _STAGE,
+        {
+            "coverage": model.tracking.coverage.tolist(),
+            "complete_when": complete.model_dump(mode="json") if complete else None,
+            "labelled": model.tracking.labelled,
+            "source": model.source,
+            "stages": stages,
+        },
+    )
+
+
+def _load_stage(folder: Path) -> StageModel:
+    document = json.loads((folder / _STAGE).read_text(encoding="utf-8"))
+    complete = document["complete_when"]
+    stages: list[HiddenStage | None] = []
+    for i, one in enumerate(document["stages"]):
+        trees = None
+        if one and one["trees"]:
+            trees = lgb.Booster(model_str=(folder / _stage_trees(i)).read_text(encoding="utf-8"))
+        line = None
+        if one and one["line"]:
+            numbers = {name: np.array(one["line"][name], dtype=np.float64) for name in _STAGE_LINE}
+            columns, intercept = numbers.pop("columns").astype(np.int64), float(numbers.pop("intercept"))
+            line = Line(columns=columns, intercept=intercept, **numbers)
+        stages.append(HiddenStage(np.array(one["table"]), line, trees, one["shift"]) if one else None)
+    tracking = Tracking(
+        np.array(document["coverage"], dtype=np.float64),
+        CompleteSpec.model_validate(complete) if complete else None,
+        document["labelled"],
+    )
+    return StageModel(tracking, document["source"], tuple(stages))
+
+
+def _stage_trees(position: int) -> str:
+    return f"stage_{position}.txt"
 
 
 def _text_of(booster: lgb.Booster) -> str:

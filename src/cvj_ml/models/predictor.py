@@ -12,6 +12,7 @@ from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.reach import Trees, reach_probabilities
+from cvj_ml.models.stage import StageModel, assemble
 from cvj_ml.panel import Definition, Panel
 from cvj_ml.snapshots import Snapshots, eligible
 
@@ -23,6 +24,8 @@ class Answers:
     """What a model says of a block's eligible customers at one instant.
 
     ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
+    ``true_stage`` is (customers, stages): P(the true stage is this one); NaN before any stage.
+    ``x`` are the features that this was told from.
     """
 
     snapshots: Snapshots
@@ -30,15 +33,21 @@ class Answers:
     days_in_stage: _F64
     dormant: npt.NDArray[np.bool_]
     probability: _F64
+    true_stage: _F64
+    x: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """Definition, trees and calibration: a pure function from histories to probabilities."""
+    """Definition, trees and calibration: a pure function from histories to probabilities.
+
+    ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
+    """
 
     definition: Definition
     trees: Trees
     calibration: Calibration
+    stage: StageModel | None = None
 
     def answer(self, block: Block, as_of: int) -> Answers:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""
@@ -49,7 +58,11 @@ class Predictor:
         recency = x[:, self.definition.catalogue.names.index("recency")]
         probability = self._probabilities(x, state.stage, threads=1)
         active = recency * DAY <= self.definition.journey.dormant_after
-        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability)
+        if self.stage is None:
+            true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
+        else:
+            true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
+        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x)
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""

@@ -19,7 +19,14 @@ from cvj_ml.contracts import INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.sources.refusals import Counts
 from cvj_ml.sources.sql import literal
 from cvj_ml.sources.staging import Mapped, Staged
-from cvj_ml.sources.store import ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, bucket_sql, counts_as_json
+from cvj_ml.sources.store import (
+    ATTRIBUTE,
+    ATTRIBUTES_FILE,
+    LABELS_FILE,
+    TOUCHPOINTS_FILE,
+    bucket_sql,
+    counts_as_json,
+)
 from cvj_ml.sources.zones import to_wall
 
 _CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source")
@@ -230,25 +237,62 @@ class AttributeSorter:
             [("customer_id", pa.string()), ("known_at", INSTANT)]
             + [(ATTRIBUTE + name, _ARROW[kind]) for name, kind in self._kinds.items()]
         )
-        table = schema.empty_table()
-        if files := self._staged.files(bucket):
-            self._connection.register("present", pa.table({"customer_id": customers}))
-            listed = ", ".join(map(literal, files))
-            order = ", ".join(f"{name} NULLS FIRST" for name in columns)
-            rows = (
-                f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning=false)"
-                f" WHERE customer_id IN (SELECT customer_id FROM present) ORDER BY {order}"
-            )
-            table = self._connection.sql(rows).to_arrow_table().rename_columns(schema.names).cast(schema)
-            self._connection.unregister("present")
+        table = _rows_of(self._staged.files(bucket), columns, schema, customers, self._connection)
         self._stored += len(table)
         pq.write_table(table, folder / ATTRIBUTES_FILE)
 
     def counts(self) -> Counts:
         """Return the counts of the attributes table."""
-        staged = self._staged
-        unmatched = staged.accepted - self._stored
-        return Counts(staged.rows_in, self._stored, dict(sorted(staged.refused.items())), unmatched=unmatched)
+        return _counts(self._staged, self._stored)
+
+
+class LabelSorter:
+    """Sorts and writes the stage labels of one bucket after the other."""
+
+    def __init__(self, staged: Staged, connection: duckdb.DuckDBPyConnection) -> None:
+        self._staged = staged
+        self._connection = connection
+        self._stored = 0
+
+    def write(self, bucket: int, customers: pa.Array, folder: Path) -> None:
+        """Write the labels of these customers; rows of others are counted by ``counts`` only."""
+        schema = pa.schema(
+            [("customer_id", pa.string()), ("as_of", INSTANT), ("known_at", INSTANT), ("stage", pa.string())]
+        )
+        table = _rows_of(self._staged.files(bucket), schema.names, schema, customers, self._connection)
+        self._stored += len(table)
+        pq.write_table(table, folder / LABELS_FILE)
+
+    def counts(self) -> Counts:
+        """Return the counts of the table of labels."""
+        return _counts(self._staged, self._stored)
+
+
+def _rows_of(
+    files: list[Path],
+    columns: list[str],
+    schema: pa.Schema,
+    customers: pa.Array,
+    connection: duckdb.DuckDBPyConnection,
+) -> pa.Table:
+    """Return the staged rows of these customers, sorted by all columns."""
+    if not files:
+        return schema.empty_table()
+    connection.register("present", pa.table({"customer_id": customers}))
+    listed = ", ".join(map(literal, files))
+    order = ", ".join(f"{name} NULLS FIRST" for name in columns)
+    rows = (
+        f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning=false)"
+        f" WHERE customer_id IN (SELECT customer_id FROM present) ORDER BY {order}"
+    )
+    table = connection.sql(rows).to_arrow_table().rename_columns(schema.names).cast(schema)
+    connection.unregister("present")
+    return table
+
+
+def _counts(staged: Staged, stored: int) -> Counts:
+    unmatched = staged.accepted - stored
+    return Counts(staged.rows_in, stored, dict(sorted(staged.refused.items())), unmatched=unmatched)
 
 
 def _equals_next(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

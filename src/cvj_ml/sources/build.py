@@ -13,9 +13,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from cvj_ml.config import AttributesSpec, Config, SourceSpec, TableSpec
+from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
 from cvj_ml.errors import ConfigError, DataError, raise_all
-from cvj_ml.sources.buckets import AttributeSorter, TouchpointSorter
+from cvj_ml.sources.buckets import AttributeSorter, LabelSorter, TouchpointSorter
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land
 from cvj_ml.sources.refusals import excess, write_quarantine
 from cvj_ml.sources.sql import connect
@@ -24,6 +24,7 @@ from cvj_ml.sources.staging import (
     Staged,
     kinds_of,
     map_attributes,
+    map_labels,
     map_source,
     mixed_ids,
     refused_rows,
@@ -37,6 +38,7 @@ FORMAT = 1
 _HEADING = "The sources cannot be used:"
 _QUARANTINE = "quarantine.parquet"
 _ATTRIBUTES = "attributes"
+_LABELS = "stage_labels"
 
 
 def ingest(config: Config) -> Store:
@@ -53,6 +55,7 @@ def ingest(config: Config) -> Store:
         tables = _map(config, work / "spill")
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
         fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}
+        raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
         key = _key(config, tables, fingerprints)
         folder = root / key[:12]
         store = open_store(folder, key, config)
@@ -64,7 +67,7 @@ def ingest(config: Config) -> Store:
             if stamps != {label: mapped.origin.stamps() for label, mapped in tables.items()}:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
             sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
-            sources |= {_ATTRIBUTES: fingerprints[_ATTRIBUTES]} if _ATTRIBUTES in fingerprints else {}
+            sources |= {label: fingerprints[label] for label in (_ATTRIBUTES, _LABELS) if label in fingerprints}
             write_manifest(built, {"key": key, "format": FORMAT, "fingerprints": sources, **manifest})
             store = _rename(built, folder, key, config)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
@@ -78,6 +81,7 @@ def _map(config: Config, spill: Path) -> dict[str, Mapped]:
     tables: dict[str, Mapped] = {}
     specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
     specs |= {_ATTRIBUTES: config.attributes} if config.attributes else {}
+    specs |= {_LABELS: config.stage_labels} if config.stage_labels else {}
     for label, spec in specs.items():
         try:
             origin = describe(label, spec, config, spill)
@@ -91,9 +95,23 @@ def _map(config: Config, spill: Path) -> dict[str, Mapped]:
             tables[label] = map_source(origin, spec, config, faults)
         elif isinstance(spec, AttributesSpec):
             tables[label] = map_attributes(origin, spec, config, faults)
+        elif isinstance(spec, StageLabelsSpec):
+            tables[label] = map_labels(origin, spec, config, faults)
     faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
     raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
     return tables
+
+
+def _shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
+    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
+    own = {item["sha256"] for item in fingerprints.get(_LABELS, [])}
+    return [
+        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
+        " leave the file out of one of both"
+        for label, files in fingerprints.items()
+        for item in files
+        if label != _LABELS and item["sha256"] in own
+    ]
 
 
 def _config_faults(config: Config) -> list[str]:
@@ -106,7 +124,7 @@ def _config_faults(config: Config) -> list[str]:
 
 def _key(config: Config, tables: Mapping[str, Mapped], fingerprints: Mapping[str, list[Fingerprint]]) -> str:
     """Return the digest of all that decides the store's content: files by what is in them, not by where they are."""
-    described = {}
+    described: dict[str, dict[str, Any]] = {}
     for label, mapped in tables.items():
         spec = mapped.origin.spec
         read = zip(mapped.origin.paths(), fingerprints[label], strict=True)
@@ -120,6 +138,8 @@ def _key(config: Config, tables: Mapping[str, Mapped], fingerprints: Mapping[str
             "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
             "settings": spec.model_dump(mode="json", include={"columns", "constants", "known_after", "static"}),
         }
+    if _LABELS in described:  # a label of a stage that the journey does not have is refused
+        described[_LABELS]["stages"] = config.journey.names
     whole = {
         "format": FORMAT,
         "tables": described,
@@ -146,15 +166,18 @@ def _build(
         except DataError as error:
             unread.append(str(error))
     raise_all(DataError, _HEADING, unread)
-    sources = {label: pair for label, pair in landed.items() if label != _ATTRIBUTES}
+    sources = {label: pair for label, pair in landed.items() if label not in (_ATTRIBUTES, _LABELS)}
     kinds = kinds_of(sources, connection)
     staged = {label: stage(*pair, kinds, config, connection, work / "rows" / label) for label, pair in sources.items()}
     attributes, attribute_kinds = None, dict[str, str]()
     if _ATTRIBUTES in landed:
         attribute_kinds = kinds_of({_ATTRIBUTES: landed[_ATTRIBUTES]}, connection)
         attributes = stage(*landed[_ATTRIBUTES], attribute_kinds, config, connection, work / "rows" / _ATTRIBUTES)
+    labels = None
+    if _LABELS in landed:
+        labels = stage(*landed[_LABELS], {}, config, connection, work / "rows" / _LABELS)
 
-    all_staged = staged | ({_ATTRIBUTES: attributes} if attributes else {})
+    all_staged = staged | ({_ATTRIBUTES: attributes} if attributes else {}) | ({_LABELS: labels} if labels else {})
     quarantine = pa.concat_tables(
         refused_rows(label.removeprefix("sources."), one, landed[label][1], connection)
         for label, one in sorted(all_staged.items())
@@ -164,6 +187,7 @@ def _build(
     faults += touchpoints.faults()
     owned = AttributeSorter(config, attributes, attribute_kinds, connection) if attributes else None
     faults += owned.faults() if owned else []
+    labelled = LabelSorter(labels, connection) if labels else None
     if faults:
         heading = _HEADING
         if len(quarantine):
@@ -177,12 +201,15 @@ def _build(
         customers = touchpoints.write(bucket, folder)
         if owned and customers is not None:
             owned.write(bucket, customers, folder)
+        if labelled and customers is not None:
+            labelled.write(bucket, customers, folder)
     write_quarantine(quarantine, built / _QUARANTINE)
     return {
         "buckets": config.engine.buckets,
         "property_kinds": kinds,
         "attribute_kinds": attribute_kinds,
         "attribute_counts": counts_as_json(owned.counts()) if owned else None,
+        "label_counts": counts_as_json(labelled.counts()) if labelled else None,
         **touchpoints.summary(),
     }
 
@@ -192,6 +219,8 @@ def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
     faults: list[str] = []
     for label, one in staged.items():
         too_many = excess(label, one.rows_in, one.refused, config.refused_share)
+        if too_many and one.refused.get("unreadable stage"):
+            too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
         faults += too_many
         if not one.accepted and not too_many:
             faults.append(f"{label}: {one.rows_in} rows came in and none is left; is the export complete?")

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import AttributesSpec, Config, SourceSpec
+from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.contracts import TOUCHPOINT_ROLES
 from cvj_ml.errors import DataError
 from cvj_ml.sources.mapping import (
@@ -130,6 +130,30 @@ def map_attributes(origin: Origin, spec: AttributesSpec, config: Config, faults:
     if not extras:
         faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
     return Mapped(origin, readings, tuple(required), extras, _owned(fields), _id_family(fields), not spec.static)
+
+
+def map_labels(origin: Origin, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the stage labels, adding what is wrong to the faults; a stage that is unknown is refused."""
+    roles, label = ("customer_id", "as_of", "stage", "known_at"), origin.label
+    fields = map_fields(origin, spec.columns, {}, roles, roles, faults)
+    faults += [
+        f"{label}: columns.{name}: stage labels have {', '.join(roles)} and nothing else; remove it"
+        for name in spec.columns
+        if name not in roles
+    ]
+    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)")}
+    if "customer_id" in fields:
+        readings["customer_id"] = read_id(label, "customer_id", fields["customer_id"], faults)
+    for name in ("as_of", "known_at"):
+        readings[name] = Reading("CAST(NULL AS BIGINT)")
+        if name in fields:
+            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    readings["stage"] = Reading("CAST(NULL AS VARCHAR)")
+    if "stage" in fields:
+        text = read_label(fields["stage"]).value
+        names = ", ".join(map(literal, config.journey.names))
+        readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
+    return Mapped(origin, readings, roles, {}, _owned(fields), _id_family(fields), True)
 
 
 def kinds_of(tables: Mapping[str, tuple[Mapped, Relation]], connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

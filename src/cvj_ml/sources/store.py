@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.contracts import PROPERTY
-from cvj_ml.histories import Attributes, Block, Column, Text, Touchpoints
+from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, Touchpoints
 from cvj_ml.sources.origins import Fingerprint
 from cvj_ml.sources.refusals import Counts, excess
 from cvj_ml.windows import NEVER, Instants
@@ -25,6 +25,7 @@ from cvj_ml.windows import NEVER, Instants
 ATTRIBUTE = "attribute_"
 TOUCHPOINTS_FILE = "touchpoints.parquet"
 ATTRIBUTES_FILE = "attributes.parquet"
+LABELS_FILE = "stage_labels.parquet"
 MANIFEST = "store.json"
 
 ALWAYS = np.iinfo(np.int64).min
@@ -47,8 +48,8 @@ class Store:
     """A finished store.
 
     ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
-    ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` is
-    None where no attributes are configured.
+    ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` and
+    ``label_counts`` are None where no attributes, no stage labels are configured.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Store:
     key: str
     counts: Mapping[str, Counts]
     attribute_counts: Counts | None
+    label_counts: Counts | None
     events: Mapping[str, int]
     arrival_delay: int
     bucket_customers: tuple[int, ...]
@@ -91,9 +93,13 @@ class Store:
             inbound=~event.isin(self.outbound),
             properties=_columns(table, PROPERTY, self.property_kinds),
         )
-        if not self.attribute_kinds:
-            return Block(customers, touchpoints)
-        return Block(customers, touchpoints, _attributes(folder / ATTRIBUTES_FILE, customers, self.attribute_kinds))
+        kinds = self.attribute_kinds
+        return Block(
+            customers,
+            touchpoints,
+            _attributes(folder / ATTRIBUTES_FILE, customers, kinds) if kinds else None,
+            _labels(folder / LABELS_FILE, customers) if self.label_counts else None,
+        )
 
 
 def bucket_name(bucket: int) -> str:
@@ -116,7 +122,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
             return None
         if any((folder / name).stat().st_size != size for name, size in manifest["files"].items()):
             return None
-        attributes = manifest["attribute_counts"]
+        attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
         delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
         return Store(
             folder=folder,
@@ -124,6 +130,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
             key=key,
             counts={name: Counts(**counts) for name, counts in manifest["counts"].items()},
             attribute_counts=Counts(**attributes) if attributes else None,
+            label_counts=Counts(**labels) if labels else None,
             events=manifest["events"],
             arrival_delay=max(
                 measured if (given := delays[name]) is None else given
@@ -144,9 +151,9 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
     faults: list[str] = []
     for name, counts in store.counts.items():
         faults += excess(f"sources.{name}", counts.rows_in, counts.refused, config.refused_share)
-    if store.attribute_counts:
-        counts = store.attribute_counts
-        faults += excess("attributes", counts.rows_in, counts.refused, config.refused_share)
+    for label, counted in (("attributes", store.attribute_counts), ("stage_labels", store.label_counts)):
+        if counted:
+            faults += excess(label, counted.rows_in, counted.refused, config.refused_share)
     return faults
 
 
@@ -195,15 +202,30 @@ def _columns(table: pa.Table, prefix: str, kinds: Mapping[str, str]) -> dict[str
     return columns
 
 
-def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
-    table = _load(path)
-    owners, ends = _runs(table["customer_id"])
+def _offsets(owner_column: pa.ChunkedArray, customers: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Return where each customer's rows of a table begin and end."""
+    owners, ends = _runs(owner_column)
     # Every owner is a customer of the block and both are sorted, so one pass places them.
     position = np.searchsorted(np.array(customers, dtype=object), np.array(owners, dtype=object))
     lengths = np.zeros(len(customers), dtype=np.int64)
     lengths[position] = np.diff(ends)
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
+def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
+    table = _load(path)
+    return StageLabels(
+        offsets=_offsets(table["customer_id"], customers),
+        as_of=_instants(table["as_of"]),
+        known_at=_instants(table["known_at"]),
+        stage=_text(table["stage"]),
+    )
+
+
+def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
+    table = _load(path)
     return Attributes(
-        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        offsets=_offsets(table["customer_id"], customers),
         known_at=_instants(table["known_at"], ALWAYS),
         columns=_columns(table, ATTRIBUTE, kinds),
     )
@@ -224,4 +246,9 @@ def _nobody(store: Store) -> Block:
         empty(store.property_kinds),
     )  # fmt: skip
     kinds = store.attribute_kinds
-    return Block((), touchpoints, Attributes(start, instants, empty(kinds)) if kinds else None)
+    return Block(
+        (),
+        touchpoints,
+        Attributes(start, instants, empty(kinds)) if kinds else None,
+        StageLabels(start, instants, instants, text) if store.label_counts else None,
+    )

@@ -1,11 +1,13 @@
 """Runs and model versions in MLflow: the only package that imports it, and only inside functions."""
 
-from cvj_ml.tracking.records import Fingerprint, ModelVersion, TrainingRecord
+from cvj_ml.tracking.records import Fingerprint, ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.registry import (
     export,
     fetch_champion,
+    find_champion,
     import_bundle,
     list_versions,
+    log_backtest,
     log_training,
     promote,
     rollback,
@@ -14,11 +16,14 @@ from cvj_ml.tracking.registry import (
 __all__ = [
     "Fingerprint",
     "ModelVersion",
+    "Record",
     "TrainingRecord",
     "export",
     "fetch_champion",
+    "find_champion",
     "import_bundle",
     "list_versions",
+    "log_backtest",
     "log_training",
     "promote",
     "rollback",

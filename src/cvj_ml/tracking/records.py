@@ -21,26 +21,35 @@ class Fingerprint(TypedDict):
     bytes: int
 
 
-@dataclass(frozen=True)
-class TrainingRecord:
-    """One training, ready to be logged: settings, data fingerprints, results and the bundle, but no customer's data.
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a run leaves: settings, data fingerprints and results, but no customer's data.
 
     cut: ISO instant at which observation ends; inputs: fingerprints of each source's files; metrics: such as
-    ``test.log_loss.convert__ascend.30d``; tables and figures: by the name of their artifact; bundle: the folder of
-    DESIGN section 9 and digest its sha256 (64 hex digits); example_input and example_output: the columns and types
-    of canonical touchpoints and of SCORES, of which no row is logged.
+    ``test.log_loss.convert__ascend.30d``; tables and figures: by the name of their artifact.
     """
 
     parameters: Mapping[str, str | int | float]
     cut: str
     inputs: Mapping[str, Sequence[Fingerprint]]
     metrics: Mapping[str, float]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord(Record):
+    """One training, ready to be logged with its bundle.
+
+    bundle: the folder of DESIGN section 9 and digest its sha256 (64 hex digits); example_input and example_output:
+    the columns and types of canonical touchpoints and of SCORES, of which no row is logged; tags: of the version.
+    """
+
     bundle: Path
     digest: str
     example_input: pd.DataFrame
     example_output: pd.DataFrame
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError
 from cvj_ml.tracking.connection import connect
-from cvj_ml.tracking.records import ModelVersion, TrainingRecord
+from cvj_ml.tracking.records import ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.runs import BUNDLE, log_model, log_record, new_run
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
     A failure leaves a run that is marked as failed and no new version. Raises ModelError where the bundle is not one,
     CvjError where the registry fails.
     """
-    tags = _tags(record.bundle, record.digest, record.cut)
+    tags = {**_tags(record.bundle, record.digest, record.cut), **record.tags}
     with connect(config, create=True) as client:
         with new_run(client, config, f"train {record.cut}") as run:
             model = log_model(client, config, run, record.bundle, record)
@@ -42,10 +42,23 @@ def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
         return _register(client, config.name, model, tags)
 
 
+def log_backtest(config: Config, record: Record) -> str:
+    """Log a backtest, which registers nothing, and return the id of its run."""
+    with connect(config, create=True) as client, new_run(client, config, f"backtest {record.cut}") as run:
+        log_record(client, run, None, record)
+        return str(run.info.run_id)
+
+
 def list_versions(config: Config) -> list[ModelVersion]:
     """Return the registered versions, newest first; none where nothing was registered yet."""
     with connect(config) as client:
         return _versions(client, config.name)
+
+
+def find_champion(config: Config) -> ModelVersion | None:
+    """Return the champion, None where there is no registry yet or no champion in it."""
+    with connect(config, create=True) as client:
+        return _champion(_versions(client, config.name))
 
 
 def promote(config: Config, version: int) -> ModelVersion:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cvj_ml.config import Config
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.tracking.connection import sqlite_file
-from cvj_ml.tracking.records import Fingerprint, TrainingRecord
+from cvj_ml.tracking.records import Fingerprint, Record, TrainingRecord
 from cvj_ml.tracking.signature import signature_of
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def new_run(client: MlflowClient, config: Config, name: str) -> Iterator[Run]:
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
-def log_record(client: MlflowClient, run: Run, model: LoggedModel, record: TrainingRecord) -> None:
-    """Log a training's parameters, inputs, metrics, tables and figures to its run."""
+def log_record(client: MlflowClient, run: Run, model: LoggedModel | None, record: Record) -> None:
+    """Log parameters, inputs, metrics, tables and figures to a run; metrics belong to the model, if there is one."""
     from mlflow.entities import Metric, Param
 
     run_id = run.info.run_id
     now = time.time_ns() // 1_000_000
     metrics = [
-        Metric(name, float(value), now, 0, model_id=model.model_id)
+        Metric(name, float(value), now, 0, model_id=model.model_id if model else None)
         for name, value in _sanitised("metrics", record.metrics).items()
     ]
     parameters = [Param(name, str(value)) for name, value in _sanitised("parameters", record.parameters).items()]

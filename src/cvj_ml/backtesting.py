@@ -1,0 +1,93 @@
+"""The story of ``cvj-ml backtest``: fit at rolling instants, judge with intervals, write tables and plots, log."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvj_ml import tracking
+from cvj_ml.config import Config
+from cvj_ml.evaluation.ageing import ageing
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
+from cvj_ml.evaluation.folds import rolling
+from cvj_ml.evaluation.plots import save_figure
+from cvj_ml.evaluation.report import Report, report
+from cvj_ml.evaluation.segments import gaps as gaps_of
+from cvj_ml.evaluation.segments import segment
+from cvj_ml.pipeline import Histories, Watcher, as_of_name, backtest_fold, open_histories, require_customers
+from cvj_ml.windows import to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backtested:
+    """A backtest's report, the folder that holds it, and its run in MLflow."""
+
+    report: Report
+    folder: Path
+    run_id: str
+
+
+def run_backtest(
+    config: Config,
+    until: int,
+    watcher: Watcher,
+    *,
+    folds: int,
+    spacing: int | None = None,
+    segments: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Backtested:
+    """Refit at up to ``folds`` instants, judge each by what came after, and write and log what was found.
+
+    spacing: between folds, in microseconds; segments: as in `segment`; folder: where tables and plots are written, by
+    default ``<out>/backtest/until=<date>``.
+    """
+    histories = open_histories(config, watcher)
+    require_customers(histories, until, watcher)
+    delay = histories.store.arrival_delay
+    instants = rolling(config, until, delay, folds, spacing)
+    if len(instants) < folds:
+        watcher.say(f"warning: the history has room for {len(instants)} of {folds} folds.")
+    for name in segments:  # a wrong one is told before minutes of training
+        segment(name, histories.engine(), instants[-1].cut, np.zeros(0, dtype=np.int64))
+    results = [backtest_fold(histories, fold.cut, fold.until, watcher) for fold in instants]
+    keys = draw_keys(DRAWS, config.model.seed)
+    with watcher.step("Judging older models at later folds"):
+        model_age = ageing(results, histories.engine(), delay, histories.threads, keys)
+    last = results[-1]
+    with watcher.step("Drawing customers for intervals"):
+        by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer) for name in segments]
+        found = report(results, keys, [gaps_of(last.judged, one, keys) for one in by], model_age)
+    target = folder or Path(config.out, "backtest", f"until={as_of_name(config, until)}")
+    write(found, target)
+    with watcher.step("Logging to MLflow"):
+        run_id = tracking.log_backtest(config, _record(histories, until, found))
+    return Backtested(found, target, run_id)
+
+
+def write(found: Report, folder: Path) -> None:
+    """Write every table as CSV and Parquet and every plot as SVG; an earlier backtest there is replaced."""
+    for kind in ("tables", "plots"):
+        shutil.rmtree(folder / kind, ignore_errors=True)
+        (folder / kind).mkdir(parents=True)
+    for name, table in found.tables.items():
+        table.to_csv(folder / "tables" / f"{name}.csv", index=False, lineterminator="\n")
+        table.to_parquet(folder / "tables" / f"{name}.parquet", index=False)
+    for name, figure in found.figures.items():
+        save_figure(figure, folder / "plots" / f"{name}.svg")
+
+
+def _record(histories: Histories, until: int, found: Report) -> tracking.Record:
+    config = histories.config
+    return tracking.Record(
+        parameters={"folds": " ".join(found.folds), "draws": DRAWS, "seed": config.model.seed},
+        cut=to_datetime(until, config.zone).isoformat(),
+        inputs=histories.store.fingerprints,
+        metrics=found.metrics,
+        tables=found.tables,
+        figures=found.figures,
+    )

@@ -1,0 +1,74 @@
+"""What a model loses by standing still: each fold's model judged at later folds, too, beside the one refitted there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cvj_ml.config import DAY
+from cvj_ml.evaluation.assessment import bounds, moves_of, questions, stacked
+from cvj_ml.evaluation.backtest import MODEL, FoldResult
+from cvj_ml.evaluation.bootstrap import grouped_sums, interval
+from cvj_ml.evaluation.metrics import log_loss_terms
+from cvj_ml.panel import Blocks, build_panel
+from cvj_ml.windows import to_datetime
+
+OLDER = "older model"
+
+_COLUMNS = [
+    "model_of", "judged_at", "age_days", "question", "horizon_days", "n", "moved", "log_loss", "log_loss_refitted",
+    "lost_by_age", "lost_by_age_low", "lost_by_age_high",
+]  # fmt: skip
+
+
+def ageing(
+    results: Sequence[FoldResult], blocks: Blocks, arrival_delay: int, threads: int, keys: npt.NDArray[np.uint64]
+) -> pd.DataFrame:
+    """Return how much log loss each fold's model has lost at every later fold against the one refitted there.
+
+    One row for each pair of folds, question and horizon; both models are judged on the same customers.
+    """
+    rows: list[dict[str, object]] = []
+    for k, older in enumerate(results):
+        for newer in results[k + 1 :]:
+            instant = np.array([newer.fold.cut], dtype=np.int64)
+            # The older model's own features: its vocabulary is that of its cut.
+            panel = build_panel(older.predictor.definition, blocks, instant, newer.fold.until, arrival_delay)
+            if not np.array_equal(panel.customer, newer.panel.customer):
+                raise AssertionError("the same instant has other customers under another model")
+            said = {MODEL: newer.probabilities[MODEL], OLDER: older.predictor.predict(panel, threads)}
+            rows += _compare(older, newer, said, keys)
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _compare(
+    older: FoldResult, newer: FoldResult, said: dict[str, npt.NDArray[np.float64]], keys: npt.NDArray[np.uint64]
+) -> list[dict[str, object]]:
+    judged, zone = replace(newer.judged, probabilities=said), newer.panel.definition.zone
+    rows: list[dict[str, object]] = []
+    for question, h, cells in questions(judged, [cell for cell in judged.cells() if judged.judgeable(cell)]):
+        moved, customer = moves_of(judged, cells)
+        losses = [log_loss_terms(moved, stacked(judged, cells, name)) for name in (MODEL, OLDER)]
+        terms = np.column_stack([np.ones(len(moved)), losses[1] - losses[0]])
+        drawn = grouped_sums(terms, np.zeros(len(moved), dtype=np.int64), 1, customer, keys)[:, 0]
+        with np.errstate(invalid="ignore"):
+            lost = interval(float(terms[:, 1].mean()), drawn[:, 1] / drawn[:, 0])
+        rows.append(
+            {
+                "model_of": to_datetime(older.fold.cut, zone).date().isoformat(),
+                "judged_at": to_datetime(newer.fold.cut, zone).date().isoformat(),
+                "age_days": round((newer.fold.cut - older.fold.cut) / DAY),
+                "question": question,
+                "horizon_days": judged.horizons[h] // DAY,
+                "n": len(moved),
+                "moved": int(moved.sum()),
+                "log_loss": float(losses[1].mean()),
+                "log_loss_refitted": float(losses[0].mean()),
+                **bounds("lost_by_age", lost),
+            }
+        )
+    return rows

@@ -1,0 +1,146 @@
+"""Champion and challenger: one written rule for when a new model replaces the one in use.
+
+Promote only if, on a window that both models were cut before, the challenger's mean log loss is lower with a 95 %
+interval over customers below 0, and no transition is worse after Holm's correction.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import DAY
+from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, questions, stacked
+from cvj_ml.evaluation.backtest import Cell, Judged
+from cvj_ml.evaluation.bootstrap import grouped_sums, holm, interval, p_value
+from cvj_ml.evaluation.metrics import Interval, log_loss_terms
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One transition and horizon: challenger's minus champion's log loss, and its p-value after Holm's correction."""
+
+    origin: str
+    target: str
+    horizon_days: int
+    customers: int
+    moved: int
+    difference: float
+    low: float
+    high: float
+    p_holm: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether the challenger is worse here beyond chance."""
+        return self.difference > 0 and self.p_holm < SIGNIFICANT
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the challenger is promoted, with every number that decided and one sentence.
+
+    difference: challenger's minus champion's mean log loss over the transitions that were judged, weighted by
+    customers, with its interval; NaN where nothing could be compared.
+    """
+
+    promote: bool
+    sentence: str
+    difference: Interval
+    customers: int
+    transitions: tuple[Transition, ...]
+
+    @property
+    def worse(self) -> tuple[Transition, ...]:
+        """The transitions that are worse beyond chance."""
+        return tuple(one for one in self.transitions if one.worse)
+
+    def as_json(self) -> str:
+        """Return the numbers as JSON, short enough for a tag; of the transitions that are worse the first five."""
+        numbers = {name: _number(value) for name, value in self.difference._asdict().items()}
+        return json.dumps(
+            {
+                "promote": self.promote,
+                **numbers,
+                "customers": self.customers,
+                "transitions": len(self.transitions),
+                "worse": len(self.worse),
+                "worst": [asdict(one) for one in self.worse[:5]],
+            }
+        )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def undecided(promote: bool, sentence: str) -> Verdict:
+    """Return the verdict where there is nothing to compare."""
+    return Verdict(promote, sentence, Interval(math.nan, math.nan, math.nan), 0, ())
+
+
+def decide(judged: Judged, keys: npt.NDArray[np.uint64]) -> Verdict:
+    """Apply the rule to what both models said of the same snapshots.
+
+    judged: probabilities of exactly ``champion`` and ``challenger``, both cut before its instant; keys: `draw_keys`.
+    The mean is that of the reach of later stages (of the return where no stage can be judged); the return counts as a
+    transition that must not become worse. Only transitions in which at least 10 customers moved are compared.
+    """
+    if set(judged.probabilities) != {CHAMPION, CHALLENGER}:
+        raise AssertionError(f"a verdict is about two models, found {sorted(judged.probabilities)}")
+    cells = [cell for cell in judged.cells() if judged.judgeable(cell)]
+    if not cells:
+        return undecided(False, "Kept the champion: too few customers moved to compare the two models.")
+    compared = [_difference(judged, [cell], keys) for cell in cells]
+    adjusted = holm([p for _, p in compared])
+    transitions = tuple(
+        Transition(
+            cell.origin,
+            cell.name,
+            judged.horizons[cell.horizon] // DAY,
+            len(cell.rows),
+            int(judged.moves(cell).sum()),
+            *found,
+            float(p),
+        )
+        for cell, (found, _), p in zip(cells, compared, adjusted, strict=True)
+    )
+    by_question: dict[str, list[Cell]] = {}
+    for question, _, several in questions(judged, cells):
+        by_question.setdefault(question, []).extend(several)
+    deciding = by_question.get("reach") or by_question["return"]
+    mean, _ = _difference(judged, deciding, keys)
+    customers = len(np.unique(np.concatenate([judged.customer[cell.rows] for cell in deciding])))
+    worse = [one for one in transitions if one.worse]
+    promote = bool(mean.high < 0) and not worse
+    return Verdict(promote, _sentence(promote, mean, worse), mean, customers, transitions)
+
+
+def _difference(judged: Judged, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> tuple[Interval, float]:
+    """Return challenger minus champion over all rows of the cells, with interval and p-value."""
+    moved, customer = moves_of(judged, cells)
+    champion, challenger = (log_loss_terms(moved, stacked(judged, cells, name)) for name in (CHAMPION, CHALLENGER))
+    terms = np.column_stack([np.ones(len(moved)), challenger - champion])
+    drawn = grouped_sums(terms, np.zeros(len(moved), dtype=np.int64), 1, customer, keys)[:, 0]
+    with np.errstate(invalid="ignore"):
+        means = drawn[:, 1] / drawn[:, 0]
+    estimate = float(terms[:, 1].mean())
+    return interval(estimate, means), p_value(estimate, means)
+
+
+def _sentence(promote: bool, mean: Interval, worse: Sequence[Transition]) -> str:
+    numbers = f"log loss changes by {mean.estimate:+.4f} (95 % interval {mean.low:+.4f} to {mean.high:+.4f})"
+    if promote:
+        return f"Promoted the challenger: its {numbers}, and no transition is worse."
+    if worse:
+        named = ", ".join(f"{one.origin} to {one.target} in {one.horizon_days} days" for one in worse[:3])
+        more = f" and {len(worse) - 3} more" if len(worse) > 3 else ""
+        return f"Kept the champion: the challenger is worse for {named}{more}; its {numbers}."
+    return f"Kept the champion: the challenger's {numbers}, which is not surely better."

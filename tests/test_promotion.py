@@ -1,0 +1,131 @@
+"""From training to the champion: the window that both models are judged on, the tags, promotion and rollback."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.oracles.blocks import to_block, to_customers
+from tests.oracles.cases import Blocks
+from tests.trained import AS_OF, Trained, call
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.evaluation import challenge as challenges
+from cvj_ml.evaluation.backtest import FoldResult, run_fold
+from cvj_ml.evaluation.challenge import challenge
+from cvj_ml.evaluation.folds import Fold
+from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.simulate import random_block
+from cvj_ml.windows import parse_as_of, to_datetime
+
+pytest_plugins = ["tests.fixtures"]
+
+CONFIG = Config.model_validate(
+    {
+        "name": "shop",
+        "time_zone": "UTC",
+        "history_from": "2024-01-01",
+        "burn_in": "30d",
+        "sources": {"log": {"path": "log.csv"}},
+        "journey": {"name": "shop", "stages": [{"name": "Visitor", "enter": {"event": "visit"}}]},
+        "horizons": ["7d", "60d"],
+        "lists": [],
+        "features": {"windows": ["30d"]},
+        "model": {"max_rows": 3000},
+    }
+)
+CUT, UNTIL = (parse_as_of(day, CONFIG.zone) for day in ("2024-09-02", "2024-11-01"))
+
+
+@pytest.fixture(scope="module")
+def blocks() -> Blocks:
+    block = random_block(
+        customers=200,
+        seed=5,
+        events=("visit", "buy"),
+        channels=("web",),
+        properties={},
+        attributes={"plan": ("gold",), "rating": None},
+        outbound=(),
+        until=UNTIL,
+    )
+    return Blocks([to_block(to_customers(block))])
+
+
+@pytest.fixture(scope="module")
+def fold(blocks: Blocks) -> FoldResult:
+    return run_fold(CONFIG, blocks, frozenset(), Fold(CUT, UNTIL), 0, 1)
+
+
+def worse(predictor: Predictor) -> Predictor:
+    """A model that expects far too many moves."""
+    old = predictor.calibration
+    return replace(predictor, calibration=Calibration(old.intercept + 3.0, old.slope))
+
+
+def test_the_better_of_two_is_promoted_and_the_same_is_not(blocks: Blocks, fold: FoldResult) -> None:
+    better = challenge(CONFIG, fold, worse(fold.predictor), CUT, blocks, frozenset(), 0, 1)
+    assert better.promote and better.difference.high < 0
+    same = challenge(CONFIG, fold, fold.predictor, CUT - 30 * DAY, blocks, frozenset(), 0, 1)
+    assert not same.promote and same.difference.estimate == 0
+
+
+@pytest.mark.parametrize("late", [0, 1, DAY])
+def test_a_younger_champion_is_judged_on_what_came_after_its_own_cut(
+    blocks: Blocks, fold: FoldResult, monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    """Neither model may have seen an outcome of the window: it begins at the later of both cuts."""
+    windows: list[Fold] = []
+
+    def noted(config: Config, blocks: Any, unobserved: Any, window: Fold, *rest: Any) -> FoldResult:
+        windows.append(window)
+        return run_fold(config, blocks, unobserved, window, *rest)
+
+    monkeypatch.setattr(challenges, "run_fold", noted)
+    young = CUT + 10 * DAY + late
+    verdict = challenge(CONFIG, fold, worse(fold.predictor), young, blocks, frozenset(), 0, 1)
+    (window,) = windows
+    assert young <= window.cut < young + DAY and window.until == UNTIL
+    assert to_datetime(window.cut, CONFIG.zone).hour == 0
+    assert {one.horizon_days for one in verdict.transitions} == {7}, "60 days are not over yet"
+
+
+def test_a_champion_that_is_too_young_stays_and_says_until_when(blocks: Blocks, fold: FoldResult) -> None:
+    """The horizon of the lists (the one nearest to 30 days) must be over since the champion's cut."""
+    verdict = challenge(CONFIG, fold, worse(fold.predictor), UNTIL - 5 * DAY, blocks, frozenset(), 0, 1)
+    assert not verdict.promote and np.isnan(verdict.difference.estimate)
+    assert "less than 7d have been observed since it was trained" in verdict.sentence
+    assert "Train again from 2024-11-04 on" in verdict.sentence
+
+
+def versions(file: Path) -> dict[int, list[str]]:
+    listed = json.loads(call("models", "list", file, "--json").out)["versions"]
+    return {one["version"]: one["aliases"] for one in listed}
+
+
+def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(trained: Trained, tmp_path: Path) -> None:
+    registry = {"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}
+    file = trained.variant(tmp_path, mlflow=registry, model={"max_rows": 1500})
+    first = json.loads(call("train", file, "--as-of", "2025-04-20", "--promote", "never", "--json").out)
+    assert first["verdict"]["sentence"] == "Promoted: there was no champion."
+    same = json.loads(call("train", file, "--as-of", "2025-04-21", "--json").out)
+    assert same["aliases"] == ["challenger"] and not same["verdict"]["promote"]
+    assert same["verdict"]["sentence"].startswith("Kept the champion: less than 30d have been observed")
+    judged = json.loads(call("train", file, "--as-of", AS_OF, "--json").out)
+    assert judged["verdict"]["transitions"] > 0 and judged["verdict"]["customers"] > 50
+    assert ("champion" in judged["aliases"]) == judged["verdict"]["promote"]
+    forced = call("train", file, "--as-of", AS_OF, "--promote", "always")
+    assert forced.out.splitlines()[-1].startswith("Promoted: asked for by --promote always")
+    assert versions(file)[4] == ["challenger", "champion"]
+    back = call("models", "rollback", file)
+    assert back.out.endswith("is the champion again.\n") and "champion" not in versions(file)[4]
+    from mlflow import MlflowClient
+
+    tags = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_model_version("tiny", "3").tags
+    assert tags["verdict"] == judged["verdict"]["sentence"]
+    assert json.loads(tags["verdict_numbers"])["estimate"] == judged["verdict"]["estimate"]

@@ -1,0 +1,116 @@
+"""Small data, by simulation: no crash, a mark, and never worse than the base rate beyond noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.oracles.cases import Blocks
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.evaluation.backtest import MODEL, FoldResult, run_fold
+from cvj_ml.evaluation.baselines import StageRate
+from cvj_ml.evaluation.folds import Fold
+from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms
+from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.models.reach import LOW_EVIDENCE
+from cvj_ml.windows import NEVER, parse_as_of
+
+CONFIG = Config.model_validate(
+    {
+        "name": "shop",
+        "time_zone": "UTC",
+        "history_from": "2024-01-01",
+        "burn_in": "30d",
+        "sources": {"log": {"path": "log.csv"}},
+        "journey": {
+            "name": "shop",
+            "stages": [
+                {"name": "Visitor", "enter": {"event": "visit"}},
+                {"name": "Buyer", "enter": {"event": "purchase"}},
+            ],
+        },
+        "horizons": ["7d", "30d"],
+        "features": {"windows": ["30d"]},
+        "snapshots": {"every": "28d"},
+    }
+)
+FROM, CUT, UNTIL = (parse_as_of(day, CONFIG.zone) for day in ("2024-01-01", "2024-12-01", "2025-01-01"))
+SEEDS = range(4)
+
+
+def shop(customers: int, buyers: int, seed: int) -> Block:
+    """Customers who visit at their own pace and stop one day; so many of them bought once before the cut.
+
+    As many again, scaled to a month, buy in the month after it, so that there is something to be wrong about.
+    """
+    random = np.random.default_rng(seed)
+    instants, events, offsets = [], [], [0]
+    span = UNTIL - FROM
+    after = max(1, round(buyers / 11))
+    for i in range(customers):
+        visits = 1 + random.poisson(20 * random.gamma(1.0))
+        at = FROM + np.sort(random.random(visits)) * span * random.uniform(0.3, 1.0)
+        at = np.concatenate([[FROM + random.uniform(0, 30) * DAY], at])
+        kinds = np.zeros(len(at), dtype=np.int32)
+        if i < buyers:
+            at, kinds = np.append(at, random.uniform(FROM + 40 * DAY, CUT - 1)), np.append(kinds, 1)
+        elif i < buyers + after:
+            at, kinds = np.append(at, random.uniform(CUT, UNTIL - DAY)), np.append(kinds, 1)
+        order = np.argsort(at, kind="stable")
+        instants.append(at[order].astype(np.int64))
+        events.append(kinds[order].astype(np.int32))
+        offsets.append(offsets[-1] + len(at))
+    occurred, code = np.concatenate(instants), np.concatenate(events)
+    return Block(
+        tuple(f"c{i:04d}" for i in range(customers)),
+        Touchpoints(
+            offsets=np.array(offsets, dtype=np.int64),
+            occurred_at=occurred,
+            visible_at=occurred,
+            superseded_at=np.full(len(occurred), NEVER),
+            day=(occurred // DAY).astype(np.int32),
+            event=Text(code, ("visit", "purchase")),
+            channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
+            value=np.zeros(len(occurred), dtype=np.int64),
+            has_value=np.zeros(len(occurred), dtype=np.bool_),
+            inbound=np.ones(len(occurred), dtype=np.bool_),
+            properties={},
+        ),
+    )
+
+
+def above_base_rate(result: FoldResult, target: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Each row's log loss above the base rate's at every horizon, and whose row it is."""
+    judged = result.judged
+    terms, owners = [], []
+    for h in range(len(judged.horizons)):
+        rows = judged.known[:, target, h]
+        moved = judged.moved[rows, target, h]
+        said = [judged.probabilities[name][rows, target, h] for name in (MODEL, StageRate.name)]
+        terms.append(log_loss_terms(moved, said[0]) - log_loss_terms(moved, said[1]))
+        owners.append(judged.customer[rows])
+    return np.concatenate(terms), np.concatenate(owners)
+
+
+@pytest.mark.parametrize(("customers", "buyers"), [(50, 1), (50, 5), (50, 40), (400, 1), (400, 5), (400, 50)])
+def test_little_data_is_never_worse_than_the_base_rate_beyond_noise(customers: int, buyers: int) -> None:
+    """Over several simulated shops together, the interval of the loss above the base rate reaches down to 0."""
+    results = [
+        run_fold(CONFIG, Blocks([shop(customers, buyers, seed)]), frozenset(), Fold(CUT, UNTIL), 0, 1) for seed in SEEDS
+    ]
+    assert all(one.fit.trees.low[2] == (buyers < LOW_EVIDENCE) for one in results), "few have reached it: marked"
+    for target in (0, 2):
+        parts = [above_base_rate(one, target) for one in results]
+        terms = np.concatenate([above for above, _ in parts])
+        owners = np.concatenate([owner + customers * seed for (_, owner), seed in zip(parts, SEEDS, strict=True)])
+        found = bootstrap_interval(terms, owners, 500, seed=1)
+        assert found.low <= 0.0, f"target {target}: {found}"
+
+
+@pytest.mark.parametrize(("customers", "buyers"), [(1, 0), (1, 1), (2, 1), (5, 0)])
+def test_a_handful_of_customers_gives_probabilities(customers: int, buyers: int) -> None:
+    result = run_fold(CONFIG, Blocks([shop(customers, buyers, 1)]), frozenset(), Fold(CUT, UNTIL), 0, 1)
+    p = result.probabilities[MODEL][result.judged.known]
+    assert len(p) and ((p > 0) & (p < 1)).all()
+    assert result.fit.trees.low.all()

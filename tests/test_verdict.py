@@ -1,0 +1,108 @@
+"""The rule by which a challenger replaces the champion."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvj_ml.config import DAY
+from cvj_ml.evaluation.backtest import Judged
+from cvj_ml.evaluation.bootstrap import draw_keys
+from cvj_ml.evaluation.metrics import log_loss_terms
+from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
+
+KEYS = draw_keys(300, 1)
+
+
+def two_models(
+    champion: tuple[float, float] = (1, 0), challenger: tuple[float, float] = (1, 0), size: int = 3000, seed: int = 2
+) -> Judged:
+    """Half of the customers stand before Buyer, half before Fan; each model's slope is that of its stage."""
+    random = np.random.default_rng(seed)
+    truth = random.normal(-1, 1, size)
+    stage = (np.arange(size) % 2).astype(np.int8)
+    ahead = stage.astype(np.int64) + 2
+    moved, known = np.zeros((size, 4, 1), dtype=np.bool_), np.zeros((size, 4, 1), dtype=np.bool_)
+    rows = np.arange(size)
+    known[rows, ahead] = True
+    moved[rows, ahead, 0] = random.random(size) < 1 / (1 + np.exp(-truth))
+    said = {}
+    for name, slopes in ((CHAMPION, champion), (CHALLENGER, challenger)):
+        p = np.full(moved.shape, np.nan)
+        p[rows, ahead, 0] = 1 / (1 + np.exp(-np.array(slopes)[stage] * truth - (np.array(slopes)[stage] - 1)))
+        said[name] = p
+    return Judged(("Visitor", "Buyer", "Fan"), (30 * DAY,), rows, stage, moved, known, said)
+
+
+def test_a_clearly_better_challenger_is_promoted_with_its_numbers() -> None:
+    judged = two_models(champion=(0, 0), challenger=(1, 1))
+    found = decide(judged, KEYS)
+    assert found.promote and not found.worse
+    rows, ahead = np.arange(3000), judged.stage.astype(np.int64) + 2
+    y = judged.moved[rows, ahead, 0]
+    losses = {name: log_loss_terms(y, p[rows, ahead, 0]) for name, p in judged.probabilities.items()}
+    assert found.difference.estimate == pytest.approx((losses[CHALLENGER] - losses[CHAMPION]).mean())
+    assert found.difference.low < found.difference.estimate < found.difference.high < 0
+    assert found.customers == 3000
+    assert [(one.origin, one.target, one.customers) for one in found.transitions] == [
+        ("Visitor", "Buyer", 1500),
+        ("Buyer", "Fan", 1500),
+    ]
+    assert found.sentence.startswith("Promoted the challenger: its log loss changes by -0.")
+    numbers = json.loads(found.as_json())
+    assert numbers["promote"] is True and numbers["worse"] == 0
+    assert numbers["estimate"] == found.difference.estimate
+
+
+def test_the_same_model_is_not_promoted() -> None:
+    found = decide(two_models(), KEYS)
+    assert not found.promote and found.difference.estimate == 0
+    assert found.sentence.endswith("which is not surely better.")
+
+
+def test_better_on_average_and_worse_in_one_transition_is_not_promoted() -> None:
+    found = decide(two_models(champion=(-1, 1), challenger=(1, 0.3)), KEYS)
+    assert found.difference.high < 0 and not found.promote
+    (worse,) = found.worse
+    assert (worse.origin, worse.target) == ("Buyer", "Fan") and worse.p_holm < 0.05
+    assert "the challenger is worse for Buyer to Fan in 30 days" in found.sentence
+
+
+def test_the_return_alone_decides_only_where_no_stage_can_be_judged() -> None:
+    judged = two_models()
+    judged.known[:, 0], judged.moved[:, 0] = True, judged.moved.any(axis=1)
+    for name, p in judged.probabilities.items():
+        p[:, 0] = np.nanmax(p[:, 2:], axis=1) if name == CHALLENGER else 0.5
+    assert not decide(judged, KEYS).promote, "the stages, which are equal, decide"
+    assert [one.target for one in decide(judged, KEYS).transitions] == ["return", "Buyer", "Fan"]
+    only = replace(judged, known=judged.known & (np.arange(4) == 0)[None, :, None])
+    assert decide(only, KEYS).promote
+
+
+def test_too_few_movers_keep_the_champion() -> None:
+    judged = two_models(champion=(0, 0), size=20)
+    judged.moved[:] = False
+    found = decide(judged, KEYS)
+    assert not found.promote and np.isnan(found.difference.estimate) and not found.transitions
+    assert "too few customers moved" in found.sentence
+    assert json.loads(found.as_json())["estimate"] is None
+
+
+@settings(max_examples=15)
+@given(st.floats(-0.5, 1.5), st.floats(-0.5, 1.5), st.integers(0, 5))
+def test_no_model_replaces_one_that_would_replace_it(a: float, b: float, seed: int) -> None:
+    """Swapping the two turns every difference around, so at most one of both verdicts promotes."""
+    judged = two_models((a, a), (b, b), 400, seed)
+    other = replace(
+        judged,
+        probabilities={CHAMPION: judged.probabilities[CHALLENGER], CHALLENGER: judged.probabilities[CHAMPION]},
+    )
+    one, two = decide(judged, KEYS), decide(other, KEYS)
+    assert one.difference.estimate == pytest.approx(-two.difference.estimate)
+    assert one.difference.low == pytest.approx(-two.difference.high)
+    assert not (one.promote and two.promote)
