@@ -17,7 +17,7 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
-COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "models")
+COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "measure", "models")
 
 
 def in_a_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
