@@ -27,9 +27,10 @@ from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable, rolli
 from cvj_ml.evaluation.record import evidence
 from cvj_ml.histories import Block
 from cvj_ml.journey import Visible, observability, stage_at
-from cvj_ml.lists import RankedList, list_specs, rank
+from cvj_ml.lists import RankedList, list_specs, rank, with_reasons
 from cvj_ml.models.bundle import Bundle, save
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.reference import learn_reference
 from cvj_ml.models.training import fit_reach
 from cvj_ml.monitoring.audit import Findings, run_audit
 from cvj_ml.panel import Definition, Panel, build_panel, define
@@ -134,7 +135,7 @@ def train(config: Config, as_of: int, watcher: Watcher) -> Trained:
             histories.threads,
             progress=progress,
         )
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration)
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration, learn_reference(panel))
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(
@@ -232,7 +233,11 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         bundle = champion(config, histories.visible)
     with watcher.step("Scoring") as progress:
         scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
-    lists = tuple(rank(config, scores, histories.visible.unobserved, as_of)) if with_lists else ()
+    lists: tuple[RankedList, ...] = ()
+    if with_lists:
+        ranked = rank(config, scores, histories.visible.unobserved, as_of)
+        with watcher.step("Giving reasons") as progress:
+            lists = with_reasons(ranked, bundle.predictor, histories.engine(progress), as_of)
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,

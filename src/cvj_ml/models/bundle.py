@@ -25,6 +25,7 @@ from cvj_ml.models.canary import block_from_tables, block_to_tables
 from cvj_ml.models.linear import LinearHazard, columns_of
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Trees
+from cvj_ml.models.reference import Reference
 from cvj_ml.panel import Definition
 
 MANIFEST = "manifest.json"
@@ -33,7 +34,16 @@ _TREES = "reach.txt"
 _LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 _FILES = frozenset(
-    (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", *_CANARY)
+    (
+        _TREES,
+        "linear.json",
+        "calibration.json",
+        "base_rates.json",
+        "journey.yaml",
+        "features.json",
+        "reference.json",
+        *_CANARY,
+    )
 )
 
 
@@ -86,6 +96,7 @@ def save(predictor: Predictor, canary: Canary, folder: Path) -> str:
     journey = definition.journey.model_dump(mode="json", exclude_defaults=True)
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
+    _write_json(folder / "reference.json", _reference_as_json(predictor.reference))
     touchpoints, attributes = block_to_tables(canary.block)
     for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
@@ -125,7 +136,8 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
     text = (folder / _TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
-    predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps)
+    reference = _reference_from_json(json.loads((folder / "reference.json").read_text(encoding="utf-8")))
+    predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps, reference)
     return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST))
 
 
@@ -180,6 +192,21 @@ def _sha256(path: Path) -> str:
 
 def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _reference_as_json(reference: Reference | None) -> dict[str, Any]:
+    if reference is None:
+        return {}
+    # As short as a float32 can be told apart: 0.1 and not 0.10000000149011612.
+    typical = [[None if np.isnan(one) else float(str(one)) for one in row] for row in reference.typical]
+    return {"typical_by_stage": typical, "of_the_stage": reference.own.tolist()}
+
+
+def _reference_from_json(document: dict[str, Any]) -> Reference | None:
+    if not document:
+        return None
+    typical = [[np.nan if one is None else one for one in row] for row in document["typical_by_stage"]]
+    return Reference(np.array(typical, dtype=np.float32), np.array(document["of_the_stage"], dtype=np.bool_))
 
 
 def _definition_as_json(definition: Definition) -> dict[str, Any]:
