@@ -34,6 +34,7 @@ FILES = (
     "journey.yaml",
     "linear.json",
     "reach.txt",
+    "reference.json",
 )
 
 

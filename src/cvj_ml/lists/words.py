@@ -35,12 +35,15 @@ class Said:
 def compare(definition: Definition, column: int, mine: _Row, typical: _Row, stage: str | None) -> str | None:
     """Say one feature of a customer and what is typical of the stage (None: of everybody).
 
-    ``mine`` and ``typical`` are rows of X. Returns None where both read the same, or where nothing can be said.
+    ``mine`` and ``typical`` are rows of X. Returns None where both read the same, or where nothing can be said: how
+    far somebody has come is not compared with customers of other stages.
     """
+    if stage is None and definition.catalogue.features[column].group in ("journey", PROGRESS):
+        return None
     own, usual = say(definition, column, mine), say(definition, column, typical)
     if own is None or usual is None or own.short == usual.short:
         return None
-    group = f"{name(stage)} customers" if stage else "customers"
+    group = f"{name(stage)} customers" if stage else "customers" if usual.common else "all customers"
     whom = f"most {group}" if usual.common else f"typical of {group}"
     return f"{own.whole}; {whom}: {usual.short}"
 
@@ -62,7 +65,7 @@ def say(definition: Definition, column: int, row: _Row) -> Said | None:
         "in_stage": lambda: None if math.isnan(value) else Said(f"in this stage for {_days(value)}", _days(value)),
         "entered": lambda: _ago(f"entered {name(feature.fact[1])}", f"{name(feature.fact[1])} not entered", value),
         "between": lambda: _between(feature, value),
-        "stages": lambda: Said(f"{_count(value, 'stage')} entered so far", _count(value, "stage")),
+        "stages": lambda: _stages(value),
         "last": lambda: _last(feature, value, definition.catalogue.vocabulary.events),
         "last_channel": lambda: _last_channel(value, definition.catalogue.vocabulary.channels),
         "number": lambda: _number(feature, value),
@@ -111,10 +114,11 @@ def _activity(feature: Feature, value: float) -> Said | None:
 
 def _gaps(feature: Feature, value: float) -> Said | None:
     if math.isnan(value):
-        return Said(f"fewer than two touchpoints {_when(feature)}", "fewer than two touchpoints", common=True)
+        return Said(f"fewer than two touchpoints {_when(feature)}", "fewer than two", common=True)
+    days = _days(value, 1)
     if feature.statistic == Statistic.GAP_MEAN:
-        return Said(f"{_days(value, 1)} between touchpoints on average {_when(feature)}", _days(value, 1))
-    return Said(f"days between touchpoints that vary by {_days(value, 1)} {_when(feature)}", _days(value, 1))
+        return Said(f"touchpoints {days} apart on average {_when(feature)}", f"{days} apart")
+    return Said(f"time between touchpoints varies by {days} {_when(feature)}", days)
 
 
 def _amount(feature: Feature, value: float, decimals: int) -> Said:
@@ -165,6 +169,12 @@ def _matching(rules: Sequence[Rule]) -> str:
     """Return what a counting rule counts, where that has one name."""
     events = {one for rule in rules for one in rule.event or ()}
     return f" “{name(*events)}” touchpoints" if len(events) == 1 and not rules[0].distinct else ""
+
+
+def _stages(value: float) -> Said | None:
+    if math.isnan(value):
+        return None
+    return Said(f"{_count(value, 'stage')} entered so far", f"{round(value)}")
 
 
 def _last(feature: Feature, value: float, events: Sequence[str]) -> Said:
