@@ -35,6 +35,7 @@ FILES = (
     "journey.yaml",
     "linear.json",
     "reach.txt",
+    "reference.json",
     "track_record.json",
 )
 

@@ -125,7 +125,7 @@ def _features() -> Iterator[Feature]:
     windows = {name: NEVER if window == columns.ALL else window for name, window in columns.WINDOWS.items()}
 
     def feature(name: str, statistic: Statistic, cell: int = 0, window: int = NEVER) -> Feature:
-        return Feature(name, name, "", statistic, cell, window)
+        return Feature(name, name, "", (name,), statistic, cell, window)
 
     for suffix, window in windows.items():
         for kind, name in columns.COUNTED:

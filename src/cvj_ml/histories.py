@@ -31,8 +31,25 @@ class Text:
         """Return a mask of the rows whose text is one of the names; null is none of them."""
         return np.array([value in names for value in self.values] + [False])[self.codes]
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Text:
+        """Return these rows."""
+        return Text(self.codes[rows], self.values)
+
 
 Column = npt.NDArray[np.float64] | Text
+
+
+def _take(columns: Mapping[str, Column], rows: npt.NDArray[np.int64]) -> dict[str, Column]:
+    return {name: one.take(rows) if isinstance(one, Text) else one[rows] for name, one in columns.items()}
+
+
+def _rows_of(
+    offsets: npt.NDArray[np.int64], customers: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the offsets of a table of these customers alone, and the rows that are theirs."""
+    sizes = np.diff(offsets)[customers]
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+    return ends, np.arange(ends[-1]) + np.repeat(offsets[customers] - ends[:-1], sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,23 @@ class Touchpoints:
     def __len__(self) -> int:
         return len(self.occurred_at)
 
+    def take(self, customers: npt.NDArray[np.int64]) -> Touchpoints:
+        """Return the touchpoints of the customers at these positions."""
+        offsets, rows = _rows_of(self.offsets, customers)
+        return Touchpoints(
+            offsets,
+            self.occurred_at[rows],
+            self.visible_at[rows],
+            self.superseded_at[rows],
+            self.day[rows],
+            self.event.take(rows),
+            self.channel.take(rows),
+            self.value[rows],
+            self.has_value[rows],
+            self.inbound[rows],
+            _take(self.properties, rows),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
@@ -67,6 +101,11 @@ class Attributes:
     offsets: npt.NDArray[np.int64]
     known_at: Instants
     columns: Mapping[str, Column]
+
+    def take(self, customers: npt.NDArray[np.int64]) -> Attributes:
+        """Return the attributes of the customers at these positions."""
+        offsets, rows = _rows_of(self.offsets, customers)
+        return Attributes(offsets, self.known_at[rows], _take(self.columns, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +132,12 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.customers)
+
+    def only(self, names: frozenset[str]) -> Block:
+        """Return the block of the named customers that are in this one."""
+        kept = np.array([i for i, name in enumerate(self.customers) if name in names], dtype=np.int64)
+        return Block(
+            tuple(self.customers[i] for i in kept),
+            self.touchpoints.take(kept),
+            self.attributes.take(kept) if self.attributes else None,
+        )

@@ -14,7 +14,9 @@ from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.bootstrap import draw_keys, grouped_sums, resample
 from cvj_ml.models.base_rates import fit_base_rates
 from cvj_ml.models.calibration import identity
+from cvj_ml.models.explanation import Explainer
 from cvj_ml.models.linear import columns_of, fit_linear
+from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Trees, reach_probabilities, stacked_x
 from cvj_ml.panel import build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
@@ -53,14 +55,10 @@ def warm() -> None:
     )
     linear = fit_linear(panel.x, columns, base, panel.stage, rows)
     trees = Trees(booster, linear, base, np.zeros(1 + stages, dtype=np.bool_), columns)
-    reach_probabilities(
-        trees,
-        identity(1 + stages, intervals),
-        panel.labels.asked,
-        panel.x,
-        panel.stage,
-        definition.horizons,
-    )
+    maps = identity(1 + stages, intervals)
+    reach_probabilities(trees, maps, panel.labels.asked, panel.x, panel.stage, definition.horizons)
+    explainer = Explainer(Predictor(definition, trees, maps))
+    explainer.explain(panel.x[:1], int(panel.stage[0]), stages, intervals, panel.x[1])
     keys, alike = draw_keys(2, 1), np.zeros(2, dtype=np.int64)
     resample(np.array([0.0, 1.0]), np.array([0.2, 0.4]), alike, keys)
     grouped_sums(np.ones((2, 1)), alike, 1, alike, keys)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed
 
 from cvj_ml.histories import Block
-from cvj_ml.sources import Store
+from cvj_ml.sources import Store, bucket_of
 
 Result = TypeVar("Result")
 
@@ -18,12 +18,18 @@ Result = TypeVar("Result")
 class LocalEngine:
     """The blocks of a store, worked on by threads of this process (default: every core).
 
-    ``progress`` is called with the number of finished and of all blocks.
+    ``progress`` is called with the number of finished and of all blocks. ``customers`` are those to work on
+    (None: all).
     """
 
     store: Store
     threads: int | None = None
     progress: Callable[[int, int], None] | None = None
+    customers: frozenset[str] | None = None
+
+    def only(self, customers: Iterable[str]) -> LocalEngine:
+        """Return an engine that reads the buckets of these customers, and sees nobody else."""
+        return replace(self, customers=frozenset(customers))
 
     def map(self, function: Callable[[Block], Result]) -> list[Result]:
         """Apply a function to every block that has customers; results are in the order of the buckets.
@@ -32,11 +38,16 @@ class LocalEngine:
         raised.
         """
         buckets = [bucket for bucket, customers in enumerate(self.store.bucket_customers) if customers]
+        wanted = self.customers
+        if wanted is not None:
+            asked = {bucket_of(name, self.store.buckets) for name in wanted}
+            buckets = [bucket for bucket in buckets if bucket in asked]
         if self.progress:
             self.progress(0, len(buckets))
 
         def work(bucket: int) -> Result:
-            return function(self.store.read(bucket))
+            block = self.store.read(bucket)
+            return function(block if wanted is None else block.only(wanted))
 
         workers = max(1, min(self.threads or cpu_count(), len(buckets)))
         results: list[Result] = []

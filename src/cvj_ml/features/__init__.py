@@ -1,17 +1,20 @@
 """Features: vocabulary (frozen), catalogue (what), kernel (how)."""
 
-from cvj_ml.features.catalogue import PROGRESS, Catalogue, Feature, compile_catalogue
+from cvj_ml.features.catalogue import PROGRESS, Catalogue, Feature, Statistic, compile_catalogue, window_words
 from cvj_ml.features.compute import compute
-from cvj_ml.features.vocabulary import Sightings, Vocabulary, learn, sight
+from cvj_ml.features.vocabulary import OTHER, Sightings, Vocabulary, learn, sight
 
 __all__ = [
+    "OTHER",
     "PROGRESS",
     "Catalogue",
     "Feature",
     "Sightings",
+    "Statistic",
     "Vocabulary",
     "compile_catalogue",
     "compute",
     "learn",
     "sight",
+    "window_words",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -61,12 +61,14 @@ class Cells:
 class Feature:
     """One column: its name, a label for people, and where the kernel finds it (-1: not by the kernel).
 
-    ``window`` is in microseconds (NEVER: all history). ``nth`` is the position from the end for last touchpoints.
+    ``window`` is in microseconds (NEVER: all history); ``cell`` is the position from the end for last touchpoints.
+    Columns of the same ``fact`` (a kind, and what it is about) tell of the same thing, so a reason may name one.
     """
 
     name: str
     label: str
     group: str
+    fact: tuple[str, ...]
     statistic: int = -1
     cell: int = 0
     window: int = NEVER
@@ -132,12 +134,12 @@ def compile_catalogue(
 ) -> Catalogue:
     """Compile every column from the vocabulary and the observable stages."""
     features = [*_touchpoint_features(vocabulary, windows, trend), *_journey_features(stages)]
-    features += [Feature(f"attribute_{name}", f"{name}", "attributes") for name in vocabulary.numbers]
-    features += [Feature(f"attribute_{name}", f"{name}", "attributes") for name in vocabulary.categories]
+    features += [Feature(f"attribute_{one}", one, "attributes", ("number", one)) for one in vocabulary.numbers]
+    features += [Feature(f"attribute_{one}", one, "attributes", ("category", one)) for one in vocabulary.categories]
     if vocabulary.calendar:
         features += [
-            Feature("calendar_year_sin", "time of year", "calendar"),
-            Feature("calendar_year_cos", "time of year", "calendar"),
+            Feature("calendar_year_sin", "time of year", "calendar", ("calendar",)),
+            Feature("calendar_year_cos", "time of year", "calendar", ("calendar",)),
         ]
     return Catalogue(tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals)
 
@@ -157,44 +159,64 @@ def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: 
         (Statistic.MAX, 6, "value_max", "highest value"),
     ]
     for window in (*windows, NEVER):
-        suffix, words = ("all", "ever") if window == NEVER else _window_words(window)
+        suffix, words = ("all" if window == NEVER else format_duration(window)), window_words(window)
         for kind, name, cell in named:
             label = f"{name} {words}" if kind == "event" else f"touchpoints through {name} {words}"
-            yield Feature(f"count_{kind}_{name}_{suffix}", label, "counts", Statistic.COUNT, cell, window)
+            yield Feature(f"count_{kind}_{name}_{suffix}", label, "counts", (kind, name), Statistic.COUNT, cell, window)
         for statistic, offset, name, label in fixed:
             group = "values" if name.startswith("value") else "rhythm"
-            yield Feature(f"{name}_{suffix}", f"{label} {words}", group, statistic, cells.inbound + offset, window)
+            kind = "value" if group == "values" else "gaps" if name.startswith("gap") else "activity"
+            cell = cells.inbound + offset
+            yield Feature(f"{name}_{suffix}", f"{label} {words}", group, (kind,), statistic, cell, window)
     for kind, name, cell in named:
-        yield Feature(f"recency_{kind}_{name}", f"days since the last {name}", "recency", Statistic.RECENCY, cell)
-    yield Feature("recency", "days since the last touchpoint", "recency", Statistic.RECENCY, cells.inbound)
-    yield Feature("tenure", "days since the first touchpoint", "recency", Statistic.TENURE)
+        label = f"days since the last {name if kind == 'event' else f'touchpoint through {name}'}"
+        yield Feature(f"recency_{kind}_{name}", label, "recency", (kind, name), Statistic.RECENCY, cell)
+    label = "days since the last touchpoint"
+    yield Feature("recency", label, "recency", ("recency",), Statistic.RECENCY, cells.inbound)
+    yield Feature("tenure", "days since the first touchpoint", "recency", ("tenure",), Statistic.TENURE)
     if trend:
-        _, words = _window_words(trend)
-        change = f"{words} against the {format_duration(trend)} before"
         for kind, name, cell in [*named, ("", "touchpoints", cells.inbound), ("", "active_days", cells.inbound + 1)]:
-            yield Feature(f"trend_{kind}_{name}", f"change in {name} {change}", "trends", Statistic.TREND, cell, trend)
+            what = f"touchpoints through {name}" if kind == "channel" else name.replace("_", " ")
+            label = f"change in {what} {trend_words(trend)}"
+            fact = (kind, name) if kind else ("activity",)
+            yield Feature(f"trend_{kind}_{name}", label, "trends", fact, Statistic.TREND, cell, trend)
     for nth in range(3):
         which = ("last", "last but one", "last but two")[nth]
-        yield Feature(f"last_event_{nth + 1}", f"{which} touchpoint", "last", Statistic.LAST_EVENT, nth)
-    yield Feature("last_channel", "channel of the last touchpoint", "last", Statistic.LAST_CHANNEL)
+        yield Feature(f"last_event_{nth + 1}", f"{which} touchpoint", "last", ("last",), Statistic.LAST_EVENT, nth)
+    label = "channel of the last touchpoint"
+    yield Feature("last_channel", label, "last", ("last_channel",), Statistic.LAST_CHANNEL)
 
 
-def _window_words(window: int) -> tuple[str, str]:
+def window_words(window: int) -> str:
+    """Return a window in words: "in the last 30 days", "ever"."""
+    return "ever" if window == NEVER else f"in the last {_length(window)}"
+
+
+def trend_words(window: int) -> str:
+    """Return what a trend compares: "in the last 30 days against the 30 days before"."""
+    return f"{window_words(window)} against the {_length(window)} before"
+
+
+def _length(window: int) -> str:
     text = format_duration(window)
-    return text, f"in the last {text[:-1]} days" if text.endswith("d") else f"in the last {text}"
+    if not text.endswith("d"):
+        return text
+    return "day" if text == "1d" else f"{text[:-1]} days"
 
 
 def _journey_features(stages: Sequence[str]) -> Iterator[Feature]:
-    yield Feature("stage", "present stage", "journey")
-    yield Feature("days_in_stage", "days in the present stage", "journey")
-    yield Feature("stages_visited", "stages entered so far", "journey")
+    yield Feature("stage", "present stage", "journey", ("stage",))
+    yield Feature("days_in_stage", "days in the present stage", "journey", ("in_stage",))
+    yield Feature("stages_visited", "stages entered so far", "journey", ("stages",))
     for name in stages:
-        yield Feature(f"days_since_{name}", f"days since entering {name}", "journey")
+        yield Feature(f"days_since_{name}", f"days since entering {name}", "journey", ("entered", name))
     for name in stages:
-        yield Feature(f"fulfilled_{name}", f"share of what enters {name} already done", PROGRESS)
-        yield Feature(f"remaining_{name}", f"touchpoints still needed to enter {name}", PROGRESS)
+        about = ("progress", name)
+        yield Feature(f"fulfilled_{name}", f"share of what enters {name} already done", PROGRESS, about)
+        yield Feature(f"remaining_{name}", f"touchpoints still needed to enter {name}", PROGRESS, about)
     for earlier, later in itertools.pairwise(stages):
-        yield Feature(f"days_from_{earlier}_to_{later}", f"days from {earlier} to {later}", "journey")
+        between = ("between", earlier, later)
+        yield Feature(f"days_from_{earlier}_to_{later}", f"days from {earlier} to {later}", "journey", between)
 
 
 def _with_safe_names(features: Sequence[Feature]) -> Iterator[Feature]:
@@ -206,4 +228,4 @@ def _with_safe_names(features: Sequence[Feature]) -> Iterator[Feature]:
         while unique in taken:
             unique, copy = f"{name}.{copy}", copy + 1
         taken.add(unique)
-        yield Feature(unique, feature.label, feature.group, feature.statistic, feature.cell, feature.window)
+        yield replace(feature, name=unique)

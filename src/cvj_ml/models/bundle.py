@@ -25,6 +25,7 @@ from cvj_ml.models.canary import block_from_tables, block_to_tables
 from cvj_ml.models.linear import LinearHazard, columns_of
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Trees
+from cvj_ml.models.reference import Reference
 from cvj_ml.models.stage import HiddenStage, Line, StageModel
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.panel import Definition
@@ -40,8 +41,19 @@ _STAGE_LINE = ("columns", "mean", "scale", "coefficients", "intercept")
 _LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 _FILES = frozenset(
-    (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", _RECORD, *_CANARY)
-) | {CARD}
+    (
+        _TREES,
+        "linear.json",
+        "calibration.json",
+        "base_rates.json",
+        "journey.yaml",
+        "features.json",
+        "reference.json",
+        _RECORD,
+        CARD,
+        *_CANARY,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,7 @@ def save(
     _write_json(folder / "features.json", _definition_as_json(definition))
     _write_json(folder / _RECORD, track_record.as_dict())
     (folder / CARD).write_text(card, encoding="utf-8")
+    _write_json(folder / "reference.json", _reference_as_json(predictor.reference))
     touchpoints, attributes = block_to_tables(canary.block)
     for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
@@ -142,7 +155,9 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     text = (folder / _TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
-    predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps, stage)
+    reference = _reference_from_json(json.loads((folder / "reference.json").read_text(encoding="utf-8")))
+    trees = Trees(booster, linear, rates, low, columns_of(definition))
+    predictor = Predictor(definition, trees, maps, stage, reference)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, _sha256(folder / MANIFEST), record, card)
@@ -256,6 +271,21 @@ def _sha256(path: Path) -> str:
 
 def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _reference_as_json(reference: Reference | None) -> dict[str, Any]:
+    if reference is None:
+        return {}
+    # As short as a float32 can be told apart: 0.1 and not 0.10000000149011612.
+    typical = [[None if np.isnan(one) else float(str(one)) for one in row] for row in reference.typical]
+    return {"typical_by_stage": typical, "of_the_stage": reference.own.tolist()}
+
+
+def _reference_from_json(document: dict[str, Any]) -> Reference | None:
+    if not document:
+        return None
+    typical = [[np.nan if one is None else one for one in row] for row in document["typical_by_stage"]]
+    return Reference(np.array(typical, dtype=np.float32), np.array(document["of_the_stage"], dtype=np.bool_))
 
 
 def _definition_as_json(definition: Definition) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from cvj_ml.windows import edges
 _F64 = npt.NDArray[np.float64]
 
 HISTORY = ("recency", "touchpoints_all", "tenure", "active_days_all")
+FACTS = (*HISTORY, "needed")
+"""What a customer brings to the linear hazard: the history, and the touchpoints that the target's rule still needs."""
+
 _ROWS = 300_000
 _CHUNK = 100_000
 
@@ -78,6 +81,41 @@ class LinearHazard:
                 total[chunk] += weight * column
         return total
 
+    def contributions(
+        self, x: npt.NDArray[np.float32], typical: npt.NDArray[np.float32], columns: Columns, rows: HazardRows
+    ) -> _F64:
+        """Return what each of FACTS adds to the logit, compared with a typical customer of the same stage: (rows, 5).
+
+        ``typical`` is one row of X. The logit is a quadratic form of the facts' logs, l'v + v'Qv, so the Shapley value
+        of each is (v - u) * (l + Q (v + u)) with ``u`` the typical customer's: products of two facts are halved.
+        """
+        v = np.column_stack(_facts(x, columns, self.missing, rows))
+        one = HazardRows(np.zeros_like(rows.snapshot), rows.target, rows.interval, rows.moved)
+        u = np.column_stack(_facts(typical[None], columns, self.missing, one))
+        weight = self.coefficients / self.scale
+        returns = rows.target == 0
+        shared = np.where(returns[:, None], weight[1:7], weight[7:13])
+        # In the order of _inputs: needed times (1, needed, recency, frequency, tenure), the middle times (needed, …).
+        ahead = np.where(returns[:, None], 0.0, weight[13:18])
+        middle = np.where(returns[:, None], 0.0, columns.middle[rows.interval][:, None] * weight[18:22])
+        both = v + u
+        recency, frequency, tenure, _, needed = both.T
+        product, difference = shared[:, 4] / 2, shared[:, 5]
+        slopes = np.column_stack(
+            [
+                shared[:, 0] + difference + middle[:, 1] + product * frequency + ahead[:, 2] / 2 * needed,
+                shared[:, 1] + middle[:, 2] + product * recency + ahead[:, 3] / 2 * needed,
+                shared[:, 2] - difference + middle[:, 3] + ahead[:, 4] / 2 * needed,
+                shared[:, 3],
+                ahead[:, 0]
+                + middle[:, 0]
+                + ahead[:, 1] * needed
+                + (ahead[:, 2] * recency + ahead[:, 3] * frequency + ahead[:, 4] * tenure) / 2,
+            ]
+        )
+        result: _F64 = (v - u) * slopes
+        return result
+
 
 def fit_linear(
     x: npt.NDArray[np.float32],
@@ -112,19 +150,24 @@ def _inputs(
     rows: HazardRows,
 ) -> _F64:
     """Return the logit of the stage's base hazard, then inputs of the return, then inputs of reach."""
-    history = x[rows.snapshot[:, None], columns.history].astype(np.float64)
-    logs = np.log1p(np.maximum(np.where(np.isnan(history), missing, history), 0.0))
+    logs, needed = _facts(x, columns, missing, rows)
     recency, frequency, tenure = logs[:, 0], logs[:, 1], logs[:, 2]
     # How much of the tenure the silence lasts, and silence that weighs more the more active a customer was: the
     # two sufficient statistics of buy-till-you-die models (Fader, Hardie and Lee 2005) meet in these.
     shared = np.column_stack([logs, recency * frequency, recency - tenure])
     # A target that needs many more touchpoints depends otherwise on habits, and on the length of the interval.
-    where = columns.progress[rows.target, 1]
-    needed = np.where(where >= 0, x[rows.snapshot, where], 0.0).astype(np.float64)
-    needed = np.log1p(np.maximum(np.nan_to_num(needed), 0.0))
     middle = columns.middle[rows.interval]
     ahead = [needed * each for each in (1.0, needed, recency, frequency, tenure)]
     ahead += [middle * each for each in (needed, recency, frequency, tenure)]
     returns = (rows.target == 0)[:, None]
     hazard = logit(base.of_stage(stage[rows.snapshot], rows.target, rows.interval))
     return np.column_stack([hazard, shared * returns, shared * ~returns, np.column_stack(ahead) * ~returns])
+
+
+def _facts(x: npt.NDArray[np.float32], columns: Columns, missing: _F64, rows: HazardRows) -> tuple[_F64, _F64]:
+    """Return the logs of HISTORY (rows, 4), and of the touchpoints that the target's rule still needs (rows,)."""
+    history = x[rows.snapshot[:, None], columns.history].astype(np.float64)
+    logs = np.log1p(np.maximum(np.where(np.isnan(history), missing, history), 0.0))
+    where = columns.progress[rows.target, 1]
+    needed = np.where(where >= 0, x[rows.snapshot, where], 0.0).astype(np.float64)
+    return logs, np.log1p(np.maximum(np.nan_to_num(needed), 0.0))

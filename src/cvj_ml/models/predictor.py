@@ -12,6 +12,7 @@ from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.reach import Trees, reach_probabilities
+from cvj_ml.models.reference import Reference
 from cvj_ml.models.stage import StageModel, assemble
 from cvj_ml.panel import Definition, Panel
 from cvj_ml.snapshots import Snapshots, eligible
@@ -42,12 +43,14 @@ class Predictor:
     """Definition, trees and calibration: a pure function from histories to probabilities.
 
     ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
+    ``reference`` is what reasons compare a customer with; None in a model that is only measured.
     """
 
     definition: Definition
     trees: Trees
     calibration: Calibration
     stage: StageModel | None = None
+    reference: Reference | None = None
 
     def answer(self, block: Block, as_of: int) -> Answers:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cvj_ml.config import Config
-from cvj_ml.lists import RankedList, make_lists, read_people, summarise
+from cvj_ml.lists import RankedList, make_lists, read_people, summarise, with_reasons
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.pipeline.opening import (
     Histories,
@@ -54,6 +54,8 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         with watcher.step("Ranking the lists") as progress:
             unobserved, record = histories.visible.unobserved, bundle.track_record
             lists = make_lists(config, people, histories.engine(progress), scores, unobserved, as_of, record)
+        with watcher.step("Giving reasons") as progress:
+            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,

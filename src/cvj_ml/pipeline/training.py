@@ -24,6 +24,7 @@ from cvj_ml.evaluation.track_record import track_record
 from cvj_ml.evaluation.verdict import Verdict, undecided
 from cvj_ml.models.bundle import save
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.reference import learn_reference
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.pipeline.backtesting import backtest_fold
@@ -91,7 +92,8 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             progress=progress,
         )
     posterior = true_stages(histories, panel.definition, as_of, watcher)
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration, posterior.model if posterior else None)
+    stage_model = posterior.model if posterior else None
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(
