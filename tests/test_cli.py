@@ -17,7 +17,7 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
-COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "models")
+COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "report", "models")
 
 
 def in_a_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,11 +91,12 @@ def test_json_is_all_of_stdout(trained: Trained, tmp_path: Path) -> None:
     document = json.loads(run.stdout)
     assert run.stdout.count("\n") == 1
     assert set(document) == {
-        "night", "customers", "model_version", "lists", "used", "not_yet_visible", "superseded"
+        "night", "page", "customers", "model_version", "lists", "used", "not_yet_visible", "superseded"
     }  # fmt: skip
     assert document["lists"].keys() == {"convert__ascend__30d", "advocate__promote__30d"}
     assert Path(document["night"], "_SUCCESS").is_file()
-    assert run.stderr.splitlines() == ["Reading sources", "Counting rows", "Fetching the champion", "Scoring"]
+    steps = ["Reading sources", "Counting rows", "Fetching the champion", "Scoring", "Making the page"]
+    assert run.stderr.splitlines() == steps
 
 
 def test_check_counts_every_row(trained: Trained, tmp_path: Path) -> None:
@@ -115,8 +116,9 @@ def test_check_counts_every_row(trained: Trained, tmp_path: Path) -> None:
 def test_a_night_is_told_in_words(trained: Trained, tmp_path: Path) -> None:
     run = call("targets", trained.variant(tmp_path), "--as-of", AS_OF)
     assert run.code == 0, run.err
-    first, *lists = run.out.splitlines()
+    first, *lists, last = run.out.splitlines()
     assert first.startswith("Scored ") and str(tmp_path) in first
+    assert last.startswith("Page: ") and last.endswith("/report/index.html")
     assert [line.partition(":")[0] for line in lists] == [
         "  Convert → Ascend, 30 days",
         "  Advocate → Promote, 30 days",

@@ -110,7 +110,7 @@ def test_what_comes_later_changes_no_number(people: list[Customer], setting: Set
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(customers(), settings_of_journey(), instants(), st.sampled_from([None, "plan"]))
 def test_blocks_may_be_cut_anywhere(people: list[Customer], setting: Setting, as_of: int, segment: str | None) -> None:
     question = asked(setting.journey, setting.hidden, as_of, segment=segment)

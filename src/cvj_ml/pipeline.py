@@ -40,6 +40,8 @@ from cvj_ml.models.training import fit_reach
 from cvj_ml.monitoring.audit import Findings, run_audit
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.publish import digest_of, publish
+from cvj_ml.report.documents import PAGE, Report, make_report, write_report
+from cvj_ml.report.quality import Training
 from cvj_ml.scoring import make_canary, merge_scores, open_bundle, score_block, scores_contract
 from cvj_ml.snapshots import eligible, training_grid
 from cvj_ml.sources import Store, Usage, account, ingest
@@ -272,7 +274,7 @@ def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usa
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A published night: its folder, the scores, and the lists where they were asked for."""
+    """A published night: its folder, the scores, and the lists and their page where they were asked for."""
 
     folder: Path
     scores: pa.Table
@@ -280,9 +282,14 @@ class Night:
     usage: Usage
     model_version: str
 
+    @property
+    def page(self) -> Path:
+        """Where the page is."""
+        return self.folder / PAGE
+
 
 def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool) -> Night:
-    """Score every eligible customer with the champion, rank the lists, publish both in one step."""
+    """Score every eligible customer with the champion, rank the lists, make their page, publish all in one step."""
     started = time.time()
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
@@ -292,6 +299,7 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
     unobserved = histories.visible.unobserved
     lists = tuple(rank(config, scores, unobserved, as_of, bundle.track_record)) if with_lists else ()
+    report = report_of(histories, bundle, as_of, scores, lists, usage, watcher) if with_lists else None
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,
@@ -305,12 +313,39 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     folder = publish(
         Path(config.out),
         as_of_name(config, as_of),
-        digest_of(facts, [one.name for one in lists]),
+        digest_of(facts, [one.name for one in lists], *(["report"] if report else [])),
         facts,
         run,
-        lambda staged: write_night(staged, scores, lists),
+        lambda staged: {**write_night(staged, scores, lists), **(write_report(report, staged) if report else {})},
     )
     return Night(folder, scores, lists, usage, bundle.version)
+
+
+def report_of(
+    histories: Histories,
+    bundle: Bundle,
+    as_of: int,
+    scores: pa.Table,
+    lists: tuple[RankedList, ...],
+    usage: Usage,
+    watcher: Watcher,
+) -> Report:
+    """Make the page and the worksheet of a night."""
+    config, logged = histories.config, tracking.find_training(histories.config, bundle.digest)
+    training = Training.of(logged.cut, logged.parameters, logged.metrics) if logged else None
+    with watcher.step("Making the page") as progress:
+        return make_report(
+            config,
+            histories.store,
+            histories.visible.unobserved,
+            histories.engine(progress),
+            as_of,
+            scores,
+            lists,
+            usage,
+            bundle.version,
+            training,
+        )
 
 
 def score(

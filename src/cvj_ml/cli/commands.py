@@ -47,7 +47,8 @@ def demo(
             }
         )
         return
-    out.print(f"\nRanked lists: {result.night.folder / 'targets'}\n", soft_wrap=True)
+    out.print(f"\nRanked lists: {result.night.folder / 'targets'}", soft_wrap=True)
+    out.print(f"The same as a page for your browser: {result.night.page}\n", soft_wrap=True)
     for one in result.night.lists:
         if (one.spec.from_stage, one.spec.to_stage) in (("Convert", "Ascend"), ("Advocate", "Promote")):
             show(one.rows.slice(0, 5).to_pandas(), f"{one.title}: the first of {len(one.rows)}", SHOWN)
@@ -220,6 +221,29 @@ def targets(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None
     _night(config_file, as_of, as_json, with_lists=True)
 
 
+@app.command()
+def report(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    segment: Annotated[
+        str | None, typer.Option("--segment", help="A text attribute: the worksheet's stages by its values.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish the night with its page, or find it published, and say where the page and the worksheet are."""
+    from cvj_ml import pipeline
+
+    config, instant = read(config_file, as_of)
+    if segment is not None:
+        config = config.model_copy(update={"report": config.report.model_copy(update={"segment": segment})})
+    night = pipeline.publish_night(config, instant, Terminal(), with_lists=True)
+    if as_json:
+        print_json(_night_as_json(night))
+        return
+    out.print(f"Page:      {night.page}", soft_wrap=True)
+    out.print(f"Worksheet: {night.page.with_name('worksheet.md')}", soft_wrap=True)
+
+
 def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) -> None:
     from cvj_ml import pipeline
 
@@ -234,11 +258,14 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
     for one in night.lists:
         control = one.rows["group"].to_pylist().count("control")
         out.print(f"  {one.title}: {len(one.rows):,} listed of {one.eligible:,}, {control:,} of them in control")
+    if with_lists:
+        out.print(f"Page: {night.page}", soft_wrap=True)
 
 
 def _night_as_json(night: Night) -> dict[str, Any]:
     return {
         "night": str(night.folder),
+        "page": str(night.page) if night.page.exists() else None,
         "customers": len(night.scores),
         "model_version": night.model_version,
         "lists": {one.name: len(one.rows) for one in night.lists},

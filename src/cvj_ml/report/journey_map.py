@@ -72,7 +72,10 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class JourneyMap:
-    """Every stage in order (and those before any, where there are some), and the moves of the last period."""
+    """Every stage in order, and the moves of the last period.
+
+    Those before any stage come first, where there are some or were in the last period.
+    """
 
     steps: tuple[Step, ...]
     flows: tuple[Flow, ...]
@@ -95,7 +98,7 @@ def journey_map(
     steps = []
     for stage in range(BEFORE_ANY, len(config.journey.stages)):
         rows = counts.stays[counts.stays["stage"] == stage]
-        if stage == BEFORE_ANY and rows.empty:
+        if stage == BEFORE_ANY and not (rows["recent"] | (rows["next"] == STILL_THERE)).any():
             continue
         arrivals = counts.arrivals[counts.arrivals["stage"] == stage]
         came = counts.stays[(counts.stays["next"] == stage) & counts.stays["recent"]]
