@@ -27,8 +27,10 @@ from benchmarks.records import (
 )
 from cvj_ml import pipeline
 from cvj_ml.config import DAY, load_config
+from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, summary
 from cvj_ml.evaluation.baselines import baselines
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.windows import parse_as_of
 
@@ -49,6 +51,11 @@ FOLDER = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 _CONTENDERS = (MODEL, *(baseline.name for baseline in baselines()))
+_CALIBRATION = {
+    "observed / expected": "observed_expected",
+    "slope": "calibration_slope",
+    "mean error": "expected_calibration_error",
+}
 _QUESTIONS = {"reach": "reach a later stage", "return": "return"}
 
 Row = dict[str, str | float | None]
@@ -104,11 +111,54 @@ def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
     (FOLDER / f"{name}.md").write_text(
         f"# {title}\n\nTrained on what was visible before {fold}, {len(result.panel):,} customers judged by what came"
         f" after. Means over the transitions that every contender was judged on, weighted by customers; each"
-        f" transition is in `{name}.csv`.\n\n{markdown_table(as_rows(means), columns)}\nMeasured {measured_by}.\n",
+        f" transition is in `{name}.csv`.\n\n{markdown_table(as_rows(means), columns)}\n"
+        f"{calibration_text(assess(result.judged, draw_keys(DRAWS, 1)))}\nMeasured {measured_by}.\n",
         encoding="utf-8",
     )
     days = [horizon // DAY for horizon in result.panel.definition.horizons]
     return [row for horizon in (days[len(days) // 2], days[-1]) for row in readme_rows(means, title, fold, horizon)]
+
+
+def calibration_text(found: Assessment) -> str:
+    """Return the calibration pooled by horizon, and the transitions that fail, as Markdown."""
+    if not len(found.calibration):
+        return "## Calibration\n\nNowhere did 100 customers move: nothing can be said of it.\n"
+    rows: list[Row] = [
+        {
+            "question": _QUESTIONS[str(row["question"])],
+            "days": row["horizon_days"],
+            "transitions": row["transitions"],
+            "moved": row["moved"],
+            **{heading: with_interval(row, figure) for heading, figure in _CALIBRATION.items()},
+        }
+        for row in as_rows(found.calibration)
+    ]
+    text = (
+        "## Calibration\n\nOf the transitions in which at least 100 customers moved, pooled; 95 % intervals over"
+        f" customers.\n\n{markdown_table(rows, {name: name for name in rows[0]})}\n"
+    )
+    if not len(found.failing):
+        return f"{text}No transition differs from 1 after Holm's correction.\n"
+    failing: list[Row] = [
+        {
+            "transition": f"{row['from']} to {row['to']}",
+            "days": row["horizon_days"],
+            "figure": str(row["figure"]).replace("_", " "),
+            "value": with_interval({**row, "": row["estimate"], "_low": row["low"], "_high": row["high"]}, ""),
+            "finding": row["finding"],
+        }
+        for row in as_rows(found.failing)
+    ]
+    return (
+        f"{text}These differ from 1 after Holm's correction:\n\n"
+        f"{markdown_table(failing, {name: name for name in failing[0]})}\n"
+    )
+
+
+def with_interval(row: Row, figure: str) -> str:
+    """Return a figure with its interval."""
+    value, low, high = (float(row[f"{figure}{bound}"] or 0.0) for bound in ("", "_low", "_high"))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def comparable(rows: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.models import bundle as module
 from cvj_ml.models.bundle import load, save, verify
 from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.reach import Trees
 from cvj_ml.scoring import open_bundle
 
 pytest_plugins = ["tests.fixtures"]
@@ -29,6 +30,7 @@ FILES = (
     "canary/attributes.parquet",
     "canary/scores.parquet",
     "canary/touchpoints.parquet",
+    "card.md",
     "features.json",
     "journey.yaml",
     "linear.json",
@@ -182,7 +184,7 @@ def test_features_that_this_version_does_not_compute_are_refused(copy: Path) -> 
 
 def test_a_round_trip_gives_the_same_bits(trained: Trained, tmp_path: Path) -> None:
     first = load(trained.bundle)
-    digest = save(first.predictor, first.canary, tmp_path / "again", first.track_record)
+    digest = save(first.predictor, first.canary, tmp_path / "again", first.track_record, first.card)
     second = load(tmp_path / "again", digest)
     assert first.digest == json.loads(trained.training.out)["digest"]
     assert (second.digest, second.version) == (digest, digest[:12])
@@ -256,3 +258,14 @@ def test_the_command_line_tells_a_damaged_bundle(copy: Path) -> None:
         f"error: {copy}: the model bundle is not what was saved; restore it or train anew:\n"
         "  - reach.txt was changed (its sha256 differs from the manifest's)\n"
     )
+
+
+def test_compiled_trees_that_differ_from_lightgbm_score_nobody(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off_by_a_bit(trees: Trees, *arguments: Any) -> Any:
+        return np.nextafter(trees.margins_by_lightgbm(*arguments), np.inf)
+
+    monkeypatch.setattr(Trees, "margins", off_by_a_bit)
+    with pytest.raises(ModelError, match=r"differ from LightGBM's predictions in \d+ row"):
+        open_bundle(trained.bundle)

@@ -70,9 +70,10 @@ def test_threads_and_buckets_change_no_byte_of_scores_and_lists(trained: Trained
         "scores/scores.parquet",
         *(
             f"targets/{name}.{kind}"
-            for name in ("convert__ascend__30d", "advocate__promote__30d")
+            for name in ("convert__ascend__30d", "advocate__promote__30d", "summary")
             for kind in ("csv", "parquet")
         ),
+        "targets/lists.xlsx",
     }
     for number, engine in enumerate(({"threads": 2}, {"buckets": 16}, {"threads": 3, "buckets": 1})):
         found = everything(night(trained, tmp_path / str(number), **engine))

@@ -143,6 +143,7 @@ def answers(stage: list[int], probability: npt.NDArray[np.float64]) -> Answers:
         np.zeros(count, dtype=np.bool_),
         probability,
         assemble(np.array(stage, dtype=np.int8), np.zeros((count, 4))),
+        np.empty((count, 0), dtype=np.float32),
     )
 
 

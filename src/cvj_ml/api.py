@@ -10,8 +10,9 @@ import pyarrow as pa
 from cvj_ml import pipeline
 from cvj_ml.config import DAY, Config
 from cvj_ml.evaluation.record import low_targets
-from cvj_ml.lists import rank
+from cvj_ml.lists import make_lists, read_people
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.track_record import NO_RECORD
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import Panel
 from cvj_ml.pipeline import Histories, Silent
@@ -100,7 +101,10 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
     """Return the configured lists of whom to target next, by the name of the list."""
     histories = model.histories
     instant = parse_as_of(as_of, histories.config.zone)
-    lists = rank(histories.config, _scores(model, as_of), histories.visible.unobserved, instant)
+    config, unobserved = histories.config, histories.visible.unobserved
+    people, scores = read_people(config), _scores(model, as_of)
+    # A model that was never judged at a past instant has no track record.
+    lists = make_lists(config, people, histories.engine(), scores, unobserved, instant, NO_RECORD)
     return {one.name: one.rows.to_pandas() for one in lists}
 
 

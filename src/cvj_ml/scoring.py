@@ -20,6 +20,7 @@ from cvj_ml.histories import Block
 from cvj_ml.models.bundle import Bundle, Canary, load
 from cvj_ml.models.canary import canary_block
 from cvj_ml.models.predictor import Answers, Predictor
+from cvj_ml.models.reach import questions
 from cvj_ml.panel import Definition
 from cvj_ml.sources import ingest
 from cvj_ml.windows import parse_as_of, to_datetime
@@ -107,8 +108,17 @@ def make_canary(predictor: Predictor, as_of: int, seed: int) -> Canary:
 
 
 def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
-    """Verify and load a bundle, then score its canary: a changed kernel or library must not go unseen."""
+    """Verify and load a bundle, then score its canary: a changed kernel or library must not go unseen.
+
+    The compiled trees have to give LightGBM's own raw scores, to the last bit.
+    """
     bundle = load(folder, digest)
+    if different := _unlike_lightgbm(bundle):
+        raise ModelError(
+            f"{folder}: the compiled trees differ from LightGBM's predictions in {different} row(s) of the canary."
+            f" Empty the folder of compiled code (CVJ_ML_CACHE, by default ~/.cache/cvj_ml) and try again; if it stays,"
+            f" the installed numba or LightGBM is at fault."
+        )
     found = _without_version(score_block(bundle.predictor, bundle.canary.block, bundle.canary.as_of, ""))
     faults = _differences(bundle.canary.scores, found)
     raise_all(
@@ -117,6 +127,15 @@ def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
         faults,
     )
     return bundle
+
+
+def _unlike_lightgbm(bundle: Bundle) -> int:
+    """Return how many rows of the canary the compiled trees score otherwise than LightGBM."""
+    predictor, canary = bundle.predictor, bundle.canary
+    answers = predictor.answer(canary.block, canary.as_of)
+    rows = questions(predictor.definition.asked(answers.stage), len(predictor.definition.horizons))
+    compiled = predictor.trees.margins(answers.x, answers.stage, rows)
+    return int((compiled != predictor.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())
 
 
 def _without_version(scores: pa.Table) -> pa.Table:

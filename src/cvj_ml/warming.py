@@ -6,6 +6,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 
 from cvj_ml.config import DAY, Config
@@ -13,8 +14,8 @@ from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.bootstrap import draw_keys, grouped_sums, resample
 from cvj_ml.models.base_rates import fit_base_rates
 from cvj_ml.models.calibration import identity
-from cvj_ml.models.linear import columns_of
-from cvj_ml.models.reach import Trees, reach_probabilities
+from cvj_ml.models.linear import columns_of, fit_linear
+from cvj_ml.models.reach import Trees, reach_probabilities, stacked_x
 from cvj_ml.panel import build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.sources import ingest
@@ -44,7 +45,14 @@ def warm() -> None:
     rows = hazard_rows(panel.labels, definition.horizons)
     stages, intervals = len(config.journey.stages), len(config.horizons)
     base = fit_base_rates(rows, panel.stage, panel.column("recency"), stages, intervals)
-    trees = Trees(None, None, base, np.ones(1 + stages, dtype=np.bool_), columns_of(definition))
+    columns = columns_of(definition)
+    booster = lgb.train(
+        {"num_leaves": 3, "min_data_in_leaf": 1, "verbosity": -1, "num_threads": 1},
+        lgb.Dataset(stacked_x(panel.x, panel.stage, rows, columns.progress), label=rows.moved),
+        num_boost_round=1,
+    )
+    linear = fit_linear(panel.x, columns, base, panel.stage, rows)
+    trees = Trees(booster, linear, base, np.zeros(1 + stages, dtype=np.bool_), columns)
     reach_probabilities(
         trees,
         identity(1 + stages, intervals),

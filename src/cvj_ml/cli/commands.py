@@ -168,7 +168,7 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
-    from cvj_ml.backtesting import run_backtest
+    from cvj_ml.pipeline import run_backtest
     from cvj_ml.cli.backtests import report_as_json, show_report
 
     config, instant = read(config_file, until)
@@ -240,8 +240,8 @@ def report(
     if as_json:
         print_json(_night_as_json(night))
         return
-    out.print(f"Page:      {night.page}", soft_wrap=True)
-    out.print(f"Worksheet: {night.page.with_name('worksheet.md')}", soft_wrap=True)
+    out.print(f"Page:      {night.folder / 'report' / 'index.html'}", soft_wrap=True)
+    out.print(f"Worksheet: {night.folder / 'report' / 'worksheet.md'}", soft_wrap=True)
 
 
 def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) -> None:
@@ -258,14 +258,14 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
     for one in night.lists:
         control = one.rows["group"].to_pylist().count("control")
         out.print(f"  {one.title}: {len(one.rows):,} listed of {one.eligible:,}, {control:,} of them in control")
-    if with_lists:
+    if night.page:
         out.print(f"Page: {night.page}", soft_wrap=True)
 
 
 def _night_as_json(night: Night) -> dict[str, Any]:
     return {
         "night": str(night.folder),
-        "page": str(night.page) if night.page.exists() else None,
+        "page": str(night.page) if night.page else None,
         "customers": len(night.scores),
         "model_version": night.model_version,
         "lists": {one.name: len(one.rows) for one in night.lists},

@@ -1,13 +1,14 @@
 """One YAML file, one frozen configuration."""
 
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
-from cvj_ml.config.journey import Journey, Rule, Stage
+from cvj_ml.config.journey import Journey, Play, Rule, Stage
+from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import (
     AttributesSpec,
     CompleteSpec,
     Config,
     ContactSpec,
-    ListSpec,
+    PermissionSpec,
     SourceSpec,
     StageLabelsSpec,
     TableSpec,
@@ -21,9 +22,15 @@ __all__ = [
     "AttributesSpec",
     "CompleteSpec",
     "Config",
+    "ContactCap",
     "ContactSpec",
+    "EligibilitySpec",
+    "ExcludeSpec",
     "Journey",
     "ListSpec",
+    "MeasureSpec",
+    "PermissionSpec",
+    "Play",
     "Rule",
     "SourceSpec",
     "Stage",
@@ -32,5 +39,6 @@ __all__ = [
     "format_duration",
     "load_config",
     "parse_duration",
+    "play_channels",
     "preset_names",
 ]

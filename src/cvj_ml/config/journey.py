@@ -162,6 +162,11 @@ class Journey(Section):
         """Return the position of a stage."""
         return self.names.index(name)
 
+    @property
+    def rules(self) -> tuple[int, tuple[tuple[str, Rule], ...]]:
+        """What gives predictions their meaning: goals and plays may change without a new model."""
+        return self.dormant_after, tuple((stage.name, stage.enter) for stage in self.stages)
+
     def in_order_of_rules(self) -> list[int]:
         """Return stage positions such that each comes after the stages its rule follows."""
         order: list[int] = []

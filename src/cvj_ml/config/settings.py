@@ -16,6 +16,7 @@ from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.durations import DAY, Duration, format_duration
 from cvj_ml.config.faults import check
 from cvj_ml.config.journey import Journey, Names
+from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
 from cvj_ml.errors import nearest
 
 Paths = Annotated[tuple[ResolvedPath, ...], BeforeValidator(_as_list), Field(min_length=1)]
@@ -91,6 +92,13 @@ class ContactSpec(TableSpec):
     customer_id: str = "customer_id"
 
 
+class PermissionSpec(TableSpec):
+    """Customers who must not (suppression), or alone may (consent), be contacted; through one channel or any."""
+
+    customer_id: str = "customer_id"
+    channel: str | None = None
+
+
 class FeaturesSpec(Section):
     """How much of the vocabulary becomes features, and over which windows."""
 
@@ -131,15 +139,6 @@ class NextStages(Section):
     """Predict only the next ``next`` observable stages."""
 
     next: int = Field(ge=1)
-
-
-class ListSpec(Section):
-    """One ranked list: who in ``from`` is likely to reach ``to`` within ``horizon``."""
-
-    from_stage: str = Field(alias="from")
-    to_stage: str = Field(alias="to")
-    horizon: Duration
-    capacity: int | None = Field(default=None, ge=1)
 
 
 class ControlSpec(Section):
@@ -205,6 +204,8 @@ class Config(Section):
     attributes: AttributesSpec | None = None
     contact: ContactSpec | None = None
     stage_labels: StageLabelsSpec | None = None
+    suppression: PermissionSpec | None = None
+    consent: PermissionSpec | None = None
     journey: Journey
     preset: str | None = Field(default=None, exclude=True)
     events: dict[str, Names] = {}
@@ -218,7 +219,9 @@ class Config(Section):
     model: ModelSpec = ModelSpec()
     lists: tuple[ListSpec, ...] | None = None
     stage_value: dict[str, float] = {}
+    eligibility: EligibilitySpec = EligibilitySpec()
     control: ControlSpec = ControlSpec()
+    measure: MeasureSpec = MeasureSpec()
     report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()
@@ -296,6 +299,11 @@ class Config(Section):
                     faults.append(f"{place}: {one.to_stage} does not come after {one.from_stage} in the journey")
                 for name in {one.from_stage, one.to_stage} & set(self.unobserved):
                     faults.append(f"{place}: {name} is unobserved, so there is no such list")
+        permissions = {"suppression": self.suppression, "consent": self.consent}
+        by_channel = [f"{name}.channel" for name, spec in permissions.items() if spec and spec.channel]
+        faults += eligibility_faults(
+            self.eligibility, self.lists, self.journey, self.outbound, self.stage_value, by_channel
+        )
         files = [(one.from_stage, one.to_stage, one.horizon) for one in self.lists or ()]
         for from_stage, to_stage, horizon in sorted({one for one in files if files.count(one) > 1}):
             faults.append(f"lists: {from_stage} to {to_stage} in {format_duration(horizon)} is given twice; keep one")

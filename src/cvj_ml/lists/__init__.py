@@ -1,5 +1,17 @@
 """Ranked lists for marketers."""
 
+from cvj_ml.lists.night import People, make_lists, read_people
 from cvj_ml.lists.ranking import RankedList, list_specs, rank
+from cvj_ml.lists.summary import NOT_LISTED, SUMMARY, summarise
 
-__all__ = ["RankedList", "list_specs", "rank"]
+__all__ = [
+    "NOT_LISTED",
+    "SUMMARY",
+    "People",
+    "RankedList",
+    "list_specs",
+    "make_lists",
+    "rank",
+    "read_people",
+    "summarise",
+]

@@ -4,27 +4,52 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, ListSpec, format_duration
+from cvj_ml.config import DAY, Config, ListSpec, format_duration, play_channels
 from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.lists.control import epoch_name, in_control
+from cvj_ml.lists.eligibility import REASONS, Reachable, left_out, reachable
+from cvj_ml.lists.outreach import Outreach, no_outreach
+from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
+from cvj_ml.sources import Permissions
 
 
 @dataclass(frozen=True, slots=True)
 class RankedList:
-    """One list, with the name of its files and the numbers behind it."""
+    """One list, with the name of its files and the numbers behind it.
+
+    ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
+    them, the ``not_listed`` by reason and the rows add up to the eligible.
+    """
 
     name: str
     spec: ListSpec
     rows: pa.Table
     eligible: int
+    in_stage: int
+    left_out: Mapping[str, int]
+    not_listed: Mapping[str, int]
+    epoch: str
+
+    def __post_init__(self) -> None:
+        found = self.in_stage, self.eligible, len(self.rows)
+        if self.in_stage != self.eligible + sum(self.left_out.values()):
+            raise AssertionError(f"{self.name}: in the stage, eligible, listed: {found}; left out: {self.left_out}")
+        if self.eligible != len(self.rows) + sum(self.not_listed.values()):
+            raise AssertionError(f"{self.name}: in the stage, eligible, listed: {found}; {self.not_listed}")
+
+    @property
+    def control(self) -> int:
+        """How many rows are in the control group."""
+        return int(pc.sum(pc.equal(self.rows["group"], "control")).as_py() or 0)
 
     @property
     def title(self) -> str:
@@ -64,59 +89,147 @@ def rank(
     unobserved: frozenset[str],
     as_of: int,
     track_record: TrackRecord = NO_RECORD,
+    *,
+    history: Outreach | None = None,
+    permissions: Permissions | None = None,
 ) -> list[RankedList]:
-    """Make every configured list from one night's SCORES.
+    """Make every configured list from one night's SCORES, in the order of the configuration.
 
-    Eligible customers are ranked by probability, ties by expected value, then id; cut to the capacity with the
-    control group inside; then marked. Nobody moves up for those in control. Each row carries what the model's track
-    record says of customers who were scored like this.
+    Eligible customers are ranked by probability (ties by expected value, then id) or by expected value (ties by
+    probability, then id); served with a channel that has room; cut to the capacity with the control group inside;
+    then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
+    Each row carries what the model's track record says of customers who were scored like this.
+    history: of the customers of SCORES, in their order (None: nobody was ever contacted).
     """
-    return [_rank_one(config, spec, scores, as_of, track_record) for spec in list_specs(config, unobserved)]
-
-
-def _rank_one(config: Config, spec: ListSpec, scores: pa.Table, as_of: int, track_record: TrackRecord) -> RankedList:
-    stages: Mapping[str, str] = {stage.name: stage.slug for stage in config.journey.stages}
-    days = spec.horizon // DAY
-    column = f"p_reach_{stages[spec.to_stage]}_{days}d"
-    here = scores.filter(pc.equal(scores["stage"], spec.from_stage))
-    probability = here[column].to_numpy(zero_copy_only=False)
-    here = here.filter(pa.array(~np.isnan(probability)))
-    probability = probability[~np.isnan(probability)]
-    mean = float(probability.mean()) if len(probability) else np.nan
-    worth = config.stage_value.get(spec.to_stage)
-    value = probability * worth if worth is not None else np.full(len(probability), np.nan)
-    customers = np.array(here["customer_id"].to_pylist(), dtype=object)
-    order = np.lexsort((customers.astype(str), -np.nan_to_num(value), -probability))[: spec.capacity]
-    share = config.control.share
-    epoch = epoch_name(config.control.epoch, as_of, config.zone)
-    control = in_control(customers[order], config.control.salt or config.name, epoch, share)
-    size = len(order)
-    columns = {
-        "rank": np.arange(1, size + 1),
-        "customer_id": customers[order],
-        "from_stage": [spec.from_stage] * size,
-        "to_stage": [spec.to_stage] * size,
-        "horizon_days": np.full(size, days),
-        "probability": probability[order],
-        "lift": probability[order] / mean if mean else np.full(size, np.nan),
-        "expected_value": value[order],
-        "group": np.where(control, "control", "target"),
-        "control_share": np.full(size, share),
-        "as_of": here["as_of"].take(pa.array(order)),
-        "model_version": here["model_version"].take(pa.array(order)),
-    }
-    if bands := track_record.find(spec.from_stage, spec.to_stage, days):
-        band = bands.of(probability[order])
-        columns |= {f"track_record_{name}": np.array(getattr(bands, name))[band] for name in ("n", "k", "low", "high")}
-    rows = pa.table(
-        {
-            name: pa.nulls(size, kind) if name not in columns else _column(columns[name], kind)
-            for name, kind in TARGETS.columns.items()
-        }
+    customers = np.array(scores["customer_id"].to_pylist(), dtype=object)
+    if history is None:
+        history = no_outreach(customers.tolist(), play_channels(config.journey), config.eligibility.contact_caps)
+    if list(history.customers) != customers.tolist():
+        raise AssertionError("the customers of SCORES and of their histories differ")
+    night = _Night(
+        config,
+        scores,
+        as_of,
+        track_record,
+        customers,
+        scores["stage"].to_numpy(zero_copy_only=False),
+        history,
+        reachable(config, history, permissions or Permissions()),
+        np.zeros(len(customers), dtype=np.bool_),
+        {history.channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
     )
-    TARGETS.check(rows)
-    name = f"{stages[spec.from_stage]}__{stages[spec.to_stage]}__{days}d"
-    return RankedList(name, spec, rows, len(here))
+    return [night.next_list(spec) for spec in list_specs(config, unobserved)]
+
+
+@dataclass(slots=True)
+class _Night:
+    """What the lists of a night share; ``taken`` and ``room`` are what earlier lists leave to later ones."""
+
+    config: Config
+    scores: pa.Table
+    as_of: int
+    track_record: TrackRecord
+    customers: npt.NDArray[np.object_]
+    stage: npt.NDArray[np.object_]
+    history: Outreach
+    may: Reachable
+    taken: npt.NDArray[np.bool_]
+    room: dict[int, int]
+    slugs: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.slugs = {stage.name: stage.slug for stage in self.config.journey.stages}
+
+    def next_list(self, spec: ListSpec) -> RankedList:
+        here = np.flatnonzero(self.stage == spec.from_stage)
+        probability, value = self._reach(spec.to_stage, spec, here), self._value(spec, here)
+        reason = left_out(
+            self.config,
+            spec,
+            self.scores,
+            here,
+            probability,
+            self.history,
+            self.may,
+            self.taken,
+            self.as_of,
+        )
+        mean = float(np.nanmean(probability)) if np.isfinite(probability).any() else np.nan
+        eligible = np.flatnonzero(reason < 0)
+        keys = (-probability[eligible], -np.nan_to_num(value[eligible]))
+        first, second = keys if spec.by == "probability" else keys[::-1]
+        ranked = eligible[np.lexsort((self.customers[here[eligible]].astype(str), second, first))]
+        stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
+        status, channel, self.room = serve(
+            preferred_channels(stage, self.history.take(here[ranked])),
+            self.may.allowed[here[ranked]],
+            self.room,
+            len(ranked) if spec.capacity is None else spec.capacity,
+        )
+        listed, rows = status == LISTED, here[ranked[status == LISTED]]
+        self.taken[rows] = True
+        channels = [self.history.channels[i] if i >= 0 else None for i in channel[listed]]
+        plays = {name: play_for(stage, name) for name in set(channels)}
+        epoch = epoch_name(self.config.control.epoch, self.as_of, self.config.zone)
+        share = self.config.control.share
+        control = in_control(self.customers[rows], self.config.control.salt or self.config.name, epoch, share)
+        size, days = len(rows), spec.horizon // DAY
+        shown = probability[ranked[listed]]
+        columns = {
+            "rank": np.arange(1, size + 1),
+            "customer_id": self.customers[rows],
+            "from_stage": [spec.from_stage] * size,
+            "to_stage": [spec.to_stage] * size,
+            "horizon_days": np.full(size, days),
+            "probability": shown,
+            "lift": shown / mean if mean else np.full(size, np.nan),
+            "expected_value": value[ranked[listed]],
+            "play": [play.text if (play := plays[name]) else None for name in channels],
+            "channel": channels,
+            "group": np.where(control, "control", "target"),
+            "control_share": np.full(size, share),
+            "as_of": self.scores["as_of"].take(pa.array(rows)),
+            "model_version": self.scores["model_version"].take(pa.array(rows)),
+        }
+        if bands := self.track_record.find(spec.from_stage, spec.to_stage, days):
+            band = bands.of(shown)
+            columns |= {
+                f"track_record_{name}": np.array(getattr(bands, name))[band] for name in ("n", "k", "low", "high")
+            }
+        table = pa.table(
+            {
+                name: pa.nulls(size, kind) if name not in columns else _column(columns[name], kind)
+                for name, kind in TARGETS.columns.items()
+            }
+        )
+        TARGETS.check(table)
+        return RankedList(
+            f"{self.slugs[spec.from_stage]}__{self.slugs[spec.to_stage]}__{days}d",
+            spec,
+            table,
+            len(eligible),
+            len(here),
+            {name: int((reason == i).sum()) for i, name in enumerate(REASONS)},
+            {"channel_full": int((status == NO_ROOM).sum()), "list_full": int((status == FULL).sum())},
+            epoch,
+        )
+
+    def _reach(self, stage: str, spec: ListSpec, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the probability of reaching a stage within the list's horizon, NaN where it is not predicted."""
+        column = self.scores[f"p_reach_{self.slugs[stage]}_{spec.horizon // DAY}d"]
+        probability: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False)[rows]
+        return probability
+
+    def _value(self, spec: ListSpec, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the worth of the list's stage and of the later ones, each times its probability; NaN without any."""
+        later = self.config.journey.names[self.config.journey.index(spec.to_stage) :]
+        parts = [
+            self.config.stage_value[name] * np.nan_to_num(self._reach(name, spec, rows))
+            for name in later
+            if name in self.config.stage_value
+            and f"p_reach_{self.slugs[name]}_{spec.horizon // DAY}d" in self.scores.column_names
+        ]
+        return np.sum(parts, axis=0) if parts else np.full(len(rows), np.nan)
 
 
 def _column(values: object, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

@@ -16,7 +16,7 @@ def differences(predictor: Predictor, config: Config, visible: Visible) -> list[
     )
     complete_when = predictor.stage.tracking.complete_when if predictor.stage else None
     same = {
-        "the journey's stages or their rules differ": trained.journey == config.journey,
+        "the journey's stages or their rules differ": trained.journey.rules == config.journey.rules,
         "other stages are unobserved in the data": trained.unobserved == visible.unobserved,
         "the horizons differ": trained.horizons == config.horizons,
         "targets differ": trained.next_stages == next_stages,

@@ -25,6 +25,7 @@ class Answers:
 
     ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
     ``true_stage`` is (customers, stages): P(the true stage is this one); NaN before any stage.
+    ``x`` are the features that this was told from.
     """
 
     snapshots: Snapshots
@@ -33,6 +34,7 @@ class Answers:
     dormant: npt.NDArray[np.bool_]
     probability: _F64
     true_stage: _F64
+    x: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Predictor:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
-        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage)
+        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x)
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""

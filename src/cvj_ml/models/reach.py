@@ -9,16 +9,18 @@ from a linear hazard, which enters as an offset.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
 from scipy.special import expit, logit
 
 from cvj_ml.models.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.coherence import cumulate, make_coherent
+from cvj_ml.models.forest import Forest, parse
 from cvj_ml.models.linear import Columns, LinearHazard, columns_of, fit_linear
 from cvj_ml.panel import HazardRows, Panel
 
@@ -69,13 +71,20 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """Fitted trees with what they start from; ``low`` marks targets that rest on base rates."""
+    """Fitted trees with what they start from; ``low`` marks targets that rest on base rates.
+
+    ``forest`` is the booster once more, compiled; None where that cannot be, and LightGBM predicts.
+    """
 
     booster: lgb.Booster | None
     linear: LinearHazard | None
     base: BaseRates
     low: npt.NDArray[np.bool_]
     columns: Columns
+    forest: Forest | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "forest", parse(self.booster) if self.booster else None)
 
     def first(self, rounds: int) -> Trees:
         """Return these trees after fewer rounds."""
@@ -95,11 +104,36 @@ class Trees:
             return result
         part = rows.take(learned)
         result[learned] = self.linear.logits(x, self.columns, self.base, stage, part)
-        for begin in range(0, len(learned), _CHUNK):
+        result[learned] += self.margins(x, stage, part, threads)
+        return result
+
+    def margins(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
+    ) -> _F64:
+        """Return what the trees add to the logit of each row's hazard."""
+        forest = self.forest
+        if forest is None:
+            return self.margins_by_lightgbm(x, stage, rows, threads)
+
+        def work(part: HazardRows) -> _F64:
+            return forest.margins(x, own_x(x, stage, part, self.columns.progress), part.snapshot)
+
+        chunks = [rows.take(slice(begin, begin + _CHUNK)) for begin in range(0, len(rows), _CHUNK)]
+        parts = Parallel(n_jobs=min(threads, len(chunks)) or 1, backend="threading")(map(delayed(work), chunks))
+        return np.concatenate([np.zeros(0), *parts])
+
+    def margins_by_lightgbm(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
+    ) -> _F64:
+        """Return the same numbers from LightGBM itself: the reference, and the way when there is no forest."""
+        result = np.zeros(len(rows))
+        if self.booster is None:
+            return result
+        for begin in range(0, len(rows), _CHUNK):
             chunk = slice(begin, begin + _CHUNK)
-            inputs = stacked_x(x, stage, part.take(chunk), self.columns.progress)
+            inputs = stacked_x(x, stage, rows.take(chunk), self.columns.progress)
             raw = self.booster.predict(inputs, raw_score=True, num_threads=threads, validate_features=False)
-            result[learned[chunk]] += np.asarray(raw)
+            result[chunk] = np.asarray(raw)
         return result
 
 
@@ -112,13 +146,25 @@ def stacked_x(
     """Return the model's inputs: X of each row's snapshot, progress towards the target, target, steps, interval."""
     result = np.empty((len(rows), x.shape[1] + len(EXTRA_COLUMNS)), dtype=np.float32)
     np.take(x, rows.snapshot, axis=0, out=result[:, : x.shape[1]])
+    result[:, x.shape[1] :] = own_x(x, stage, rows, progress_columns)
+    return result
+
+
+def own_x(
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    rows: HazardRows,
+    progress_columns: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """Return the inputs in which the rows of one snapshot differ: EXTRA_COLUMNS."""
+    result = np.empty((len(rows), len(EXTRA_COLUMNS)), dtype=np.float32)
     columns = progress_columns[rows.target]
     known = columns[:, 0] >= 0
     for k in (0, 1):
-        result[:, k - 5] = np.where(known, x[rows.snapshot, columns[:, k]], np.nan)
-    result[:, -3] = rows.target
-    result[:, -2] = np.where(rows.target == 0, 0, rows.target - 1 - stage[rows.snapshot])
-    result[:, -1] = rows.interval
+        result[:, k] = np.where(known, x[rows.snapshot, columns[:, k]], np.nan)
+    result[:, 2] = rows.target
+    result[:, 3] = np.where(rows.target == 0, 0, rows.target - 1 - stage[rows.snapshot])
+    result[:, 4] = rows.interval
     return result
 
 

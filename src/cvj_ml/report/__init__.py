@@ -1,1 +1,1 @@
-"""What people read of a night: the page, the journey map and the worksheet."""
+"""What people read of a night: workbook, tables, page and worksheet."""

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from cvj_ml.config import DAY
 from cvj_ml.contracts import TARGETS
-from cvj_ml.lists import RankedList
+from cvj_ml.lists import NOT_LISTED, RankedList
+from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.report import words
 
 _REASONS = ("reason_1", "reason_2", "reason_3")
@@ -41,8 +42,9 @@ class Column:
 class ListTable:
     """One list: rows to contact and rows in control, each cell a text (reasons: a tuple of texts).
 
-    ``targets`` and ``controls`` count the whole list, of which the first ``shown`` rows are here; ``play`` and
-    ``channel`` are those of all rows, where all agree; ``reasons`` is how many the list has for a row at most.
+    ``targets`` and ``controls`` count the whole list, of which the first ``shown`` rows are here; ``left_out`` counts
+    the others who stand in the stage by reason; ``play`` and ``channel`` are those of all rows, where all agree;
+    ``reasons`` is how many the list has for a row at most.
     """
 
     anchor: str
@@ -50,7 +52,9 @@ class ListTable:
     origin: str
     to: str
     horizon_days: int
+    in_stage: int
     eligible: int
+    left_out: tuple[tuple[str, int], ...]
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     control: tuple[tuple[Any, ...], ...]
@@ -96,13 +100,16 @@ def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
     columns_shown = tuple(Column(name, _HEADINGS.get(name, name), name in _NUMBERS) for name in kept)
     table = list(zip(*kept.values(), strict=True))
     marked = group[:most]
+    words_of, left_out = {**REASONS, **NOT_LISTED}, {**one.left_out, **one.not_listed}
     return ListTable(
         f"list-{one.name}",
         one.title,
         one.spec.from_stage,
         one.spec.to_stage,
         one.spec.horizon // DAY,
+        one.in_stage,
         one.eligible,
+        tuple((words_of[name], number) for name, number in left_out.items() if number),
         columns_shown,
         tuple(row for row, mark in zip(table, marked, strict=True) if mark != "control"),
         tuple(row for row, mark in zip(table, marked, strict=True) if mark == "control"),

@@ -2,6 +2,7 @@
 
 from cvj_ml.sources.build import ingest
 from cvj_ml.sources.contact import read_contact
+from cvj_ml.sources.permissions import Permissions, read_permissions
 from cvj_ml.sources.refusals import Counts, Usage, account
 from cvj_ml.sources.rows import attribute_rows, touchpoint_rows
 from cvj_ml.sources.store import Store, bucket_of
@@ -10,6 +11,7 @@ from cvj_ml.sources.truncation import FileTime, Truncation
 __all__ = [
     "Counts",
     "FileTime",
+    "Permissions",
     "Store",
     "Truncation",
     "Usage",
@@ -18,5 +20,6 @@ __all__ = [
     "bucket_of",
     "ingest",
     "read_contact",
+    "read_permissions",
     "touchpoint_rows",
 ]

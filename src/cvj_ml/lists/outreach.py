@@ -1,0 +1,113 @@
+"""What a customer's own history says about contacting them: recent contacts, answers by channel, last sign of life."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import DAY, ContactCap
+from cvj_ml.histories import Block, Touchpoints
+from cvj_ml.snapshots import eligible
+from cvj_ml.windows import Instants, before, happened_within, in_window
+
+ANSWERED_WITHIN = 3 * DAY
+"""A send counts as answered when the customer's next own touchpoint follows within this time."""
+
+_NONE = np.iinfo(np.int64).min
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Outreach:
+    """Per customer, sorted by id: contacts within each cap's window, and per channel of the plays what came of them.
+
+    ``contacts`` is (customers, caps); ``sent``, ``answered`` and ``own`` (touchpoints of the customer's own) are
+    (customers, channels); ``last_own`` is the instant of the last of the latter, the smallest integer for none.
+    """
+
+    customers: tuple[str, ...]
+    channels: tuple[str, ...]
+    contacts: _Ints
+    sent: _Ints
+    answered: _Ints
+    own: _Ints
+    last_own: Instants
+
+    def awake(self, as_of: int, window: int) -> npt.NDArray[np.bool_]:
+        """Return who did something within the window before ``as_of``."""
+        awake: npt.NDArray[np.bool_] = in_window(self.last_own, as_of, window)
+        return awake
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Outreach:
+        """Return some of the customers."""
+        return Outreach(
+            tuple(self.customers[i] for i in rows),
+            self.channels,
+            *(getattr(self, name)[rows] for name in ("contacts", "sent", "answered", "own", "last_own")),
+        )
+
+
+def no_outreach(customers: Sequence[str], channels: Sequence[str], caps: Sequence[ContactCap]) -> Outreach:
+    """Return the history of customers with whom nothing happened."""
+    size = len(customers)
+    nothing = np.zeros((size, len(channels)), dtype=np.int64)
+    contacts, last_own = np.zeros((size, len(caps)), dtype=np.int64), np.full(size, _NONE, dtype=np.int64)
+    return Outreach(tuple(customers), tuple(channels), contacts, nothing, nothing, nothing, last_own)
+
+
+def outreach(block: Block, as_of: int, channels: Sequence[str], caps: Sequence[ContactCap]) -> Outreach:
+    """Look back from ``as_of`` over what was visible by then, for everybody who is scored."""
+    points = block.touchpoints
+    size = len(block.customers)
+    owner = np.repeat(np.arange(size), np.diff(points.offsets))
+    # visible_at is never before occurred_at: what was visible had happened.
+    known = before(points.visible_at, as_of) & ~before(points.superseded_at, as_of)
+    sent, own = known & ~points.inbound, known & points.inbound
+    place = points.channel.recode({name: i for i, name in enumerate(channels)}, -1).astype(np.int64)
+    answered = sent & _answered(points, owner, own)
+    last_own = np.full(size, _NONE, dtype=np.int64)
+    np.maximum.at(last_own, owner[own], points.occurred_at[own])
+    contacts = np.zeros((size, len(caps)), dtype=np.int64)
+    for i, cap in enumerate(caps):
+        counted = sent & in_window(points.occurred_at, as_of, cap.within)
+        if cap.channel is not None:
+            counted &= points.channel.isin(frozenset({cap.channel}))
+        contacts[:, i] = np.bincount(owner[counted], minlength=size)
+
+    def by_channel(rows: npt.NDArray[np.bool_]) -> _Ints:
+        rows = rows & (place >= 0)
+        cells = np.bincount(owner[rows] * len(channels) + place[rows], minlength=size * len(channels))
+        return cells.reshape(size, len(channels))
+
+    asked = eligible(points, np.array([as_of], dtype=np.int64)).customer
+    everybody = Outreach(
+        block.customers, tuple(channels), contacts, by_channel(sent), by_channel(answered), by_channel(own), last_own
+    )
+    return everybody.take(asked)
+
+
+def merge_outreach(parts: Sequence[Outreach]) -> Outreach:
+    """Return all blocks' customers, sorted by id as SCORES are."""
+    names = [name for part in parts for name in part.customers]
+    # Texts sort by code points, as UTF-8 bytes do.
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+    columns = ("contacts", "sent", "answered", "own", "last_own")
+    whole = Outreach(
+        tuple(names),
+        parts[0].channels,
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in columns),
+    )
+    return whole.take(order)
+
+
+def _answered(points: Touchpoints, owner: _Ints, own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return whether the customer's next own touchpoint comes within ``ANSWERED_WITHIN`` of each row."""
+    rows = len(points)
+    following = np.minimum.accumulate(np.where(own, np.arange(rows), rows)[::-1])[::-1]
+    there = following < rows
+    following = np.where(there, following, 0) if rows else following
+    there &= owner[following] == owner
+    return there & happened_within(points.occurred_at[following] - points.occurred_at, ANSWERED_WITHIN)

@@ -1,0 +1,69 @@
+"""A night as files: scores, and the lists as Parquet with the raw text, CSV that no spreadsheet runs, one workbook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.lists import People, RankedList, summarise
+from cvj_ml.report.workbook import write_workbook
+
+# What a spreadsheet takes for a formula, full-width forms included, and the apostrophe that this guard itself writes.
+_STARTS_A_FORMULA = r"^[\s\p{Z}\p{C}]*[=+\-@＝＋－＠']|^[\t\r\n]"
+
+
+def write_night(
+    staged: Path, scores: pa.Table, lists: Sequence[RankedList], people: People | None, night: str
+) -> Mapping[str, int]:
+    """Write scores, and the lists where people were read for them, into a folder; return the rows of each file."""
+    (staged / "scores").mkdir()
+    pq.write_table(scores, staged / "scores" / "scores.parquet")
+    rows = write_lists(staged / "targets", lists, people.contact, night) if people is not None else {}
+    return {"scores/scores.parquet": len(scores), **{f"targets/{name}": count for name, count in rows.items()}}
+
+
+def write_lists(folder: Path, lists: Sequence[RankedList], contact: pa.Table, night: str) -> Mapping[str, int]:
+    """Write every list, their summary and the workbook into a folder; return the rows of each file.
+
+    contact: ``customer_id`` (unique) and the contact columns, which stand behind those of the contract; night: the
+    date or instant in words.
+    """
+    folder.mkdir()
+    summary = summarise(lists)
+    tables = {one.name: with_contact(one.rows, contact) for one in lists}
+    rows: dict[str, int] = {}
+    for name, table in {**tables, "summary": summary}.items():
+        pq.write_table(table, folder / f"{name}.parquet")
+        guarded(table).to_pandas().to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        rows |= {f"{name}.{kind}": len(table) for kind in ("parquet", "csv")}
+    write_workbook(folder / "lists.xlsx", lists, [tables[one.name] for one in lists], summary, night)
+    return {**rows, "lists.xlsx": sum(map(len, tables.values()))}
+
+
+def with_contact(rows: pa.Table, contact: pa.Table) -> pa.Table:
+    """Return the rows of a list in their order, with the contact columns; null for customers whom the table lacks."""
+    places = pc.index_in(rows["customer_id"], contact["customer_id"].combine_chunks())
+    for name in contact.column_names:
+        if name != "customer_id":
+            rows = rows.append_column(name, contact[name].take(places))
+    return rows
+
+
+def guarded(table: pa.Table) -> pa.Table:
+    """Return a table with an apostrophe before every text that a spreadsheet would run as a formula.
+
+    A text that begins with = + - @ or an apostrophe, spaces before it not counted, or with a tab or a line break, gets
+    one; taking one leading apostrophe away gives the text back.
+    """
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            text = table[field.name]
+            risky = pc.match_substring_regex(text, _STARTS_A_FORMULA)
+            table = table.set_column(
+                place, field.name, pc.if_else(risky, pc.binary_join_element_wise("'", text, ""), text)
+            )
+    return table

@@ -1,0 +1,244 @@
+"""The workbook: how to read it, a summary, one sheet a list, and apart from them whom not to contact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import xlsxwriter
+
+from cvj_ml.lists import NOT_LISTED, RankedList
+from cvj_ml.lists.eligibility import REASONS
+
+MAX_ROWS = 200_000
+"""Customers on a sheet; a longer list is cut there, and its sheet's last row says so."""
+
+_LONGEST = 32_767
+_WIDEST = 60
+
+_HEADINGS = {
+    "rank": "Rank",
+    "customer_id": "Customer",
+    "probability": "Probability",
+    "track_record": "Of customers scored like this",
+    "lift": "Times the average",
+    "expected_value": "Expected value",
+    "play": "What to do",
+    "channel": "Through",
+    "reason_1": "Why (1)",
+    "reason_2": "Why (2)",
+    "reason_3": "Why (3)",
+}
+_FORMATS = {"probability": "0.0%", "lift": '0.0"×"', "expected_value": "#,##0.00", "rank": "0"}
+_FIRST = ("rank", "customer_id")
+_THEN = (
+    *("probability", "track_record", "lift", "expected_value"),
+    *("play", "channel", "reason_1", "reason_2", "reason_3"),
+)
+_NOT_SHOWN = {
+    *("track_record_n", "track_record_k", "track_record_low", "track_record_high"),
+    *("from_stage", "to_stage", "horizon_days", "group", "control_share", "as_of", "model_version"),
+}
+
+HOW_TO_READ = (
+    ("What this is", "One sheet a list. Each list names customers of one stage, the likeliest to move on first."),
+    (
+        "Whom to contact",
+        "Everybody on the numbered sheets, from the top. Stop where your time or budget ends. Ranks that are missing"
+        " there belong to the control group.",
+    ),
+    (
+        "Whom not to contact",
+        "The sheet 'DO NOT CONTACT' names customers whom chance has chosen to be left alone, the same ones all"
+        " through the epoch. Only by comparing with them can anybody say later what the contacts have brought about."
+        " Leave them out of this campaign in every channel.",
+    ),
+    ("Probability", "How likely the customer reaches the list's stage, or a later one, within the list's days."),
+    (
+        "Of customers scored like this",
+        "What happened before: how many of past customers with such a probability moved, and the range in which their"
+        " true share lies with 95 % confidence.",
+    ),
+    ("Times the average", "The probability, divided by the average of everybody in the stage tonight."),
+    (
+        "Expected value",
+        "The worth of the list's stage and of each later one, times the probability of reaching it within the list's"
+        " days. Worths come from the configuration.",
+    ),
+    ("Why (1) to (3)", "What speaks for or against a move, the weightiest first. A description, not a cause."),
+    (
+        "What to do, Through",
+        "A play for the stage that the list leads to, and the permitted channel that this customer answers to best, or"
+        " uses most.",
+    ),
+    (
+        "Summary",
+        "Where everybody in a list's stage went: left out, with the reason; eligible but not listed; to contact;"
+        " control. The numbers add up.",
+    ),
+)
+
+
+def write_workbook(
+    path: Path, lists: Sequence[RankedList], tables: Sequence[pa.Table], summary: pa.Table, night: str
+) -> None:
+    """Write lists as one XLSX file; the same lists give the same bytes.
+
+    tables: each list's rows with contact columns; summary: of the same lists; night: the date in words. Every text is
+    written as text, whatever it looks like: nothing in the file is a formula or a link.
+    """
+    with xlsxwriter.Workbook(str(path), {"constant_memory": True}) as book:
+        # The time of writing would make two files of one night differ.
+        book.set_properties({"title": f"Whom to contact, {night}", "created": datetime(2000, 1, 1)})
+        sheets = _Sheets(book)
+        names = [_sheet_name(number, one) for number, one in enumerate(lists, 1)]
+        sheets.read_me(night)
+        sheets.summary(lists, names, summary, night)
+        for name, table in zip(names, tables, strict=True):
+            sheets.customers(name, table.filter(pc.equal(table["group"], "target")))
+        sheets.control(names, lists)
+
+
+def _sheet_name(number: int, one: RankedList) -> str:
+    """Return a name within Excel's rules: 31 characters, no brackets, colons, stars, slashes, apostrophes."""
+    title = "".join("-" if letter in "[]:*?/\\'" or ord(letter) < 32 else letter for letter in one.title)
+    return f"{number} {title}"[:31].rstrip()
+
+
+class _Sheets:
+    """Writes the sheets of one workbook, row by row from the top."""
+
+    def __init__(self, book: Any) -> None:
+        self._book = book
+        self._head = book.add_format(
+            {"bold": True, "bg_color": "#1F3A5F", "font_color": "#FFFFFF", "text_wrap": True, "valign": "top"}
+        )
+        self._stop = book.add_format(
+            {"bold": True, "bg_color": "#A61B1B", "font_color": "#FFFFFF", "text_wrap": True, "valign": "top"}
+        )
+        self._bold = book.add_format({"bold": True, "valign": "top"})
+        self._wrap = book.add_format({"text_wrap": True, "valign": "top"})
+        self._numbers = {name: book.add_format({"num_format": text}) for name, text in _FORMATS.items()}
+        self._count = book.add_format({"num_format": "#,##0"})
+
+    def read_me(self, night: str) -> None:
+        sheet = self._sheet("How to read this", [26, 110])
+        _text(sheet, 0, 0, f"Whom to contact, {night}", self._bold)
+        for row, (title, words) in enumerate(HOW_TO_READ, 2):
+            _text(sheet, row, 0, title, self._bold)
+            _text(sheet, row, 1, words, self._wrap)
+
+    def summary(self, lists: Sequence[RankedList], names: Sequence[str], summary: pa.Table, night: str) -> None:
+        why = {**REASONS, **NOT_LISTED}
+        counted = [name for name in why if pc.sum(summary[name]).as_py()]
+        columns = ["in_stage", *(name for name in REASONS if name in counted), "eligible"]
+        columns += [*(name for name in NOT_LISTED if name in counted), "target", "control"]
+        headings = {"in_stage": "In the stage", "eligible": "Eligible", "target": "To contact", "control": "Control"}
+        shown = ["Sheet", "List", *(headings.get(name, f"Left: {why.get(name)}") for name in columns)]
+        shown += ["Expected to move without more contacts than usual", "Epoch of the control group", "Model"]
+        sheet = self._sheet("Summary", [31, 44, *[15] * (len(columns) + 1), 20, 15])
+        for place, words in enumerate(shown):
+            _text(sheet, 0, place, words, self._head)
+        sheet.freeze_panes(1, 2)
+        for row, (one, name) in enumerate(zip(lists, names, strict=True), 1):
+            _text(sheet, row, 0, name)
+            _text(sheet, row, 1, one.title)
+            for place, column in enumerate(columns, 2):
+                sheet.write_number(row, place, summary[column][row - 1].as_py(), self._count)
+            target = one.rows.filter(pc.equal(one.rows["group"], "target"))
+            place = 2 + len(columns)
+            sheet.write_number(row, place, round(pc.sum(target["probability"]).as_py() or 0), self._count)
+            _text(sheet, row, place + 1, one.epoch)
+            versions = one.rows["model_version"].unique().to_pylist()
+            _text(sheet, row, place + 2, ", ".join(versions))
+        _text(sheet, len(lists) + 2, 0, f"Night of {night}")
+
+    def customers(self, name: str, table: pa.Table) -> None:
+        rows = table.slice(0, MAX_ROWS)
+        contact = [column for column in rows.column_names if column not in {*_FIRST, *_THEN, *_NOT_SHOWN}]
+        named = {column: rows[column].to_pylist() for column in (*_FIRST, *contact)}
+        named |= {
+            column: _track_record(rows) if column == "track_record" else rows[column].to_pylist() for column in _THEN
+        }
+        # A column that this night leaves empty, such as the worth where none is set, would only puzzle.
+        kept = [column for column, values in named.items() if column in _FIRST or any(v is not None for v in values)]
+        headings = [_HEADINGS.get(column, column) for column in kept]
+        sheet = self._sheet(name, [_width(heading, named[c]) for heading, c in zip(headings, kept, strict=True)])
+        for place, heading in enumerate(headings):
+            _text(sheet, 0, place, heading, self._head)
+        sheet.freeze_panes(1, 2)
+        sheet.autofilter(0, 0, max(len(rows), 1), len(kept) - 1)
+        for row, values in enumerate(zip(*(named[column] for column in kept), strict=True), 1):
+            for place, (column, value) in enumerate(zip(kept, values, strict=True)):
+                _cell(sheet, row, place, value, self._numbers.get(column))
+        if not len(table):
+            _text(sheet, 1, 1, "Nobody tonight; the summary says why.")
+        if len(table) > MAX_ROWS:
+            _text(sheet, MAX_ROWS + 1, 1, f"Cut after {MAX_ROWS:,} of {len(table):,}; the CSV file has all of them.")
+
+    def control(self, names: Sequence[str], lists: Sequence[RankedList]) -> None:
+        """Name the control group with nothing that would help to contact it."""
+        sheet = self._sheet("DO NOT CONTACT", [40, 31])
+        sheet.set_tab_color("#A61B1B")
+        for place, words in enumerate(("Do not contact these customers (control group)", "They are listed on")):
+            _text(sheet, 0, place, words, self._stop)
+        sheet.freeze_panes(1, 0)
+        row = 1
+        for name, one in zip(names, lists, strict=True):
+            for customer in one.rows.filter(pc.equal(one.rows["group"], "control"))["customer_id"].to_pylist():
+                if row <= MAX_ROWS:
+                    _text(sheet, row, 0, customer)
+                    _text(sheet, row, 1, name)
+                row += 1
+        if row > MAX_ROWS + 1:
+            _text(sheet, MAX_ROWS + 1, 0, f"Cut after {MAX_ROWS:,} of {row - 1:,}; the CSV files have all of them.")
+        sheet.autofilter(0, 0, max(min(row - 1, MAX_ROWS), 1), 1)
+
+    def _sheet(self, name: str, widths: Sequence[float]) -> Any:
+        sheet = self._book.add_worksheet(name)
+        for place, width in enumerate(widths):
+            sheet.set_column(place, place, width)
+        sheet.set_landscape()
+        sheet.set_paper(9)
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0)
+        return sheet
+
+
+def _cell(sheet: Any, row: int, place: int, value: Any, form: Any) -> None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return
+    if isinstance(value, str):
+        _text(sheet, row, place, value)
+    else:
+        sheet.write_number(row, place, value, form)
+
+
+def _text(sheet: Any, row: int, place: int, words: str, form: Any = None) -> None:
+    """Write text as text: no formula, link or number is made of it; what Excel cannot hold ends with an ellipsis."""
+    shown = words.translate(_NOT_IN_XML)
+    if len(shown.encode("utf-16-le")) > 2 * _LONGEST:
+        shown = shown.encode("utf-16-le")[: 2 * (_LONGEST - 1)].decode("utf-16-le", errors="ignore") + "…"
+    sheet.write_string(row, place, shown, form)
+
+
+# XML cannot hold these; the writer escapes the other control characters.
+_NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\ufffd")
+
+
+def _track_record(rows: pa.Table) -> list[str | None]:
+    columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "low", "high"))
+    return [
+        None if n is None else f"{k:,} of {n:,} moved ({low:.0%} to {high:.0%})"
+        for n, k, low, high in zip(*columns, strict=True)
+    ]
+
+
+def _width(heading: str, values: Sequence[Any]) -> float:
+    shown: Iterator[int] = (len(value) for value in values if isinstance(value, str))
+    return float(min(max(len(heading) // 2 + 4, 9, *shown, 0) + 2, _WIDEST))

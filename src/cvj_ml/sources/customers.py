@@ -1,0 +1,57 @@
+"""A table with one id column and some texts: whom it names, read as the log's own ids are read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from cvj_ml.config import Config, TableSpec
+from cvj_ml.errors import DataError, raise_all
+from cvj_ml.sources.mapping import map_fields, read_id, read_label
+from cvj_ml.sources.origins import describe, land
+from cvj_ml.sources.sql import connect, identifier
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerTable:
+    """Rows with a readable ``customer_id``, sorted, all columns text; and how many had to be left out, and why."""
+
+    rows: pa.Table
+    refused: Mapping[str, int]
+
+
+def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], config: Config) -> CustomerTable:
+    """Read a table's columns (name here → name there, ``customer_id`` among them).
+
+    Raises DataError for missing or unreadable files and for missing columns.
+    """
+    faults: list[str] = []
+    heading = f"The {label} table cannot be used:"
+    root = Path(config.out)
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{label}-", dir=root) as name:
+        work = Path(name)
+        origin = describe(label, spec, config, work / "spill")
+        fields = map_fields(origin, columns, {}, (), (), faults)
+        raise_all(DataError, heading, faults)
+        identity = read_id(label, "customer_id", fields.pop("customer_id"), faults)
+        raise_all(DataError, heading, faults)
+        selected = [
+            f"({identity.value}) AS customer_id",
+            f"({identity.there} AND ({identity.value}) IS NULL) AS unreadable",
+        ]
+        selected += [f"({read_label(one).value}) AS {identifier(column)}" for column, one in fields.items()]
+        with connect(config, work / "spill") as connection:
+            relation = land(origin, connection, config, work / "landed")
+            table = connection.sql(f"SELECT {', '.join(selected)} FROM {relation.sql} ORDER BY ALL").to_arrow_table()
+    wrong = sum(table["unreadable"].to_pylist())
+    without = table["customer_id"].null_count - wrong
+    refused = {"unreadable customer_id": wrong, "no customer_id": without, "unreadable line": relation.unreadable}
+    rows = table.drop_columns(["unreadable"])
+    return CustomerTable(
+        rows.filter(rows["customer_id"].is_valid()), {reason: count for reason, count in refused.items() if count}
+    )

@@ -1,0 +1,492 @@
+"""Who may be on a list, through which channel, and that everybody left out is counted: held against plain loops."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.test_lists import AS_OF, CONTRACT, config
+from tests.trained import AS_OF as NIGHT
+from tests.trained import SETTINGS, Trained, call
+
+from cvj_ml.config import DAY, ContactCap, ExcludeSpec, Stage, load_config
+from cvj_ml.errors import ConfigError, DataError
+from cvj_ml.lists import RankedList, rank, summarise
+from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.outreach import ANSWERED_WITHIN, Outreach, merge_outreach, no_outreach, outreach
+from cvj_ml.lists.plays import play_for, preferred_channels
+from cvj_ml.simulate import random_block
+from cvj_ml.sources import Permissions, read_permissions
+
+pytest_plugins = ["tests.fixtures"]
+
+CHANNELS = ("email", "phone", "app")
+JOURNEY = {
+    "name": "short",
+    "stages": [
+        {"name": "Visitor", "enter": {"event": "visitor"}},
+        {
+            "name": "Buyer",
+            "enter": {"event": "buyer"},
+            "plays": [{"text": "Offer", "channels": ["email", "phone"]}, {"text": "Nudge", "channels": ["app"]}],
+        },
+        {"name": "Fan", "enter": {"event": "fan"}, "plays": [{"text": "Ask", "channels": ["phone", "app"]}]},
+    ],
+}
+
+
+def table_of(rows: list[tuple[str, str | None]]) -> pa.Table:
+    kinds = {"customer_id": pa.string(), "channel": pa.string()}
+    return pa.table({name: pa.array([row[i] for row in rows], kind) for i, (name, kind) in enumerate(kinds.items())})
+
+
+def scores_of(stages: list[str | None], buyer: list[float], fan: list[float], weak: list[bool]) -> pa.Table:
+    size = len(stages)
+    known = {
+        "customer_id": [f"c{i:02d}" for i in range(size)],
+        "as_of": np.full(size, AS_OF).astype("datetime64[us]"),
+        "stage": stages,
+        "p_stage_fan": [0.3 * (i % 3) for i in range(size)],
+        "p_reach_buyer_30d": [p if stage == "Visitor" else None for p, stage in zip(buyer, stages, strict=True)],
+        "p_reach_fan_30d": [p if stage in ("Visitor", "Buyer") else None for p, stage in zip(fan, stages, strict=True)],
+        "low_evidence": [["Fan"] if one else [] for one in weak],
+        "model_version": ["0123456789ab"] * size,
+    }
+    return pa.table(
+        {
+            name: pa.array(known[name], kind) if name in known else pa.nulls(size, kind)
+            for name, kind in CONTRACT.columns.items()
+        }
+    )
+
+
+@st.composite
+def nights(draw: st.DrawFn) -> dict[str, Any]:
+    size = draw(st.integers(0, 14))
+    people = [f"c{i:02d}" for i in range(size)]
+    several = st.lists(st.tuples(st.sampled_from(people or ["x"]), st.sampled_from([None, *CHANNELS])), max_size=8)
+    chance = st.sampled_from([0.0, 0.05, 0.2, 0.5, 0.5, 0.9])
+    numbers = st.integers(0, 3)
+
+    def column(values: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(values, min_size=size, max_size=size))
+
+    caps = draw(st.sampled_from([(), ({"max": 2, "within": "7d"},), ({"max": 1, "within": "3d", "channel": "email"},)]))
+    lists = [
+        {"from": "Visitor", "to": to, "horizon": "30d", "by": draw(st.sampled_from(["probability", "expected_value"]))}
+        for to in ("Buyer", "Fan")
+    ] + [{"from": "Buyer", "to": "Fan", "horizon": "30d"}]
+    for one in lists:
+        one["capacity"] = draw(st.none() | st.integers(1, 6))
+    return {
+        "stages": column(st.sampled_from(["Visitor", "Visitor", "Buyer", "Fan", None])),
+        "buyer": column(chance),
+        "fan": column(chance),
+        "weak": column(st.booleans()),
+        "contacts": column(st.lists(numbers, min_size=len(caps), max_size=len(caps))),
+        "sent": column(st.lists(numbers, min_size=3, max_size=3)),
+        "own": column(st.lists(numbers, min_size=3, max_size=3)),
+        "idle_days": column(st.sampled_from([1, 40, 400])),
+        "suppression": draw(st.none() | several),
+        "consent": draw(st.none() | several),
+        "settings": {
+            "journey": JOURNEY,
+            "outbound": ["send"],
+            "lists": lists,
+            "stage_value": {"Buyer": 10, "Fan": 100},
+            "control": {"share": 0.4, "salt": "s"},
+            "eligibility": {
+                "contact_caps": list(caps),
+                "channel_capacity": draw(st.sampled_from([{}, {"phone": 2}, {"phone": 1, "email": 2, "app": 1}])),
+                "one_list": draw(st.booleans()),
+                "min_probability": draw(st.sampled_from([0, 0.05, 0.1])),
+                "exclude": draw(
+                    st.sampled_from([{}, {"dormant_for": "30d"}, {"low_evidence": True}, {"already_there": 0.5}])
+                ),
+            },
+        },
+    }
+
+
+def history_of(night: dict[str, Any], people: list[str]) -> Outreach:
+    size = len(people)
+    sent = np.array(night["sent"], dtype=np.int64).reshape(size, 3)
+    return Outreach(
+        tuple(people),
+        CHANNELS,
+        np.array(night["contacts"], dtype=np.int64).reshape(
+            size, len(night["settings"]["eligibility"]["contact_caps"])
+        ),
+        sent,
+        np.minimum(sent, 1),
+        np.array(night["own"], dtype=np.int64).reshape(size, 3),
+        AS_OF - np.array(night["idle_days"], dtype=np.int64) * DAY,
+    )
+
+
+def expected(night: dict[str, Any]) -> list[tuple[list[tuple[str, str]], Counter[str]]]:
+    """The lists by plain loops: (customer, channel) in order, and how many fell to each reason."""
+    rules, plays = night["settings"]["eligibility"], {stage["name"]: stage.get("plays") for stage in JOURNEY["stages"]}
+    taken: set[str] = set()
+    room = dict(rules["channel_capacity"])
+    found = []
+    for spec in night["settings"]["lists"]:
+        reasons: Counter[str] = Counter()
+        eligible = []
+        for i, stage in enumerate(night["stages"]):
+            if stage != spec["from"]:
+                continue
+            name = f"c{i:02d}"
+            chance = {"Buyer": night["buyer"][i], "Fan": night["fan"][i]}
+            allowed = [channel for play in plays[spec["to"]] for channel in play["channels"]]
+            ranks = {channel: k for k, channel in enumerate(allowed)}
+            if night["suppression"] is not None:
+                allowed = [c for c in allowed if (name, c) not in night["suppression"]]
+            if night["consent"] is not None:
+                given = [channel for one, channel in night["consent"] if one == name]
+                allowed = [c for c in allowed if None in given or c in given]
+            overall = False
+            for k, cap in enumerate(rules["contact_caps"]):
+                if night["contacts"][i][k] >= cap["max"]:
+                    overall |= "channel" not in cap
+                    allowed = [c for c in allowed if c != cap.get("channel")]
+            there = rules["exclude"].get("already_there")
+            if there is not None and 0.3 * (i % 3) >= there:
+                reason = "already_there"
+            elif night["suppression"] is not None and (name, None) in night["suppression"]:
+                reason = "suppressed"
+            elif night["consent"] is not None and not given:
+                reason = "no_consent"
+            elif overall:
+                reason = "contact_cap"
+            elif not allowed:
+                reason = "no_channel"
+            elif "dormant_for" in rules["exclude"] and night["idle_days"][i] > 30:
+                reason = "dormant"
+            elif "low_evidence" in rules["exclude"] and night["weak"][i] and spec["to"] == "Fan":
+                reason = "low_evidence"
+            elif chance[spec["to"]] < rules["min_probability"]:
+                reason = "improbable"
+            elif rules["one_list"] and name in taken:
+                reason = "other_list"
+            else:
+                value = 100 * chance["Fan"] + (10 * chance["Buyer"] if spec["to"] == "Buyer" else 0)
+                first, second = chance[spec["to"]], value
+                if spec.get("by") == "expected_value":
+                    first, second = value, chance[spec["to"]]
+                sent = dict(zip(CHANNELS, night["sent"][i], strict=True))
+                own = dict(zip(CHANNELS, night["own"][i], strict=True))
+                allowed.sort(key=lambda c: (-(2 / (sent[c] + 2) if sent[c] else 0), -own[c], ranks[c]))
+                eligible.append((-first, -second, name, allowed))
+                continue
+            reasons[reason] += 1
+        rows = []
+        for *_, name, allowed in sorted(eligible):
+            channel = next((c for c in allowed if room.get(c, 1) > 0), None)
+            if len(rows) == (spec["capacity"] or 99):
+                reasons["list_full"] += 1
+            elif channel is None:
+                reasons["channel_full"] += 1
+            else:
+                room[channel] = room.get(channel, 99) - 1
+                rows.append((name, channel))
+        taken |= {name for name, _ in rows}
+        found.append((rows, reasons))
+    return found
+
+
+def made(night: dict[str, Any]) -> list[RankedList]:
+    scores = scores_of(night["stages"], night["buyer"], night["fan"], night["weak"])
+    people = scores["customer_id"].to_pylist()
+    named = {name: None if night[name] is None else table_of(night[name]) for name in ("suppression", "consent")}
+    return rank(
+        config(**night["settings"]),
+        scores,
+        frozenset(),
+        AS_OF,
+        history=history_of(night, people),
+        permissions=Permissions(**named),
+    )
+
+
+@settings(max_examples=150)
+@given(nights())
+def test_lists_and_reasons_are_those_of_plain_loops(night: dict[str, Any]) -> None:
+    """Suppressed customers never appear, nobody without consent or above a cap does, and all counts add up."""
+    suppressed = night["suppression"] or []
+    if suppressed and all(name == "x" for name, _ in suppressed) and night["stages"]:
+        return  # names no customer: an error, in a test of its own
+    for found, (rows, reasons) in zip(made(night), expected(night), strict=True):
+        shown = found.rows.to_pylist()
+        assert [(row["customer_id"], row["channel"]) for row in shown] == rows
+        counted = {**found.left_out, **found.not_listed}
+        assert {name: count for name, count in counted.items() if count} == dict(reasons)
+        assert not {(row["customer_id"], row["channel"]) for row in shown} & set(suppressed)
+        assert not {(row["customer_id"], None) for row in shown} & set(suppressed)
+        plays = {"email": "Offer", "phone": "Offer", "app": "Nudge"} if found.spec.to_stage == "Buyer" else {}
+        assert all(row["play"] == plays.get(row["channel"], "Ask") for row in shown)
+
+
+@settings(max_examples=40)
+@given(nights())
+def test_the_summary_adds_up(night: dict[str, Any]) -> None:
+    if night["suppression"] and not night["stages"]:
+        return
+    for row in summarise(made(night)).to_pylist():
+        assert row["in_stage"] == sum(row[name] for name in REASONS) + row["eligible"]
+        assert row["in_stage"] == night["stages"].count(row["from_stage"])
+        assert row["eligible"] == row["channel_full"] + row["list_full"] + row["listed"]
+        assert row["listed"] == row["target"] + row["control"]
+        assert row["epoch"] == "2024-quarter-4"
+
+
+# What histories say.
+
+
+def plain_outreach(block: Any, customer: int, as_of: int, channels: tuple[str, ...], caps: list[ContactCap]) -> Any:
+    points = block.touchpoints
+    rows = range(points.offsets[customer], points.offsets[customer + 1])
+    live = [i for i in rows if points.visible_at[i] < as_of <= points.superseded_at[i]]
+    name = {i: points.channel.values[points.channel.codes[i]] if points.channel.codes[i] >= 0 else None for i in live}
+    at = points.occurred_at
+    contacts = [
+        sum(not points.inbound[i] and at[i] >= as_of - cap.within and cap.channel in (None, name[i]) for i in live)
+        for cap in caps
+    ]
+    sent, answered, own = Counter(), Counter(), Counter()
+    for k, i in enumerate(live):
+        if points.inbound[i]:
+            own[name[i]] += 1
+            continue
+        sent[name[i]] += 1
+        following = next((j for j in live[k + 1 :] if points.inbound[j]), None)
+        answered[name[i]] += following is not None and at[following] - at[i] < ANSWERED_WITHIN
+    last = max((int(at[i]) for i in live if points.inbound[i]), default=np.iinfo(np.int64).min)
+    return contacts, *([counts[c] for c in channels] for counts in (sent, answered, own)), last
+
+
+def test_histories_are_those_of_plain_loops() -> None:
+    """Only what was visible counts, in the version that held; sends are no sign of life (silent errors 4, 13)."""
+    channels, caps = (
+        ("a", "c", "never"),
+        [ContactCap(max=1, within="30d"), ContactCap(max=1, within="90d", channel="a")],
+    )
+    found = []
+    for seed in range(3):
+        block = random_block(
+            customers=60, seed=seed, events=["x", "y", "send"], channels=["a", "b", "c"], properties={},
+            attributes={}, outbound=["send"], until=AS_OF,
+        )  # fmt: skip
+        as_of = AS_OF - 40 * DAY
+        part = outreach(block, as_of, channels, caps)
+        found.append(part)
+        visible = [name for i, name in enumerate(block.customers) if plain_visible(block, i, as_of)]
+        assert list(part.customers) == visible
+        for row, name in enumerate(part.customers):
+            contacts, sent, answered, own, last = plain_outreach(
+                block, block.customers.index(name), as_of, channels, caps
+            )
+            assert part.contacts[row].tolist() == contacts
+            assert [part.sent[row].tolist(), part.answered[row].tolist(), part.own[row].tolist()] == [
+                sent, answered, own
+            ]  # fmt: skip
+            assert part.last_own[row] == last
+    assert sum(part.answered.sum() for part in found) > 20
+    merged = merge_outreach([found[1], found[0]])
+    assert list(merged.customers) == sorted([*found[0].customers, *found[1].customers])
+
+
+def plain_visible(block: Any, customer: int, as_of: int) -> bool:
+    start, stop = block.touchpoints.offsets[customer : customer + 2]
+    return bool((block.touchpoints.visible_at[start:stop] < as_of).any())
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered", "own", "expected"),
+    [
+        ([0, 0, 0], [0, 0, 0], [0, 0, 0], "email phone app"),  # nothing known: the order of the plays
+        ([0, 0, 0], [0, 0, 0], [0, 1, 5], "app phone email"),  # their own habit
+        ([9, 1, 0], [3, 1, 0], [0, 0, 7], "phone email app"),  # answers by share, before habits
+        ([4, 4, 0], [0, 1, 0], [9, 0, 0], "phone email app"),  # sends without an answer do not count as answers
+        ([9, 1, 0], [9, 1, 0], [0, 0, 0], "email phone app"),  # one answer of one is not more than nine of nine
+    ],
+)
+def test_channels_are_ordered_by_answers_then_habit_then_plays(
+    sent: list[int], answered: list[int], own: list[int], expected: str
+) -> None:
+    stage = Stage.model_validate(JOURNEY["stages"][1])
+    nothing = no_outreach(["a"], CHANNELS, ())
+    history = Outreach(
+        nothing.customers, CHANNELS, nothing.contacts, *(np.array([row]) for row in (sent, answered, own)),
+        nothing.last_own,
+    )  # fmt: skip
+    assert " ".join(CHANNELS[i] for i in preferred_channels(stage, history)[0]) == expected
+
+
+def test_a_stage_without_channels_still_has_its_play() -> None:
+    stage = Stage.model_validate({"name": "A", "enter": {"event": "a"}, "plays": [{"text": "Call"}, {"text": "Write"}]})
+    assert preferred_channels(stage, no_outreach(["a", "b"], (), ())).shape == (2, 0)
+    assert play_for(stage, None).text == "Call"
+    assert play_for(stage.model_copy(update={"plays": ()}), None) is None
+
+
+# Ranking.
+
+
+def test_expected_value_counts_later_stages_and_can_rank() -> None:
+    scores = scores_of(["Visitor"] * 3, [0.5, 0.4, 0.4], [0.0, 0.1, 0.2], [False] * 3)
+    listed = {
+        by: rank(
+            config(lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "by": by}],
+                   stage_value={"Buyer": 10, "Fan": 100}),
+            scores, frozenset(), AS_OF,
+        )[0].rows
+        for by in ("probability", "expected_value")
+    }  # fmt: skip
+    assert listed["probability"]["customer_id"].to_pylist() == ["c00", "c02", "c01"]
+    assert listed["expected_value"]["customer_id"].to_pylist() == ["c02", "c01", "c00"]
+    assert listed["expected_value"]["expected_value"].to_pylist() == pytest.approx([24, 14, 5])
+
+
+# The files.
+
+
+def permissions(folder: Path, **settings: Any) -> Permissions:
+    return read_permissions(config(out=str(folder / "out"), **settings))
+
+
+def test_ids_are_text_and_channels_are_kept(tmp_path: Path) -> None:
+    """Silent error 32."""
+    (tmp_path / "stop.csv").write_text("id;how\n007;email\n7;\n")
+    pq.write_table(pa.table({"customer_id": [7, 12]}), tmp_path / "yes.parquet")
+    found = permissions(
+        tmp_path,
+        journey=JOURNEY,
+        lists=[],
+        suppression={"path": str(tmp_path / "stop.csv"), "customer_id": "id", "channel": "how"},
+        consent={"path": str(tmp_path / "yes.parquet")},
+    )
+    assert found.suppression.to_pylist() == [
+        {"customer_id": "007", "channel": "email"},
+        {"customer_id": "7", "channel": None},
+    ]
+    assert found.consent["customer_id"].to_pylist() == ["12", "7"]
+    assert permissions(tmp_path) == Permissions(None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "there is no such file"),
+        ("", "DuckDB cannot read the columns"),
+        ("customer\n1\n", "there is no column 'customer_id'"),
+        ('customer_id\n1\n""\n', r"1 row\(s\): no customer_id"),
+        ("customer_id,x\n1,2\n1,2,3\n", r"1 row\(s\): unreadable line"),
+    ],
+)
+def test_a_permission_file_that_may_have_lost_a_row_stops_everything(
+    tmp_path: Path, text: str | None, told: str
+) -> None:
+    path = tmp_path / "stop.csv"
+    if text is not None:
+        path.write_text(text)
+    for name in ("suppression", "consent"):
+        with pytest.raises(DataError, match=told):
+            permissions(tmp_path, **{name: {"path": str(path)}})
+
+
+def test_a_suppression_that_holds_back_nobody_is_an_error() -> None:
+    scores = scores_of(["Visitor"], [0.5], [0.1], [False])
+    settings = config(journey=JOURNEY)
+    with pytest.raises(DataError, match="none of its 2 customers occurs in the log, so nobody would be held back"):
+        rank(settings, scores, frozenset(), AS_OF, permissions=Permissions(table_of([("00", None), ("01", None)])))
+    with pytest.raises(DataError, match=r"no play of the journey goes through 'e-mail'\. Did you mean 'email'\?"):
+        rank(settings, scores, frozenset(), AS_OF, permissions=Permissions(table_of([("c00", "e-mail")])))
+    (listed, _) = rank(settings, scores, frozenset(), AS_OF, permissions=Permissions(table_of([])))
+    assert len(listed.rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"eligibility": {"contact_caps": {"max": 2, "within": "7d"}}}, "name those events under outbound"),
+        ({"eligibility": {"channel_capacity": {"emial": 2}}}, "through 'emial'. Did you mean 'email'? Channels of the"),
+        ({"eligibility": {"exlude": {}}}, "eligibility: unknown key 'exlude'. Did you mean 'exclude'?"),
+        ({"eligibility": {"min_probability": 2}}, "eligibility.min_probability: it should be less than or equal to 1"),
+        (
+            {"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d", "by": "expected_value"}]},
+            "needs the worth of Ascend or a later stage in stage_value",
+        ),
+        ({"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d", "by": "luck"}]}, "lists[0].by: it should be"),
+    ],
+)
+def test_what_cannot_be_kept_is_told(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    base = {**SETTINGS, "outbound": [], "stage_value": {}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**base, **changes}))
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "c.yaml")
+    assert told in str(caught.value)
+
+
+def test_channels_that_nobody_named_cannot_be_capped() -> None:
+    stages = [{**stage, "plays": []} if stage["name"] == "Fan" else stage for stage in JOURNEY["stages"]]
+    told = r"the list to Fan: no play of Fan names a channel, so eligibility.channel_capacity cannot be kept"
+    with pytest.raises(ValueError, match=told):
+        config(journey={"name": "short", "stages": stages}, eligibility={"channel_capacity": {"phone": 5}})
+
+
+def test_a_lists_own_rules_take_the_place_of_those_of_all() -> None:
+    made = config(
+        journey=JOURNEY,
+        lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "min_probability": 0, "exclude": {}}],
+        eligibility={"min_probability": 0.3, "exclude": {"low_evidence": True}},
+    )
+    assert made.lists is not None
+    assert made.eligibility.least(made.lists[0]) == 0
+    assert made.eligibility.excluded(made.lists[0]) == ExcludeSpec()
+
+
+# The whole job.
+
+
+def test_without_the_suppression_file_nothing_is_published(trained: Trained, tmp_path: Path) -> None:
+    file = trained.variant(tmp_path, suppression={"path": str(tmp_path / "stop.csv")})
+    run = call("targets", file, "--as-of", NIGHT)
+    assert run.code == 3
+    assert "suppression: " in run.err and "there is no such file" in run.err
+    assert not list(tmp_path.glob("as_of=*"))
+
+
+def test_plays_change_without_a_new_model_and_suppression_makes_another_night(trained: Trained, tmp_path: Path) -> None:
+    """Rules and permissions go through the command: what is listed follows them, and the night has another name."""
+
+    def night(**settings: Any) -> tuple[Path, list[dict[str, Any]]]:
+        run = call("targets", trained.variant(tmp_path, **settings), "--as-of", NIGHT, "--json")
+        assert run.code == 0, run.err
+        folder = Path(json.loads(run.out)["night"])
+        return folder, pq.read_table(folder / "targets" / "convert__ascend__30d.parquet").to_pylist()
+
+    plain, rows = night()
+    journey = json.loads(trained.config().journey.model_dump_json(exclude_defaults=True))
+    for stage in journey["stages"]:
+        stage["plays"] = [{"text": f"Be kind on the way to {stage['name']}", "channels": ["email"]}]
+    out = rows[0]["customer_id"]
+    (tmp_path / "stop.csv").write_text(f"customer_id\n{out}\n")
+    changed, fewer = night(journey=journey, suppression={"path": str(tmp_path / "stop.csv")})
+    assert changed != plain
+    assert [row["customer_id"] for row in fewer] == [row["customer_id"] for row in rows[1:]]
+    assert {(row["play"], row["channel"]) for row in fewer} == {("Be kind on the way to Ascend", "email")}
+    summary = json.loads((changed / "MANIFEST.json").read_text())["lists"][0]
+    assert (summary["suppressed"], summary["listed"]) == (1, len(fewer))
+    (tmp_path / "stop.csv").write_text(f"customer_id\n{rows[1]['customer_id']}\n")
+    other, _ = night(journey=journey, suppression={"path": str(tmp_path / "stop.csv")})
+    assert other not in (plain, changed)

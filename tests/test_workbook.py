@@ -1,0 +1,256 @@
+"""The workbook and the CSV of a night: text stays text, control stands apart, the same lists give the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.test_eligibility import JOURNEY, scores_of
+from tests.test_lists import AS_OF, config
+
+from cvj_ml.config import Config
+from cvj_ml.lists import RankedList, rank, summarise
+from cvj_ml.report import workbook as module
+from cvj_ml.report.files import guarded, with_contact, write_lists
+from cvj_ml.report.workbook import HOW_TO_READ
+
+HOSTILE = (
+    '=HYPERLINK("http://example.org")',
+    "+cmd|' /C calc'!A0",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "  =1",
+    "\r\n=1",
+    "＝1",
+    "'=1",
+    "</script><script>alert(1)</script>",
+    "http://example.org",
+    "mailto:a@example.org",
+    "0012",
+    "1e5",
+    "TRUE",
+    "_x0041_",
+    "\x00\x07\x1f",
+    "\ufffe\uffff",
+    "שלום \u202e עולם",
+    "🙂👩\u200d🚀",
+    'a"b,c;d\ne',
+    "x" * 10_000,
+    "🙂" * 20_000,
+)
+_MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+
+
+def lists_of(people: list[str], share: float = 0.3, **changes: Any) -> list[RankedList]:
+    size = len(people)
+    scores = scores_of(["Visitor"] * size, np.linspace(0.9, 0.1, size).tolist(), [0.1] * size, [False] * size)
+    scores = scores.set_column(0, "customer_id", pa.array(people, pa.string()))
+    return rank(made(share=share, **changes), scores, frozenset(), AS_OF)
+
+
+def made(share: float = 0.3, **changes: Any) -> Config:
+    return config(**{"journey": JOURNEY, "stage_value": {"Buyer": 3}, "control": {"share": share}, **changes})
+
+
+def contact_of(people: list[str]) -> pa.Table:
+    return pa.table({"customer_id": pa.array(people, pa.string()), "e-mail": pa.array(people[::-1], pa.string())})
+
+
+def write(folder: Path, people: list[str], **changes: Any) -> list[RankedList]:
+    lists = lists_of(people, **changes)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_lists(folder, lists, contact_of(people), "2024-11-01")
+    return lists
+
+
+def sheets(path: Path) -> dict[str, list[list[str | float | None]]]:
+    """Read a workbook with nothing but its definition; fail on any cell that is no plain text or number."""
+    found = {}
+    with zipfile.ZipFile(path) as file:
+        assert not [name for name in file.namelist() if "vba" in name.lower() or "external" in name.lower()]
+        assert "hyperlink" not in "".join(file.read(name).decode() for name in file.namelist() if "_rels" in name)
+        book = ElementTree.fromstring(file.read("xl/workbook.xml"))
+        for number, sheet in enumerate(book.iter(f"{_MAIN}sheet"), 1):
+            root = ElementTree.fromstring(file.read(f"xl/worksheets/sheet{number}.xml"))
+            for tag in ("f", "hyperlink", "dataValidation", "conditionalFormatting"):
+                assert not list(root.iter(f"{_MAIN}{tag}")), tag
+            found[sheet.attrib["name"]] = [[_value(cell) for cell in row] for row in root.iter(f"{_MAIN}row")]
+    return found
+
+
+def _value(cell: ElementTree.Element) -> str | float | None:
+    if cell.attrib.get("t") == "inlineStr":
+        text = "".join(part.text or "" for part in cell.iter(f"{_MAIN}t"))
+        return re.sub(r"_x([0-9A-F]{4})_", lambda code: chr(int(code[1], 16)), text)
+    assert cell.attrib.get("t", "n") == "n"
+    value = cell.find(f"{_MAIN}v")
+    return None if value is None or value.text is None else float(value.text)
+
+
+def shown_as(text: str) -> str:
+    """What of a text Excel can hold."""
+    text = text.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
+    return (
+        text if len(text.encode("utf-16-le")) <= 65_534 else text.encode("utf-16-le")[:65_532].decode("utf-16-le") + "…"
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampled_from(HOSTILE),
+        min_size=1,
+        max_size=8,
+        unique=True,
+    )
+)
+def test_text_stays_text_in_the_workbook(tmp_path: Path, people: list[str]) -> None:
+    (first, _) = write(tmp_path / "t", people)
+    found = sheets(tmp_path / "t" / "lists.xlsx")
+    target = [row for row in first.rows.to_pylist() if row["group"] == "target"]
+    sheet = found["1 Visitor → Buyer, 30 days"]
+    if not target:
+        assert sheet[1] == ["Nobody tonight; the summary says why."]
+    else:
+        assert [row[1] for row in sheet[1:]] == [shown_as(row["customer_id"]) for row in target]
+        assert sheet[0][:4] == ["Rank", "Customer", "e-mail", "Probability"]
+        contact = dict(zip(people, people[::-1], strict=True))
+        assert [row[2] for row in sheet[1:]] == [shown_as(contact[row["customer_id"]]) for row in target]
+        assert [row[3] for row in sheet[1:]] == pytest.approx([row["probability"] for row in target])
+        assert [row[0] for row in sheet[1:]] == [row["rank"] for row in target]
+
+
+def test_every_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
+    people = list(HOSTILE)
+    (first, _) = write(tmp_path / "t", people, share=0)
+    assert [row[1] for row in sheets(tmp_path / "t" / "lists.xlsx")["1 Visitor → Buyer, 30 days"][1:]] == [
+        shown_as(name) for name in people
+    ]
+    table = pq.read_table(tmp_path / "t" / "visitor__buyer__30d.parquet")
+    assert table["customer_id"].to_pylist() == people
+    assert table.drop_columns(["e-mail"]).equals(first.rows)
+    with (tmp_path / "t" / "visitor__buyer__30d.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [
+        row["customer_id"].removeprefix("'") if row["customer_id"][:1] == "'" else row["customer_id"] for row in rows
+    ] == people
+    for name, row in zip(people, rows, strict=True):
+        assert (row["customer_id"] != name) == (name in HOSTILE[:9]), name
+
+
+@given(
+    st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("=+-@'\t\r\n "), max_size=6))
+)
+def test_no_text_of_a_csv_begins_a_formula_and_each_can_be_had_back(texts: list[str]) -> None:
+    guarded_texts = guarded(pa.table({"x": pa.array(texts, pa.string())}))["x"].to_pylist()
+    for text, found in zip(texts, guarded_texts, strict=True):
+        assert found.strip()[:1] not in {*"=+-@＝＋－＠"} and found[:1] not in {*"\t\r\n"}
+        assert (found[1:] if found.startswith("'") else found) == text
+
+
+def test_control_stands_apart_without_what_would_help_to_contact_it(tmp_path: Path) -> None:
+    people = [f"c{i:03d}" for i in range(60)]
+    (first, _) = write(tmp_path / "t", people)
+    found = sheets(tmp_path / "t" / "lists.xlsx")
+    assert list(found) == [
+        *("How to read this", "Summary", "1 Visitor → Buyer, 30 days", "2 Buyer → Fan, 30 days", "DO NOT CONTACT")
+    ]
+    groups = {row["customer_id"]: row["group"] for row in first.rows.to_pylist()}
+    control = {name for name, group in groups.items() if group == "control"}
+    assert 5 < len(control) < 40
+    assert {row[1] for row in found["1 Visitor → Buyer, 30 days"][1:]} == groups.keys() - control
+    apart = found["DO NOT CONTACT"]
+    assert apart[0] == ["Do not contact these customers (control group)", "They are listed on"]
+    assert {row[0] for row in apart[1:]} == control and {len(row) for row in apart} == {2}
+
+
+def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
+    people = [f"c{i:03d}" for i in range(60)]
+    lists = write(
+        tmp_path / "t",
+        people,
+        lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "capacity": 20, "min_probability": 0.5}],
+    )
+    found = sheets(tmp_path / "t" / "lists.xlsx")
+    head, row, *_ = found["Summary"]
+    told = dict(zip(head, row, strict=True))
+    (counts,) = summarise(lists).to_pylist()
+    assert told["Left: below the smallest probability"] == counts["improbable"] == 30
+    assert told["Left: ranked below the list's capacity"] == counts["list_full"] == 10
+    assert told["In the stage"] == 60 and told["Eligible"] == 30
+    assert told["To contact"] + told["Control"] == 20
+    assert told["Epoch of the control group"] == "2024-quarter-4"
+    assert {row[0] for row in found["How to read this"][1:]} == {title for title, _ in HOW_TO_READ}
+    saved = pq.read_table(tmp_path / "t" / "summary.parquet")
+    assert saved.equals(summarise(lists))
+
+
+def test_a_sheet_is_easy_to_use(tmp_path: Path) -> None:
+    write(tmp_path / "t", [f"c{i}" for i in range(9)])
+    with zipfile.ZipFile(tmp_path / "t" / "lists.xlsx") as file:
+        sheet = file.read("xl/worksheets/sheet3.xml").decode()
+        styles = file.read("xl/styles.xml").decode()
+    assert 'state="frozen"' in sheet and 'ySplit="1"' in sheet
+    assert "<autoFilter ref=" in sheet and "<col min=" in sheet
+    assert 'formatCode="0.0%"' in styles
+
+
+def test_the_same_lists_give_the_same_bytes(tmp_path: Path) -> None:
+    """Silent error 31: a workbook usually holds the time of its writing."""
+    people = [f"c{i}" for i in range(30)]
+    for name in ("one", "two"):
+        write(tmp_path / name, people)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert "lists.xlsx" in files
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_a_list_longer_than_a_sheet_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 5)
+    write(tmp_path / "t", [f"c{i}" for i in range(20)], share=0.5)
+    found = sheets(tmp_path / "t" / "lists.xlsx")
+    assert "Cut after 5 of " in str(found["1 Visitor → Buyer, 30 days"][-1][-1]) and len(found["DO NOT CONTACT"]) == 7
+
+
+def test_contact_columns_follow_the_rows_of_a_list() -> None:
+    rows = lists_of(["b", "a", "c"])[0].rows
+    joined = with_contact(rows, pa.table({"customer_id": ["c", "b", "z"], "name": ["Cy", None, "Zoe"]}))
+    assert joined.column_names == [*rows.column_names, "name"]
+    assert dict(zip(joined["customer_id"].to_pylist(), joined["name"].to_pylist(), strict=True)) == {
+        "a": None, "b": None, "c": "Cy"
+    }  # fmt: skip
+    assert joined.drop_columns(["name"]).equals(rows)
+
+
+@pytest.mark.skipif(not shutil.which("soffice"), reason="LibreOffice (soffice) is not installed")
+def test_libreoffice_reads_the_workbook(tmp_path: Path) -> None:
+    people = list(HOSTILE[:21])
+    write(tmp_path / "t", people, share=0)
+    command = ["soffice", "--headless", f"-env:UserInstallation=file://{tmp_path}/profile", "--convert-to"]
+    only = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,3"
+    done = subprocess.run(
+        [*command, only, "--outdir", str(tmp_path), str(tmp_path / "t" / "lists.xlsx")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    (converted,) = tmp_path.glob("lists*.csv")
+    with converted.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert len(rows) == 1 + len(people)
+    assert rows[1][1] == HOSTILE[0]
