@@ -120,6 +120,11 @@ class StageLabels:
     known_at: Instants
     stage: Text
 
+    def take(self, customers: npt.NDArray[np.int64]) -> StageLabels:
+        """Return the labels of the customers at these positions."""
+        offsets, rows = _rows_of(self.offsets, customers)
+        return StageLabels(offsets, self.as_of[rows], self.known_at[rows], self.stage.take(rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -140,4 +145,5 @@ class Block:
             tuple(self.customers[i] for i in kept),
             self.touchpoints.take(kept),
             self.attributes.take(kept) if self.attributes else None,
+            self.stage_labels.take(kept) if self.stage_labels else None,
         )

@@ -47,7 +47,8 @@ def demo(
             }
         )
         return
-    out.print(f"\nRanked lists: {result.night.folder / 'targets'}\n", soft_wrap=True)
+    out.print(f"\nRanked lists: {result.night.folder / 'targets'}", soft_wrap=True)
+    out.print(f"The same as a page for your browser: {result.night.page}\n", soft_wrap=True)
     for one in result.night.lists:
         if (one.spec.from_stage, one.spec.to_stage) in (("Convert", "Ascend"), ("Advocate", "Promote")):
             show(one.rows.slice(0, 5).to_pandas(), f"{one.title}: the first of {len(one.rows)}", SHOWN)
@@ -242,6 +243,29 @@ def measure(
     )
 
 
+@app.command()
+def report(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    segment: Annotated[
+        str | None, typer.Option("--segment", help="A text attribute: the worksheet's stages by its values.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish the night with its page, or find it published, and say where the page and the worksheet are."""
+    from cvj_ml import pipeline
+
+    config, instant = read(config_file, as_of)
+    if segment is not None:
+        config = config.model_copy(update={"report": config.report.model_copy(update={"segment": segment})})
+    night = pipeline.publish_night(config, instant, Terminal(), with_lists=True)
+    if as_json:
+        print_json(_night_as_json(night))
+        return
+    out.print(f"Page:      {night.folder / 'report' / 'index.html'}", soft_wrap=True)
+    out.print(f"Worksheet: {night.folder / 'report' / 'worksheet.md'}", soft_wrap=True)
+
+
 def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) -> None:
     from cvj_ml import pipeline
     from cvj_ml.lists import NOT_LISTED, REASONS
@@ -262,11 +286,14 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
                 out.print(f"    {count:,} left out: {reasons[name]}", soft_wrap=True)
     if night.lists:
         out.print(f"For people: {night.folder / 'targets' / 'lists.xlsx'}", soft_wrap=True)
+    if night.page:
+        out.print(f"Page: {night.page}", soft_wrap=True)
 
 
 def _night_as_json(night: Night) -> dict[str, Any]:
     return {
         "night": str(night.folder),
+        "page": str(night.page) if night.page else None,
         "customers": len(night.scores),
         "model_version": night.model_version,
         "lists": {one.name: len(one.rows) for one in night.lists},

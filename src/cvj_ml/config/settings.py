@@ -149,6 +149,21 @@ class ControlSpec(Section):
     epoch: Literal["month", "quarter", "half", "year"] = "quarter"
 
 
+class ReportSpec(Section):
+    """What the page tells about the business beside the lists."""
+
+    period: Duration = Field(default=30 * DAY, description="the last period, of moves and of what customers did")
+    segment: str | None = Field(default=None, description="text attribute that tells groups of customers apart")
+    rating: str = Field(default="rating", description="property of touchpoints that holds ratings")
+
+    @field_validator("period")
+    @classmethod
+    def _whole_days(cls, period: int) -> int:
+        if period % DAY or not period:
+            raise ValueError("period is a number of whole days, such as 30d")
+        return period
+
+
 class MlflowSpec(Section):
     """Where training runs and models are recorded."""
 
@@ -207,6 +222,7 @@ class Config(Section):
     eligibility: EligibilitySpec = EligibilitySpec()
     control: ControlSpec = ControlSpec()
     measure: MeasureSpec = MeasureSpec()
+    report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()
     out: ResolvedPath = Field(default="out", validate_default=True)

@@ -1,16 +1,18 @@
-"""The story of ``cvj-ml score`` and ``cvj-ml targets``: one published night."""
+"""The story of ``cvj-ml score``, ``cvj-ml targets`` and ``cvj-ml report``: one published night."""
 
 from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
+from cvj_ml import tracking
 from cvj_ml.config import Config
-from cvj_ml.lists import RankedList, make_lists, read_people, summarise, with_reasons
+from cvj_ml.lists import People, RankedList, make_lists, read_people, summarise, with_reasons
+from cvj_ml.models.bundle import Bundle
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.pipeline.opening import (
     Histories,
@@ -22,7 +24,9 @@ from cvj_ml.pipeline.opening import (
     require_customers,
 )
 from cvj_ml.publish import digest_of, publish
-from cvj_ml.report.files import write_night
+from cvj_ml.report.documents import PAGE, Report, make_report, write_report
+from cvj_ml.report.files import with_contact, write_night
+from cvj_ml.report.quality import Training
 from cvj_ml.scoring import merge_scores, score_block, scores_contract
 from cvj_ml.sources import Usage
 from cvj_ml.windows import to_datetime
@@ -30,7 +34,7 @@ from cvj_ml.windows import to_datetime
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A published night: its folder, the scores, and the lists where they were asked for."""
+    """A published night: its folder, the scores, and the lists and their page where they were asked for."""
 
     folder: Path
     scores: pa.Table
@@ -38,9 +42,14 @@ class Night:
     usage: Usage
     model_version: str
 
+    @property
+    def page(self) -> Path | None:
+        """Where the page is, None for scores alone."""
+        return self.folder / PAGE if (self.folder / PAGE).is_file() else None
+
 
 def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool) -> Night:
-    """Score every eligible customer with the champion, rank the lists, publish both in one step."""
+    """Score every eligible customer with the champion, rank the lists, make their page, publish all in one step."""
     started = time.time()
     people = read_people(config) if with_lists else None
     histories = open_histories(config, watcher)
@@ -50,12 +59,14 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     with watcher.step("Scoring") as progress:
         scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
     lists: tuple[RankedList, ...] = ()
+    report: Report | None = None
     if people is not None:
         with watcher.step("Ranking the lists") as progress:
             unobserved, record = histories.visible.unobserved, bundle.track_record
             lists = make_lists(config, people, histories.engine(progress), scores, unobserved, as_of, record)
         with watcher.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
+        report = report_of(histories, bundle, as_of, scores, lists, people, usage, watcher)
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,
@@ -73,12 +84,42 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     folder = publish(
         Path(config.out),
         as_of_name(config, as_of),
-        digest_of(facts, [one.name for one in lists]),
+        digest_of(facts, [one.name for one in lists], *(["report"] if report else [])),
         facts,
         run,
-        lambda staged: write_night(staged, scores, lists, people, as_of_name(config, as_of)),
+        lambda staged: {
+            **write_night(staged, scores, lists, people, as_of_name(config, as_of)),
+            **(write_report(report, staged) if report else {}),
+        },
     )
     return Night(folder, scores, lists, usage, bundle.version)
+
+
+def report_of(
+    histories: Histories,
+    bundle: Bundle,
+    as_of: int,
+    scores: pa.Table,
+    lists: tuple[RankedList, ...],
+    people: People,
+    usage: Usage,
+    watcher: Watcher,
+) -> Report:
+    """Make the page and the worksheet of a night."""
+    logged = tracking.find_training(histories.config, bundle.digest)
+    with watcher.step("Making the page") as progress:
+        return make_report(
+            histories.config,
+            histories.store,
+            histories.visible.unobserved,
+            histories.engine(progress),
+            as_of,
+            scores,
+            [replace(one, rows=with_contact(one.rows, people.contact)) for one in lists],
+            usage,
+            bundle.version,
+            Training.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
+        )
 
 
 def score(

@@ -1,1 +1,1 @@
-"""What people read: workbook, tables and page of a night."""
+"""What people read of a night: workbook, tables, page and worksheet."""

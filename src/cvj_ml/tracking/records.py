@@ -53,6 +53,15 @@ class TrainingRecord(Record):
 
 
 @dataclass(frozen=True)
+class LoggedTraining:
+    """What the run of a registered version logged; ``cut`` is the ISO instant of the training."""
+
+    cut: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ModelVersion:
     """A registered version of the model.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError
 from cvj_ml.tracking.connection import connect
-from cvj_ml.tracking.records import ModelVersion, Record, TrainingRecord
+from cvj_ml.tracking.records import LoggedTraining, ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.runs import BUNDLE, log_model, log_record, new_run
 
 if TYPE_CHECKING:
@@ -98,6 +98,16 @@ def rollback(config: Config) -> ModelVersion:
         client.set_registered_model_alias(config.name, CHAMPION, str(previous))
         _write_past(client, config.name, past)
         return _find(_versions(client, config.name), previous, config.name)
+
+
+def find_training(config: Config, digest: str) -> LoggedTraining | None:
+    """Return what the training of the model with this digest logged; None where it was imported, or is not there."""
+    with connect(config) as client:
+        for version in _versions(client, config.name):
+            if version.digest == digest and version.cut:
+                data = client.get_run(version.run_id).data
+                return LoggedTraining(version.cut, dict(data.params), dict(data.metrics))
+    return None
 
 
 def fetch_champion(config: Config, folder: Path) -> tuple[Path, ModelVersion]:

@@ -1,0 +1,79 @@
+"""The report of a night: counted in one pass over the blocks, then written as a page and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from cvj_ml.config import Config
+from cvj_ml.lists import RankedList, list_specs
+from cvj_ml.panel import Blocks
+from cvj_ml.report.page import Night, Source, page
+from cvj_ml.report.quality import Training
+from cvj_ml.report.stays import require_segment
+from cvj_ml.report.survey import ask, survey
+from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
+from cvj_ml.sources import Store, Usage
+from cvj_ml.windows import to_datetime
+
+PAGE = "report/index.html"
+WORKSHEET = "report/worksheet.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The page, the worksheet as Markdown and as values, and how many rows of lists there are."""
+
+    page: str
+    markdown: str
+    worksheet: Worksheet
+    listed: int
+
+
+def make_report(
+    config: Config,
+    store: Store,
+    unobserved: frozenset[str],
+    blocks: Blocks,
+    as_of: int,
+    scores: pa.Table,
+    lists: Sequence[RankedList],
+    usage: Usage,
+    model_version: str,
+    training: Training | None,
+) -> Report:
+    """Make the report of one night's SCORES and lists; ConfigError where its segment is no text attribute."""
+    require_segment(config.report.segment, store.attribute_kinds)
+    found = survey(ask(config, unobserved, as_of, store.arrival_delay), blocks)
+    sheet = worksheet(config, found, scores, list_specs(config, unobserved))
+    sources = [
+        Source(name, counts.rows_in, counts.stored, sum(counts.refused.values()), counts.duplicates)
+        for name, counts in store.counts.items()
+    ]
+    night = Night(
+        config,
+        as_of,
+        model_version,
+        scores,
+        lists,
+        sheet,
+        found.touchpoints,
+        sources,
+        usage.used,
+        usage.not_yet_visible,
+        training,
+    )
+    day = to_datetime(as_of, config.zone).date().isoformat()
+    markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")
+    return Report(page(night), markdown, sheet, sum(len(one.rows) for one in lists))
+
+
+def write_report(report: Report, folder: Path) -> Mapping[str, int]:
+    """Write page and worksheet into a night's folder and return the rows of each file."""
+    (folder / PAGE).parent.mkdir()
+    (folder / PAGE).write_text(report.page, encoding="utf-8")
+    (folder / WORKSHEET).write_text(report.markdown, encoding="utf-8")
+    return {PAGE: report.listed, WORKSHEET: len(report.worksheet.sheets)}

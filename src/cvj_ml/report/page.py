@@ -1,0 +1,162 @@
+"""The page of a night: one HTML file that needs nothing else, made of a dict of plain values and a template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.lists import RankedList
+from cvj_ml.report import words
+from cvj_ml.report.diagram import draw
+from cvj_ml.report.quality import Training, judgements
+from cvj_ml.report.tables import ListTable, list_table
+from cvj_ml.report.touchpoints import TouchpointCounts
+from cvj_ml.report.worksheet import Worksheet
+from cvj_ml.windows import to_datetime
+
+MOST_ROWS = 10_000
+"""Rows of all lists together that the page shows, and a tenth of it of one list; the files hold the rest."""
+
+MOST_BYTES = 1_900_000
+"""Above it, the page tells fewer reasons a row, so that it still fits into an e-mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What became of the rows of one source."""
+
+    name: str
+    rows: int
+    stored: int
+    refused: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What the page tells of one night; ``stored`` and ``used`` are rows, ``training`` may be unknown."""
+
+    config: Config
+    as_of: int
+    model_version: str
+    scores: pa.Table
+    lists: Sequence[RankedList]
+    worksheet: Worksheet
+    touchpoints: TouchpointCounts
+    sources: Sequence[Source]
+    used: int
+    not_yet_visible: int
+    training: Training | None
+
+
+def page(night: Night) -> str:
+    """Return the page; equal nights give equal text, since it holds no clock and no random number."""
+    # Reasons are the longest part of a row, and the workbook has them all.
+    for reasons in (3, 2, 1):
+        text = render(context(night, reasons))
+        if len(text.encode()) <= MOST_BYTES:
+            return text
+    return render(context(night, 0))
+
+
+def context(night: Night, reasons: int = 3) -> dict[str, Any]:
+    """Return everything that the template shows, as plain values; ``reasons`` is the most told of a row."""
+    config, sheet = night.config, night.worksheet
+    most = min(MOST_ROWS // 10, MOST_ROWS // max(len(night.lists), 1))
+    tables = [list_table(one, most, reasons) for one in night.lists]
+    silent = sum(step.dormant for step in sheet.map.steps)
+    return {
+        "name": config.name,
+        "day": to_datetime(night.as_of, config.zone).date().isoformat(),
+        "zone": config.time_zone,
+        "model_version": night.model_version,
+        "customers": len(night.scores),
+        "silent": silent,
+        "tables": tables,
+        "listed": sum(table.targets for table in tables),
+        "control": sum(table.controls for table in tables),
+        "control_share": config.control.share,
+        "reasons_left_out": reasons < 3 and any(table.reasons > reasons for table in tables),
+        "map": sheet.map,
+        "drawing": draw(sheet.map),
+        "worksheet": sheet,
+        "judgements": judgements(night.lists, night.training),
+        "training": night.training,
+        "low_evidence": _low_evidence(night.scores),
+        "sources": night.sources,
+        "used": night.used,
+        "not_yet_visible": night.not_yet_visible,
+        "freshness": _freshness(night),
+        "valued": any(one.value is not None for one in sheet.opportunities),
+        "best": sheet.opportunities[0] if sheet.opportunities else None,
+    }
+
+
+def render(values: Mapping[str, Any]) -> str:
+    """Fill the template in; whatever comes from data is escaped."""
+    style, script = _asset("page.css"), _asset("page.js")
+    environment = Environment(
+        autoescape=True,
+        loader=PackageLoader("cvj_ml.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "count": words.count,
+        "amount": words.amount,
+        "days": words.days,
+    }
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none';"
+        " form-action 'none'"
+    )
+    return environment.get_template("page.html").render(
+        {**values, "words": words, "style": Markup(style), "script": Markup(script), "policy": policy}
+    )
+
+
+@lru_cache
+def _asset(name: str) -> str:
+    text = files("cvj_ml.report").joinpath("templates", name).read_text(encoding="utf-8")
+    assert "</" not in text, "a style or script must not end its own element"
+    return text
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _low_evidence(scores: pa.Table) -> list[str]:
+    """Return the targets that rest on base rates, in the order of the first customer who has them."""
+    found = scores["low_evidence"].combine_chunks().flatten().unique().to_pylist()
+    return [str(name) for name in found]
+
+
+def _freshness(night: Night) -> list[str]:
+    """Say how new the data are, and whether the last week looks like the weeks before."""
+    counts, zone = night.touchpoints, night.config.zone
+    newest = to_datetime(counts.newest, zone)
+    told = [f"The newest touchpoint is of {newest:%Y-%m-%d %H:%M}."]
+    age = (night.as_of - counts.newest) // DAY
+    if age >= 1:
+        told.append(f"That is {words.days(age)} before this night.")
+    usual = counts.usually / 4
+    told.append(f"The last 7 days brought {counts.lately:,} touchpoints, the four weeks before {usual:,.0f} a week.")
+    if counts.lately < usual / 2:
+        told.append("That is less than half: check that all data have arrived before you use the lists.")
+    return told
+
+
+__all__ = ["ListTable", "Night", "Source", "context", "page", "render"]

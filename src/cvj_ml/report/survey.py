@@ -1,0 +1,48 @@
+"""One pass over all blocks: everything that the page and the worksheet count about customers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cvj_ml.config import Config
+from cvj_ml.histories import Block
+from cvj_ml.journey import entry_times
+from cvj_ml.panel import Blocks
+from cvj_ml.report.stays import Question, StayCounts, add_stays, count_stays, stays
+from cvj_ml.report.touchpoints import TouchpointCounts, add_touchpoints, count_touchpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The counts of all blocks."""
+
+    question: Question
+    stays: StayCounts
+    touchpoints: TouchpointCounts
+
+
+def ask(config: Config, unobserved: frozenset[str], as_of: int, delay: int) -> Question:
+    """Return the question of a configuration at an instant."""
+    return Question(
+        config.journey,
+        unobserved,
+        10**config.value_decimals,
+        as_of,
+        config.report.period,
+        delay,
+        config.report.segment,
+        config.report.rating,
+    )
+
+
+def survey(question: Question, blocks: Blocks) -> Survey:
+    """Count all blocks; needs at least one customer."""
+
+    def one(block: Block) -> tuple[StayCounts, TouchpointCounts]:
+        points = block.touchpoints
+        entries = entry_times(question.journey, question.unobserved, points, question.minor_units)
+        found = stays(points, entries, question.as_of)
+        return count_stays(question, block, found), count_touchpoints(question, points, entries, found)
+
+    parts = blocks.map(one)
+    return Survey(question, add_stays(part for part, _ in parts), add_touchpoints(part for _, part in parts))

@@ -1,0 +1,436 @@
+"""The page in a real browser, without a network: it opens, works, is readable, and what comes from data stays text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.browser import opened, visit
+from tests.trained import AS_OF, Trained, call
+
+from cvj_ml import contracts
+from cvj_ml.config import Config
+from cvj_ml.contracts import TARGETS
+from cvj_ml.lists import RankedList
+from cvj_ml.report import words
+from cvj_ml.report.opportunities import opportunities
+from cvj_ml.report.page import MOST_BYTES, Night, Source, page
+from cvj_ml.report.quality import Training
+from cvj_ml.report.stays import STILL_THERE, Question, StayCounts
+from cvj_ml.report.survey import Survey
+from cvj_ml.report.touchpoints import ALL, TouchpointCounts
+from cvj_ml.report.worksheet import worksheet, worksheet_markdown, worksheet_rows
+from cvj_ml.windows import midnight
+
+pytest_plugins = ["tests.fixtures"]
+
+LONG = "x" * 10_000
+HOSTILE = (
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=alert(1)>",
+    "\"quoted\" & 'single'",
+    '=HYPERLINK("http://example.com";"click")',
+    "@SUM(1+1)",
+    " ＝1+1",
+    "'apostrophe",
+    "{{ 7 * 7 }}{% raw %}",
+    "مرحبا بالعالم",
+    "\u202egnp.exe",
+    "👩‍👩‍👧 emoji",
+    "  two  spaces ",
+    "a\ttab",
+    LONG,
+)
+STAGES = ("Visitor", "</script><b>Buyer", "مشتر & Fan")
+SLUGS = ("visitor", "script_b_buyer", "fan")
+
+
+def config() -> Config:
+    stages = [
+        {"name": name, "enter": {"event": f"e{i}"}, "goal": f"<i>goal {i}</i>", "plays": [{"text": "<u>call</u>"}]}
+        for i, name in enumerate(STAGES)
+    ]
+    return Config.model_validate(
+        {
+            "name": "shop",
+            "time_zone": "Europe/London",
+            "history_from": "2024-01-01",
+            "sources": {"log": {"path": "log.csv"}},
+            "journey": {"name": "short", "stages": stages},
+            "horizons": ["30d"],
+            "lists": [{"from": STAGES[0], "to": STAGES[1], "horizon": "30d"}],
+        }
+    )
+
+
+CONFIG = config()
+AT = midnight(date(2024, 11, 1), CONFIG.zone)
+
+
+def scores(size: int) -> pa.Table:
+    contract = contracts.scores(SLUGS, {slug: [30] for slug in SLUGS[1:]}, [30])
+    values: dict[str, Any] = {
+        "customer_id": [f"c{i}" for i in range(size)],
+        "stage": [STAGES[0]] * size,
+        "dormant": [i % 3 == 0 for i in range(size)],
+        f"p_reach_{SLUGS[1]}_30d": np.linspace(0.9, 0.001, size),
+        "low_evidence": [["<b>low</b>"]] * size,
+    }
+    return pa.table(
+        {
+            name: pa.array(values[name], kind) if name in values else pa.nulls(size, kind)
+            for name, kind in contract.columns.items()
+        }
+    )
+
+
+def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str = "<b>seen</b> pricing") -> RankedList:
+    """A list as TARGETS has it, with everything filled in; every tenth row is in control."""
+    size = len(customers)
+    p = np.linspace(0.9, 0.001, size)
+    values: dict[str, Any] = {
+        "rank": np.arange(1, size + 1),
+        "customer_id": customers,
+        "from_stage": [STAGES[0]] * size,
+        "to_stage": [STAGES[1]] * size,
+        "horizon_days": np.full(size, 30),
+        "probability": p,
+        "track_record_n": np.full(size, 412),
+        "track_record_k": np.full(size, 31),
+        "track_record_low": np.full(size, 0.054),
+        "track_record_high": np.full(size, 0.1),
+        "lift": p / p.mean(),
+        "expected_value": p * 1200,
+        "reason_1": [f"{reason} {i % 9} times" for i in range(size)],
+        "reason_2": [reason] * size,
+        "reason_3": [None if i % 2 else reason for i in range(size)],
+        "play": ["<i>Offer</i>"] * size,
+        "channel": ["email" if i % 2 else "<phone>" for i in range(size)],
+        "group": ["control" if i % 10 == 3 else "target" for i in range(size)],
+        "control_share": np.full(size, 0.1),
+        "as_of": np.full(size, AT).astype("datetime64[us]"),
+        "model_version": ["0123456789ab"] * size,
+    }
+    rows = pa.table({column: pa.array(values[column], kind) for column, kind in TARGETS.columns.items()})
+    TARGETS.check(rows)
+    assert CONFIG.lists is not None
+    return RankedList(name, CONFIG.lists[0], rows, size)
+
+
+def survey_of(segment: str | None = None) -> Survey:
+    """Counts as a survey of 300 customers would have them."""
+    stays = pd.DataFrame(
+        [("<b>vip</b>", 0, STILL_THERE, 90, False, 200), ("b", 0, 1, 5, True, 60), ("b", 0, 2, 9, True, 40)],
+        columns=["segment", "stage", "next", "days", "recent", "customers"],
+    )
+    ended = stays.iloc[1:].assign(stage=[1, 2], next=STILL_THERE, recent=False)
+    return Survey(
+        Question(CONFIG.journey, frozenset(), 100, AT, CONFIG.report.period, 0, segment, "rating"),
+        StayCounts(pd.concat([stays, ended]), pd.DataFrame([("b", 0, 7)], columns=["segment", "stage", "customers"])),
+        TouchpointCounts(
+            pd.DataFrame(
+                [(0, "<b>click</b>", True, 50, 80)],
+                columns=["stage", "event", "inbound", "customers", "touchpoints"],
+            ),
+            pd.DataFrame([(0, "<ads>", 300)], columns=["stage", "channel", "customers"]),
+            pd.DataFrame([(0, 4.0, 30), (0, 5.0, 10)], columns=["stage", "rating", "customers"]),
+            pd.DataFrame(
+                [(0, "<b>click</b>", True, 100, 60), (0, "quiet|*", False, 100, 5), (0, ALL, True, 300, 90)],
+                columns=["stage", "event", "inbound", "customers", "moved"],
+            ),
+            AT - 3 * 86_400_000_000,
+            10,
+            400,
+        ),
+    )
+
+
+def night(*lists: RankedList, segment: str | None = "<i>plan</i>") -> Night:
+    assert CONFIG.lists is not None
+    table, found = scores(300), survey_of(segment)
+    return Night(
+        CONFIG,
+        AT,
+        "0123456789ab",
+        table,
+        lists,
+        worksheet(CONFIG, found, table, CONFIG.lists),
+        found.touchpoints,
+        [Source("<b>log</b>", 10, 8, 1, 1)],
+        8,
+        2,
+        Training("2024-11-01", "2024-09-01", {"test.auc.visitor__script_b_buyer.30d": 0.83}),
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with opened() as found:
+        yield found
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "index.html"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def names_shown(page: Any, table: str = "table.rows") -> list[str]:
+    found: list[str] = page.eval_on_selector_all(
+        f"{table} tbody tr", "rows => rows.filter(r => !r.hidden).map(r => r.querySelector('th').textContent)"
+    )
+    return found
+
+
+def test_names_from_data_stay_text(browser: Any, tmp_path: Path) -> None:
+    people = list(HOSTILE)
+    with visit(browser, written(tmp_path, page(night(ranked(people))))) as opened_page:
+        assert opened_page.title() == "shop: whom to contact, 2024-11-01"
+        assert names_shown(opened_page) == [one for i, one in enumerate(people) if i % 10 != 3]
+        assert names_shown(opened_page, ".control table") == people[3::10]
+        # The template's own marks are the only elements of their kinds.
+        assert opened_page.locator("script").count() == 1
+        assert opened_page.locator("img, b, i, u, iframe, form").count() == 0
+        shown = opened_page.locator("main").inner_text()
+        for text in (*STAGES, "<b>vip</b>", "<b>click</b>", "<ads>", "<b>log</b>", "<b>low</b>", "<u>call</u>"):
+            assert text in shown
+        assert opened_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_policy_lets_nothing_else_run_or_load(browser: Any, tmp_path: Path) -> None:
+    """The policy itself holds: a script or picture that came in all the same is refused."""
+    text = page(night(ranked(["a"])))
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy
+    assert "unsafe" not in policy[1]
+    assert policy[1].startswith("default-src &#39;none&#39;; script-src &#39;sha256-")
+    smuggled = text.replace("</main>", "<script>document.title='owned'</script><img src='x.png'></main>")
+    context = browser.new_context(offline=True)
+    found = context.new_page()
+    refused: list[str] = []
+    found.on("console", lambda message: refused.append(message.text))
+    found.goto(written(tmp_path, smuggled).as_uri())
+    assert found.title() == "shop: whom to contact, 2024-11-01"
+    assert any("script" in one for one in refused)
+    assert any("image" in one or "img-src" in one for one in refused)
+    context.close()
+
+
+def test_search_filter_and_sort(browser: Any, tmp_path: Path) -> None:
+    people = [f"c{i:02}" for i in range(30)]
+    targets = [one for i, one in enumerate(people) if i % 10 != 3]
+    with visit(browser, written(tmp_path, page(night(ranked(people))))) as found:
+        told = found.locator(".tools output")
+        assert told.inner_text() == "27 of 27 rows"
+        found.get_by_label("Search").fill("C1")
+        assert names_shown(found) == [one for one in targets if "c1" in one]
+        assert told.inner_text() == "9 of 27 rows"
+        found.get_by_label("Search").fill("")
+        found.get_by_label("Probability from").fill("50")
+        assert names_shown(found) == [one for one in targets if np.linspace(0.9, 0.001, 30)[int(one[1:])] >= 0.5]
+        found.get_by_label("Probability from").fill("")
+        found.get_by_label("Channel").select_option("<phone>")
+        assert names_shown(found) == [one for one in targets if int(one[1:]) % 2 == 0]
+        found.get_by_label("Channel").select_option("all")
+        head = found.locator("table.rows thead")
+        head.get_by_role("button", name="Customer").click()
+        assert names_shown(found) == targets
+        head.get_by_role("button", name="Customer").click()
+        assert names_shown(found) == targets[::-1]
+        sorted_by = found.eval_on_selector_all(
+            "table.rows thead th", "all => all.map(one => one.getAttribute('aria-sort'))"
+        )
+        assert sorted_by.count("descending") == 1 and set(sorted_by) == {"none", "descending"}
+        # By the keyboard alone; figures begin with the highest.
+        head.get_by_role("button", name="Probability").focus()
+        found.keyboard.press("Enter")
+        assert names_shown(found) == targets
+        found.keyboard.press("Enter")
+        assert names_shown(found) == targets[::-1]
+
+
+def downloaded(found: Any) -> list[list[str]]:
+    with found.expect_download() as waiting:
+        found.get_by_role("button", name="Download CSV").click()
+    text = Path(waiting.value.path()).read_bytes().decode("utf-8-sig")
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def test_what_is_downloaded_and_copied_is_what_is_shown(browser: Any, tmp_path: Path) -> None:
+    """Nobody of the control group is in it, and no cell is a formula."""
+    people = [*HOSTILE, *(f"c{i:02}" for i in range(10))]
+    with visit(browser, written(tmp_path, page(night(ranked(people))))) as found:
+        heading, *rows = downloaded(found)
+        assert heading == [
+            "Rank", "Customer", "Probability", "Track record", "Times average", "Expected value", "Why", "Channel"
+        ]  # fmt: skip
+        expected = [one for i, one in enumerate(people) if i % 10 != 3]
+        assert [row[1].removeprefix("'") for row in rows] == expected
+        assert [cell for row in rows for cell in row if re.match(r"\s*[=+\-@＝\t\r]", cell)] == []
+        assert rows[0][6] == "<b>seen</b> pricing 0 times | <b>seen</b> pricing | <b>seen</b> pricing"
+        found.get_by_label("Search").fill("c05")
+        assert [row[1] for row in downloaded(found)[1:]] == ["c05"]
+        found.get_by_role("button", name="Copy rows").click()
+        found.wait_for_function("document.querySelector('output').textContent === 'Copied 1 row'")
+        copied = found.evaluate("navigator.clipboard.readText()").split("\n")
+        assert [line.split("\t")[1] for line in copied] == ["Customer", "c05"]
+
+
+def test_the_page_has_no_serious_fault_of_accessibility(browser: Any, tmp_path: Path) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    for width in (1280, 390):
+        with visit(browser, written(tmp_path, page(night(ranked([f"c{i:02}" for i in range(30)])))), width) as found:
+            found.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+            faults = [
+                (one["id"], [node["html"][:200] for node in one["nodes"]][:3])
+                for one in Axe().run(found).response["violations"]
+                if one["impact"] in ("serious", "critical", "moderate")
+            ]
+            assert faults == []
+
+
+def test_without_its_script_the_page_still_shows_everything(browser: Any, tmp_path: Path) -> None:
+    """As in the preview of an e-mail program."""
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    found = context.new_page()
+    found.goto(written(tmp_path, page(night(ranked(["a", "b"])))).as_uri())
+    assert found.locator("table.rows tbody tr").count() == 2
+    assert not found.locator(".tools").first.is_visible()
+    context.close()
+
+
+def test_ten_lists_of_a_thousand_fit_into_an_email() -> None:
+    """Reasons give way first: each row keeps as many as fit."""
+    people = [f"customer-{i:07}" for i in range(1_000)]
+    long = "visited the pricing page 5 times in the last 7 days; most customers there: 0"
+    lists = [ranked(people, f"list_{i}", long) for i in range(10)]
+    text = page(night(*lists))
+    assert len(text.encode()) < 2_000_000
+    assert text.count("customer-") == 10_000
+    assert "leaves out some of the reasons" in text
+    short = page(night(lists[0]))
+    assert "leaves out some of the reasons" not in short
+    assert len(short.encode()) < MOST_BYTES
+
+
+def test_longer_lists_are_cut_and_say_so() -> None:
+    text = page(night(ranked([f"c{i:05}" for i in range(1_200)])))
+    assert "This page shows the first 1,000; the files of the night hold all." in text
+    assert text.count('<th scope="row">c') == 1_000
+
+
+def test_equal_nights_give_equal_pages() -> None:
+    assert page(night(ranked(["a", "b"]))) == page(night(ranked(["a", "b"])))
+
+
+def test_what_is_missing_is_left_out(browser: Any, tmp_path: Path) -> None:
+    """Lists as they are before reasons and track records exist, an empty list, and no training known."""
+    bare = ranked(["a", "b"])
+    empty = [name for name in TARGETS.columns if re.match(r"track|reason|play|channel|expected", name)]
+    rows = bare.rows
+    for name in empty:
+        at = rows.column_names.index(name)
+        rows = rows.set_column(at, name, pa.nulls(len(rows), TARGETS.columns[name]))
+    lists = replace(bare, rows=rows), replace(bare, name="empty", rows=rows.slice(0, 0), eligible=0)
+    quiet = replace(night(*lists, segment=None), training=None)
+    with visit(browser, written(tmp_path, page(quiet))) as found:
+        heads = found.locator("#list-visitor__buyer__30d table.rows thead th")
+        assert heads.all_inner_texts() == ["Rank ▲", "Customer", "Probability", "Times average"] or (
+            heads.all_inner_texts() == ["Rank", "Customer", "Probability", "Times average"]
+        )
+        assert "Nobody is on this list tonight." in found.locator("#list-empty").inner_text()
+        assert "The registry has no metrics of this model." in found.locator("#quality").inner_text()
+    assert "nothing" not in page(replace(quiet, lists=())) and "This night has no lists." in page(
+        replace(quiet, lists=())
+    )
+
+
+def test_a_published_night_has_its_page_and_worksheet(
+    browser: Any, trained: Trained, tmp_path: Path, record_property: Any
+) -> None:
+    """The command, the files in the manifest, and the rows of the page against the rows of the Parquet files."""
+    ran = call("report", trained.variant(tmp_path / "out"), "--as-of", AS_OF, "--segment", "plan")
+    assert ran.code == 0, ran.err
+    file = Path(ran.out.splitlines()[0].removeprefix("Page:").strip())
+    folder = file.parents[1]
+    manifest = (folder / "MANIFEST.json").read_text()
+    assert '"report/index.html"' in manifest and '"report/worksheet.md"' in manifest
+    again = call("report", trained.variant(tmp_path / "other"), "--as-of", AS_OF, "--segment", "plan")
+    other = Path(again.out.splitlines()[0].removeprefix("Page:").strip())
+    assert other.read_bytes() == file.read_bytes()
+    shots = tmp_path / "screenshots"
+    for name, width, height in (("desktop", 1280, 900), ("phone", 390, 844)):
+        with visit(browser, file, width, height) as found:
+            assert found.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+            found.screenshot(path=shots / f"{name}.png", full_page=True)
+            record_property(f"screenshot_{name}", str(shots / f"{name}.png"))
+            for parquet in sorted((folder / "targets").glob("*.parquet")):
+                rows = pq.read_table(parquet).to_pylist()
+                for group, table in (("target", "table.rows"), ("control", ".control table")):
+                    expected = [
+                        [str(row["rank"]), row["customer_id"], words.percent(row["probability"])]
+                        for row in rows
+                        if row["group"] == group
+                    ]
+                    shown = found.eval_on_selector_all(
+                        f"#list-{parquet.stem} {table} tbody tr",
+                        "rows => rows.map(r => [...r.cells].slice(0, 3).map(c => c.textContent))",
+                    )
+                    assert shown == expected
+    stages = pq.read_table(folder / "scores" / "scores.parquet")["stage"].to_pylist()
+    with visit(browser, file) as found:
+        told = dict(
+            found.eval_on_selector_all(
+                "#map .beside table:first-of-type tbody tr",
+                "all => all.filter(r => r.cells.length > 3).map(r => [...r.cells].slice(0, 2).map(c => c.textContent))",
+            )
+        )
+    assert {name: int(count.replace(",", "")) for name, count in told.items()} == {
+        name: stages.count(None if name == "Before any stage" else name) for name in told
+    }
+    assert sum(int(count.replace(",", "")) for count in told.values()) == len(stages)
+
+
+def test_a_wrong_segment_is_told(trained: Trained, tmp_path: Path) -> None:
+    ran = call("report", trained.variant(tmp_path), "--as-of", AS_OF, "--segment", "plam")
+    assert ran.code == 2
+    assert "there is no attribute 'plam'. Did you mean 'plan'?" in ran.err
+
+
+def test_the_worksheet_as_rows_and_as_markdown() -> None:
+    found = night(ranked(["a"])).worksheet
+    rows = worksheet_rows(found)
+    assert rows["stage"].tolist() == list(STAGES)
+    first = rows.iloc[0]
+    assert (first["customers"], first["moved_on_in_period"], first["stalled"]) == (200, 100, 200)
+    assert first["rating_mean"] == 4.25
+    assert first["goes_with_moving_on"].startswith("<b>click</b> 3.9")
+    assert first["goes_with_staying"].startswith("quiet|* (sent by us) 0.")
+    text = worksheet_markdown(found, "Worksheet")
+    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert "quiet\\|\\* (sent by us)" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
+
+
+def test_opportunities_are_ranked_by_customers_times_gap_times_value() -> None:
+    table = scores(100)
+    specs = CONFIG.lists or ()
+    (only,) = opportunities(CONFIG, table, specs)
+    p = np.linspace(0.9, 0.001, 100)
+    assert only.customers == 100 and only.value is None
+    assert only.moves == pytest.approx(100 * (p[:25].mean() - p.mean()))
+    worth = CONFIG.model_copy(update={"stage_value": {STAGES[1]: 3.0}})
+    assert opportunities(worth, table, specs)[0].value == pytest.approx(3 * only.moves)
