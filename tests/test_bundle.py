@@ -30,6 +30,7 @@ FILES = (
     "canary/attributes.parquet",
     "canary/scores.parquet",
     "canary/touchpoints.parquet",
+    "card.md",
     "features.json",
     "journey.yaml",
     "linear.json",
@@ -183,7 +184,7 @@ def test_features_that_this_version_does_not_compute_are_refused(copy: Path) -> 
 
 def test_a_round_trip_gives_the_same_bits(trained: Trained, tmp_path: Path) -> None:
     first = load(trained.bundle)
-    digest = save(first.predictor, first.canary, tmp_path / "again", first.track_record)
+    digest = save(first.predictor, first.canary, tmp_path / "again", first.track_record, first.card)
     second = load(tmp_path / "again", digest)
     assert first.digest == json.loads(trained.training.out)["digest"]
     assert (second.digest, second.version) == (digest, digest[:12])

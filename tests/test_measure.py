@@ -18,9 +18,9 @@ from tests.trained import SETTINGS, call
 
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.lists import People, rank
-from cvj_ml.measuring import below_floor, keep, read_past
 from cvj_ml.monitoring.effects import difference, lift, observed_over_expected, top_share, wilson
 from cvj_ml.monitoring.outcomes import PastList, listings, untouched
+from cvj_ml.pipeline.measuring import below_floor, keep, read_past
 from cvj_ml.publish import publish, published_lists
 from cvj_ml.report.files import write_night
 from cvj_ml.simulate import Simulation, simulate

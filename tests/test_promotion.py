@@ -18,6 +18,7 @@ from cvj_ml.evaluation import challenge as challenges
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import Fold
+from cvj_ml.models.bundle import load
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.simulate import random_block
@@ -124,6 +125,9 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     assert versions(file)[4] == ["challenger", "champion"]
     back = call("models", "rollback", file)
     assert back.out.endswith("is the champion again.\n") and "champion" not in versions(file)[4]
+    assert call("models", "export", file, 3, tmp_path / "third").code == 0
+    verdict = load(tmp_path / "third").card.split("\n## Against the champion\n")[1].split("\n## ")[0]
+    assert judged["verdict"]["sentence"] in verdict and f"{judged['verdict']['customers']} customers" in verdict
     from mlflow import MlflowClient
 
     tags = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_model_version("tiny", "3").tags

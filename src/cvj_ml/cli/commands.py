@@ -167,8 +167,8 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
-    from cvj_ml.backtesting import run_backtest
     from cvj_ml.cli.backtests import report_as_json, show_report
+    from cvj_ml.pipeline import run_backtest
 
     config, instant = read(config_file, until)
     apart = None if spacing is None else read_duration(spacing, "--spacing")
@@ -227,12 +227,12 @@ def measure(
     as_json: Json = False,
 ) -> None:
     """Say whether past lists worked, target against control, and whether their scores were right."""
+    from cvj_ml import pipeline
     from cvj_ml.cli.measures import measured_as_json, show_measured
     from cvj_ml.errors import GateError, raise_all
-    from cvj_ml.measuring import measure as run_measure
 
     config, instant = read(config_file, until)
-    done = run_measure(config, instant, Terminal())
+    done = pipeline.measure(config, instant, Terminal())
     if as_json:
         print_json(measured_as_json(done))
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cvj_ml.cli.terminal import out
 
 if TYPE_CHECKING:
-    from cvj_ml.measuring import Measured
+    from cvj_ml.pipeline import Measured
 
 
 def measured_as_json(done: Measured) -> dict[str, Any]:

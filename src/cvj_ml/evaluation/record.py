@@ -93,7 +93,7 @@ def low_targets(predictor: Predictor) -> list[str]:
 def _metrics(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:
     for row in rows.to_dict("records"):
         contender = "test" if row["contender"] == MODEL else f"baseline.{_slug(str(row['contender']))}"
-        cell = f"{_slug(str(row['from']))}__{_slug(str(row['to']))}.{row['horizon_days']}d"
+        cell = cell_name(str(row["from"]), str(row["to"]), int(row["horizon_days"]))
         for name in _METRICS if row["contender"] == MODEL else ("log_loss", "auc"):
             value = float(row.get(name, np.nan))
             if np.isfinite(value):
@@ -108,6 +108,11 @@ def _stage_metrics(found: StageEvidence) -> Iterator[tuple[str, float]]:
             for name, value in row.items():
                 if name != "contender" and np.isfinite(value):
                     yield f"{contender}.{prefix}{_slug(str(name))}", float(value)
+
+
+def cell_name(origin: str, to: str, days: int) -> str:
+    """Return how metrics name a transition and horizon, such as ``convert__ascend.30d``."""
+    return f"{_slug(origin)}__{_slug(to)}.{days}d"
 
 
 def _slug(text: str) -> str:

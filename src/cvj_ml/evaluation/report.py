@@ -59,7 +59,7 @@ def report(
         tables["model_age"] = model_age
     figures = dict(_reliability(results[-1].judged))
     figures |= dict(_ageing(model_age)) if model_age is not None else {}
-    return Report(folds, tables, figures, dict(_metrics(assessed[-1])))
+    return Report(folds, tables, figures, dict(headline_metrics(assessed[-1], "backtest")))
 
 
 def _over_folds(assessed: Sequence[Assessment], folds: Sequence[str], name: str) -> pd.DataFrame:
@@ -87,8 +87,8 @@ def _ageing(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         yield f"model_age_{question}_{days}d", plots.ageing(rows["age_days"], lost, low, high, title)
 
 
-def _metrics(assessment: Assessment) -> Iterator[tuple[str, float]]:
-    """Yield the last fold's means and pooled calibration under names for MLflow."""
+def headline_metrics(assessment: Assessment, prefix: str) -> Iterator[tuple[str, float]]:
+    """Yield a fold's means and pooled calibration with their bounds, under names for MLflow."""
     means = assessment.means[assessment.means["contender"] == MODEL]
     figures = {"means": ("log_loss",), "calibration": ("observed_expected", "calibration_slope")}
     for table, names in ((means, figures["means"]), (assessment.calibration, figures["calibration"])):
@@ -96,4 +96,4 @@ def _metrics(assessment: Assessment) -> Iterator[tuple[str, float]]:
             for name in names:
                 for bound in ("", "_low", "_high"):
                     if np.isfinite(value := float(row[f"{name}{bound}"])):
-                        yield f"backtest.{name}{bound}.{row['question']}.{row['horizon_days']}d", value
+                        yield f"{prefix}.{name}{bound}.{row['question']}.{row['horizon_days']}d", value

@@ -34,13 +34,14 @@ MANIFEST = "manifest.json"
 _FORMAT = 1
 _TREES = "reach.txt"
 _RECORD = "track_record.json"
+CARD = "card.md"
 _STAGE = "stage.json"
 _STAGE_LINE = ("columns", "mean", "scale", "coefficients", "intercept")
 _LINE = ("missing", "mean", "scale", "coefficients")
 _CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 _FILES = frozenset(
     (_TREES, "linear.json", "calibration.json", "base_rates.json", "journey.yaml", "features.json", _RECORD, *_CANARY)
-)
+) | {CARD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,13 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A loaded model; ``digest`` (64 hex digits) names its exact content."""
+    """A loaded model; ``digest`` (64 hex digits) names its exact content, ``card`` is the model card in Markdown."""
 
     predictor: Predictor
     canary: Canary
     digest: str
     track_record: TrackRecord = NO_RECORD
+    card: str = ""
 
     @property
     def version(self) -> str:
@@ -67,7 +69,9 @@ class Bundle:
         return self.digest[:12]
 
 
-def save(predictor: Predictor, canary: Canary, folder: Path, track_record: TrackRecord = NO_RECORD) -> str:
+def save(
+    predictor: Predictor, canary: Canary, folder: Path, track_record: TrackRecord = NO_RECORD, card: str = ""
+) -> str:
     """Write the bundle into an empty or new folder and return its digest."""
     (folder / "canary").mkdir(parents=True)
     definition, trees = predictor.definition, predictor.trees
@@ -96,6 +100,7 @@ def save(predictor: Predictor, canary: Canary, folder: Path, track_record: Track
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
     _write_json(folder / _RECORD, track_record.as_dict())
+    (folder / CARD).write_text(card, encoding="utf-8")
     touchpoints, attributes = block_to_tables(canary.block)
     for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
@@ -138,7 +143,9 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
     predictor = Predictor(definition, Trees(booster, linear, rates, low, columns_of(definition)), maps, stage)
-    return Bundle(predictor, Canary(block, int(manifest["canary_as_of"]), scores), _sha256(folder / MANIFEST), record)
+    canary = Canary(block, int(manifest["canary_as_of"]), scores)
+    card = (folder / CARD).read_text(encoding="utf-8")
+    return Bundle(predictor, canary, _sha256(folder / MANIFEST), record, card)
 
 
 def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
+_CARD = "card.md"
 _PAST_CHAMPIONS = "past_champions"
 _PAST_CHAMPIONS_KEPT = 50
 
@@ -39,7 +40,7 @@ def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
         with new_run(client, config, f"train {record.cut}") as run:
             model = log_model(client, config, run, record.bundle, record)
             log_record(client, run, model, record)
-        return _register(client, config.name, model, tags)
+        return _register(client, config.name, model, tags, _in_short(record.bundle))
 
 
 def log_backtest(config: Config, record: Record) -> str:
@@ -145,7 +146,13 @@ def import_bundle(config: Config, folder: Path, digest: str) -> ModelVersion:
                 return known
         with new_run(client, config, f"import {digest[:12]}") as run:
             model = log_model(client, config, run, folder, None)
-        return _register(client, config.name, model, tags)
+        return _register(client, config.name, model, tags, _in_short(folder))
+
+
+def _in_short(bundle: Path) -> str:
+    """Return what stands before the sections of a bundle's model card, "" where it has none."""
+    card = bundle / _CARD
+    return card.read_text(encoding="utf-8").split("\n## ", 1)[0].strip() if card.is_file() else ""
 
 
 def _tags(bundle: Path, digest: str, cut: str) -> dict[str, str]:
@@ -157,7 +164,9 @@ def _tags(bundle: Path, digest: str, cut: str) -> dict[str, str]:
     return {"digest": digest, "journey_digest": hashlib.sha256(journey.read_bytes()).hexdigest(), "cut": cut}
 
 
-def _register(client: MlflowClient, name: str, model: LoggedModel, tags: Mapping[str, str]) -> ModelVersion:
+def _register(
+    client: MlflowClient, name: str, model: LoggedModel, tags: Mapping[str, str], description: str
+) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -167,7 +176,12 @@ def _register(client: MlflowClient, name: str, model: LoggedModel, tags: Mapping
             raise
     # The artifact's own address: MLflow would look up models:/<id> in the global registry instead of this client's.
     created = client.create_model_version(
-        name, model.artifact_location, run_id=model.source_run_id, tags=dict(tags), model_id=model.model_id
+        name,
+        model.artifact_location,
+        run_id=model.source_run_id,
+        tags=dict(tags),
+        description=description,
+        model_id=model.model_id,
     )
     client.set_registered_model_alias(name, CHALLENGER, str(created.version))
     if CHAMPION not in client.get_registered_model(name).aliases:

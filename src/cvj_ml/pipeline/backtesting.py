@@ -12,13 +12,14 @@ import numpy as np
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.evaluation.ageing import ageing
+from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
-from cvj_ml.evaluation.folds import rolling
+from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.plots import save_figure
 from cvj_ml.evaluation.report import Report, report
 from cvj_ml.evaluation.segments import gaps as gaps_of
 from cvj_ml.evaluation.segments import segment
-from cvj_ml.pipeline import Histories, Watcher, as_of_name, backtest_fold, open_histories, require_customers
+from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.windows import to_datetime
 
 
@@ -91,3 +92,27 @@ def _record(histories: Histories, until: int, found: Report) -> tracking.Record:
         tables=found.tables,
         figures=found.figures,
     )
+
+
+def backtest_fold(histories: Histories, cut: int, until: int, watcher: Watcher) -> FoldResult:
+    """Fit at a past instant and judge by what came after."""
+    with watcher.step(f"Backtest at {to_datetime(cut, histories.config.zone).date()}") as progress:
+        return run_fold(
+            histories.config,
+            histories.engine(),
+            histories.visible.unobserved,
+            Fold(cut, until),
+            histories.store.arrival_delay,
+            histories.threads,
+            progress,
+        )
+
+
+def backtest(config: Config, until: int, folds: int, watcher: Watcher) -> list[FoldResult]:
+    """Refit and judge at rolling instants up to ``until``, the oldest first."""
+    histories = open_histories(config, watcher)
+    require_customers(histories, until, watcher)
+    return [
+        backtest_fold(histories, fold.cut, fold.until, watcher)
+        for fold in rolling(config, until, histories.store.arrival_delay, folds)
+    ]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import DAY, Config
 from cvj_ml.errors import DataError
 from cvj_ml.monitoring.outcomes import Judge, PastList, measure_lists
-from cvj_ml.pipeline import Histories, Watcher, open_histories
+from cvj_ml.pipeline.opening import Histories, Watcher, open_histories
 from cvj_ml.publish import LISTS, published_lists
 from cvj_ml.windows import to_datetime, to_microseconds
 

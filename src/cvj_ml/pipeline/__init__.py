@@ -1,0 +1,52 @@
+"""Each command's story, in one short function."""
+
+from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
+from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
+from cvj_ml.pipeline.checking import Checked, check
+from cvj_ml.pipeline.measuring import Measured, measure
+from cvj_ml.pipeline.nights import Night, config_digest, publish_night, score
+from cvj_ml.pipeline.opening import (
+    Histories,
+    Progress,
+    Silent,
+    Watcher,
+    as_of_name,
+    champion,
+    open_histories,
+    require_customers,
+    require_same,
+)
+from cvj_ml.pipeline.training import Promote, Trained, judge_challenger, train, training_panel, true_stages
+
+__all__ = [
+    "Audited",
+    "Backtested",
+    "Checked",
+    "Histories",
+    "Measured",
+    "Night",
+    "Progress",
+    "Promote",
+    "Silent",
+    "Trained",
+    "Watcher",
+    "as_of_name",
+    "audit",
+    "backtest",
+    "backtest_fold",
+    "champion",
+    "check",
+    "config_digest",
+    "judge_challenger",
+    "measure",
+    "model_to_audit",
+    "open_histories",
+    "publish_night",
+    "require_customers",
+    "require_same",
+    "run_backtest",
+    "score",
+    "train",
+    "training_panel",
+    "true_stages",
+]

@@ -1,0 +1,97 @@
+"""The story of ``cvj-ml score`` and ``cvj-ml targets``: one published night."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from cvj_ml.config import Config
+from cvj_ml.lists import RankedList, make_lists, read_people, summarise
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.pipeline.opening import (
+    Histories,
+    Progress,
+    Watcher,
+    as_of_name,
+    champion,
+    open_histories,
+    require_customers,
+)
+from cvj_ml.publish import digest_of, publish
+from cvj_ml.report.files import write_night
+from cvj_ml.scoring import merge_scores, score_block, scores_contract
+from cvj_ml.sources import Usage
+from cvj_ml.windows import to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """A published night: its folder, the scores, and the lists where they were asked for."""
+
+    folder: Path
+    scores: pa.Table
+    lists: tuple[RankedList, ...]
+    usage: Usage
+    model_version: str
+
+
+def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool) -> Night:
+    """Score every eligible customer with the champion, rank the lists, publish both in one step."""
+    started = time.time()
+    people = read_people(config) if with_lists else None
+    histories = open_histories(config, watcher)
+    usage = require_customers(histories, as_of, watcher)
+    with watcher.step("Fetching the champion"):
+        bundle = champion(config, histories.visible)
+    with watcher.step("Scoring") as progress:
+        scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
+    lists: tuple[RankedList, ...] = ()
+    if people is not None:
+        with watcher.step("Ranking the lists") as progress:
+            unobserved, record = histories.visible.unobserved, bundle.track_record
+            lists = make_lists(config, people, histories.engine(progress), scores, unobserved, as_of, record)
+    facts = {
+        "as_of": to_datetime(as_of, config.zone).isoformat(),
+        "store": histories.store.key,
+        "model": bundle.digest,
+        "config": config_digest(config),
+        "counts": {name: asdict(counts) for name, counts in histories.store.counts.items()},
+        "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
+        "inputs": dict(histories.store.fingerprints),
+    }
+    if people is not None:
+        # By content: where these tables lie, and in how many files, changes no list.
+        facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
+        facts["lists"] = summarise(lists).to_pylist()
+    run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
+    folder = publish(
+        Path(config.out),
+        as_of_name(config, as_of),
+        digest_of(facts, [one.name for one in lists]),
+        facts,
+        run,
+        lambda staged: write_night(staged, scores, lists, people, as_of_name(config, as_of)),
+    )
+    return Night(folder, scores, lists, usage, bundle.version)
+
+
+def score(
+    histories: Histories, predictor: Predictor, model_version: str, as_of: int, progress: Progress | None = None
+) -> pa.Table:
+    """Return SCORES of every eligible customer; DataError where there is none."""
+    parts = histories.engine(progress).map(lambda block: score_block(predictor, block, as_of, model_version))
+    scores = merge_scores(parts)
+    scores_contract(predictor.definition).check(scores)
+    return scores
+
+
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
+
+
+def config_digest(config: Config) -> str:
+    """Return a digest of every setting that can change a list; where things lie does not."""
+    return digest_of(config.model_dump(mode="json", exclude=_PLACES))

@@ -1,0 +1,115 @@
+"""What every command begins with: who is told, the histories, and the champion."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from joblib import cpu_count
+
+from cvj_ml import tracking
+from cvj_ml.config import Config
+from cvj_ml.engines import LocalEngine
+from cvj_ml.errors import DataError, ModelError, raise_all
+from cvj_ml.journey import Visible, observability
+from cvj_ml.lists import list_specs
+from cvj_ml.models.agreement import differences
+from cvj_ml.models.bundle import Bundle
+from cvj_ml.scoring import open_bundle
+from cvj_ml.sources import Store, Usage, account, ingest
+from cvj_ml.windows import midnight, to_datetime
+
+Progress = Callable[[int, int], None]
+
+
+class Watcher(Protocol):
+    """Who is told what a command does."""
+
+    def say(self, message: str) -> None:
+        """Show a line."""
+
+    def step(self, title: str) -> AbstractContextManager[Progress]:
+        """Show a step that takes a while; the callable is told (done, of)."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def say(self, message: str) -> None:
+        """Show nothing."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Progress]:
+        """Show nothing."""
+        yield lambda done, of: None
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """The customers of a configuration: the store, an engine over it, and the stages that can be seen."""
+
+    config: Config
+    store: Store
+    visible: Visible
+    threads: int
+
+    def engine(self, progress: Progress | None = None) -> LocalEngine:
+        """Return an engine over the store's blocks."""
+        return LocalEngine(self.store, self.threads, progress)
+
+
+def open_histories(config: Config, watcher: Watcher) -> Histories:
+    """Read the sources into the store (or find it there) and compare the journey with what occurs."""
+    with watcher.step("Reading sources"):
+        store = ingest(config)
+    visible = observability(config, store.events, store.property_kinds)
+    for warning in visible.warnings:
+        watcher.say(f"warning: {warning}")
+    list_specs(config, visible.unobserved)  # lists that cannot be made are told before hours of training
+    return Histories(config, store, visible, config.engine.threads or cpu_count())
+
+
+def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usage:
+    """Account for every row at an instant; DataError where nothing is visible before it."""
+    with watcher.step("Counting rows") as progress:
+        parts = histories.engine(progress).map(lambda block: account(block, as_of))
+    usage = sum(parts, Usage(0, 0, 0))
+    stored = sum(counts.stored for counts in histories.store.counts.values())
+    if usage.used + usage.not_yet_visible + usage.superseded != stored:
+        raise AssertionError(f"{stored} rows are stored, {usage} are accounted for")
+    if not usage.used:
+        day = to_datetime(as_of, histories.config.zone).date()
+        raise DataError(
+            f"No touchpoint is visible before {day}: all {stored} stored rows come later. Check --as-of, the time"
+            f" zone (times:) and known_at of the sources."
+        )
+    return usage
+
+
+def champion(config: Config, visible: Visible) -> Bundle:
+    """Fetch, verify and open the champion; ModelError where it answers for another journey."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, version = tracking.fetch_champion(config, Path(scratch))
+        bundle = open_bundle(folder, version.digest)
+    require_same("champion", f"{version.name} version {version.version}", bundle, config, visible)
+    return bundle
+
+
+def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:
+    """Raise ModelError where a model does not answer for the configuration's journey and data."""
+    raise_all(
+        ModelError,
+        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train --promote always` with it, or go"
+        f" back to the settings that the {kind} was trained with:",
+        differences(bundle.predictor, config, visible),
+    )
+
+
+def as_of_name(config: Config, instant: int) -> str:
+    """Return the date of a midnight, or the whole instant in a form fit for a file name."""
+    local = to_datetime(instant, config.zone)
+    return local.date().isoformat() if instant == midnight(local.date(), config.zone) else f"{local:%Y-%m-%dT%H%M%S}"
