@@ -70,4 +70,7 @@ def _scores(row: dict[str, Any]) -> str:
     )
     if row["lift_10pct"] != row["lift_10pct"]:
         return found + "."
-    return found + f"; the likeliest tenth moved {row['lift_10pct']:.1f} times as often as all."
+    low, high = row["lift_10pct_low"], row["lift_10pct_high"]
+    return (
+        found + f"; the likeliest tenth moved {row['lift_10pct']:.1f} times as often as all ({low:.1f} to {high:.1f})."
+    )

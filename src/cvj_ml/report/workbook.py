@@ -139,7 +139,7 @@ class _Sheets:
         columns += [*(name for name in NOT_LISTED if name in counted), "target", "control"]
         headings = {"in_stage": "In the stage", "eligible": "Eligible", "target": "To contact", "control": "Control"}
         shown = ["Sheet", "List", *(headings.get(name, f"Left: {why.get(name)}") for name in columns)]
-        shown += ["Expected to move without more contacts than usual", "Epoch of the control group", "Model"]
+        shown += ["Expected to move anyway", "Epoch of the control group", "Model"]
         sheet = self._sheet("Summary", [31, 44, *[15] * (len(columns) + 1), 20, 15])
         for place, words in enumerate(shown):
             _text(sheet, 0, place, words, self._head)
