@@ -222,28 +222,6 @@ def targets(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None
 
 
 @app.command()
-def measure(
-    config_file: ConfigFile,
-    until: Annotated[str, typer.Option("--until", help="Where observation ends: a date or an instant.")],
-    as_json: Json = False,
-) -> None:
-    """Say whether past lists worked, target against control, and whether their scores were right."""
-    from cvj_ml import pipeline
-    from cvj_ml.cli.measures import measured_as_json, show_measured
-    from cvj_ml.errors import GateError, raise_all
-
-    config, instant = read(config_file, until)
-    done = pipeline.measure(config, instant, Terminal())
-    if as_json:
-        print_json(measured_as_json(done))
-    else:
-        show_measured(done)
-    raise_all(
-        GateError, "The scores of past nights are surely worse than the floor (measure:); train anew:", done.faults
-    )
-
-
-@app.command()
 def report(
     config_file: ConfigFile,
     as_of: AsOf,
@@ -264,6 +242,28 @@ def report(
         return
     out.print(f"Page:      {night.folder / 'report' / 'index.html'}", soft_wrap=True)
     out.print(f"Worksheet: {night.folder / 'report' / 'worksheet.md'}", soft_wrap=True)
+
+
+@app.command()
+def measure(
+    config_file: ConfigFile,
+    until: Annotated[str, typer.Option("--until", help="Where observation ends: a date or an instant.")],
+    as_json: Json = False,
+) -> None:
+    """Say whether past lists worked, target against control, and whether their scores were right."""
+    from cvj_ml import pipeline
+    from cvj_ml.cli.measures import measured_as_json, show_measured
+    from cvj_ml.errors import GateError, raise_all
+
+    config, instant = read(config_file, until)
+    done = pipeline.measure(config, instant, Terminal())
+    if as_json:
+        print_json(measured_as_json(done))
+    else:
+        show_measured(done)
+    raise_all(
+        GateError, "The scores of past nights are surely worse than the floor (measure:); train anew:", done.faults
+    )
 
 
 def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) -> None:
@@ -287,7 +287,7 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
     if night.lists:
         out.print(f"For people: {night.folder / 'targets' / 'lists.xlsx'}", soft_wrap=True)
     if night.page:
-        out.print(f"Page: {night.page}", soft_wrap=True)
+        out.print(f"In a browser: {night.page}", soft_wrap=True)
 
 
 def _night_as_json(night: Night) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from cvj_ml.panel import Definition
 
 _F64 = npt.NDArray[np.float64]
 
-REASONS = ("reason_1", "reason_2", "reason_3")
+COLUMNS = ("reason_1", "reason_2", "reason_3")
 SMALLEST = float(np.log(1.05))
 """A fact that changes the odds by less than 5 % is no reason."""
 
@@ -78,7 +78,7 @@ def with_reasons(
     for k, one in enumerate(lists):
         by_place = {i: texts for part in parts for i, texts in part[k].items()}
         table = one.rows
-        for r, column in enumerate(REASONS):
+        for r, column in enumerate(COLUMNS):
             values = pa.array([by_place[i][r] for i in range(len(table))], type=pa.string())
             table = table.set_column(table.column_names.index(column), column, values)
         result.append(replace(one, rows=table))
@@ -140,11 +140,11 @@ def _three(
     """Return three reasons for one customer, None where there are fewer: the weightiest facts that can be told."""
     reasons: list[str | None] = []
     for k in np.argsort(-np.abs(by_fact), kind="stable"):
-        if abs(by_fact[k]) < SMALLEST or len(reasons) == len(REASONS):
+        if abs(by_fact[k]) < SMALLEST or len(reasons) == len(COLUMNS):
             break
         sign = np.sign(by_fact[k])
         members = sorted(facts.columns[k], key=lambda column: -sign * by_column[column])
         told = (compare(definition, column, mine, typical, stage) for column in members if sign * by_column[column] > 0)
         if text := next((one for one in told if one), None):
             reasons.append(f"Speaks {'for' if sign > 0 else 'against'}: {text}")
-    return reasons + [None] * (len(REASONS) - len(reasons))
+    return reasons + [None] * (len(COLUMNS) - len(reasons))
