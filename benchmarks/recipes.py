@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from unittest import mock
 
@@ -311,22 +311,27 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(UNTIL), default=list(UNTIL), metavar="DATA")
     chosen = parser.parse_args()
     table: dict[str, dict[str, str]] = {name: {} for name in VARIANTS}
-    for data in chosen.only:
+    for k, data in enumerate(chosen.only, 1):
         print(data, file=sys.stderr)
         for variant, shown in compare(prepare(data, chosen.max_rows, chosen.seed)).items():
             table[variant][data] = shown
+        write(table, chosen.only[:k], chosen.max_rows, chosen.seed)
+    print(FILE.read_text(encoding="utf-8"))
+
+
+def write(table: Mapping[str, Mapping[str, str]], data: Sequence[str], max_rows: int, seed: int) -> None:
+    """Write the table of the data sets that are done."""
     rows: list[dict[str, str | float | None]] = [{"variant": name, **cells} for name, cells in table.items()]
-    headings = {"variant": "variant", **{name: name.replace("_", " ") for name in chosen.only}}
-    folds = ", ".join(f"{name} until {UNTIL[name]}" for name in chosen.only)
+    headings = {"variant": "variant", **{name: name.replace("_", " ") for name in data}}
+    folds = ", ".join(f"{name} until {UNTIL[name]}" for name in data)
     FILE.write_text(
         "# The recipe, part by part\n\nLog loss of each variant minus the recipe's, in thousandths: above 0 the recipe"
         " is better. Means over transitions and horizons weighted by customers (the return where there is one stage"
-        f" only), development folds ({folds}), at most {chosen.max_rows:,} hazard rows, seed {chosen.seed}. A star"
-        f" marks a 95 % interval over customers that excludes 0.\n\n{markdown_table(rows, headings)}\n"
+        f" only), development folds ({folds}), at most {max_rows:,} hazard rows, seed {seed}. A star marks a 95 %"
+        f" interval over customers that excludes 0.\n\n{markdown_table(rows, headings)}\n"
         f"Written by `python -m benchmarks.recipes` ({today()}, commit {commit()}, {machine()}).\n",
         encoding="utf-8",
     )
-    print(FILE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
