@@ -17,7 +17,7 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
-COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "report", "models")
+COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "report", "measure", "models")
 
 
 def in_a_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,9 +117,11 @@ def test_check_counts_every_row(trained: Trained, tmp_path: Path) -> None:
 def test_a_night_is_told_in_words(trained: Trained, tmp_path: Path) -> None:
     run = call("targets", trained.variant(tmp_path), "--as-of", AS_OF)
     assert run.code == 0, run.err
-    first, *lists = run.out.splitlines()
+    first, *lists, workbook, page = run.out.splitlines()
     assert first.startswith("Scored ") and str(tmp_path) in first
-    assert [line.partition(":")[0] for line in lists] == [
+    assert workbook.startswith("For people: ") and workbook.endswith("/targets/lists.xlsx")
+    assert page.startswith("In a browser: ") and page.endswith("/report/index.html")
+    assert [line.partition(":")[0] for line in lists if not line.startswith("    ")] == [
         "  Convert → Ascend, 30 days",
         "  Advocate → Promote, 30 days",
     ]

@@ -54,19 +54,20 @@ def label(
     ahead = observable[None, :] & (np.arange(len(observable))[None, :] > stage[:, None])
     already = ahead & (until_stage < 0)
     until_next = np.where(ahead & ~already, until_stage, NEVER).min(axis=1)
-    until_touchpoint = time_until(_next_inbound(points, snapshots, cut), snapshots.as_of)
+    until_touchpoint = time_until(next_touchpoint(points, points.inbound, snapshots, cut), snapshots.as_of)
     times = np.column_stack([np.minimum(until_touchpoint, until_next), until_stage])
     asked = np.column_stack([np.ones(len(snapshots), dtype=np.bool_), ahead & ~already])
     return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), int(already.sum()))
 
 
-def _next_inbound(points: Touchpoints, snapshots: Snapshots, cut: int) -> Instants:
+def next_touchpoint(points: Touchpoints, among: npt.NDArray[np.bool_], snapshots: Snapshots, cut: int) -> Instants:
+    """Return the first touchpoint among those marked, at or after each snapshot, as known at the cut, or NEVER."""
     result: Instants = _first_at_or_after(
         points.offsets,
         points.occurred_at,
         points.visible_at,
         points.superseded_at,
-        points.inbound,
+        among,
         snapshots.customer,
         snapshots.as_of,
         cut,
@@ -80,7 +81,7 @@ def _first_at_or_after(
     occurred_at: Instants,
     visible_at: Instants,
     superseded_at: Instants,
-    inbound: npt.NDArray[np.bool_],
+    among: npt.NDArray[np.bool_],
     customer: npt.NDArray[np.int64],
     as_of: Instants,
     cut: int,
@@ -90,7 +91,7 @@ def _first_at_or_after(
         start, stop = offsets[customer[i]], offsets[customer[i] + 1]
         row = rows_before(occurred_at, start, stop, as_of[i])
         while row < stop:
-            if inbound[row] and is_live(visible_at[row], superseded_at[row], cut):
+            if among[row] and is_live(visible_at[row], superseded_at[row], cut):
                 found[i] = occurred_at[row]
                 break
             row += 1

@@ -50,6 +50,19 @@ def publish(
     return final
 
 
+def published_lists(out: Path) -> list[Path]:
+    """Return the folders of the nights with lists, in order of their dates; of several for one date the youngest."""
+    found = []
+    for night in sorted(out.glob("as_of=*")):
+        runs = [
+            (json.loads((folder / "run.json").read_text(encoding="utf-8"))["started"], folder)
+            for folder in sorted(night.iterdir())
+            if (folder / SUCCESS).is_file() and (folder / LISTS / "summary.parquet").is_file()
+        ]
+        found += [max(runs)[1]] if runs else []
+    return found
+
+
 def _stage(
     out: Path,
     final: Path,

@@ -96,7 +96,7 @@ def time_until(instants: Instants, as_of: Instants | int) -> Instants:
     return np.where(instants == NEVER, NEVER, instants - np.where(instants == NEVER, 0, as_of))
 
 
-def happened_within(time_until_event: Instants, horizon: int) -> npt.NDArray[np.bool_]:
+def happened_within(time_until_event: Instants, horizon: Instants | int) -> npt.NDArray[np.bool_]:
     """Return whether events fall into ``[as_of, as_of + horizon)``, given their time from ``as_of``."""
     return (time_until_event >= 0) & (time_until_event < horizon)
 

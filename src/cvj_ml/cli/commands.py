@@ -168,8 +168,8 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
-    from cvj_ml.pipeline import run_backtest
     from cvj_ml.cli.backtests import report_as_json, show_report
+    from cvj_ml.pipeline import run_backtest
 
     config, instant = read(config_file, until)
     apart = None if spacing is None else read_duration(spacing, "--spacing")
@@ -244,8 +244,31 @@ def report(
     out.print(f"Worksheet: {night.folder / 'report' / 'worksheet.md'}", soft_wrap=True)
 
 
+@app.command()
+def measure(
+    config_file: ConfigFile,
+    until: Annotated[str, typer.Option("--until", help="Where observation ends: a date or an instant.")],
+    as_json: Json = False,
+) -> None:
+    """Say whether past lists worked, target against control, and whether their scores were right."""
+    from cvj_ml import pipeline
+    from cvj_ml.cli.measures import measured_as_json, show_measured
+    from cvj_ml.errors import GateError, raise_all
+
+    config, instant = read(config_file, until)
+    done = pipeline.measure(config, instant, Terminal())
+    if as_json:
+        print_json(measured_as_json(done))
+    else:
+        show_measured(done)
+    raise_all(
+        GateError, "The scores of past nights are surely worse than the floor (measure:); train anew:", done.faults
+    )
+
+
 def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) -> None:
     from cvj_ml import pipeline
+    from cvj_ml.lists import NOT_LISTED, REASONS
 
     config, instant = read(config_file, as_of)
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists)
@@ -256,10 +279,15 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
         f"Scored {len(night.scores):,} customers with model {night.model_version}: {night.folder}", soft_wrap=True
     )
     for one in night.lists:
-        control = one.rows["group"].to_pylist().count("control")
-        out.print(f"  {one.title}: {len(one.rows):,} listed of {one.eligible:,}, {control:,} of them in control")
+        out.print(f"  {one.title}: {len(one.rows):,} listed of {one.in_stage:,}, {one.control:,} of them in control")
+        reasons = {**REASONS, **NOT_LISTED}
+        for name, count in {**one.left_out, **one.not_listed}.items():
+            if count:
+                out.print(f"    {count:,} left out: {reasons[name]}", soft_wrap=True)
+    if night.lists:
+        out.print(f"For people: {night.folder / 'targets' / 'lists.xlsx'}", soft_wrap=True)
     if night.page:
-        out.print(f"Page: {night.page}", soft_wrap=True)
+        out.print(f"In a browser: {night.page}", soft_wrap=True)
 
 
 def _night_as_json(night: Night) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, ListSpec, format_duration, play_channels
+from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_channels
 from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.lists.control import epoch_name, in_control
@@ -141,6 +141,7 @@ class _Night:
         self.slugs = {stage.name: stage.slug for stage in self.config.journey.stages}
 
     def next_list(self, spec: ListSpec) -> RankedList:
+        """Leave out, rank, serve, cut, mark: one list, and what it takes from the next ones."""
         here = np.flatnonzero(self.stage == spec.from_stage)
         probability, value = self._reach(spec.to_stage, spec, here), self._value(spec, here)
         reason = left_out(
@@ -166,33 +167,51 @@ class _Night:
             self.room,
             len(ranked) if spec.capacity is None else spec.capacity,
         )
-        listed, rows = status == LISTED, here[ranked[status == LISTED]]
+        listed, rows = ranked[status == LISTED], here[ranked[status == LISTED]]
         self.taken[rows] = True
-        channels = [self.history.channels[i] if i >= 0 else None for i in channel[listed]]
-        plays = {name: play_for(stage, name) for name in set(channels)}
         epoch = epoch_name(self.config.control.epoch, self.as_of, self.config.zone)
-        share = self.config.control.share
-        control = in_control(self.customers[rows], self.config.control.salt or self.config.name, epoch, share)
+        lift = probability[listed] / mean if mean else np.full(len(listed), np.nan)
+        columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
+        columns |= self._plays(stage, channel[status == LISTED])
+        columns |= self._groups(rows, epoch)
+        return RankedList(
+            f"{self.slugs[spec.from_stage]}__{self.slugs[spec.to_stage]}__{spec.horizon // DAY}d",
+            spec,
+            self._table(spec, rows, columns),
+            len(eligible),
+            len(here),
+            {name: int((reason == i).sum()) for i, name in enumerate(REASONS)},
+            {"channel_full": int((status == NO_ROOM).sum()), "list_full": int((status == FULL).sum())},
+            epoch,
+        )
+
+    def _plays(self, stage: Stage, channel: npt.NDArray[np.int64]) -> dict[str, object]:
+        """Return what to do and through which channel."""
+        channels = [self.history.channels[i] if i >= 0 else None for i in channel]
+        plays = {name: play_for(stage, name) for name in set(channels)}
+        return {"play": [play.text if (play := plays[name]) else None for name in channels], "channel": channels}
+
+    def _groups(self, rows: npt.NDArray[np.int64], epoch: str) -> dict[str, object]:
+        """Mark who is in control."""
+        spec = self.config.control
+        control = in_control(self.customers[rows], spec.salt or self.config.name, epoch, spec.share)
+        return {"group": np.where(control, "control", "target"), "control_share": np.full(len(rows), spec.share)}
+
+    def _table(self, spec: ListSpec, rows: npt.NDArray[np.int64], columns: dict[str, object]) -> pa.Table:
+        """Return TARGETS of the listed rows of SCORES, in their order."""
         size, days = len(rows), spec.horizon // DAY
-        shown = probability[ranked[listed]]
         columns = {
+            **columns,
             "rank": np.arange(1, size + 1),
             "customer_id": self.customers[rows],
             "from_stage": [spec.from_stage] * size,
             "to_stage": [spec.to_stage] * size,
             "horizon_days": np.full(size, days),
-            "probability": shown,
-            "lift": shown / mean if mean else np.full(size, np.nan),
-            "expected_value": value[ranked[listed]],
-            "play": [play.text if (play := plays[name]) else None for name in channels],
-            "channel": channels,
-            "group": np.where(control, "control", "target"),
-            "control_share": np.full(size, share),
             "as_of": self.scores["as_of"].take(pa.array(rows)),
             "model_version": self.scores["model_version"].take(pa.array(rows)),
         }
         if bands := self.track_record.find(spec.from_stage, spec.to_stage, days):
-            band = bands.of(shown)
+            band = bands.of(np.asarray(columns["probability"]))
             columns |= {
                 f"track_record_{name}": np.array(getattr(bands, name))[band] for name in ("n", "k", "low", "high")
             }
@@ -203,16 +222,7 @@ class _Night:
             }
         )
         TARGETS.check(table)
-        return RankedList(
-            f"{self.slugs[spec.from_stage]}__{self.slugs[spec.to_stage]}__{days}d",
-            spec,
-            table,
-            len(eligible),
-            len(here),
-            {name: int((reason == i).sum()) for i, name in enumerate(REASONS)},
-            {"channel_full": int((status == NO_ROOM).sum()), "list_full": int((status == FULL).sum())},
-            epoch,
-        )
+        return table
 
     def _reach(self, stage: str, spec: ListSpec, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return the probability of reaching a stage within the list's horizon, NaN where it is not predicted."""

@@ -198,12 +198,20 @@ def fit_trees(
         report = progress
         callbacks.append(lambda env: report(env.iteration + 1, env.end_iteration))
     booster = lgb.train(
-        {**settings.parameters(seed), "num_threads": threads},
+        {**settings.parameters(seed), "monotone_constraints": monotone(panel.x.shape[1]), "num_threads": threads},
         train,
         num_boost_round=settings.rounds,
         callbacks=callbacks,
     )
     return Trees(booster, linear, base, low, columns)
+
+
+def monotone(columns: int) -> list[int]:
+    """Return the direction of each input: true by definition of the rules, and only for the target's own progress.
+
+    More of the rule fulfilled never lowers the hazard, more still needed never raises it.
+    """
+    return [0] * columns + [{"fulfilled": 1, "remaining": -1}.get(name, 0) for name in EXTRA_COLUMNS]
 
 
 def feature_names(panel: Panel) -> list[str]:

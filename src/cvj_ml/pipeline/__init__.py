@@ -3,6 +3,7 @@
 from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
 from cvj_ml.pipeline.checking import Checked, check
+from cvj_ml.pipeline.measuring import Measured, measure
 from cvj_ml.pipeline.nights import Night, config_digest, publish_night, score
 from cvj_ml.pipeline.opening import (
     Histories,
@@ -22,6 +23,7 @@ __all__ = [
     "Backtested",
     "Checked",
     "Histories",
+    "Measured",
     "Night",
     "Progress",
     "Promote",
@@ -36,6 +38,7 @@ __all__ = [
     "check",
     "config_digest",
     "judge_challenger",
+    "measure",
     "model_to_audit",
     "open_histories",
     "publish_night",

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xlsxwriter
 
-from cvj_ml.lists import NOT_LISTED, RankedList
-from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
 
 MAX_ROWS = 200_000
 """Customers on a sheet; a longer list is cut there, and its sheet's last row says so."""

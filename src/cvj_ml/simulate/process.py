@@ -62,6 +62,23 @@ class Paths:
     engagement: States
 
 
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A treatment: from ``first_day`` on, for so many days, the daily chance of a move of some is multiplied.
+
+    ``treated`` is a mask over the customers.
+    """
+
+    treated: npt.NDArray[np.bool_]
+    first_day: int
+    days: int
+    factor: float
+
+    def factors(self, day: int) -> Floats | float:
+        """Return by what each customer's chance of a move is multiplied on a day."""
+        return np.where(self.treated, self.factor, 1.0) if 0 <= day - self.first_day < self.days else 1.0
+
+
 def draw_population(customers: int, days: int, rng: np.random.Generator) -> Population:
     """Draw the traits; a quarter of the customers arrive early, the others evenly over the whole span."""
     early = rng.random(customers) < 0.25
@@ -122,8 +139,8 @@ def engagement_changes(people: Population) -> Floats:
     return matrix
 
 
-def draw_paths(people: Population, days: int, rng: np.random.Generator) -> Paths:
-    """Draw every customer's latent state at each midnight."""
+def draw_paths(people: Population, days: int, rng: np.random.Generator, campaign: Campaign | None = None) -> Paths:
+    """Draw every customer's latent state at each midnight; until a campaign begins it changes nothing."""
     everyone = np.arange(len(people))
     move = move_probabilities(people)
     up_to_one, up_to_two = np.cumsum(step_shares(people), axis=0)[:2]
@@ -133,6 +150,8 @@ def draw_paths(people: Population, days: int, rng: np.random.Generator) -> Paths
     for day in range(days):
         stage, engagement = stages[day], engagements[day]
         probability = move[stage, engagement, everyone]
+        if campaign is not None:
+            probability = np.minimum(probability * campaign.factors(day), _HIGHEST_MOVE)
         draw = rng.random(len(people))
         moves = (draw < probability) & (stage >= 0)
         # Given a move, draw / probability is again uniform: it chooses the length of the step.
@@ -146,12 +165,15 @@ def draw_paths(people: Population, days: int, rng: np.random.Generator) -> Paths
     return Paths(stages, engagements)
 
 
-def reach_probabilities(people: Population, stage: Ints, engagement: Ints, days: Sequence[int]) -> Floats:
+def reach_probabilities(
+    people: Population, stage: Ints, engagement: Ints, days: Sequence[int], factor: float = 1.0
+) -> Floats:
     """Return P(stage j or higher after d days) from the latent state; shape (customers, stages, len(days)).
 
-    ``stage`` and ``engagement`` are of shape (customers,) with every customer present.
+    ``stage`` and ``engagement`` are of shape (customers,) with every customer present; ``factor`` is that of a
+    campaign which treats them all the while.
     """
-    move = move_probabilities(people)
+    move = np.minimum(move_probabilities(people) * factor, _HIGHEST_MOVE)
     shares = step_shares(people)
     change = engagement_changes(people)
     state = np.zeros((STAGES, ENGAGEMENTS, len(people)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -24,6 +24,7 @@ from cvj_ml.simulate.evidence import add_evidence
 from cvj_ml.simulate.log import EVENTS, Log, join
 from cvj_ml.simulate.process import (
     STAGES,
+    Campaign,
     Floats,
     Ints,
     Paths,
@@ -77,11 +78,30 @@ class Simulation:
         stage: Ints = self._paths.stage[self._day(as_of)].astype(np.int64)
         return stage
 
-    def true_reach(self, as_of: int, horizons: Sequence[int]) -> Floats:
+    def treat(self, customers: Collection[str], as_of: int, days: int, factor: float) -> Simulation:
+        """Return the same business, but from a UTC midnight on a campaign works on some customers for so many days.
+
+        It multiplies their daily chance of a move; see `true_reach` for what that does. Whatever came before the
+        campaign stays as it is; what follows, for everybody, is another draw of the same process.
+        """
+        if not factor > 0 or days < 1:
+            raise ConfigError(f"a campaign needs a positive factor and a day; found {factor:g} and {days} days.")
+        ids = np.sort(self.customers["customer_id"].unique())
+        campaign = Campaign(np.isin(ids, list(customers)), self._day(as_of), days, factor)
+        other = simulate(len(ids), self.seed, self.start, self.days, campaign)
+        begins = _times(np.array([as_of], dtype=np.int64))[0]
+        later = other.touchpoints[other.touchpoints["occurred_at"] >= begins]
+        # Both runs number their rows from nought, and rows of one id would be versions of one touchpoint.
+        later = later.assign(touchpoint_id="campaign-" + later["touchpoint_id"])
+        before = self.touchpoints[self.touchpoints["occurred_at"] < begins]
+        return replace(other, touchpoints=pd.concat([before, later], ignore_index=True), customers=self.customers)
+
+    def true_reach(self, as_of: int, horizons: Sequence[int], factor: float = 1.0) -> Floats:
         """Return the true probability of stage j or higher within each horizon, given the whole latent state.
 
         as_of: a UTC midnight; horizons: microseconds, whole days. Shape (customers, 8, len(horizons)) in order of the
-        ids; 1 for stages already reached, NaN for customers not yet arrived.
+        ids; 1 for stages already reached, NaN for customers not yet arrived. ``factor`` is that of a campaign that
+        treats everybody all the while, so the difference to the reach without it is each customer's true uplift.
         """
         day = self._day(as_of)
         if any(horizon % DAY or horizon < DAY for horizon in horizons):
@@ -94,7 +114,7 @@ class Simulation:
         reach = np.full((len(stage), STAGES, len(horizons)), np.nan)
         if len(horizons):
             reach[present] = reach_probabilities(
-                self._people.take(present), stage[present], engagement[present], [h // DAY for h in horizons]
+                self._people.take(present), stage[present], engagement[present], [h // DAY for h in horizons], factor
             )
         return reach
 
@@ -119,13 +139,19 @@ class Simulation:
         return day
 
 
-def simulate(customers: int = 20_000, seed: int = 1, start: date = date(2024, 1, 1), days: int = 540) -> Simulation:
+def simulate(
+    customers: int = 20_000,
+    seed: int = 1,
+    start: date = date(2024, 1, 1),
+    days: int = 540,
+    campaign: Campaign | None = None,
+) -> Simulation:
     """Simulate customers moving through the journey ``cvj8``; equal arguments give equal data."""
     if customers < 1 or days < 1:
         raise ConfigError(f"a simulation needs at least one customer and one day; found {customers} and {days}.")
     rng = np.random.default_rng(seed)
     people = draw_population(customers, days, rng)
-    paths = draw_paths(people, days, rng)
+    paths = draw_paths(people, days, rng, campaign)
     log = add_evidence(people, paths, behaviour(people, paths, start.weekday(), rng), rng)
     log = join([log, sends(people, paths, rng)])
     log = log.take(np.lexsort((log.event, log.customer, log.second)))

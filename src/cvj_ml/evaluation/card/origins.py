@@ -228,7 +228,7 @@ def _blind_spots(training: Training, assessment: Assessment) -> Iterator[str]:
             f" apart, and {_once(training.outcome_days)} of the year were seen once at most."
         )
     if hidden := sorted(training.visible.unobserved, key=definition.journey.index):
-        yield f"**{listed(hidden)}.** The data has no evidence of it: nobody is ever seen there."
+        yield f"**{listed(hidden)}.** Nobody is ever seen there: the data holds nothing that would tell."
     if weak := [f"{name} ({plural(moved, 'customer')})" for name, moved in training.low()]:
         yield (
             f"**Who moves to {listed(weak)}.** Fewer than {LOW_EVIDENCE} customers moved, so everybody of a stage and"

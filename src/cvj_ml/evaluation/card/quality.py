@@ -71,11 +71,11 @@ def in_short(training: Training, assessment: Assessment, compared: pd.DataFrame)
             f" {with_interval(row, 'calibration_slope', 2)}."
         )
     if failing := len(assessment.failing):
-        yield f"{plural(failing, 'calibration figure')} of single transitions outside what chance allows, named below."
+        yield f"Calibration beyond what chance allows: {plural(failing, 'figure')} of single transitions, named below."
     if wins := int(assessment.baseline_wins["beyond_chance"].sum()):
-        yield f"{plural(wins, 'comparison')} in which a plain baseline does better beyond chance, named below."
+        yield f"A plain baseline better beyond chance: {plural(wins, 'comparison')}, named below."
     if gaps := int(compared["calibration_differs"].sum()):
-        yield f"{plural(gaps, 'comparison')} in which a subgroup is predicted otherwise than the rest, named below."
+        yield f"A subgroup wrong in another way than the rest: {plural(gaps, 'comparison')}, named below."
 
 
 def accuracy(training: Training, assessment: Assessment) -> str:
@@ -231,8 +231,8 @@ def _failing(training: Training, failing: pd.DataFrame) -> str:
     columns = ["transition", "within", "finding", "reason", "figure", "value"]
     return (
         f"{table(columns, rows, numbers=1)}\n\nFailing: the figure differs from 1 after Holm's correction over all of"
-        " them. Drift: customers like these moved otherwise in the fold's window than before it, in that direction"
-        " and by at least half as much; no model of the past knows that."
+        " them. Drift: of the customers at this stage another share moved in the fold's window than before it, in that"
+        " direction and by at least half as much."
     )
 
 

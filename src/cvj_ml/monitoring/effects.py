@@ -1,0 +1,90 @@
+"""Did contacting help, and were the scores right? Differences of shares, and ratios of weighted sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_Z = 1.959963984540054
+_NOUGHT = 3.688879454113936  # −log 0.025: the largest Poisson mean that gives nought with 2.5 %
+_F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+NOTHING = Estimate(np.nan, np.nan, np.nan)
+
+
+def wilson(moved: int, of: int) -> Estimate:
+    """Return a share with Wilson's score interval (Wilson 1927)."""
+    if not of:
+        return NOTHING
+    share, square = moved / of, _Z**2
+    centre = (moved + square / 2) / (of + square)
+    half = _Z * np.sqrt(share * (1 - share) * of + square / 4) / (of + square)
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def difference(target_moved: int, target: int, control_moved: int, control: int) -> Estimate:
+    """Return share of target minus share of control, with Newcombe's interval from Wilson's (1998, method 10).
+
+    low = d − √((p₁ − l₁)² + (u₂ − p₂)²), high = d + √((u₁ − p₁)² + (p₂ − l₂)²).
+    """
+    one, two = wilson(target_moved, target), wilson(control_moved, control)
+    found = one.value - two.value
+    low = found - np.hypot(one.value - one.low, two.high - two.value)
+    return Estimate(found, float(low), float(found + np.hypot(one.high - one.value, two.value - two.low)))
+
+
+def observed_over_expected(probability: _F64, moved: _F64, weight: _F64) -> Estimate:
+    """Return Σwy / Σwp, with an interval on the log scale that treats customers as drawn independently.
+
+    By linearisation var(log R) = Σ w²(y − Rp)² / (Σwy)². Where nobody moved, the upper end is that of a Poisson count
+    of nought, 3.69, in customers of the mean weight.
+    """
+    happened, expected = float(weight @ moved), float(weight @ probability)
+    if not expected:
+        return NOTHING
+    if not happened:
+        return Estimate(0.0, 0.0, _NOUGHT * float((weight**2) @ probability) / expected**2)
+    ratio = happened / expected
+    spread = np.sqrt(np.sum((weight * (moved - ratio * probability)) ** 2)) / happened
+    return _on_log_scale(ratio, float(spread))
+
+
+def lift(moved: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Estimate:
+    """Return how often those at the top moved, over how often all did: (Σ_top wy / Σ_top w) / (Σ wy / Σ w).
+
+    The interval is that of the ratio's logarithm, linearised, over customers drawn independently. Where nobody at the
+    top moved, the upper end is Wilson's for as many customers as the weights are worth, (Σ_top w)² / Σ_top w².
+    """
+    a, b, c, d = float(weight[top] @ moved[top]), float(weight[top].sum()), float(weight @ moved), float(weight.sum())
+    if not b or not c:
+        return NOTHING
+    if not a:
+        worth = b**2 / float(weight[top] @ weight[top])
+        return Estimate(0.0, 0.0, _Z**2 / (worth + _Z**2) / (c / d))
+    pull = weight * (top * (moved / a - 1 / b) - (moved / c - 1 / d))
+    return _on_log_scale(a / b / (c / d), float(np.sqrt(np.sum(pull**2))))
+
+
+def top_share(probability: _F64, names: Sequence[str], share: float) -> npt.NDArray[np.bool_]:
+    """Return who is among the likeliest share (at least one); ties are cut by name, as in a list."""
+    order = np.lexsort((np.array(names, dtype=str), -probability))
+    top = np.zeros(len(probability), dtype=np.bool_)
+    top[order[: max(1, round(share * len(order)))]] = True
+    return top
+
+
+def _on_log_scale(value: float, spread: float) -> Estimate:
+    return Estimate(value, float(value * np.exp(-_Z * spread)), float(value * np.exp(_Z * spread)))

@@ -1,0 +1,141 @@
+"""The story of ``cvj-ml measure``: past nights whose horizons are over, judged and kept in a history."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.errors import DataError
+from cvj_ml.monitoring.outcomes import Judge, PastList, measure_lists
+from cvj_ml.pipeline.opening import Histories, Watcher, open_histories
+from cvj_ml.publish import LISTS, published_lists
+from cvj_ml.windows import to_datetime, to_microseconds
+
+KEY = ["list", "epoch", "night"]
+HISTORY = Path("measure", "history.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The rows of this measurement, the whole history, its file, and what fell below the configured floor."""
+
+    rows: pd.DataFrame
+    history: pd.DataFrame
+    file: Path
+    faults: tuple[str, ...]
+    waiting: int
+
+
+def measure(config: Config, until: int, watcher: Watcher) -> Measured:
+    """Judge every published list whose horizon is over by ``until``, and keep one row a list, epoch and night."""
+    with watcher.step("Reading published nights"):
+        lists = read_past(config)
+    histories = open_histories(config, watcher)
+    usable = [past for past in lists if {past.from_stage, past.to_stage} <= _observable(histories)]
+    if len(usable) < len(lists):
+        watcher.say(f"warning: {len(lists) - len(usable)} past list(s) name stages that are not observed any more.")
+    judge = Judge(
+        config.journey,
+        histories.visible.unobserved,
+        10**config.value_decimals,
+        until,
+        histories.store.arrival_delay,
+    )
+    with watcher.step("Looking at what became of the customers") as progress:
+        found = measure_lists(usable, judge, histories.engine(progress))
+    rows = pd.DataFrame(found)
+    if len(rows):
+        rows.insert(2, "night", [to_datetime(one, config.zone).isoformat() for one in rows.pop("as_of")])
+        rows["until"] = to_datetime(until, config.zone).isoformat()
+    file = Path(config.out, HISTORY)
+    history = keep(rows, file)
+    faults = tuple(below_floor(config, rows))
+    return Measured(rows, history, file, faults, sum(not judge.is_over(past) for past in usable))
+
+
+def read_past(config: Config) -> list[PastList]:
+    """Return the lists of every published night, with everybody who was scored for them."""
+    lists = []
+    for folder in published_lists(Path(config.out)):
+        scores = pq.read_table(folder / "scores" / "scores.parquet").to_pandas()
+        slugs = {stage.name: stage.slug for stage in config.journey.stages}
+        for row in pq.read_table(folder / LISTS / "summary.parquet").to_pylist():
+            column = f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
+            if column not in scores.columns or row["to_stage"] not in slugs:
+                raise DataError(
+                    f"{folder}: its scores have no column {column}, so the night is damaged or of another journey;"
+                    " remove it, or measure with the configuration that made it."
+                )
+            listed = pq.read_table(
+                folder / LISTS / f"{row['list']}.parquet", columns=["customer_id", "group", "control_share"]
+            ).to_pandas()
+            here = scores.loc[scores["stage"] == row["from_stage"], ["customer_id", column]]
+            scored = here.rename(columns={column: "probability"}).dropna(subset="probability")
+            lists.append(
+                PastList(
+                    row["list"],
+                    row["from_stage"],
+                    row["to_stage"],
+                    row["horizon_days"] * DAY,
+                    row["epoch"],
+                    to_microseconds(scores["as_of"].iloc[0].to_pydatetime()),
+                    str(scores["model_version"].iloc[0]),
+                    scored.merge(listed, on="customer_id", how="left", validate="one_to_one"),
+                )
+            )
+    return lists
+
+
+def keep(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Add rows to the history and return it; of two rows of one list, epoch and night the later measured one stays."""
+    old = pd.read_parquet(file) if file.exists() else pd.DataFrame()
+    parts = [part for part in (old, rows) if len(part)]
+    if not parts:
+        return old
+    both = pd.concat(parts, ignore_index=True)
+    both["_order"] = [datetime.fromisoformat(one).timestamp() for one in both["until"]]
+    both = both.sort_values([*KEY, "_order"], kind="stable").drop_duplicates(KEY, keep="last").drop(columns="_order")
+    history = both.sort_values(["night", "list"], kind="stable", ignore_index=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for path in (file, file.with_suffix(".csv")):
+        staged = path.with_name(f".{path.name}-{os.getpid()}")
+        if path == file:
+            history.to_parquet(staged, index=False)
+        else:
+            history.to_csv(staged, index=False, lineterminator="\n")
+        os.replace(staged, path)
+    return history
+
+
+def below_floor(config: Config, rows: pd.DataFrame) -> list[str]:
+    """Return where the last measured night of a list is surely worse than the configured floor."""
+    if rows.empty:
+        return []
+    floor, faults = config.measure, []
+    for _, row in rows.groupby("list", sort=True).tail(1).iterrows():
+        # Where many were expected, it says something that few moved.
+        if max(row["untouched_moved"], row["untouched_expected"]) < floor.min_moved:
+            continue
+        place = f"{row['list']}, {row['night'][:10]}"
+        if row["lift_10pct_high"] < floor.min_lift:
+            faults.append(
+                f"{place}: the likeliest tenth moved {row['lift_10pct']:.2f} times as often as all (at most"
+                f" {row['lift_10pct_high']:.2f}), below min_lift {floor.min_lift:g}"
+            )
+        low, high = row["observed_over_expected_low"], row["observed_over_expected_high"]
+        if low > floor.max_miscalibration or high < 1 / floor.max_miscalibration:
+            faults.append(
+                f"{place}: {row['observed_over_expected']:.2f} customers moved for each one expected ({low:.2f} to"
+                f" {high:.2f}), off by more than max_miscalibration {floor.max_miscalibration:g}"
+            )
+    return faults
+
+
+def _observable(histories: Histories) -> set[str]:
+    return set(histories.config.journey.names) - histories.visible.unobserved
