@@ -397,3 +397,27 @@ def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.M
     assert len(parts) == 5
     assert set().union(*parts) == everybody
     assert sum(map(len, parts)) == len(everybody), "each customer is held out once, with all rows"
+
+
+def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent error 7: an era long over must not set the level, and less than a year would carry a season."""
+    year = 60 * DAY  # of a history of months
+    monkeypatch.setattr(training, "_YEAR", year)
+    monkeypatch.setattr(training, "_slopes", lambda *_: (identity(3, 2), True))
+    used: list[HazardOutcomes] = []
+    original = training.set_levels
+
+    def levels(slopes: Calibration, rows: HazardOutcomes) -> Calibration:
+        used.append(rows)
+        return original(slopes, rows)
+
+    monkeypatch.setattr(training, "set_levels", levels)
+    definition, panel = panel_of(shop(200, 120))
+    fit_reach(panel, CUT, 0, seed=1, threads=1)
+    rows = hazard_rows(panel.labels, definition.horizons)
+    ends = panel.as_of[rows.snapshot] + np.array(edges(definition.horizons)[1:])[rows.interval]
+    recent = ends >= CUT - year
+    assert 0 < recent.sum() < len(rows)
+    (found,) = used
+    assert len(found.moved) == recent.sum()
+    assert found.moved.sum() == rows.moved[recent].sum()

@@ -1,8 +1,8 @@
-"""Calibration of hazards: slopes learned out of time, levels set on all rows.
+"""Calibration of hazards: slopes learned out of time, levels set on the outcomes of the last year.
 
 ``logit' = intercept + slope * logit`` by (target, interval). Trees that overfit spread their logits too far, which
 shows on rows later than their training; the slope takes that back. The level of those later rows is mostly their
-season, so it is not carried over: docs/decisions/0001-calibration-levels.md has the figures.
+season, so it is not carried over: docs/decisions/0001-calibration-levels.md and 0007 have the figures.
 """
 
 from __future__ import annotations

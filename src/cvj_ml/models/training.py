@@ -18,6 +18,7 @@ SETTINGS = Settings(leaves=7, rows_a_leaf=500, lambda_l2=100.0, path_smooth=1000
 """Cautious trees: a panel repeats each customer many times, so its rows say less than their number suggests."""
 
 _FOLDS = 5
+_YEAR = 365 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ def fit_reach(
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
     after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
     seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share of
-    the events that the first trees had seen (they tell of trees with less to learn from), and the levels set.
+    the events that the first trees had seen (they tell of trees with less to learn from). Levels are those of the
+    outcomes of the last year: a whole year has no season, and an older one may have another level.
     """
     rows = hazard_rows(panel.labels, panel.definition.horizons)
     inner_cut = cut - max(90 * DAY, (cut - int(panel.as_of.min())) // 4)
@@ -62,7 +64,8 @@ def fit_reach(
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
     if not helps:
         return Fit(trees, identity(targets, intervals), settings, calibrated=False)
-    return Fit(trees, set_levels(slopes, _outcomes(trees, panel, rows, threads)), settings, calibrated=True)
+    recent = rows.take(~before(ends, cut - _YEAR))
+    return Fit(trees, set_levels(slopes, _outcomes(trees, panel, recent, threads)), settings, calibrated=True)
 
 
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:
