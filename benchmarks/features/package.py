@@ -15,11 +15,11 @@ from benchmarks.features import columns
 from benchmarks.features.arrange import blocks
 from benchmarks.features.emission import Emission
 from benchmarks.features.inputs import CHANNELS, EVENTS, START
-from cvj_ml.features.catalogue import Catalogue, Cells, Feature, Program, Statistic
-from cvj_ml.features.kernel import run
+from cvj_ml.features.catalogue import Catalogue, Cells, Feature, Statistic
+from cvj_ml.features.compute import run_program
 from cvj_ml.features.vocabulary import Vocabulary
 from cvj_ml.histories import Block
-from cvj_ml.snapshots import Snapshots, eligible
+from cvj_ml.snapshots import eligible
 from cvj_ml.windows import NEVER
 
 _BATCH = 1 << 17
@@ -52,50 +52,13 @@ def compute(parts: Iterable[Block], instants: Sequence[int], emission: Emission,
         if not emission.rows:
             # Loading compiled code is the process's time, not the kernel's.
             nobody = snapshots.take(np.zeros(len(snapshots), dtype=np.bool_))
-            _run(catalogue, program, block, event, channel, nobody, rows[:0])
+            run_program(catalogue, program, points, event, channel, nobody, START, rows[:0])
         began = time.process_time()
-        _run(catalogue, program, block, event, channel, snapshots, rows)
+        run_program(catalogue, program, points, event, channel, snapshots, START, rows)
         emission.kernel_seconds += time.process_time() - began
         emission.rows += len(rows)
         if emission.folder:
             emission.save(_table(block, snapshots.customer, snapshots.as_of, rows))
-
-
-def _run(
-    catalogue: Catalogue,
-    program: Program,
-    block: Block,
-    event: npt.NDArray[np.int32],
-    channel: npt.NDArray[np.int32],
-    snapshots: Snapshots,
-    out: npt.NDArray[np.float32],
-) -> None:
-    points = block.touchpoints
-    run(
-        points.offsets,
-        points.occurred_at,
-        points.visible_at,
-        points.superseded_at,
-        points.day,
-        event,
-        channel,
-        points.value,
-        points.has_value,
-        points.inbound,
-        snapshots.customer,
-        snapshots.as_of,
-        program.rings,
-        program.statistic,
-        program.cell,
-        program.ring,
-        program.other_ring,
-        program.cells.events,
-        program.cells.total,
-        catalogue.session_gap,
-        float(10**catalogue.value_decimals),
-        START,
-        out,
-    )
 
 
 def _table(

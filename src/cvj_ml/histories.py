@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from cvj_ml.windows import Instants
 
+Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+"""Positions of rows, or a mask."""
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -31,7 +34,7 @@ class Text:
         """Return a mask of the rows whose text is one of the names; null is none of them."""
         return np.array([value in names for value in self.values] + [False])[self.codes]
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Text:
+    def take(self, rows: Rows) -> Text:
         """Return these rows."""
         return Text(self.codes[rows], self.values)
 
@@ -39,7 +42,8 @@ class Text:
 Column = npt.NDArray[np.float64] | Text
 
 
-def _take(columns: Mapping[str, Column], rows: npt.NDArray[np.int64]) -> dict[str, Column]:
+def take(columns: Mapping[str, Column], rows: Rows) -> dict[str, Column]:
+    """Return these rows of every column."""
     return {name: one.take(rows) if isinstance(one, Text) else one[rows] for name, one in columns.items()}
 
 
@@ -78,7 +82,14 @@ class Touchpoints:
 
     def take(self, customers: npt.NDArray[np.int64]) -> Touchpoints:
         """Return the touchpoints of the customers at these positions."""
-        offsets, rows = _rows_of(self.offsets, customers)
+        return self._at(*_rows_of(self.offsets, customers))
+
+    def keep(self, rows: npt.NDArray[np.bool_]) -> Touchpoints:
+        """Return the touchpoints marked by a mask; a customer may be left without any."""
+        before = np.concatenate(([0], np.cumsum(rows)))
+        return self._at(before[self.offsets].astype(np.int64), rows)
+
+    def _at(self, offsets: npt.NDArray[np.int64], rows: Rows) -> Touchpoints:
         return Touchpoints(
             offsets,
             self.occurred_at[rows],
@@ -90,7 +101,7 @@ class Touchpoints:
             self.value[rows],
             self.has_value[rows],
             self.inbound[rows],
-            _take(self.properties, rows),
+            take(self.properties, rows),
         )
 
 
@@ -105,7 +116,7 @@ class Attributes:
     def take(self, customers: npt.NDArray[np.int64]) -> Attributes:
         """Return the attributes of the customers at these positions."""
         offsets, rows = _rows_of(self.offsets, customers)
-        return Attributes(offsets, self.known_at[rows], _take(self.columns, rows))
+        return Attributes(offsets, self.known_at[rows], take(self.columns, rows))
 
 
 @dataclass(frozen=True, slots=True)

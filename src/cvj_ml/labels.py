@@ -50,14 +50,19 @@ def label(
     """Label snapshots by what was visible at the cut; ``stage`` is each snapshot's observed stage."""
     happened = reached(occurrence_times(journey, unobserved, points, minor_units, cut))
     until_stage = time_until(happened[snapshots.customer], snapshots.as_of[:, None])
-    observable = np.array([name not in unobserved for name in journey.names])
-    ahead = observable[None, :] & (np.arange(len(observable))[None, :] > stage[:, None])
+    ahead = stages_ahead(journey, unobserved, stage)
     already = ahead & (until_stage < 0)
     until_next = np.where(ahead & ~already, until_stage, NEVER).min(axis=1)
     until_touchpoint = time_until(next_touchpoint(points, points.inbound, snapshots, cut), snapshots.as_of)
     times = np.column_stack([np.minimum(until_touchpoint, until_next), until_stage])
     asked = np.column_stack([np.ones(len(snapshots), dtype=np.bool_), ahead & ~already])
     return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), int(already.sum()))
+
+
+def stages_ahead(journey: Journey, unobserved: frozenset[str], stage: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Return which stages can be seen and are later than each snapshot's, (snapshots, stages)."""
+    observable = np.array([name not in unobserved for name in journey.names])
+    return observable[None, :] & (np.arange(len(observable))[None, :] > stage[:, None])
 
 
 def next_touchpoint(points: Touchpoints, among: npt.NDArray[np.bool_], snapshots: Snapshots, cut: int) -> Instants:

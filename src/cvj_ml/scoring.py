@@ -37,7 +37,11 @@ def scores_contract(definition: Definition) -> contracts.Contract:
 
 def score_block(predictor: Predictor, block: Block, as_of: int, model_version: str) -> pa.Table:
     """Score a block's customers at one instant; rows sorted by customer."""
-    definition, answers = predictor.definition, predictor.answer(block, as_of)
+    return _as_table(predictor, block, predictor.answer(block, as_of), as_of, model_version)
+
+
+def _as_table(predictor: Predictor, block: Block, answers: Answers, as_of: int, model_version: str) -> pa.Table:
+    definition = predictor.definition
     customers = [block.customers[i] for i in answers.snapshots.customer]
     stages = definition.journey.stages
     names = np.array([stage.name for stage in stages] + [None], dtype=object)
@@ -113,14 +117,16 @@ def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
     The compiled trees have to give LightGBM's own raw scores, to the last bit.
     """
     bundle = load(folder, digest)
-    if different := _unlike_lightgbm(bundle):
+    predictor, canary = bundle.predictor, bundle.canary
+    answers = predictor.answer(canary.block, canary.as_of)
+    if different := _unlike_lightgbm(predictor, answers):
         raise ModelError(
             f"{folder}: the compiled trees differ from LightGBM's predictions in {different} row(s) of the canary."
             f" Empty the folder of compiled code (CVJ_ML_CACHE, by default ~/.cache/cvj_ml) and try again; if it stays,"
             f" the installed numba or LightGBM is at fault."
         )
-    found = _without_version(score_block(bundle.predictor, bundle.canary.block, bundle.canary.as_of, ""))
-    faults = _differences(bundle.canary.scores, found)
+    found = _without_version(_as_table(predictor, canary.block, answers, canary.as_of, ""))
+    faults = _differences(canary.scores, found)
     raise_all(
         ModelError,
         f"{folder}: the model scores its canary differently from when it was saved; train anew with this version:",
@@ -129,10 +135,8 @@ def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
     return bundle
 
 
-def _unlike_lightgbm(bundle: Bundle) -> int:
+def _unlike_lightgbm(predictor: Predictor, answers: Answers) -> int:
     """Return how many rows of the canary the compiled trees score otherwise than LightGBM."""
-    predictor, canary = bundle.predictor, bundle.canary
-    answers = predictor.answer(canary.block, canary.as_of)
     rows = questions(predictor.definition.asked(answers.stage), len(predictor.definition.horizons))
     compiled = predictor.trees.margins(answers.x, answers.stage, rows)
     return int((compiled != predictor.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())

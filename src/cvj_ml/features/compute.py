@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY, Journey
-from cvj_ml.features.catalogue import Catalogue
+from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
-from cvj_ml.histories import Block, Text
+from cvj_ml.histories import Block, Text, Touchpoints
 from cvj_ml.journey import progress, stage_at
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, before, rows_before, to_datetime
@@ -38,28 +38,13 @@ def compute(
     """
     x = np.full((len(snapshots), len(catalogue.features)), np.nan, dtype=np.float32)
     points, vocabulary, program = block.touchpoints, catalogue.vocabulary, catalogue.program()
-    run(
-        points.offsets,
-        points.occurred_at,
-        points.visible_at,
-        points.superseded_at,
-        points.day,
+    run_program(
+        catalogue,
+        program,
+        points,
         points.event.recode({name: i for i, name in enumerate(vocabulary.events)}, len(vocabulary.events)),
         points.channel.recode({name: i for i, name in enumerate(vocabulary.channels)}, len(vocabulary.channels)),
-        points.value,
-        points.has_value,
-        points.inbound,
-        snapshots.customer,
-        snapshots.as_of,
-        program.rings,
-        program.statistic,
-        program.cell,
-        program.ring,
-        program.other_ring,
-        program.cells.events,
-        program.cells.total,
-        catalogue.session_gap,
-        float(10**catalogue.value_decimals),
+        snapshots,
         observed_from,
         x,
     )
@@ -75,6 +60,44 @@ def compute(
     if column != len(catalogue.features):
         raise AssertionError(f"the catalogue names {len(catalogue.features)} columns, {column} were computed")
     return x
+
+
+def run_program(
+    catalogue: Catalogue,
+    program: Program,
+    points: Touchpoints,
+    event: npt.NDArray[np.int32],
+    channel: npt.NDArray[np.int32],
+    snapshots: Snapshots,
+    observed_from: int,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Write the kernel's columns into the first ones of ``out``; events and channels are codes of the vocabulary."""
+    run(
+        points.offsets,
+        points.occurred_at,
+        points.visible_at,
+        points.superseded_at,
+        points.day,
+        event,
+        channel,
+        points.value,
+        points.has_value,
+        points.inbound,
+        snapshots.customer,
+        snapshots.as_of,
+        program.rings,
+        program.statistic,
+        program.cell,
+        program.ring,
+        program.other_ring,
+        program.cells.events,
+        program.cells.total,
+        catalogue.session_gap,
+        float(10**catalogue.value_decimals),
+        observed_from,
+        out,
+    )
 
 
 def _journey_columns(

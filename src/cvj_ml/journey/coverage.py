@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import Journey
-from cvj_ml.histories import Column, Text, Touchpoints
+from cvj_ml.histories import Touchpoints
 from cvj_ml.journey.rules import ANY_EVENT, leaf_mask
 from cvj_ml.journey.stages import entry_times
 from cvj_ml.windows import NEVER, Instants
@@ -63,7 +63,7 @@ def hide(journey: Journey, points: Touchpoints, hidden: _Mask, entries: Instants
         goes |= matches & here
         entered = entries[owner, i]
         needed |= matches & ~here & (entered < NEVER) & (points.visible_at <= entered)
-    return _take(points, ~goes | needed)
+    return points.keep(~goes | needed)
 
 
 def entries_when_hidden(
@@ -72,25 +72,3 @@ def entries_when_hidden(
     """Return the stage entries on what `hide` left: a hidden stage is not entered, whatever still matches its rule."""
     entries = entry_times(journey, unobserved, points, minor_units)
     return np.where(hidden, NEVER, entries)
-
-
-def _take(points: Touchpoints, rows: _Mask) -> Touchpoints:
-    """Return the touchpoints marked by a mask; a customer may be left without any."""
-    before = np.concatenate(([0], np.cumsum(rows)))
-
-    def column(values: Column) -> Column:
-        return Text(values.codes[rows], values.values) if isinstance(values, Text) else values[rows]
-
-    return Touchpoints(
-        offsets=before[points.offsets].astype(np.int64),
-        occurred_at=points.occurred_at[rows],
-        visible_at=points.visible_at[rows],
-        superseded_at=points.superseded_at[rows],
-        day=points.day[rows],
-        event=Text(points.event.codes[rows], points.event.values),
-        channel=Text(points.channel.codes[rows], points.channel.values),
-        value=points.value[rows],
-        has_value=points.has_value[rows],
-        inbound=points.inbound[rows],
-        properties={name: column(values) for name, values in points.properties.items()},
-    )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvj_ml.evaluation.metrics import wilson_interval
+
 _Z = 1.959963984540054
 _NOUGHT = 3.688879454113936  # −log 0.025: the largest Poisson mean that gives nought with 2.5 %
 _F64 = npt.NDArray[np.float64]
@@ -29,10 +31,8 @@ def wilson(moved: int, of: int) -> Estimate:
     """Return a share with Wilson's score interval (Wilson 1927)."""
     if not of:
         return NOTHING
-    share, square = moved / of, _Z**2
-    centre = (moved + square / 2) / (of + square)
-    half = _Z * np.sqrt(share * (1 - share) * of + square / 4) / (of + square)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    low, high = wilson_interval(moved, of)
+    return Estimate(moved / of, float(low), float(high))
 
 
 def difference(target_moved: int, target: int, control_moved: int, control: int) -> Estimate:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY
-from cvj_ml.histories import Attributes, Block, Column, Text, Touchpoints
+from cvj_ml.histories import Attributes, Block, Touchpoints, take
 from cvj_ml.sources.zones import to_wall
 from cvj_ml.windows import NEVER, before
 
@@ -105,12 +103,12 @@ def _touchpoints(
             [np.where(replaced, ends, points.superseded_at)[kept], np.full(3 * customers, NEVER)]
         )[order],
         day=np.concatenate([points.day[kept], (to_wall(occurred, time_zone) // DAY).astype(np.int32)])[order],
-        event=_take(points.event, chosen),
-        channel=_take(points.channel, chosen),
+        event=points.event.take(chosen),
+        channel=points.channel.take(chosen),
         value=points.value[chosen],
         has_value=points.has_value[chosen],
         inbound=points.inbound[chosen],
-        properties={name: _take(column, chosen) for name, column in points.properties.items()},
+        properties=take(points.properties, chosen),
     )
     return changed, Change(int((~kept).sum()), int(altered.sum()), 3 * customers, int(replaced.sum()))
 
@@ -126,12 +124,8 @@ def _attributes(table: Attributes, cut_off: int, rng: np.random.Generator) -> tu
     known_at = np.concatenate([table.known_at[kept], later])
     chosen = np.concatenate([np.flatnonzero(kept), rng.integers(0, rows, 2 * customers)])
     order = np.lexsort((np.arange(len(owners)), known_at, owners))
-    columns: Mapping[str, Column] = {name: _take(column, chosen[order]) for name, column in table.columns.items()}
+    columns = take(table.columns, chosen[order])
     return Attributes(_offsets(owners, customers), known_at[order], columns), int((~kept).sum()) + 2 * customers
-
-
-def _take(column: Any, rows: _I64) -> Any:
-    return Text(column.codes[rows], column.values) if isinstance(column, Text) else column[rows]
 
 
 def _offsets(owners: _I64, customers: int) -> _I64:

@@ -12,7 +12,7 @@ import pandas as pd
 from cvj_ml.config import DAY
 from cvj_ml.histories import Text, Touchpoints
 from cvj_ml.journey import stage_at
-from cvj_ml.labels import label
+from cvj_ml.labels import label, stages_ahead
 from cvj_ml.report.stays import Question, Stays, add, owners
 from cvj_ml.snapshots import eligible
 from cvj_ml.windows import NEVER, Instants, before, happened_within
@@ -168,8 +168,7 @@ def _precursors(
     snapshots = eligible(points, np.array([asked_at], dtype=np.int64))
     stage = stage_at(entries[snapshots.customer], asked_at).stage
     labels = label(journey, unobserved, points, snapshots, stage, question.minor_units, question.as_of, question.delay)
-    observable = np.array([name not in unobserved for name in journey.names])
-    ahead = observable[None, :] & (np.arange(len(observable))[None, :] > stage[:, None])
+    ahead = stages_ahead(journey, unobserved, stage)
     # Nobody is asked who had moved already and only the evidence was late, nor at the top of the journey.
     asked = ahead.any(axis=1) & (labels.asked[:, 1:] == ahead).all(axis=1)
     moved_on = (happened_within(labels.times[:, 1:], period) & ahead).any(axis=1)
