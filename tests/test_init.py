@@ -176,3 +176,10 @@ def test_real_logs_are_read_whole(tmp_path: Path, dataset, name: str) -> None:
     done, _, _ = init(tmp_path, file)
     source = checked(tmp_path, done)["sources"][0]
     assert source["stored"] == source["rows_in"] > 20_000
+
+
+def test_events_that_the_preset_hardly_knows_are_a_doubt(tmp_path: Path, shop: pd.DataFrame) -> None:
+    shop = shop.assign(EventName=["Order Completed"] + ["Gold Badge"] * (len(shop) - 1))
+    shop.to_parquet(tmp_path / "events.parquet")
+    _, _, doubts = init(tmp_path, tmp_path / "events.parquet", column="customer_id=CustomerNo")
+    assert len(doubts) == 1 and doubts[0].startswith("The preset knows 0% of the rows")

@@ -16,6 +16,7 @@ from cvj_ml.sources.profile import FileProfile
 _HORIZONS = (7, 14, 30, 60, 90)
 _BURN_IN, _SPACING = 90, 14
 _YAML_VALUES = ("true", "false", "null", "yes", "no", "on", "off")
+_KNOWN_ENOUGH = 0.5
 _MOST = 12
 """Names shown in a comment."""
 
@@ -199,10 +200,11 @@ def _journey(known: Mapping[str, int], sent: list[str], doubts: list[str]) -> li
         lines.append("# events: {purchase: [order_paid]}  # the preset's names: yours")
     if unmapped:
         lines.append(f"# mapped to nothing: {_listed(f'{name} ({known[name]:,})' for name in unmapped)}")
-    if not found:
+    share = 1 - sum(known[name] for name in unmapped) / max(1, sum(known[name] for name in own))
+    if share < _KNOWN_ENOUGH:
         doubts.append(
-            "No event is one that the preset knows, so nobody gets beyond its first stage: map your events under"
-            " events, or write your own stages (docs/journey.md)."
+            f"The preset knows {share:.0%} of the rows by the names of their events, so few customers get beyond its"
+            " first stages: map your events under events, or write your own stages (docs/journey.md)."
         )
     return lines
 
