@@ -5,7 +5,7 @@ from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run
 from cvj_ml.pipeline.checking import Checked, check
 from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
-from cvj_ml.pipeline.nights import Night, config_digest, publish_night, score
+from cvj_ml.pipeline.nights import Night, config_digest, publish_night
 from cvj_ml.pipeline.opening import (
     Histories,
     Progress,
@@ -17,6 +17,7 @@ from cvj_ml.pipeline.opening import (
     require_customers,
     require_same,
 )
+from cvj_ml.pipeline.scores import Scored, score
 from cvj_ml.pipeline.training import Promote, Trained, judge_challenger, train, training_panel, true_stages
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Night",
     "Progress",
     "Promote",
+    "Scored",
     "Silent",
     "Trained",
     "Watcher",

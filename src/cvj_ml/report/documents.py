@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from cvj_ml.config import Config
 from cvj_ml.lists import RankedList, list_specs
 from cvj_ml.panel import Blocks
@@ -16,6 +14,7 @@ from cvj_ml.report.quality import Training
 from cvj_ml.report.stays import require_segment
 from cvj_ml.report.survey import ask, survey
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
+from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Store, Usage
 from cvj_ml.windows import to_datetime
 
@@ -39,7 +38,7 @@ def make_report(
     unobserved: frozenset[str],
     blocks: Blocks,
     as_of: int,
-    scores: pa.Table,
+    scores: StoredTable,
     lists: Sequence[RankedList],
     usage: Usage,
     model_version: str,
