@@ -124,8 +124,8 @@ def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool
     day = to_datetime(as_of, UTC).date().isoformat()
     run = {"started": 1.0}
     publish(
-        Path(config.out), day, "0" * 64, {}, run, lambda staged: write_night(staged, scores, lists, people, day)
-    )  # fmt: skip
+        Path(config.out), day, "0" * 64, {}, run, lambda staged: write_night(staged, scores, lists, people, None, day)
+    )
     return lists[0].rows.to_pandas()
 
 
