@@ -132,7 +132,7 @@ def score(
     return scores
 
 
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "gates", "mlflow", "engine", "out"}
 
 
 def config_digest(config: Config) -> str:
