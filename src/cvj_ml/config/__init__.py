@@ -1,6 +1,7 @@
 """One YAML file, one frozen configuration."""
 
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
+from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import (
@@ -26,12 +27,16 @@ __all__ = [
     "ContactSpec",
     "EligibilitySpec",
     "ExcludeSpec",
+    "Freshness",
+    "GatesSpec",
     "Journey",
+    "Levels",
     "ListSpec",
     "MeasureSpec",
     "PermissionSpec",
     "Play",
     "Rule",
+    "Silence",
     "SourceSpec",
     "Stage",
     "StageLabelsSpec",

@@ -91,8 +91,8 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
         facts["lists"] = summarise(lists).to_pylist()
-    if len(history):
-        facts["history"] = digest_of(history.to_dict("list"))
+    if len(measured):
+        facts["history"] = digest_of(measured.to_dict("list"))
     run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
     folder = publish(
         Path(config.out),
@@ -140,7 +140,7 @@ def report_of(
         )
 
 
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "gates", "mlflow", "engine", "out"}
 
 
 def config_digest(config: Config) -> str:
