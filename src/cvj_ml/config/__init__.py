@@ -1,5 +1,6 @@
 """One YAML file, one frozen configuration."""
 
+from cvj_ml.config.databases import NAME_BYTES, DeliverSpec, PostgresDelivery, PostgresSource
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
@@ -19,12 +20,14 @@ from cvj_ml.config.settings import (
 
 __all__ = [
     "DAY",
+    "NAME_BYTES",
     "SECOND",
     "AttributesSpec",
     "CompleteSpec",
     "Config",
     "ContactCap",
     "ContactSpec",
+    "DeliverSpec",
     "EligibilitySpec",
     "ExcludeSpec",
     "Freshness",
@@ -35,6 +38,8 @@ __all__ = [
     "MeasureSpec",
     "PermissionSpec",
     "Play",
+    "PostgresDelivery",
+    "PostgresSource",
     "Rule",
     "Silence",
     "SourceSpec",
