@@ -129,8 +129,8 @@ def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool
     file.parent.mkdir(exist_ok=True)
     pq.write_table(scores, file)
     publish(
-        Path(config.out), day, "0" * 64, {}, run, lambda staged: write_night(staged, file, lists, people, day)
-    )  # fmt: skip
+        Path(config.out), day, "0" * 64, {}, run, lambda staged: write_night(staged, file, lists, people, None, day)
+    )
     return lists[0].rows.to_pandas()
 
 

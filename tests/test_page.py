@@ -166,7 +166,7 @@ def survey_of(segment: str | None = None) -> Survey:
     )
 
 
-def night(*lists: RankedList, segment: str | None = "<i>plan</i>") -> Night:
+def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.DataFrame | None = None) -> Night:
     assert CONFIG.lists is not None
     table, found = StoredTable.of(scores(300)), survey_of(segment)
     return Night(
@@ -181,6 +181,7 @@ def night(*lists: RankedList, segment: str | None = "<i>plan</i>") -> Night:
         8,
         2,
         Training("2024-11-01", "2024-09-01", {"test.auc.visitor__script_b_buyer.30d": 0.83}),
+        pd.DataFrame() if history is None else history,
     )
 
 

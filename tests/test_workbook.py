@@ -73,7 +73,7 @@ def contact_of(people: list[str]) -> pa.Table:
 def write(folder: Path, people: list[str], **changes: Any) -> list[RankedList]:
     lists = lists_of(people, **changes)
     shutil.rmtree(folder, ignore_errors=True)
-    write_lists(folder, lists, contact_of(people), "2024-11-01")
+    write_lists(folder, lists, contact_of(people), None, "2024-11-01")
     return lists
 
 

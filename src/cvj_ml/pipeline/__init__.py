@@ -3,6 +3,7 @@
 from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
 from cvj_ml.pipeline.checking import Checked, check
+from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
 from cvj_ml.pipeline.nights import Night, config_digest, publish_night
 from cvj_ml.pipeline.opening import (
@@ -24,6 +25,7 @@ __all__ = [
     "Backtested",
     "Checked",
     "Histories",
+    "Initialised",
     "Measured",
     "Night",
     "Progress",
@@ -39,6 +41,7 @@ __all__ = [
     "champion",
     "check",
     "config_digest",
+    "initialise",
     "judge_challenger",
     "measure",
     "model_to_audit",

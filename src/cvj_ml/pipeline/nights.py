@@ -8,10 +8,13 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
 from cvj_ml.models.bundle import Bundle
+from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.pipeline.opening import (
     Histories,
     Watcher,
@@ -65,6 +68,7 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
     report: Report | None = None
+    measured = known_history(config, as_of) if with_lists else pd.DataFrame()
     if people is not None:
         with watcher.step("Ranking the lists"):
             unobserved, record = histories.visible.unobserved, bundle.track_record
@@ -73,7 +77,7 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
             lists = rank(config, scores, unobserved, as_of, record, history=history, permissions=permissions)
         with watcher.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
-        report = report_of(histories, bundle, as_of, scores, lists, people, usage, watcher)
+        report = report_of(histories, bundle, as_of, scores, lists, people, usage, measured, watcher)
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,
@@ -87,6 +91,8 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
         facts["lists"] = summarise(lists).to_pylist()
+    if len(measured):
+        facts["history"] = digest_of(measured.to_dict("list"))
     run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
     folder = publish(
         Path(config.out),
@@ -95,7 +101,9 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         facts,
         run,
         lambda staged: {
-            **write_night(staged, scored.scores, lists, people, as_of_name(config, as_of)),
+            **write_night(
+                staged, scored.scores, lists, people, report.worksheet if report else None, as_of_name(config, as_of)
+            ),
             **(write_report(report, staged) if report else {}),
         },
     )
@@ -111,6 +119,7 @@ def report_of(
     lists: tuple[RankedList, ...],
     people: People,
     usage: Usage,
+    history: pd.DataFrame,
     watcher: Watcher,
 ) -> Report:
     """Make the page and the worksheet of a night."""
@@ -127,10 +136,11 @@ def report_of(
             usage,
             bundle.version,
             Training.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
+            history,
         )
 
 
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "gates", "mlflow", "engine", "out"}
 
 
 def config_digest(config: Config) -> str:

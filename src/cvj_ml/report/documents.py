@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from cvj_ml.config import Config
 from cvj_ml.lists import RankedList, list_specs
 from cvj_ml.panel import Blocks
@@ -43,6 +45,7 @@ def make_report(
     usage: Usage,
     model_version: str,
     training: Training | None,
+    history: pd.DataFrame,
 ) -> Report:
     """Make the report of one night's SCORES and lists; ConfigError where its segment is no text attribute."""
     require_segment(config.report.segment, store.attribute_kinds)
@@ -64,6 +67,7 @@ def make_report(
         usage.used,
         usage.not_yet_visible,
         training,
+        history,
     )
     day = to_datetime(as_of, config.zone).date().isoformat()
     markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")

@@ -10,6 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -17,6 +18,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.lists import RankedList
 from cvj_ml.report import words
 from cvj_ml.report.diagram import draw
+from cvj_ml.report.past import past_lists
 from cvj_ml.report.quality import Training, judgements
 from cvj_ml.report.tables import ListTable, list_table
 from cvj_ml.report.touchpoints import TouchpointCounts
@@ -44,7 +46,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What the page tells of one night; ``stored`` and ``used`` are rows, ``training`` may be unknown."""
+    """What the page tells of one night.
+
+    ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first.
+    """
 
     config: Config
     as_of: int
@@ -57,6 +62,7 @@ class Night:
     used: int
     not_yet_visible: int
     training: Training | None
+    history: pd.DataFrame
 
 
 def page(night: Night) -> str:
@@ -90,6 +96,7 @@ def context(night: Night, reasons: int = 3) -> dict[str, Any]:
         "map": sheet.map,
         "drawing": draw(sheet.map),
         "worksheet": sheet,
+        "past": past_lists(night.history, [one.name for one in night.lists]),
         "judgements": judgements(night.lists, night.training),
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),
