@@ -7,10 +7,10 @@
 
 Customers are drawn by the simulator, 20,000 of them over 540 days, with 20 touchpoints each on average: of the
 simulated ones every customer keeps the first, and of the others a random share. More customers are copies of these
-under new ids, each copy moved by up to three days. A model is trained on the 20,000 themselves, as the command does. Then the night of
-2025-06-24 is run as ``cvj-ml targets`` runs it, in a process of its own with two threads: the next two stages and the
-return at five horizons, seven lists with room for 10,000 each, reasons, page, everything published. The night after it
-brings one more file, a 365th of the rows, of the day between.
+under new ids, each copy moved by up to three days. A model is trained on the 20,000 themselves, as the command does.
+Then the night of 2025-06-24 is run as ``cvj-ml targets`` runs it, in a process of its own with two threads: the next
+two stages and the return at five horizons, seven lists with room for 10,000 each, reasons, page, everything published.
+The night after it brings one more file, a 365th of the rows, of the day between.
 
 Stations are those that the command shows. Their peak is of the resident memory of the whole process while the station
 lasts (VmHWM). Each run adds a row to ``night.csv`` beside the inputs in the cache folder.
