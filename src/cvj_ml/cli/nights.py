@@ -23,6 +23,11 @@ def nightly(
         str | None,
         typer.Option(metavar="FROM..TO", help="Every day of these instead, the first and the last one included."),
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the blocks that a run before finished.")] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="GATE", help="Let this gate only warn, this once. May be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do everything but publish, and say what would be.")
     ] = False,
@@ -32,7 +37,8 @@ def nightly(
     from cvj_ml import pipeline
 
     config, _ = read(config_file)
-    nights = pipeline.nightly(config, _instants(config, as_of, backfill), Terminal(), dry_run=dry_run)
+    instants = _instants(config, as_of, backfill)
+    nights = pipeline.nightly(config, instants, Terminal(), accepted=accept or (), resume=resume, dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "nights": nights})
         return
@@ -62,23 +68,31 @@ def verify(
 
 def _instants(config: Config, as_of: str | None, backfill: str | None) -> list[int]:
     """Return the instants of the nights, the oldest first."""
+    from cvj_ml.errors import ConfigError
+    from cvj_ml.windows import parse_as_of
+
+    match as_of, backfill:
+        case str(instant), None:
+            return [parse_as_of(instant, config.zone)]
+        case None, str(days):
+            return _days(days, config)
+    raise ConfigError("Give --as-of DATE for one night, or --backfill FROM..TO for the nights of several days.")
+
+
+def _days(span: str, config: Config) -> list[int]:
     from datetime import date, timedelta
 
     from cvj_ml.errors import ConfigError
-    from cvj_ml.windows import midnight, parse_as_of
+    from cvj_ml.windows import midnight
 
-    if (as_of is None) == (backfill is None):
-        raise ConfigError("Give --as-of DATE for one night, or --backfill FROM..TO for the nights of several days.")
-    if as_of is not None:
-        return [parse_as_of(as_of, config.zone)]
-    first, dots, last = str(backfill).partition("..")
+    first, dots, last = span.partition("..")
     try:
         start, end = date.fromisoformat(first), date.fromisoformat(last)
     except ValueError:
         start, end = date.max, date.min
     if not dots or start > end:
         raise ConfigError(
-            f"--backfill: {backfill!r} is no span of days. Write two dates, the earlier first: 2024-06-01..2024-06-30."
+            f"--backfill: {span!r} is no span of days. Write two dates, the earlier first: 2024-06-01..2024-06-30."
         )
     return [midnight(start + timedelta(days), config.zone) for days in range((end - start).days + 1)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,31 +19,40 @@ from cvj_ml.publish import current_night, hold
 
 
 def nightly(
-    config: Config, instants: Sequence[int], watcher: Watcher, *, dry_run: bool = False
+    config: Config,
+    instants: Sequence[int],
+    watcher: Watcher,
+    *,
+    accepted: Collection[str] = (),
+    resume: bool = False,
+    dry_run: bool = False,
 ) -> tuple[dict[str, Any], ...]:
     """Publish the night of each instant, in their order, all with the champion of now; return what each became.
 
-    The first that fails ends the run: the nights before it are published, the current one stays as it is.
+    The first that fails ends the run: the nights before it are published, the current one stays as it is. Gates whose
+    names are ``accepted`` only warn; with ``resume`` the blocks that a run before finished are not scored again.
     """
-    with hold(Path(config.out), "nightly"), _recorded(config, watcher, dry_run) as run:
+    with hold(Path(config.out), "nightly"), _recorded(config, watcher, accepted, dry_run) as run:
         people = read_people(config)
         histories = open_histories(config, run)
         champion: Champion | None = None
         for as_of in instants:
-            run.night = as_of_name(config, as_of)
+            run.begin(as_of_name(config, as_of))
             usage = require_customers(histories, as_of, run)
             if champion is None:
                 with run.step("Fetching the champion"):
                     champion = pin_champion(config, histories.visible, run)
-            night = make_night(histories, people, champion, usage, as_of, run, dry_run=dry_run)
+            night = make_night(
+                histories, people, champion, usage, as_of, run, judge=run.judge, resume=resume, dry_run=dry_run
+            )
             run.nights.append(night.as_document())
         return tuple(run.nights)
 
 
 @contextmanager
-def _recorded(config: Config, watcher: Watcher, dry_run: bool) -> Iterator[Stations]:
+def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_run: bool) -> Iterator[Stations]:
     """Yield what counts the run's steps; at its end, good or bad, say it in one line and write the metrics."""
-    run, out = Stations(watcher), Path(config.out)
+    run, out = Stations(watcher, accepted), Path(config.out)
     current = current_night(out)
     failure: BaseException | None = None
     try:

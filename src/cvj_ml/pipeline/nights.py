@@ -33,12 +33,11 @@ Judge = Callable[[list[Verdict]], None]
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A published night: where it is, its scores, and the lists and their page where they were asked for."""
+    """A published night: where it is, what it was made from, and the lists where they were asked for."""
 
     published: Published
     as_of: str
     facts: Mapping[str, Any]
-    scores: StoredTable
     lists: tuple[RankedList, ...]
     champion: Champion
 
@@ -46,6 +45,11 @@ class Night:
     def folder(self) -> Path:
         """The night's folder."""
         return self.published.folder
+
+    @property
+    def scores(self) -> StoredTable:
+        """The scores, as published."""
+        return StoredTable.at(self.folder / SCORES)
 
     @property
     def page(self) -> Path | None:
@@ -151,7 +155,7 @@ def make_night(
         dry_run=dry_run,
     )
     shutil.rmtree(work.parent, ignore_errors=True)
-    return Night(published, night, facts, StoredTable.at(published.folder / SCORES), lists, champion)
+    return Night(published, night, facts, lists, champion)
 
 
 def facts_of(
