@@ -257,7 +257,11 @@ def test_incomplete_tracking_is_declared(write) -> None:
         ("attribute: consent", "attribute: consnt", "there is no attribute 'consnt'. Did you mean 'consent'?"),
         ("attribute: consent", "attribute: known_at", "It is one of those that attributes.columns maps: consent"),
         ("{attribute: consent, eq: full}", "{attribute: consent}", "complete_when.eq: it is missing; add it"),
-        ("stage_labels: {path: crm.csv,", "stage_labels: {", "stage_labels: give exactly one of path, query and postgres"),
+        (
+            "stage_labels: {path: crm.csv,",
+            "stage_labels: {",
+            "stage_labels: give exactly one of path, query and postgres",
+        ),
     ],
 )
 def test_faults_of_the_coverage_say_what_to_do(write, old: str, new: str, told: str) -> None:

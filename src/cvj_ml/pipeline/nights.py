@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
+from cvj_ml.delivery import deliver
 from cvj_ml.lists import People, RankedList, make_lists, read_people, summarise, with_reasons
 from cvj_ml.models.bundle import Bundle
 from cvj_ml.models.predictor import Predictor
@@ -92,7 +93,18 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
             **(write_report(report, staged) if report else {}),
         },
     )
+    hand_over(config, folder, watcher)
     return Night(folder, scores, lists, usage, bundle.version)
+
+
+def hand_over(config: Config, night: Path, watcher: Watcher) -> None:
+    """Deliver a published night to where the configuration says; a night that cannot be delivered stays published."""
+    if config.deliver is None:
+        return
+    with watcher.step("Delivering to PostgreSQL"):
+        outcome = deliver(config.deliver.postgres, night)
+    if outcome == "kept":
+        watcher.say("PostgreSQL keeps the night it shows: it is newer, or has lists where this one has none.")
 
 
 def report_of(
@@ -132,7 +144,18 @@ def score(
     return scores
 
 
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
+_PLACES = {
+    "sources",
+    "attributes",
+    "contact",
+    "suppression",
+    "consent",
+    "measure",
+    "mlflow",
+    "engine",
+    "deliver",
+    "out",
+}
 
 
 def config_digest(config: Config) -> str:
