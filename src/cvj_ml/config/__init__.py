@@ -2,6 +2,7 @@
 
 from cvj_ml.config.databases import NAME_BYTES, DeliverSpec, PostgresDelivery, PostgresSource
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
+from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import (
@@ -29,7 +30,10 @@ __all__ = [
     "DeliverSpec",
     "EligibilitySpec",
     "ExcludeSpec",
+    "Freshness",
+    "GatesSpec",
     "Journey",
+    "Levels",
     "ListSpec",
     "MeasureSpec",
     "PermissionSpec",
@@ -37,6 +41,7 @@ __all__ = [
     "PostgresDelivery",
     "PostgresSource",
     "Rule",
+    "Silence",
     "SourceSpec",
     "Stage",
     "StageLabelsSpec",

@@ -16,6 +16,7 @@ from cvj_ml.config.databases import DeliverSpec, PostgresSource
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.durations import DAY, Duration, format_duration
 from cvj_ml.config.faults import check
+from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
 from cvj_ml.errors import nearest
@@ -224,6 +225,7 @@ class Config(Section):
     eligibility: EligibilitySpec = EligibilitySpec()
     control: ControlSpec = ControlSpec()
     measure: MeasureSpec = MeasureSpec()
+    gates: GatesSpec = GatesSpec()
     report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()
@@ -288,6 +290,9 @@ class Config(Section):
         for place, name in named:
             if name not in self.journey.names:
                 yield f"{place}: unknown stage {name!r}.{nearest(name, self.journey.names)}"
+        for name in self.gates.sources:
+            if name not in self.sources:
+                yield f"gates.sources: there is no source {name!r}.{nearest(name, self.sources)}"
 
     def _wrong_lists(self) -> list[str]:
         faults = []

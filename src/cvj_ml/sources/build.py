@@ -69,7 +69,9 @@ def ingest(config: Config) -> Store:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
             sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
             sources |= {label: fingerprints[label] for label in (_ATTRIBUTES, _LABELS) if label in fingerprints}
-            write_manifest(built, {"key": key, "format": FORMAT, "fingerprints": sources, **manifest})
+            columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
+            facts = {"key": key, "format": FORMAT, "fingerprints": sources, "columns": columns}
+            write_manifest(built, {**facts, **manifest})
             store = _rename(built, folder, key, config)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
     raise_all(DataError, f"{_HEADING} (the refused rows are in {folder / _QUARANTINE})", refusal_faults(store, config))
