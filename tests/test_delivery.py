@@ -243,13 +243,16 @@ def test_a_night_from_and_to_the_server_by_the_command_line(
     held = [path for path in tmp_path.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert not held and PASSWORD not in run.err + run.out
 
-    postgres.run("ALTER TABLE cvj.nights RENAME COLUMN night TO nacht", database="night")
+    # The server's own message would quote the whole row.
+    postgres.run("ALTER TABLE cvj.scores ADD CONSTRAINT never CHECK (p_return_30d > 2) NOT VALID", database="night")
     failed = call("targets", config, "--as-of", "2025-06-25", "--json")
     assert failed.code == 1
     assert re.search(r"The night is published in \S+as_of=2025-06-25", failed.err)
     current = json.loads((tmp_path / "served" / "CURRENT.json").read_text())
     assert current["as_of"] == "2025-06-25"
-    assert PASSWORD not in failed.err
+    assert "PostgreSQL fails (SQLSTATE 23514); its log says why." in failed.err
+    assert not any(secret in failed.err for secret in (PASSWORD, table["customer_id"][0].as_py()))
+    assert postgres.rows("SELECT count(*) FROM cvj.scores", "night") == [(len(table),)]
 
 
 def load(uri: str, table: str, file: Path) -> None:
