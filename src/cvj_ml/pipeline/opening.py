@@ -1,17 +1,14 @@
-"""What every command begins with: who is told, the histories, and the champion."""
+"""What every command begins with: who is told, and the histories."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from joblib import cpu_count
 
-from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import DataError, ModelError, raise_all
@@ -19,7 +16,6 @@ from cvj_ml.journey import Visible, observability
 from cvj_ml.lists import list_specs
 from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle
-from cvj_ml.scoring import open_bundle
 from cvj_ml.sources import Store, Usage, account, ingest
 from cvj_ml.windows import midnight, to_datetime
 
@@ -88,15 +84,6 @@ def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usa
             f" zone (times:) and known_at of the sources."
         )
     return usage
-
-
-def champion(config: Config, visible: Visible) -> Bundle:
-    """Fetch, verify and open the champion; ModelError where it answers for another journey."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, version = tracking.fetch_champion(config, Path(scratch))
-        bundle = open_bundle(folder, version.digest)
-    require_same("champion", f"{version.name} version {version.version}", bundle, config, visible)
-    return bundle
 
 
 def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:
