@@ -1,6 +1,7 @@
 """One YAML file, one frozen configuration."""
 
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
+from cvj_ml.config.engine import EngineSpec
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import (
@@ -25,6 +26,7 @@ __all__ = [
     "ContactCap",
     "ContactSpec",
     "EligibilitySpec",
+    "EngineSpec",
     "ExcludeSpec",
     "Journey",
     "ListSpec",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed
 
+from cvj_ml.engines.blocks import Progress, Result
 from cvj_ml.histories import Block
-from cvj_ml.sources import Store, bucket_of
-
-Result = TypeVar("Result")
+from cvj_ml.sources import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class LocalEngine:
 
     store: Store
     threads: int | None = None
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress | None = None
     customers: frozenset[str] | None = None
 
     def only(self, customers: Iterable[str]) -> LocalEngine:
@@ -37,11 +35,8 @@ class LocalEngine:
         A block is read inside its worker, so at most ``threads`` blocks are in memory. The first error of a block is
         raised.
         """
-        buckets = [bucket for bucket, customers in enumerate(self.store.bucket_customers) if customers]
         wanted = self.customers
-        if wanted is not None:
-            asked = {bucket_of(name, self.store.buckets) for name in wanted}
-            buckets = [bucket for bucket in buckets if bucket in asked]
+        buckets = self.store.buckets_of(wanted)
         if self.progress:
             self.progress(0, len(buckets))
 

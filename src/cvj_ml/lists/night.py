@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cvj_ml.config import Config, play_channels
+from cvj_ml.engines import Blocks
 from cvj_ml.lists.outreach import merge_outreach, outreach
 from cvj_ml.lists.ranking import RankedList, rank
 from cvj_ml.models.track_record import TrackRecord
-from cvj_ml.panel import Blocks
 from cvj_ml.sources import Permissions, read_contact, read_permissions
 
 
