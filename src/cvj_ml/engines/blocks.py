@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 from cvj_ml.histories import Block
+from cvj_ml.sources import Store
 
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
@@ -24,8 +25,17 @@ class Blocks(Protocol):
 
 
 class Engine(Blocks, Protocol):
-    """Blocks of a store, and the way to some of its customers."""
+    """The blocks of a store, and ways to leave some out."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        ...
 
     def only(self, customers: Iterable[str]) -> Blocks:
         """Return the blocks of these customers, and of nobody else."""
+        ...
+
+    def without(self, buckets: Iterable[int]) -> Blocks:
+        """Return the blocks of the other buckets; these count as finished."""
         ...

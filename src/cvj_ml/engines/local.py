@@ -17,28 +17,34 @@ class LocalEngine:
     """The blocks of a store, worked on by threads of this process (default: every core).
 
     ``progress`` is called with the number of finished and of all blocks. ``customers`` are those to work on
-    (None: all).
+    (None: all), ``done`` are buckets that need no work any more.
     """
 
     store: Store
     threads: int | None = None
     progress: Progress | None = None
     customers: frozenset[str] | None = None
+    done: frozenset[int] = frozenset()
 
     def only(self, customers: Iterable[str]) -> LocalEngine:
         """Return an engine that reads the buckets of these customers, and sees nobody else."""
         return replace(self, customers=frozenset(customers))
 
+    def without(self, buckets: Iterable[int]) -> LocalEngine:
+        """Return an engine that leaves these buckets out and counts them as finished."""
+        return replace(self, done=frozenset(buckets))
+
     def map(self, function: Callable[[Block], Result]) -> list[Result]:
         """Apply a function to every block that has customers; results are in the order of the buckets.
 
-        A block is read inside its worker, so at most ``threads`` blocks are in memory. The first error of a block is
-        raised.
+        A block is read inside its worker, so at most ``threads`` blocks are in memory, and all results: a function
+        whose results are large writes them down and returns what is small. The first error of a block is raised.
         """
-        wanted = self.customers
-        buckets = self.store.buckets_of(wanted)
+        wanted, every = self.customers, self.store.buckets_of(self.customers)
+        buckets = [bucket for bucket in every if bucket not in self.done]
+        finished = len(every) - len(buckets)
         if self.progress:
-            self.progress(0, len(buckets))
+            self.progress(finished, len(every))
 
         def work(bucket: int) -> Result:
             block = self.store.read(bucket)
@@ -49,5 +55,5 @@ class LocalEngine:
         for result in Parallel(n_jobs=workers, backend="threading", return_as="generator")(map(delayed(work), buckets)):
             results.append(result)
             if self.progress:
-                self.progress(len(results), len(buckets))
+                self.progress(finished + len(results), len(every))
         return results

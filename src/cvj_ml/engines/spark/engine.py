@@ -29,18 +29,23 @@ class SparkEngine:
     """The blocks of a store, worked on by the workers of a cluster.
 
     A group of Spark is a bucket. Its worker reads it from the store's folder, which it has to share with the driver,
-    by the reader that every engine uses, and applies the same function. ``progress`` and ``customers`` are those of
-    the local engine.
+    by the reader that every engine uses, and applies the same function. ``progress``, ``customers`` and ``done`` are
+    those of the local engine.
     """
 
     store: Store
     spec: EngineSpec
     progress: Progress | None = None
     customers: frozenset[str] | None = None
+    done: frozenset[int] = frozenset()
 
     def only(self, customers: Iterable[str]) -> SparkEngine:
         """Return an engine that reads the buckets of these customers, and sees nobody else."""
         return replace(self, customers=frozenset(customers))
+
+    def without(self, buckets: Iterable[int]) -> SparkEngine:
+        """Return an engine that leaves these buckets out and counts them as finished."""
+        return replace(self, done=frozenset(buckets))
 
     def map(self, function: Callable[[Block], Result]) -> list[Result]:
         """Apply a function to every block that has customers; results are in the order of the buckets.
@@ -48,13 +53,15 @@ class SparkEngine:
         Function and results travel as Spark sends everything between Python processes. The first error of a block is
         raised; CvjError where Spark gave up.
         """
-        buckets = self.store.buckets_of(self.customers)
+        every = self.store.buckets_of(self.customers)
+        buckets = [bucket for bucket in every if bucket not in self.done]
+        finished = len(every) - len(buckets)
         if self.progress:
-            self.progress(0, len(buckets))
+            self.progress(finished, len(every))
         if not buckets:
             return []
-        session = open_session(self.spec)
-        results = self._run(session, function, buckets)
+        with _watched(open_session(self.spec), self.progress, finished, len(every)) as session:
+            results = self._run(session, function, buckets)
         for result in results:
             if isinstance(result, Failure):
                 raise result.error
@@ -71,8 +78,7 @@ class SparkEngine:
         groups = session.range(0, len(buckets), 1, len(buckets)).groupBy("id")
         frame = groups.applyInArrow(on_group, SCHEMA)
         try:
-            with _watched(session, self.progress, len(buckets)):
-                table = frame.toArrow()
+            table = frame.toArrow()
         except (PySparkException, Py4JError) as error:
             raise CvjError(f"Spark gave up: {_reason(error)}") from error
         found = {}
@@ -98,29 +104,29 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _watched(session: SparkSession, progress: Progress | None, blocks: int) -> Iterator[None]:
-    """Tell how many blocks are finished while the caller's job runs."""
+def _watched(session: SparkSession, progress: Progress | None, finished: int, every: int) -> Iterator[SparkSession]:
+    """Tell how many blocks are finished, beside those that were before, while a job of the session runs."""
     if progress is None:
-        yield
+        yield session
         return
     context, group, over = session.sparkContext, uuid.uuid4().hex, threading.Event()
     tracker = context.statusTracker()
 
     def watch(tell: Progress) -> None:
-        finished = 0
+        known = 0
         while not over.wait(_INTERVAL):
             jobs = filter(None, map(tracker.getJobInfo, tracker.getJobIdsForGroup(group)))
             stages = filter(None, (tracker.getStageInfo(stage) for job in jobs for stage in job.stageIds))
-            before, finished = finished, sum(stage.numCompletedTasks for stage in stages)
-            if finished > before:
-                tell(finished, blocks)
+            before, known = known, sum(stage.numCompletedTasks for stage in stages)
+            if known > before:
+                tell(finished + known, every)
 
     context.setJobGroup(group, "blocks of customers")
     watcher = threading.Thread(target=watch, args=(progress,), daemon=True)
     watcher.start()
     try:
-        yield
+        yield session
     finally:
         over.set()
         watcher.join()
-    progress(blocks, blocks)
+    progress(every, every)
