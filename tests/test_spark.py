@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import yaml
 from tests import spark
@@ -29,7 +28,7 @@ from cvj_ml.models.calibration import identity
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Settings, fit_trees
 from cvj_ml.panel import Panel, build_panel, define, hazard_rows
-from cvj_ml.scoring import merge_scores, score_block
+from cvj_ml.scoring import merge, score_block, scores_contract, work_off
 from cvj_ml.sources import Store, ingest
 from cvj_ml.windows import parse_as_of
 
@@ -82,13 +81,12 @@ def assert_same_panel(one: Panel, other: Panel) -> None:
             assert a == b, field.name
 
 
-def scores(predictor: Predictor, engine: Engine, as_of: int) -> bytes:
-    """Return SCORES as the bytes of an Arrow file."""
-    table = merge_scores(engine.map(lambda block: score_block(predictor, block, as_of, "abc")))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
+def scores(predictor: Predictor, engine: Engine, as_of: int, folder: Path) -> bytes:
+    """Return the bytes of SCORES, whose blocks the engine's workers wrote."""
+    parts = work_off(engine, folder / "blocks", lambda block: score_block(predictor, block, as_of, "abc"))
+    file = folder / "scores.parquet"
+    merge(parts, {file: scores_contract(predictor.definition).schema})
+    return file.read_bytes()
 
 
 @pytest.mark.slow
@@ -107,7 +105,8 @@ def test_panel_and_scores_of_the_simulator_are_those_of_the_local_engine(
     assert panels[0].share < 1, "the sample is part of what has to agree"
     assert_same_panel(*panels)
     predictor = load(trained.bundle).predictor
-    assert scores(predictor, local, cut) == scores(predictor, remote, cut)
+    written = [scores(predictor, one, cut, tmp_path / name) for one, name in ((local, "local"), (remote, "spark"))]
+    assert written[0] == written[1]
 
 
 @pytest.mark.slow
@@ -131,7 +130,8 @@ def test_panel_and_scores_of_online_retail_are_those_of_the_local_engine(
     rows = hazard_rows(panels[0].labels, definition.horizons)
     trees = fit_trees(panels[0], rows, Settings(7, 50, 10.0, 10.0, rounds=20), seed=1, threads=2)
     predictor = Predictor(definition, trees, identity(1 + len(definition.journey.stages), len(definition.horizons)))
-    assert scores(predictor, local, cut) == scores(predictor, remote, cut)
+    written = [scores(predictor, one, cut, tmp_path / name) for one, name in ((local, "local"), (remote, "spark"))]
+    assert written[0] == written[1]
 
 
 @pytest.mark.slow
@@ -158,6 +158,16 @@ def test_some_customers_are_read_from_their_buckets_alone(engine: Engine, store:
     asked = [block.customers[0] for block in LocalEngine(store, 1).map(lambda block: block)][:2]
     assert engine.only(asked).map(lambda block: block.customers) == [(name,) for name in asked]
     assert engine.only([]).map(len) == []
+
+
+@pytest.mark.slow
+def test_blocks_that_are_done_are_left_out_and_counted(config: Config, store: Store) -> None:
+    spark.require_java()
+    told: list[tuple[int, int]] = []
+    engine = open_engine(config.engine, store, lambda done, of: told.append((done, of)))
+    assert engine.without([0, 2]).map(len) == [store.bucket_customers[1], store.bucket_customers[3]]
+    assert (told[0], told[-1]) == ((2, 4), (4, 4))
+    assert told == sorted(told)
 
 
 @pytest.mark.slow
@@ -234,16 +244,6 @@ def test_a_folder_that_the_workers_do_not_share_is_told(config: Config, store: S
         other = replace(store, folder=folder, key="of another machine")
         with pytest.raises(ConfigError, match=f"^A worker of Spark finds {found} in .*share, at the same path"):
             open_engine(config.engine, other).map(len)
-
-
-@pytest.mark.slow
-def test_progress_ends_at_all_blocks(config: Config, store: Store) -> None:
-    spark.require_java()
-    told: list[tuple[int, int]] = []
-    open_engine(config.engine, store, lambda done, of: told.append((done, of))).map(len)
-    blocks = sum(n > 0 for n in store.bucket_customers)
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == ((0, blocks), (blocks, blocks))
 
 
 @pytest.mark.slow
