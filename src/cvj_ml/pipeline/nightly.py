@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvj_ml.config import Config
-from cvj_ml.errors import exit_code_of
+from cvj_ml.errors import NightError, exit_code_of
 from cvj_ml.lists import read_people
 from cvj_ml.pipeline.champions import Champion, pin_champion
 from cvj_ml.pipeline.metrics import write_metrics
@@ -53,7 +53,7 @@ def nightly(
 def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_run: bool) -> Iterator[Stations]:
     """Yield what counts the run's steps; at its end, good or bad, say it in one line and write the metrics."""
     run, out = Stations(watcher, accepted), Path(config.out)
-    current = current_night(out)
+    current_night(out)  # a damaged pointer is told before the work, not after it
     failure: BaseException | None = None
     try:
         yield run
@@ -62,7 +62,7 @@ def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_r
         raise
     finally:
         code = exit_code_of(failure)
-        run.say(_failed(run, code, current) if code else _done(run))
+        run.say(_failed(run, code, out) if code else _done(run))
         if not dry_run:
             try:
                 write_metrics(out, config.name, run, code)
@@ -84,16 +84,16 @@ def _done(run: Stations) -> str:
     return f"Night {told}; {run.elapsed:.1f} s{warned}."
 
 
-def _failed(run: Stations, code: int, current: Path | None) -> str:
+def _failed(run: Stations, code: int, out: Path) -> str:
     """Say where a run has failed and what stands, in one line."""
-    done = [night["as_of"] for night in run.nights]
-    stays = max((night["as_of"] for night in run.nights if night["current"]), default=None)
-    if stays is None and current is not None:
-        stays = current.parent.name.removeprefix("as_of=")
+    try:
+        current = current_night(out)
+    except NightError:
+        current = None
     words = [
-        f"Night {run.night or '(not begun)'} not published: exit code {code} after {run.elapsed:.1f} s",
-        f"at '{run.station}'" if run.station else "before it began",
-        f"{', '.join(done)} done before it" if done else "",
-        f"{stays} is the current night" if stays else "there is no current night",
+        f"Night {run.night or '(not begun)'} failed: exit code {code} after {run.elapsed:.1f} s",
+        f" at '{run.station}'" if run.station else "",
+        f"; done before it: {', '.join(night['as_of'] for night in run.nights)}" if run.nights else "",
+        f"; {current.parent.name.removeprefix('as_of=')} is the current night" if current else "; no night is current",
     ]
-    return f"{' '.join(words[:2])}; {'; '.join(word for word in words[2:] if word)}."
+    return "".join(words) + "."

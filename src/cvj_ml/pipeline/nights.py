@@ -14,6 +14,7 @@ from cvj_ml.config import Config
 from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
 from cvj_ml.monitoring.gates import Verdict
 from cvj_ml.pipeline.champions import Champion, pin_champion
+from cvj_ml.pipeline.delivering import hand_over
 from cvj_ml.pipeline.gating import OBSERVED, Gatekeeper
 from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
@@ -155,6 +156,8 @@ def make_night(
         dry_run=dry_run,
     )
     shutil.rmtree(work.parent, ignore_errors=True)
+    if not dry_run:
+        hand_over(config, published.folder, run)
     return Night(published, night, facts, lists, champion)
 
 
@@ -229,7 +232,8 @@ def report_of(
         )
 
 
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "gates", "mlflow", "engine", "out"}
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent"}
+_PLACES |= {"measure", "gates", "mlflow", "engine", "deliver", "out"}
 
 
 def config_digest(config: Config) -> str:
