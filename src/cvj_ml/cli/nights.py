@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cvj_ml.cli.arguments import ConfigFile, Json, read
-from cvj_ml.cli.terminal import Terminal, out, print_json
+from cvj_ml.cli.failures import HANDLED, in_words
+from cvj_ml.cli.logs import JsonLines
+from cvj_ml.cli.terminal import Terminal, err, out, print_json
+from cvj_ml.errors import exit_code_of
 
 if TYPE_CHECKING:
     from cvj_ml.config import Config
@@ -31,14 +36,25 @@ def nightly(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do everything but publish, and say what would be.")
     ] = False,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option("--log-format", help="Of what is told on stderr; json: an object a line.")
+    ] = "text",
     as_json: Json = False,
 ) -> None:
     """Score, rank and publish unwatched: the night is right, or it is not published and the last one stays."""
     from cvj_ml import pipeline
 
-    config, _ = read(config_file)
-    instants = _instants(config, as_of, backfill)
-    nights = pipeline.nightly(config, instants, Terminal(), accepted=accept or (), resume=resume, dry_run=dry_run)
+    watcher = JsonLines() if log_format == "json" else Terminal()
+    with _told_to(watcher):
+        config, _ = read(config_file)
+        nights = pipeline.nightly(
+            config,
+            _instants(config, as_of, backfill),
+            watcher,
+            accepted=accept or (),
+            resume=resume,
+            dry_run=dry_run,
+        )
     if as_json:
         print_json({"dry_run": dry_run, "nights": nights})
         return
@@ -64,6 +80,21 @@ def verify(
         f" {found.model[:12]}",
         soft_wrap=True,
     )
+
+
+@contextmanager
+def _told_to(watcher: JsonLines | Terminal) -> Iterator[None]:
+    """Tell a failure in the words and the form of the log, and end with the exit code of its kind."""
+    try:
+        yield
+    except (*HANDLED, Exception) as error:
+        if isinstance(watcher, JsonLines):
+            watcher.write("error", in_words(error), exit_code=exit_code_of(error))
+        elif isinstance(error, HANDLED):
+            raise
+        else:
+            err.print(f"error: {in_words(error)}", soft_wrap=True)
+        raise typer.Exit(exit_code_of(error)) from None
 
 
 def _instants(config: Config, as_of: str | None, backfill: str | None) -> list[int]:

@@ -62,7 +62,15 @@ def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_r
         raise
     finally:
         code = exit_code_of(failure)
-        run.say(_failed(run, code, out) if code else _done(run))
+        run.say(
+            _failed(run, code, out) if code else _done(run),
+            exit_code=code,
+            seconds=round(run.elapsed, 3),
+            nights=len(run.nights),
+            customers=sum(night["customers"] for night in run.nights),
+            listed=sum(sum(night["lists"].values()) for night in run.nights),
+            warnings=run.warnings,
+        )
         if not dry_run:
             try:
                 write_metrics(out, config.name, run, code)

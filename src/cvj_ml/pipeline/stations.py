@@ -44,10 +44,10 @@ class Stations:
         """Seconds since the run began."""
         return time.perf_counter() - self._began
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, **numbers: float | None) -> None:
         """Pass a line on."""
         self.warnings += message.startswith("warning: ")
-        self._watcher.say(message)
+        self._watcher.say(message, **numbers)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Progress]:
@@ -69,7 +69,7 @@ class Stations:
         self.verdicts += verdicts
         for one in verdicts:
             if one.level == "warn":
-                self.say(f"warning: {one.name}: {one.message}")
+                self.say(f"warning: {one.name}: {one.message}", value=one.value, limit=one.limit)
         require(verdicts)
 
     def document(self, champion: Champion) -> dict[str, Any]:

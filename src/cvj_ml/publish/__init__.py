@@ -4,7 +4,7 @@ from cvj_ml.publish.files import LISTS, replace_file
 from cvj_ml.publish.locking import hold
 from cvj_ml.publish.reading import current_night, published_lists
 from cvj_ml.publish.verifying import Verified, verify_night
-from cvj_ml.publish.writing import Published, digest_of, publish
+from cvj_ml.publish.writing import Published, digest_of, find_night, publish
 
 __all__ = [
     "LISTS",
@@ -12,6 +12,7 @@ __all__ = [
     "Verified",
     "current_night",
     "digest_of",
+    "find_night",
     "hold",
     "publish",
     "published_lists",
