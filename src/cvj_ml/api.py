@@ -104,7 +104,8 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
     config, unobserved = histories.config, histories.visible.unobserved
     people, scores = read_people(config), _scores(model, as_of)
     # A model that was never judged at a past instant has no track record.
-    lists = make_lists(config, people, histories.engine(), scores, unobserved, instant, NO_RECORD)
+    spared = pipeline.listed_in_control(config, instant)
+    lists = make_lists(config, people, histories.engine(), scores, unobserved, instant, NO_RECORD, spared)
     return {one.name: one.rows.to_pandas() for one in lists}
 
 

@@ -44,9 +44,21 @@ def make_lists(
     unobserved: frozenset[str],
     as_of: int,
     track_record: TrackRecord,
+    spared: pa.Table,
 ) -> tuple[RankedList, ...]:
-    """Rank every configured list from SCORES, histories and permissions."""
+    """Rank every configured list from SCORES, histories and permissions; spared: of earlier nights, see `SPARED`."""
     channels, caps = play_channels(config.journey), config.eligibility.contact_caps
     parts = blocks.map(lambda block: outreach(block, as_of, channels, caps))
     history = merge_outreach(parts)
-    return tuple(rank(config, scores, unobserved, as_of, track_record, history=history, permissions=people.permissions))
+    return tuple(
+        rank(
+            config,
+            scores,
+            unobserved,
+            as_of,
+            track_record,
+            history=history,
+            permissions=people.permissions,
+            spared=spared,
+        )
+    )

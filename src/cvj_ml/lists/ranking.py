@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.lists.eligibility import REASONS, Reachable, left_out, reachable
 from cvj_ml.lists.outreach import Outreach, no_outreach
 from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
+from cvj_ml.lists.spared import spared_contacts
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.sources import Permissions
 
@@ -92,6 +93,7 @@ def rank(
     *,
     history: Outreach | None = None,
     permissions: Permissions | None = None,
+    spared: pa.Table | None = None,
 ) -> list[RankedList]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -99,13 +101,18 @@ def rank(
     probability, then id); served with a channel that has room; cut to the capacity with the control group inside;
     then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
     Each row carries what the model's track record says of customers who were scored like this.
-    history: of the customers of SCORES, in their order (None: nobody was ever contacted).
+    history: of the customers of SCORES, in their order (None: nobody was ever contacted); spared: who was listed in
+    control on earlier nights (None: nobody).
     """
     customers = np.array(scores["customer_id"].to_pylist(), dtype=object)
     if history is None:
         history = no_outreach(customers.tolist(), play_channels(config.journey), config.eligibility.contact_caps)
     if list(history.customers) != customers.tolist():
         raise AssertionError("the customers of SCORES and of their histories differ")
+    caps = config.eligibility.contact_caps
+    if spared is not None and caps:
+        contacts = history.contacts + spared_contacts(history.customers, spared, as_of, caps)
+        history = replace(history, contacts=contacts)
     night = _Night(
         config,
         scores,

@@ -4,7 +4,7 @@ from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
 from cvj_ml.pipeline.checking import Checked, check
 from cvj_ml.pipeline.measuring import Measured, measure
-from cvj_ml.pipeline.nights import Night, config_digest, publish_night, score
+from cvj_ml.pipeline.nights import Night, config_digest, listed_in_control, publish_night, score
 from cvj_ml.pipeline.opening import (
     Histories,
     Progress,
@@ -38,6 +38,7 @@ __all__ = [
     "check",
     "config_digest",
     "judge_challenger",
+    "listed_in_control",
     "measure",
     "model_to_audit",
     "open_histories",

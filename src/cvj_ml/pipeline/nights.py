@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
-from cvj_ml.lists import People, RankedList, make_lists, read_people, summarise, with_reasons
+from cvj_ml.lists import SPARED, People, RankedList, make_lists, read_people, summarise, with_reasons
 from cvj_ml.models.bundle import Bundle
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.pipeline.measuring import known_history
@@ -25,13 +27,13 @@ from cvj_ml.pipeline.opening import (
     open_histories,
     require_customers,
 )
-from cvj_ml.publish import digest_of, publish
+from cvj_ml.publish import LISTS, digest_of, publish, published_lists
 from cvj_ml.report.documents import PAGE, Report, make_report, write_report
 from cvj_ml.report.files import with_contact, write_night
 from cvj_ml.report.quality import Training
 from cvj_ml.scoring import merge_scores, score_block, scores_contract
 from cvj_ml.sources import Usage
-from cvj_ml.windows import to_datetime
+from cvj_ml.windows import before, in_window, to_datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,12 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
     lists: tuple[RankedList, ...] = ()
     report: Report | None = None
     history = known_history(config, as_of) if with_lists else pd.DataFrame()
+    spared = listed_in_control(config, as_of)
     if people is not None:
         with watcher.step("Ranking the lists") as progress:
             unobserved, record = histories.visible.unobserved, bundle.track_record
-            lists = make_lists(config, people, histories.engine(progress), scores, unobserved, as_of, record)
+            engine = histories.engine(progress)
+            lists = make_lists(config, people, engine, scores, unobserved, as_of, record, spared)
         with watcher.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
         report = report_of(histories, bundle, as_of, scores, lists, people, usage, history, watcher)
@@ -83,6 +87,8 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
         facts["lists"] = summarise(lists).to_pylist()
+    if people is not None and len(spared):
+        facts["spared"] = digest_of(spared.to_pydict())
     if len(history):
         facts["history"] = digest_of(history.to_dict("list"))
     run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
@@ -139,6 +145,18 @@ def score(
     scores = merge_scores(parts)
     scores_contract(predictor.definition).check(scores)
     return scores
+
+
+def listed_in_control(config: Config, as_of: int) -> pa.Table:
+    """Return `SPARED` of the published nights, as far back as a contact cap looks."""
+    caps, parts = config.eligibility.contact_caps, [SPARED.empty_table()]
+    for folder in published_lists(Path(config.out)) if caps else []:
+        for file in sorted((folder / LISTS).glob("*__*.parquet")):
+            rows = pq.read_table(file, columns=[*SPARED.names, "group"])
+            rows = rows.filter(pc.equal(rows["group"], "control")).select(SPARED.names).cast(SPARED)
+            night = rows["as_of"].to_numpy()
+            parts.append(rows.filter(before(night, as_of) & in_window(night, as_of, max(cap.within for cap in caps))))
+    return pa.concat_tables(parts)
 
 
 _PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
