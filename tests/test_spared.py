@@ -21,6 +21,7 @@ from cvj_ml.lists import SPARED, rank
 from cvj_ml.lists.outreach import no_outreach
 from cvj_ml.lists.spared import spared_contacts
 from cvj_ml.pipeline import listed_in_control
+from cvj_ml.scoring import StoredTable
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -58,27 +59,27 @@ def nightly(nights: int, *, resting: bool) -> list[tuple[int, int]]:
     """Make a capped list every night, contact all of its target group, and return (target, control) of each night."""
     size, capacity = 500, 20
     people = scores_of(["Visitor"] * size, np.linspace(0.9, 0.1, size).tolist(), [0.1] * size, [False] * size)
-    ids = people["customer_id"].to_pylist()
-    settings: dict[str, Any] = {
-        "journey": JOURNEY,
-        "outbound": ["send"],
-        "lists": [{"from": "Visitor", "to": "Buyer", "horizon": "30d", "capacity": capacity}],
-        "control": {"share": 0.25, "salt": "s", "epoch": "year"},
-        "eligibility": {"contact_caps": [{"max": 1, "within": "14d"}]},
-    }
-    made = config(**settings)
-    contacted: list[tuple[str, int]] = []
+    ids = [f"c{i:03d}" for i in range(size)]
+    people = people.set_column(0, "customer_id", pa.array(ids))
+    made = config(
+        journey=JOURNEY,
+        outbound=["send"],
+        lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "capacity": capacity}],
+        control={"share": 0.25, "salt": "s", "epoch": "year"},
+        eligibility={"contact_caps": [{"max": 1, "within": "14d"}]},
+    )
+    sent: list[tuple[str, int]] = []
     spared: list[dict[str, Any]] = []
     found = []
-    for night in range(nights):
-        at = AS_OF + night * DAY
-        history = no_outreach(ids, CHANNELS, made.eligibility.contact_caps)
-        recent = {name for name, when in contacted if at - 14 * DAY <= when < at}
+    for at in range(AS_OF, AS_OF + nights * DAY, DAY):
+        history = no_outreach(size, CHANNELS, made.eligibility.contact_caps)
+        recent = {name for name, when in sent if at - 14 * DAY <= when < at}
         history.contacts[:, 0] = [name in recent for name in ids]
         past = pa.Table.from_pylist(spared, SPARED) if resting else None
-        (only,) = rank(made, people, frozenset(), at, history=history, spared=past)
+        stored = StoredTable.of(pa.table(dict(history.columns())))
+        (only,) = rank(made, StoredTable.of(people), frozenset(), at, history=stored, spared=past)
         rows = only.rows.to_pylist()
-        contacted += [(row["customer_id"], at + DAY // 2) for row in rows if row["group"] == "target"]
+        sent += [(row["customer_id"], at + DAY // 2) for row in rows if row["group"] == "target"]
         control = [row for row in rows if row["group"] == "control"]
         spared += [{"customer_id": row["customer_id"], "channel": row["channel"], "as_of": at} for row in control]
         found.append((len(rows) - len(control), len(control)))

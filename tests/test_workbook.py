@@ -25,6 +25,7 @@ from cvj_ml.lists import RankedList, rank, summarise
 from cvj_ml.report import workbook as module
 from cvj_ml.report.files import guarded, with_contact, write_lists
 from cvj_ml.report.workbook import HOW_TO_READ
+from cvj_ml.scoring import StoredTable
 
 HOSTILE = (
     '=HYPERLINK("http://example.org")',
@@ -58,7 +59,7 @@ def lists_of(people: list[str], share: float = 0.3, **changes: Any) -> list[Rank
     size = len(people)
     scores = scores_of(["Visitor"] * size, np.linspace(0.9, 0.1, size).tolist(), [0.1] * size, [False] * size)
     scores = scores.set_column(0, "customer_id", pa.array(people, pa.string()))
-    return rank(made(share=share, **changes), scores, frozenset(), AS_OF)
+    return list(rank(made(share=share, **changes), StoredTable.of(scores), frozenset(), AS_OF))
 
 
 def made(share: float = 0.3, **changes: Any) -> Config:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_duration
+from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
 
@@ -68,6 +68,30 @@ def command(name: str) -> str:
         return os.path.relpath(beside) if beside.exists() else name
     except ValueError:
         return str(beside)
+
+
+@app.command()
+def init(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Parquet or CSV files of your customers.")],
+    config_file: Annotated[Path, typer.Option("--config", help="The configuration to write.")] = Path("cvj.yaml"),
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Of the business, such as Europe/London.")] = "UTC",
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="What a column is, as in customer_id=cust. May be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at your files and write a first configuration, for you to correct."""
+    from cvj_ml import pipeline
+
+    done = pipeline.initialise(files, config_file, time_zone, read_columns(column or []), Terminal())
+    if as_json:
+        print_json({"config": str(done.file), "as_of": done.as_of.isoformat(), "doubts": list(done.doubts)})
+        return
+    out.print(f"Wrote {done.file}. Read it line by line; then:", soft_wrap=True)
+    for doubt in done.doubts:
+        out.print(f"  - {doubt}", soft_wrap=True)
+    out.print(f"  {command('cvj-ml')} check {done.file} --as-of {done.as_of}", soft_wrap=True)
 
 
 @app.command()

@@ -3,8 +3,9 @@
 from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
 from cvj_ml.pipeline.checking import Checked, check
+from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
-from cvj_ml.pipeline.nights import Night, config_digest, listed_in_control, publish_night, score
+from cvj_ml.pipeline.nights import Night, config_digest, publish_night
 from cvj_ml.pipeline.opening import (
     Histories,
     Progress,
@@ -16,6 +17,8 @@ from cvj_ml.pipeline.opening import (
     require_customers,
     require_same,
 )
+from cvj_ml.pipeline.scores import Scored, score
+from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.training import Promote, Trained, judge_challenger, train, training_panel, true_stages
 
 __all__ = [
@@ -23,10 +26,12 @@ __all__ = [
     "Backtested",
     "Checked",
     "Histories",
+    "Initialised",
     "Measured",
     "Night",
     "Progress",
     "Promote",
+    "Scored",
     "Silent",
     "Trained",
     "Watcher",
@@ -37,6 +42,7 @@ __all__ = [
     "champion",
     "check",
     "config_digest",
+    "initialise",
     "judge_challenger",
     "listed_in_control",
     "measure",

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
-from cvj_ml.lists import SPARED, People, RankedList, make_lists, read_people, summarise, with_reasons
+from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
 from cvj_ml.models.bundle import Bundle
-from cvj_ml.models.predictor import Predictor
 from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.pipeline.opening import (
     Histories,
-    Progress,
     Watcher,
     as_of_name,
     champion,
     open_histories,
     require_customers,
 )
-from cvj_ml.publish import LISTS, digest_of, publish, published_lists
+from cvj_ml.pipeline.scores import score, work_folder
+from cvj_ml.pipeline.sparing import listed_in_control
+from cvj_ml.publish import digest_of, publish
 from cvj_ml.report.documents import PAGE, Report, make_report, write_report
-from cvj_ml.report.files import with_contact, write_night
+from cvj_ml.report.files import SCORES, with_contact, write_night
 from cvj_ml.report.quality import Training
-from cvj_ml.scoring import merge_scores, score_block, scores_contract
+from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Usage
-from cvj_ml.windows import before, in_window, to_datetime
+from cvj_ml.windows import to_datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Night:
     """A published night: its folder, the scores, and the lists and their page where they were asked for."""
 
     folder: Path
-    scores: pa.Table
+    scores: StoredTable
     lists: tuple[RankedList, ...]
     usage: Usage
     model_version: str
@@ -52,28 +50,44 @@ class Night:
         return self.folder / PAGE if (self.folder / PAGE).is_file() else None
 
 
-def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool) -> Night:
-    """Score every eligible customer with the champion, rank the lists, make their page, publish all in one step."""
+def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool, resume: bool = False) -> Night:
+    """Score every eligible customer with the champion, rank the lists, make their page, publish all in one step.
+
+    With ``resume`` the blocks that an earlier run of the same night finished are not scored again.
+    """
     started = time.time()
     people = read_people(config) if with_lists else None
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
     with watcher.step("Fetching the champion"):
         bundle = champion(config, histories.visible)
+    work = work_folder(histories, bundle.digest, config_digest(config), as_of, with_lists=with_lists, resume=resume)
     with watcher.step("Scoring") as progress:
-        scores = score(histories, bundle.predictor, bundle.version, as_of, progress)
+        scored = score(
+            histories, bundle.predictor, bundle.version, as_of, work, progress, history=with_lists, resume=resume
+        )
+    scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
     report: Report | None = None
-    history = known_history(config, as_of) if with_lists else pd.DataFrame()
     spared = listed_in_control(config, as_of)
+    measured = known_history(config, as_of) if with_lists else pd.DataFrame()
     if people is not None:
-        with watcher.step("Ranking the lists") as progress:
+        with watcher.step("Ranking the lists"):
             unobserved, record = histories.visible.unobserved, bundle.track_record
-            engine = histories.engine(progress)
-            lists = make_lists(config, people, engine, scores, unobserved, as_of, record, spared)
+            history = StoredTable.at(scored.history) if scored.history else None
+            lists = rank(
+                config,
+                scores,
+                unobserved,
+                as_of,
+                record,
+                history=history,
+                permissions=people.permissions,
+                spared=spared,
+            )
         with watcher.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
-        report = report_of(histories, bundle, as_of, scores, lists, people, usage, history, watcher)
+        report = report_of(histories, bundle, as_of, scores, lists, people, usage, measured, watcher)
     facts = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
         "store": histories.store.key,
@@ -87,10 +101,10 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
         facts["lists"] = summarise(lists).to_pylist()
-    if people is not None and len(spared):
-        facts["spared"] = digest_of(spared.to_pydict())
-    if len(history):
-        facts["history"] = digest_of(history.to_dict("list"))
+        if len(spared):
+            facts["spared"] = digest_of(spared.to_pydict())
+    if len(measured):
+        facts["history"] = digest_of(measured.to_dict("list"))
     run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
     folder = publish(
         Path(config.out),
@@ -100,19 +114,20 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         run,
         lambda staged: {
             **write_night(
-                staged, scores, lists, people, report.worksheet if report else None, as_of_name(config, as_of)
+                staged, scored.scores, lists, people, report.worksheet if report else None, as_of_name(config, as_of)
             ),
             **(write_report(report, staged) if report else {}),
         },
     )
-    return Night(folder, scores, lists, usage, bundle.version)
+    shutil.rmtree(work.parent, ignore_errors=True)
+    return Night(folder, StoredTable.at(folder / SCORES), lists, usage, bundle.version)
 
 
 def report_of(
     histories: Histories,
     bundle: Bundle,
     as_of: int,
-    scores: pa.Table,
+    scores: StoredTable,
     lists: tuple[RankedList, ...],
     people: People,
     usage: Usage,
@@ -137,29 +152,7 @@ def report_of(
         )
 
 
-def score(
-    histories: Histories, predictor: Predictor, model_version: str, as_of: int, progress: Progress | None = None
-) -> pa.Table:
-    """Return SCORES of every eligible customer; DataError where there is none."""
-    parts = histories.engine(progress).map(lambda block: score_block(predictor, block, as_of, model_version))
-    scores = merge_scores(parts)
-    scores_contract(predictor.definition).check(scores)
-    return scores
-
-
-def listed_in_control(config: Config, as_of: int) -> pa.Table:
-    """Return `SPARED` of the published nights, as far back as a contact cap looks."""
-    caps, parts = config.eligibility.contact_caps, [SPARED.empty_table()]
-    for folder in published_lists(Path(config.out)) if caps else []:
-        for file in sorted((folder / LISTS).glob("*__*.parquet")):
-            rows = pq.read_table(file, columns=[*SPARED.names, "group"])
-            rows = rows.filter(pc.equal(rows["group"], "control")).select(SPARED.names).cast(SPARED)
-            night = rows["as_of"].to_numpy()
-            parts.append(rows.filter(before(night, as_of) & in_window(night, as_of, max(cap.within for cap in caps))))
-    return pa.concat_tables(parts)
-
-
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "mlflow", "engine", "out"}
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "gates", "mlflow", "engine", "out"}
 
 
 def config_digest(config: Config) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
 from cvj_ml.evaluation.track_record import track_record
 from cvj_ml.evaluation.verdict import Verdict, undecided
 from cvj_ml.models.bundle import save
+from cvj_ml.models.drift_learning import learn_drift
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reference import learn_reference
 from cvj_ml.models.training import fit_reach
@@ -94,6 +95,10 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     posterior = true_stages(histories, panel.definition, as_of, watcher)
     stage_model = posterior.model if posterior else None
     predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
+    with watcher.step("Remembering the customers") as progress:
+        first = int(panel.as_of.min())
+        reference = learn_drift(predictor, histories.engine(progress), histories.store.customers, as_of, first)
+        predictor = replace(predictor, drift=reference)
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from cvj_ml.config import Config
 from cvj_ml.lists import RankedList, list_specs
@@ -17,6 +16,7 @@ from cvj_ml.report.quality import Training
 from cvj_ml.report.stays import require_segment
 from cvj_ml.report.survey import ask, survey
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
+from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Store, Usage
 from cvj_ml.windows import to_datetime
 
@@ -40,7 +40,7 @@ def make_report(
     unobserved: frozenset[str],
     blocks: Blocks,
     as_of: int,
-    scores: pa.Table,
+    scores: StoredTable,
     lists: Sequence[RankedList],
     usage: Usage,
     model_version: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,19 +18,26 @@ from cvj_ml.report.worksheet import Worksheet
 _STARTS_A_FORMULA = r"^[\s\p{Z}\p{C}]*[=+\-@＝＋－＠']|^[\t\r\n]"
 
 
+SCORES = "scores/scores.parquet"
+
+
 def write_night(
     staged: Path,
-    scores: pa.Table,
+    scores: Path,
     lists: Sequence[RankedList],
     people: People | None,
     worksheet: Worksheet | None,
     night: str,
 ) -> Mapping[str, int]:
-    """Write scores, and the lists where people were read for them, into a folder; return the rows of each file."""
-    (staged / "scores").mkdir()
-    pq.write_table(scores, staged / "scores" / "scores.parquet")
-    rows = write_lists(staged / "targets", lists, people.contact, worksheet, night) if people is not None else {}
-    return {"scores/scores.parquet": len(scores), **{f"targets/{name}": count for name, count in rows.items()}}
+    """Put scores, and the lists where people were read for them, into a folder; return the rows of each file.
+
+    The file of scores is moved: it may be large, and has to lie in the same file system.
+    """
+    rows = {SCORES: pq.read_metadata(scores).num_rows}
+    (staged / SCORES).parent.mkdir()
+    os.replace(scores, staged / SCORES)
+    listed = write_lists(staged / "targets", lists, people.contact, worksheet, night) if people is not None else {}
+    return rows | {f"targets/{name}": count for name, count in listed.items()}
 
 
 def write_lists(

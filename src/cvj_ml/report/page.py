@@ -11,7 +11,6 @@ from importlib.resources import files
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -24,6 +23,7 @@ from cvj_ml.report.quality import Training, judgements
 from cvj_ml.report.tables import ListTable, list_table
 from cvj_ml.report.touchpoints import TouchpointCounts
 from cvj_ml.report.worksheet import Worksheet
+from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import to_datetime
 
 MOST_ROWS = 10_000
@@ -54,7 +54,7 @@ class Night:
     config: Config
     as_of: int
     model_version: str
-    scores: pa.Table
+    scores: StoredTable
     lists: Sequence[RankedList]
     worksheet: Worksheet
     touchpoints: TouchpointCounts
@@ -145,10 +145,12 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _low_evidence(scores: pa.Table) -> list[str]:
+def _low_evidence(scores: StoredTable) -> list[str]:
     """Return the targets that rest on base rates, in the order of the first customer who has them."""
-    found = scores["low_evidence"].combine_chunks().flatten().unique().to_pylist()
-    return [str(name) for name in found]
+    found: dict[str, None] = {}
+    for batch in scores.batches(["low_evidence"]):
+        found |= dict.fromkeys(batch["low_evidence"].flatten().unique().to_pylist())
+    return list(found)
 
 
 def _freshness(night: Night) -> list[str]:

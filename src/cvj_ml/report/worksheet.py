@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import pyarrow as pa
 
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.config.journey import Play
@@ -19,6 +18,7 @@ from cvj_ml.report.signs import Sign, signs
 from cvj_ml.report.stays import BEFORE_ANY
 from cvj_ml.report.survey import Survey
 from cvj_ml.report.touchpoints import NO_CHANNEL
+from cvj_ml.scoring import StoredTable
 
 TOP = 6
 """Touchpoints, channels and signs told of a stage."""
@@ -76,7 +76,7 @@ class Worksheet:
     segments: tuple[SegmentStep, ...]
 
 
-def worksheet(config: Config, found: Survey, scores: pa.Table, specs: Sequence[ListSpec]) -> Worksheet:
+def worksheet(config: Config, found: Survey, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
     """Fill in the worksheet from the counts of all blocks and one night's SCORES."""
     question = found.question
     drawn = journey_map(config, question.unobserved, found.stays, scores, question.period)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,13 @@ def bucket_sql(customer_id: str, buckets: int) -> str:
     return f"CAST(CAST('0x' || left(md5({customer_id}), 8) AS UINTEGER) % {buckets} AS INTEGER)"
 
 
+class SourceColumn(TypedDict):
+    """A column of a source: what kind of values it has (number, text, date …), and whether it is read."""
+
+    kind: str
+    read: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """A finished store.
@@ -62,6 +69,7 @@ class Store:
     arrival_delay: int
     bucket_customers: tuple[int, ...]
     fingerprints: Mapping[str, list[Fingerprint]]
+    columns: Mapping[str, Mapping[str, SourceColumn]]
     property_kinds: Mapping[str, str]
     attribute_kinds: Mapping[str, str]
     outbound: frozenset[str]
@@ -138,6 +146,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
             ),
             bucket_customers=tuple(manifest["bucket_customers"]),
             fingerprints=manifest["fingerprints"],
+            columns=manifest["columns"],
             property_kinds=manifest["property_kinds"],
             attribute_kinds=manifest["attribute_kinds"],
             outbound=frozenset(config.outbound),
