@@ -56,7 +56,8 @@ class RankedList:
     @property
     def title(self) -> str:
         """The transition in words."""
-        return f"{self.spec.from_stage} → {self.spec.to_stage}, {self.spec.horizon // DAY} days"
+        days = self.spec.horizon // DAY
+        return f"{self.spec.from_stage} → {self.spec.to_stage}, {days} day{'' if days == 1 else 's'}"
 
 
 def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ...]:
