@@ -19,6 +19,7 @@ from cvj_ml.pipeline.opening import (
     require_same,
 )
 from cvj_ml.pipeline.scores import Scored, score
+from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.training import Promote, Trained, judge_challenger, train, training_panel, true_stages
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "config_digest",
     "initialise",
     "judge_challenger",
+    "listed_in_control",
     "measure",
     "model_to_audit",
     "nightly",
