@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,8 @@ from typing import Protocol
 from joblib import cpu_count
 
 from cvj_ml.config import Config
-from cvj_ml.engines import LocalEngine
+from cvj_ml.engines import Engine, open_engine, require_engine
+from cvj_ml.engines import Progress as Progress
 from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.journey import Visible, observability
 from cvj_ml.lists import list_specs
@@ -18,8 +19,6 @@ from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle
 from cvj_ml.sources import Store, Usage, account, ingest
 from cvj_ml.windows import midnight, to_datetime
-
-Progress = Callable[[int, int], None]
 
 
 class Watcher(Protocol):
@@ -53,13 +52,14 @@ class Histories:
     visible: Visible
     threads: int
 
-    def engine(self, progress: Progress | None = None) -> LocalEngine:
-        """Return an engine over the store's blocks."""
-        return LocalEngine(self.store, self.threads, progress)
+    def engine(self, progress: Progress | None = None) -> Engine:
+        """Return the configured engine over the store's blocks."""
+        return open_engine(self.config.engine, self.store, progress)
 
 
 def open_histories(config: Config, watcher: Watcher) -> Histories:
     """Read the sources into the store (or find it there) and compare the journey with what occurs."""
+    require_engine(config.engine)
     with watcher.step("Reading sources"):
         store = ingest(config)
     visible = observability(config, store.events, store.property_kinds)

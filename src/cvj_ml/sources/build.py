@@ -73,9 +73,8 @@ def ingest(config: Config) -> Store:
             write_manifest(built, {**facts, **manifest})
             store = _rename(built, folder, key, config)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
-    raise_all(
-        DataError, f"{_HEADING} (the refused rows are in {folder / QUARANTINE_FILE})", refusal_faults(store, config)
-    )
+    refused = folder / QUARANTINE_FILE
+    raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
     return store
 
 
