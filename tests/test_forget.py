@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from tests.postgres import Server, connected
+from tests.postgres import Server, connected, free_port
 from tests.trained import AS_OF, SETTINGS, Trained, call
 
 from cvj_ml.config import load_config
@@ -170,6 +170,11 @@ def test_the_forgotten_are_nowhere_and_the_nights_still_verify(
 
     again = call("forget", shop, "--customers", ids, "--json")
     assert again.code == 0 and json.loads(again.out)["nights"] == 0
+    away = config | {"deliver": {"postgres": {"uri": postgres.uri().replace(str(postgres.port), str(free_port()))}}}
+    shop.write_text(json.dumps(away))
+    half = call("forget", shop, "--customers", ids)
+    assert half.code == 1
+    assert "these customers are forgotten, in PostgreSQL they are not; run the same command again." in half.err
     measured = call("measure", shop, "--until", "2025-06-25", "--json")
     assert measured.code == 0, measured.err
 

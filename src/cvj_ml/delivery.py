@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from cvj_ml.config import NAME_BYTES, PostgresDelivery
 from cvj_ml.contracts import INSTANT, TARGETS
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.postgres import quoted, transaction
+from cvj_ml.windows import to_microseconds
 
 if TYPE_CHECKING:
     from cvj_ml.postgres import Cursor
@@ -37,11 +39,7 @@ _NIGHT = pa.schema(
         ("current", pa.bool_()),
     ]
 )
-# Nights of the same instant replace each other, but scores alone do not take a night's lists away.
-_STANDING = (
-    "SELECT night, CASE WHEN as_of > CAST($1 AS timestamptz) THEN 'newer'"
-    " WHEN as_of = CAST($1 AS timestamptz) AND listed > 0 AND $2 THEN 'fuller' ELSE 'older' END FROM {} WHERE current"
-)
+_STANDING = "SELECT night, CAST(extract(epoch FROM as_of) * 1000000 AS bigint), listed FROM {} WHERE current"
 
 
 def deliver(spec: PostgresDelivery, night: Path) -> str:
@@ -53,6 +51,7 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
     manifest = json.loads((night / "MANIFEST.json").read_text(encoding="utf-8"))
     scores = night / "scores" / "scores.parquet"
     lists = {one["list"]: night / "targets" / f"{one['list']}.parquet" for one in manifest.get("lists", [])}
+    offered = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
     schemas = {
         _NIGHTS: _NIGHT,
         _SCORES: pq.read_schema(scores).remove_metadata(),
@@ -63,12 +62,13 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
         with transaction(_PLACE, spec.uri) as connection, connection.cursor() as cursor:
             _prepare(cursor, spec.schema_name, schemas)
             nights = quoted(spec.schema_name, _NIGHTS)
-            cursor.execute(_STANDING.format(nights), (manifest["as_of"], not lists))
-            standing = cursor.fetchall()
-            if standing and standing[0][0] == night.name:
-                return "unchanged"
-            if standing and standing[0][1] != "older":
-                return "kept"
+            cursor.execute(_STANDING.format(nights))
+            for name, shown, listed in cursor.fetchall():
+                if name == night.name:
+                    return "unchanged"
+                # Nights of one instant replace each other, but scores alone do not take a night's lists away.
+                if shown > offered or (shown == offered and listed and not lists):
+                    return "kept"
             # DELETE and not TRUNCATE: a reader in the middle of its own transaction goes on seeing the old rows.
             for table in (_SCORES, _TARGETS):
                 cursor.execute(f"DELETE FROM {quoted(spec.schema_name, table)}")
