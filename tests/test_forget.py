@@ -121,7 +121,8 @@ def test_the_forgotten_are_nowhere_and_the_nights_still_verify(
         assert run.code == 0, run.err
     night = Path(json.loads(run.out)["night"])
     # What failed and killed runs left behind holds customers, too.
-    (out / "quarantine").mkdir(exist_ok=True)
+    for name in ("quarantine", "work"):
+        (out / name).mkdir(mode=0o700, exist_ok=True)
     shutil.copy(next(out.glob("store/*/quarantine.parquet")), out / "quarantine" / "failed.parquet")
     shutil.copytree(night / "scores", out / ".audit-killed")
     shutil.copytree(night / "scores", out / "work" / "abc" / "blocks")

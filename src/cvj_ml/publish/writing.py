@@ -91,6 +91,28 @@ def publish(
         ) from error
 
 
+def find_night(
+    out: Path, as_of: str, facts: Mapping[str, Any], *, with_lists: bool, dry_run: bool = False
+) -> tuple[Published, dict[str, Any]] | None:
+    """Return a whole night that was made from these facts, with its manifest; None where there is none.
+
+    It has passed gates, as its run.json says, and becomes the current one as if it had just been published.
+    """
+    wanted = json.loads(as_json(facts))
+    for folder in sorted((out / f"as_of={as_of}").glob("*")):
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            judged = bool(json.loads((folder / RUN).read_text(encoding="utf-8"))["gates"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        same = all(manifest.get(name) == value for name, value in wanted.items()) and with_lists == (
+            "lists" in manifest
+        )
+        if judged and same and not night_faults(folder):
+            return Published(folder, "unchanged", _make_current(out, as_of, folder, with_lists, dry_run)), manifest
+    return None
+
+
 def _fill(
     staged: Path,
     facts: Mapping[str, Any],
