@@ -4,6 +4,7 @@ from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
 from cvj_ml.pipeline.champions import Champion, champion
 from cvj_ml.pipeline.checking import Checked, check
+from cvj_ml.pipeline.forgetting import Forgotten, forget
 from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
 from cvj_ml.pipeline.nightly import nightly
@@ -27,6 +28,7 @@ __all__ = [
     "Backtested",
     "Champion",
     "Checked",
+    "Forgotten",
     "Histories",
     "Initialised",
     "Measured",
@@ -44,6 +46,7 @@ __all__ = [
     "champion",
     "check",
     "config_digest",
+    "forget",
     "initialise",
     "judge_challenger",
     "listed_in_control",
