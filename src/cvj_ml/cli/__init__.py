@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cvj_ml.cli.commands import app
@@ -14,6 +15,9 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run a command; handled failures become one message on stderr and the exit code of their kind."""
+    # Stores, nights, models and registries are for their owner: whatever a command makes, no one else can read.
+    before = os.umask(0)
+    os.umask(before | 0o077)
     try:
         with stoppable():
             # Typer itself ends on a wrong call with 2, and quietly when nobody reads on.
@@ -21,3 +25,5 @@ def main() -> None:
     except HANDLED as error:
         err.print(f"error: {in_words(error)}", soft_wrap=True)
         sys.exit(exit_code_of(error))
+    finally:
+        os.umask(before)

@@ -97,6 +97,33 @@ def _told_to(watcher: JsonLines | Terminal) -> Iterator[None]:
         raise typer.Exit(exit_code_of(error)) from None
 
 
+def forget(
+    config_file: ConfigFile,
+    customers: Annotated[Path, typer.Option("--customers", metavar="FILE", help="Their ids, one a line.")],
+    as_json: Json = False,
+) -> None:
+    """Erase customers from the store, published nights and PostgreSQL, once the sources hold them no more."""
+    from dataclasses import asdict
+
+    from cvj_ml import pipeline
+
+    config, _ = read(config_file)
+    done = pipeline.forget(config, customers, Terminal())
+    if as_json:
+        print_json(asdict(done))
+        return
+    removed = ", ".join(f"{number} {kind}" for kind, number in done.leftovers.items())
+    out.print(f"Forgotten: {done.customers} customer(s). Removed of earlier readings: {removed}.", soft_wrap=True)
+    out.print(
+        f"Published nights rewritten: {done.nights}; {done.scores} row(s) of scores, {done.listed} of lists and"
+        f" {done.files} page(s), worksheet(s) and workbook(s) are gone.",
+        soft_wrap=True,
+    )
+    if done.delivered:
+        rows = ", ".join(f"{number} of {table}" for table, number in done.delivered.items())
+        out.print(f"PostgreSQL: rows deleted: {rows}.", soft_wrap=True)
+
+
 def _instants(config: Config, as_of: str | None, backfill: str | None) -> list[int]:
     """Return the instants of the nights, the oldest first."""
     from cvj_ml.errors import ConfigError

@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 from cvj_ml.histories import Block
 from cvj_ml.windows import Instants, before
 
+QUARANTINE_FILE = "quarantine.parquet"
+"""The refused rows of a store, in its folder."""
+
 QUARANTINE = pa.schema([("source", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 
 
