@@ -3,8 +3,8 @@
 from cvj_ml.sources.build import ingest
 from cvj_ml.sources.contact import read_contact
 from cvj_ml.sources.permissions import Permissions, read_permissions
-from cvj_ml.sources.refusals import Counts, Usage, account
-from cvj_ml.sources.rows import arrivals, attribute_rows, touchpoint_rows
+from cvj_ml.sources.refusals import Counts, Usage
+from cvj_ml.sources.rows import arrivals, attribute_rows, touchpoint_rows, usage
 from cvj_ml.sources.store import Store, bucket_of
 from cvj_ml.sources.truncation import FileTime, Truncation
 
@@ -15,7 +15,6 @@ __all__ = [
     "Store",
     "Truncation",
     "Usage",
-    "account",
     "arrivals",
     "attribute_rows",
     "bucket_of",
@@ -23,4 +22,5 @@ __all__ = [
     "read_contact",
     "read_permissions",
     "touchpoint_rows",
+    "usage",
 ]
