@@ -57,8 +57,11 @@ _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 def lists_of(people: list[str], share: float = 0.3, **changes: Any) -> list[RankedList]:
     size = len(people)
-    scores = scores_of(["Visitor"] * size, np.linspace(0.9, 0.1, size).tolist(), [0.1] * size, [False] * size)
-    scores = scores.set_column(0, "customer_id", pa.array(people, pa.string()))
+    # SCORES stand by customer; the lists are to be in the order of ``people``.
+    order = sorted(range(size), key=people.__getitem__)
+    probability = np.linspace(0.9, 0.1, size)[order].tolist()
+    scores = scores_of(["Visitor"] * size, probability, [0.1] * size, [False] * size)
+    scores = scores.set_column(0, "customer_id", pa.array([people[i] for i in order], pa.string()))
     return list(rank(made(share=share, **changes), StoredTable.of(scores), frozenset(), AS_OF))
 
 

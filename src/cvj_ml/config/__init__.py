@@ -2,6 +2,7 @@
 
 from cvj_ml.config.databases import NAME_BYTES, DeliverSpec, PostgresDelivery, PostgresSource
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
+from cvj_ml.config.engine import EngineSpec
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
@@ -29,6 +30,7 @@ __all__ = [
     "ContactSpec",
     "DeliverSpec",
     "EligibilitySpec",
+    "EngineSpec",
     "ExcludeSpec",
     "Freshness",
     "GatesSpec",

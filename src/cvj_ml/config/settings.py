@@ -15,6 +15,7 @@ from cvj_ml.config.base import ResolvedPath, Section, _as_list
 from cvj_ml.config.databases import DeliverSpec, PostgresSource
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.durations import DAY, Duration, format_duration
+from cvj_ml.config.engine import EngineSpec
 from cvj_ml.config.faults import check
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
@@ -181,14 +182,6 @@ class MlflowSpec(Section):
             return uri
         folder = (info.context or {}).get("folder", Path())
         return f"sqlite:///{Path(folder, path).resolve()}"
-
-
-class EngineSpec(Section):
-    """How blocks are laid out and worked on; no setting here changes a result."""
-
-    threads: int | None = Field(default=None, ge=1, description="default: every core")
-    buckets: int = Field(default=16, ge=1, le=4096)
-    memory_limit: str | None = None
 
 
 class Config(Section):

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY
+from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
 from cvj_ml.models.distributions import DriftCounts, columns_of, learn_bins, scores_of, stage_codes
 from cvj_ml.models.drift_reference import DriftReference, split, stability, together
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reference import FEWEST
-from cvj_ml.panel import Blocks
 from cvj_ml.snapshots import Snapshots, sampling_keys
 
 ENOUGH = 200

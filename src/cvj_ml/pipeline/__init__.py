@@ -2,9 +2,11 @@
 
 from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
+from cvj_ml.pipeline.champions import Champion, champion
 from cvj_ml.pipeline.checking import Checked, check
 from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
+from cvj_ml.pipeline.nightly import nightly
 from cvj_ml.pipeline.nights import Night, config_digest, publish_night
 from cvj_ml.pipeline.opening import (
     Histories,
@@ -12,7 +14,6 @@ from cvj_ml.pipeline.opening import (
     Silent,
     Watcher,
     as_of_name,
-    champion,
     open_histories,
     require_customers,
     require_same,
@@ -23,6 +24,7 @@ from cvj_ml.pipeline.training import Promote, Trained, judge_challenger, train, 
 __all__ = [
     "Audited",
     "Backtested",
+    "Champion",
     "Checked",
     "Histories",
     "Initialised",
@@ -45,6 +47,7 @@ __all__ = [
     "judge_challenger",
     "measure",
     "model_to_audit",
+    "nightly",
     "open_histories",
     "publish_night",
     "require_customers",

@@ -29,7 +29,8 @@ from cvj_ml.models.reference import learn_reference
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.pipeline.backtesting import backtest_fold
-from cvj_ml.pipeline.opening import Histories, Watcher, champion, open_histories, require_customers
+from cvj_ml.pipeline.champions import champion
+from cvj_ml.pipeline.opening import Histories, Watcher, open_histories, require_customers
 from cvj_ml.scoring import make_canary, open_bundle
 from cvj_ml.snapshots import training_grid
 from cvj_ml.sources import Usage

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from cvj_ml.config import Config
+from cvj_ml.engines import Blocks
 from cvj_ml.lists import RankedList, list_specs
-from cvj_ml.panel import Blocks
 from cvj_ml.report.page import Night, Source, page
 from cvj_ml.report.quality import Training
 from cvj_ml.report.stays import require_segment

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from cvj_ml.engines import LocalEngine
+from cvj_ml.engines import Engine
 from cvj_ml.errors import CvjError
 from cvj_ml.histories import Block
 from cvj_ml.sources import bucket_of
@@ -47,7 +48,7 @@ class Parts:
             writer.write_table(table)
         content = sink.getvalue()
         path = self.folder / f"{bucket:04d}-{hashlib.sha256(content).hexdigest()}.arrow"
-        beside = path.with_suffix(f".{os.getpid()}")
+        beside = path.with_suffix(f".{uuid.uuid4().hex}")  # two workers may try the same block at once
         try:
             with beside.open("wb") as file:
                 file.write(content)
@@ -58,7 +59,7 @@ class Parts:
 
 
 def work_off(
-    engine: LocalEngine, folder: Path, function: Callable[[Block], pa.Table], *, resume: bool = False
+    engine: Engine, folder: Path, function: Callable[[Block], pa.Table], *, resume: bool = False
 ) -> list[Path]:
     """Write the function's table of every block into a folder and return the files, in the order of the buckets.
 
@@ -78,12 +79,18 @@ def work_off(
             for path in finished.values():
                 path.unlink()
         engine.without(finished if resume else ()).map(work)
-        return [path for _, path in sorted(parts.finished().items())]
+        found = parts.finished()
     except OSError as error:
         raise CvjError(
             f"{folder}: cannot write: {error.strerror}. Free some space, or check the folder's rights; --resume goes on"
             " from the blocks that are finished."
         ) from error
+    if missing := set(engine.store.buckets_of(None)) - found.keys():
+        raise CvjError(
+            f"{folder}: {len(missing)} of {len(found) + len(missing)} finished blocks cannot be read here. A folder"
+            " on a network may show files late: try again with --resume, which goes on from those that can."
+        )
+    return [path for _, path in sorted(found.items())]
 
 
 def metadata_of(path: Path) -> dict[bytes, bytes]:

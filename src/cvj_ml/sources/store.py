@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -78,6 +78,14 @@ class Store:
     def customers(self) -> int:
         """The number of customers."""
         return sum(self.bucket_customers)
+
+    def buckets_of(self, customers: Iterable[str] | None) -> list[int]:
+        """Return the buckets that have customers, or in which these customers would be, in order."""
+        held = [bucket for bucket, number in enumerate(self.bucket_customers) if number]
+        if customers is None:
+            return held
+        asked = {bucket_of(name, self.buckets) for name in customers}
+        return [bucket for bucket in held if bucket in asked]
 
     def read(self, bucket: int) -> Block:
         """Return the whole customers of one bucket, sorted by id."""
