@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from tests.postgres import Server, served
 from tests.trained import Trained, train_once
 
 
@@ -13,3 +15,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Simulated customers and their champion; parallel test processes share one."""
     base = tmp_path_factory.getbasetemp()
     return train_once(base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A real PostgreSQL server, one for each test process that needs one."""
+    with served() as server:
+        yield server

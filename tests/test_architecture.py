@@ -22,6 +22,8 @@ CONFINED = {
     "duckdb": ("sources", "engines"),
     "mlflow": ("tracking",),
     "pyspark": ("engines/spark",),
+    "adbc_driver_manager": ("postgres",),
+    "adbc_driver_postgresql": ("postgres",),
 }
 
 ORDERING_CALLS = {

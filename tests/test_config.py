@@ -139,7 +139,7 @@ def test_a_configuration_is_frozen(whole: Config) -> None:
         ("Ascend: 120", "Ascnd: 120", "stage_value: unknown stage 'Ascnd'. Did you mean 'Ascend'?"),
         ("purchase: [", "purchas: [", "events: no rule of the journey uses 'purchas'. Did you mean 'purchase'?"),
         ("times: utc", "times: Europe/Pariss", "times is local, utc or a time zone; found 'Europe/Pariss'."),
-        ("    times: utc\n", "    path: a.csv\n", "sources.web: give exactly one of path and query"),
+        ("    times: utc\n", "    path: a.csv\n", "sources.web: give exactly one of path, query and postgres"),
         ("to: Ascend, h", "to: Aware, h", "lists[0] (Convert to Aware): Aware does not come after Convert"),
         ("from: Convert", "from: Aware", "lists[0] (Aware to Ascend): Aware is unobserved, so there is no such list"),
         ("30d, capacity", "14d, capacity", "horizon 14d is not among the horizons 7d, 30d"),
@@ -257,7 +257,11 @@ def test_incomplete_tracking_is_declared(write) -> None:
         ("attribute: consent", "attribute: consnt", "there is no attribute 'consnt'. Did you mean 'consent'?"),
         ("attribute: consent", "attribute: known_at", "It is one of those that attributes.columns maps: consent"),
         ("{attribute: consent, eq: full}", "{attribute: consent}", "complete_when.eq: it is missing; add it"),
-        ("stage_labels: {path: crm.csv,", "stage_labels: {", "stage_labels: give exactly one of path and query"),
+        (
+            "stage_labels: {path: crm.csv,",
+            "stage_labels: {",
+            "stage_labels: give exactly one of path, query and postgres",
+        ),
     ],
 )
 def test_faults_of_the_coverage_say_what_to_do(write, old: str, new: str, told: str) -> None:

@@ -22,8 +22,9 @@ from cvj_ml.config import DAY, ContactCap, ExcludeSpec, Stage, load_config
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.lists import RankedList, rank, summarise
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.outreach import ANSWERED_WITHIN, Outreach, merge_outreach, no_outreach, outreach
+from cvj_ml.lists.outreach import ANSWERED_WITHIN, Outreach, no_outreach, outreach
 from cvj_ml.lists.plays import play_for, preferred_channels
+from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import random_block
 from cvj_ml.sources import Permissions, read_permissions
 
@@ -117,11 +118,9 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def history_of(night: dict[str, Any], people: list[str]) -> Outreach:
-    size = len(people)
+def history_of(night: dict[str, Any], size: int) -> StoredTable:
     sent = np.array(night["sent"], dtype=np.int64).reshape(size, 3)
-    return Outreach(
-        tuple(people),
+    history = Outreach(
         CHANNELS,
         np.array(night["contacts"], dtype=np.int64).reshape(
             size, len(night["settings"]["eligibility"]["contact_caps"])
@@ -131,6 +130,7 @@ def history_of(night: dict[str, Any], people: list[str]) -> Outreach:
         np.array(night["own"], dtype=np.int64).reshape(size, 3),
         AS_OF - np.array(night["idle_days"], dtype=np.int64) * DAY,
     )
+    return StoredTable.of(pa.table(dict(history.columns())))
 
 
 def expected(night: dict[str, Any]) -> list[tuple[list[tuple[str, str]], Counter[str]]]:
@@ -204,16 +204,15 @@ def expected(night: dict[str, Any]) -> list[tuple[list[tuple[str, str]], Counter
     return found
 
 
-def made(night: dict[str, Any]) -> list[RankedList]:
+def made(night: dict[str, Any]) -> tuple[RankedList, ...]:
     scores = scores_of(night["stages"], night["buyer"], night["fan"], night["weak"])
-    people = scores["customer_id"].to_pylist()
     named = {name: None if night[name] is None else table_of(night[name]) for name in ("suppression", "consent")}
     return rank(
         config(**night["settings"]),
-        scores,
+        StoredTable.of(scores),
         frozenset(),
         AS_OF,
-        history=history_of(night, people),
+        history=history_of(night, len(scores)),
         permissions=Permissions(**named),
     )
 
@@ -290,8 +289,8 @@ def test_histories_are_those_of_plain_loops() -> None:
         part = outreach(block, as_of, channels, caps)
         found.append(part)
         visible = [name for i, name in enumerate(block.customers) if plain_visible(block, i, as_of)]
-        assert list(part.customers) == visible
-        for row, name in enumerate(part.customers):
+        assert len(part) == len(visible)
+        for row, name in enumerate(visible):
             contacts, sent, answered, own, last = plain_outreach(
                 block, block.customers.index(name), as_of, channels, caps
             )
@@ -301,8 +300,10 @@ def test_histories_are_those_of_plain_loops() -> None:
             ]  # fmt: skip
             assert part.last_own[row] == last
     assert sum(part.answered.sum() for part in found) > 20
-    merged = merge_outreach([found[1], found[0]])
-    assert list(merged.customers) == sorted([*found[0].customers, *found[1].customers])
+    for part in found:
+        written = Outreach.of(pa.table(dict(part.columns())), channels, len(caps))
+        for one in ("channels", "contacts", "sent", "answered", "own", "last_own"):
+            assert np.array_equal(getattr(written, one), getattr(part, one)), one
 
 
 def plain_visible(block: Any, customer: int, as_of: int) -> bool:
@@ -324,9 +325,9 @@ def test_channels_are_ordered_by_answers_then_habit_then_plays(
     sent: list[int], answered: list[int], own: list[int], expected: str
 ) -> None:
     stage = Stage.model_validate(JOURNEY["stages"][1])
-    nothing = no_outreach(["a"], CHANNELS, ())
+    nothing = no_outreach(1, CHANNELS, ())
     history = Outreach(
-        nothing.customers, CHANNELS, nothing.contacts, *(np.array([row]) for row in (sent, answered, own)),
+        CHANNELS, nothing.contacts, *(np.array([row]) for row in (sent, answered, own)),
         nothing.last_own,
     )  # fmt: skip
     assert " ".join(CHANNELS[i] for i in preferred_channels(stage, history)[0]) == expected
@@ -334,7 +335,7 @@ def test_channels_are_ordered_by_answers_then_habit_then_plays(
 
 def test_a_stage_without_channels_still_has_its_play() -> None:
     stage = Stage.model_validate({"name": "A", "enter": {"event": "a"}, "plays": [{"text": "Call"}, {"text": "Write"}]})
-    assert preferred_channels(stage, no_outreach(["a", "b"], (), ())).shape == (2, 0)
+    assert preferred_channels(stage, no_outreach(2, (), ())).shape == (2, 0)
     assert play_for(stage, None).text == "Call"
     assert play_for(stage.model_copy(update={"plays": ()}), None) is None
 
@@ -343,7 +344,7 @@ def test_a_stage_without_channels_still_has_its_play() -> None:
 
 
 def test_expected_value_counts_later_stages_and_can_rank() -> None:
-    scores = scores_of(["Visitor"] * 3, [0.5, 0.4, 0.4], [0.0, 0.1, 0.2], [False] * 3)
+    scores = StoredTable.of(scores_of(["Visitor"] * 3, [0.5, 0.4, 0.4], [0.0, 0.1, 0.2], [False] * 3))
     listed = {
         by: rank(
             config(lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "by": by}],
@@ -405,7 +406,7 @@ def test_a_permission_file_that_may_have_lost_a_row_stops_everything(
 
 
 def test_a_suppression_that_holds_back_nobody_is_an_error() -> None:
-    scores = scores_of(["Visitor"], [0.5], [0.1], [False])
+    scores = StoredTable.of(scores_of(["Visitor"], [0.5], [0.1], [False]))
     settings = config(journey=JOURNEY)
     with pytest.raises(DataError, match="none of its 2 customers occurs in the log, so nobody would be held back"):
         rank(settings, scores, frozenset(), AS_OF, permissions=Permissions(table_of([("00", None), ("01", None)])))

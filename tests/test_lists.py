@@ -21,6 +21,7 @@ from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.lists import list_specs, rank
 from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.models.track_record import Bands, TrackRecord
+from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import midnight
 
 STAGES = ("Visitor", "Buyer", "Fan")
@@ -73,7 +74,7 @@ def scores(
 def one_list(table: pa.Table, as_of: int = AS_OF, *, to: str = "Buyer", start: str = "Visitor", **settings: Any) -> Any:
     capacity = settings.pop("capacity", None)
     spec = {"from": start, "to": to, "horizon": "30d", "capacity": capacity}
-    (only,) = rank(config(lists=[spec], **settings), table, frozenset(), as_of)
+    (only,) = rank(config(lists=[spec], **settings), StoredTable.of(table), frozenset(), as_of)
     return only
 
 
@@ -105,19 +106,25 @@ def test_a_list_holds_its_contract_and_ranks_by_probability() -> None:
 
 
 def test_ties_are_broken_by_id() -> None:
-    shuffled = ["c10", "c9", "C1", "é", "c1"]
-    found = one_list(scores(shuffled, [0.5] * 5), stage_value={"Buyer": 3})
+    """SCORES stand in the order of the ids, which is that of their code points."""
+    people = sorted(["c10", "c9", "C1", "é", "c1"])
+    found = one_list(scores(people, [0.5] * 5), stage_value={"Buyer": 3})
     assert found.rows["customer_id"].to_pylist() == ["C1", "c1", "c10", "c9", "é"]
 
 
-@given(st.lists(st.sampled_from([0.0, 0.1, 0.1 + 1e-16, 0.5, 1.0]), max_size=30), st.randoms(use_true_random=False))
-def test_the_order_of_scores_changes_no_list(probabilities: list[float], random: Any) -> None:
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.1 + 1e-16, 0.5, 1.0]), max_size=30))
+def test_lists_are_ordered_by_probability_then_id(probabilities: list[float]) -> None:
     people = list(zip(names(len(probabilities)), probabilities, strict=True))
     expected = [name for name, _ in sorted(people, key=lambda one: (-one[1], one[0]))]
-    random.shuffle(people)
     found = one_list(scores([name for name, _ in people], [p for _, p in people]))
     assert found.rows["customer_id"].to_pylist() == expected
     assert found.rows["rank"].to_pylist() == list(range(1, len(people) + 1))
+
+
+def test_scores_in_another_order_are_refused() -> None:
+    """What is equal keeps the order of SCORES, so that has to be the order of the ids."""
+    with pytest.raises(AssertionError, match="SCORES are not sorted by customer_id"):
+        one_list(scores(["b", "a"], [0.5, 0.5]))
 
 
 def test_a_worth_that_is_not_set_leaves_the_expected_value_empty() -> None:
@@ -173,7 +180,7 @@ def test_lists_that_are_not_configured_are_the_observable_pairs() -> None:
     assert pairs(frozenset({"Buyer", "Fan"})) == []
     assert pairs(frozenset(), horizons=["7d", "14d", "60d"])[0][2] == 14
     assert pairs(frozenset(), lists=[]) == []
-    both = rank(config(), scores(["a"], [0.5]), frozenset(), AS_OF)
+    both = rank(config(), StoredTable.of(scores(["a"], [0.5])), frozenset(), AS_OF)
     assert [one.name for one in both] == ["visitor__buyer__30d", "buyer__fan__30d"]
 
 
@@ -192,11 +199,12 @@ def test_every_listed_customer_carries_the_track_record_of_the_band() -> None:
     record = TrackRecord("", (), (bands,))
     table = scores(["a", "b", "c", "d"], [0.7, 0.6, 0.59, 0.1])
     spec = {"from": "Visitor", "to": "Buyer", "horizon": "30d"}
-    (found,) = rank(config(lists=[spec]), table, frozenset(), AS_OF, record)
+    (found,) = rank(config(lists=[spec]), StoredTable.of(table), frozenset(), AS_OF, record)
     rows = found.rows.to_pylist()
     assert [(row["track_record_n"], row["track_record_k"]) for row in rows] == [(50, 30), (50, 30), (60, 9), (100, 2)]
     assert [(row["track_record_low"], row["track_record_high"]) for row in rows[1:3]] == [(0.3, 0.7), (0.2, 0.3)]
-    (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), scores(["a"], [0.5]), frozenset(), AS_OF, record)
+    table = StoredTable.of(scores(["a"], [0.5]))
+    (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), table, frozenset(), AS_OF, record)
     assert other.rows["track_record_n"].null_count == len(other.rows)
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from tests.trained import SETTINGS, call
@@ -23,6 +24,7 @@ from cvj_ml.monitoring.outcomes import PastList, listings, untouched
 from cvj_ml.pipeline.measuring import below_floor, keep, read_past
 from cvj_ml.publish import publish, published_lists
 from cvj_ml.report.files import write_night
+from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import Simulation, simulate
 from cvj_ml.sources import Permissions, read_contact
 from cvj_ml.windows import midnight, to_datetime
@@ -119,13 +121,16 @@ def scores_of(business: Simulation, as_of: int, reverse: bool = False) -> pa.Tab
 def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool = False) -> pd.DataFrame:
     """Publish a night as the command does, but with the true probabilities; return its first list."""
     scores = scores_of(business, as_of, reverse)
-    lists = tuple(rank(config, scores, frozenset(), as_of))
+    lists = rank(config, StoredTable.of(scores), frozenset(), as_of)
     people = People(Permissions(), read_contact(config))
     day = to_datetime(as_of, UTC).date().isoformat()
     run = {"started": 1.0}
+    file = Path(config.out) / f"{day}.parquet"
+    file.parent.mkdir(exist_ok=True)
+    pq.write_table(scores, file)
     publish(
-        Path(config.out), day, "0" * 64, {}, run, lambda staged: write_night(staged, scores, lists, people, day)
-    )  # fmt: skip
+        Path(config.out), day, "0" * 64, {}, run, lambda staged: write_night(staged, file, lists, people, None, day)
+    )
     return lists[0].rows.to_pandas()
 
 

@@ -31,6 +31,7 @@ from cvj_ml.report.stays import STILL_THERE, Question, StayCounts
 from cvj_ml.report.survey import Survey
 from cvj_ml.report.touchpoints import ALL, TouchpointCounts
 from cvj_ml.report.worksheet import worksheet, worksheet_markdown, worksheet_rows
+from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import midnight
 
 pytest_plugins = ["tests.fixtures"]
@@ -165,9 +166,9 @@ def survey_of(segment: str | None = None) -> Survey:
     )
 
 
-def night(*lists: RankedList, segment: str | None = "<i>plan</i>") -> Night:
+def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.DataFrame | None = None) -> Night:
     assert CONFIG.lists is not None
-    table, found = scores(300), survey_of(segment)
+    table, found = StoredTable.of(scores(300)), survey_of(segment)
     return Night(
         CONFIG,
         AT,
@@ -180,6 +181,7 @@ def night(*lists: RankedList, segment: str | None = "<i>plan</i>") -> Night:
         8,
         2,
         Training("2024-11-01", "2024-09-01", {"test.auc.visitor__script_b_buyer.30d": 0.83}),
+        pd.DataFrame() if history is None else history,
     )
 
 
@@ -447,7 +449,7 @@ def test_the_worksheet_as_rows_and_as_markdown() -> None:
 
 
 def test_opportunities_are_ranked_by_customers_times_gap_times_value() -> None:
-    table = scores(100)
+    table = StoredTable.of(scores(100))
     specs = CONFIG.lists or ()
     (only,) = opportunities(CONFIG, table, specs)
     p = np.linspace(0.9, 0.001, 100)

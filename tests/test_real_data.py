@@ -69,7 +69,8 @@ def train_and_rank(config: Config, day: str) -> tuple[Night, Any]:
 
 
 def assert_lists_are_sound(config: Config, night: Night) -> None:
-    scored = dict(zip(night.scores["customer_id"].to_pylist(), night.scores["stage"].to_pylist(), strict=True))
+    scores = night.scores.read(["customer_id", "stage"])
+    scored = dict(zip(scores["customer_id"].to_pylist(), scores["stage"].to_pylist(), strict=True))
     assert [one.spec for one in night.lists] == list(config.lists or ())
     for one in night.lists:
         rows = pq.read_table(night.folder / "targets" / f"{one.name}.parquet").to_pydict()
@@ -83,7 +84,8 @@ def assert_probabilities_are_coherent(night: Night) -> None:
     names = [name for name in night.scores.column_names if name.startswith(("p_return_", "p_reach_"))]
     targets = list(dict.fromkeys(name.rpartition("_")[0] for name in names))
     days = list(dict.fromkeys(name.rpartition("_")[2] for name in names))
-    p = np.array([[night.scores[f"{target}_{day}"].to_numpy() for day in days] for target in targets])
+    scores = night.scores.read(names)
+    p = np.array([[scores[f"{target}_{day}"].to_numpy() for day in days] for target in targets])
     known = np.isfinite(p)
     assert known[0].all()
     assert ((p[known] >= 0) & (p[known] <= 1)).all()
@@ -171,7 +173,7 @@ def test_cdnow_from_training_to_scores(open_config: Open) -> None:
     night, rows = train_and_rank(config, "1997-10-01")
     assert len(night.scores) == 23_570
     assert night.lists == ()
-    assert pc.all(pc.is_null(night.scores["p_advance_30d"])).as_py(), "there is no stage to advance to"
+    assert pc.all(pc.is_null(night.scores.read()["p_advance_30d"])).as_py(), "there is no stage to advance to"
     assert_probabilities_are_coherent(night)
     assert beats_the_stage(rows, "return", 91)
 
@@ -292,7 +294,8 @@ def test_stackexchange_names_promote_as_low_evidence(open_config: Open) -> None:
     night, rows = train_and_rank(config, "2023-12-02")
     assert_lists_are_sound(config, night)
     assert_probabilities_are_coherent(night)
-    for stage, weak in zip(night.scores["stage"].to_pylist(), night.scores["low_evidence"].to_pylist(), strict=True):
+    scores = night.scores.read(["stage", "low_evidence"])
+    for stage, weak in zip(scores["stage"].to_pylist(), scores["low_evidence"].to_pylist(), strict=True):
         assert ("Promote" in weak) == (stage != "Promote")
         assert "return" not in weak
     assert beats_the_stage(rows, "return", 365)

@@ -29,7 +29,7 @@ from cvj_ml.models.predictor import Answers, Predictor
 from cvj_ml.models.reach import questions
 from cvj_ml.models.reference import FEWEST, learn_reference
 from cvj_ml.panel import HazardRows
-from cvj_ml.scoring import open_bundle
+from cvj_ml.scoring import StoredTable, open_bundle
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -163,14 +163,19 @@ def histories(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> pip
 
 
 @pytest.fixture(scope="module")
-def ranked(trained: Trained, histories: pipeline.Histories) -> list[RankedList]:
+def ranked(
+    trained: Trained, histories: pipeline.Histories, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RankedList, ...]:
     model = open_bundle(trained.bundle).predictor
-    scores = pipeline.score(histories, model, "0123456789ab", trained.as_of)
-    return rank(histories.config, scores, histories.visible.unobserved, trained.as_of)
+    folder = tmp_path_factory.mktemp("scores")
+    scores = pipeline.score(histories, model, "0123456789ab", trained.as_of, folder).scores
+    return rank(histories.config, StoredTable.at(scores), histories.visible.unobserved, trained.as_of)
 
 
 @pytest.fixture(scope="module")
-def explained(trained: Trained, histories: pipeline.Histories, ranked: list[RankedList]) -> tuple[RankedList, ...]:
+def explained(
+    trained: Trained, histories: pipeline.Histories, ranked: tuple[RankedList, ...]
+) -> tuple[RankedList, ...]:
     return with_reasons(ranked, open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of)
 
 

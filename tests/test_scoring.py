@@ -19,7 +19,7 @@ from cvj_ml.histories import Block
 from cvj_ml.models.bundle import load
 from cvj_ml.models.predictor import Answers
 from cvj_ml.models.stage import assemble
-from cvj_ml.scoring import merge_scores, score_block, score_touchpoints, scores_contract
+from cvj_ml.scoring import score_block, score_touchpoints, scores_contract
 from cvj_ml.snapshots import Snapshots
 
 pytest_plugins = ["tests.fixtures"]
@@ -35,7 +35,7 @@ def night(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> pipelin
 
 @pytest.fixture(scope="module")
 def frame(night: pipeline.Night) -> pd.DataFrame:
-    found: pd.DataFrame = night.scores.to_pandas()
+    found: pd.DataFrame = night.scores.read().to_pandas()
     return found
 
 
@@ -49,13 +49,13 @@ def reach(frame: pd.DataFrame, stages: list[str], days: int) -> npt.NDArray[np.f
 def test_scores_keep_their_contract_and_are_sorted(night: pipeline.Night, trained: Trained) -> None:
     definition = load(trained.bundle).predictor.definition
     contract = scores_contract(definition)
-    contract.check(night.scores)
-    assert night.scores.column_names == list(contract.columns)
-    names = night.scores["customer_id"].to_pylist()
-    assert names == sorted(set(names))
-    assert set(night.scores["as_of"].to_pylist()) == {pd.Timestamp("2025-06-24", tz="UTC").to_pydatetime()}
-    assert set(night.scores["model_version"].to_pylist()) == {night.model_version}
-    assert pq.read_table(night.folder / "scores" / "scores.parquet").equals(night.scores)
+    table = pq.read_table(night.folder / "scores" / "scores.parquet")
+    contract.check(table)
+    assert table.column_names == night.scores.column_names == list(contract.columns)
+    names = table["customer_id"].to_pylist()
+    assert names == sorted(set(names)) and len(night.scores) == len(names)
+    assert set(table["as_of"].to_pylist()) == {pd.Timestamp("2025-06-24", tz="UTC").to_pydatetime()}
+    assert set(table["model_version"].to_pylist()) == {night.model_version}
 
 
 def test_everybody_with_a_visible_touchpoint_has_a_row(frame: pd.DataFrame, trained: Trained) -> None:
@@ -126,11 +126,6 @@ def test_low_evidence_names_the_targets_ahead_that_rest_on_base_rates(
         ahead = {"return", *names[names.index(stage) + 1 :]}
         assert set(found) == low & ahead
         assert len(set(found)) == len(found)
-
-
-def test_blocks_can_be_merged_in_any_order(night: pipeline.Night) -> None:
-    parts = [night.scores.slice(start, 70) for start in range(0, len(night.scores), 70)]
-    assert merge_scores(parts[::-1]).equals(night.scores)
 
 
 def answers(stage: list[int], probability: npt.NDArray[np.float64]) -> Answers:
@@ -226,7 +221,12 @@ def test_a_night_that_has_passed_can_be_scored_again(trained: Trained, tmp_path:
     config = trained.config(trained.variant(tmp_path))
     histories = pipeline.open_histories(config, pipeline.Silent())
     predictor = load(trained.bundle).predictor
-    early, late = (pipeline.score(histories, predictor, "v", trained.as_of - days * DAY) for days in (400, 0))
+    early, late = (
+        pq.read_table(
+            pipeline.score(histories, predictor, "v", trained.as_of - days * DAY, tmp_path / str(days)).scores
+        )
+        for days in (400, 0)
+    )
     before, after = (set(table["customer_id"].to_pylist()) for table in (early, late))
     assert before < after
     assert pa.types.is_float64(early["p_return_7d"].type)

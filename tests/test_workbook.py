@@ -25,6 +25,7 @@ from cvj_ml.lists import RankedList, rank, summarise
 from cvj_ml.report import workbook as module
 from cvj_ml.report.files import guarded, with_contact, write_lists
 from cvj_ml.report.workbook import HOW_TO_READ
+from cvj_ml.scoring import StoredTable
 
 HOSTILE = (
     '=HYPERLINK("http://example.org")',
@@ -56,9 +57,12 @@ _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 def lists_of(people: list[str], share: float = 0.3, **changes: Any) -> list[RankedList]:
     size = len(people)
-    scores = scores_of(["Visitor"] * size, np.linspace(0.9, 0.1, size).tolist(), [0.1] * size, [False] * size)
-    scores = scores.set_column(0, "customer_id", pa.array(people, pa.string()))
-    return rank(made(share=share, **changes), scores, frozenset(), AS_OF)
+    # SCORES stand by customer; the lists are to be in the order of ``people``.
+    order = sorted(range(size), key=people.__getitem__)
+    probability = np.linspace(0.9, 0.1, size)[order].tolist()
+    scores = scores_of(["Visitor"] * size, probability, [0.1] * size, [False] * size)
+    scores = scores.set_column(0, "customer_id", pa.array([people[i] for i in order], pa.string()))
+    return list(rank(made(share=share, **changes), StoredTable.of(scores), frozenset(), AS_OF))
 
 
 def made(share: float = 0.3, **changes: Any) -> Config:
@@ -72,7 +76,7 @@ def contact_of(people: list[str]) -> pa.Table:
 def write(folder: Path, people: list[str], **changes: Any) -> list[RankedList]:
     lists = lists_of(people, **changes)
     shutil.rmtree(folder, ignore_errors=True)
-    write_lists(folder, lists, contact_of(people), "2024-11-01")
+    write_lists(folder, lists, contact_of(people), None, "2024-11-01")
     return lists
 
 

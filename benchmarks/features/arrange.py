@@ -8,6 +8,7 @@ customers, which happens in the processor's cache.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from cvj_ml.windows import NEVER, Instants
 
 _I32 = npt.NDArray[np.int32]
 _I64 = npt.NDArray[np.int64]
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -40,10 +43,10 @@ def blocks(read: Callable[[list[str]], Batches], outbound: frozenset[str] = froz
     if owners.null_count:
         raise DataError(f"customer_id: {owners.null_count} row(s) have none; leave them out.")
     ids = owners.chunk(0).dictionary.cast(pa.string()) if owners.num_chunks else pa.array([], pa.string())
-    numbers = [chunk.indices.to_numpy() for chunk in owners.chunks]
+    numbers = [_numbers(chunk.indices, np.int32) for chunk in owners.chunks]
     lengths = sum((np.bincount(owner, minlength=len(ids)) for owner in numbers), np.zeros(len(ids), dtype=np.int64))
-    order = pc.sort_indices(ids).to_numpy()
-    ids = ids.take(pa.array(order))
+    sorted_ids = pc.sort_indices(ids)
+    order, ids = _numbers(sorted_ids, np.uint64), ids.take(sorted_ids)
     offsets = np.concatenate(([0], np.cumsum(lengths[order])))
     place = np.empty(len(ids), dtype=np.int64)
     place[order] = offsets[:-1]
@@ -61,8 +64,8 @@ def blocks(read: Callable[[list[str]], Batches], outbound: frozenset[str] = froz
             _instants(known_at, "known_at"),
             events.codes(event, "event"),
             channels.codes(channel),
-            pc.fill_null(value, 0).to_numpy(),
-            value.is_valid().to_numpy(zero_copy_only=False),
+            _numbers(pc.fill_null(value, 0), np.int64),
+            _numbers(value.is_valid().cast(pa.uint8()), np.uint8).view(np.bool_),
             records,
         )
     del owners, numbers
@@ -117,7 +120,7 @@ class _Names:
             raise DataError(f"{required}: {column.null_count} row(s) have none; leave them out.")
         table = [self._numbers.setdefault(name, len(self._numbers)) for name in column.dictionary.to_pylist()]
         indices = column.indices if not column.null_count else pc.fill_null(column.indices, len(table))
-        codes: _I32 = np.array([*table, -1], dtype=np.int32)[indices.to_numpy()]
+        codes: _I32 = np.array([*table, -1], dtype=np.int32)[_numbers(indices, np.int32)]
         return codes
 
     def in_order(self) -> tuple[str, ...]:
@@ -133,8 +136,12 @@ class _Names:
 def _instants(column: pa.Array, name: str) -> Instants:
     if column.null_count:
         raise DataError(f"{name}: {column.null_count} row(s) have none; leave them out.")
-    instants: Instants = column.cast(pa.timestamp("us", tz="UTC")).view(pa.int64()).to_numpy()
-    return instants
+    return _numbers(column.cast(pa.timestamp("us", tz="UTC")).view(pa.int64()), np.int64)
+
+
+def _numbers(array: pa.Array, kind: type[_Number]) -> npt.NDArray[_Number]:
+    """Return an array without nulls as it lies in memory; ``to_numpy`` would import pandas first."""
+    return np.frombuffer(array.buffers()[1], dtype=kind)[array.offset : array.offset + len(array)]
 
 
 @compiled

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from cvj_ml import pipeline
 from cvj_ml.config import DAY, Config
 from cvj_ml.evaluation.record import low_targets
-from cvj_ml.lists import make_lists, read_people
+from cvj_ml.lists import rank, read_people
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.track_record import NO_RECORD
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import Panel
-from cvj_ml.pipeline import Histories, Silent
+from cvj_ml.pipeline import Histories, Scored, Silent
+from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import parse_as_of
 
 UNREGISTERED = "unregistered"
@@ -93,21 +96,31 @@ def backtest(config: Config, until: str, folds: int = 1) -> pd.DataFrame:
 
 def score(model: Model, as_of: str) -> pd.DataFrame:
     """Return SCORES: one row a customer with a touchpoint visible before ``as_of``."""
-    frame: pd.DataFrame = _scores(model, as_of).to_pandas()
+    with _scored(model, as_of) as scored:
+        frame: pd.DataFrame = pd.read_parquet(scored.scores)
     return frame
 
 
 def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
     """Return the configured lists of whom to target next, by the name of the list."""
     histories = model.histories
-    instant = parse_as_of(as_of, histories.config.zone)
     config, unobserved = histories.config, histories.visible.unobserved
-    people, scores = read_people(config), _scores(model, as_of)
-    # A model that was never judged at a past instant has no track record.
-    lists = make_lists(config, people, histories.engine(), scores, unobserved, instant, NO_RECORD)
+    people, instant = read_people(config), parse_as_of(as_of, config.zone)
+    with _scored(model, as_of, history=True) as scored:
+        # A model that was never judged at a past instant has no track record.
+        lists = rank(
+            config,
+            StoredTable.at(scored.scores),
+            unobserved,
+            instant,
+            history=StoredTable.at(scored.history) if scored.history else None,
+            permissions=people.permissions,
+        )
     return {one.name: one.rows.to_pandas() for one in lists}
 
 
-def _scores(model: Model, as_of: str) -> pa.Table:
+@contextmanager
+def _scored(model: Model, as_of: str, *, history: bool = False) -> Iterator[Scored]:
     instant = parse_as_of(as_of, model.histories.config.zone)
-    return pipeline.score(model.histories, model.predictor, UNREGISTERED, instant)
+    with tempfile.TemporaryDirectory() as folder:
+        yield pipeline.score(model.histories, model.predictor, UNREGISTERED, instant, Path(folder), history=history)

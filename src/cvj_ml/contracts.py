@@ -39,6 +39,11 @@ class Contract:
     columns: Mapping[str, pa.DataType]
     key: tuple[str, ...]
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns as an Arrow schema."""
+        return pa.schema(self.columns.items())
+
     def check(self, table: pa.Table) -> None:
         """Raise DataError with every fault of the table at once; never shows a customer's data."""
         faults = []

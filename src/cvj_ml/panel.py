@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import Config, Journey
+from cvj_ml.engines import Blocks
 from cvj_ml.features import PROGRESS, Catalogue, Sightings, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, stage_at
@@ -21,16 +22,7 @@ from cvj_ml.windows import Instants, edges, midnight, observed_whole
 
 _TOP_ATTRIBUTE_VALUES = 30
 _TWO_YEARS = 730 * 86_400_000_000
-_Result = TypeVar("_Result")
 _Mask = npt.NDArray[np.bool_]
-
-
-class Blocks(Protocol):
-    """Whole customers, block by block; an engine's view of a store."""
-
-    def map(self, function: Callable[[Block], _Result]) -> list[_Result]:
-        """Return the function's result for every block, in the order of the blocks."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import CompleteSpec, Config
+from cvj_ml.engines import Blocks
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import coverage_of, draw_hidden, entries_when_hidden, hide, stage_at
-from cvj_ml.panel import Blocks, Definition
+from cvj_ml.panel import Definition
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
 from cvj_ml.windows import Instants, before
 

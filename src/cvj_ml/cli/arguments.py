@@ -41,3 +41,18 @@ def read_duration(text: str, option: str) -> int:
         return parse_duration(text)
     except ValueError as error:
         raise ConfigError(f"{option}: {error}.") from None
+
+
+def read_columns(told: list[str]) -> dict[str, str]:
+    """Return columns by role from texts such as ``customer_id=cust``; ConfigError for any other form or role."""
+    from cvj_ml.contracts import TOUCHPOINT_ROLES
+    from cvj_ml.errors import ConfigError, nearest, raise_all
+
+    found, faults, known = {}, [], (*TOUCHPOINT_ROLES, "rating")
+    for text in told:
+        role, _, name = text.partition("=")
+        if role not in known or not name:
+            faults.append(f"{text!r}: write ROLE=COLUMN with one of {', '.join(known)}.{nearest(role, known)}")
+        found[role] = name
+    raise_all(ConfigError, "--column names what a column is:", faults)
+    return found

@@ -6,16 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_duration
+from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
+from cvj_ml.cli.nights import nightly, verify
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
-
-if TYPE_CHECKING:
-    from cvj_ml.pipeline import Night
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +39,7 @@ def demo(
     if as_json:
         print_json(
             {
-                **_night_as_json(result.night),
+                **result.night.as_document(),
                 "log_loss": result.comparison.to_dict("records"),
                 "tracking_uri": result.tracking_uri,
             }
@@ -68,6 +66,30 @@ def command(name: str) -> str:
         return os.path.relpath(beside) if beside.exists() else name
     except ValueError:
         return str(beside)
+
+
+@app.command()
+def init(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Parquet or CSV files of your customers.")],
+    config_file: Annotated[Path, typer.Option("--config", help="The configuration to write.")] = Path("cvj.yaml"),
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Of the business, such as Europe/London.")] = "UTC",
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="What a column is, as in customer_id=cust. May be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at your files and write a first configuration, for you to correct."""
+    from cvj_ml import pipeline
+
+    done = pipeline.initialise(files, config_file, time_zone, read_columns(column or []), Terminal())
+    if as_json:
+        print_json({"config": str(done.file), "as_of": done.as_of.isoformat(), "doubts": list(done.doubts)})
+        return
+    out.print(f"Wrote {done.file}. Read it line by line; then:", soft_wrap=True)
+    for doubt in done.doubts:
+        out.print(f"  - {doubt}", soft_wrap=True)
+    out.print(f"  {command('cvj-ml')} check {done.file} --as-of {done.as_of}", soft_wrap=True)
 
 
 @app.command()
@@ -246,7 +268,7 @@ def report(
         config = config.model_copy(update={"report": config.report.model_copy(update={"segment": segment})})
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=True)
     if as_json:
-        print_json(_night_as_json(night))
+        print_json(night.as_document())
         return
     out.print(f"Page:      {night.folder / 'report' / 'index.html'}", soft_wrap=True)
     out.print(f"Worksheet: {night.folder / 'report' / 'worksheet.md'}", soft_wrap=True)
@@ -281,7 +303,7 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
     config, instant = read(config_file, as_of)
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists)
     if as_json:
-        print_json(_night_as_json(night))
+        print_json(night.as_document())
         return
     out.print(
         f"Scored {len(night.scores):,} customers with model {night.model_version}: {night.folder}", soft_wrap=True
@@ -298,14 +320,5 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
         out.print(f"In a browser: {night.page}", soft_wrap=True)
 
 
-def _night_as_json(night: Night) -> dict[str, Any]:
-    return {
-        "night": str(night.folder),
-        "page": str(night.page) if night.page else None,
-        "customers": len(night.scores),
-        "model_version": night.model_version,
-        "lists": {one.name: len(one.rows) for one in night.lists},
-        "used": night.usage.used,
-        "not_yet_visible": night.usage.not_yet_visible,
-        "superseded": night.usage.superseded,
-    }
+app.command()(nightly)
+app.command()(verify)

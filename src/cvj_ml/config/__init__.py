@@ -1,6 +1,9 @@
 """One YAML file, one frozen configuration."""
 
+from cvj_ml.config.databases import NAME_BYTES, DeliverSpec, PostgresDelivery, PostgresSource
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
+from cvj_ml.config.engine import EngineSpec
+from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import (
@@ -18,20 +21,29 @@ from cvj_ml.config.settings import (
 
 __all__ = [
     "DAY",
+    "NAME_BYTES",
     "SECOND",
     "AttributesSpec",
     "CompleteSpec",
     "Config",
     "ContactCap",
     "ContactSpec",
+    "DeliverSpec",
     "EligibilitySpec",
+    "EngineSpec",
     "ExcludeSpec",
+    "Freshness",
+    "GatesSpec",
     "Journey",
+    "Levels",
     "ListSpec",
     "MeasureSpec",
     "PermissionSpec",
     "Play",
+    "PostgresDelivery",
+    "PostgresSource",
     "Rule",
+    "Silence",
     "SourceSpec",
     "Stage",
     "StageLabelsSpec",

@@ -12,9 +12,12 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cvj_ml.config.base import ResolvedPath, Section, _as_list
+from cvj_ml.config.databases import DeliverSpec, PostgresSource
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.durations import DAY, Duration, format_duration
+from cvj_ml.config.engine import EngineSpec
 from cvj_ml.config.faults import check
+from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
 from cvj_ml.errors import nearest
@@ -25,10 +28,11 @@ SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "ye
 
 
 class TableSpec(Section):
-    """Where a table comes from: files (``path``), or one SELECT (``query``) over named ``files``."""
+    """Where a table comes from: files (``path``), one SELECT (``query``) over named ``files``, or a server."""
 
     path: Paths | None = None
     query: str | None = None
+    postgres: PostgresSource | None = None
     files: dict[str, Paths] = {}
     row_times: dict[str, str] = Field(default={}, description="file of a query to the column that dates its rows")
     times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
@@ -44,12 +48,12 @@ class TableSpec(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if (self.path is None) == (self.query is None):
-            raise ValueError("give exactly one of path and query")
+        if sum(one is not None for one in (self.path, self.query, self.postgres)) != 1:
+            raise ValueError("give exactly one of path, query and postgres")
         if self.query is not None and not self.files:
             raise ValueError("query needs files: {name: path}; the query selects from those names")
-        if self.path is not None and self.files:
-            raise ValueError("files belong to a query; found them beside path")
+        if self.query is None and self.files:
+            raise ValueError(f"files belong to a query; found them beside {'path' if self.path else 'postgres'}")
         for name in self.row_times:
             if name not in self.files:
                 raise ValueError(f"row_times: {name!r} is not among the files of the query.{nearest(name, self.files)}")
@@ -180,14 +184,6 @@ class MlflowSpec(Section):
         return f"sqlite:///{Path(folder, path).resolve()}"
 
 
-class EngineSpec(Section):
-    """How blocks are laid out and worked on; no setting here changes a result."""
-
-    threads: int | None = Field(default=None, ge=1, description="default: every core")
-    buckets: int = Field(default=16, ge=1, le=4096)
-    memory_limit: str | None = None
-
-
 class Config(Section):
     """The whole configuration of one use, frozen."""
 
@@ -222,9 +218,11 @@ class Config(Section):
     eligibility: EligibilitySpec = EligibilitySpec()
     control: ControlSpec = ControlSpec()
     measure: MeasureSpec = MeasureSpec()
+    gates: GatesSpec = GatesSpec()
     report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()
+    deliver: DeliverSpec | None = None
     out: ResolvedPath = Field(default="out", validate_default=True)
 
     @model_validator(mode="before")
@@ -285,6 +283,9 @@ class Config(Section):
         for place, name in named:
             if name not in self.journey.names:
                 yield f"{place}: unknown stage {name!r}.{nearest(name, self.journey.names)}"
+        for name in self.gates.sources:
+            if name not in self.sources:
+                yield f"gates.sources: there is no source {name!r}.{nearest(name, self.sources)}"
 
     def _wrong_lists(self) -> list[str]:
         faults = []

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed
 
+from cvj_ml.engines.blocks import Progress, Result
 from cvj_ml.histories import Block
-from cvj_ml.sources import Store, bucket_of
-
-Result = TypeVar("Result")
+from cvj_ml.sources import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,31 +17,34 @@ class LocalEngine:
     """The blocks of a store, worked on by threads of this process (default: every core).
 
     ``progress`` is called with the number of finished and of all blocks. ``customers`` are those to work on
-    (None: all).
+    (None: all), ``done`` are buckets that need no work any more.
     """
 
     store: Store
     threads: int | None = None
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress | None = None
     customers: frozenset[str] | None = None
+    done: frozenset[int] = frozenset()
 
     def only(self, customers: Iterable[str]) -> LocalEngine:
         """Return an engine that reads the buckets of these customers, and sees nobody else."""
         return replace(self, customers=frozenset(customers))
 
+    def without(self, buckets: Iterable[int]) -> LocalEngine:
+        """Return an engine that leaves these buckets out and counts them as finished."""
+        return replace(self, done=frozenset(buckets))
+
     def map(self, function: Callable[[Block], Result]) -> list[Result]:
         """Apply a function to every block that has customers; results are in the order of the buckets.
 
-        A block is read inside its worker, so at most ``threads`` blocks are in memory. The first error of a block is
-        raised.
+        A block is read inside its worker, so at most ``threads`` blocks are in memory, and all results: a function
+        whose results are large writes them down and returns what is small. The first error of a block is raised.
         """
-        buckets = [bucket for bucket, customers in enumerate(self.store.bucket_customers) if customers]
-        wanted = self.customers
-        if wanted is not None:
-            asked = {bucket_of(name, self.store.buckets) for name in wanted}
-            buckets = [bucket for bucket in buckets if bucket in asked]
+        wanted, every = self.customers, self.store.buckets_of(self.customers)
+        buckets = [bucket for bucket in every if bucket not in self.done]
+        finished = len(every) - len(buckets)
         if self.progress:
-            self.progress(0, len(buckets))
+            self.progress(finished, len(every))
 
         def work(bucket: int) -> Result:
             block = self.store.read(bucket)
@@ -54,5 +55,5 @@ class LocalEngine:
         for result in Parallel(n_jobs=workers, backend="threading", return_as="generator")(map(delayed(work), buckets)):
             results.append(result)
             if self.progress:
-                self.progress(len(results), len(buckets))
+                self.progress(finished + len(results), len(every))
         return results

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.config import DAY, Config
+from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Settings
 from cvj_ml.models.training import SETTINGS, Fit, fit_reach
-from cvj_ml.panel import Blocks, Panel, build_panel, define
+from cvj_ml.panel import Panel, build_panel, define
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import happened_within, observed_whole
 

@@ -8,12 +8,13 @@ from datetime import timedelta
 import numpy as np
 
 from cvj_ml.config import Config, format_duration
+from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, Verdict, decide, undecided
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel import Blocks, build_panel
+from cvj_ml.panel import build_panel
 from cvj_ml.windows import follow_up, midnight, observed_whole, to_datetime
 
 

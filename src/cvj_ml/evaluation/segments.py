@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.config import DAY
+from cvj_ml.engines import Blocks
 from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.evaluation.assessment import SIGNIFICANT, bounds
 from cvj_ml.evaluation.backtest import MINIMUM_MOVED, MODEL, Cell, Judged
@@ -19,7 +20,6 @@ from cvj_ml.evaluation.bootstrap import grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text
-from cvj_ml.panel import Blocks
 from cvj_ml.windows import before
 
 FIRST_CHANNEL = "first_channel"

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY
+from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, Judged, judged
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.models.track_record import Bands, TrackRecord
-from cvj_ml.panel import Blocks, build_panel
+from cvj_ml.panel import build_panel
 from cvj_ml.windows import before, follow_up, midnight, observed_whole, to_datetime
 
 MINIMUM_CUSTOMERS = 50

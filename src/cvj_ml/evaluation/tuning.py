@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import Config
+from cvj_ml.engines import Blocks
 from cvj_ml.errors import CvjError
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, stacked
 from cvj_ml.evaluation.backtest import MODEL, Panels, build_panels, judged
@@ -25,7 +26,6 @@ from cvj_ml.evaluation.verdict import deciding_cells
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Settings
 from cvj_ml.models.training import SETTINGS, fit_reach
-from cvj_ml.panel import Blocks
 
 if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial

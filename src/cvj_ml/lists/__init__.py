@@ -1,7 +1,8 @@
 """Ranked lists for marketers."""
 
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.night import People, make_lists, read_people
+from cvj_ml.lists.outreach import outreach, outreach_schema
+from cvj_ml.lists.people import People, read_people
 from cvj_ml.lists.ranking import RankedList, list_specs, rank
 from cvj_ml.lists.reasons import with_reasons
 from cvj_ml.lists.summary import NOT_LISTED, SUMMARY, summarise
@@ -13,7 +14,8 @@ __all__ = [
     "People",
     "RankedList",
     "list_specs",
-    "make_lists",
+    "outreach",
+    "outreach_schema",
     "rank",
     "read_people",
     "summarise",

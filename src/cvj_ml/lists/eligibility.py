@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.lists.outreach import Outreach
+from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Permissions
 
 REASONS = {
@@ -32,7 +34,7 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Reachable:
-    """Who may be contacted tonight, whatever the list: masks over the customers of a night.
+    """Who may be contacted tonight, whatever the list: masks over the customers of a stage.
 
     ``allowed`` is (customers, channels).
     """
@@ -43,23 +45,18 @@ class Reachable:
     allowed: _Mask
 
 
-def reachable(config: Config, history: Outreach, permissions: Permissions) -> Reachable:
-    """Apply suppression, consent and contact caps.
-
-    Raises DataError where a suppression cannot do what it is for: it names none of the customers, or a channel that no
-    play goes through.
-    """
-    size = len(history.customers)
+def reachable(config: Config, customers: pa.Array, history: Outreach, permissions: Permissions) -> Reachable:
+    """Apply suppression, consent and contact caps to some customers and their history."""
+    size = len(customers)
     allowed = np.ones((size, len(history.channels)), dtype=np.bool_)
     suppressed, no_consent = np.zeros((2, size), dtype=np.bool_)
-    raise_all(DataError, "No list is made:", _mistaken(permissions, history))
     if permissions.suppression is not None:
-        suppressed, refused = _named(permissions.suppression, history)
+        suppressed, refused = _named(permissions.suppression, customers, history.channels)
         allowed &= ~refused
     if permissions.consent is not None:
-        everywhere, granted = _named(permissions.consent, history)
+        everywhere, granted = _named(permissions.consent, customers, history.channels)
         allowed &= granted
-        no_consent = ~everywhere & ~_isin(history, permissions.consent)
+        no_consent = ~everywhere & ~_isin(customers, permissions.consent)
     caps = config.eligibility.contact_caps
     full = history.contacts >= np.array([cap.max for cap in caps], dtype=np.int64)
     capped: _Mask = np.any(full[:, [cap.channel is None for cap in caps]], axis=1)
@@ -73,74 +70,90 @@ def left_out(
     config: Config,
     spec: ListSpec,
     scores: pa.Table,
-    rows: npt.NDArray[np.int64],
     probability: npt.NDArray[np.float64],
     history: Outreach,
     may: Reachable,
     taken: _Mask,
     as_of: int,
 ) -> npt.NDArray[np.int64]:
-    """Return for each of the rows of SCORES (those in the list's stage) the position in REASONS, -1 for eligible.
+    """Return for each row of SCORES (those in the list's stage) the position in REASONS, -1 for eligible.
 
-    probability: of the rows, NaN where there is none; taken: who is on an earlier list, over all customers.
+    probability: NaN where there is none; taken: who is on an earlier list. ``columns_asked`` names what is read.
     """
     rule, stages = config.eligibility.excluded(spec), config.journey.stages
     at = config.journey.index(spec.to_stage)
     there = np.isnan(probability)
     if rule.already_there is not None:
-        beyond = [scores[f"p_stage_{stage.slug}"].to_numpy(zero_copy_only=False)[rows] for stage in stages[at:]]
+        beyond = [scores[f"p_stage_{stage.slug}"].to_numpy(zero_copy_only=False) for stage in stages[at:]]
         there |= np.nansum(beyond, axis=0) >= rule.already_there
     channels = {history.channels.index(name) for play in stages[at].plays for name in play.channels}
-    closed = ~may.allowed[rows][:, sorted(channels)].any(axis=1) if channels else np.zeros(len(rows), np.bool_)
-    asleep = (
-        ~history.awake(as_of, rule.dormant_for)[rows]
-        if rule.dormant_for is not None
-        else np.zeros(len(rows), dtype=np.bool_)
-    )
-    weak = np.zeros(len(rows), dtype=np.bool_)
-    if rule.low_evidence:
-        weak = np.array([spec.to_stage in names for names in scores["low_evidence"].take(pa.array(rows)).to_pylist()])
+    nobody = np.zeros(len(probability), dtype=np.bool_)
+    closed = ~may.allowed[:, sorted(channels)].any(axis=1) if channels else nobody
+    asleep = nobody if rule.dormant_for is None else ~history.awake(as_of, rule.dormant_for)
     holds = {
         "already_there": there,
-        "suppressed": may.suppressed[rows],
-        "no_consent": may.no_consent[rows],
-        "contact_cap": may.capped[rows],
+        "suppressed": may.suppressed,
+        "no_consent": may.no_consent,
+        "contact_cap": may.capped,
         "no_channel": closed,
         "dormant": asleep,
-        "low_evidence": weak.astype(np.bool_),
+        "low_evidence": _names(scores["low_evidence"], spec.to_stage) if rule.low_evidence else nobody,
         "improbable": probability < config.eligibility.least(spec),
-        "other_list": taken[rows] & config.eligibility.one_list,
+        "other_list": taken & config.eligibility.one_list,
     }
     found: npt.NDArray[np.int64] = np.select([holds[reason] for reason in REASONS], range(len(REASONS)), -1)
     return found
 
 
-def _named(table: pa.Table, history: Outreach) -> tuple[_Mask, _Mask]:
-    """Return who is named for every channel, and (customers, channels) who is for each."""
-    everywhere = _isin(history, table.filter(table["channel"].is_null()))
-    columns = [_isin(history, table.filter(pc.equal(table["channel"], name))) for name in history.channels]
-    by_channel = np.reshape(columns, (len(history.channels), len(everywhere))).astype(np.bool_).T
-    return everywhere, by_channel | everywhere[:, None]
+def columns_asked(config: Config, spec: ListSpec) -> list[str]:
+    """Return the columns of SCORES that ``left_out`` asks for a list."""
+    rule, journey = config.eligibility.excluded(spec), config.journey
+    beyond = [] if rule.already_there is None else journey.stages[journey.index(spec.to_stage) :]
+    return [f"p_stage_{stage.slug}" for stage in beyond] + (["low_evidence"] if rule.low_evidence else [])
 
 
-def _isin(history: Outreach, table: pa.Table) -> _Mask:
-    names = frozenset(table["customer_id"].to_pylist())
-    return np.array([name in names for name in history.customers], dtype=np.bool_)
+def require_permissions(permissions: Permissions, channels: Sequence[str], scores: StoredTable) -> None:
+    """Raise DataError where a suppression cannot do what it is for.
 
-
-def _mistaken(permissions: Permissions, history: Outreach) -> list[str]:
+    It names none of the customers, or a channel that no play goes through.
+    """
     table = permissions.suppression
     if table is None or not len(table):
-        return []
+        return
     faults = [
-        f"suppression: no play of the journey goes through {channel!r}.{nearest(channel, history.channels)} Correct"
+        f"suppression: no play of the journey goes through {channel!r}.{nearest(channel, channels)} Correct"
         " the file, or select other rows with a query"
         for channel in table["channel"].drop_null().unique().to_pylist()
-        if channel not in history.channels
+        if channel not in channels
     ]
-    if history.customers and not _isin(history, table).any():
+    customers = (batch["customer_id"] for batch in scores.batches(["customer_id"]) if len(batch))
+    found = [bool(_isin(some, table).any()) for some in customers]
+    if found and not any(found):
         faults.append(
             f"suppression: none of its {len(table['customer_id'].unique()):,} customers occurs in the log, so nobody"
             " would be held back; check customer_id, and that ids are written as in the log"
         )
-    return faults
+    raise_all(DataError, "No list is made:", faults)
+
+
+def _names(lists: pa.ChunkedArray, name: str) -> _Mask:
+    """Return which lists of names hold a name."""
+    whole = lists.combine_chunks()
+    owners = pc.list_parent_indices(whole).filter(pc.equal(whole.flatten(), name))
+    found = np.zeros(len(whole), dtype=np.bool_)
+    found[owners.to_numpy()] = True
+    return found
+
+
+def _named(table: pa.Table, customers: pa.Array, channels: Sequence[str]) -> tuple[_Mask, _Mask]:
+    """Return who is named for every channel, and (customers, channels) who is for each."""
+    everywhere = _isin(customers, table.filter(table["channel"].is_null()))
+    columns = [_isin(customers, table.filter(pc.equal(table["channel"], name))) for name in channels]
+    by_channel = np.reshape(columns, (len(channels), len(everywhere))).astype(np.bool_).T
+    return everywhere, by_channel | everywhere[:, None]
+
+
+def _isin(customers: pa.Array, table: pa.Table) -> _Mask:
+    found = pc.is_in(customers, value_set=table["customer_id"].combine_chunks())
+    mask: _Mask = found.to_numpy(zero_copy_only=False)
+    return mask

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from cvj_ml.config import DAY, ContactCap
 from cvj_ml.histories import Block, Touchpoints
@@ -22,19 +23,21 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Outreach:
-    """Per customer, sorted by id: contacts within each cap's window, and per channel of the plays what came of them.
+    """Of some rows of SCORES: contacts within each cap's window, and per channel of the plays what came of them.
 
     ``contacts`` is (customers, caps); ``sent``, ``answered`` and ``own`` (touchpoints of the customer's own) are
     (customers, channels); ``last_own`` is the instant of the last of the latter, the smallest integer for none.
     """
 
-    customers: tuple[str, ...]
     channels: tuple[str, ...]
     contacts: _Ints
     sent: _Ints
     answered: _Ints
     own: _Ints
     last_own: Instants
+
+    def __len__(self) -> int:
+        return len(self.last_own)
 
     def awake(self, as_of: int, window: int) -> npt.NDArray[np.bool_]:
         """Return who did something within the window before ``as_of``."""
@@ -44,18 +47,46 @@ class Outreach:
     def take(self, rows: npt.NDArray[np.int64]) -> Outreach:
         """Return some of the customers."""
         return Outreach(
-            tuple(self.customers[i] for i in rows),
-            self.channels,
-            *(getattr(self, name)[rows] for name in ("contacts", "sent", "answered", "own", "last_own")),
+            self.channels, *(getattr(self, name)[rows] for name in ("contacts", "sent", "answered", "own", "last_own"))
         )
 
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Return the numbers as columns, named as ``outreach_schema`` names them."""
+        tables = (self.contacts, self.sent, self.answered, self.own)
+        numbers = [table[:, i] for table in tables for i in range(table.shape[1])]
+        schema = outreach_schema(len(self.channels), self.contacts.shape[1])
+        return {
+            field.name: pa.array(column, pa.int64()).cast(field.type)
+            for field, column in zip(schema, [*numbers, self.last_own], strict=True)
+        }
 
-def no_outreach(customers: Sequence[str], channels: Sequence[str], caps: Sequence[ContactCap]) -> Outreach:
+    @classmethod
+    def of(cls, table: pa.Table, channels: Sequence[str], caps: int) -> Outreach:
+        """Return what ``columns`` wrote down."""
+
+        def read(name: str, size: int) -> _Ints:
+            found = [table[f"{name}_{i}"].to_numpy().astype(np.int64) for i in range(size)]
+            return np.column_stack(found) if found else np.zeros((len(table), 0), dtype=np.int64)
+
+        sent, answered, own = (read(name, len(channels)) for name in _BY_CHANNEL)
+        return cls(tuple(channels), read("contacts", caps), sent, answered, own, table["last_own"].to_numpy())
+
+
+_BY_CHANNEL = ("sent", "answered", "own")
+
+
+def outreach_schema(channels: int, caps: int) -> pa.Schema:
+    """Return the columns in which the history of customers is kept beside SCORES: by cap or channel, in their order."""
+    names = [f"contacts_{i}" for i in range(caps)]
+    names += [f"{name}_{i}" for name in _BY_CHANNEL for i in range(channels)]
+    return pa.schema([(name, pa.int32()) for name in names] + [("last_own", pa.int64())])
+
+
+def no_outreach(size: int, channels: Sequence[str], caps: Sequence[ContactCap]) -> Outreach:
     """Return the history of customers with whom nothing happened."""
-    size = len(customers)
     nothing = np.zeros((size, len(channels)), dtype=np.int64)
     contacts, last_own = np.zeros((size, len(caps)), dtype=np.int64), np.full(size, _NONE, dtype=np.int64)
-    return Outreach(tuple(customers), tuple(channels), contacts, nothing, nothing, nothing, last_own)
+    return Outreach(tuple(channels), contacts, nothing, nothing, nothing, last_own)
 
 
 def outreach(block: Block, as_of: int, channels: Sequence[str], caps: Sequence[ContactCap]) -> Outreach:
@@ -83,24 +114,8 @@ def outreach(block: Block, as_of: int, channels: Sequence[str], caps: Sequence[C
         return cells.reshape(size, len(channels))
 
     asked = eligible(points, np.array([as_of], dtype=np.int64)).customer
-    everybody = Outreach(
-        block.customers, tuple(channels), contacts, by_channel(sent), by_channel(answered), by_channel(own), last_own
-    )
+    everybody = Outreach(tuple(channels), contacts, by_channel(sent), by_channel(answered), by_channel(own), last_own)
     return everybody.take(asked)
-
-
-def merge_outreach(parts: Sequence[Outreach]) -> Outreach:
-    """Return all blocks' customers, sorted by id as SCORES are."""
-    names = [name for part in parts for name in part.customers]
-    # Texts sort by code points, as UTF-8 bytes do.
-    order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
-    columns = ("contacts", "sent", "answered", "own", "last_own")
-    whole = Outreach(
-        tuple(names),
-        parts[0].channels,
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in columns),
-    )
-    return whole.take(order)
 
 
 def _answered(points: Touchpoints, owner: _Ints, own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +15,11 @@ from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_ch
 from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.lists.control import epoch_name, in_control
-from cvj_ml.lists.eligibility import REASONS, Reachable, left_out, reachable
+from cvj_ml.lists.eligibility import REASONS, columns_asked, left_out, reachable, require_permissions
 from cvj_ml.lists.outreach import Outreach, no_outreach
 from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
+from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Permissions
 
 
@@ -85,40 +86,39 @@ def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ..
 
 def rank(
     config: Config,
-    scores: pa.Table,
+    scores: StoredTable,
     unobserved: frozenset[str],
     as_of: int,
     track_record: TrackRecord = NO_RECORD,
     *,
-    history: Outreach | None = None,
+    history: StoredTable | None = None,
     permissions: Permissions | None = None,
-) -> list[RankedList]:
+) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
     Eligible customers are ranked by probability (ties by expected value, then id) or by expected value (ties by
     probability, then id); served with a channel that has room; cut to the capacity with the control group inside;
     then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
-    Each row carries what the model's track record says of customers who were scored like this.
-    history: of the customers of SCORES, in their order (None: nobody was ever contacted).
+    Each row carries what the model's track record says of customers who were scored like this. Of SCORES a list reads
+    the rows of its stage, and of these the columns that it needs.
+    history: of the customers of SCORES, in their order, by ``outreach_schema`` (None: nobody was ever contacted).
     """
-    customers = np.array(scores["customer_id"].to_pylist(), dtype=object)
-    if history is None:
-        history = no_outreach(customers.tolist(), play_channels(config.journey), config.eligibility.contact_caps)
-    if list(history.customers) != customers.tolist():
-        raise AssertionError("the customers of SCORES and of their histories differ")
+    permissions, channels = permissions or Permissions(), play_channels(config.journey)
+    require_permissions(permissions, channels, scores)
+    stage = scores.read(["stage"])["stage"]
     night = _Night(
         config,
         scores,
+        stage,
         as_of,
         track_record,
-        customers,
-        scores["stage"].to_numpy(zero_copy_only=False),
         history,
-        reachable(config, history, permissions or Permissions()),
-        np.zeros(len(customers), dtype=np.bool_),
-        {history.channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
+        permissions,
+        str(scores.first("model_version")) if len(stage) else "",
+        np.zeros(len(stage), dtype=np.bool_),
+        {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
     )
-    return [night.next_list(spec) for spec in list_specs(config, unobserved)]
+    return tuple(night.next_list(spec) for spec in list_specs(config, unobserved))
 
 
 @dataclass(slots=True)
@@ -126,13 +126,13 @@ class _Night:
     """What the lists of a night share; ``taken`` and ``room`` are what earlier lists leave to later ones."""
 
     config: Config
-    scores: pa.Table
+    scores: StoredTable
+    stage: pa.ChunkedArray
     as_of: int
     track_record: TrackRecord
-    customers: npt.NDArray[np.object_]
-    stage: npt.NDArray[np.object_]
-    history: Outreach
-    may: Reachable
+    history: StoredTable | None
+    permissions: Permissions
+    model_version: str
     taken: npt.NDArray[np.bool_]
     room: dict[int, int]
     slugs: Mapping[str, str] = field(init=False)
@@ -142,73 +142,81 @@ class _Night:
 
     def next_list(self, spec: ListSpec) -> RankedList:
         """Leave out, rank, serve, cut, mark: one list, and what it takes from the next ones."""
-        here = np.flatnonzero(self.stage == spec.from_stage)
-        probability, value = self._reach(spec.to_stage, spec, here), self._value(spec, here)
-        reason = left_out(
-            self.config,
-            spec,
-            self.scores,
-            here,
-            probability,
-            self.history,
-            self.may,
-            self.taken,
-            self.as_of,
-        )
+        here: npt.NDArray[np.bool_] = pc.fill_null(pc.equal(self.stage, spec.from_stage), False).to_numpy()
+        reached = [self._column(name, spec) for name in self._later(spec)]
+        asked = dict.fromkeys(["customer_id", self._column(spec.to_stage, spec), *reached])
+        scores = self.scores.read([*asked, *columns_asked(self.config, spec)], here)
+        customers = scores["customer_id"].combine_chunks()
+        if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
+            raise AssertionError("SCORES are not sorted by customer_id")
+        history = self._history(here, len(scores))
+        may = reachable(self.config, customers, history, self.permissions)
+        probability, value = self._reach(spec.to_stage, spec, scores), self._value(spec, scores)
+        reason = left_out(self.config, spec, scores, probability, history, may, self.taken[here], self.as_of)
         mean = float(np.nanmean(probability)) if np.isfinite(probability).any() else np.nan
         eligible = np.flatnonzero(reason < 0)
         keys = (-probability[eligible], -np.nan_to_num(value[eligible]))
         first, second = keys if spec.by == "probability" else keys[::-1]
-        ranked = eligible[np.lexsort((self.customers[here[eligible]].astype(str), second, first))]
+        # What is equal stays in the order of SCORES, which is that of the ids.
+        ranked = eligible[np.lexsort((second, first))]
         stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
         status, channel, self.room = serve(
-            preferred_channels(stage, self.history.take(here[ranked])),
-            self.may.allowed[here[ranked]],
+            preferred_channels(stage, history.take(ranked)),
+            may.allowed[ranked],
             self.room,
             len(ranked) if spec.capacity is None else spec.capacity,
         )
-        listed, rows = ranked[status == LISTED], here[ranked[status == LISTED]]
-        self.taken[rows] = True
+        listed = ranked[status == LISTED]
+        self.taken[np.flatnonzero(here)[listed]] = True
+        names = customers.take(pa.array(listed)).to_pylist()
         epoch = epoch_name(self.config.control.epoch, self.as_of, self.config.zone)
         lift = probability[listed] / mean if mean else np.full(len(listed), np.nan)
         columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
         columns |= self._plays(stage, channel[status == LISTED])
-        columns |= self._groups(rows, epoch)
+        columns |= self._groups(names, epoch)
         return RankedList(
             f"{self.slugs[spec.from_stage]}__{self.slugs[spec.to_stage]}__{spec.horizon // DAY}d",
             spec,
-            self._table(spec, rows, columns),
+            self._table(spec, names, columns),
             len(eligible),
-            len(here),
+            len(scores),
             {name: int((reason == i).sum()) for i, name in enumerate(REASONS)},
             {"channel_full": int((status == NO_ROOM).sum()), "list_full": int((status == FULL).sum())},
             epoch,
         )
 
+    def _history(self, rows: npt.NDArray[np.bool_], size: int) -> Outreach:
+        """Return the history of some rows of SCORES."""
+        channels, caps = play_channels(self.config.journey), self.config.eligibility.contact_caps
+        if self.history is None:
+            return no_outreach(size, channels, caps)
+        return Outreach.of(self.history.read(None, rows), channels, len(caps))
+
     def _plays(self, stage: Stage, channel: npt.NDArray[np.int64]) -> dict[str, object]:
         """Return what to do and through which channel."""
-        channels = [self.history.channels[i] if i >= 0 else None for i in channel]
+        names = play_channels(self.config.journey)
+        channels = [names[i] if i >= 0 else None for i in channel]
         plays = {name: play_for(stage, name) for name in set(channels)}
         return {"play": [play.text if (play := plays[name]) else None for name in channels], "channel": channels}
 
-    def _groups(self, rows: npt.NDArray[np.int64], epoch: str) -> dict[str, object]:
+    def _groups(self, customers: Sequence[str], epoch: str) -> dict[str, object]:
         """Mark who is in control."""
         spec = self.config.control
-        control = in_control(self.customers[rows], spec.salt or self.config.name, epoch, spec.share)
-        return {"group": np.where(control, "control", "target"), "control_share": np.full(len(rows), spec.share)}
+        control = in_control(customers, spec.salt or self.config.name, epoch, spec.share)
+        return {"group": np.where(control, "control", "target"), "control_share": np.full(len(customers), spec.share)}
 
-    def _table(self, spec: ListSpec, rows: npt.NDArray[np.int64], columns: dict[str, object]) -> pa.Table:
-        """Return TARGETS of the listed rows of SCORES, in their order."""
-        size, days = len(rows), spec.horizon // DAY
+    def _table(self, spec: ListSpec, customers: Sequence[str], columns: dict[str, object]) -> pa.Table:
+        """Return TARGETS of the listed customers, in their order."""
+        size, days = len(customers), spec.horizon // DAY
         columns = {
             **columns,
             "rank": np.arange(1, size + 1),
-            "customer_id": self.customers[rows],
+            "customer_id": customers,
             "from_stage": [spec.from_stage] * size,
             "to_stage": [spec.to_stage] * size,
             "horizon_days": np.full(size, days),
-            "as_of": self.scores["as_of"].take(pa.array(rows)),
-            "model_version": self.scores["model_version"].take(pa.array(rows)),
+            "as_of": np.full(size, self.as_of).astype("datetime64[us]"),
+            "model_version": [self.model_version] * size,
         }
         if bands := self.track_record.find(spec.from_stage, spec.to_stage, days):
             band = bands.of(np.asarray(columns["probability"]))
@@ -217,32 +225,30 @@ class _Night:
             }
         table = pa.table(
             {
-                name: pa.nulls(size, kind) if name not in columns else _column(columns[name], kind)
+                name: pa.array(columns[name], kind, from_pandas=True) if name in columns else pa.nulls(size, kind)
                 for name, kind in TARGETS.columns.items()
             }
         )
         TARGETS.check(table)
         return table
 
-    def _reach(self, stage: str, spec: ListSpec, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def _column(self, stage: str, spec: ListSpec) -> str:
+        return f"p_reach_{self.slugs[stage]}_{spec.horizon // DAY}d"
+
+    def _reach(self, stage: str, spec: ListSpec, scores: pa.Table) -> npt.NDArray[np.float64]:
         """Return the probability of reaching a stage within the list's horizon, NaN where it is not predicted."""
-        column = self.scores[f"p_reach_{self.slugs[stage]}_{spec.horizon // DAY}d"]
-        probability: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False)[rows]
+        probability: npt.NDArray[np.float64] = scores[self._column(stage, spec)].to_numpy()
         return probability
 
-    def _value(self, spec: ListSpec, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Return the worth of the list's stage and of the later ones, each times its probability; NaN without any."""
+    def _later(self, spec: ListSpec) -> list[str]:
+        """Return the list's stage and the later ones that are worth something and predicted."""
         later = self.config.journey.names[self.config.journey.index(spec.to_stage) :]
+        predicted = self.scores.column_names
+        return [name for name in later if name in self.config.stage_value and self._column(name, spec) in predicted]
+
+    def _value(self, spec: ListSpec, scores: pa.Table) -> npt.NDArray[np.float64]:
+        """Return the worth of the list's stage and of the later ones, each times its probability; NaN without any."""
         parts = [
-            self.config.stage_value[name] * np.nan_to_num(self._reach(name, spec, rows))
-            for name in later
-            if name in self.config.stage_value
-            and f"p_reach_{self.slugs[name]}_{spec.horizon // DAY}d" in self.scores.column_names
+            self.config.stage_value[name] * np.nan_to_num(self._reach(name, spec, scores)) for name in self._later(spec)
         ]
-        return np.sum(parts, axis=0) if parts else np.full(len(rows), np.nan)
-
-
-def _column(values: object, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks()
-    return pa.array(values, type=kind, from_pandas=True)
+        return np.sum(parts, axis=0) if parts else np.full(len(scores), np.nan)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvj_ml.config import DAY
-from cvj_ml.engines import LocalEngine
+from cvj_ml.engines import Engine
 from cvj_ml.errors import ModelError
 from cvj_ml.histories import Block
 from cvj_ml.lists.ranking import RankedList
@@ -48,7 +48,7 @@ class Facts:
 
 
 def with_reasons(
-    lists: Sequence[RankedList], predictor: Predictor, engine: LocalEngine, as_of: int
+    lists: Sequence[RankedList], predictor: Predictor, engine: Engine, as_of: int
 ) -> tuple[RankedList, ...]:
     """Return the lists with their reasons.
 

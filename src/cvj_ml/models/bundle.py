@@ -22,6 +22,7 @@ from cvj_ml.histories import Block
 from cvj_ml.models.base_rates import BaseRates
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.canary import block_from_tables, block_to_tables
+from cvj_ml.models.drift_reference import drift_as_json, drift_from_json
 from cvj_ml.models.linear import LinearHazard, columns_of
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reach import Trees
@@ -113,7 +114,7 @@ def save(
     _write_json(folder / "features.json", _definition_as_json(definition))
     _write_json(folder / _RECORD, track_record.as_dict())
     (folder / CARD).write_text(card, encoding="utf-8")
-    _write_json(folder / "reference.json", _reference_as_json(predictor.reference))
+    _write_json(folder / "reference.json", _references_as_json(predictor))
     touchpoints, attributes = block_to_tables(canary.block)
     for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
@@ -155,9 +156,10 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     text = (folder / _TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
-    reference = _reference_from_json(json.loads((folder / "reference.json").read_text(encoding="utf-8")))
+    remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     trees = Trees(booster, linear, rates, low, columns_of(definition))
-    predictor = Predictor(definition, trees, maps, stage, reference)
+    reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
+    predictor = Predictor(definition, trees, maps, stage, reference, drift)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, _sha256(folder / MANIFEST), record, card)
@@ -271,6 +273,10 @@ def _sha256(path: Path) -> str:
 
 def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _references_as_json(predictor: Predictor) -> dict[str, Any]:
+    return {"typical": _reference_as_json(predictor.reference), "drift": drift_as_json(predictor.drift)}
 
 
 def _reference_as_json(reference: Reference | None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from cvj_ml.config import DAY
 from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
 from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.distributions import Bins, DriftCounts, bins_of, columns_of, count
+from cvj_ml.models.drift_reference import DriftReference
 from cvj_ml.models.reach import Trees, reach_probabilities
 from cvj_ml.models.reference import Reference
 from cvj_ml.models.stage import StageModel, assemble
@@ -43,7 +45,8 @@ class Predictor:
     """Definition, trees and calibration: a pure function from histories to probabilities.
 
     ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
-    ``reference`` is what reasons compare a customer with; None in a model that is only measured.
+    ``reference`` is what reasons compare a customer with, ``drift`` what a night's customers are compared with; None
+    in a model that is only measured, and ``drift`` where too few customers taught it.
     """
 
     definition: Definition
@@ -51,6 +54,7 @@ class Predictor:
     calibration: Calibration
     stage: StageModel | None = None
     reference: Reference | None = None
+    drift: DriftReference | None = None
 
     def answer(self, block: Block, as_of: int) -> Answers:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""
@@ -66,6 +70,12 @@ class Predictor:
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
         return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x)
+
+    def count(self, answers: Answers, bins: Bins | None = None) -> DriftCounts:
+        """Count the customers of `answer` in the reference's bins, or in others; counts of blocks add up."""
+        columns = columns_of(self.definition)
+        bins = bins or (self.drift.bins if self.drift else bins_of([[]] * len(columns), columns))
+        return count(self.definition, bins, answers.x, answers.stage, answers.probability)
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.features import Catalogue, Statistic
+from cvj_ml.models.distributions import names_of_codes
 from cvj_ml.panel import Panel
 
 FEWEST = 20
@@ -34,7 +34,9 @@ def learn_reference(panel: Panel) -> Reference:
     order = np.lexsort((panel.as_of, panel.customer))
     newest = order[np.append(panel.customer[order][1:] != panel.customer[order][:-1], True)]
     x, stage = panel.x[newest], panel.stage[newest]
-    codes = _codes(panel.definition.catalogue)
+    catalogue = panel.definition.catalogue
+    # Of codes no median can be taken.
+    codes = np.array([len(names_of_codes(catalogue, one)) > 0 for one in catalogue.features])
     everybody = _typical(x, codes)
     stages = 1 + len(panel.definition.journey.stages)
     typical, own = np.tile(everybody, (stages, 1)), np.zeros(stages, dtype=np.bool_)
@@ -43,12 +45,6 @@ def learn_reference(panel: Panel) -> Reference:
         if here.sum() >= FEWEST:
             typical[i], own[i] = _typical(x[here], codes), True
     return Reference(typical, own)
-
-
-def _codes(catalogue: Catalogue) -> npt.NDArray[np.bool_]:
-    """Return which columns hold codes, of which no median can be taken."""
-    last = (Statistic.LAST_EVENT, Statistic.LAST_CHANNEL)
-    return np.array([one.statistic in last or one.fact[0] == "category" for one in catalogue.features])
 
 
 def _typical(x: npt.NDArray[np.float32], codes: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

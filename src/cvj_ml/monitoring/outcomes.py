@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.config import DAY, Journey
+from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, stage_at
 from cvj_ml.labels import label, next_touchpoint
 from cvj_ml.monitoring.effects import NOTHING, Estimate, difference, lift, observed_over_expected, top_share
-from cvj_ml.panel import Blocks
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
 
@@ -90,16 +90,16 @@ def outcomes(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> list[pd
     answers = np.zeros((3, len(asked)), dtype=np.bool_)  # moved, contacted, known
     night, which = asked["night"].to_numpy(dtype=np.int64), asked["which"].to_numpy(dtype=np.int64)
 
-    def judge_block(block: Block) -> None:
-        # Blocks have different customers, so threads write to different rows.
+    def judge_block(block: Block) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         here = np.full(len(names), -1, dtype=np.int64)
         for i, name in enumerate(block.customers):
             if name in position:
                 here[position[name]] = i
         rows = np.flatnonzero(here[codes] >= 0)
-        answers[:, rows] = _outcomes(block, judge, lists, here[codes[rows]], night[rows], which[rows])
+        return rows, _outcomes(block, judge, lists, here[codes[rows]], night[rows], which[rows])
 
-    blocks.map(judge_block)
+    for rows, answer in blocks.map(judge_block):
+        answers[:, rows] = answer
     ends = np.cumsum([len(past.scored) for past in lists])
     parts = np.split(answers, ends[:-1], axis=1) if len(lists) else []
     return [

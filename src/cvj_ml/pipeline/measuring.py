@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -14,8 +15,8 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.errors import DataError
 from cvj_ml.monitoring.outcomes import Judge, PastList, measure_lists
 from cvj_ml.pipeline.opening import Histories, Watcher, open_histories
-from cvj_ml.publish import LISTS, published_lists
-from cvj_ml.windows import to_datetime, to_microseconds
+from cvj_ml.publish import LISTS, hold, published_lists
+from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
 
 KEY = ["list", "epoch", "night"]
 HISTORY = Path("measure", "history.parquet")
@@ -34,6 +35,11 @@ class Measured:
 
 def measure(config: Config, until: int, watcher: Watcher) -> Measured:
     """Judge every published list whose horizon is over by ``until``, and keep one row a list, epoch and night."""
+    with hold(Path(config.out), "measure"):
+        return _measure(config, until, watcher)
+
+
+def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     with watcher.step("Reading published nights"):
         lists = read_past(config)
     histories = open_histories(config, watcher)
@@ -90,6 +96,16 @@ def read_past(config: Config) -> list[PastList]:
                 )
             )
     return lists
+
+
+def known_history(config: Config, as_of: int) -> pd.DataFrame:
+    """Return what measurements up to ``as_of`` have found: a page shows nothing that its night could not know."""
+    file = Path(config.out, HISTORY)
+    if not file.exists():
+        return pd.DataFrame()
+    history = pd.read_parquet(file)
+    until = np.array([to_microseconds(datetime.fromisoformat(one)) for one in history["until"]], dtype=np.int64)
+    return history[observed_whole(follow_up(until, as_of, 0), 0)].reset_index(drop=True)
 
 
 def keep(rows: pd.DataFrame, file: Path) -> pd.DataFrame:

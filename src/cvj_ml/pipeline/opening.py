@@ -1,29 +1,24 @@
-"""What every command begins with: who is told, the histories, and the champion."""
+"""What every command begins with: who is told, and the histories."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from joblib import cpu_count
 
-from cvj_ml import tracking
 from cvj_ml.config import Config
-from cvj_ml.engines import LocalEngine
+from cvj_ml.engines import Engine, open_engine, require_engine
+from cvj_ml.engines import Progress as Progress
 from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.journey import Visible, observability
 from cvj_ml.lists import list_specs
 from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle
-from cvj_ml.scoring import open_bundle
 from cvj_ml.sources import Store, Usage, account, ingest
 from cvj_ml.windows import midnight, to_datetime
-
-Progress = Callable[[int, int], None]
 
 
 class Watcher(Protocol):
@@ -57,13 +52,14 @@ class Histories:
     visible: Visible
     threads: int
 
-    def engine(self, progress: Progress | None = None) -> LocalEngine:
-        """Return an engine over the store's blocks."""
-        return LocalEngine(self.store, self.threads, progress)
+    def engine(self, progress: Progress | None = None) -> Engine:
+        """Return the configured engine over the store's blocks."""
+        return open_engine(self.config.engine, self.store, progress)
 
 
 def open_histories(config: Config, watcher: Watcher) -> Histories:
     """Read the sources into the store (or find it there) and compare the journey with what occurs."""
+    require_engine(config.engine)
     with watcher.step("Reading sources"):
         store = ingest(config)
     visible = observability(config, store.events, store.property_kinds)
@@ -88,15 +84,6 @@ def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usa
             f" zone (times:) and known_at of the sources."
         )
     return usage
-
-
-def champion(config: Config, visible: Visible) -> Bundle:
-    """Fetch, verify and open the champion; ModelError where it answers for another journey."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, version = tracking.fetch_champion(config, Path(scratch))
-        bundle = open_bundle(folder, version.digest)
-    require_same("champion", f"{version.name} version {version.version}", bundle, config, visible)
-    return bundle
 
 
 def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -23,12 +23,14 @@ from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
 from cvj_ml.evaluation.track_record import track_record
 from cvj_ml.evaluation.verdict import Verdict, undecided
 from cvj_ml.models.bundle import save
+from cvj_ml.models.drift_learning import learn_drift
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reference import learn_reference
 from cvj_ml.models.training import SETTINGS, fit_reach
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.pipeline.backtesting import backtest_fold
-from cvj_ml.pipeline.opening import Histories, Watcher, champion, open_histories, require_customers
+from cvj_ml.pipeline.champions import champion
+from cvj_ml.pipeline.opening import Histories, Watcher, open_histories, require_customers
 from cvj_ml.pipeline.tuning import choose_settings
 from cvj_ml.scoring import make_canary, open_bundle
 from cvj_ml.snapshots import training_grid
@@ -98,6 +100,10 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     posterior = true_stages(histories, panel.definition, as_of, watcher)
     stage_model = posterior.model if posterior else None
     predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
+    with watcher.step("Remembering the customers") as progress:
+        first = int(panel.as_of.min())
+        reference = learn_drift(predictor, histories.engine(progress), histories.store.customers, as_of, first)
+        predictor = replace(predictor, drift=reference)
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(

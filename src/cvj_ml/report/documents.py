@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
+import pandas as pd
 
 from cvj_ml.config import Config
+from cvj_ml.engines import Blocks
 from cvj_ml.lists import RankedList, list_specs
-from cvj_ml.panel import Blocks
 from cvj_ml.report.page import Night, Source, page
 from cvj_ml.report.quality import Training
 from cvj_ml.report.stays import require_segment
 from cvj_ml.report.survey import ask, survey
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
+from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Store, Usage
 from cvj_ml.windows import to_datetime
 
@@ -39,11 +40,12 @@ def make_report(
     unobserved: frozenset[str],
     blocks: Blocks,
     as_of: int,
-    scores: pa.Table,
+    scores: StoredTable,
     lists: Sequence[RankedList],
     usage: Usage,
     model_version: str,
     training: Training | None,
+    history: pd.DataFrame,
 ) -> Report:
     """Make the report of one night's SCORES and lists; ConfigError where its segment is no text attribute."""
     require_segment(config.report.segment, store.attribute_kinds)
@@ -65,6 +67,7 @@ def make_report(
         usage.used,
         usage.not_yet_visible,
         training,
+        history,
     )
     day = to_datetime(as_of, config.zone).date().isoformat()
     markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,26 +12,41 @@ import pyarrow.parquet as pq
 
 from cvj_ml.lists import People, RankedList, summarise
 from cvj_ml.report.workbook import write_workbook
+from cvj_ml.report.worksheet import Worksheet
 
 # What a spreadsheet takes for a formula, full-width forms included, and the apostrophe that this guard itself writes.
 _STARTS_A_FORMULA = r"^[\s\p{Z}\p{C}]*[=+\-@＝＋－＠']|^[\t\r\n]"
 
 
+SCORES = "scores/scores.parquet"
+
+
 def write_night(
-    staged: Path, scores: pa.Table, lists: Sequence[RankedList], people: People | None, night: str
+    staged: Path,
+    scores: Path,
+    lists: Sequence[RankedList],
+    people: People | None,
+    worksheet: Worksheet | None,
+    night: str,
 ) -> Mapping[str, int]:
-    """Write scores, and the lists where people were read for them, into a folder; return the rows of each file."""
-    (staged / "scores").mkdir()
-    pq.write_table(scores, staged / "scores" / "scores.parquet")
-    rows = write_lists(staged / "targets", lists, people.contact, night) if people is not None else {}
-    return {"scores/scores.parquet": len(scores), **{f"targets/{name}": count for name, count in rows.items()}}
+    """Put scores, and the lists where people were read for them, into a folder; return the rows of each file.
+
+    The file of scores is moved: it may be large, and has to lie in the same file system.
+    """
+    rows = {SCORES: pq.read_metadata(scores).num_rows}
+    (staged / SCORES).parent.mkdir()
+    os.replace(scores, staged / SCORES)
+    listed = write_lists(staged / "targets", lists, people.contact, worksheet, night) if people is not None else {}
+    return rows | {f"targets/{name}": count for name, count in listed.items()}
 
 
-def write_lists(folder: Path, lists: Sequence[RankedList], contact: pa.Table, night: str) -> Mapping[str, int]:
+def write_lists(
+    folder: Path, lists: Sequence[RankedList], contact: pa.Table, worksheet: Worksheet | None, night: str
+) -> Mapping[str, int]:
     """Write every list, their summary and the workbook into a folder; return the rows of each file.
 
-    contact: ``customer_id`` (unique) and the contact columns, which stand behind those of the contract; night: the
-    date or instant in words.
+    contact: ``customer_id`` (unique) and the contact columns, which stand behind those of the contract; worksheet: a
+    sheet of the workbook, None where none was filled in; night: the date or instant in words.
     """
     folder.mkdir()
     summary = summarise(lists)
@@ -40,7 +56,7 @@ def write_lists(folder: Path, lists: Sequence[RankedList], contact: pa.Table, ni
         pq.write_table(table, folder / f"{name}.parquet")
         guarded(table).to_pandas().to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         rows |= {f"{name}.{kind}": len(table) for kind in ("parquet", "csv")}
-    write_workbook(folder / "lists.xlsx", lists, [tables[one.name] for one in lists], summary, night)
+    write_workbook(folder / "lists.xlsx", lists, [tables[one.name] for one in lists], summary, worksheet, night)
     return {**rows, "lists.xlsx": sum(map(len, tables.values()))}
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.report.stays import BEFORE_ANY, STILL_THERE, StayCounts, add
+from cvj_ml.scoring import StoredTable
 
 MINIMUM_MOVERS = 20
 """Customers who must have moved on before a stage has a usual time of doing so."""
@@ -91,7 +91,7 @@ AFTER = (30, 90)
 
 
 def journey_map(
-    config: Config, unobserved: frozenset[str], counts: StayCounts, scores: pa.Table | None, period: int
+    config: Config, unobserved: frozenset[str], counts: StayCounts, scores: StoredTable | None, period: int
 ) -> JourneyMap:
     """Make the map from the counts of all blocks; who is dormant is taken from SCORES."""
     silent = _dormant(config, scores) if scores is not None else {}
@@ -164,8 +164,9 @@ def weighted_percentile(values: npt.NDArray[np.int64], weights: npt.NDArray[np.i
     return int(values[order][np.searchsorted(heaped, share * heaped[-1])])
 
 
-def _dormant(config: Config, scores: pa.Table) -> dict[int, int]:
-    quiet = scores.filter(scores["dormant"])["stage"]
+def _dormant(config: Config, scores: StoredTable) -> dict[int, int]:
+    table = scores.read(["dormant", "stage"])
+    quiet = table.filter(table["dormant"])["stage"]
     positions = {name: i for i, name in enumerate(config.journey.names)}
     counted = pc.value_counts(quiet).to_pylist()
     return {positions.get(one["values"], BEFORE_ANY): one["counts"] for one in counted}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec
+from cvj_ml.scoring import StoredTable
 
 BEST = 0.25
 """The share of a stage's customers who show what is within reach."""
@@ -38,17 +38,19 @@ class Opportunity:
         return self.best - self.probability
 
 
-def opportunities(config: Config, scores: pa.Table, specs: Sequence[ListSpec]) -> list[Opportunity]:
+def opportunities(config: Config, scores: StoredTable, specs: Sequence[ListSpec]) -> list[Opportunity]:
     """Return the transitions of the lists, the greatest room first: those with a value by it, then the others by moves.
 
     Room is what the probabilities of a night leave open, no forecast of what a campaign would bring.
     """
     slugs = {stage.name: stage.slug for stage in config.journey.stages}
+    stage = scores.read(["stage"])["stage"]
     found = []
     for spec in specs:
         days = spec.horizon // DAY
-        here = scores.filter(pc.equal(scores["stage"], spec.from_stage))
-        p = here[f"p_reach_{slugs[spec.to_stage]}_{days}d"].to_numpy(zero_copy_only=False)
+        column = f"p_reach_{slugs[spec.to_stage]}_{days}d"
+        here = pc.fill_null(pc.equal(stage, spec.from_stage), False).to_numpy()
+        p = scores.read([column], here)[column].to_numpy()
         p = np.sort(p[~np.isnan(p)])[::-1]
         if not len(p):
             continue

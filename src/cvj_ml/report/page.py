@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-import pyarrow as pa
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -18,10 +18,12 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.lists import RankedList
 from cvj_ml.report import words
 from cvj_ml.report.diagram import draw
+from cvj_ml.report.past import past_lists
 from cvj_ml.report.quality import Training, judgements
 from cvj_ml.report.tables import ListTable, list_table
 from cvj_ml.report.touchpoints import TouchpointCounts
 from cvj_ml.report.worksheet import Worksheet
+from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import to_datetime
 
 MOST_ROWS = 10_000
@@ -44,12 +46,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What the page tells of one night; ``stored`` and ``used`` are rows, ``training`` may be unknown."""
+    """What the page tells of one night.
+
+    ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first.
+    """
 
     config: Config
     as_of: int
     model_version: str
-    scores: pa.Table
+    scores: StoredTable
     lists: Sequence[RankedList]
     worksheet: Worksheet
     touchpoints: TouchpointCounts
@@ -57,6 +62,7 @@ class Night:
     used: int
     not_yet_visible: int
     training: Training | None
+    history: pd.DataFrame
 
 
 def page(night: Night) -> str:
@@ -90,6 +96,7 @@ def context(night: Night, reasons: int = 3) -> dict[str, Any]:
         "map": sheet.map,
         "drawing": draw(sheet.map),
         "worksheet": sheet,
+        "past": past_lists(night.history, [one.name for one in night.lists]),
         "judgements": judgements(night.lists, night.training),
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),
@@ -138,10 +145,12 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _low_evidence(scores: pa.Table) -> list[str]:
+def _low_evidence(scores: StoredTable) -> list[str]:
     """Return the targets that rest on base rates, in the order of the first customer who has them."""
-    found = scores["low_evidence"].combine_chunks().flatten().unique().to_pylist()
-    return [str(name) for name in found]
+    found: dict[str, None] = {}
+    for batch in scores.batches(["low_evidence"]):
+        found |= dict.fromkeys(batch["low_evidence"].flatten().unique().to_pylist())
+    return list(found)
 
 
 def _freshness(night: Night) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cvj_ml.config import Config
+from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times
-from cvj_ml.panel import Blocks
 from cvj_ml.report.stays import Question, StayCounts, add_stays, count_stays, stays
 from cvj_ml.report.touchpoints import TouchpointCounts, add_touchpoints, count_touchpoints
 

@@ -1,8 +1,7 @@
-"""The workbook: how to read it, a summary, one sheet a list, and apart from them whom not to contact."""
+"""The workbook: how to read it, a summary, one sheet a list, apart from them whom not to contact, the worksheet."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +12,13 @@ import pyarrow.compute as pc
 import xlsxwriter
 
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
+from cvj_ml.report.cells import write_cell, write_text
+from cvj_ml.report.journey_sheet import WIDTHS, write_worksheet
+from cvj_ml.report.worksheet import Worksheet
 
 MAX_ROWS = 200_000
 """Customers on a sheet; a longer list is cut there, and its sheet's last row says so."""
 
-_LONGEST = 32_767
 _WIDEST = 60
 
 _HEADINGS = {
@@ -39,6 +40,7 @@ _THEN = (
     *("probability", "track_record", "lift", "expected_value"),
     *("play", "channel", "reason_1", "reason_2", "reason_3"),
 )
+JOURNEY = "Value Journey"
 _NOT_SHOWN = {
     *("track_record_n", "track_record_k", "track_record_low", "track_record_high"),
     *("from_stage", "to_stage", "horizon_days", "group", "control_share", "as_of", "model_version"),
@@ -80,15 +82,26 @@ HOW_TO_READ = (
         "Where everybody in a list's stage went: left out, with the reason; eligible but not listed; to contact;"
         " control. The numbers add up.",
     ),
+    (
+        JOURNEY,
+        "The worksheet of the business, filled in from its data: per stage its goal, who is there, what they do, how"
+        " fast they move on, what goes with it, and what can be done.",
+    ),
 )
 
 
 def write_workbook(
-    path: Path, lists: Sequence[RankedList], tables: Sequence[pa.Table], summary: pa.Table, night: str
+    path: Path,
+    lists: Sequence[RankedList],
+    tables: Sequence[pa.Table],
+    summary: pa.Table,
+    worksheet: Worksheet | None,
+    night: str,
 ) -> None:
     """Write lists as one XLSX file; the same lists give the same bytes.
 
-    tables: each list's rows with contact columns; summary: of the same lists; night: the date in words. Every text is
+    tables: each list's rows with contact columns; summary: of the same lists; worksheet: of the business, where it
+    was filled in; night: the date in words. Every text is
     written as text, whatever it looks like: nothing in the file is a formula or a link.
     """
     with xlsxwriter.Workbook(str(path), {"constant_memory": True}) as book:
@@ -101,6 +114,8 @@ def write_workbook(
         for name, table in zip(names, tables, strict=True):
             sheets.customers(name, table.filter(pc.equal(table["group"], "target")))
         sheets.control(names, lists)
+        if worksheet is not None:
+            sheets.journey(worksheet)
 
 
 def _sheet_name(number: int, one: RankedList) -> str:
@@ -124,13 +139,15 @@ class _Sheets:
         self._wrap = book.add_format({"text_wrap": True, "valign": "top"})
         self._numbers = {name: book.add_format({"num_format": text}) for name, text in _FORMATS.items()}
         self._count = book.add_format({"num_format": "#,##0"})
+        self._percent = book.add_format({"num_format": "0.0%"})
+        self._amount = book.add_format({"num_format": "#,##0.00"})
 
     def read_me(self, night: str) -> None:
         sheet = self._sheet("How to read this", [26, 110])
-        _text(sheet, 0, 0, f"Whom to contact, {night}", self._bold)
+        write_text(sheet, 0, 0, f"Whom to contact, {night}", self._bold)
         for row, (title, words) in enumerate(HOW_TO_READ, 2):
-            _text(sheet, row, 0, title, self._bold)
-            _text(sheet, row, 1, words, self._wrap)
+            write_text(sheet, row, 0, title, self._bold)
+            write_text(sheet, row, 1, words, self._wrap)
 
     def summary(self, lists: Sequence[RankedList], names: Sequence[str], summary: pa.Table, night: str) -> None:
         why = {**REASONS, **NOT_LISTED}
@@ -142,20 +159,20 @@ class _Sheets:
         shown += ["Expected to move anyway", "Epoch of the control group", "Model"]
         sheet = self._sheet("Summary", [31, 44, *[15] * (len(columns) + 1), 20, 15])
         for place, words in enumerate(shown):
-            _text(sheet, 0, place, words, self._head)
+            write_text(sheet, 0, place, words, self._head)
         sheet.freeze_panes(1, 2)
         for row, (one, name) in enumerate(zip(lists, names, strict=True), 1):
-            _text(sheet, row, 0, name)
-            _text(sheet, row, 1, one.title)
+            write_text(sheet, row, 0, name)
+            write_text(sheet, row, 1, one.title)
             for place, column in enumerate(columns, 2):
                 sheet.write_number(row, place, summary[column][row - 1].as_py(), self._count)
             target = one.rows.filter(pc.equal(one.rows["group"], "target"))
             place = 2 + len(columns)
             sheet.write_number(row, place, round(pc.sum(target["probability"]).as_py() or 0), self._count)
-            _text(sheet, row, place + 1, one.epoch)
+            write_text(sheet, row, place + 1, one.epoch)
             versions = one.rows["model_version"].unique().to_pylist()
-            _text(sheet, row, place + 2, ", ".join(versions))
-        _text(sheet, len(lists) + 2, 0, f"Night of {night}")
+            write_text(sheet, row, place + 2, ", ".join(versions))
+        write_text(sheet, len(lists) + 2, 0, f"Night of {night}")
 
     def customers(self, name: str, table: pa.Table) -> None:
         rows = table.slice(0, MAX_ROWS)
@@ -169,34 +186,44 @@ class _Sheets:
         headings = [_HEADINGS.get(column, column) for column in kept]
         sheet = self._sheet(name, [_width(heading, named[c]) for heading, c in zip(headings, kept, strict=True)])
         for place, heading in enumerate(headings):
-            _text(sheet, 0, place, heading, self._head)
+            write_text(sheet, 0, place, heading, self._head)
         sheet.freeze_panes(1, 2)
         sheet.autofilter(0, 0, max(len(rows), 1), len(kept) - 1)
         for row, values in enumerate(zip(*(named[column] for column in kept), strict=True), 1):
             for place, (column, value) in enumerate(zip(kept, values, strict=True)):
-                _cell(sheet, row, place, value, self._numbers.get(column))
+                write_cell(sheet, row, place, value, self._numbers.get(column))
         if not len(table):
-            _text(sheet, 1, 1, "Nobody tonight; the summary says why.")
+            write_text(sheet, 1, 1, "Nobody tonight; the summary says why.")
         if len(table) > MAX_ROWS:
-            _text(sheet, MAX_ROWS + 1, 1, f"Cut after {MAX_ROWS:,} of {len(table):,}; the CSV file has all of them.")
+            write_text(
+                sheet, MAX_ROWS + 1, 1, f"Cut after {MAX_ROWS:,} of {len(table):,}; the CSV file has all of them."
+            )
 
     def control(self, names: Sequence[str], lists: Sequence[RankedList]) -> None:
         """Name the control group with nothing that would help to contact it."""
         sheet = self._sheet("DO NOT CONTACT", [40, 31])
         sheet.set_tab_color("#A61B1B")
         for place, words in enumerate(("Do not contact these customers (control group)", "They are listed on")):
-            _text(sheet, 0, place, words, self._stop)
+            write_text(sheet, 0, place, words, self._stop)
         sheet.freeze_panes(1, 0)
         row = 1
         for name, one in zip(names, lists, strict=True):
             for customer in one.rows.filter(pc.equal(one.rows["group"], "control"))["customer_id"].to_pylist():
                 if row <= MAX_ROWS:
-                    _text(sheet, row, 0, customer)
-                    _text(sheet, row, 1, name)
+                    write_text(sheet, row, 0, customer)
+                    write_text(sheet, row, 1, name)
                 row += 1
         if row > MAX_ROWS + 1:
-            _text(sheet, MAX_ROWS + 1, 0, f"Cut after {MAX_ROWS:,} of {row - 1:,}; the CSV files have all of them.")
+            write_text(
+                sheet, MAX_ROWS + 1, 0, f"Cut after {MAX_ROWS:,} of {row - 1:,}; the CSV files have all of them."
+            )
         sheet.autofilter(0, 0, max(min(row - 1, MAX_ROWS), 1), 1)
+
+    def journey(self, worksheet: Worksheet) -> None:
+        sheet = self._sheet(JOURNEY, [WIDTHS[0], *[WIDTHS[1]] * max(len(worksheet.sheets), 6)])
+        sheet.freeze_panes(1, 1)
+        forms = {"head": self._head, "bold": self._bold, "wrap": self._wrap, "count": self._count}
+        write_worksheet(sheet, worksheet, {**forms, "percent": self._percent, "amount": self._amount})
 
     def _sheet(self, name: str, widths: Sequence[float]) -> Any:
         sheet = self._book.add_worksheet(name)
@@ -207,27 +234,6 @@ class _Sheets:
         sheet.fit_to_pages(1, 0)
         sheet.repeat_rows(0)
         return sheet
-
-
-def _cell(sheet: Any, row: int, place: int, value: Any, form: Any) -> None:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return
-    if isinstance(value, str):
-        _text(sheet, row, place, value)
-    else:
-        sheet.write_number(row, place, value, form)
-
-
-def _text(sheet: Any, row: int, place: int, words: str, form: Any = None) -> None:
-    """Write text as text: no formula, link or number is made of it; what Excel cannot hold ends with an ellipsis."""
-    shown = words.translate(_NOT_IN_XML)
-    if len(shown.encode("utf-16-le")) > 2 * _LONGEST:
-        shown = shown.encode("utf-16-le")[: 2 * (_LONGEST - 1)].decode("utf-16-le", errors="ignore") + "…"
-    sheet.write_string(row, place, shown, form)
-
-
-# XML cannot hold these; the writer escapes the other control characters.
-_NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\ufffd")
 
 
 def _track_record(rows: pa.Table) -> list[str | None]:

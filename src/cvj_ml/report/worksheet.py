@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import pyarrow as pa
 
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.config.journey import Play
@@ -19,6 +18,7 @@ from cvj_ml.report.signs import Sign, signs
 from cvj_ml.report.stays import BEFORE_ANY
 from cvj_ml.report.survey import Survey
 from cvj_ml.report.touchpoints import NO_CHANNEL
+from cvj_ml.scoring import StoredTable
 
 TOP = 6
 """Touchpoints, channels and signs told of a stage."""
@@ -76,7 +76,7 @@ class Worksheet:
     segments: tuple[SegmentStep, ...]
 
 
-def worksheet(config: Config, found: Survey, scores: pa.Table, specs: Sequence[ListSpec]) -> Worksheet:
+def worksheet(config: Config, found: Survey, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
     """Fill in the worksheet from the counts of all blocks and one night's SCORES."""
     question = found.question
     drawn = journey_map(config, question.unobserved, found.stays, scores, question.period)
@@ -159,6 +159,29 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def told(sheet: Sheet, period: int) -> list[tuple[str, tuple[str, ...]]]:
+    """Return what a stage's sheet says, topic by topic in words; topics about which the data say nothing are absent."""
+    step = sheet.step
+    goal = ("Goal", (step.goal,) if step.goal else ())
+    if not step.observed:
+        return [one for one in (goal, ("Customers", (words.UNOBSERVED,))) if one[1]]
+    speed, stalling = words.speed(step), words.stalling(step)
+    topics = [
+        goal,
+        ("Customers", (words.standing(step),)),
+        (f"Last {period} days", (words.movement(step),)),
+        ("Moving on", (speed,) if speed else ()),
+        ("Stalling", (stalling,) if stalling else ()),
+        (f"What they do (last {period} days)", tuple(map(words.habit, sheet.habits))),
+        ("First channel", tuple(f"{name} {words.percent(share)}" for name, share in sheet.channels)),
+        ("Goes with moving on", tuple(map(words.sign, sheet.moving))),
+        ("Goes with staying", tuple(map(words.sign, sheet.staying))),
+        ("Satisfaction", (words.rating(sheet.rating.mean, sheet.rating.customers),) if sheet.rating else ()),
+        ("Plays", tuple(map(words.play, sheet.plays))),
+    ]
+    return [one for one in topics if one[1]]
+
+
 def worksheet_markdown(found: Worksheet, title: str) -> str:
     """Return the worksheet as Markdown; names from the data stay text, whatever characters they hold."""
     period = found.map.period_days
@@ -177,19 +200,7 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
         if not step.observed:
             lines += [words.UNOBSERVED, ""]
             continue
-        told = [
-            ("Customers", words.standing(step)),
-            (f"Last {period} days", words.movement(step)),
-            ("Moving on", words.speed(step)),
-            ("Stalling", words.stalling(step)),
-            (f"What they do (last {period} days)", "; ".join(map(words.habit, sheet.habits))),
-            ("First channel", "; ".join(f"{name} {words.percent(share)}" for name, share in sheet.channels)),
-            ("Goes with moving on", "; ".join(map(words.sign, sheet.moving))),
-            ("Goes with staying", "; ".join(map(words.sign, sheet.staying))),
-            ("Satisfaction", words.rating(sheet.rating.mean, sheet.rating.customers) if sheet.rating else ""),
-            ("Plays", "; ".join(map(words.play, sheet.plays))),
-        ]
-        lines += [f"- **{name}:** {_plain(text)}" for name, text in told if text]
+        lines += [f"- **{name}:** {_plain('; '.join(texts))}" for name, texts in told(sheet, period) if name != "Goal"]
         lines.append("")
     if found.segments:
         lines += [f"## By {_plain(found.segment or '')}", ""]

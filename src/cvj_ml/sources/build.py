@@ -17,6 +17,7 @@ from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, T
 from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.sources.buckets import AttributeSorter, LabelSorter, TouchpointSorter
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land
+from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.refusals import excess, write_quarantine
 from cvj_ml.sources.sql import connect
 from cvj_ml.sources.staging import (
@@ -36,7 +37,7 @@ FORMAT = 1
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 _HEADING = "The sources cannot be used:"
-_QUARANTINE = "quarantine.parquet"
+QUARANTINE_FILE = "quarantine.parquet"
 _ATTRIBUTES = "attributes"
 _LABELS = "stage_labels"
 
@@ -52,7 +53,7 @@ def ingest(config: Config) -> Store:
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
         work = Path(name)
-        tables = _map(config, work / "spill")
+        tables = _map(config, work)
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
         fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}
         raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
@@ -68,35 +69,39 @@ def ingest(config: Config) -> Store:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
             sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
             sources |= {label: fingerprints[label] for label in (_ATTRIBUTES, _LABELS) if label in fingerprints}
-            write_manifest(built, {"key": key, "format": FORMAT, "fingerprints": sources, **manifest})
+            columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
+            facts = {"key": key, "format": FORMAT, "fingerprints": sources, "columns": columns}
+            write_manifest(built, {**facts, **manifest})
             store = _rename(built, folder, key, config)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
-    raise_all(DataError, f"{_HEADING} (the refused rows are in {folder / _QUARANTINE})", refusal_faults(store, config))
+    refused = folder / QUARANTINE_FILE
+    raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
     return store
 
 
-def _map(config: Config, spill: Path) -> dict[str, Mapped]:
-    """Describe and map every table; raise with all faults at once."""
+def _map(config: Config, work: Path) -> dict[str, Mapped]:
+    """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
     misconfigured, faults = _config_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
     specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
     specs |= {_ATTRIBUTES: config.attributes} if config.attributes else {}
     specs |= {_LABELS: config.stage_labels} if config.stage_labels else {}
-    for label, spec in specs.items():
-        try:
-            origin = describe(label, spec, config, spill)
-        except ConfigError as error:
-            misconfigured.append(str(error))
-            continue
-        except DataError as error:
-            faults.append(str(error))
-            continue
-        if isinstance(spec, SourceSpec):
-            tables[label] = map_source(origin, spec, config, faults)
-        elif isinstance(spec, AttributesSpec):
-            tables[label] = map_attributes(origin, spec, config, faults)
-        elif isinstance(spec, StageLabelsSpec):
-            tables[label] = map_labels(origin, spec, config, faults)
+    with Databases(config, work) as databases:
+        for label, spec in specs.items():
+            try:
+                origin = describe(label, databases.landed(label, spec), config, work / "spill")
+            except ConfigError as error:
+                misconfigured.append(str(error))
+                continue
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            if isinstance(spec, SourceSpec):
+                tables[label] = map_source(origin, spec, config, faults)
+            elif isinstance(spec, AttributesSpec):
+                tables[label] = map_attributes(origin, spec, config, faults)
+            elif isinstance(spec, StageLabelsSpec):
+                tables[label] = map_labels(origin, spec, config, faults)
     faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
     raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
     return tables
@@ -203,7 +208,7 @@ def _build(
             owned.write(bucket, customers, folder)
         if labelled and customers is not None:
             labelled.write(bucket, customers, folder)
-    write_quarantine(quarantine, built / _QUARANTINE)
+    write_quarantine(quarantine, built / QUARANTINE_FILE)
     return {
         "buckets": config.engine.buckets,
         "property_kinds": kinds,

@@ -13,6 +13,7 @@ from cvj_ml.config import Config, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.sources.mapping import map_fields, read_id, read_label
 from cvj_ml.sources.origins import describe, land
+from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.sql import connect, identifier
 
 
@@ -35,7 +36,8 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{label}-", dir=root) as name:
         work = Path(name)
-        origin = describe(label, spec, config, work / "spill")
+        with Databases(config, work) as databases:
+            origin = describe(label, databases.landed(label, spec), config, work / "spill")
         fields = map_fields(origin, columns, {}, (), (), faults)
         raise_all(DataError, heading, faults)
         identity = read_id(label, "customer_id", fields.pop("customer_id"), faults)

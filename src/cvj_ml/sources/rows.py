@@ -19,6 +19,12 @@ def touchpoint_rows(store: Store, bucket: int) -> pa.Table:
     return _plain(_read(store, bucket, TOUCHPOINTS_FILE, pa.schema([*STORE_TOUCHPOINTS.items(), *extras])), NEVER)
 
 
+def arrivals(store: Store, bucket: int) -> pa.Table:
+    """Return source and visible_at (microseconds) of the touchpoints of a bucket, and read nothing else."""
+    schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in ("source", "visible_at")])
+    return _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+
+
 def attribute_rows(store: Store, bucket: int) -> pa.Table:
     """Return the attributes of a bucket: customer_id, known_at (microseconds, ALWAYS for static) and the attributes."""
     extras = ((ATTRIBUTE + name, _KINDS[kind]) for name, kind in store.attribute_kinds.items())
@@ -27,9 +33,9 @@ def attribute_rows(store: Store, bucket: int) -> pa.Table:
     return table.rename_columns([name.removeprefix(ATTRIBUTE) for name in table.column_names])
 
 
-def _read(store: Store, bucket: int, name: str, schema: pa.Schema) -> pa.Table:
+def _read(store: Store, bucket: int, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     path = store.folder / bucket_name(bucket) / name
-    return pq.read_table(path, partitioning=None) if path.exists() else schema.empty_table()
+    return pq.read_table(path, columns=columns, partitioning=None) if path.exists() else schema.empty_table()
 
 
 def _plain(table: pa.Table, missing: int) -> pa.Table:

@@ -30,7 +30,7 @@ from cvj_ml.sources.mapping import (
 from cvj_ml.sources.origins import Origin, Relation
 from cvj_ml.sources.refusals import QUARANTINE
 from cvj_ml.sources.sql import literal
-from cvj_ml.sources.store import bucket_sql
+from cvj_ml.sources.store import SourceColumn, bucket_sql
 
 _REFUSED = -1
 
@@ -51,6 +51,15 @@ class Mapped:
     id_family: str | None
     known: bool
     visible_at: str | None = None
+
+    def columns(self) -> dict[str, SourceColumn]:
+        """Return every column of the table, what kind it is, and whether it is read."""
+        read = {one.own for one in self.owns}
+        kinds = {name: Field("", kind, self.origin.untyped, name).family for name, kind in self.origin.types.items()}
+        numbers = ("integer", "float", "decimal")
+        return {
+            name: {"kind": "number" if kind in numbers else kind, "read": name in read} for name, kind in kinds.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from cvj_ml.config import AttributesSpec, Config, SourceSpec, TableSpec
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.sources.mapping import Field, Reading, read_instant, wall_column
 from cvj_ml.sources.origins import Origin, describe, land
+from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.sql import connect, identifier, literal
 from cvj_ml.sources.staging import Mapped, map_attributes, map_source
 
@@ -90,18 +91,19 @@ class Truncation:
 def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[str, Timed]]:
     specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
     specs |= {"attributes": config.attributes} if config.attributes else {}
-    for label, spec in specs.items():
-        origin = describe(label, spec, config, folder / "spill")
-        if spec.query is not None:
-            yield label, _timed_query(origin, config, folder, faults)
-            continue
-        ignored: list[str] = []  # ingest has told them
-        if isinstance(spec, SourceSpec):
-            mapped = map_source(origin, spec, config, ignored)
-        elif isinstance(spec, AttributesSpec):
-            mapped = map_attributes(origin, spec, config, ignored)
-        instant = _mapped_instant(mapped, spec)
-        yield label, Timed(origin, {"": instant} if instant else {}, ())
+    with Databases(config, folder) as databases:
+        for label, spec in specs.items():
+            origin = describe(label, databases.landed(label, spec), config, folder / "spill")
+            if spec.query is not None:
+                yield label, _timed_query(origin, config, folder, faults)
+                continue
+            ignored: list[str] = []  # ingest has told them
+            if isinstance(spec, SourceSpec):
+                mapped = map_source(origin, spec, config, ignored)
+            elif isinstance(spec, AttributesSpec):
+                mapped = map_attributes(origin, spec, config, ignored)
+            instant = _mapped_instant(mapped, spec)
+            yield label, Timed(origin, {"": instant} if instant else {}, ())
 
 
 def _mapped_instant(mapped: Mapped, spec: TableSpec) -> str | None:

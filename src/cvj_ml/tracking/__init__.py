@@ -3,7 +3,7 @@
 from cvj_ml.tracking.records import Fingerprint, LoggedTraining, ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.registry import (
     export,
-    fetch_champion,
+    fetch,
     find_champion,
     find_training,
     import_bundle,
@@ -11,6 +11,7 @@ from cvj_ml.tracking.registry import (
     log_backtest,
     log_search,
     log_training,
+    pin_champion,
     promote,
     rollback,
 )
@@ -22,7 +23,7 @@ __all__ = [
     "Record",
     "TrainingRecord",
     "export",
-    "fetch_champion",
+    "fetch",
     "find_champion",
     "find_training",
     "import_bundle",
@@ -30,6 +31,7 @@ __all__ = [
     "log_backtest",
     "log_search",
     "log_training",
+    "pin_champion",
     "promote",
     "rollback",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.backtest import MODEL
 from cvj_ml.evaluation.card import origins, quality
@@ -16,7 +17,6 @@ from cvj_ml.evaluation.card.facts import Training, segments_of
 from cvj_ml.evaluation.record import cell_name
 from cvj_ml.evaluation.report import headline_metrics
 from cvj_ml.evaluation.segments import gaps, segment
-from cvj_ml.panel import Blocks
 
 _BOUNDED = ("log_loss", "auc", "observed_expected", "calibration_slope", "expected_calibration_error")
 

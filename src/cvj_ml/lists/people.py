@@ -1,4 +1,4 @@
-"""The lists of one night: who may be contacted is read first, then everybody's history, then customers are ranked."""
+"""What the business says about its customers: who may be contacted is read first, before any list is made."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cvj_ml.config import Config, play_channels
-from cvj_ml.lists.outreach import merge_outreach, outreach
-from cvj_ml.lists.ranking import RankedList, rank
-from cvj_ml.models.track_record import TrackRecord
-from cvj_ml.panel import Blocks
+from cvj_ml.config import Config
 from cvj_ml.sources import Permissions, read_contact, read_permissions
 
 
@@ -34,19 +30,3 @@ class People:
 def read_people(config: Config) -> People:
     """Read suppression, consent and contact; DataError where one of them cannot be used, so that no list is made."""
     return People(read_permissions(config), read_contact(config))
-
-
-def make_lists(
-    config: Config,
-    people: People,
-    blocks: Blocks,
-    scores: pa.Table,
-    unobserved: frozenset[str],
-    as_of: int,
-    track_record: TrackRecord,
-) -> tuple[RankedList, ...]:
-    """Rank every configured list from SCORES, histories and permissions."""
-    channels, caps = play_channels(config.journey), config.eligibility.contact_caps
-    parts = blocks.map(lambda block: outreach(block, as_of, channels, caps))
-    history = merge_outreach(parts)
-    return tuple(rank(config, scores, unobserved, as_of, track_record, history=history, permissions=people.permissions))

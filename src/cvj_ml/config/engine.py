@@ -1,0 +1,36 @@
+"""How blocks are laid out and worked on; no setting here changes a result."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cvj_ml.config.base import Section
+
+
+def _as_text(value: Any) -> Any:
+    """Return numbers and switches as Spark writes them: YAML has types where Spark's settings are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+class EngineSpec(Section):
+    """How blocks are laid out and worked on; no setting here changes a result."""
+
+    kind: Literal["local", "spark"] = "local"
+    threads: int | None = Field(default=None, ge=1, description="of this machine; default: every core")
+    buckets: int = Field(default=16, ge=1, le=4096)
+    memory_limit: str | None = None
+    master: str | None = Field(default=None, description="address of Spark's cluster; default: local[*], this machine")
+    conf: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default={}, description="Spark's own settings")
+
+    @model_validator(mode="after")
+    def _settings_of_spark(self) -> Self:
+        if self.kind != "spark" and (self.master or self.conf):
+            raise ValueError("master and conf are Spark's: write `kind: spark` beside them, or leave them out")
+        foreign = sorted(name for name in self.conf if not name.startswith("spark."))
+        if foreign:
+            raise ValueError(f"conf: Spark's settings begin with `spark.`, unlike {', '.join(map(repr, foreign))}")
+        return self

@@ -1,0 +1,72 @@
+"""When a night warns, and when it refuses to publish."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cvj_ml.config.base import Section
+from cvj_ml.config.durations import DAY, Duration
+
+Silence = Literal["usual"] | Duration | None
+"""How long a source may be silent: as it was before, a fixed time, or (null) as long as it likes."""
+
+Share = Annotated[float, Field(gt=0)] | None
+
+
+class Freshness(Section):
+    """How long ago the newest rows of a source may have become known."""
+
+    warn: Silence = "usual"
+    fail: Silence = "usual"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if isinstance(self.warn, int) and isinstance(self.fail, int) and self.warn > self.fail:
+            raise ValueError("warn comes before fail: give warn the shorter time")
+        return self
+
+
+class Levels(Section):
+    """From which value on a gate warns, and from which it fails; null: never."""
+
+    warn: Share = None
+    fail: Share = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.warn is not None and self.fail is not None and self.warn > self.fail:
+            raise ValueError("warn comes before fail: give warn the smaller number")
+        return self
+
+
+class CohortLevels(Levels):
+    """Levels of the change in customers, and how many there have to be at least."""
+
+    warn: Share = 0.05
+    fail: Share = 0.2
+    fewest: int = Field(default=20, ge=1)
+
+
+class AgeLevels(Section):
+    """From which age on a model warns, and from which it fails; null: never."""
+
+    warn: Duration | None = 90 * DAY
+    fail: Duration | None = None
+
+
+class GatesSpec(Section):
+    """What a night has to pass before it is published; each gate warns or fails."""
+
+    freshness: Freshness = Freshness()
+    sources: dict[str, Freshness] = Field(default={}, description="freshness of single sources")
+    rows: Levels = Levels(warn=0.05, fail=0.2)
+    columns: Literal["fail", "warn"] | None = "fail"
+    customers: CohortLevels = CohortLevels()
+    drift: Levels = Levels(warn=0.1, fail=0.25)
+    model_age: AgeLevels = AgeLevels()
+
+    def freshness_of(self, source: str) -> Freshness:
+        """Return how fresh a source has to be."""
+        return self.sources.get(source, self.freshness)

@@ -1,0 +1,94 @@
+"""What a night has to pass before it is published: verdicts, and the error that says which of them failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from cvj_ml.errors import CvjError, DataError, GateError
+
+Level = Literal["pass", "warn", "fail"]
+
+_DATA = DataError.exit_code
+_QUALITY = GateError.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate says: what was found, what the limit of this level is, and in words what moved and what to do.
+
+    ``name`` is the gate, and after a colon what it looked at: ``rows:invoices``. ``limit`` is the one that was passed
+    over, or of a verdict ``pass`` the next one; None where there is none.
+    """
+
+    name: str
+    level: Level
+    value: float | None
+    limit: float | None
+    message: str
+    exit_code: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; what is no finite number is null."""
+        found = asdict(self)
+        for name in ("value", "limit"):
+            number = found[name]
+            found[name] = None if number is None or not math.isfinite(number) else float(number)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the last published night before this one had: rows known by source, columns by table, customers.
+
+    ``name`` is its date, ``as_of`` its instant.
+    """
+
+    name: str
+    as_of: int
+    rows: Mapping[str, int]
+    columns: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    customers: int
+
+
+def graded(
+    name: str, value: float, warn: float | None, fail: float | None, told: str, advice: str, exit_code: int
+) -> Verdict:
+    """Return the verdict on a value that should not go above its limits; advice goes with what went above."""
+    if fail is not None and value > fail:
+        return Verdict(name, "fail", value, fail, f"{told}. {advice}", exit_code)
+    if warn is not None and value > warn:
+        return Verdict(name, "warn", value, warn, f"{told}. {advice}", exit_code)
+    return Verdict(name, "pass", value, fail if warn is None else warn, told, exit_code)
+
+
+def passed(name: str, message: str, exit_code: int) -> Verdict:
+    """Return a verdict that had nothing to compare."""
+    return Verdict(name, "pass", None, None, message, exit_code)
+
+
+def accept(verdicts: Iterable[Verdict], names: Collection[str]) -> list[Verdict]:
+    """Return the verdicts with those failures as warnings that a person accepts by their name for this night."""
+    return [
+        replace(one, level="warn", message=f"{one.message} (accepted for this night)")
+        if one.level == "fail" and one.name in names
+        else one
+        for one in verdicts
+    ]
+
+
+def require(verdicts: Iterable[Verdict]) -> None:
+    """Raise one error that lists every failed gate; DataError where any of them is about the data."""
+    failed = [one for one in verdicts if one.level == "fail"]
+    if not failed:
+        return
+    kind: type[CvjError] = DataError if any(one.exit_code == _DATA for one in failed) else GateError
+    lines = [f"{one.name}: {one.message}" for one in failed]
+    names = " ".join(f"--accept {one.name}" for one in failed)
+    raise kind(
+        "The night is not published; the last one stays current. What did not pass:"
+        + "".join(f"\n  - {line}" for line in lines)
+        + f"\nIf this is as it should be, publish this one night with {names}; docs/gates.md tells of each gate."
+    )

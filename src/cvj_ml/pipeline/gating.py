@@ -1,0 +1,78 @@
+"""What a night looks at before it is published: its sources before scoring, its scores after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvj_ml.models.distributions import DriftCounts
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.monitoring.drift import drift
+from cvj_ml.monitoring.gates import Earlier, Verdict
+from cvj_ml.monitoring.preflight import preflight
+from cvj_ml.monitoring.preflight_activity import Activity, activity
+from cvj_ml.pipeline.opening import Histories
+from cvj_ml.windows import before, to_microseconds
+
+OBSERVED = "observed"
+"""The key of a night's manifest under which the next night finds what to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gatekeeper:
+    """One night's gates: what its sources brought, and the last published night before it."""
+
+    histories: Histories
+    as_of: int
+    found: Mapping[str, Activity]
+    earlier: Earlier | None
+
+    @classmethod
+    def of(cls, histories: Histories, as_of: int) -> Gatekeeper:
+        """Look at the sources, and for the newest published night before this instant."""
+        earlier = earlier_night(Path(histories.config.out), as_of)
+        found = activity(histories.store, as_of, earlier.as_of if earlier else None)
+        return cls(histories, as_of, found, earlier)
+
+    def before_scoring(self, predictor: Predictor) -> list[Verdict]:
+        """Judge the sources and the model's age."""
+        cut = predictor.drift.cut if predictor.drift else None
+        spec, store = self.histories.config.gates, self.histories.store
+        return preflight(spec, store, self.found, self.earlier, cut, self.as_of)
+
+    def after_scoring(self, predictor: Predictor, counts: DriftCounts) -> list[Verdict]:
+        """Judge the customers, the scores, and the drift of both; counts are those of all blocks."""
+        return drift(self.histories.config.gates, predictor, counts, self.earlier)
+
+    def observed(self, customers: int) -> dict[str, Any]:
+        """Return what the next night compares itself with; it belongs into the manifest, under ``observed``."""
+        return {
+            "rows": {name: one.visible for name, one in self.found.items()},
+            "columns": {table: dict(columns) for table, columns in self.histories.store.columns.items()},
+            "customers": customers,
+        }
+
+
+def earlier_night(out: Path, as_of: int) -> Earlier | None:
+    """Return what the newest published night before an instant observed; of several for one instant the youngest.
+
+    A night of the same instant is not looked at, so a night that is made again meets the same gates.
+    """
+    found: list[tuple[int, float, str, dict[str, Any]]] = []
+    for success in out.glob("as_of=*/*/_SUCCESS"):
+        folder = success.parent
+        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        instant = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
+        if OBSERVED in manifest and before(np.array([instant]), as_of).all():
+            started = json.loads((folder / "run.json").read_text(encoding="utf-8"))["started"]
+            found.append((instant, started, manifest["as_of"], manifest[OBSERVED]))
+    if not found:
+        return None
+    instant, _, name, observed = max(found, key=lambda one: one[:2])
+    return Earlier(name[:10], instant, observed["rows"], observed["columns"], observed["customers"])

@@ -1,0 +1,73 @@
+"""A bundle is opened only if it scores its canary as it did when it was saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from cvj_ml.errors import ModelError, raise_all
+from cvj_ml.models.bundle import Bundle, Canary, load
+from cvj_ml.models.canary import canary_block
+from cvj_ml.models.predictor import Answers, Predictor
+from cvj_ml.models.reach import questions
+from cvj_ml.scoring.table import as_table, score_block
+
+_TOLERANCE = 1e-9
+
+
+def make_canary(predictor: Predictor, as_of: int, seed: int) -> Canary:
+    """Return simulated customers over the model's vocabulary with the scores that the model gives them."""
+    block = canary_block(predictor.definition, as_of, seed)
+    return Canary(block, as_of, _without_version(score_block(predictor, block, as_of, "")))
+
+
+def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
+    """Verify and load a bundle, then score its canary: a changed kernel or library must not go unseen.
+
+    The compiled trees have to give LightGBM's own raw scores, to the last bit.
+    """
+    bundle = load(folder, digest)
+    predictor, canary = bundle.predictor, bundle.canary
+    answers = predictor.answer(canary.block, canary.as_of)
+    if different := _unlike_lightgbm(predictor, answers):
+        raise ModelError(
+            f"{folder}: the compiled trees differ from LightGBM's predictions in {different} row(s) of the canary."
+            f" Empty the folder of compiled code (CVJ_ML_CACHE, by default ~/.cache/cvj_ml) and try again; if it stays,"
+            f" the installed numba or LightGBM is at fault."
+        )
+    found = _without_version(as_table(predictor, canary.block, answers, canary.as_of, ""))
+    faults = _differences(canary.scores, found)
+    raise_all(
+        ModelError,
+        f"{folder}: the model scores its canary differently from when it was saved; train anew with this version:",
+        faults,
+    )
+    return bundle
+
+
+def _unlike_lightgbm(predictor: Predictor, answers: Answers) -> int:
+    """Return how many rows of the canary the compiled trees score otherwise than LightGBM."""
+    rows = questions(predictor.definition.asked(answers.stage), len(predictor.definition.horizons))
+    compiled = predictor.trees.margins(answers.x, answers.stage, rows)
+    return int((compiled != predictor.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())
+
+
+def _without_version(scores: pa.Table) -> pa.Table:
+    return scores.drop_columns(["model_version"])
+
+
+def _differences(expected: pa.Table, found: pa.Table) -> list[str]:
+    if expected.column_names != found.column_names or len(expected) != len(found):
+        return ["its tables have other columns or another number of customers"]
+    faults = []
+    for name in expected.column_names:
+        if pa.types.is_floating(expected[name].type):
+            a, b = (table[name].to_numpy(zero_copy_only=False) for table in (expected, found))
+            same = np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+        else:
+            same = expected[name].combine_chunks().equals(found[name].combine_chunks())
+        if not same:
+            faults.append(f"the column {name} differs")
+    return faults
