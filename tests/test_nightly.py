@@ -334,7 +334,9 @@ def test_a_wrong_span_is_a_wrong_call(trained: Trained, tmp_path: Path, argument
 def running(file: Path, station: str, marker: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A night in a process of its own that stays at a station; `marker` appears when it is there."""
     code = f"""
-import pathlib, sys, time
+import pathlib, signal, sys, time
+# A test run in the background of a shell ignores SIGINT, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from cvj_ml.pipeline.stations import Stations
 step = Stations.step
 def stay(run, title):
