@@ -140,13 +140,21 @@ def check(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
 
 
 @app.command()
-def train(config_file: ConfigFile, as_of: AsOf, promote: Promotion = "auto", as_json: Json = False) -> None:
+def train(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    promote: Promotion = "auto",
+    tune: Annotated[
+        int, typer.Option(min=0, help="Try so many settings on folds before the reported one (needs optuna).")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
     """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
     from cvj_ml import pipeline
     from cvj_ml.evaluation.backtest import summary
 
     config, instant = read(config_file, as_of)
-    done = pipeline.train(config, instant, Terminal(), promote)
+    done = pipeline.train(config, instant, Terminal(), promote, tune)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
         print_json(

@@ -20,6 +20,7 @@ from cvj_ml.pipeline.opening import (
     require_same,
 )
 from cvj_ml.pipeline.scores import Scored, score
+from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.training import Promote, Trained, judge_challenger, train, training_panel, true_stages
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "forget",
     "initialise",
     "judge_challenger",
+    "listed_in_control",
     "measure",
     "model_to_audit",
     "nightly",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from cvj_ml.config import Config
 from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
@@ -19,6 +20,7 @@ from cvj_ml.pipeline.gating import OBSERVED, Gatekeeper
 from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.pipeline.scores import score, work_folder
+from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.stations import Stations, package_version
 from cvj_ml.publish import Published, digest_of, find_night, hold, publish
 from cvj_ml.report.documents import PAGE, Report, make_report, write_report
@@ -115,7 +117,8 @@ def make_night(
     config, bundle, with_lists = histories.config, champion.bundle, people is not None
     out, night = Path(config.out), as_of_name(config, as_of)
     measured = known_history(config, as_of) if with_lists else pd.DataFrame()
-    facts = facts_of(histories, champion, usage, as_of, people, measured)
+    spared = listed_in_control(config, as_of)
+    facts = facts_of(histories, champion, usage, as_of, people, spared, measured)
     if judge is not None and (found := find_night(out, night, facts, with_lists=with_lists, dry_run=dry_run)):
         published, facts = found
         if not dry_run:
@@ -139,8 +142,16 @@ def make_night(
         with run.step("Ranking the lists"):
             unobserved, record = histories.visible.unobserved, bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
-            permissions = people.permissions
-            lists = rank(config, scores, unobserved, as_of, record, history=history, permissions=permissions)
+            lists = rank(
+                config,
+                scores,
+                unobserved,
+                as_of,
+                record,
+                history=history,
+                permissions=people.permissions,
+                spared=spared,
+            )
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
         report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
@@ -173,6 +184,7 @@ def facts_of(
     usage: Usage,
     as_of: int,
     people: People | None,
+    spared: pa.Table,
     measured: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
@@ -192,6 +204,8 @@ def facts_of(
     if people is not None:
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
+        if len(spared):
+            facts["spared"] = digest_of(spared.to_pydict())
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts

@@ -19,7 +19,7 @@ from cvj_ml.sources.buckets import AttributeSorter, LabelSorter, TouchpointSorte
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land
 from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.refusals import QUARANTINE_FILE, excess, write_quarantine
-from cvj_ml.sources.sql import connect
+from cvj_ml.sources.sql import connect, within_memory
 from cvj_ml.sources.staging import (
     Mapped,
     Staged,
@@ -50,7 +50,7 @@ def ingest(config: Config) -> Store:
     """
     root = Path(config.out) / "store"
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
+    with within_memory(config), tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
         work = Path(name)
         tables = _map(config, work)
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
