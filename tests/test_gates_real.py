@@ -73,7 +73,6 @@ def use(dataset: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.Monk
         predictor = Predictor(panel.definition, fit.trees, fit.calibration)
         customers, first = histories.store.customers, int(panel.as_of.min())
         learned = learn_drift(predictor, histories.engine(), customers, cut, first)
-        assert learned is not None
         there = sum(histories.engine().map(lambda block: len(predictor.answer(block, cut).stage)))
         return Use(histories, replace(predictor, drift=learned), cut, there)
 
