@@ -20,7 +20,7 @@ from tests.trained import SETTINGS, Trained, call
 
 from cvj_ml.config import DAY, ContactCap, ExcludeSpec, Stage, load_config
 from cvj_ml.errors import ConfigError, DataError
-from cvj_ml.lists import RankedList, rank, summarise
+from cvj_ml.lists import RankedList, rank, ranking, summarise
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.outreach import ANSWERED_WITHIN, Outreach, no_outreach, outreach
 from cvj_ml.lists.plays import play_for, preferred_channels
@@ -99,6 +99,7 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
         "idle_days": column(st.sampled_from([1, 40, 400])),
         "suppression": draw(st.none() | several),
         "consent": draw(st.none() | several),
+        "together": draw(st.sampled_from([1, 2, 100])),
         "settings": {
             "journey": JOURNEY,
             "outbound": ["send"],
@@ -224,7 +225,10 @@ def test_lists_and_reasons_are_those_of_plain_loops(night: dict[str, Any]) -> No
     suppressed = night["suppression"] or []
     if suppressed and all(name == "x" for name, _ in suppressed) and night["stages"]:
         return  # names no customer: an error, in a test of its own
-    for found, (rows, reasons) in zip(made(night), expected(night), strict=True):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_TOGETHER", night["together"])
+        lists = made(night)
+    for found, (rows, reasons) in zip(lists, expected(night), strict=True):
         shown = found.rows.to_pylist()
         assert [(row["customer_id"], row["channel"]) for row in shown] == rows
         counted = {**found.left_out, **found.not_listed}

@@ -22,6 +22,7 @@ from cvj_ml.errors import CvjError
 from cvj_ml.models.bundle import load
 from cvj_ml.pipeline import scores as scoring
 from cvj_ml.scoring import Parts, StoredTable, merge, merging
+from cvj_ml.scoring import parts as parts_module
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -49,15 +50,22 @@ def spread(folder: Path, ids: list[str], where: list[int], buckets: int) -> list
 texts = st.text(st.sampled_from("aAz09é\U0001f642\uffff"), min_size=1, max_size=3)
 
 
-@given(ids=st.sets(texts, max_size=40), buckets=st.integers(1, 7), group=st.integers(1, 9), data=st.data())
+@given(
+    ids=st.sets(texts, max_size=40),
+    buckets=st.integers(1, 7),
+    group=st.integers(1, 9),
+    batch=st.integers(1, 9),
+    data=st.data(),
+)
 def test_parts_are_merged_in_the_order_of_code_points_into_the_same_bytes(
-    tmp_path_factory: pytest.TempPathFactory, ids: set[str], buckets: int, group: int, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, ids: set[str], buckets: int, group: int, batch: int, data: st.DataObject
 ) -> None:
     names = sorted(ids)
     where = data.draw(st.lists(st.integers(0, 6), min_size=len(names), max_size=len(names)))
     folder = tmp_path_factory.mktemp("merge")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(merging, "ROW_GROUP", group)
+        patch.setattr(parts_module, "BATCH", batch)
         for name, parts in (
             ("spread", spread(folder / "several", names, where, buckets)),
             ("whole", spread(folder / "one", names, where, 1)),
