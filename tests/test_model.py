@@ -404,7 +404,8 @@ def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slop
     """Silent error 7: an era long over must not set the level, and less than a year would carry a season."""
     year = 60 * DAY  # of a history of months
     monkeypatch.setattr(training, "_YEAR", year)
-    monkeypatch.setattr(training, "_slopes", lambda *_: (Calibration(np.zeros((3, 2)), np.full((3, 2), 0.5)), slopes_help))
+    halves = Calibration(np.zeros((3, 2)), np.full((3, 2), 0.5))
+    monkeypatch.setattr(training, "_slopes", lambda *_: (halves, slopes_help))
     used: list[HazardOutcomes] = []
     original = training.set_levels
 
