@@ -12,7 +12,7 @@ import typer
 
 from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
-from cvj_ml.cli.nights import nightly, verify
+from cvj_ml.cli.nights import forget, nightly, verify
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
 
 app = typer.Typer(
@@ -322,3 +322,4 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
 
 app.command()(nightly)
 app.command()(verify)
+app.command()(forget)
