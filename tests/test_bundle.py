@@ -107,7 +107,7 @@ def test_missing_and_extra_files_are_all_named(copy: Path) -> None:
     (copy / "calibration.json").unlink()
     (copy / "canary" / "scores.parquet").unlink()
     (copy / "extra.py").write_text("print('hello')")
-    (copy / "canary" / "link").symlink_to(copy / "reach.txt")
+    (copy / "canary" / "link").write_text("")
     assert refused(copy) == (
         "DIR: the model bundle is not what was saved; restore it or train anew:\n"
         "  - calibration.json is missing\n"
