@@ -17,7 +17,20 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
-COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "report", "measure", "models")
+COMMANDS = (
+    "demo",
+    "check",
+    "train",
+    "backtest",
+    "audit",
+    "score",
+    "targets",
+    "report",
+    "measure",
+    "nightly",
+    "verify",
+    "models",
+)
 
 
 def in_a_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,12 +104,13 @@ def test_json_is_all_of_stdout(trained: Trained, tmp_path: Path) -> None:
     document = json.loads(run.stdout)
     assert run.stdout.count("\n") == 1
     assert set(document) == {
-        "night", "page", "customers", "model_version", "lists", "used", "not_yet_visible", "superseded"
+        *("night", "as_of", "instant", "outcome", "current", "page", "customers", "model_version", "model_source"),
+        *("lists", "rows"),
     }  # fmt: skip
     assert document["lists"].keys() == {"convert__ascend__30d", "advocate__promote__30d"}
     assert Path(document["night"], "_SUCCESS").is_file()
-    told = ["Reading sources", "Counting rows", "Fetching the champion", "Scoring", "Ranking the lists"]
-    told += ["Giving reasons", "Making the page"]
+    told = ["Reading sources", "Counting rows", "Fetching the champion", "Looking at the sources", "Scoring"]
+    told += ["Ranking the lists", "Giving reasons", "Making the page", "Writing the night"]
     assert run.stderr.splitlines() == told
 
 
@@ -134,8 +148,13 @@ def test_models_are_listed_promoted_rolled_back_exported_verified_and_imported(
     digest = json.loads(trained.training.out)["digest"]
     verified = call("models", "verify", trained.bundle, "--json")
     assert json.loads(verified.out) == {"folder": str(trained.bundle), "digest": digest}
+    assert call("models", "verify", trained.bundle, "--version", 1).code == 2
     imported = json.loads(call("models", "import", file, trained.bundle, "--json").out)
     assert (imported["name"], imported["version"], imported["digest"]) == ("copy", 1, digest)
+    registered = call("models", "verify", file, "--json")
+    assert json.loads(registered.out) == {"model": "copy", "version": 1, "digest": digest}
+    assert call("models", "verify", file, "--version", 1).out == f"copy version 1: whole, digest {digest}\n"
+    assert call("models", "verify", file, "--version", 2).code == 4
     again = call("models", "import", file, trained.bundle)
     assert again.out == "Registered copy version 1.\n"
     (listed,) = json.loads(call("models", "list", file, "--json").out)["versions"]

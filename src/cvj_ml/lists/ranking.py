@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,16 @@ from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_ch
 from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.lists.control import epoch_name, in_control
-from cvj_ml.lists.eligibility import REASONS, columns_asked, left_out, reachable, require_permissions
-from cvj_ml.lists.outreach import Outreach, no_outreach
+from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
+from cvj_ml.lists.outreach import Outreach, no_outreach, outreach_columns
 from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
+from cvj_ml.lists.spared import SPARED, spared_contacts
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Permissions
+
+_TOGETHER = 100_000
+"""Customers who are served at a time: most lists are full long before everybody was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class RankedList:
     @property
     def title(self) -> str:
         """The transition in words."""
-        return f"{self.spec.from_stage} → {self.spec.to_stage}, {self.spec.horizon // DAY} days"
+        days = self.spec.horizon // DAY
+        return f"{self.spec.from_stage} → {self.spec.to_stage}, {days} day{'' if days == 1 else 's'}"
 
 
 def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ...]:
@@ -93,6 +98,7 @@ def rank(
     *,
     history: StoredTable | None = None,
     permissions: Permissions | None = None,
+    spared: pa.Table | None = None,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -101,7 +107,8 @@ def rank(
     then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
     Each row carries what the model's track record says of customers who were scored like this. Of SCORES a list reads
     the rows of its stage, and of these the columns that it needs.
-    history: of the customers of SCORES, in their order, by ``outreach_schema`` (None: nobody was ever contacted).
+    history: of the customers of SCORES, in their order, by ``outreach_schema`` (None: nobody was ever contacted);
+    spared: who was listed in control on earlier nights (None: nobody).
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     require_permissions(permissions, channels, scores)
@@ -113,6 +120,7 @@ def rank(
         as_of,
         track_record,
         history,
+        SPARED.empty_table() if spared is None else spared,
         permissions,
         str(scores.first("model_version")) if len(stage) else "",
         np.zeros(len(stage), dtype=np.bool_),
@@ -131,6 +139,7 @@ class _Night:
     as_of: int
     track_record: TrackRecord
     history: StoredTable | None
+    spared: pa.Table
     permissions: Permissions
     model_version: str
     taken: npt.NDArray[np.bool_]
@@ -149,7 +158,8 @@ class _Night:
         customers = scores["customer_id"].combine_chunks()
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
-        history = self._history(here, len(scores))
+        stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
+        history = self._history(stage, here, customers)
         may = reachable(self.config, customers, history, self.permissions)
         probability, value = self._reach(spec.to_stage, spec, scores), self._value(spec, scores)
         reason = left_out(self.config, spec, scores, probability, history, may, self.taken[here], self.as_of)
@@ -159,13 +169,7 @@ class _Night:
         first, second = keys if spec.by == "probability" else keys[::-1]
         # What is equal stays in the order of SCORES, which is that of the ids.
         ranked = eligible[np.lexsort((second, first))]
-        stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
-        status, channel, self.room = serve(
-            preferred_channels(stage, history.take(ranked)),
-            may.allowed[ranked],
-            self.room,
-            len(ranked) if spec.capacity is None else spec.capacity,
-        )
+        status, channel = self._serve(stage, ranked, history, may, spec.capacity)
         listed = ranked[status == LISTED]
         self.taken[np.flatnonzero(here)[listed]] = True
         names = customers.take(pa.array(listed)).to_pylist()
@@ -185,12 +189,37 @@ class _Night:
             epoch,
         )
 
-    def _history(self, rows: npt.NDArray[np.bool_], size: int) -> Outreach:
-        """Return the history of some rows of SCORES."""
+    def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> Outreach:
+        """Return the history of some rows of SCORES, of channels as far as the stage's plays go through them.
+
+        Among the contacts are the nights on which customers were spared.
+        """
         channels, caps = play_channels(self.config.journey), self.config.eligibility.contact_caps
         if self.history is None:
-            return no_outreach(size, channels, caps)
-        return Outreach.of(self.history.read(None, rows), channels, len(caps))
+            history = no_outreach(len(customers), channels, caps)
+        else:
+            asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
+            columns = outreach_columns(asked, len(caps))
+            history = Outreach.of(self.history.read(columns, rows), channels, len(caps))
+        if not len(self.spared):
+            return history
+        spared = spared_contacts(customers.to_pylist(), self.spared, self.as_of, caps)
+        return replace(history, contacts=history.contacts + spared)
+
+    def _serve(
+        self, stage: Stage, ranked: npt.NDArray[np.int64], history: Outreach, may: Reachable, capacity: int | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Serve the ranked customers until the list is full; return what becomes of each, and the channel."""
+        left = len(ranked) if capacity is None else capacity
+        status, channel = np.full(len(ranked), FULL), np.full(len(ranked), -1)
+        for begin in range(0, len(ranked), _TOGETHER):
+            if not left:
+                break
+            some = slice(begin, begin + _TOGETHER)
+            preferred = preferred_channels(stage, history.take(ranked[some]))
+            status[some], channel[some], self.room = serve(preferred, may.allowed[ranked[some]], self.room, left)
+            left -= int((status[some] == LISTED).sum())
+        return status, channel
 
     def _plays(self, stage: Stage, channel: npt.NDArray[np.int64]) -> dict[str, object]:
         """Return what to do and through which channel."""

@@ -8,10 +8,9 @@ import numpy.typing as npt
 from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
-from cvj_ml.models.distributions import DriftCounts, columns_of, learn_bins, scores_of, stage_codes
-from cvj_ml.models.drift_reference import DriftReference, split, stability, together
+from cvj_ml.models.distributions import FEWEST, DriftCounts, bins_of, columns_of, learn_bins, scores_of, stage_codes
+from cvj_ml.models.drift_reference import DriftReference, stability, together
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reference import FEWEST
 from cvj_ml.snapshots import Snapshots, sampling_keys
 
 ENOUGH = 200
@@ -27,14 +26,13 @@ _YEAR = 365 * DAY
 _STEP = 30 * DAY
 _SURE = 0.99
 _F64 = npt.NDArray[np.float64]
-_I64 = npt.NDArray[np.int64]
 
 
-def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, first: int) -> DriftReference | None:
+def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, first: int) -> DriftReference:
     """Learn how customers are spread at the cut, and how far that moved within 90 days in the year before.
 
-    ``customers`` is how many the blocks hold, ``first`` the earliest instant that training could ask about. None
-    where too few customers were there at the cut.
+    ``customers`` is how many the blocks hold, ``first`` the earliest instant that training could ask about. Where too
+    few customers were there at the cut, nothing is remembered but the cut.
     """
     definition, share = predictor.definition, min(1.0, SAMPLE / max(customers, 1))
 
@@ -44,9 +42,12 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
         return np.concatenate([answers.x, scores, stage_codes(answers.stage)], axis=1)
 
     now = np.concatenate(blocks.map(columns))
+    asked = columns_of(definition)
     if len(now) < ENOUGH:
-        return None
-    bins = learn_bins(now, columns_of(definition))
+        unknown = np.full((len(asked), 2), np.nan), np.full((len(asked), 1), np.nan)
+        nobody = np.zeros((len(asked), 2), dtype=np.int64)
+        return DriftReference(bins_of([[]] * len(asked), asked), *unknown, nobody, nobody.astype(np.float64), cut)
+    bins = learn_bins(now, asked)
     # Every instant by the same customers' answers, so what moves is the business and not the sample.
     instants = _instants(first, cut)
 
@@ -55,15 +56,11 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
         return [predictor.count(predictor.answer(sample, instant), bins) for instant in instants]
 
     counts = [sum(parts[1:], parts[0]) for parts in zip(*blocks.map(count), strict=True)]
-    presence, others = split(counts[-1].bins)
-    shares = _published(presence), _published(others)
+    found = bins.split(counts[-1].bins)
+    shares = _published(found[0]), _published(found[1])
+    sizes = np.stack([part.sum(axis=1) for part in found], axis=1).astype(np.int64) // FEWEST * FEWEST
     return DriftReference(
-        bins,
-        *shares,
-        len(now) // FEWEST * FEWEST,
-        others.sum(axis=1).astype(np.int64) // FEWEST * FEWEST,
-        _movement(instants, [one.bins for one in counts], shares),
-        cut,
+        bins, *shares, sizes, _movement(instants, [bins.split(one.bins) for one in counts], shares), cut
     )
 
 
@@ -97,14 +94,14 @@ def _published(counts: _F64) -> _F64:
     return shares
 
 
-def _movement(instants: list[int], counts: list[_I64], shares: tuple[_F64, _F64]) -> _F64:
+def _movement(instants: list[int], counts: list[tuple[_F64, _F64]], shares: tuple[_F64, _F64]) -> _F64:
     """Return the largest PSI between two instants not too far apart that sampling does not explain (columns, 2)."""
-    largest = np.zeros((len(counts[0]), 2))
+    largest = np.zeros((len(shares[0]), 2))
     for j, instant in enumerate(instants):
         for k in range(j):
-            if instant - instants[k] > REACH or not (counts[k][0].sum() and counts[j][0].sum()):
+            if instant - instants[k] > REACH:
                 continue
-            for part, (known, old, new) in enumerate(zip(shares, split(counts[k]), split(counts[j]), strict=True)):
+            for part, (known, old, new) in enumerate(zip(shares, counts[k], counts[j], strict=True)):
                 _, old = together(known, old)
                 _, new = together(known, new)
                 size = old.sum(axis=1)

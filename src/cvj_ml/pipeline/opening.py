@@ -17,15 +17,15 @@ from cvj_ml.journey import Visible, observability
 from cvj_ml.lists import list_specs
 from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle
-from cvj_ml.sources import Store, Usage, account, ingest
+from cvj_ml.sources import Store, Usage, ingest, usage
 from cvj_ml.windows import midnight, to_datetime
 
 
 class Watcher(Protocol):
     """Who is told what a command does."""
 
-    def say(self, message: str) -> None:
-        """Show a line."""
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Show a line; a log gets the numbers in it by their names, too."""
 
     def step(self, title: str) -> AbstractContextManager[Progress]:
         """Show a step that takes a while; the callable is told (done, of)."""
@@ -34,7 +34,7 @@ class Watcher(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, **numbers: float | None) -> None:
         """Show nothing."""
 
     @contextmanager
@@ -71,19 +71,18 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
 
 def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usage:
     """Account for every row at an instant; DataError where nothing is visible before it."""
-    with watcher.step("Counting rows") as progress:
-        parts = histories.engine(progress).map(lambda block: account(block, as_of))
-    usage = sum(parts, Usage(0, 0, 0))
+    with watcher.step("Counting rows"):
+        found = usage(histories.store, as_of)
     stored = sum(counts.stored for counts in histories.store.counts.values())
-    if usage.used + usage.not_yet_visible + usage.superseded != stored:
-        raise AssertionError(f"{stored} rows are stored, {usage} are accounted for")
-    if not usage.used:
+    if found.used + found.not_yet_visible + found.superseded != stored:
+        raise AssertionError(f"{stored} rows are stored, {found} are accounted for")
+    if not found.used:
         day = to_datetime(as_of, histories.config.zone).date()
         raise DataError(
             f"No touchpoint is visible before {day}: all {stored} stored rows come later. Check --as-of, the time"
             f" zone (times:) and known_at of the sources."
         )
-    return usage
+    return found
 
 
 def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:

@@ -20,8 +20,8 @@ from cvj_ml.sources.customer_tables import AttributeSorter, LabelSorter
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land, typed
 from cvj_ml.sources.plan import ATTRIBUTES, FORMAT, LABELS, Plan, added_files, find_base, make_plan
 from cvj_ml.sources.postgres import Databases
-from cvj_ml.sources.refusals import QUARANTINE, excess, write_quarantine
-from cvj_ml.sources.sql import connect
+from cvj_ml.sources.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
+from cvj_ml.sources.sql import connect, within_memory
 from cvj_ml.sources.staging import (
     Mapped,
     Staged,
@@ -37,7 +37,6 @@ from cvj_ml.sources.staging import (
 from cvj_ml.sources.store import Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
 
 _HEADING = "The sources cannot be used:"
-QUARANTINE_FILE = "quarantine.parquet"
 
 ROWS_PER_BUCKET = 1 << 20
 
@@ -51,7 +50,7 @@ def ingest(config: Config) -> Store:
     """
     root = Path(config.out) / "store"
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
+    with within_memory(config), tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
         work = Path(name)
         tables = _map(config, work)
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
