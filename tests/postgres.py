@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -19,6 +18,9 @@ from typing import Any
 import pytest
 
 PASSWORD = "canary-pa55word"
+
+# initdb and the server refuse root, which runs them as the user that Debian's package makes.
+_NOT_ROOT: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 @dataclass
@@ -39,9 +41,9 @@ class Server:
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [*_as_nobody(), str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
+            [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
              *arguments],
-            stdout=log, stderr=log, start_new_session=True, cwd=self.folder,
+            stdout=log, stderr=log, cwd=self.folder, **_NOT_ROOT,
         )  # fmt: skip
         for _ in range(300):
             with contextlib.suppress(Exception):
@@ -53,14 +55,8 @@ class Server:
     def kill(self) -> None:
         """End every process of the server at once, as a lost machine would."""
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            # The server's own children are in sessions of their own; they notice its end by a pipe.
+            self.process.kill()  # the other processes notice it and end
             self.process.wait()
-            postmaster = self.folder / "data" / "postmaster.pid"
-            if postmaster.exists():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(postmaster.read_text().split()[0]), signal.SIGKILL)
             self.process = None
 
     def run(self, *statements: str, database: str = "postgres") -> None:
@@ -106,7 +102,7 @@ def served() -> Iterator[Server]:
     """Yield a running server; its folder is short, since a socket's path has to be."""
     where = programs()
     folder = Path(tempfile.mkdtemp(prefix="cvj-pg-"))
-    server = Server(folder, where, _free_port())
+    server = Server(folder, where, free_port())
     try:
         folder.chmod(0o755)
         (folder / "password").write_text(PASSWORD)
@@ -115,9 +111,9 @@ def served() -> Iterator[Server]:
             for path in (folder, folder / "data", folder / "password"):
                 shutil.chown(path, "postgres")
         made = subprocess.run(
-            [*_as_nobody(), str(where / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "scram-sha-256",
+            [str(where / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "scram-sha-256",
              f"--pwfile={folder / 'password'}", "-E", "UTF8", "--locale=C", "--no-sync"],
-            capture_output=True, text=True, cwd=folder,
+            capture_output=True, text=True, cwd=folder, **_NOT_ROOT,
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
         server.start()
@@ -127,12 +123,7 @@ def served() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_nobody() -> list[str]:
-    """Return how root runs a program as Debian's postgres user: initdb and the server refuse root."""
-    return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-
-
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

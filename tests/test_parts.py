@@ -140,13 +140,15 @@ def test_finished_blocks_are_not_scored_again(
 ) -> None:
     predictor, work = load(trained.bundle).predictor, tmp_path / "work"
     scored: list[int] = []
-    whole = scoring.score_block
-    monkeypatch.setattr(scoring, "score_block", lambda *given: (scored.append(len(given[1])), whole(*given))[1])
+    whole = scoring.as_table
+    monkeypatch.setattr(scoring, "as_table", lambda *given: (scored.append(len(given[1])), whole(*given))[1])
 
     def score(resume: bool) -> bytes:
         scored.clear()
         found = pipeline.score(histories, predictor, "v", trained.as_of, work, history=True, resume=resume)
         assert found.history is not None
+        assert found.counts.customers == pq.read_metadata(found.scores).num_rows
+        assert found.counts.bins.sum() == found.counts.customers * len(found.counts.bins), "of all blocks, done or not"
         return found.scores.read_bytes() + found.history.read_bytes()
 
     expected = score(resume=False)

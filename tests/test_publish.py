@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cvj_ml import publish as module
-from cvj_ml.errors import CvjError
-from cvj_ml.publish import digest_of, publish
+from cvj_ml.errors import CvjError, NightError
+from cvj_ml.publish import Published, digest_of, files, publish, verify_night, writing
 
 DIGEST = "0123456789abcdef" * 4
 FACTS = {"model": "m", "as_of": "2024-11-01T00:00:00+00:00"}
@@ -33,7 +32,18 @@ def night(
     writer: Callable[[Path], Mapping[str, int]] = write,
     seconds: float = 1.0,
 ) -> Path:
-    return publish(out, as_of, digest, FACTS, {"seconds": seconds}, writer)
+    return publish_it(out, as_of, digest, writer, seconds).folder
+
+
+def publish_it(
+    out: Path,
+    as_of: str = "2024-11-01",
+    digest: str = DIGEST,
+    writer: Callable[[Path], Mapping[str, int]] = write,
+    seconds: float = 1.0,
+    dry_run: bool = False,
+) -> Published:
+    return publish(out, as_of, digest, FACTS, lambda: {"seconds": seconds}, writer, dry_run=dry_run)
 
 
 def current(out: Path) -> dict[str, str]:
@@ -124,50 +134,52 @@ def test_a_night_that_fails_leaves_the_last_one_and_no_trace(tmp_path: Path, fai
 def test_nothing_shows_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is on the disk before the rename, and the pointer comes last."""
     order: list[str] = []
-    sync, replace = module._sync, os.replace
-    monkeypatch.setattr(module, "_sync", lambda path: (order.append(f"sync {path.name}"), sync(path))[1])
-    monkeypatch.setattr(
-        module.os, "replace", lambda a, b: (order.append(f"rename to {Path(b).name}"), replace(a, b))[1]
-    )
+    sync, replace = files.sync, os.replace
+    for module in (files, writing):
+        monkeypatch.setattr(module, "sync", lambda path: (order.append(f"sync {path.name}"), sync(path))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append(f"rename to {Path(b).name}"), replace(a, b))[1])
     night(tmp_path)
     first, last = order.index(f"rename to {DIGEST[:12]}"), order.index("rename to CURRENT.json")
-    assert {"sync scores.txt", "sync list.txt", "sync MANIFEST.json", "sync run.json", "sync _SUCCESS"} <= set(
-        order[:first]
+    mark = order.index("rename to _SUCCESS")
+    assert {"sync scores.txt", "sync list.txt", "sync scores", "sync MANIFEST.json", "sync run.json"} <= set(
+        order[:mark]
     )
-    assert first < last
+    assert mark < first < order.index("sync as_of=2024-11-01") < last
 
 
-def test_a_half_night_without_its_mark_is_told(tmp_path: Path) -> None:
+def test_what_lies_in_a_nights_place_without_its_mark_is_replaced(tmp_path: Path) -> None:
     torn = tmp_path / "as_of=2024-11-01" / DIGEST[:12]
     torn.mkdir(parents=True)
     (torn / "scores.txt").write_text("half")
-    with pytest.raises(CvjError, match="cannot publish: Directory not empty"):
-        night(tmp_path)
-    assert not (tmp_path / "CURRENT.json").exists()
+    assert publish_it(tmp_path) == Published(torn, "repaired", True)
+    assert "scores.txt" not in everything(torn)
+    verify_night(torn)
+    assert {path.name for path in tmp_path.iterdir()} == {"as_of=2024-11-01", "CURRENT.json"}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"as_of": "2024-11-01", "night": "../elsewhere"}'])
 def test_a_damaged_pointer_is_told_and_left(tmp_path: Path, content: str) -> None:
     (tmp_path / "CURRENT.json").write_text(content)
-    with pytest.raises(CvjError) as caught:
+    with pytest.raises(NightError) as caught:
         night(tmp_path)
-    folder = tmp_path / "as_of=2024-11-01" / DIGEST[:12]
     assert str(caught.value) == (
-        f"{tmp_path}/CURRENT.json: the pointer to the current night is damaged. The night of 2024-11-01 is whole in"
-        f" {folder}; remove the pointer and run again."
+        f"{tmp_path}/CURRENT.json: the pointer to the current night is damaged. The nights themselves are not: remove"
+        " this file and run the newest night again, which finds itself published and writes the pointer anew."
     )
-    assert (folder / "_SUCCESS").is_file()
+    verify_night(tmp_path / "as_of=2024-11-01" / DIGEST[:12])
     assert (tmp_path / "CURRENT.json").read_text() == content
 
 
-def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+def test_nobody_else_may_read_a_night(tmp_path: Path) -> None:
+    before = os.umask(0o000)
     try:
         folder = night(tmp_path)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
-    assert stat.S_IMODE((folder / "list.txt").stat().st_mode) == 0o640
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*")) if path.is_dir()}
+    assert modes == {0o700}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
 
 
 def test_a_digest_depends_on_content_and_not_on_the_order_of_keys() -> None:

@@ -86,6 +86,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def fetch_champion(config: Config, folder: Path) -> tuple[Path, tracking.ModelVersion]:
+    version = tracking.pin_champion(config)
+    return tracking.fetch(config, version, folder), version
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tracking")
@@ -238,11 +243,11 @@ def test_fetch_brings_the_champions_bundle_whole_and_replaces_a_damaged_copy(
     logged: tuple[Config, tracking.ModelVersion], record: TrainingRecord, tmp_path: Path
 ) -> None:
     config, version = logged
-    bundle, champion = tracking.fetch_champion(config, tmp_path)
+    bundle, champion = fetch_champion(config, tmp_path)
     assert champion == version and bundle == tmp_path / version.digest
     (bundle / "manifest.json").write_text("damaged")
     (bundle / "extra.txt").write_text("not from the registry")
-    bundle, _ = tracking.fetch_champion(config, tmp_path)
+    bundle, _ = fetch_champion(config, tmp_path)
     assert files_of(bundle) == files_of(record.bundle)
     assert [entry.name for entry in tmp_path.iterdir()] == [version.digest]
 
@@ -256,7 +261,7 @@ def test_fetch_executes_nothing_from_the_registry(
     )
     marker = tmp_path / "executed"
     (source / "pyfunc_model.py").write_text(f"open({str(marker)!r}, 'w')")
-    assert tracking.fetch_champion(config, tmp_path / "cache")[1] == version
+    assert fetch_champion(config, tmp_path / "cache")[1] == version
     assert not marker.exists()
 
 
@@ -272,14 +277,14 @@ def test_without_a_registry_a_model_or_a_champion_there_is_a_next_step(
     with pytest.raises(ModelError, match="no earlier champion"):
         tracking.rollback(config)
     with pytest.raises(ModelError, match=r"has no champion\. Run `cvj-ml train`") as raised:
-        tracking.fetch_champion(config, tmp_path)
+        fetch_champion(config, tmp_path)
     assert raised.value.exit_code == 4
     with pytest.raises(ModelError, match=r"no version 1\. Versions: none; run `cvj-ml train` first"):
         tracking.export(config, 1, tmp_path / "out")
     tracking.log_training(config, record)
     client_of(config).delete_registered_model_alias(config.name, "champion")
     with pytest.raises(ModelError, match="has no champion"):
-        tracking.fetch_champion(config, tmp_path)
+        fetch_champion(config, tmp_path)
 
 
 @pytest.mark.parametrize("digest", ["", "../../outside"])
@@ -289,7 +294,7 @@ def test_a_champion_that_something_else_registered_is_refused(
     tracking.log_training(config, record)
     client_of(config).set_model_version_tag(config.name, "1", "digest", digest)
     with pytest.raises(ModelError, match="carries no digest"):
-        tracking.fetch_champion(config, tmp_path)
+        fetch_champion(config, tmp_path)
 
 
 def test_a_champion_whose_artifacts_are_gone_is_told(config: Config, record: TrainingRecord, tmp_path: Path) -> None:
@@ -297,7 +302,7 @@ def test_a_champion_whose_artifacts_are_gone_is_told(config: Config, record: Tra
     client = client_of(config)
     shutil.rmtree(Path(url2pathname(urlsplit(client.get_run(version.run_id).info.artifact_uri).path)))
     with pytest.raises(ModelError, match="has lost the bundle"):
-        tracking.fetch_champion(config, tmp_path)
+        fetch_champion(config, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -312,7 +317,7 @@ def test_a_bundle_travels_to_another_name_by_export_and_import(
     imported = tracking.import_bundle(config, exported, version.digest)
     assert (imported.digest, imported.aliases, imported.cut) == (version.digest, ("challenger", "champion"), "")
     assert tracking.import_bundle(config, exported, version.digest) == imported
-    fetched, _ = tracking.fetch_champion(config, tmp_path / "cache")
+    fetched, _ = fetch_champion(config, tmp_path / "cache")
     assert files_of(fetched) == files_of(record.bundle)
 
 
@@ -364,7 +369,7 @@ def test_nothing_is_printed_and_no_global_state_changes(
     before = state()
     version = tracking.log_training(config, record)
     tracking.promote(config, version.version)
-    tracking.fetch_champion(config, tmp_path / "cache")
+    fetch_champion(config, tmp_path / "cache")
     assert state() == before
     assert capfd.readouterr() == ("", "")
     assert {entry.name for entry in tmp_path.iterdir()} == {"cache"}
@@ -525,12 +530,12 @@ def test_everything_works_over_http(
 ) -> None:
     config = make_config(server, "shop")
     with pytest.raises(ModelError, match="has no champion"):
-        tracking.fetch_champion(config, tmp_path / "cache")
+        fetch_champion(config, tmp_path / "cache")
     first = tracking.log_training(config, replace(record, metrics={**record.metrics, "not_measured": float("nan")}))
     second = tracking.log_training(config, replace(record, digest=DIGESTS[1]))
     assert first.aliases == ("challenger", "champion") and second.aliases == ("challenger",)
     assert tracking.promote(config, 2).aliases == ("challenger", "champion")
-    bundle, champion = tracking.fetch_champion(config, tmp_path / "cache")
+    bundle, champion = fetch_champion(config, tmp_path / "cache")
     assert champion.version == 2 and files_of(bundle) == files_of(record.bundle)
     assert tracking.rollback(config).version == 1
     with pytest.raises(ModelError, match="no earlier champion"):

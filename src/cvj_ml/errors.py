@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Sequence
 
 
@@ -10,6 +11,10 @@ class CvjError(Exception):
     """A handled failure: the message says what, where, what was found and what to do next."""
 
     exit_code = 1
+
+
+class RegistryError(CvjError):
+    """The model registry fails or does not answer."""
 
 
 class ConfigError(CvjError):
@@ -30,6 +35,16 @@ class ModelError(CvjError):
     exit_code = 4
 
 
+class NoRegistryError(ModelError):
+    """There is no registry where the configuration says."""
+
+
+class NightError(CvjError):
+    """A published night is damaged, or there is none."""
+
+    exit_code = 4
+
+
 class GateError(CvjError):
     """A quality or drift gate stopped the run."""
 
@@ -40,6 +55,25 @@ class LockedError(CvjError):
     """Another run holds the lock."""
 
     exit_code = 75
+
+
+class Stopped(SystemExit):
+    """A signal asks the process to end; what is half-done is removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number).name
+
+
+def exit_code_of(error: BaseException | None) -> int:
+    """Return the exit code of a command that ends with this error, or with none."""
+    if error is None:
+        return 0
+    if isinstance(error, CvjError):
+        return error.exit_code
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else CvjError.exit_code
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from cvj_ml.errors import ConfigError, CvjError, DataError
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection as Connection
-    from adbc_driver_manager.dbapi import Cursor
+    from adbc_driver_manager.dbapi import Cursor as Cursor
 
 # The server's own messages quote rows, and libpq's quote parts of a URI that it cannot read: neither is passed on.
 _BY_STATE: tuple[tuple[str, type[CvjError], str], ...] = (

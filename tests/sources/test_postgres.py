@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.postgres import PASSWORD, Server
+from tests.postgres import PASSWORD, Server, free_port
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, DataError
@@ -127,20 +127,24 @@ def test_numbers_keep_their_decimals_and_odd_names_are_quoted(
     uri = postgres.database("types")
     postgres.run(
         'CREATE SCHEMA "We""ird"',
-        'CREATE TABLE "We""ird"."or;ders" ("Who?" numeric(20,0), at timestamp, "a""b" numeric(38,2), c char(9))',
-        'INSERT INTO "We""ird"."or;ders" VALUES (12345678901234567890, \'2024-02-01\', 1234567890123.45, \'buy\'),'
-        " (1, '2024-02-02', 'NaN', 'buy'), (NULL, '2024-02-02', 0, 'buy')",
+        "CREATE TYPE mood AS ENUM ('good')",
+        'CREATE TABLE "We""ird"."or;ders" ("Who?" numeric(20,0), at timestamp, "a""b" numeric(38,2), c char(9),'
+        " m mood)",
+        'INSERT INTO "We""ird"."or;ders" VALUES (12345678901234567890, \'2024-02-01\', 1234567890123.45,'
+        " 'buy', 'good'),"
+        " (1, '2024-02-02', 'NaN', 'buy', 'good'), (NULL, '2024-02-02', 0, 'buy', 'good'),"
+        " (2, 'infinity', 0, 'buy', NULL)",
         database="types",
     )
-    mapping = {"customer_id": "Who?", "occurred_at": "at", "value": 'a"b', "event": "c"}
+    mapping = {"customer_id": "Who?", "occurred_at": "at", "value": 'a"b', "event": "c", "mood": "m"}
     source = {"postgres": {"uri": uri, "table": 'We"ird.or;ders'}, "columns": mapping}
     store = ingest(configure(sources={"orders": source}, refused_share=0.5))
     rows = pa.concat_tables(
         pq.read_table(path, partitioning=None) for path in sorted(store.folder.glob("bucket-*/touchpoints.parquet"))
     )  # fmt: skip
-    found = {row["customer_id"]: (row["value"], row["event"]) for row in rows.to_pylist()}
-    assert found == {"12345678901234567890": (123456789012345, "buy"), "1": (None, "buy")}
-    assert store.counts["orders"].refused == {"no customer_id": 1}
+    found = {row["customer_id"]: (row["value"], row["event"], row["property_mood"]) for row in rows.to_pylist()}
+    assert found == {"12345678901234567890": (123456789012345, "buy", "good"), "1": (None, "buy", "good")}
+    assert store.counts["orders"].refused == {"no customer_id": 1, "no occurred_at": 1}
 
 
 @pytest.mark.parametrize(
@@ -233,9 +237,7 @@ def test_a_server_that_does_not_let_in_is_no_broken_contract(
 
 
 def test_a_server_that_is_down_is_a_failure(postgres: Server, configure: Callable[..., Config]) -> None:
-    from tests.postgres import _free_port
-
-    config = from_server(configure, postgres.uri().replace(str(postgres.port), str(_free_port())))
+    config = from_server(configure, postgres.uri().replace(str(postgres.port), str(free_port())))
     with pytest.raises(CvjError, match="no server listens at that host and port") as caught:
         ingest(config)
     assert caught.value.exit_code == 1

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from cvj_ml.config import DAY, SECOND
 from cvj_ml.contracts import PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.errors import DataError
-from cvj_ml.histories import Block, Text, Touchpoints
-from cvj_ml.sources import Usage, account, bucket_of, ingest
+from cvj_ml.histories import Text
+from cvj_ml.sources import Usage, bucket_of, ingest, usage
+from cvj_ml.sources.refusals import account
 from cvj_ml.sources.store import ALWAYS, bucket_sql
 from cvj_ml.windows import NEVER, is_live
 
@@ -325,22 +326,10 @@ def test_empty_buckets_read_as_empty_blocks(one_source, tmp_path):
 def test_account_agrees_with_is_live(shift):
     rows = [(0, NEVER), (DAY, 3 * DAY), (3 * DAY, NEVER), (5 * DAY, 5 * DAY), (5 * DAY, NEVER)]
     as_of = shift
-    block = fake_block(rows)
-    usage = account(block, as_of)
-    assert usage.used == sum(bool(is_live(visible, superseded, as_of)) for visible, superseded in rows)
-    assert usage.used + usage.not_yet_visible + usage.superseded == len(rows)
-    assert usage + Usage(1, 2, 3) == Usage(usage.used + 1, usage.not_yet_visible + 2, usage.superseded + 3)
-
-
-def fake_block(rows):
-    visible, superseded = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
-    none, many = Text(np.full(len(rows), -1, dtype=np.int32), ()), np.zeros(len(rows), dtype=np.int64)
-    flags = np.zeros(len(rows), dtype=bool)
-    offsets = np.array([0, len(rows)])
-    points = Touchpoints(
-        offsets, visible, visible, superseded, many.astype(np.int32), none, none, many, flags, flags, {}
-    )
-    return Block(("a",), points)
+    found = account(*(np.array(column, dtype=np.int64) for column in zip(*rows, strict=True)), as_of)
+    assert found.used == sum(bool(is_live(visible, superseded, as_of)) for visible, superseded in rows)
+    assert found.used + found.not_yet_visible + found.superseded == len(rows)
+    assert found + Usage(1, 2, 3) == Usage(found.used + 1, found.not_yet_visible + 2, found.superseded + 3)
 
 
 # --- attributes ------------------------------------------------------------------------------------------------------
@@ -396,9 +385,9 @@ def test_cdnow_keeps_its_true_repeats(dataset, configure):
     store = ingest(configure(sources={"orders": source | {"constants": {"event": "purchase"}}}))
     counts = store.counts["orders"]
     assert (counts.rows_in, counts.stored, counts.repeats, store.customers) == (69_659, 69_659, 255, 23_570)
-    usage = sum((account(block, 852_076_800 * SECOND + 60 * DAY) for block in blocks(store)), Usage(0, 0, 0))
-    assert usage.used + usage.not_yet_visible + usage.superseded + counts.duplicates == counts.rows_in
-    assert usage.used > 0 and usage.not_yet_visible > 0
+    found = usage(store, 852_076_800 * SECOND + 60 * DAY)
+    assert found.used + found.not_yet_visible + found.superseded + counts.duplicates == counts.rows_in
+    assert found.used > 0 and found.not_yet_visible > 0
 
 
 def test_online_retail_purchases_by_query(dataset, configure):

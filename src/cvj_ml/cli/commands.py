@@ -6,16 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
+from cvj_ml.cli.nights import forget, nightly, verify
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
-
-if TYPE_CHECKING:
-    from cvj_ml.pipeline import Night
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +39,7 @@ def demo(
     if as_json:
         print_json(
             {
-                **_night_as_json(result.night),
+                **result.night.as_document(),
                 "log_loss": result.comparison.to_dict("records"),
                 "tracking_uri": result.tracking_uri,
             }
@@ -142,13 +140,21 @@ def check(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
 
 
 @app.command()
-def train(config_file: ConfigFile, as_of: AsOf, promote: Promotion = "auto", as_json: Json = False) -> None:
+def train(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    promote: Promotion = "auto",
+    tune: Annotated[
+        int, typer.Option(min=0, help="Try so many settings on folds before the reported one (needs optuna).")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
     """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
     from cvj_ml import pipeline
     from cvj_ml.evaluation.backtest import summary
 
     config, instant = read(config_file, as_of)
-    done = pipeline.train(config, instant, Terminal(), promote)
+    done = pipeline.train(config, instant, Terminal(), promote, tune)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
         print_json(
@@ -262,7 +268,7 @@ def report(
         config = config.model_copy(update={"report": config.report.model_copy(update={"segment": segment})})
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=True)
     if as_json:
-        print_json(_night_as_json(night))
+        print_json(night.as_document())
         return
     out.print(f"Page:      {night.folder / 'report' / 'index.html'}", soft_wrap=True)
     out.print(f"Worksheet: {night.folder / 'report' / 'worksheet.md'}", soft_wrap=True)
@@ -297,7 +303,7 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
     config, instant = read(config_file, as_of)
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists)
     if as_json:
-        print_json(_night_as_json(night))
+        print_json(night.as_document())
         return
     out.print(
         f"Scored {len(night.scores):,} customers with model {night.model_version}: {night.folder}", soft_wrap=True
@@ -314,14 +320,6 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
         out.print(f"In a browser: {night.page}", soft_wrap=True)
 
 
-def _night_as_json(night: Night) -> dict[str, Any]:
-    return {
-        "night": str(night.folder),
-        "page": str(night.page) if night.page else None,
-        "customers": len(night.scores),
-        "model_version": night.model_version,
-        "lists": {one.name: len(one.rows) for one in night.lists},
-        "used": night.usage.used,
-        "not_yet_visible": night.usage.not_yet_visible,
-        "superseded": night.usage.superseded,
-    }
+app.command()(nightly)
+app.command()(verify)
+app.command()(forget)

@@ -14,6 +14,7 @@ from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.models.base_rates import BaseRates
 from cvj_ml.panel import Definition, HazardRows
@@ -26,7 +27,6 @@ FACTS = (*HISTORY, "needed")
 """What a customer brings to the linear hazard: the history, and the touchpoints that the target's rule still needs."""
 
 _ROWS = 300_000
-_CHUNK = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,24 @@ class LinearHazard:
         stage: npt.NDArray[np.int8],
         rows: HazardRows,
     ) -> _F64:
-        """Return the logit of each row's hazard."""
-        total = np.full(len(rows), self.intercept)
-        for begin in range(0, len(rows), _CHUNK):
-            chunk = slice(begin, begin + _CHUNK)
-            inputs = (_inputs(x, columns, self.missing, base, stage, rows.take(chunk)) - self.mean) / self.scale
-            # Column by column, so that the sum is the same for any number of rows and threads.
-            for column, weight in zip(inputs.T, self.coefficients, strict=True):
-                total[chunk] += weight * column
+        """Return the logit of each row's hazard; the sum is the same for any number of rows and threads."""
+        total = np.empty(len(rows))
+        targets = np.arange(len(columns.progress))
+        _add_up(
+            logit(base.by_stage),
+            _logs(x[:, columns.history], self.missing),
+            _needed(x, np.arange(len(x))[:, None], columns.progress[targets, 1]),
+            columns.middle,
+            stage,
+            rows.snapshot,
+            rows.target,
+            rows.interval,
+            self.mean,
+            self.scale,
+            self.coefficients,
+            self.intercept,
+            total,
+        )
         return total
 
     def contributions(
@@ -166,8 +176,52 @@ def _inputs(
 
 def _facts(x: npt.NDArray[np.float32], columns: Columns, missing: _F64, rows: HazardRows) -> tuple[_F64, _F64]:
     """Return the logs of HISTORY (rows, 4), and of the touchpoints that the target's rule still needs (rows,)."""
-    history = x[rows.snapshot[:, None], columns.history].astype(np.float64)
-    logs = np.log1p(np.maximum(np.where(np.isnan(history), missing, history), 0.0))
-    where = columns.progress[rows.target, 1]
-    needed = np.where(where >= 0, x[rows.snapshot, where], 0.0).astype(np.float64)
-    return logs, np.log1p(np.maximum(np.nan_to_num(needed), 0.0))
+    history = x[rows.snapshot[:, None], columns.history]
+    return _logs(history, missing), _needed(x, rows.snapshot, columns.progress[rows.target, 1])
+
+
+def _logs(history: npt.NDArray[np.float32], missing: _F64) -> _F64:
+    numbers = history.astype(np.float64)
+    return np.log1p(np.maximum(np.where(np.isnan(numbers), missing, numbers), 0.0))
+
+
+def _needed(x: npt.NDArray[np.float32], snapshot: npt.NDArray[np.int64], column: npt.NDArray[np.int64]) -> _F64:
+    needed = np.where(column >= 0, x[snapshot, column], 0.0).astype(np.float64)
+    return np.log1p(np.maximum(np.nan_to_num(needed), 0.0))
+
+
+@compiled
+def _add_up(
+    hazard: _F64,
+    logs: _F64,
+    needed: _F64,
+    middle: _F64,
+    stage: npt.NDArray[np.int8],
+    snapshot: npt.NDArray[np.int64],
+    target: npt.NDArray[np.int8],
+    interval: npt.NDArray[np.int8],
+    mean: _F64,
+    scale: _F64,
+    weight: _F64,
+    intercept: float,
+    out: _F64,
+) -> None:
+    """Add the standardised inputs of ``_inputs``, each times its weight, column by column, without a table of them."""
+    x = np.empty(len(weight))
+    for r in range(len(snapshot)):
+        i, j, m = snapshot[r], target[r], interval[r]
+        recency, frequency, tenure, active = logs[i, 0], logs[i, 1], logs[i, 2], logs[i, 3]
+        x[0] = hazard[stage[i] + 1, j, m]
+        x[1:] = 0.0
+        first = 1 if j == 0 else 7
+        x[first], x[first + 1], x[first + 2], x[first + 3] = recency, frequency, tenure, active
+        x[first + 4] = recency * frequency
+        x[first + 5] = recency - tenure
+        if j != 0:
+            more, longer = needed[i, j], middle[m]
+            x[13], x[14], x[15], x[16], x[17] = more, more * more, more * recency, more * frequency, more * tenure
+            x[18], x[19], x[20], x[21] = longer * more, longer * recency, longer * frequency, longer * tenure
+        total = intercept
+        for c in range(len(weight)):
+            total += weight[c] * ((x[c] - mean[c]) / scale[c])
+        out[r] = total

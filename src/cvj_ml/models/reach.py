@@ -97,14 +97,16 @@ class Trees:
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
     ) -> _F64:
         """Return the logit of each row's hazard, before calibration."""
-        where, recency = rows.snapshot, x[:, self.columns.history[0]]
-        result: _F64 = logit(self.base.hazards(stage[where], recency[where], rows.target, rows.interval))
-        learned = np.flatnonzero(~self.low[rows.target])
-        if self.booster is None or self.linear is None:
-            return result
-        part = rows.take(learned)
-        result[learned] = self.linear.logits(x, self.columns, self.base, stage, part)
-        result[learned] += self.margins(x, stage, part, threads)
+        fitted = self.linear is not None and self.booster is not None
+        weak = self.low[rows.target] if fitted else np.ones(len(rows), dtype=np.bool_)
+        result = np.empty(len(rows))
+        rest = rows.take(weak)
+        where, recency = rest.snapshot, x[:, self.columns.history[0]]
+        result[weak] = logit(self.base.hazards(stage[where], recency[where], rest.target, rest.interval))
+        if self.linear is not None and fitted:
+            part = rows.take(~weak)
+            logits = self.linear.logits(x, self.columns, self.base, stage, part)
+            result[~weak] = logits + self.margins(x, stage, part, threads)
         return result
 
     def margins(

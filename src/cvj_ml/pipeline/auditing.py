@@ -12,7 +12,8 @@ from cvj_ml.journey import Visible
 from cvj_ml.models.bundle import Bundle
 from cvj_ml.monitoring.audit import Findings, run_audit
 from cvj_ml.panel import define
-from cvj_ml.pipeline.opening import Watcher, champion, open_histories, require_customers, require_same
+from cvj_ml.pipeline.champions import champion
+from cvj_ml.pipeline.opening import Watcher, open_histories, require_customers, require_same
 from cvj_ml.scoring import open_bundle
 
 

@@ -15,7 +15,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.errors import DataError
 from cvj_ml.monitoring.outcomes import Judge, PastList, measure_lists
 from cvj_ml.pipeline.opening import Histories, Watcher, open_histories
-from cvj_ml.publish import LISTS, published_lists
+from cvj_ml.publish import LISTS, hold, published_lists
 from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
 
 KEY = ["list", "epoch", "night"]
@@ -35,6 +35,11 @@ class Measured:
 
 def measure(config: Config, until: int, watcher: Watcher) -> Measured:
     """Judge every published list whose horizon is over by ``until``, and keep one row a list, epoch and night."""
+    with hold(Path(config.out), "measure"):
+        return _measure(config, until, watcher)
+
+
+def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     with watcher.step("Reading published nights"):
         lists = read_past(config)
     histories = open_histories(config, watcher)

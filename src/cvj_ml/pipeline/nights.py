@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
-import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
-from cvj_ml.models.bundle import Bundle
+from cvj_ml.monitoring.gates import Verdict
+from cvj_ml.pipeline.champions import Champion, pin_champion
+from cvj_ml.pipeline.delivering import hand_over
+from cvj_ml.pipeline.gating import OBSERVED, Gatekeeper
 from cvj_ml.pipeline.measuring import known_history
-from cvj_ml.pipeline.opening import (
-    Histories,
-    Watcher,
-    as_of_name,
-    champion,
-    open_histories,
-    require_customers,
-)
+from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.pipeline.scores import score, work_folder
-from cvj_ml.publish import digest_of, publish
+from cvj_ml.pipeline.sparing import listed_in_control
+from cvj_ml.pipeline.stations import Stations, package_version
+from cvj_ml.publish import Published, digest_of, find_night, hold, publish
 from cvj_ml.report.documents import PAGE, Report, make_report, write_report
 from cvj_ml.report.files import SCORES, with_contact, write_night
 from cvj_ml.report.quality import Training
@@ -32,88 +30,202 @@ from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Usage
 from cvj_ml.windows import to_datetime
 
+Judge = Callable[[list[Verdict]], None]
+"""Who is shown the verdicts of gates, and raises where one of them failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A published night: its folder, the scores, and the lists and their page where they were asked for."""
+    """A published night: where it is, what it was made from, and the lists where they were asked for."""
 
-    folder: Path
-    scores: StoredTable
+    published: Published
+    as_of: str
+    facts: Mapping[str, Any]
     lists: tuple[RankedList, ...]
-    usage: Usage
-    model_version: str
+    champion: Champion
+
+    @property
+    def folder(self) -> Path:
+        """The night's folder."""
+        return self.published.folder
+
+    @property
+    def scores(self) -> StoredTable:
+        """The scores, as published."""
+        return StoredTable.at(self.folder / SCORES)
 
     @property
     def page(self) -> Path | None:
         """Where the page is, None for scores alone."""
         return self.folder / PAGE if (self.folder / PAGE).is_file() else None
 
+    @property
+    def model_version(self) -> str:
+        """The ``model_version`` of the scores."""
+        return self.champion.bundle.version
+
+    def as_document(self) -> dict[str, Any]:
+        """Return what became of the night as plain data."""
+        return {
+            "night": str(self.folder),
+            "as_of": self.as_of,
+            "instant": self.facts["as_of"],
+            "outcome": self.published.outcome,
+            "current": self.published.current,
+            "page": str(self.page) if self.page else None,
+            "customers": self.facts[OBSERVED]["customers"],
+            "model_version": self.model_version,
+            "model_source": self.champion.source,
+            "lists": {one["list"]: one["listed"] for one in self.facts.get("lists", ())},
+            "rows": rows_by_outcome(self.facts),
+        }
+
 
 def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool, resume: bool = False) -> Night:
     """Score every eligible customer with the champion, rank the lists, make their page, publish all in one step.
 
-    With ``resume`` the blocks that an earlier run of the same night finished are not scored again.
+    With ``resume`` the blocks that an earlier run of the same night finished are not scored again. No gate judges what
+    a person looks at.
     """
-    started = time.time()
-    people = read_people(config) if with_lists else None
-    histories = open_histories(config, watcher)
-    usage = require_customers(histories, as_of, watcher)
-    with watcher.step("Fetching the champion"):
-        bundle = champion(config, histories.visible)
+    run = Stations(watcher)
+    with hold(Path(config.out), "targets" if with_lists else "score"):
+        people = read_people(config) if with_lists else None
+        histories = open_histories(config, run)
+        usage = require_customers(histories, as_of, run)
+        with run.step("Fetching the champion"):
+            champion = pin_champion(config, histories.visible, run)
+        return make_night(histories, people, champion, usage, as_of, run, resume=resume)
+
+
+def make_night(
+    histories: Histories,
+    people: People | None,
+    champion: Champion,
+    usage: Usage,
+    as_of: int,
+    run: Stations,
+    *,
+    judge: Judge | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+) -> Night:
+    """Make and publish one night with a pinned champion; the caller holds the lock of the output folder.
+
+    Nothing is published where ``judge`` raises; None where nobody is asked. A night that was judged, published and is
+    whole is found and not made again, so a run that goes on after a failure is soon where it stopped.
+    """
+    config, bundle, with_lists = histories.config, champion.bundle, people is not None
+    out, night = Path(config.out), as_of_name(config, as_of)
+    measured = known_history(config, as_of) if with_lists else pd.DataFrame()
+    spared = listed_in_control(config, as_of)
+    facts = facts_of(histories, champion, usage, as_of, people, spared, measured)
+    if judge is not None and (found := find_night(out, night, facts, with_lists=with_lists, dry_run=dry_run)):
+        published, facts = found
+        if not dry_run:
+            hand_over(config, published.folder, run)
+        return Night(published, night, facts, (), champion)
+    with run.step("Looking at the sources"):
+        gates = Gatekeeper.of(histories, as_of)
+        if judge is not None:
+            judge(gates.before_scoring(bundle.predictor))
     work = work_folder(histories, bundle.digest, config_digest(config), as_of, with_lists=with_lists, resume=resume)
-    with watcher.step("Scoring") as progress:
+    with run.step("Scoring") as progress:
         scored = score(
             histories, bundle.predictor, bundle.version, as_of, work, progress, history=with_lists, resume=resume
         )
+        if judge is not None:
+            judge(gates.after_scoring(bundle.predictor, scored.counts))
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
     report: Report | None = None
-    measured = known_history(config, as_of) if with_lists else pd.DataFrame()
     if people is not None:
-        with watcher.step("Ranking the lists"):
+        with run.step("Ranking the lists"):
             unobserved, record = histories.visible.unobserved, bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
-            permissions = people.permissions
-            lists = rank(config, scores, unobserved, as_of, record, history=history, permissions=permissions)
-        with watcher.step("Giving reasons") as progress:
+            lists = rank(
+                config,
+                scores,
+                unobserved,
+                as_of,
+                record,
+                history=history,
+                permissions=people.permissions,
+                spared=spared,
+            )
+        with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
-        report = report_of(histories, bundle, as_of, scores, lists, people, usage, measured, watcher)
-    facts = {
+        report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
+    facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
+
+    def write(staged: Path) -> Mapping[str, int]:
+        with run.step("Writing the night"):
+            sheet = report.worksheet if report else None
+            rows = write_night(staged, scored.scores, lists, people, sheet, night)
+            return {**rows, **(write_report(report, staged) if report else {})}
+
+    published = publish(
+        out,
+        night,
+        digest_of(facts, [one.name for one in lists], *(["report"] if report else [])),
+        facts,
+        lambda: run.document(champion),
+        write,
+        dry_run=dry_run,
+    )
+    shutil.rmtree(work.parent, ignore_errors=True)
+    if not dry_run:
+        hand_over(config, published.folder, run)
+    return Night(published, night, facts, lists, champion)
+
+
+def facts_of(
+    histories: Histories,
+    champion: Champion,
+    usage: Usage,
+    as_of: int,
+    people: People | None,
+    spared: pa.Table,
+    measured: pd.DataFrame,
+) -> dict[str, Any]:
+    """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
+    config, store = histories.config, histories.store
+    facts: dict[str, Any] = {
         "as_of": to_datetime(as_of, config.zone).isoformat(),
-        "store": histories.store.key,
-        "model": bundle.digest,
+        "software": package_version(),
+        "store": store.key,
+        "model": champion.bundle.digest,
+        "model_from": "registry" if champion.copied is None else "local copy, registry down",
+        "training": digest_of(asdict(champion.training)) if champion.training else None,
         "config": config_digest(config),
-        "counts": {name: asdict(counts) for name, counts in histories.store.counts.items()},
+        "counts": {name: asdict(counts) for name, counts in store.counts.items()},
         "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
-        "inputs": dict(histories.store.fingerprints),
+        "inputs": dict(store.fingerprints),
     }
     if people is not None:
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
-        facts["lists"] = summarise(lists).to_pylist()
+        if len(spared):
+            facts["spared"] = digest_of(spared.to_pydict())
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
-    run = {"started": started, "seconds": round(time.time() - started, 3), "host": platform.node()}
-    folder = publish(
-        Path(config.out),
-        as_of_name(config, as_of),
-        digest_of(facts, [one.name for one in lists], *(["report"] if report else [])),
-        facts,
-        run,
-        lambda staged: {
-            **write_night(
-                staged, scored.scores, lists, people, report.worksheet if report else None, as_of_name(config, as_of)
-            ),
-            **(write_report(report, staged) if report else {}),
-        },
-    )
-    shutil.rmtree(work.parent, ignore_errors=True)
-    return Night(folder, StoredTable.at(folder / SCORES), lists, usage, bundle.version)
+    return facts
+
+
+def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Return what became of the rows of all touchpoint sources together; the outcomes add up to ``rows_in``."""
+    counts = facts["counts"].values()
+    return {
+        "rows_in": sum(one["rows_in"] for one in counts),
+        **facts["rows"],
+        "duplicates": sum(one["duplicates"] for one in counts),
+        "refused": sum(sum(one["refused"].values()) for one in counts),
+        "unmatched": sum(one["unmatched"] for one in counts),
+    }
 
 
 def report_of(
     histories: Histories,
-    bundle: Bundle,
+    champion: Champion,
     as_of: int,
     scores: StoredTable,
     lists: tuple[RankedList, ...],
@@ -123,7 +235,7 @@ def report_of(
     watcher: Watcher,
 ) -> Report:
     """Make the page and the worksheet of a night."""
-    logged = tracking.find_training(histories.config, bundle.digest)
+    logged = champion.training
     with watcher.step("Making the page") as progress:
         return make_report(
             histories.config,
@@ -134,13 +246,14 @@ def report_of(
             scores,
             [replace(one, rows=with_contact(one.rows, people.contact)) for one in lists],
             usage,
-            bundle.version,
+            champion.bundle.version,
             Training.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
             history,
         )
 
 
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent", "measure", "gates", "mlflow", "engine", "out"}
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent"}
+_PLACES |= {"measure", "gates", "mlflow", "engine", "deliver", "out"}
 
 
 def config_digest(config: Config) -> str:

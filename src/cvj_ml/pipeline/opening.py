@@ -1,17 +1,14 @@
-"""What every command begins with: who is told, the histories, and the champion."""
+"""What every command begins with: who is told, and the histories."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from joblib import cpu_count
 
-from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.engines import Engine, open_engine, require_engine
 from cvj_ml.engines import Progress as Progress
@@ -20,16 +17,15 @@ from cvj_ml.journey import Visible, observability
 from cvj_ml.lists import list_specs
 from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle
-from cvj_ml.scoring import open_bundle
-from cvj_ml.sources import Store, Usage, account, ingest
+from cvj_ml.sources import Store, Usage, ingest, usage
 from cvj_ml.windows import midnight, to_datetime
 
 
 class Watcher(Protocol):
     """Who is told what a command does."""
 
-    def say(self, message: str) -> None:
-        """Show a line."""
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Show a line; a log gets the numbers in it by their names, too."""
 
     def step(self, title: str) -> AbstractContextManager[Progress]:
         """Show a step that takes a while; the callable is told (done, of)."""
@@ -38,7 +34,7 @@ class Watcher(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, **numbers: float | None) -> None:
         """Show nothing."""
 
     @contextmanager
@@ -75,28 +71,18 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
 
 def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usage:
     """Account for every row at an instant; DataError where nothing is visible before it."""
-    with watcher.step("Counting rows") as progress:
-        parts = histories.engine(progress).map(lambda block: account(block, as_of))
-    usage = sum(parts, Usage(0, 0, 0))
+    with watcher.step("Counting rows"):
+        found = usage(histories.store, as_of)
     stored = sum(counts.stored for counts in histories.store.counts.values())
-    if usage.used + usage.not_yet_visible + usage.superseded != stored:
-        raise AssertionError(f"{stored} rows are stored, {usage} are accounted for")
-    if not usage.used:
+    if found.used + found.not_yet_visible + found.superseded != stored:
+        raise AssertionError(f"{stored} rows are stored, {found} are accounted for")
+    if not found.used:
         day = to_datetime(as_of, histories.config.zone).date()
         raise DataError(
             f"No touchpoint is visible before {day}: all {stored} stored rows come later. Check --as-of, the time"
             f" zone (times:) and known_at of the sources."
         )
-    return usage
-
-
-def champion(config: Config, visible: Visible) -> Bundle:
-    """Fetch, verify and open the champion; ModelError where it answers for another journey."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, version = tracking.fetch_champion(config, Path(scratch))
-        bundle = open_bundle(folder, version.digest)
-    require_same("champion", f"{version.name} version {version.version}", bundle, config, visible)
-    return bundle
+    return found
 
 
 def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:

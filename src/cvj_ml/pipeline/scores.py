@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import reduce
 from importlib.metadata import version
+from operator import add
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,18 +14,25 @@ import pyarrow as pa
 from cvj_ml.config import play_channels
 from cvj_ml.histories import Block
 from cvj_ml.lists import outreach, outreach_schema
+from cvj_ml.models.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.pipeline.opening import Histories, Progress
 from cvj_ml.publish import digest_of
-from cvj_ml.scoring import merge, score_block, scores_contract, work_off
+from cvj_ml.scoring import as_table, merge, metadata_of, scores_contract, work_off
+
+_COUNTS = b"counts"
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The files of a scored night: SCORES, and beside them what was tried on each customer (None: not asked for)."""
+    """The files of a scored night, and how its customers are spread, which gates judge.
+
+    ``history`` is what was tried on each customer, row by row as in SCORES (None: not asked for).
+    """
 
     scores: Path
     history: Path | None
+    counts: DriftCounts
 
 
 def score(
@@ -45,20 +54,21 @@ def score(
     channels, caps = play_channels(histories.config.journey), histories.config.eligibility.contact_caps
 
     def one(block: Block) -> pa.Table:
-        table = score_block(predictor, block, as_of, model_version)
+        answers = predictor.answer(block, as_of)
+        table = as_table(predictor, block, answers, as_of, model_version)
         contract.check(table)
         if history:
             for name, column in outreach(block, as_of, channels, caps).columns().items():
                 table = table.append_column(name, column)
-        return table
+        return table.replace_schema_metadata({_COUNTS: predictor.count(answers).encode()})
 
     parts = work_off(histories.engine(progress), work / "blocks", one, resume=resume)
-    found = Scored(work / "scores.parquet", work / "history.parquet" if history else None)
-    files = {found.scores: contract.schema}
-    if found.history:
-        files[found.history] = outreach_schema(len(channels), len(caps))
+    files = {work / "scores.parquet": contract.schema}
+    if history:
+        files[work / "history.parquet"] = outreach_schema(len(channels), len(caps))
     merge(parts, files)
-    return found
+    counts = (DriftCounts.decode(metadata_of(path)[_COUNTS]) for path in parts)
+    return Scored(work / "scores.parquet", work / "history.parquet" if history else None, reduce(add, counts))
 
 
 def work_folder(histories: Histories, model: str, settings: str, as_of: int, *, with_lists: bool, resume: bool) -> Path:

@@ -2,16 +2,18 @@
 
 from cvj_ml.scoring.merging import merge
 from cvj_ml.scoring.opening import make_canary, open_bundle
-from cvj_ml.scoring.parts import Parts, work_off
+from cvj_ml.scoring.parts import Parts, metadata_of, work_off
 from cvj_ml.scoring.stored import StoredTable
-from cvj_ml.scoring.table import score_block, scores_contract
+from cvj_ml.scoring.table import as_table, score_block, scores_contract
 from cvj_ml.scoring.touchpoints import score_touchpoints
 
 __all__ = [
     "Parts",
     "StoredTable",
+    "as_table",
     "make_canary",
     "merge",
+    "metadata_of",
     "open_bundle",
     "score_block",
     "score_touchpoints",

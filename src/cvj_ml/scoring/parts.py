@@ -93,6 +93,12 @@ def work_off(
     return [path for _, path in sorted(found.items())]
 
 
+def metadata_of(path: Path) -> dict[bytes, bytes]:
+    """Return what a function put into the metadata of a block's schema."""
+    with pa.OSFile(str(path)) as file:
+        return dict(pa.ipc.open_file(file).schema.metadata or {})
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,9 +2,10 @@
 
 from cvj_ml.sources.build import ingest
 from cvj_ml.sources.contact import read_contact
+from cvj_ml.sources.erasure import clear_leftovers, rows_held
 from cvj_ml.sources.permissions import Permissions, read_permissions
-from cvj_ml.sources.refusals import Counts, Usage, account
-from cvj_ml.sources.rows import arrivals, attribute_rows, touchpoint_rows
+from cvj_ml.sources.refusals import Counts, Usage
+from cvj_ml.sources.rows import arrivals, attribute_rows, touchpoint_rows, usage
 from cvj_ml.sources.store import Store, bucket_of
 from cvj_ml.sources.truncation import FileTime, Truncation
 
@@ -15,12 +16,14 @@ __all__ = [
     "Store",
     "Truncation",
     "Usage",
-    "account",
     "arrivals",
     "attribute_rows",
     "bucket_of",
+    "clear_leftovers",
     "ingest",
     "read_contact",
     "read_permissions",
+    "rows_held",
     "touchpoint_rows",
+    "usage",
 ]

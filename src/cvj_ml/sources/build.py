@@ -18,8 +18,8 @@ from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.sources.buckets import AttributeSorter, LabelSorter, TouchpointSorter
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land
 from cvj_ml.sources.postgres import Databases
-from cvj_ml.sources.refusals import excess, write_quarantine
-from cvj_ml.sources.sql import connect
+from cvj_ml.sources.refusals import QUARANTINE_FILE, excess, write_quarantine
+from cvj_ml.sources.sql import connect, within_memory
 from cvj_ml.sources.staging import (
     Mapped,
     Staged,
@@ -37,7 +37,6 @@ FORMAT = 1
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 _HEADING = "The sources cannot be used:"
-_QUARANTINE = "quarantine.parquet"
 _ATTRIBUTES = "attributes"
 _LABELS = "stage_labels"
 
@@ -51,7 +50,7 @@ def ingest(config: Config) -> Store:
     """
     root = Path(config.out) / "store"
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
+    with within_memory(config), tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
         work = Path(name)
         tables = _map(config, work)
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
@@ -74,7 +73,8 @@ def ingest(config: Config) -> Store:
             write_manifest(built, {**facts, **manifest})
             store = _rename(built, folder, key, config)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
-    raise_all(DataError, f"{_HEADING} (the refused rows are in {folder / _QUARANTINE})", refusal_faults(store, config))
+    refused = folder / QUARANTINE_FILE
+    raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
     return store
 
 
@@ -207,7 +207,7 @@ def _build(
             owned.write(bucket, customers, folder)
         if labelled and customers is not None:
             labelled.write(bucket, customers, folder)
-    write_quarantine(quarantine, built / _QUARANTINE)
+    write_quarantine(quarantine, built / QUARANTINE_FILE)
     return {
         "buckets": config.engine.buckets,
         "property_kinds": kinds,

@@ -14,7 +14,7 @@ from cvj_ml.errors import DataError, raise_all
 from cvj_ml.sources.mapping import map_fields, read_id, read_label
 from cvj_ml.sources.origins import describe, land
 from cvj_ml.sources.postgres import Databases
-from cvj_ml.sources.sql import connect, identifier
+from cvj_ml.sources.sql import connect, identifier, within_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
     heading = f"The {label} table cannot be used:"
     root = Path(config.out)
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{label}-", dir=root) as name:
+    with within_memory(config), tempfile.TemporaryDirectory(prefix=f".{label}-", dir=root) as name:
         work = Path(name)
         with Databases(config, work) as databases:
             origin = describe(label, databases.landed(label, spec), config, work / "spill")

@@ -131,6 +131,8 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
                 for batch in reader:
                     writer.write_batch(batch)
         return Relation(_scan((target,)))
+    except duckdb.OutOfMemoryException:
+        raise
     except (duckdb.Error, pa.ArrowException) as error:
         # DuckDB quotes the offending value in its message, so the message is not passed on.
         where = "the query fails on its rows" if origin.spec.query else f"cannot read {_name(origin.files[''])}"
@@ -305,6 +307,8 @@ def _select(label: str, query: str, connection: duckdb.DuckDBPyConnection) -> du
     ) as error:
         # These four speak of the query's text and names only, never of a row.
         raise ConfigError(f"{label}.query: {error}") from None
+    except duckdb.OutOfMemoryException:
+        raise
     except duckdb.Error as error:
         raise ConfigError(f"{label}.query: DuckDB refuses it ({type(error).__name__}).") from None
     return relation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
 Spec = TypeVar("Spec", bound=TableSpec)
 
-_PLAIN = {"int2", "int4", "int8", "float4", "float8", "bool", "date", "timestamp", "timestamptz", "text", "varchar"}
+_PLAIN = {"int2", "int4", "int8", "float4", "float8", "bool", "text", "varchar"}
+# `infinity` is no instant: as null its row is refused where an instant is needed.
+_FINITE = {"date", "timestamp", "timestamptz"}
 # As text on the server: `char(n)` loses the spaces that PostgreSQL itself takes for none.
-_TEXT = {"bpchar", "name", "uuid", "json", "jsonb", "citext"}
+_TEXT = {"bpchar", "name", "uuid", "json", "jsonb"}
+# The driver names the types that it met when it connected, others by their number.
+_MORE_TEXT = (
+    "SELECT unnest(ARRAY[CAST(typname AS text), 'unnamed<oid:' || oid || '>']) FROM pg_type"
+    " WHERE typtype = 'e' OR typname = 'citext'"
+)
 _DECIMAL_DIGITS = 38
 
 
@@ -87,7 +94,9 @@ def _read(place: str, spec: TableSpec, connection: Connection, rows: Path) -> di
     source = _from(spec.postgres)
     # One table's fault does not end the transaction, so that those of the others are told with it.
     with attempt(place, connection) as cursor:
-        columns, decimals = _columns(place, spec, cursor.adbc_execute_schema(f"SELECT * FROM {source}"))
+        cursor.execute(_MORE_TEXT)
+        texts = {*_TEXT, *(str(kind) for (kind,) in cursor.fetchall())}
+        columns, decimals = _columns(place, spec, texts, cursor.adbc_execute_schema(f"SELECT * FROM {source}"))
         cursor.execute(f"SELECT {', '.join(columns)} FROM {source}")
         reader = cursor.fetch_record_batch()
         with pq.ParquetWriter(rows, reader.schema) as writer:
@@ -103,7 +112,7 @@ def _from(spec: PostgresSource) -> str:
     return f"({(spec.query or '').strip().removesuffix(';')}\n) AS source"
 
 
-def _columns(place: str, spec: TableSpec, schema: pa.Schema) -> tuple[list[str], dict[str, str]]:
+def _columns(place: str, spec: TableSpec, texts: Set[str], schema: pa.Schema) -> tuple[list[str], dict[str, str]]:
     """Return SQL of the columns that can be read, and the decimals among them, which come as text."""
     columns, decimals, faults = list[str](), dict[str, str](), list[str]()
     lower = [name.lower() for name in schema.names]
@@ -120,7 +129,9 @@ def _columns(place: str, spec: TableSpec, schema: pa.Schema) -> tuple[list[str],
                 columns.append(f"CAST(nullif({name}, 'NaN') AS text) AS {quoted(field.name)}")
         elif kind in _PLAIN:
             columns.append(name)
-        elif kind in _TEXT or kind.endswith("enum"):
+        elif kind in _FINITE:
+            columns.append(f"CASE WHEN isfinite({name}) THEN {name} END AS {quoted(field.name)}")
+        elif kind in texts:
             columns.append(f"CAST({name} AS text) AS {quoted(field.name)}")
         elif field.name in _wanted(spec):
             faults.append(f"{field.name} is {kind}; cast it in a query, for example to text, or leave it out")

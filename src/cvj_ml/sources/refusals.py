@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.histories import Block
 from cvj_ml.windows import Instants, before
+
+QUARANTINE_FILE = "quarantine.parquet"
+"""The refused rows of a store, in its folder."""
 
 QUARANTINE = pa.schema([("source", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 
@@ -53,10 +55,9 @@ class Usage:
         )
 
 
-def account(block: Block, as_of: Instants | int) -> Usage:
-    """Return how many touchpoints of a block are used at an instant (microseconds), and why others are not."""
-    visible = before(block.touchpoints.visible_at, as_of)
-    replaced = before(block.touchpoints.superseded_at, as_of)
+def account(visible_at: Instants, superseded_at: Instants, as_of: Instants | int) -> Usage:
+    """Return how many touchpoints are used at an instant (microseconds), and why others are not."""
+    visible, replaced = before(visible_at, as_of), before(superseded_at, as_of)
     return Usage(
         used=int(np.count_nonzero(visible & ~replaced)),
         not_yet_visible=int(np.count_nonzero(~visible)),

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.contracts import INSTANT, PROPERTY, STORE_TOUCHPOINTS
+from cvj_ml.sources.refusals import Usage, account
 from cvj_ml.sources.store import ALWAYS, ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, Store, bucket_name
 from cvj_ml.windows import NEVER
 
@@ -23,6 +24,17 @@ def arrivals(store: Store, bucket: int) -> pa.Table:
     """Return source and visible_at (microseconds) of the touchpoints of a bucket, and read nothing else."""
     schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in ("source", "visible_at")])
     return _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+
+
+def usage(store: Store, as_of: int) -> Usage:
+    """Account for every stored touchpoint at an instant; nothing else of the rows is read."""
+    schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in ("visible_at", "superseded_at")])
+    found = Usage(0, 0, 0)
+    for bucket, customers in enumerate(store.bucket_customers):
+        if customers:
+            rows = _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+            found += account(rows["visible_at"].to_numpy(), rows["superseded_at"].to_numpy(), as_of)
+    return found
 
 
 def attribute_rows(store: Store, bucket: int) -> pa.Table:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
 from cvj_ml.config import Config
+from cvj_ml.errors import CvjError
 
 
 def identifier(name: str) -> str:
@@ -17,6 +20,19 @@ def identifier(name: str) -> str:
 def literal(text: str | Path) -> str:
     """Return a quoted text."""
     return "'" + str(text).replace("'", "''") + "'"
+
+
+@contextmanager
+def within_memory(config: Config) -> Iterator[None]:
+    """Say what to change where DuckDB's memory is too small for a step that cannot spill."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        limit = config.engine.memory_limit
+        raise CvjError(
+            f"engine.memory_limit: {limit or 'the memory of this machine'} is too little to read the sources; nothing"
+            " was changed. Raise it, or read with fewer engine.threads, or into more engine.buckets."
+        ) from None
 
 
 def connect(config: Config, spill: Path) -> duckdb.DuckDBPyConnection:

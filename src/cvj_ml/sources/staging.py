@@ -219,6 +219,8 @@ def stage(
             f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {relation.sql}))))"
             f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
         )
+    except duckdb.OutOfMemoryException:
+        raise
     except duckdb.Error as error:
         # The text of a conversion error quotes the value, so it is not passed on.
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -90,9 +90,15 @@ class Store:
     def read(self, bucket: int) -> Block:
         """Return the whole customers of one bucket, sorted by id."""
         folder = self.folder / bucket_name(bucket)
-        table = _load(folder / TOUCHPOINTS_FILE) if self.bucket_customers[bucket] else None
-        if table is None:
+        if not self.bucket_customers[bucket]:
             return _nobody(self)
+        texts = [PROPERTY + name for name, kind in self.property_kinds.items() if kind == "string"]
+        numbers = [PROPERTY + name for name, kind in self.property_kinds.items() if kind != "string"]
+        table = _load(
+            folder / TOUCHPOINTS_FILE,
+            ["occurred_at", "visible_at", "superseded_at", "day", "value", *numbers],
+            ["customer_id", "event", "channel", *texts],
+        )
         customers, offsets = _runs(table["customer_id"])
         event = _text(table["event"])
         value = table["value"]
@@ -179,16 +185,25 @@ def counts_as_json(counts: Counts) -> dict[str, Any]:
     return asdict(counts)
 
 
-def _load(path: Path) -> pa.Table:
+def _load(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+    """Return some columns of a file; texts as the codes that the file holds, which need not be made anew."""
     # Blocks are read by worker threads already; a second layer of threads would only add memory.
-    return pq.read_table(path, use_threads=False, partitioning=None)
+    return pq.read_table(
+        path, columns=[*texts, *columns], use_threads=False, partitioning=None, read_dictionary=list(texts)
+    )
 
 
 def _runs(column: pa.ChunkedArray) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """Return the distinct values of a sorted column and the offsets of their runs."""
-    encoded = pc.run_end_encode(column.combine_chunks(), run_end_type=pa.int64())
-    ends = encoded.run_ends.to_numpy(zero_copy_only=False)
-    return tuple(encoded.values.to_pylist()), np.concatenate(([0], ends)).astype(np.int64)
+    encoded = _encoded(column)
+    codes = encoded.indices.to_numpy()
+    begins = np.flatnonzero(np.diff(codes, prepend=-1))
+    values = encoded.dictionary.take(pa.array(codes[begins]))
+    return tuple(values.to_pylist()), np.append(begins, len(codes)).astype(np.int64)
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    return column.unify_dictionaries().combine_chunks() if column.num_chunks else pa.array([], column.type)
 
 
 def _numbers(column: pa.ChunkedArray, kind: type[np.generic]) -> npt.NDArray[Any]:
@@ -202,7 +217,7 @@ def _instants(column: pa.ChunkedArray, missing: int | None = None) -> Instants:
 
 def _text(column: pa.ChunkedArray) -> Text:
     """Return codes into the sorted distinct values; -1 is null."""
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = _encoded(column)
     values = encoded.dictionary.to_pylist()
     order = sorted(range(len(values)), key=values.__getitem__)
     rank = np.full(len(values) + 1, -1, dtype=np.int32)
@@ -230,7 +245,7 @@ def _offsets(owner_column: pa.ChunkedArray, customers: tuple[str, ...]) -> npt.N
 
 
 def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
-    table = _load(path)
+    table = _load(path, ["as_of", "known_at"], ["customer_id", "stage"])
     return StageLabels(
         offsets=_offsets(table["customer_id"], customers),
         as_of=_instants(table["as_of"]),
@@ -240,7 +255,9 @@ def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
 
 
 def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
-    table = _load(path)
+    texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
+    numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
+    table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
     return Attributes(
         offsets=_offsets(table["customer_id"], customers),
         known_at=_instants(table["known_at"], ALWAYS),

@@ -187,6 +187,8 @@ def _write(
     copy = f"COPY (SELECT * FROM {relation.sql}{condition}) TO {literal(target)} ({how})"
     try:
         ((rows,),) = connection.execute(copy).fetchall()
+    except duckdb.OutOfMemoryException:
+        raise
     except duckdb.Error as error:
         raise DataError(
             f"{origin.label}: its rows before a cut-off cannot be written ({type(error).__name__}); is there room on"

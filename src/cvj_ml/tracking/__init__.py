@@ -3,13 +3,15 @@
 from cvj_ml.tracking.records import Fingerprint, LoggedTraining, ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.registry import (
     export,
-    fetch_champion,
+    fetch,
     find_champion,
     find_training,
     import_bundle,
     list_versions,
     log_backtest,
+    log_search,
     log_training,
+    pin_champion,
     promote,
     rollback,
 )
@@ -21,13 +23,15 @@ __all__ = [
     "Record",
     "TrainingRecord",
     "export",
-    "fetch_champion",
+    "fetch",
     "find_champion",
     "find_training",
     "import_bundle",
     "list_versions",
     "log_backtest",
+    "log_search",
     "log_training",
+    "pin_champion",
     "promote",
     "rollback",
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cvj_ml.config import Config
-from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError
+from cvj_ml.errors import ConfigError, LockedError, NoRegistryError, RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,13 +52,13 @@ _LOCK_SECONDS = 60.0
 def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
     """Yield a client of the configured registry.
 
-    create: whether a sqlite registry that does not exist yet is created, rather than being a ModelError. Inside,
-    failures of MLflow, its database or its server become a CvjError with a short message.
+    create: whether a sqlite registry that does not exist yet is created, rather than being a NoRegistryError. Inside,
+    failures of MLflow, its database or its server become a RegistryError with a short message.
     """
     uri = config.mlflow.tracking_uri
     database = sqlite_file(uri)
     if database is not None and not create and not database.exists():
-        raise ModelError(
+        raise NoRegistryError(
             f"There is no model registry at {database}. Run `cvj-ml train` first, or correct mlflow.tracking_uri."
         )
     with quietly():
@@ -71,7 +71,7 @@ def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
                 client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             yield client
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise CvjError(
+            raise RegistryError(
                 f"The model registry at {_place(uri)} failed: {_reason(error, uri)}. {_next_step(uri)}"
             ) from error
 

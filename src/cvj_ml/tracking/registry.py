@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,10 @@ _CARD = "card.md"
 _PAST_CHAMPIONS = "past_champions"
 _PAST_CHAMPIONS_KEPT = 50
 
+# Far above any model's; what is listed as larger is not even downloaded.
+_MOST_FILES = 200
+_MOST_BYTES = 2**30
+
 
 def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
     """Log a training and register its bundle as the challenger; the first version becomes champion, too.
@@ -47,6 +51,16 @@ def log_backtest(config: Config, record: Record) -> str:
     """Log a backtest, which registers nothing, and return the id of its run."""
     with connect(config, create=True) as client, new_run(client, config, f"backtest {record.cut}") as run:
         log_record(client, run, None, record)
+        return str(run.info.run_id)
+
+
+def log_search(config: Config, record: Record, trials: Sequence[Record]) -> str:
+    """Log a search for settings with a nested run for each trial, and return the id of its run."""
+    with connect(config, create=True) as client, new_run(client, config, f"search {record.cut}") as run:
+        log_record(client, run, None, record)
+        for number, trial in enumerate(trials, 1):
+            with new_run(client, config, f"trial {number}", run) as nested:
+                log_record(client, nested, None, trial)
         return str(run.info.run_id)
 
 
@@ -110,26 +124,34 @@ def find_training(config: Config, digest: str) -> LoggedTraining | None:
     return None
 
 
-def fetch_champion(config: Config, folder: Path) -> tuple[Path, ModelVersion]:
-    """Download the champion's bundle to ``folder/<digest>`` and return that path with the version.
+def pin_champion(config: Config) -> ModelVersion:
+    """Return the champion, to be used from here on whatever is promoted meanwhile.
 
-    Nothing of it is loaded or checked here: verify it before use. Raises ModelError where there is no registry, no
-    champion or no bundle, CvjError where the registry fails.
+    Raises ModelError where there is no registry, no champion or no bundle, RegistryError where the registry fails.
     """
     with connect(config) as client:
         champion = _champion(_versions(client, config.name))
-        if champion is None:
-            raise ModelError(
-                f"{config.name} has no champion. Run `cvj-ml train`, or promote a version of `cvj-ml models list`."
-            )
-        if not re.fullmatch(r"[0-9a-f]{64}", champion.digest):
-            raise ModelError(
-                f"Version {champion.version} of {config.name} carries no digest of a bundle, so `cvj-ml train` did not"
-                " register it. Promote one that it did."
-            )
-        target = folder / champion.digest
-        _download(client, champion, target)
-        return target, champion
+    if champion is None:
+        raise ModelError(
+            f"{config.name} has no champion. Run `cvj-ml train`, or promote a version of `cvj-ml models list`."
+        )
+    if not re.fullmatch(r"[0-9a-f]{64}", champion.digest):
+        raise ModelError(
+            f"Version {champion.version} of {config.name} carries no digest of a bundle, so `cvj-ml train` did not"
+            " register it. Promote one that it did."
+        )
+    return champion
+
+
+def fetch(config: Config, version: ModelVersion, folder: Path) -> Path:
+    """Download a version's bundle to ``folder/<digest>`` and return that path.
+
+    Nothing of it is loaded or checked here: verify it before use. Raises ModelError where the bundle is lost or far
+    too large to be one, RegistryError where the registry fails.
+    """
+    with connect(config) as client:
+        _download(client, version, folder / version.digest)
+    return folder / version.digest
 
 
 def export(config: Config, version: int, folder: Path) -> Path:
@@ -272,7 +294,9 @@ def _download(client: MlflowClient, version: ModelVersion, target: Path) -> None
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             present = False
-        if not present:
+        if present:
+            _require_bundle_sized(client, version)
+        else:
             raise ModelError(
                 f"Version {version.version} of {version.name} has lost the bundle among its artifacts."
                 " Promote another version, or train again."
@@ -281,3 +305,19 @@ def _download(client: MlflowClient, version: ModelVersion, target: Path) -> None
         if target.exists():
             os.replace(target, Path(temporary, "replaced"))
         os.replace(Path(temporary, BUNDLE), target)
+
+
+def _require_bundle_sized(client: MlflowClient, version: ModelVersion) -> None:
+    """Raise ModelError where the registry lists more than a bundle can be, before any of it fills the disk."""
+    folders, files, size = [BUNDLE], 0, 0
+    while folders:
+        for one in client.list_artifacts(version.run_id, folders.pop()):
+            files, size = files + 1, size + (one.file_size or 0)
+            if one.is_dir:
+                folders.append(one.path)
+        if files > _MOST_FILES or size > _MOST_BYTES:
+            raise ModelError(
+                f"Version {version.version} of {version.name} lists more among its artifacts than a bundle holds"
+                f" (at most {_MOST_FILES} files and {_MOST_BYTES // 2**20} MiB), so none of it was downloaded. Promote"
+                " another version, or train again."
+            )
