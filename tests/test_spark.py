@@ -180,9 +180,7 @@ def test_each_block_is_a_task_and_nothing_is_shuffled(engine: Engine, store: Sto
 @pytest.mark.slow
 def test_a_worker_with_another_version_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cvj_ml.engines.spark.work.installed", lambda: "0.0.1")
-    with pytest.raises(
-        ConfigError, match=r"^A worker of Spark has cvj-ml [\d.]+, the driver 0\.0\.1\. Give"
-    ):
+    with pytest.raises(ConfigError, match=r"^A worker of Spark has cvj-ml [\d.]+, the driver 0\.0\.1\. Give"):
         engine.map(len)
 
 
