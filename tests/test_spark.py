@@ -216,10 +216,10 @@ def test_an_error_of_a_block_ends_a_command_as_it_does_locally(
 ) -> None:
     spark.require_java()
 
-    def fail(block: Block, as_of: int) -> None:
+    def fail(*given: object) -> None:
         raise DataError("The block is not as it was.")
 
-    monkeypatch.setattr("cvj_ml.pipeline.opening.account", fail)
+    monkeypatch.setattr("cvj_ml.pipeline.scores.as_table", fail)
     files = [trained.variant(tmp_path / "spark", engine=spark.engine()), trained.variant(tmp_path / "local")]
     remote, local = (call("score", file, "--as-of", AS_OF) for file in files)
     assert (remote.code, local.code) == (3, 3)
@@ -310,7 +310,7 @@ def test_without_pyspark_or_java_the_line_to_run_is_told(
     ran = call("score", file, "--as-of", AS_OF)
     assert ran.code == 2
     assert "pip install 'cvj-ml[spark]'" in ran.err
-    assert not list(tmp_path.iterdir()), "told before anything is read"
+    assert not (tmp_path / "store").exists(), "told before anything is read"
 
 
 def test_settings_of_spark_need_spark() -> None:
