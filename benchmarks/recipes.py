@@ -20,14 +20,14 @@ import numpy.typing as npt
 from joblib import cpu_count
 
 from benchmarks.records import ROOT, STORES, commit, config_file, machine, require_data, today
-from cvj_ml.config import load_config
+from cvj_ml.config import DAY, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.backtest import judged
 from cvj_ml.evaluation.bootstrap import draw_keys
 from cvj_ml.evaluation.folds import last_matured
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
-from cvj_ml.features import PROGRESS
+from cvj_ml.features import PROGRESS, Feature
 from cvj_ml.journey import observability
 from cvj_ml.models import linear, reach, training
 from cvj_ml.models.calibration import identity
@@ -46,8 +46,12 @@ UNTIL = {
     "cdnow": "1997-10-01",
     "complete_journey": "2017-10-03",
     "stackexchange_martialarts": "2022-12-02",
+    "starbucks": "2018-08-17",
 }
-"""Where a development fold's outcomes end: at the instant that is reported. Starbucks has no room for a second fold."""
+"""Where a development fold's outcomes end: at the instant that is reported."""
+
+HORIZONS = {"starbucks": (3 * DAY, 7 * DAY)}
+"""Of a development fold whose data set has no room for its own horizons before the instant that is reported."""
 
 FILE = ROOT / "benchmarks" / "results" / "recipes.md"
 RECIPE = "the recipe"
@@ -153,15 +157,20 @@ def with_settings(**changes: float) -> Callable[[Setting], _F64]:
     return lambda setting: setting.fit(settings=replace(training.SETTINGS, **changes))  # type: ignore[arg-type]
 
 
-def without_group(*groups: str) -> Callable[[Setting], _F64]:
-    """Return the variant whose trees do not see some groups of features; the linear start keeps its inputs."""
+def without(hide: Callable[[Feature], bool]) -> Callable[[Setting], _F64]:
+    """Return the variant whose trees do not see some features; the linear start keeps its inputs."""
 
     def variant(setting: Setting) -> _F64:
         features = setting.history.definition.catalogue.features
-        hidden = [i for i, one in enumerate(features) if one.group in groups and one.name not in linear.HISTORY]
+        hidden = [i for i, one in enumerate(features) if hide(one) and one.name not in linear.HISTORY]
         return setting_without(setting, hidden).fit()
 
     return variant
+
+
+def without_group(group: str) -> Callable[[Setting], _F64]:
+    """Return the variant whose trees do not see a group of features."""
+    return without(lambda one: one.group == group)
 
 
 def setting_without(setting: Setting, columns: list[int]) -> Setting:
@@ -249,6 +258,9 @@ VARIANTS: Mapping[str, Callable[[Setting], _F64]] = {
     "without trends": without_group("trends"),
     "without last touchpoints": without_group("last"),
     "without journey": without_group("journey"),
+    "without days since and between stages": without(
+        lambda one: one.group == "journey" and one.fact[0] in ("entered", "between")
+    ),
     "without attributes": without_group("attributes"),
     "without the columns of progress": without_group(PROGRESS),
     "with cadence and rates": with_columns(cadence),
@@ -262,11 +274,12 @@ def say(what: str) -> None:
     print(f"  {what}", file=sys.stderr, flush=True)
 
 
-def prepare(name: str, max_rows: int, seed: int) -> Setting:
+def prepare(name: str, max_rows: int, seed: int, threads: int) -> Setting:
     """Build the panels of a data set's development fold."""
     require_data(name)
     config = load_config(config_file(name)).model_copy(update={"out": str(STORES / name)})
-    store, threads = ingest(config), cpu_count()
+    config = config.model_copy(update={"horizons": HORIZONS.get(name, config.horizons)})
+    store = ingest(config)
     engine = LocalEngine(store, threads)
     unobserved = observability(config, store.events, store.property_kinds).unobserved
     fold = last_matured(config, parse_as_of(UNTIL[name], config.zone), store.arrival_delay)
@@ -308,12 +321,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Take the reach model's recipe apart on development folds.")
     parser.add_argument("--max-rows", type=int, default=200_000, help="the row budget of each fit")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="no figure depends on it")
     parser.add_argument("--only", nargs="+", choices=sorted(UNTIL), default=list(UNTIL), metavar="DATA")
     chosen = parser.parse_args()
     table: dict[str, dict[str, str]] = {name: {} for name in VARIANTS}
     for k, data in enumerate(chosen.only, 1):
         print(data, file=sys.stderr)
-        for variant, shown in compare(prepare(data, chosen.max_rows, chosen.seed)).items():
+        for variant, shown in compare(prepare(data, chosen.max_rows, chosen.seed, chosen.threads)).items():
             table[variant][data] = shown
         write(table, chosen.only[:k], chosen.max_rows, chosen.seed)
     print(FILE.read_text(encoding="utf-8"))

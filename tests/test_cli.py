@@ -17,7 +17,20 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
-COMMANDS = ("demo", "check", "train", "backtest", "audit", "score", "targets", "report", "measure", "models")
+COMMANDS = (
+    "demo",
+    "check",
+    "train",
+    "backtest",
+    "audit",
+    "score",
+    "targets",
+    "report",
+    "measure",
+    "nightly",
+    "verify",
+    "models",
+)
 
 
 def in_a_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,12 +104,13 @@ def test_json_is_all_of_stdout(trained: Trained, tmp_path: Path) -> None:
     document = json.loads(run.stdout)
     assert run.stdout.count("\n") == 1
     assert set(document) == {
-        "night", "page", "customers", "model_version", "lists", "used", "not_yet_visible", "superseded"
+        *("night", "as_of", "instant", "outcome", "current", "page", "customers", "model_version", "model_source"),
+        *("lists", "rows"),
     }  # fmt: skip
     assert document["lists"].keys() == {"convert__ascend__30d", "advocate__promote__30d"}
     assert Path(document["night"], "_SUCCESS").is_file()
-    told = ["Reading sources", "Counting rows", "Fetching the champion", "Scoring", "Ranking the lists"]
-    told += ["Giving reasons", "Making the page"]
+    told = ["Reading sources", "Counting rows", "Fetching the champion", "Looking at the sources", "Scoring"]
+    told += ["Ranking the lists", "Giving reasons", "Making the page", "Writing the night"]
     assert run.stderr.splitlines() == told
 
 

@@ -23,9 +23,11 @@ from cvj_ml import contracts
 from cvj_ml.config import Config
 from cvj_ml.contracts import TARGETS
 from cvj_ml.lists import RankedList
+from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.report import words
 from cvj_ml.report.opportunities import opportunities
 from cvj_ml.report.page import MOST_BYTES, Night, Source, page
+from cvj_ml.report.past import past_lists
 from cvj_ml.report.quality import Training
 from cvj_ml.report.stays import STILL_THERE, Question, StayCounts
 from cvj_ml.report.survey import Survey
@@ -457,3 +459,88 @@ def test_opportunities_are_ranked_by_customers_times_gap_times_value() -> None:
     assert only.moves == pytest.approx(100 * (p[:25].mean() - p.mean()))
     worth = CONFIG.model_copy(update={"stage_value": {STAGES[1]: 3.0}})
     assert opportunities(worth, table, specs)[0].value == pytest.approx(3 * only.moves)
+
+
+# Did it work?
+
+
+def measured(night: str, epoch: str = "2024-quarter-3", difference: float = 0.05, **changes: Any) -> dict[str, Any]:
+    """One row of the history of `measure`, as the command writes it."""
+    return {
+        "list": "visitor__buyer__30d", "epoch": epoch, "night": f"{night}T00:00:00+00:00",
+        "from_stage": STAGES[0], "to_stage": STAGES[1], "horizon_days": 30, "model_version": "m",
+        "target_n": 900, "control_n": 100, "target_moved": 135, "control_moved": 10,
+        "target_contacted": 0.8, "control_contacted": 0.1, "not_judged": 0,
+        "difference": difference, "difference_low": difference - 0.04, "difference_high": difference + 0.04,
+        "untouched_n": 100, "untouched_moved": 10, "untouched_expected": 9.0, "observed_over_expected": 1.11,
+        "observed_over_expected_low": 0.6, "observed_over_expected_high": 2.1,
+        "lift_10pct": 2.5, "lift_10pct_low": 1.2, "lift_10pct_high": 5.0,
+        "until": "2024-10-20T00:00:00+00:00", **changes,
+    }  # fmt: skip
+
+
+def test_the_history_of_measure_is_a_chart_beside_its_table(browser: Any, tmp_path: Path) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    nan = float("nan")
+    rows = [measured(f"2024-08-{day:02}") for day in range(1, 20)]
+    rows += [measured("2024-09-01", "2024-quarter-4", -0.2), measured("2024-09-08", "2024-quarter-4", 0.0)]
+    unjudged = {"observed_over_expected": nan, "observed_over_expected_low": nan, "observed_over_expected_high": nan}
+    rows += [measured("2024-09-01", list="other__list__30d", from_stage="</script><b>x", control_n=0, difference=nan)]
+    rows[-1] |= {"difference_low": nan, "difference_high": nan, **unjudged}
+    text = page(night(ranked(["a", "b"]), history=pd.DataFrame(rows)))
+    for width in (1280, 390):
+        with visit(browser, written(tmp_path, text), width) as found:
+            assert found.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            section = found.locator("#past-visitor__buyer__30d")
+            assert "No effect is shown: 15.0% of 900 in the target group moved" in section.inner_text()
+            assert section.locator("svg.chart").count() == 2 and section.locator("svg.chart .band").count() == 4
+            nights = section.locator("tbody tr").evaluate_all(
+                "all => all.map(r => [...r.cells].map(c => c.textContent))"
+            )
+            assert len(nights) == 21 and nights[0][:2] == ["2024-09-08", "2024-quarter-4"]
+            assert nights[1][2:] == [
+                *("15% of 900", "10% of 100", "-20.0 (-24.0 to -16.0)", "80% / 10%"),
+                *("1.11 (0.60 to 2.10)", "2.5 (1.2 to 5.0)"),
+            ]
+            # Dots stand where their numbers are: higher for more, later to the right, all within the drawing.
+            dots = section.locator("svg.chart").first.locator(".dot")
+            x, y = (
+                dots.evaluate_all(f"all => all.map(one => Number(one.getAttribute('{name}')))") for name in ("cx", "cy")
+            )
+            assert x == sorted(x) and len(set(y)) == 3 and y[0] < y[20] < y[19]
+            assert min(x) >= 0 and max(x) <= 440 and min(y) >= 0 and max(y) <= 190
+            other = found.locator("#past-other__list__30d")
+            assert "</script><b>x" in other.inner_text() and other.locator("svg").count() == 0
+            faults = [one["id"] for one in Axe().run(found).response["violations"] if one["impact"] != "minor"]
+            assert faults == []
+
+
+def test_before_anything_is_measured_the_page_says_when_it_will_be() -> None:
+    text = page(night(ranked(["a"])))
+    assert "Nothing to show yet. A list can be judged when its days are over" in text
+    assert "<figure>" not in text
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.004, -0.31, 0.9])
+def test_a_single_night_has_a_chart_with_room_for_its_interval(difference: float) -> None:
+    (found,) = past_lists(pd.DataFrame([measured("2024-09-01", difference=difference)]), [])
+    assert found.effect is not None and 2 <= len(found.effect.ticks) <= 9
+    heights = [y for y, _ in found.effect.ticks]
+    assert heights == sorted(heights, reverse=True) and found.effect.reference in heights
+    corners = [float(one) for one in re.findall(r"[-\d.]+", found.effect.series[0].band)]
+    assert all(heights[-1] <= y <= heights[0] for y in corners[1::2])
+    assert "0" in [text for _, text in found.effect.ticks]
+
+
+def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_path: Path) -> None:
+    file = trained.variant(tmp_path / "out")
+    history = tmp_path / "out" / "measure" / "history.parquet"
+    history.parent.mkdir(parents=True)
+    untils = ["2025-06-23T00:00:00+00:00", f"{AS_OF}T00:00:00+00:00", "2025-06-25T00:00:00+00:00"]
+    pd.DataFrame([measured("2025-05-01", until=until, list=until[:10]) for until in untils]).to_parquet(history)
+    assert known_history(trained.config(file), trained.as_of)["list"].tolist() == ["2025-06-23", AS_OF]
+    ran = call("report", file, "--as-of", AS_OF)
+    assert ran.code == 0, ran.err
+    text = Path(ran.out.splitlines()[0].removeprefix("Page:").strip()).read_text(encoding="utf-8")
+    assert f'id="past-{AS_OF}"' in text and 'id="past-2025-06-25"' not in text

@@ -338,7 +338,10 @@ NAN = float("nan")
         ("count_event_purchase_7d", 0, 2, "no “purchase” touchpoint in the last 7 days", "typical of: 2"),
         ("count_channel_email_30d", 2, 0, "2 touchpoints through email in the last 30 days", "most: none"),
         ("recency_event_purchase", 1.2, NAN, "last “purchase” touchpoint 1 day ago", "most: none so far"),
-        ("recency_event_purchase", NAN, 0.4, "no “purchase” touchpoint so far", "typical of: less than a day ago"),
+        (
+            "recency_event_purchase", NAN, 0.4,
+            "no “purchase” touchpoint so far", "typical of: the last one less than a day ago",
+        ),
         (
             "trend_event_purchase", 1, 0,
             "1 more “purchase” touchpoint in the last 30 days than in the time before", "most: no change",
@@ -350,6 +353,7 @@ NAN = float("nan")
         ("active_days_30d", 1, 4, "1 active day in the last 30 days", "typical of: 4"),
         ("sessions_all", 3, 4, "3 sessions so far", "typical of: 4"),
         ("value_sum_all", 1234.5, 40, "total value 1,234.50 so far", "typical of: 40.00"),
+        ("value_sum_all", 12, 0, "total value 12.00 so far", "most: 0"),
         ("value_max_90d", NAN, 40, "no value recorded in the last 90 days", "typical of: 40.00"),
         ("gap_mean_all", 4.54, 12.3, "touchpoints 4.5 days apart on average so far", "typical of: 12 days apart"),
         ("tenure", 40, 200, "first touchpoint 40 days ago", "typical of: 200 days ago"),

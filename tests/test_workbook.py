@@ -5,26 +5,29 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.office import sheets_as_shown
 from tests.test_eligibility import JOURNEY, scores_of
 from tests.test_lists import AS_OF, config
+from tests.test_page import STAGES, night
 
 from cvj_ml.config import Config
 from cvj_ml.lists import RankedList, rank, summarise
 from cvj_ml.report import workbook as module
 from cvj_ml.report.files import guarded, with_contact, write_lists
 from cvj_ml.report.workbook import HOW_TO_READ
+from cvj_ml.report.workbook import JOURNEY as JOURNEY_SHEET
 from cvj_ml.scoring import StoredTable
 
 HOSTILE = (
@@ -52,6 +55,7 @@ HOSTILE = (
     "x" * 10_000,
     "🙂" * 20_000,
 )
+WORKSHEET = night(segment="<i>plan</i>").worksheet
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
@@ -76,7 +80,7 @@ def contact_of(people: list[str]) -> pa.Table:
 def write(folder: Path, people: list[str], **changes: Any) -> list[RankedList]:
     lists = lists_of(people, **changes)
     shutil.rmtree(folder, ignore_errors=True)
-    write_lists(folder, lists, contact_of(people), None, "2024-11-01")
+    write_lists(folder, lists, contact_of(people), WORKSHEET, "2024-11-01")
     return lists
 
 
@@ -170,7 +174,8 @@ def test_control_stands_apart_without_what_would_help_to_contact_it(tmp_path: Pa
     (first, _) = write(tmp_path / "t", people)
     found = sheets(tmp_path / "t" / "lists.xlsx")
     assert list(found) == [
-        *("How to read this", "Summary", "1 Visitor → Buyer, 30 days", "2 Buyer → Fan, 30 days", "DO NOT CONTACT")
+        *("How to read this", "Summary", "1 Visitor → Buyer, 30 days", "2 Buyer → Fan, 30 days", "DO NOT CONTACT"),
+        JOURNEY_SHEET,
     ]
     groups = {row["customer_id"]: row["group"] for row in first.rows.to_pylist()}
     control = {name for name, group in groups.items() if group == "control"}
@@ -240,21 +245,52 @@ def test_contact_columns_follow_the_rows_of_a_list() -> None:
     assert joined.drop_columns(["name"]).equals(rows)
 
 
-@pytest.mark.skipif(not shutil.which("soffice"), reason="LibreOffice (soffice) is not installed")
-def test_libreoffice_reads_the_workbook(tmp_path: Path) -> None:
+def test_libreoffice_shows_what_was_written(tmp_path: Path) -> None:
     people = list(HOSTILE[:21])
-    write(tmp_path / "t", people, share=0)
-    command = ["soffice", "--headless", f"-env:UserInstallation=file://{tmp_path}/profile", "--convert-to"]
-    only = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,3"
-    done = subprocess.run(
-        [*command, only, "--outdir", str(tmp_path), str(tmp_path / "t" / "lists.xlsx")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    (converted,) = tmp_path.glob("lists*.csv")
-    with converted.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))
-    assert len(rows) == 1 + len(people)
-    assert rows[1][1] == HOSTILE[0]
+    (first, _) = write(tmp_path / "t", people, share=0.2)
+    found = sheets_as_shown(tmp_path / "t" / "lists.xlsx")
+    assert list(found) and {name.split(" ")[0] for name in found} >= {"How", "Summary", "1", "2", "DO", "Value"}
+    rows = next(rows for name, rows in found.items() if name.startswith("1 "))
+    target = [row for row in first.rows.to_pylist() if row["group"] == "target"]
+    assert len(rows) == 1 + len(target)
+    for shown, row in zip(rows[1:], target, strict=True):
+        assert printable(shown[1]) == printable(row["customer_id"])
+        assert shown[3] == f"{row['probability']:.1%}"
+    apart = [row[0] for row in found["DO NOT CONTACT"][1:]]
+    control = [row["customer_id"] for row in first.rows.to_pylist() if row["group"] == "control"]
+    assert [printable(name) for name in apart] == [printable(name) for name in control]
+
+
+def printable(text: str) -> str:
+    """Leave out control and line-break characters, which programs show in their own ways."""
+    return re.sub(r"[\x00-\x1f\ufffd\ufffe\uffff]", "", text)
+
+
+def test_openpyxl_finds_text_and_numbers_and_no_formula(tmp_path: Path) -> None:
+    people = list(HOSTILE)
+    (first, _) = write(tmp_path / "t", people, share=0)
+    book = openpyxl.load_workbook(tmp_path / "t" / "lists.xlsx")
+    assert book.sheetnames[:2] == ["How to read this", "Summary"] and book.sheetnames[-1] == JOURNEY_SHEET
+    kinds = {cell.data_type for sheet in book for row in sheet.iter_rows() for cell in row}
+    assert kinds <= {"s", "n", "inlineStr"}
+    assert not [cell for sheet in book for row in sheet.iter_rows() for cell in row if cell.hyperlink]
+    listed = book.worksheets[2]
+    assert listed.freeze_panes == "C2" and listed.auto_filter.ref
+    shown = [row[3].value for row in listed.iter_rows(min_row=2)]
+    assert shown == pytest.approx(first.rows["probability"].to_pylist())
+    assert [row[3].number_format for row in listed.iter_rows(min_row=2, max_row=2)] == ["0.0%"]
+    assert [len(str(row[1].value)) > 0 for row in listed.iter_rows(min_row=2)] == [True] * len(people)
+
+
+def test_the_worksheet_is_a_sheet_and_its_names_stay_text(tmp_path: Path) -> None:
+    write(tmp_path / "t", ["a"])
+    (sheet,) = [rows for name, rows in sheets(tmp_path / "t" / "lists.xlsx").items() if name == JOURNEY_SHEET]
+    head, *body = sheet
+    assert head == ["Stage", *STAGES]
+    told = {row[0]: row[1:] for row in body if row}
+    assert told["Customers"][0] == "200 customers now, 100 of them silent; 300 have been here"
+    assert told["Goal"][0] == "<i>goal 0</i>" and told["First channel"][0] == "<ads> 100%"
+    assert str(told["Goes with moving on"][0]).startswith("<b>click</b> 3.9")
+    assert told[f"{STAGES[0]} → {STAGES[1]}, 30 days"][0] == 300
+    by_segment = [row for row in body if row[:2] == [STAGES[0], "b"]]
+    assert len(by_segment) == 1 and by_segment[0][3] == 1.0

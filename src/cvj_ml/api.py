@@ -115,6 +115,7 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
             instant,
             history=StoredTable.at(scored.history) if scored.history else None,
             permissions=people.permissions,
+            spared=pipeline.listed_in_control(config, instant),
         )
     return {one.name: one.rows.to_pandas() for one in lists}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from cvj_ml.config import NAME_BYTES, PostgresDelivery
 from cvj_ml.contracts import INSTANT, TARGETS
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.postgres import quoted, transaction
+from cvj_ml.windows import to_microseconds
 
 if TYPE_CHECKING:
     from cvj_ml.postgres import Cursor
@@ -37,11 +39,7 @@ _NIGHT = pa.schema(
         ("current", pa.bool_()),
     ]
 )
-# Nights of the same instant replace each other, but scores alone do not take a night's lists away.
-_STANDING = (
-    "SELECT night, CASE WHEN as_of > CAST($1 AS timestamptz) THEN 'newer'"
-    " WHEN as_of = CAST($1 AS timestamptz) AND listed > 0 AND $2 THEN 'fuller' ELSE 'older' END FROM {} WHERE current"
-)
+_STANDING = "SELECT night, CAST(extract(epoch FROM as_of) * 1000000 AS bigint), listed FROM {} WHERE current"
 
 
 def deliver(spec: PostgresDelivery, night: Path) -> str:
@@ -53,6 +51,7 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
     manifest = json.loads((night / "MANIFEST.json").read_text(encoding="utf-8"))
     scores = night / "scores" / "scores.parquet"
     lists = {one["list"]: night / "targets" / f"{one['list']}.parquet" for one in manifest.get("lists", [])}
+    offered = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
     schemas = {
         _NIGHTS: _NIGHT,
         _SCORES: pq.read_schema(scores).remove_metadata(),
@@ -63,12 +62,13 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
         with transaction(_PLACE, spec.uri) as connection, connection.cursor() as cursor:
             _prepare(cursor, spec.schema_name, schemas)
             nights = quoted(spec.schema_name, _NIGHTS)
-            cursor.execute(_STANDING.format(nights), (manifest["as_of"], not lists))
-            standing = cursor.fetchall()
-            if standing and standing[0][0] == night.name:
-                return "unchanged"
-            if standing and standing[0][1] != "older":
-                return "kept"
+            cursor.execute(_STANDING.format(nights))
+            for name, shown, listed in cursor.fetchall():
+                if name == night.name:
+                    return "unchanged"
+                # Nights of one instant replace each other, but scores alone do not take a night's lists away.
+                if shown > offered or (shown == offered and listed and not lists):
+                    return "kept"
             # DELETE and not TRUNCATE: a reader in the middle of its own transaction goes on seeing the old rows.
             for table in (_SCORES, _TARGETS):
                 cursor.execute(f"DELETE FROM {quoted(spec.schema_name, table)}")
@@ -91,6 +91,26 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
     return "delivered"
 
 
+def forget(spec: PostgresDelivery, customers: Sequence[str]) -> dict[str, int]:
+    """Delete the rows of customers from the delivered night; return how many there were, by table."""
+    deleted = {}
+    with transaction(_PLACE, spec.uri) as connection, connection.cursor() as cursor:
+        _lock(cursor, spec.schema_name)
+        table = pa.table({"customer_id": pa.array(customers, pa.string())})
+        cursor.adbc_ingest("cvj_forgotten", table, mode="create", temporary=True)
+        for name, counted in ((_SCORES, "customers"), (_TARGETS, "listed")):
+            if not _columns(cursor, spec.schema_name, name):
+                continue
+            of = quoted(spec.schema_name, name)
+            theirs = f"FROM {of} WHERE customer_id IN (SELECT customer_id FROM cvj_forgotten)"
+            cursor.execute(f"SELECT count(*) {theirs}")
+            deleted[name] = int(cursor.fetchall()[0][0])
+            cursor.execute(f"DELETE {theirs}")
+            nights = quoted(spec.schema_name, _NIGHTS)
+            cursor.execute(f"UPDATE {nights} SET {counted} = (SELECT count(*) FROM {of}) WHERE current")
+    return deleted
+
+
 def _schema_of_targets(lists: list[Path]) -> pa.Schema:
     """Return the columns of all lists in one table: those of the contract, and of contacts where there are any."""
     columns = pq.read_schema(lists[0]).remove_metadata() if lists else pa.schema(TARGETS.columns.items())
@@ -109,12 +129,11 @@ def _check_names(schemas: Mapping[str, pa.Schema]) -> None:
 
 
 def _prepare(cursor: Cursor, schema: str, schemas: Mapping[str, pa.Schema]) -> None:
-    """Make the tables, or the columns that they lack; keep others out until the end of the transaction.
+    """Make the tables, or the columns that they lack.
 
     Tables are changed and not made anew, so that grants on them and views of them stay.
     """
-    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('cvj_ml ' || $1, 0))::text", (schema,))
-    cursor.fetchall()
+    _lock(cursor, schema)
     cursor.execute("SELECT count(*) FROM pg_namespace WHERE nspname = $1", (schema,))
     if cursor.fetchall() == [(0,)]:
         cursor.execute(f"CREATE SCHEMA {quoted(schema)}")
@@ -139,6 +158,12 @@ def _prepare(cursor: Cursor, schema: str, schemas: Mapping[str, pa.Schema]) -> N
         for column, kind in wanted.items():
             if there[name].get(column) != kind:
                 cursor.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(column)} {kind}")
+
+
+def _lock(cursor: Cursor, schema: str) -> None:
+    """Keep other deliveries out until the end of the transaction; readers are not kept out."""
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('cvj_ml ' || $1, 0))::text", (schema,))
+    cursor.fetchall()
 
 
 def _type(kind: pa.DataType) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
-from cvj_ml.cli.nights import nightly, verify
+from cvj_ml.cli.nights import forget, nightly, verify
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
 
 app = typer.Typer(
@@ -140,13 +140,21 @@ def check(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
 
 
 @app.command()
-def train(config_file: ConfigFile, as_of: AsOf, promote: Promotion = "auto", as_json: Json = False) -> None:
+def train(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    promote: Promotion = "auto",
+    tune: Annotated[
+        int, typer.Option(min=0, help="Try so many settings on folds before the reported one (needs optuna).")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
     """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
     from cvj_ml import pipeline
     from cvj_ml.evaluation.backtest import summary
 
     config, instant = read(config_file, as_of)
-    done = pipeline.train(config, instant, Terminal(), promote)
+    done = pipeline.train(config, instant, Terminal(), promote, tune)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
         print_json(
@@ -314,3 +322,4 @@ def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) ->
 
 app.command()(nightly)
 app.command()(verify)
+app.command()(forget)

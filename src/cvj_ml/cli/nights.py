@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cvj_ml.cli.arguments import ConfigFile, Json, read
-from cvj_ml.cli.terminal import Terminal, out, print_json
+from cvj_ml.cli.failures import HANDLED, in_words
+from cvj_ml.cli.logs import JsonLines
+from cvj_ml.cli.terminal import Terminal, err, out, print_json
+from cvj_ml.errors import exit_code_of
 
 if TYPE_CHECKING:
     from cvj_ml.config import Config
@@ -23,16 +28,33 @@ def nightly(
         str | None,
         typer.Option(metavar="FROM..TO", help="Every day of these instead, the first and the last one included."),
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the blocks that a run before finished.")] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="GATE", help="Let this gate only warn, this once. May be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do everything but publish, and say what would be.")
     ] = False,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option("--log-format", help="Of what is told on stderr; json: an object a line.")
+    ] = "text",
     as_json: Json = False,
 ) -> None:
     """Score, rank and publish unwatched: the night is right, or it is not published and the last one stays."""
     from cvj_ml import pipeline
 
-    config, _ = read(config_file)
-    nights = pipeline.nightly(config, _instants(config, as_of, backfill), Terminal(), dry_run=dry_run)
+    watcher = JsonLines() if log_format == "json" else Terminal()
+    with _told_to(watcher):
+        config, _ = read(config_file)
+        nights = pipeline.nightly(
+            config,
+            _instants(config, as_of, backfill),
+            watcher,
+            accepted=accept or (),
+            resume=resume,
+            dry_run=dry_run,
+        )
     if as_json:
         print_json({"dry_run": dry_run, "nights": nights})
         return
@@ -60,25 +82,75 @@ def verify(
     )
 
 
+@contextmanager
+def _told_to(watcher: JsonLines | Terminal) -> Iterator[None]:
+    """Tell a failure in the words and the form of the log, and end with the exit code of its kind."""
+    try:
+        yield
+    except (*HANDLED, Exception) as error:
+        if isinstance(watcher, JsonLines):
+            watcher.write("error", in_words(error), exit_code=exit_code_of(error))
+        elif isinstance(error, HANDLED):
+            raise
+        else:
+            err.print(f"error: {in_words(error)}", soft_wrap=True)
+        raise typer.Exit(exit_code_of(error)) from None
+
+
+def forget(
+    config_file: ConfigFile,
+    customers: Annotated[Path, typer.Option("--customers", metavar="FILE", help="Their ids, one a line.")],
+    as_json: Json = False,
+) -> None:
+    """Erase customers from the store, published nights and PostgreSQL, once the sources hold them no more."""
+    from dataclasses import asdict
+
+    from cvj_ml import pipeline
+
+    config, _ = read(config_file)
+    done = pipeline.forget(config, customers, Terminal())
+    if as_json:
+        print_json(asdict(done))
+        return
+    removed = ", ".join(f"{number} {kind}" for kind, number in done.leftovers.items())
+    out.print(f"Forgotten: {done.customers} customer(s). Removed of earlier readings: {removed}.", soft_wrap=True)
+    out.print(
+        f"Published nights rewritten: {done.nights}; {done.scores} row(s) of scores, {done.listed} of lists and"
+        f" {done.files} page(s), worksheet(s) and workbook(s) are gone.",
+        soft_wrap=True,
+    )
+    if done.delivered:
+        rows = ", ".join(f"{number} of {table}" for table, number in done.delivered.items())
+        out.print(f"PostgreSQL: rows deleted: {rows}.", soft_wrap=True)
+
+
 def _instants(config: Config, as_of: str | None, backfill: str | None) -> list[int]:
     """Return the instants of the nights, the oldest first."""
+    from cvj_ml.errors import ConfigError
+    from cvj_ml.windows import parse_as_of
+
+    match as_of, backfill:
+        case str(instant), None:
+            return [parse_as_of(instant, config.zone)]
+        case None, str(days):
+            return _days(days, config)
+    raise ConfigError("Give --as-of DATE for one night, or --backfill FROM..TO for the nights of several days.")
+
+
+def _days(span: str, config: Config) -> list[int]:
     from datetime import date, timedelta
 
     from cvj_ml.errors import ConfigError
-    from cvj_ml.windows import midnight, parse_as_of
+    from cvj_ml.windows import midnight
 
-    if (as_of is None) == (backfill is None):
-        raise ConfigError("Give --as-of DATE for one night, or --backfill FROM..TO for the nights of several days.")
-    if as_of is not None:
-        return [parse_as_of(as_of, config.zone)]
-    first, dots, last = str(backfill).partition("..")
+    first, dots, last = span.partition("..")
     try:
         start, end = date.fromisoformat(first), date.fromisoformat(last)
     except ValueError:
         start, end = date.max, date.min
     if not dots or start > end:
         raise ConfigError(
-            f"--backfill: {backfill!r} is no span of days. Write two dates, the earlier first: 2024-06-01..2024-06-30."
+            f"--backfill: {span!r} is no span of days. Write two dates, the earlier first: 2024-06-01..2024-06-30."
         )
     return [midnight(start + timedelta(days), config.zone) for days in range((end - start).days + 1)]
 

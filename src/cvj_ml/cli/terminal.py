@@ -24,8 +24,8 @@ out = Console(highlight=False, markup=False, emoji=False)
 class Terminal:
     """Tells a person at a terminal; a log file gets plain lines and no bars."""
 
-    def say(self, message: str) -> None:
-        """Show a line on stderr."""
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Show a line on stderr; the numbers are in its words."""
         err.print(message, soft_wrap=True)
 
     @contextmanager

@@ -41,8 +41,22 @@ class Levels(Section):
         return self
 
 
+class RowLevels(Levels):
+    """Levels of the share by which rows that the night before had seen are fewer, or more."""
+
+    warn: Share = 0.05
+    fail: Share = 0.2
+
+
+class DriftLevels(Levels):
+    """Levels of the population stability index; a column that moves by itself has higher ones."""
+
+    warn: Share = 0.1
+    fail: Share = 0.25
+
+
 class CohortLevels(Levels):
-    """Levels of the change in customers, and how many there have to be at least."""
+    """Levels of the share of customers lost since the night before, and how many there have to be at least."""
 
     warn: Share = 0.05
     fail: Share = 0.2
@@ -55,16 +69,22 @@ class AgeLevels(Section):
     warn: Duration | None = 90 * DAY
     fail: Duration | None = None
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.warn is not None and self.fail is not None and self.warn > self.fail:
+            raise ValueError("warn comes before fail: give warn the shorter time")
+        return self
+
 
 class GatesSpec(Section):
     """What a night has to pass before it is published; each gate warns or fails."""
 
     freshness: Freshness = Freshness()
     sources: dict[str, Freshness] = Field(default={}, description="freshness of single sources")
-    rows: Levels = Levels(warn=0.05, fail=0.2)
+    rows: RowLevels = RowLevels()
     columns: Literal["fail", "warn"] | None = "fail"
     customers: CohortLevels = CohortLevels()
-    drift: Levels = Levels(warn=0.1, fail=0.25)
+    drift: DriftLevels = DriftLevels()
     model_age: AgeLevels = AgeLevels()
 
     def freshness_of(self, source: str) -> Freshness:

@@ -15,7 +15,8 @@ from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import Fit, fit_reach
+from cvj_ml.models.reach import Settings
+from cvj_ml.models.training import SETTINGS, Fit, fit_reach
 from cvj_ml.panel import Panel, build_panel, define
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import happened_within, observed_whole
@@ -119,19 +120,16 @@ def judged(panel: Panel, probabilities: Mapping[str, _F64]) -> Judged:
     )
 
 
-def run_fold(
-    config: Config,
-    blocks: Blocks,
-    unobserved: frozenset[str],
-    fold: Fold,
-    arrival_delay: int,
-    threads: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> FoldResult:
-    """Train on what was visible before the fold's cut and judge all customers' snapshots at it.
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """What a fold is taught by, and what it is judged on."""
 
-    Nothing after the cut is used but the outcomes. Test snapshots are never sampled.
-    """
+    history: Panel
+    test: Panel
+
+
+def build_panels(config: Config, blocks: Blocks, unobserved: frozenset[str], fold: Fold, arrival_delay: int) -> Panels:
+    """Build a fold's panels; nothing after the cut is used but the outcomes, and test snapshots are never sampled."""
     require_teachable(config, fold.cut, arrival_delay, "The backtest")
     definition = define(config, unobserved, blocks, fold.cut)
     history = build_panel(
@@ -143,9 +141,26 @@ def run_fold(
         max_rows=config.model.max_rows,
         seed=config.model.seed,
     )
-    fit = fit_reach(history, fold.cut, arrival_delay, config.model.seed, threads, progress=progress)
-    test = build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay)
-    predictor = Predictor(definition, fit.trees, fit.calibration)
+    return Panels(
+        history, build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay)
+    )
+
+
+def run_fold(
+    config: Config,
+    blocks: Blocks,
+    unobserved: frozenset[str],
+    fold: Fold,
+    arrival_delay: int,
+    threads: int,
+    progress: Callable[[int, int], None] | None = None,
+    settings: Settings = SETTINGS,
+) -> FoldResult:
+    """Train on what was visible before the fold's cut and judge all customers' snapshots at it."""
+    panels = build_panels(config, blocks, unobserved, fold, arrival_delay)
+    history, test = panels.history, panels.test
+    fit = fit_reach(history, fold.cut, arrival_delay, config.model.seed, threads, settings=settings, progress=progress)
+    predictor = Predictor(history.definition, fit.trees, fit.calibration)
     probabilities = {MODEL: predictor.predict(test, threads)}
     past = outcomes(history)
     for baseline in baselines():

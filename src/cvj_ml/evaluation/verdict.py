@@ -112,15 +112,20 @@ def decide(judged: Judged, keys: npt.NDArray[np.uint64]) -> Verdict:
         )
         for cell, (found, _), p in zip(cells, compared, adjusted, strict=True)
     )
-    by_question: dict[str, list[Cell]] = {}
-    for question, _, several in questions(judged, cells):
-        by_question.setdefault(question, []).extend(several)
-    deciding = by_question.get("reach") or by_question["return"]
+    deciding = deciding_cells(judged)
     mean, _ = _difference(judged, deciding, keys)
     customers = len(np.unique(np.concatenate([judged.customer[cell.rows] for cell in deciding])))
     worse = [one for one in transitions if one.worse]
     promote = bool(mean.high < 0) and not worse
     return Verdict(promote, _sentence(promote, mean, worse), mean, customers, transitions)
+
+
+def deciding_cells(judged: Judged) -> list[Cell]:
+    """Return the cells whose mean log loss decides: the reach of later stages, or the return where there are none."""
+    by_question: dict[str, list[Cell]] = {}
+    for question, _, several in questions(judged, [cell for cell in judged.cells() if judged.judgeable(cell)]):
+        by_question.setdefault(question, []).extend(several)
+    return by_question.get("reach") or by_question.get("return", [])
 
 
 def _difference(judged: Judged, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> tuple[Interval, float]:

@@ -5,11 +5,13 @@ from cvj_ml.lists.outreach import outreach, outreach_schema
 from cvj_ml.lists.people import People, read_people
 from cvj_ml.lists.ranking import RankedList, list_specs, rank
 from cvj_ml.lists.reasons import with_reasons
+from cvj_ml.lists.spared import SPARED
 from cvj_ml.lists.summary import NOT_LISTED, SUMMARY, summarise
 
 __all__ = [
     "NOT_LISTED",
     "REASONS",
+    "SPARED",
     "SUMMARY",
     "People",
     "RankedList",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
 from cvj_ml.lists.outreach import Outreach, no_outreach, outreach_columns
 from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
+from cvj_ml.lists.spared import SPARED, spared_contacts
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Permissions
@@ -58,7 +59,8 @@ class RankedList:
     @property
     def title(self) -> str:
         """The transition in words."""
-        return f"{self.spec.from_stage} → {self.spec.to_stage}, {self.spec.horizon // DAY} days"
+        days = self.spec.horizon // DAY
+        return f"{self.spec.from_stage} → {self.spec.to_stage}, {days} day{'' if days == 1 else 's'}"
 
 
 def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ...]:
@@ -96,6 +98,7 @@ def rank(
     *,
     history: StoredTable | None = None,
     permissions: Permissions | None = None,
+    spared: pa.Table | None = None,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -104,7 +107,8 @@ def rank(
     then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
     Each row carries what the model's track record says of customers who were scored like this. Of SCORES a list reads
     the rows of its stage, and of these the columns that it needs.
-    history: of the customers of SCORES, in their order, by ``outreach_schema`` (None: nobody was ever contacted).
+    history: of the customers of SCORES, in their order, by ``outreach_schema`` (None: nobody was ever contacted);
+    spared: who was listed in control on earlier nights (None: nobody).
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     require_permissions(permissions, channels, scores)
@@ -116,6 +120,7 @@ def rank(
         as_of,
         track_record,
         history,
+        SPARED.empty_table() if spared is None else spared,
         permissions,
         str(scores.first("model_version")) if len(stage) else "",
         np.zeros(len(stage), dtype=np.bool_),
@@ -134,6 +139,7 @@ class _Night:
     as_of: int
     track_record: TrackRecord
     history: StoredTable | None
+    spared: pa.Table
     permissions: Permissions
     model_version: str
     taken: npt.NDArray[np.bool_]
@@ -153,7 +159,7 @@ class _Night:
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
         stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
-        history = self._history(stage, here, len(scores))
+        history = self._history(stage, here, customers)
         may = reachable(self.config, customers, history, self.permissions)
         probability, value = self._reach(spec.to_stage, spec, scores), self._value(spec, scores)
         reason = left_out(self.config, spec, scores, probability, history, may, self.taken[here], self.as_of)
@@ -183,13 +189,18 @@ class _Night:
             epoch,
         )
 
-    def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], size: int) -> Outreach:
-        """Return the history of some rows of SCORES, of channels as far as the stage's plays go through them."""
+    def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> Outreach:
+        """Return the history of some rows of SCORES, and among their contacts the nights on which they were spared.
+
+        Of channels as far as the stage's plays go through them.
+        """
         channels, caps = play_channels(self.config.journey), self.config.eligibility.contact_caps
-        if self.history is None:
-            return no_outreach(size, channels, caps)
-        asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
-        return Outreach.of(self.history.read(outreach_columns(asked, len(caps)), rows), channels, len(caps))
+        history = no_outreach(len(customers), channels, caps)
+        if self.history is not None:
+            asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
+            columns = outreach_columns(asked, len(caps))
+            history = Outreach.of(self.history.read(columns, rows), channels, len(caps))
+        return replace(history, contacts=history.contacts + spared_contacts(customers, self.spared, self.as_of, caps))
 
     def _serve(
         self, stage: Stage, ranked: npt.NDArray[np.int64], history: Outreach, may: Reachable, capacity: int | None

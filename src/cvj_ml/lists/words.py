@@ -25,11 +25,15 @@ _Row = Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What is said of a customer, and the same in short for comparison; ``common`` if most customers have it."""
+    """What is said of a customer, and the same in short for comparison; ``common`` if most customers have it.
+
+    ``alone`` takes the place of ``short`` beside a customer of whom there is nothing of the kind to say.
+    """
 
     whole: str
     short: str
     common: bool = False
+    alone: str | None = None
 
 
 def compare(definition: Definition, column: int, mine: _Row, typical: _Row, stage: str | None) -> str | None:
@@ -45,7 +49,7 @@ def compare(definition: Definition, column: int, mine: _Row, typical: _Row, stag
         return None
     group = f"{name(stage)} customers" if stage else "customers" if usual.common else "all customers"
     whom = f"most {group}" if usual.common else f"typical of {group}"
-    return f"{own.whole}; {whom}: {usual.short}"
+    return f"{own.whole}; {whom}: {usual.alone if own.common and usual.alone else usual.short}"
 
 
 def say(definition: Definition, column: int, row: _Row) -> Said | None:
@@ -118,21 +122,24 @@ def _gaps(feature: Feature, value: float) -> Said | None:
     days = _days(value, 1)
     if feature.statistic == Statistic.GAP_MEAN:
         return Said(f"touchpoints {days} apart on average {_when(feature)}", f"{days} apart")
-    return Said(f"time between touchpoints varies by {days} {_when(feature)}", days)
+    return Said(
+        f"time between touchpoints varies by {days} {_when(feature)}", days, alone=f"times between them vary by {days}"
+    )
 
 
 def _amount(feature: Feature, value: float, decimals: int) -> Said:
     if math.isnan(value):
         return Said(f"no value recorded {_when(feature)}", "none", common=True)
     what = {Statistic.SUM: "total", Statistic.MEAN: "average", Statistic.MAX: "highest"}[Statistic(feature.statistic)]
-    text = f"{value:,.{decimals}f}"
+    text = f"{value:,.{decimals}f}" if value else "0"
     return Said(f"{what} value {text} {_when(feature)}", text, common=value == 0)
 
 
 def _ago(event: str, never: str, value: float, short: str = "never") -> Said:
     if math.isnan(value):
         return Said(never, short, common=True)
-    return Said(f"{event} {_days(value)} ago", f"{_days(value)} ago")
+    ago = f"{_days(value)} ago"
+    return Said(f"{event} {ago}", ago, alone=f"the last one {ago}" if event.startswith("last ") else None)
 
 
 def _between(feature: Feature, value: float) -> Said | None:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.features import OTHER, Catalogue, Feature, Statistic
 from cvj_ml.panel import Definition
+from cvj_ml.windows import NEVER
 
 MISSING, ZERO, OTHERS = 0, 1, 2
-"""The positions of the bins: missing, zero, and the first of the others."""
+"""The positions of the bins: missing, zero (nothing), and the first of the others (some)."""
 
 RANGES = 8
 """Into how many ranges of equal size the values of a number are cut."""
@@ -29,15 +30,28 @@ _F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """How a column is read: ``names`` is how many names its codes stand for, 0 for a number.
+
+    Where ``zero`` is a value like any other, it is not nothing. ``base`` is the column (position) that everybody has
+    some of who has some of this one; None: everybody.
+    """
+
+    names: int = 0
+    zero: bool = False
+    base: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Bins:
     """The bins of columns: ``edges`` is (columns, most edges), ascending, infinite where a column has fewer.
 
-    A value belongs to the range that ends at the first edge not below it, or to the last. ``codes`` marks columns
-    whose values are names, so zero is one of them and not nothing.
+    A value belongs to the range that ends at the first edge not below it, or to the last.
     """
 
     edges: _F64
-    codes: npt.NDArray[np.bool_]
+    zero: npt.NDArray[np.bool_]
+    base: _I64
 
     @property
     def number(self) -> int:
@@ -46,23 +60,30 @@ class Bins:
 
     def part(self, start: int, stop: int) -> Bins:
         """Return the bins of the columns of a range."""
-        return Bins(self.edges[start:stop], self.codes[start:stop])
+        return Bins(self.edges[start:stop], self.zero[start:stop], self.base[start:stop])
 
     def tally(self, values: npt.NDArray[np.float32] | _F64) -> _I64:
         """Return how many rows of (rows, columns) fall into each bin: (columns, bins)."""
         counts = np.zeros((len(self.edges), self.number), dtype=np.int64)
-        _tally(np.ascontiguousarray(values), self.edges, self.codes, counts)
+        _tally(np.ascontiguousarray(values), self.edges, self.zero, counts)
         return counts
+
+    def split(self, counts: _I64) -> tuple[_F64, _F64]:
+        """Return customers with some of a column and those of its base with none, (columns, 2); and the ranges."""
+        ranges = counts[:, OTHERS:].astype(np.float64)
+        some = ranges.sum(axis=1)
+        of = np.where(self.base < 0, counts.sum(axis=1), some[self.base])
+        return np.stack([some, np.maximum(of - some, 0)], axis=1), ranges
 
 
 @compiled
-def _tally(values: _F64, edges: _F64, codes: npt.NDArray[np.bool_], counts: _I64) -> None:
+def _tally(values: _F64, edges: _F64, zero: npt.NDArray[np.bool_], counts: _I64) -> None:
     for i in range(values.shape[0]):
         for c in range(values.shape[1]):
             value = values[i, c]
             if np.isnan(value):
                 counts[c, MISSING] += 1
-            elif value == 0 and not codes[c]:
+            elif value == 0 and not zero[c]:
                 counts[c, ZERO] += 1
             else:
                 place = 0
@@ -71,30 +92,30 @@ def _tally(values: _F64, edges: _F64, codes: npt.NDArray[np.bool_], counts: _I64
                 counts[c, OTHERS + place] += 1
 
 
-def learn_bins(values: npt.NDArray[np.float32] | _F64, names: Sequence[int]) -> Bins:
-    """Cut each column of (rows, columns) into ranges that hold equally many of the values other than zero.
+def learn_bins(values: npt.NDArray[np.float32] | _F64, columns: Sequence[Column]) -> Bins:
+    """Cut each column of (rows, columns) into ranges that hold equally many of its values, or into its names.
 
-    ``names`` is how many names the codes of a column stand for, 0 for a number; each name is a range of its own.
     Edges are rounded to three digits: none is a customer's own number.
     """
     found: list[list[float]] = []
-    for c in range(values.shape[1]):
-        known = values[~np.isnan(values[:, c]), c]
-        if names[c]:
-            found.append([k + 0.5 for k in range(names[c] - 1)])
+    for c, column in enumerate(columns):
+        known = np.sort(values[~np.isnan(values[:, c]), c])
+        if column.names:
+            found.append([k + 0.5 for k in range(column.names - 1)])
             continue
-        known = np.sort(known[known != 0])
+        known = known if column.zero else known[known != 0]
         at = [known[len(known) * k // RANGES] for k in range(1, RANGES)] if len(known) else []
         found.append(sorted({float(f"{edge:.{_DIGITS}g}") for edge in at}))
-    return bins_of(found, names)
+    return bins_of(found, columns)
 
 
-def bins_of(edges: Sequence[Sequence[float]], names: Sequence[int]) -> Bins:
-    """Return bins from the edges of each column, and how many names its codes stand for."""
+def bins_of(edges: Sequence[Sequence[float]], columns: Sequence[Column]) -> Bins:
+    """Return bins from the edges of each column."""
     padded = np.full((len(edges), max(map(len, edges), default=0)), np.inf)
     for c, one in enumerate(edges):
         padded[c, : len(one)] = one
-    return Bins(padded, np.array(names) > 0)
+    zero = np.array([one.zero or one.names > 0 for one in columns])
+    return Bins(padded, zero, np.array([-1 if one.base is None else one.base for one in columns]))
 
 
 def names_of_codes(catalogue: Catalogue, feature: Feature) -> tuple[str, ...]:
@@ -119,10 +140,23 @@ def scores_of(definition: Definition, probability: _F64) -> _F64:
     return probability[:, [target for target, _ in which], [h for _, h in which]]
 
 
-def columns_of(definition: Definition) -> list[int]:
-    """Return all columns, each by how many names its codes stand for: features, probabilities, the observed stage."""
-    features = [len(names_of_codes(definition.catalogue, one)) for one in definition.catalogue.features]
-    return [*features, *[0] * len(score_columns(definition)), 1 + len(definition.journey.names)]
+def columns_of(definition: Definition) -> list[Column]:
+    """Return all columns: the features, the probabilities, the observed stage.
+
+    Counts and amounts are seen among the customers who were active in the same window: when everybody buys less, an
+    event is no rarer for that.
+    """
+    catalogue = definition.catalogue
+    active = {one.window: i for i, one in enumerate(catalogue.features) if one.name.startswith("touchpoints_")}
+    features = [
+        Column(
+            len(names_of_codes(catalogue, one)),
+            zero=one.group == "attributes",
+            base=active[one.window] if one.group in ("counts", "values") and one.window != NEVER else None,
+        )
+        for one in catalogue.features
+    ]
+    return [*features, *[Column()] * len(score_columns(definition)), Column(1 + len(definition.journey.names))]
 
 
 @dataclass(frozen=True, slots=True)

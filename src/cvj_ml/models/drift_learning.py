@@ -9,7 +9,7 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
 from cvj_ml.models.distributions import DriftCounts, columns_of, learn_bins, scores_of, stage_codes
-from cvj_ml.models.drift_reference import DriftReference, split, stability, together
+from cvj_ml.models.drift_reference import DriftReference, stability, together
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reference import FEWEST
 from cvj_ml.snapshots import Snapshots, sampling_keys
@@ -27,7 +27,6 @@ _YEAR = 365 * DAY
 _STEP = 30 * DAY
 _SURE = 0.99
 _F64 = npt.NDArray[np.float64]
-_I64 = npt.NDArray[np.int64]
 
 
 def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, first: int) -> DriftReference | None:
@@ -55,15 +54,11 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
         return [predictor.count(predictor.answer(sample, instant), bins) for instant in instants]
 
     counts = [sum(parts[1:], parts[0]) for parts in zip(*blocks.map(count), strict=True)]
-    presence, others = split(counts[-1].bins)
-    shares = _published(presence), _published(others)
+    found = bins.split(counts[-1].bins)
+    shares = _published(found[0]), _published(found[1])
+    sizes = np.stack([part.sum(axis=1) for part in found], axis=1).astype(np.int64) // FEWEST * FEWEST
     return DriftReference(
-        bins,
-        *shares,
-        len(now) // FEWEST * FEWEST,
-        others.sum(axis=1).astype(np.int64) // FEWEST * FEWEST,
-        _movement(instants, [one.bins for one in counts], shares),
-        cut,
+        bins, *shares, sizes, _movement(instants, [bins.split(one.bins) for one in counts], shares), cut
     )
 
 
@@ -97,14 +92,14 @@ def _published(counts: _F64) -> _F64:
     return shares
 
 
-def _movement(instants: list[int], counts: list[_I64], shares: tuple[_F64, _F64]) -> _F64:
+def _movement(instants: list[int], counts: list[tuple[_F64, _F64]], shares: tuple[_F64, _F64]) -> _F64:
     """Return the largest PSI between two instants not too far apart that sampling does not explain (columns, 2)."""
-    largest = np.zeros((len(counts[0]), 2))
+    largest = np.zeros((len(shares[0]), 2))
     for j, instant in enumerate(instants):
         for k in range(j):
-            if instant - instants[k] > REACH or not (counts[k][0].sum() and counts[j][0].sum()):
+            if instant - instants[k] > REACH:
                 continue
-            for part, (known, old, new) in enumerate(zip(shares, split(counts[k]), split(counts[j]), strict=True)):
+            for part, (known, old, new) in enumerate(zip(shares, counts[k], counts[j], strict=True)):
                 _, old = together(known, old)
                 _, new = together(known, new)
                 size = old.sum(axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from cvj_ml.models.distributions import MISSING, OTHERS, ZERO, Bins, bins_of, columns_of
+from cvj_ml.models.distributions import OTHERS, Bins, bins_of, columns_of
 from cvj_ml.panel import Definition
 
 _HALF = 0.5
@@ -21,27 +21,26 @@ _I64 = npt.NDArray[np.int64]
 class DriftReference:
     """Customers by column and bin at the end of the training, and how much that moved by itself.
 
-    ``presence`` is (columns, 3): the shares of missing, zero and any other; ``values`` (columns, ranges): the shares
-    of each range among the others. NaN marks bins that are told only together, since few customers are in them.
-    ``customers`` and ``others`` are the numbers behind the shares, rounded down. ``movement`` is (columns, 2): the
-    largest PSI of presence and of values that was surely there between two instants of the training, not more than
-    90 days apart. ``cut`` is where the training ended.
+    ``presence`` is (columns, 2): the shares of those with some of a column and with none, among those of its base;
+    ``values`` (columns, ranges): the shares of each range among those with some. NaN marks what is told only together,
+    since few customers are in it. ``sizes`` is (columns, 2), the customers behind those shares, rounded down.
+    ``movement`` is (columns, 2): the largest PSI of presence and of values that was surely there between two instants
+    of the training, not more than 90 days apart. ``cut`` is where the training ended.
     """
 
     bins: Bins
     presence: _F64
     values: _F64
-    customers: int
-    others: _I64
+    sizes: _I64
     movement: _F64
     cut: int
 
     def shift(self, counts: _I64, chance: float) -> tuple[_F64, _F64]:
         """Return PSI and noise of counts (columns, bins), each (columns, 2): presence, values; see `stability`."""
-        sizes = np.full(len(counts), float(self.customers)), self.others.astype(np.float64)
+        sizes = self.sizes.T.astype(np.float64)
         parts = [
             stability(*together(shares, found), size, chance)
-            for shares, found, size in zip((self.presence, self.values), split(counts), sizes, strict=True)
+            for shares, found, size in zip((self.presence, self.values), self.bins.split(counts), sizes, strict=True)
         ]
         return np.stack([one for one, _ in parts], axis=1), np.stack([noise for _, noise in parts], axis=1)
 
@@ -68,13 +67,6 @@ def stability(reference: _F64, found: _F64, size: _F64, chance: float) -> tuple[
     return np.where(some, index - scale * freedom, 0.0), np.where(some, noise, 0.0)
 
 
-def split(counts: _I64) -> tuple[_F64, _F64]:
-    """Return the counts of missing, zero and others, and of the ranges of the others."""
-    others = counts[:, OTHERS:].astype(np.float64)
-    presence = np.stack([counts[:, MISSING], counts[:, ZERO], others.sum(axis=1)], axis=1).astype(np.float64)
-    return presence, others
-
-
 def together(shares: _F64, counts: _F64) -> tuple[_F64, _F64]:
     """Return shares and counts with one more group for the bins that are told only together."""
     hidden = np.isnan(shares)
@@ -91,13 +83,12 @@ def drift_as_json(reference: DriftReference | None) -> dict[str, Any]:
     ranges = np.isfinite(reference.bins.edges).sum(axis=1)
     return {
         "cut": reference.cut,
-        "customers": reference.customers,
         "columns": [
             {
                 "edges": reference.bins.edges[c, :last].tolist(),
                 "presence": _or_null(reference.presence[c]),
                 "values": _or_null(reference.values[c, : last + 1]),
-                "others": int(reference.others[c]),
+                "sizes": reference.sizes[c].tolist(),
                 "movement": reference.movement[c].tolist(),
             }
             for c, last in enumerate(ranges)
@@ -119,8 +110,7 @@ def drift_from_json(document: dict[str, Any], definition: Definition) -> DriftRe
         bins,
         np.array(presence),
         values,
-        document["customers"],
-        np.array([one["others"] for one in columns], dtype=np.int64),
+        np.array([one["sizes"] for one in columns], dtype=np.int64),
         np.array([one["movement"] for one in columns]),
         document["cut"],
     )

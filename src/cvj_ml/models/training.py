@@ -23,7 +23,7 @@ _YEAR = 365 * DAY
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted reach model, the settings of its trees, and whether calibration helped."""
+    """A fitted reach model, the settings of its trees, and whether slopes helped; levels are always set."""
 
     trees: Trees
     calibration: Calibration
@@ -46,8 +46,9 @@ def fit_reach(
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
     after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
     seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share of
-    the events that the first trees had seen (they tell of trees with less to learn from). Levels are those of the
-    outcomes of the last year: a whole year has no season, and an older one may have another level.
+    the events that the first trees had seen (they tell of trees with less to learn from). Levels, with or without
+    slopes, are those of the outcomes of the last year: a whole year has no season, and an older one may have another
+    level.
     """
     rows = hazard_rows(panel.labels, panel.definition.horizons)
     inner_cut = cut - max(90 * DAY, (cut - int(panel.as_of.min())) // 4)
@@ -62,10 +63,9 @@ def fit_reach(
         slopes, helps = _slopes(_outcomes(first, panel, later, threads), targets, intervals, seed)
         slopes = slopes.shrunk(float(early.moved.sum() / rows.moved.sum()))
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
-    if not helps:
-        return Fit(trees, identity(targets, intervals), settings, calibrated=False)
     recent = rows.take(~before(ends, cut - _YEAR))
-    return Fit(trees, set_levels(slopes, _outcomes(trees, panel, recent, threads)), settings, calibrated=True)
+    levels = set_levels(slopes if helps else identity(targets, intervals), _outcomes(trees, panel, recent, threads))
+    return Fit(trees, levels, settings, calibrated=helps)
 
 
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:

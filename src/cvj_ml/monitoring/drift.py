@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import GatesSpec
+from cvj_ml.config import GatesSpec, Levels
 from cvj_ml.errors import GateError
 from cvj_ml.models.distributions import DriftCounts, score_columns
 from cvj_ml.models.drift_reference import DriftReference
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.monitoring.drift_words import Column, columns, describe, question_names
+from cvj_ml.monitoring.drift_words import VALUES, Compared, comparisons, describe, question_names
 from cvj_ml.monitoring.gates import Earlier, Verdict, passed
 from cvj_ml.monitoring.preflight import cohort
 
 CHANCE = 0.001
 """How often a night without drift may go over a limit by sampling alone, over all columns together."""
 
-USUAL = 1.5
-"""From so many times what it moved by itself during the training on, a column fails."""
+WARN_MOVEMENT, FAIL_MOVEMENT = 1.5, 2.0
+"""How many times what a column moved by itself in the year before the training it may move without a word, at all."""
 
 FEW = 20
 """Customers from which on equal probabilities are no accident."""
@@ -36,62 +38,83 @@ def drift(spec: GatesSpec, predictor: Predictor, counts: DriftCounts, earlier: E
     counts: what `Predictor.count` says of each block, added up.
     """
     verdicts = [cohort(spec, counts.customers, earlier), _broken(predictor, counts), _equal(predictor, counts)]
-    areas: dict[str, list[Column]] = {"features": [], "scores": [], "stages": []}
-    for one in columns(predictor.definition):
-        areas[one.area].append(one)
-    if predictor.drift is None:
+    areas = ("features", "scores", "stages")
+    reference = predictor.drift
+    if reference is None:
         message = "nothing to compare with: the model was trained on fewer than 200 customers"
-        return [*verdicts, *(passed(f"drift:{name}", message, _QUALITY) for name in areas)]
-    psi, noise = predictor.drift.shift(counts.bins, CHANCE / (2 * len(counts.bins)))
-    return verdicts + [
-        _moved(f"drift:{name}", spec, predictor.drift, counts, area, psi, noise) for name, area in areas.items()
+        return [*verdicts, *(passed(f"drift:{area}", message, _QUALITY) for area in areas)]
+    asked = comparisons(predictor.definition)
+    psi, noise = reference.shift(counts.bins, CHANCE / len(asked))
+    found = _Found(psi, noise, _less(reference, counts), reference, counts)
+    return verdicts + [_moved(spec.drift, [one for one in asked if one.area == area], found) for area in areas]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """PSI and noise of each comparison (columns, parts), and of which columns fewer customers have any."""
+
+    psi: _F64
+    noise: _F64
+    less: npt.NDArray[np.bool_]
+    reference: DriftReference
+    counts: DriftCounts
+
+
+def _less(reference: DriftReference, counts: DriftCounts) -> npt.NDArray[np.bool_]:
+    """Return which columns a smaller share of customers has some of than at the training."""
+    some, none = reference.bins.split(counts.bins)[0].T
+    less: npt.NDArray[np.bool_] = some / np.maximum(some + none, 1) < np.nan_to_num(reference.presence[:, 0])
+    return less
+
+
+def _moved(levels: Levels, asked: Sequence[Compared], found: _Found) -> Verdict:
+    """Judge the comparisons of an area by the one furthest beyond its limit, or nearest to it.
+
+    What comes to be there (a campaign, a season) was never seen before and only warns. What was there at the training
+    can only vanish by more than it ever moved: that fails.
+    """
+    name = f"drift:{asked[0].area}"
+    place = tuple(np.array([(one.position, one.part) for one in asked]).T)
+    psi, noise, movement = found.psi[place], found.noise[place], found.reference.movement[place]
+    may_fail = np.array([one.fails and (one.part == VALUES or found.less[one.position]) for one in asked])
+    nearest: tuple[float, float] | None = None
+    grades: list[tuple[Literal["fail", "warn"], float | None, float]] = [
+        ("fail", levels.fail, FAIL_MOVEMENT),
+        ("warn", levels.warn, WARN_MOVEMENT),
     ]
-
-
-def _moved(
-    name: str,
-    spec: GatesSpec,
-    reference: DriftReference,
-    counts: DriftCounts,
-    area: Sequence[Column],
-    psi: _F64,
-    noise: _F64,
-) -> Verdict:
-    """Judge the columns of an area; the value is that of the column furthest beyond its limit, or nearest to it."""
-    places = np.array([one.position for one in area])
-    for level, lowest, factor in (("fail", spec.drift.fail, USUAL), ("warn", spec.drift.warn, 1.0)):
-        if lowest is None:
+    for level, least, factor in grades:
+        if least is None:
             continue
-        limit = np.maximum(lowest, factor * reference.movement) + noise
-        ratio = (psi / limit)[places]
-        worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-        value, bound = float(psi[places][worst]), float(limit[places][worst])
-        over = [area[i] for i in np.argsort(-ratio.max(axis=1), kind="stable") if ratio[i].max() > 1]
+        limit = np.maximum(least, factor * movement) + noise
+        ratio = np.where(may_fail | (level == "warn"), psi / limit, -np.inf)
+        order = [int(i) for i in np.argsort(-ratio, kind="stable")]
+        nearest = float(psi[order[0]]), float(limit[order[0]])
+        over = [i for i in order if ratio[i] > 1]
         if over:
-            told = _different(over)[:_TOLD]
-            parts = [int(ratio[area.index(one)].argmax()) for one in told]
+            told = _different(over, asked)[:_TOLD]
             words = [
-                f"{describe(one, reference, counts, part)} (PSI {psi[one.position, part]:.2f}, limit"
-                f" {limit[one.position, part]:.2f})"
-                for one, part in zip(told, parts, strict=True)
+                f"{describe(asked[i], found.reference, found.counts)} (PSI {psi[i]:.2f}, limit {limit[i]:.2f})"
+                for i in told
             ]
             rest = f"; and {len(over) - len(told)} more" if len(over) > len(told) else ""
-            message = f"{'; '.join(words)}{rest}. {_NEXT}"
-            return Verdict(name, "fail" if level == "fail" else "warn", value, bound, message, _QUALITY)
-    if spec.drift.fail is None and spec.drift.warn is None:
+            return Verdict(name, level, *nearest, f"{'; '.join(words)}{rest}. {_next(asked, told)}", _QUALITY)
+    if nearest is None:
         return passed(name, "not asked for", _QUALITY)
-    return Verdict(name, "pass", value, bound, f"{len(area)} compared, none moved beyond its limit", _QUALITY)
+    return Verdict(name, "pass", *nearest, f"{len(asked)} comparisons, none beyond its limit", _QUALITY)
 
 
-_NEXT = (
-    "If no source has changed by mistake (an event or channel renamed, other units, rows missing), the business has"
-    " moved on: train anew"
-)
+def _different(over: Sequence[int], asked: Sequence[Compared]) -> list[int]:
+    """Return the comparisons, one for each fact: the windows of one event tell the same."""
+    first: dict[tuple[str, ...], int] = {}
+    for i in over:
+        first.setdefault(asked[i].fact, i)
+    return list(first.values())
 
 
-def _different(over: Sequence[Column]) -> list[Column]:
-    """Return the columns, one for each fact: the windows of one event tell the same."""
-    return list({one.fact: one for one in reversed(over)}.values())[::-1]
+def _next(asked: Sequence[Compared], told: Sequence[int]) -> str:
+    named = [asked[i].fact[1] for i in told if asked[i].fact[0] in ("event", "channel", "number", "category")]
+    where = f"Look first where {' and '.join(map(repr, named))} come from" if named else "Look at the sources first"
+    return f"{where} (renamed, other units, rows missing?). If the business itself has changed, train anew"
 
 
 def _broken(predictor: Predictor, counts: DriftCounts) -> Verdict:

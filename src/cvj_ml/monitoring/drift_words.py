@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cvj_ml.config import DAY
-from cvj_ml.models.distributions import MISSING, OTHERS, ZERO, DriftCounts, names_of_codes, score_columns
-from cvj_ml.models.drift_reference import DriftReference, split, together
+from cvj_ml.features import Feature
+from cvj_ml.models.distributions import DriftCounts, names_of_codes, score_columns
+from cvj_ml.models.drift_reference import DriftReference, together
 from cvj_ml.panel import Definition
 
 PRESENCE, VALUES = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A compared column: where it stands, which gate asks about it, its name for people, and its codes' names."""
+class Compared:
+    """One comparison: a column, and whether of who has any of it (PRESENCE) or of how much (VALUES).
+
+    ``area`` is the gate that asks, ``fact`` what it tells of (a reason may name a fact once), ``codes`` are the names
+    that codes stand for. Without ``fails`` it only warns.
+    """
 
     position: int
+    part: int
     area: str
     label: str
     fact: tuple[str, ...]
+    fails: bool
     codes: tuple[str, ...] | None = None
 
 
-def columns(definition: Definition) -> list[Column]:
-    """Return the columns that are compared: all but the calendar, which is the same for everybody."""
-    stages = ("no stage", *definition.journey.names)
-    found = [
-        Column(i, "features", one.label, one.fact, names_of_codes(definition.catalogue, one) or None)
-        for i, one in enumerate(definition.catalogue.features)
-        if one.group != "calendar" and one.fact != ("stage",)
-    ]
+def comparisons(definition: Definition) -> list[Compared]:
+    """Return what is compared: features, probabilities, and the mix of observed stages."""
+    found = [one for i, feature in enumerate(definition.catalogue.features) for one in _of(definition, i, feature)]
     start, questions = len(definition.catalogue.features), question_names(definition)
     targets = [target for target, _ in score_columns(definition)]
     found += [
-        Column(start + i, "scores", f"probability of {question}", ("score", str(target)))
+        Compared(start + i, VALUES, "scores", f"probability of {question}", ("score", str(target)), True)
         for i, (question, target) in enumerate(zip(questions, targets, strict=True))
     ]
-    return [*found, Column(start + len(questions), "stages", "observed stage", ("stage",), stages)]
+    stages = ("no stage", *definition.journey.names)
+    return [*found, Compared(start + len(questions), VALUES, "stages", "observed stage", ("stage",), True, stages)]
+
+
+def _of(definition: Definition, position: int, feature: Feature) -> Iterator[Compared]:
+    """Yield the comparisons of a feature.
+
+    Who has any of it fails for events, channels, amounts, attributes and stages that were entered; what the business
+    itself sends, and how many are active, only warn. How much they have fails for amounts and attributes, which move
+    when their units or names change; how often something is done moves with the season and only warns. Not compared
+    are the calendar (the same for everybody), times since something (they grow by themselves), and what repeats the
+    rest: trends, progress, stages as a number.
+    """
+    codes = names_of_codes(definition.catalogue, feature) or None
+    sent = feature.fact[0] == "event" and feature.fact[1] in definition.outbound
+    entered, active = feature.fact[0] == "entered", feature.name.startswith("touchpoints_")
+    if entered or active or feature.group in ("counts", "values", "attributes"):
+        yield Compared(position, PRESENCE, "features", feature.label, feature.fact, not (sent or active))
+    if feature.group in ("counts", "values", "attributes", "rhythm", "last"):
+        fails = feature.group in ("values", "attributes")
+        yield Compared(position, VALUES, "features", feature.label, feature.fact, fails, codes)
 
 
 def question_names(definition: Definition) -> list[str]:
@@ -48,33 +71,32 @@ def question_names(definition: Definition) -> list[str]:
     return [f"{names[target]} in {definition.horizons[h] // DAY} days" for target, h in score_columns(definition)]
 
 
-def describe(column: Column, reference: DriftReference, counts: DriftCounts, part: int) -> str:
-    """Return what moved most of a column's presence or values: the share of customers now and at the training."""
-    shares = (reference.presence, reference.values)[part][[column.position]]
-    known, now = together(shares, split(counts.bins)[part][[column.position]])
+def describe(one: Compared, reference: DriftReference, counts: DriftCounts) -> str:
+    """Return what moved most in a comparison: the share of customers tonight and at the training."""
+    shares = (reference.presence, reference.values)[one.part][[one.position]]
+    known, now = together(shares, reference.bins.split(counts.bins)[one.part][[one.position]])
     then, tonight = known[0], now[0] / max(now[0].sum(), 1)
-    group = int(np.argmax(np.abs(tonight - then)))
-    what = _presence(group) if part == PRESENCE else _value(column, reference, group)
-    whose = "customers" if part == PRESENCE else "those who have any"
-    if column.codes is not None or column.area == "scores":
-        whose = "customers"
-    return f"{column.label}: {what} for {tonight[group]:.1%} of {whose}, {then[group]:.1%} at the training"
+    group = 0 if one.part == PRESENCE else int(np.argmax(np.abs(tonight - then)))
+    if one.part == VALUES:
+        what = f"{_value(one, reference, group)} for"
+        whose = "customers" if one.codes or one.area == "scores" else "those who have any"
+    else:
+        what, whose = "", "customers" if reference.bins.base[one.position] < 0 else "the customers active then"
+    return f"{one.label}: {what} {tonight[group]:.1%} of {whose}, {then[group]:.1%} at the training".replace(
+        ":  ", ": "
+    )
 
 
-def _presence(group: int) -> str:
-    return {MISSING: "unknown", ZERO: "none", OTHERS: "some"}.get(group, "a rare value")
-
-
-def _value(column: Column, reference: DriftReference, group: int) -> str:
-    edges = reference.bins.edges[column.position]
+def _value(one: Compared, reference: DriftReference, group: int) -> str:
+    edges = reference.bins.edges[one.position]
     edges = edges[np.isfinite(edges)]
     if group > len(edges):
-        return "a rare value"
-    if column.codes is not None:
-        return column.codes[group]
+        return "what was rare"
+    if one.codes is not None:
+        return one.codes[group]
     if not len(edges):
         return "any value"
-    shown = [f"{edge:.3g}" if column.area == "features" else f"{edge:.1%}" for edge in edges]
+    shown = [f"{edge:.3g}" if one.area == "features" else f"{edge:.1%}" for edge in edges]
     if group == 0:
         return f"at most {shown[0]}"
     return f"more than {shown[-1]}" if group == len(edges) else f"from {shown[group - 1]} to {shown[group]}"

@@ -133,8 +133,8 @@ def cohort(spec: GatesSpec, customers: int, earlier: Earlier | None) -> Verdict:
         return Verdict(gate, "fail", float(customers), float(levels.fewest), f"{told}. {advice}", _QUALITY)
     if earlier is None or not earlier.customers:
         return passed(gate, f"{customers} customers, no published night before to compare with", _QUALITY)
-    change = customers / earlier.customers - 1
-    told = f"{customers} customers, {earlier.customers} on {earlier.name} ({change:+.0%})"
+    lost = (earlier.customers - customers) / earlier.customers
+    told = f"{customers} customers, {earlier.customers} on {earlier.name} ({-lost:+.0%})"
     # A business may grow as it likes in the time between two nights; it does not lose its customers.
     missing = "Customers are missing: is an export incomplete, or are ids written otherwise?"
-    return graded(gate, max(-change, 0.0), levels.warn, levels.fail, told, missing, _QUALITY)
+    return graded(gate, max(lost, 0.0), levels.warn, levels.fail, told, missing, _QUALITY)

@@ -4,6 +4,7 @@ from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
 from cvj_ml.pipeline.champions import Champion, champion
 from cvj_ml.pipeline.checking import Checked, check
+from cvj_ml.pipeline.forgetting import Forgotten, forget
 from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
 from cvj_ml.pipeline.nightly import nightly
@@ -19,6 +20,7 @@ from cvj_ml.pipeline.opening import (
     require_same,
 )
 from cvj_ml.pipeline.scores import Scored, score
+from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.training import Promote, Trained, judge_challenger, train, training_panel, true_stages
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Backtested",
     "Champion",
     "Checked",
+    "Forgotten",
     "Histories",
     "Initialised",
     "Measured",
@@ -43,8 +46,10 @@ __all__ = [
     "champion",
     "check",
     "config_digest",
+    "forget",
     "initialise",
     "judge_challenger",
+    "listed_in_control",
     "measure",
     "model_to_audit",
     "nightly",

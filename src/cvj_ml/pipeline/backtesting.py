@@ -19,6 +19,8 @@ from cvj_ml.evaluation.plots import save_figure
 from cvj_ml.evaluation.report import Report, report
 from cvj_ml.evaluation.segments import gaps as gaps_of
 from cvj_ml.evaluation.segments import segment
+from cvj_ml.models.reach import Settings
+from cvj_ml.models.training import SETTINGS
 from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.windows import to_datetime
 
@@ -94,7 +96,9 @@ def _record(histories: Histories, until: int, found: Report) -> tracking.Record:
     )
 
 
-def backtest_fold(histories: Histories, cut: int, until: int, watcher: Watcher) -> FoldResult:
+def backtest_fold(
+    histories: Histories, cut: int, until: int, watcher: Watcher, settings: Settings = SETTINGS
+) -> FoldResult:
     """Fit at a past instant and judge by what came after."""
     with watcher.step(f"Backtest at {to_datetime(cut, histories.config.zone).date()}") as progress:
         return run_fold(
@@ -105,6 +109,7 @@ def backtest_fold(histories: Histories, cut: int, until: int, watcher: Watcher) 
             histories.store.arrival_delay,
             histories.threads,
             progress,
+            settings,
         )
 
 

@@ -15,6 +15,7 @@ from cvj_ml.publish import replace_file
 FILE = "metrics.prom"
 _LAST_SUCCESS = "cvj_ml_night_last_success_timestamp_seconds"
 _READABLE_BY_ALL = 0o644
+_LEVELS = {"pass": 0, "warn": 1, "fail": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,21 @@ def gauges(use: str, run: Stations, exit_code: int, before: float | None) -> lis
             "cvj_ml_night_station_duration_seconds",
             "Wall time of each station of the last run.",
             [({**us, "station": title}, seconds) for title, seconds in run.seconds.items()],
+        ),
+        Gauge(
+            "cvj_ml_night_gate_level",
+            "What each gate said of the last night of the run: 0 pass, 1 warn, 2 fail.",
+            [({**us, "gate": one.name}, _LEVELS[one.level]) for one in run.verdicts],
+        ),
+        Gauge(
+            "cvj_ml_night_gate_value",
+            "What each gate found.",
+            [({**us, "gate": one.name}, one.value) for one in run.verdicts if one.value is not None],
+        ),
+        Gauge(
+            "cvj_ml_night_gate_limit",
+            "The limit that each gate passed over, or the next one.",
+            [({**us, "gate": one.name}, one.limit) for one in run.verdicts if one.limit is not None],
         ),
     ]
     if not run.nights:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cvj_ml.config import Config
-from cvj_ml.errors import exit_code_of
+from cvj_ml.errors import NightError, exit_code_of
 from cvj_ml.lists import read_people
 from cvj_ml.pipeline.champions import Champion, pin_champion
 from cvj_ml.pipeline.metrics import write_metrics
@@ -19,32 +19,41 @@ from cvj_ml.publish import current_night, hold
 
 
 def nightly(
-    config: Config, instants: Sequence[int], watcher: Watcher, *, dry_run: bool = False
+    config: Config,
+    instants: Sequence[int],
+    watcher: Watcher,
+    *,
+    accepted: Collection[str] = (),
+    resume: bool = False,
+    dry_run: bool = False,
 ) -> tuple[dict[str, Any], ...]:
     """Publish the night of each instant, in their order, all with the champion of now; return what each became.
 
-    The first that fails ends the run: the nights before it are published, the current one stays as it is.
+    The first that fails ends the run: the nights before it are published, the current one stays as it is. Gates whose
+    names are ``accepted`` only warn; with ``resume`` the blocks that a run before finished are not scored again.
     """
-    with hold(Path(config.out), "nightly"), _recorded(config, watcher, dry_run) as run:
+    with hold(Path(config.out), "nightly"), _recorded(config, watcher, accepted, dry_run) as run:
         people = read_people(config)
         histories = open_histories(config, run)
         champion: Champion | None = None
         for as_of in instants:
-            run.night = as_of_name(config, as_of)
+            run.begin(as_of_name(config, as_of))
             usage = require_customers(histories, as_of, run)
             if champion is None:
                 with run.step("Fetching the champion"):
                     champion = pin_champion(config, histories.visible, run)
-            night = make_night(histories, people, champion, usage, as_of, run, dry_run=dry_run)
+            night = make_night(
+                histories, people, champion, usage, as_of, run, judge=run.judge, resume=resume, dry_run=dry_run
+            )
             run.nights.append(night.as_document())
         return tuple(run.nights)
 
 
 @contextmanager
-def _recorded(config: Config, watcher: Watcher, dry_run: bool) -> Iterator[Stations]:
+def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_run: bool) -> Iterator[Stations]:
     """Yield what counts the run's steps; at its end, good or bad, say it in one line and write the metrics."""
-    run, out = Stations(watcher), Path(config.out)
-    current = current_night(out)
+    run, out = Stations(watcher, accepted), Path(config.out)
+    current_night(out)  # a damaged pointer is told before the work, not after it
     failure: BaseException | None = None
     try:
         yield run
@@ -53,7 +62,15 @@ def _recorded(config: Config, watcher: Watcher, dry_run: bool) -> Iterator[Stati
         raise
     finally:
         code = exit_code_of(failure)
-        run.say(_failed(run, code, current) if code else _done(run))
+        run.say(
+            _failed(run, code, out) if code else _done(run),
+            exit_code=code,
+            seconds=round(run.elapsed, 3),
+            nights=len(run.nights),
+            customers=sum(night["customers"] for night in run.nights),
+            listed=sum(sum(night["lists"].values()) for night in run.nights),
+            warnings=run.warnings,
+        )
         if not dry_run:
             try:
                 write_metrics(out, config.name, run, code)
@@ -75,16 +92,16 @@ def _done(run: Stations) -> str:
     return f"Night {told}; {run.elapsed:.1f} s{warned}."
 
 
-def _failed(run: Stations, code: int, current: Path | None) -> str:
+def _failed(run: Stations, code: int, out: Path) -> str:
     """Say where a run has failed and what stands, in one line."""
-    done = [night["as_of"] for night in run.nights]
-    stays = max((night["as_of"] for night in run.nights if night["current"]), default=None)
-    if stays is None and current is not None:
-        stays = current.parent.name.removeprefix("as_of=")
+    try:
+        current = current_night(out)
+    except NightError:
+        current = None
     words = [
-        f"Night {run.night or '(not begun)'} not published: exit code {code} after {run.elapsed:.1f} s",
-        f"at '{run.station}'" if run.station else "before it began",
-        f"{', '.join(done)} done before it" if done else "",
-        f"{stays} is the current night" if stays else "there is no current night",
+        f"Night {run.night or '(not begun)'} failed: exit code {code} after {run.elapsed:.1f} s",
+        f" at '{run.station}'" if run.station else "",
+        f"; done before it: {', '.join(night['as_of'] for night in run.nights)}" if run.nights else "",
+        f"; {current.parent.name.removeprefix('as_of=')} is the current night" if current else "; no night is current",
     ]
-    return f"{' '.join(words[:2])}; {'; '.join(word for word in words[2:] if word)}."
+    return "".join(words) + "."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from cvj_ml.config import Config
 from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
@@ -19,8 +20,9 @@ from cvj_ml.pipeline.gating import OBSERVED, Gatekeeper
 from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.pipeline.scores import score, work_folder
+from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.stations import Stations, package_version
-from cvj_ml.publish import Published, digest_of, hold, publish
+from cvj_ml.publish import Published, digest_of, find_night, hold, publish
 from cvj_ml.report.documents import PAGE, Report, make_report, write_report
 from cvj_ml.report.files import SCORES, with_contact, write_night
 from cvj_ml.report.quality import Training
@@ -34,12 +36,11 @@ Judge = Callable[[list[Verdict]], None]
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A published night: where it is, its scores, and the lists and their page where they were asked for."""
+    """A published night: where it is, what it was made from, and the lists where they were asked for."""
 
     published: Published
     as_of: str
     facts: Mapping[str, Any]
-    scores: StoredTable
     lists: tuple[RankedList, ...]
     champion: Champion
 
@@ -47,6 +48,11 @@ class Night:
     def folder(self) -> Path:
         """The night's folder."""
         return self.published.folder
+
+    @property
+    def scores(self) -> StoredTable:
+        """The scores, as published."""
+        return StoredTable.at(self.folder / SCORES)
 
     @property
     def page(self) -> Path | None:
@@ -70,7 +76,7 @@ class Night:
             "customers": self.facts[OBSERVED]["customers"],
             "model_version": self.model_version,
             "model_source": self.champion.source,
-            "lists": {one.name: len(one.rows) for one in self.lists},
+            "lists": {one["list"]: one["listed"] for one in self.facts.get("lists", ())},
             "rows": rows_by_outcome(self.facts),
         }
 
@@ -105,9 +111,19 @@ def make_night(
 ) -> Night:
     """Make and publish one night with a pinned champion; the caller holds the lock of the output folder.
 
-    Nothing is published where ``judge`` raises; None where nobody is asked.
+    Nothing is published where ``judge`` raises; None where nobody is asked. A night that was judged, published and is
+    whole is found and not made again, so a run that goes on after a failure is soon where it stopped.
     """
     config, bundle, with_lists = histories.config, champion.bundle, people is not None
+    out, night = Path(config.out), as_of_name(config, as_of)
+    measured = known_history(config, as_of) if with_lists else pd.DataFrame()
+    spared = listed_in_control(config, as_of)
+    facts = facts_of(histories, champion, usage, as_of, people, spared, measured)
+    if judge is not None and (found := find_night(out, night, facts, with_lists=with_lists, dry_run=dry_run)):
+        published, facts = found
+        if not dry_run:
+            hand_over(config, published.folder, run)
+        return Night(published, night, facts, (), champion)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of)
         if judge is not None:
@@ -122,19 +138,24 @@ def make_night(
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
     report: Report | None = None
-    measured = known_history(config, as_of) if with_lists else pd.DataFrame()
     if people is not None:
         with run.step("Ranking the lists"):
             unobserved, record = histories.visible.unobserved, bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
-            permissions = people.permissions
-            lists = rank(config, scores, unobserved, as_of, record, history=history, permissions=permissions)
+            lists = rank(
+                config,
+                scores,
+                unobserved,
+                as_of,
+                record,
+                history=history,
+                permissions=people.permissions,
+                spared=spared,
+            )
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
         report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
-    facts = facts_of(histories, champion, usage, as_of, people, measured)
     facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
-    night = as_of_name(config, as_of)
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
@@ -143,7 +164,7 @@ def make_night(
             return {**rows, **(write_report(report, staged) if report else {})}
 
     published = publish(
-        Path(config.out),
+        out,
         night,
         digest_of(facts, [one.name for one in lists], *(["report"] if report else [])),
         facts,
@@ -154,7 +175,7 @@ def make_night(
     shutil.rmtree(work.parent, ignore_errors=True)
     if not dry_run:
         hand_over(config, published.folder, run)
-    return Night(published, night, facts, StoredTable.at(published.folder / SCORES), lists, champion)
+    return Night(published, night, facts, lists, champion)
 
 
 def facts_of(
@@ -163,6 +184,7 @@ def facts_of(
     usage: Usage,
     as_of: int,
     people: People | None,
+    spared: pa.Table,
     measured: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
@@ -182,6 +204,8 @@ def facts_of(
     if people is not None:
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
+        if len(spared):
+            facts["spared"] = digest_of(spared.to_pydict())
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts

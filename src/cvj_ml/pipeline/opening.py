@@ -24,8 +24,8 @@ from cvj_ml.windows import midnight, to_datetime
 class Watcher(Protocol):
     """Who is told what a command does."""
 
-    def say(self, message: str) -> None:
-        """Show a line."""
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Show a line; a log gets the numbers in it by their names, too."""
 
     def step(self, title: str) -> AbstractContextManager[Progress]:
         """Show a step that takes a while; the callable is told (done, of)."""
@@ -34,7 +34,7 @@ class Watcher(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, **numbers: float | None) -> None:
         """Show nothing."""
 
     @contextmanager

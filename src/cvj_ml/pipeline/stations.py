@@ -7,11 +7,12 @@ import resource
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
+from cvj_ml.monitoring.gates import Verdict, accept, require
 from cvj_ml.pipeline.champions import Champion
 from cvj_ml.pipeline.opening import Progress, Watcher
 
@@ -19,13 +20,15 @@ _LIBRARIES = ("cvj-ml", "duckdb", "lightgbm", "mlflow", "numba", "numpy", "panda
 
 
 class Stations:
-    """A watcher that passes everything on, and keeps the seconds of each step, the warnings, and the nights made.
+    """A watcher that passes everything on, and keeps the seconds of each step, the verdicts, and the nights made.
 
-    ``night`` is the one that is being made, ``nights`` say what became of those before it.
+    ``night`` is the one that is being made, ``verdicts`` are those of its gates, ``nights`` say what became of those
+    before it. ``accepted`` are failures of gates that a person accepts, by name.
     """
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, accepted: Collection[str] = ()) -> None:
         self._watcher = watcher
+        self._accepted = accepted
         self._began = time.perf_counter()
         self.run_id = uuid.uuid4().hex
         self.started = time.time()
@@ -33,6 +36,7 @@ class Stations:
         self.station = ""
         self.night = ""
         self.nights: list[dict[str, Any]] = []
+        self.verdicts: list[Verdict] = []
         self.warnings = 0
 
     @property
@@ -40,10 +44,10 @@ class Stations:
         """Seconds since the run began."""
         return time.perf_counter() - self._began
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, **numbers: float | None) -> None:
         """Pass a line on."""
         self.warnings += message.startswith("warning: ")
-        self._watcher.say(message)
+        self._watcher.say(message, **numbers)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Progress]:
@@ -55,6 +59,19 @@ class Stations:
         finally:
             self.seconds[title] = self.seconds.get(title, 0.0) + time.perf_counter() - began
 
+    def begin(self, night: str) -> None:
+        """Go on to a night."""
+        self.night, self.verdicts = night, []
+
+    def judge(self, verdicts: list[Verdict]) -> None:
+        """Keep what gates say and tell what warns; DataError or GateError with all that failed."""
+        verdicts = accept(verdicts, self._accepted)
+        self.verdicts += verdicts
+        for one in verdicts:
+            if one.level == "warn":
+                self.say(f"warning: {one.name}: {one.message}", value=one.value, limit=one.limit)
+        require(verdicts)
+
     def document(self, champion: Champion) -> dict[str, Any]:
         """Return what run.json holds: everything about the run that is not the same in the next one."""
         return {
@@ -62,6 +79,7 @@ class Stations:
             "started": self.started,
             "seconds": round(self.elapsed, 3),
             "stations": {title: round(seconds, 3) for title, seconds in self.seconds.items()},
+            "gates": [one.as_json() for one in self.verdicts],
             "peak_memory_bytes": peak_memory(),
             "host": platform.node(),
             "versions": {"python": platform.python_version(), **library_versions()},

@@ -26,11 +26,12 @@ from cvj_ml.models.bundle import save
 from cvj_ml.models.drift_learning import learn_drift
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reference import learn_reference
-from cvj_ml.models.training import fit_reach
+from cvj_ml.models.training import SETTINGS, fit_reach
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.pipeline.backtesting import backtest_fold
 from cvj_ml.pipeline.champions import champion
 from cvj_ml.pipeline.opening import Histories, Watcher, open_histories, require_customers
+from cvj_ml.pipeline.tuning import choose_settings
 from cvj_ml.scoring import make_canary, open_bundle
 from cvj_ml.snapshots import training_grid
 from cvj_ml.sources import Usage
@@ -69,17 +70,19 @@ class Trained:
     stages: FitOfStages | None
 
 
-def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto") -> Trained:
+def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto", tune: int = 0) -> Trained:
     """Report the last matured fold once, compare with the champion, refit at ``as_of``, register, promote.
 
     promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; the first version of a name is the champion.
+    tune: how many settings of the trees to try on earlier folds first.
     """
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
     # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
     require_teachable(config, as_of, histories.store.arrival_delay, "Training")
     fold = last_matured(config, as_of, histories.store.arrival_delay)
-    result = backtest_fold(histories, fold.cut, fold.until, watcher)
+    settings = choose_settings(histories, fold, tune, watcher) if tune else SETTINGS
+    result = backtest_fold(histories, fold.cut, fold.until, watcher, settings)
     with watcher.step("Keeping the track record"):
         record_of_fold = track_record(result, histories.engine(), histories.store.arrival_delay, histories.threads)
     verdict = judge_challenger(histories, result, promote, watcher)
@@ -91,6 +94,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             histories.store.arrival_delay,
             config.model.seed,
             histories.threads,
+            settings=settings,
             progress=progress,
         )
     posterior = true_stages(histories, panel.definition, as_of, watcher)

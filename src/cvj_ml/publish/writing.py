@@ -23,6 +23,7 @@ from cvj_ml.publish.files import (
     STAGED,
     SUCCESS,
     as_json,
+    exchange,
     replace_file,
     sha256_of,
     sync,
@@ -77,7 +78,7 @@ def publish(
             _fill(staged, facts, run, write)
             has_lists = (staged / LISTS).is_dir()
             if not dry_run:
-                _move(out, staged, final)
+                move(out, staged, final)
             outcome: Literal["tried", "repaired", "published"] = (
                 "tried" if dry_run else "repaired" if there else "published"
             )
@@ -90,18 +91,45 @@ def publish(
         ) from error
 
 
+def find_night(
+    out: Path, as_of: str, facts: Mapping[str, Any], *, with_lists: bool, dry_run: bool = False
+) -> tuple[Published, dict[str, Any]] | None:
+    """Return a whole night that was made from these facts, with its manifest; None where there is none.
+
+    It has passed gates, as its run.json says, and becomes the current one as if it had just been published.
+    """
+    wanted = json.loads(as_json(facts))
+    for folder in sorted((out / f"as_of={as_of}").glob("*")):
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            judged = bool(json.loads((folder / RUN).read_text(encoding="utf-8"))["gates"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        same = all(manifest.get(name) == value for name, value in wanted.items()) and with_lists == (
+            "lists" in manifest
+        )
+        if judged and same and not night_faults(folder):
+            return Published(folder, "unchanged", _make_current(out, as_of, folder, with_lists, dry_run)), manifest
+    return None
+
+
 def _fill(
     staged: Path,
     facts: Mapping[str, Any],
     run: Callable[[], Mapping[str, Any]],
     write: Callable[[Path], Mapping[str, int]],
 ) -> None:
-    """Write a night's files, its manifest and its mark, each on the disk before the one that vouches for it."""
+    """Write a night's files, then all that makes them one."""
     rows = write(staged)
+    seal(staged, facts, run(), rows)
+
+
+def seal(staged: Path, facts: Mapping[str, Any], run: Mapping[str, Any], rows: Mapping[str, int]) -> None:
+    """Add the manifest, run.json and the mark to the files of a night, each on the disk before what vouches for it."""
     names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     files = {name: {"sha256": sha256_of(staged / name), "rows": rows[name]} for name in names}
     (staged / MANIFEST).write_text(as_json({**facts, "files": files}), encoding="utf-8")
-    (staged / RUN).write_text(as_json(run()), encoding="utf-8")
+    (staged / RUN).write_text(as_json(run), encoding="utf-8")
     for path in staged.rglob("*"):
         path.chmod(PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE)
         sync(path)
@@ -109,16 +137,16 @@ def _fill(
     replace_file(staged / SUCCESS, sha256_of(staged / MANIFEST) + "\n")
 
 
-def _move(out: Path, staged: Path, final: Path) -> None:
-    """Rename a staged night into its place; what lay there is no night, or a damaged one."""
+def move(out: Path, staged: Path, final: Path) -> None:
+    """Put a staged night in its place; what lay there, the night as it was or a damaged one, is removed."""
     final.parent.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
-    damaged = out / f"{STAGED}{uuid.uuid4().hex[:12]}"
     if final.exists():
-        os.replace(final, damaged)
-    os.replace(staged, final)
+        exchange(staged, final)
+    else:
+        os.replace(staged, final)
     sync(final.parent)
     sync(out)
-    shutil.rmtree(damaged, ignore_errors=True)
+    shutil.rmtree(staged, ignore_errors=True)
 
 
 def _make_current(out: Path, date: str, night: Path, has_lists: bool, dry_run: bool) -> bool:

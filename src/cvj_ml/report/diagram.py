@@ -89,7 +89,8 @@ def draw(found: JourneyMap) -> Drawing:
         _down(flow, top, largest) if reach[flow] == 1 else _around(flow, top, reach[flow], span, largest)
         for flow in shown
     ]
-    return Drawing(WIDTH, below, _BOX_WIDTH, tuple(boxes), tuple(arrows), len(skips[_MOST_SKIPS:]))
+    width = WIDTH if any(arrow.skips for arrow in arrows) else _BOX_WIDTH + 16
+    return Drawing(width, below, _BOX_WIDTH, tuple(boxes), tuple(arrows), len(skips[_MOST_SKIPS:]))
 
 
 def _thickness(flow: Flow, largest: int) -> float:

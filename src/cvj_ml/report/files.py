@@ -53,11 +53,16 @@ def write_lists(
     tables = {one.name: with_contact(one.rows, contact) for one in lists}
     rows: dict[str, int] = {}
     for name, table in {**tables, "summary": summary}.items():
-        pq.write_table(table, folder / f"{name}.parquet")
-        guarded(table).to_pandas().to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        rows |= {f"{name}.{kind}": len(table) for kind in ("parquet", "csv")}
+        rows |= write_table(folder, name, table)
     write_workbook(folder / "lists.xlsx", lists, [tables[one.name] for one in lists], summary, worksheet, night)
     return {**rows, "lists.xlsx": sum(map(len, tables.values()))}
+
+
+def write_table(folder: Path, name: str, table: pa.Table) -> Mapping[str, int]:
+    """Write a list, or their summary, as Parquet and CSV; return the rows of each file."""
+    pq.write_table(table, folder / f"{name}.parquet")
+    guarded(table).to_pandas().to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    return {f"{name}.{kind}": len(table) for kind in ("parquet", "csv")}
 
 
 def with_contact(rows: pa.Table, contact: pa.Table) -> pa.Table:

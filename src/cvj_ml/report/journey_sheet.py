@@ -52,7 +52,7 @@ def _opportunities(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list
         kinds,
         [
             (
-                f"{one.origin} → {one.to}, {one.horizon_days} days",
+                f"{one.origin} → {one.to}, {words.days(one.horizon_days)}",
                 *(one.customers, one.probability, one.best, one.gap, one.moves, one.value),
             )
             for one in found.opportunities

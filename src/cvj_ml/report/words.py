@@ -94,18 +94,23 @@ def stalling(step: Step) -> str:
     return f"{customers(step.pace.stalled)} here for more than {usual}, longer than three of four who moved on"
 
 
+def spoken(name: str) -> str:
+    """Return a name of the data as it is spoken: underscores are spaces."""
+    return name.replace("_", " ")
+
+
 def habit(one: Habit) -> str:
     """Say what customers of a stage do."""
     sent = "" if one.inbound else " (sent by us)"
-    return f"{one.event}{sent} {percent(one.share)}"
+    return f"{spoken(one.event)}{sent} {percent(one.share)}"
 
 
 def sign(one: Sign) -> str:
     """Say how a touchpoint goes with moving on."""
     sent = "" if one.inbound else " (sent by us)"
     return (
-        f"{one.event}{sent} {times(one.lift)}× ({times(one.low)} to {times(one.high)}): {percent(one.share_with)} of"
-        f" {count(one.with_it)} moved on, {percent(one.share_without)} without it"
+        f"{spoken(one.event)}{sent} {times(one.lift)}× ({times(one.low)} to {times(one.high)}):"
+        f" {percent(one.share_with)} of {count(one.with_it)} moved on, {percent(one.share_without)} without it"
     )
 
 
@@ -129,7 +134,7 @@ def opportunity(one: Opportunity) -> str:
     worth = "" if one.value is None else f", worth {amount(one.value)}"
     return (
         f"{customers(one.customers)}, {percent(one.probability)} on average against {percent(one.best)} for the best"
-        f" quarter within {one.horizon_days} days: room for {moves(one.moves)} more{worth}"
+        f" quarter within {days(one.horizon_days)}: room for {moves(one.moves)} more{worth}"
     )
 
 

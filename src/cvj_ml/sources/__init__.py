@@ -2,6 +2,7 @@
 
 from cvj_ml.sources.build import ingest
 from cvj_ml.sources.contact import read_contact
+from cvj_ml.sources.erasure import clear_leftovers, rows_held
 from cvj_ml.sources.permissions import Permissions, read_permissions
 from cvj_ml.sources.refusals import Counts, Usage
 from cvj_ml.sources.rows import arrivals, attribute_rows, touchpoint_rows, usage
@@ -18,9 +19,11 @@ __all__ = [
     "arrivals",
     "attribute_rows",
     "bucket_of",
+    "clear_leftovers",
     "ingest",
     "read_contact",
     "read_permissions",
+    "rows_held",
     "touchpoint_rows",
     "usage",
 ]

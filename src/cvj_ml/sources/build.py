@@ -18,7 +18,7 @@ from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.sources.buckets import AttributeSorter, LabelSorter, TouchpointSorter
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land
 from cvj_ml.sources.postgres import Databases
-from cvj_ml.sources.refusals import excess, write_quarantine
+from cvj_ml.sources.refusals import QUARANTINE_FILE, excess, write_quarantine
 from cvj_ml.sources.sql import connect, within_memory
 from cvj_ml.sources.staging import (
     Mapped,
@@ -37,7 +37,6 @@ FORMAT = 1
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 _HEADING = "The sources cannot be used:"
-QUARANTINE_FILE = "quarantine.parquet"
 _ATTRIBUTES = "attributes"
 _LABELS = "stage_labels"
 

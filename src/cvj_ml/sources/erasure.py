@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml.sources.build import QUARANTINE_FILE
+from cvj_ml.sources.refusals import QUARANTINE_FILE
 from cvj_ml.sources.store import ATTRIBUTES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_name, bucket_of
 
 _LEFT_BEHIND = (".audit-*", ".contact-*", ".suppression-*", ".consent-*")

@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 
 from cvj_ml.windows import Instants, before
 
+QUARANTINE_FILE = "quarantine.parquet"
+"""The refused rows of a store, in its folder."""
+
 QUARANTINE = pa.schema([("source", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +51,16 @@ def log_backtest(config: Config, record: Record) -> str:
     """Log a backtest, which registers nothing, and return the id of its run."""
     with connect(config, create=True) as client, new_run(client, config, f"backtest {record.cut}") as run:
         log_record(client, run, None, record)
+        return str(run.info.run_id)
+
+
+def log_search(config: Config, record: Record, trials: Sequence[Record]) -> str:
+    """Log a search for settings with a nested run for each trial, and return the id of its run."""
+    with connect(config, create=True) as client, new_run(client, config, f"search {record.cut}") as run:
+        log_record(client, run, None, record)
+        for number, trial in enumerate(trials, 1):
+            with new_run(client, config, f"trial {number}", run) as nested:
+                log_record(client, nested, None, trial)
         return str(run.info.run_id)
 
 

@@ -33,9 +33,10 @@ _METRICS_A_REQUEST = 500
 
 
 @contextmanager
-def new_run(client: MlflowClient, config: Config, name: str) -> Iterator[Run]:
-    """Yield a new run; it ends as finished, or as failed where the block raises."""
-    run = client.create_run(_experiment(client, config), run_name=name)
+def new_run(client: MlflowClient, config: Config, name: str, parent: Run | None = None) -> Iterator[Run]:
+    """Yield a new run, nested in its parent if it has one; it ends as finished, or as failed where the block raises."""
+    tags = {"mlflow.parentRunId": parent.info.run_id} if parent else None
+    run = client.create_run(_experiment(client, config), run_name=name, tags=tags)
     try:
         yield run
     except BaseException:

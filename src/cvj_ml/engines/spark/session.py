@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
@@ -64,9 +65,12 @@ def open_session(spec: EngineSpec) -> SparkSession:
     for name, value in settings.items():
         builder = builder.config(name, value)
     try:
-        return builder.getOrCreate()
+        session = builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
         raise ConfigError(
             f"Spark could not be started at {master}: {str(error).splitlines()[0]} Check engine.master and engine.conf,"
             f" and `java -version` (17 or 21)."
         ) from error
+    # So that the cluster sees the application end well.
+    atexit.register(session.stop)
+    return session

@@ -308,9 +308,10 @@ def recipe(training: Training) -> str:
         else "Base rates by stage and recency alone: there was too little to learn more from."
     )
     calibrated = (
-        "Calibrated: slopes from snapshots later than a first fit, levels from all."
+        "Calibrated: slopes from snapshots later than a first fit, levels from the outcomes of the last year."
         if fit.calibrated
-        else "Not calibrated: slopes found on later snapshots did not help customers who were kept out."
+        else "Levels from the outcomes of the last year; slopes found on later snapshots did not help customers who"
+        " were kept out, or could not be found."
     )
     arrival = training.store.arrival_delay
     delay = f"; outcomes counted as complete {duration_in_words(arrival)} after they happened" if arrival else ""

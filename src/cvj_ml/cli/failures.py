@@ -1,0 +1,58 @@
+"""How a command ends otherwise than well: on a signal, on a failure that is handled, on one that nobody foresaw."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cvj_ml.errors import CvjError, Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (CvjError, OSError, Stopped)
+"""Failures that end a command with one message."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise Stopped where the main thread is when SIGINT or SIGTERM comes; a second signal does not disturb that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        raise Stopped(number)
+
+    # Who was started with a signal ignored (nohup, a background job of a shell) keeps ignoring it.
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    try:
+        for one, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(one, stop)
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def in_words(error: BaseException) -> str:
+    """Return what a person is told about a failure that ends a command."""
+    if isinstance(error, Stopped):
+        return f"stopped by {error.signal}; what was half-done is removed."
+    if isinstance(error, CvjError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror or error}. Check the path, its rights and the free space."
+    # The text of an error that nobody foresaw may hold a customer's values, and a log is read by many.
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return (
+        f"an unforeseen {type(error).__name__}, a fault of cvj_ml or of a library. Its text may hold data and is not"
+        " shown here; `cvj-ml targets` with the same arguments shows it. It was raised in:\n  "
+        + "\n  ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    )

@@ -1,0 +1,120 @@
+"""Taking customers out of a published night, which stays whole, verified and in its place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.publish.files import LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED
+from cvj_ml.publish.writing import move, seal
+from cvj_ml.report.files import SCORES, write_table
+
+_SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """How many rows left a night, and how many files went whole since they are not rewritten row by row."""
+
+    scores: int
+    listed: int
+    files: int
+
+
+def forget_in_night(out: Path, night: Path, customers: pa.Array) -> Rewritten | None:
+    """Take customers out of a published night; None where none of them is in it.
+
+    Ranks and probabilities of the others stay what they were. The page, the worksheet and the workbook, which name
+    customers in running text, go. The caller holds the lock of ``out``.
+    """
+    lists = {path.stem: path for path in sorted((night / LISTS).glob("*.parquet")) if path.stem != _SUMMARY}
+    if not any(_holds(path, customers) for path in (night / SCORES, *lists.values())):
+        return None
+    manifest = json.loads((night / MANIFEST).read_text(encoding="utf-8"))
+    staged = out / f"{STAGED}{uuid.uuid4().hex[:12]}"
+    staged.mkdir(mode=PRIVATE_FOLDER)
+    try:
+        scores = _copy_without(night / SCORES, staged / SCORES, customers)
+        rows = {SCORES: pq.read_metadata(staged / SCORES).num_rows}
+        taken = {}
+        for name, path in lists.items():
+            table = pq.read_table(path)
+            theirs = pc.is_in(table["customer_id"], customers)
+            taken[name] = table.filter(theirs)
+            rows |= _write(staged, name, table.filter(pc.invert(theirs)))
+        if lists:
+            summary = pq.read_table(night / LISTS / f"{_SUMMARY}.parquet")
+            left = [_without(row, taken[row["list"]]) for row in summary.to_pylist()]
+            rows |= _write(staged, _SUMMARY, pa.Table.from_pylist(left, schema=summary.schema))
+        removed = sorted(manifest["files"].keys() - rows.keys())
+        seal(staged, _facts(manifest, scores, removed, taken), _document(night / RUN), rows)
+        move(out, staged, night)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return Rewritten(scores, sum(map(len, taken.values())), len(removed))
+
+
+def _holds(path: Path, customers: pa.Array) -> bool:
+    return any(_theirs(batch, customers).true_count for batch in _batches(path, ["customer_id"]))
+
+
+def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(columns=columns)
+
+
+def _theirs(batch: pa.RecordBatch, customers: pa.Array) -> pa.BooleanArray:
+    return pc.is_in(batch["customer_id"], customers)
+
+
+def _copy_without(source: Path, target: Path, customers: pa.Array) -> int:
+    """Copy a table batch by batch without the rows of customers; return how many those were."""
+    target.parent.mkdir(exist_ok=True)
+    left_out = 0
+    with pq.ParquetWriter(target, pq.read_schema(source)) as writer:
+        for batch in _batches(source):
+            theirs = _theirs(batch, customers)
+            left_out += theirs.true_count
+            writer.write_batch(batch.filter(pc.invert(theirs)))
+    return left_out
+
+
+def _write(staged: Path, name: str, table: pa.Table) -> dict[str, int]:
+    (staged / LISTS).mkdir(exist_ok=True)
+    return {f"{LISTS}/{file}": count for file, count in write_table(staged / LISTS, name, table).items()}
+
+
+def _without(counted: Mapping[str, Any], taken: pa.Table) -> dict[str, Any]:
+    """Return the counts of a list without customers who were on it; who was left out of it is counted for ever."""
+    groups = taken["group"].to_pylist()
+    less = {group: groups.count(group) for group in ("target", "control")}
+    less |= dict.fromkeys(("listed", "eligible", "in_stage"), len(groups))
+    return {name: value - less.get(name, 0) if name in less else value for name, value in counted.items()}
+
+
+def _facts(
+    manifest: Mapping[str, Any], scores: int, removed: list[str], taken: Mapping[str, pa.Table]
+) -> dict[str, Any]:
+    """Return what the manifest says now: how many were forgotten, and what is not there any more."""
+    facts = {name: value for name, value in manifest.items() if name != "files"}
+    before = manifest.get("forgotten", {"customers": 0, "removed": []})
+    facts["forgotten"] = {
+        "customers": before["customers"] + scores,
+        "removed": sorted({*before["removed"], *removed}),
+    }
+    if "lists" in manifest:
+        facts["lists"] = [_without(row, taken[row["list"]]) for row in manifest["lists"]]
+    return facts
+
+
+def _document(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

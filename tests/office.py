@@ -1,0 +1,47 @@
+"""LibreOffice for tests of the workbook, each call with a profile of its own, so that tests can run side by side."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Separator, quote, UTF-8, first line; text as it is, no formulas; -1: every sheet in a file of its own.
+_EVERY_SHEET = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,-1"
+
+
+def executable() -> str:
+    """Return LibreOffice's path; without one the test is skipped, or fails where CVJ_ML_REQUIRE names office."""
+    found = shutil.which("soffice")
+    if found is None:
+        reason = "no LibreOffice is installed (Debian: apt-get install libreoffice-calc-nogui)"
+        if "office" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
+            pytest.fail(f"{reason} (CVJ_ML_REQUIRE names office, so this is no skip)")
+        pytest.skip(reason)
+    return found
+
+
+def sheets_as_shown(book: Path) -> dict[str, list[list[str]]]:
+    """Open a workbook and return what the cells of every sheet show."""
+    program = executable()
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [
+                *(program, "--headless", f"-env:UserInstallation={Path(folder, 'profile').as_uri()}"),
+                *("--convert-to", _EVERY_SHEET, "--outdir", folder, str(book)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        found = {}
+        for file in Path(folder).glob("*.csv"):
+            with file.open(encoding="utf-8", newline="") as stream:
+                found[file.stem.removeprefix(f"{book.stem}-")] = list(csv.reader(stream))
+        return found
