@@ -143,6 +143,12 @@ def test_the_forgotten_are_nowhere_and_the_nights_still_verify(
     assert ID not in refused.err and holders(out, ID) == before
 
     without_the_canary(tmp_path)
+    page = (night / "report" / "index.html").read_bytes()
+    (night / "report" / "index.html").write_bytes(page + b" ")
+    damaged = call("forget", shop, "--customers", ids)
+    assert damaged.code == 4 and "report/index.html was changed" in damaged.err
+    assert holders(out / "as_of=2025-06-23", ID) and holders(out / "quarantine", ID)
+    (night / "report" / "index.html").write_bytes(page)
     done = call("forget", shop, "--customers", ids, "--json")
     assert done.code == 0, done.err
     assert ID not in done.out + done.err

@@ -128,6 +128,13 @@ def test_what_is_not_whole_is_not_used(tmp_path: Path, damage: str) -> None:
     assert [one.name[:4] for one in tmp_path.iterdir()] == ["0004"], "and it is gone"
 
 
+def test_a_block_that_two_workers_finish_is_there_once(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    for _ in range(2):
+        parts.write(3, rows(["a", "b"]))
+    assert [path.name[:4] for path in tmp_path.iterdir()] == ["0003"]
+
+
 # Nights.
 
 
@@ -162,6 +169,17 @@ def test_finished_blocks_are_not_scored_again(
     assert not scored
     assert score(resume=False) == expected, "without resume everything is done anew"
     assert len(scored) == 4
+
+
+def test_a_night_is_never_made_of_some_blocks(
+    trained: Trained, histories: pipeline.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder on a network may hide what a worker wrote: then there are no scores, and --resume is the next step."""
+    whole = Parts.write
+    monkeypatch.setattr(Parts, "write", lambda self, bucket, table: bucket == 1 or whole(self, bucket, table))
+    with pytest.raises(CvjError, match=r"1 of 4 finished blocks cannot be read here\..*--resume"):
+        pipeline.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
+    assert not (tmp_path / "work" / "scores.parquet").exists()
 
 
 def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Trained, tmp_path: Path) -> None:

@@ -190,17 +190,21 @@ class _Night:
         )
 
     def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> Outreach:
-        """Return the history of some rows of SCORES, and among their contacts the nights on which they were spared.
+        """Return the history of some rows of SCORES, of channels as far as the stage's plays go through them.
 
-        Of channels as far as the stage's plays go through them.
+        Among the contacts are the nights on which customers were spared.
         """
         channels, caps = play_channels(self.config.journey), self.config.eligibility.contact_caps
-        history = no_outreach(len(customers), channels, caps)
-        if self.history is not None:
+        if self.history is None:
+            history = no_outreach(len(customers), channels, caps)
+        else:
             asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
             columns = outreach_columns(asked, len(caps))
             history = Outreach.of(self.history.read(columns, rows), channels, len(caps))
-        return replace(history, contacts=history.contacts + spared_contacts(customers, self.spared, self.as_of, caps))
+        if not len(self.spared):
+            return history
+        spared = spared_contacts(customers, self.spared, self.as_of, caps)
+        return replace(history, contacts=history.contacts + spared)
 
     def _serve(
         self, stage: Stage, ranked: npt.NDArray[np.int64], history: Outreach, may: Reachable, capacity: int | None

@@ -12,7 +12,7 @@ from cvj_ml import delivery
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
 from cvj_ml.pipeline.opening import Watcher
-from cvj_ml.publish import forget_in_night, hold, published_nights
+from cvj_ml.publish import forget_in_night, hold, nights_naming
 from cvj_ml.sources import clear_leftovers, ingest, read_contact, rows_held
 
 
@@ -30,8 +30,9 @@ class Forgotten:
 
 
 def forget(config: Config, file: Path, watcher: Watcher) -> Forgotten:
-    """Erase the customers whose ids are the lines of a file; DataError while a source still has rows of them.
+    """Erase the customers whose ids are the lines of a file.
 
+    DataError while a source still has rows of them, NightError for a damaged night; then nothing was removed.
     What was done stays done where a later step fails, and the same call again does the rest.
     """
     customers = read_ids(file)
@@ -49,19 +50,18 @@ def forget(config: Config, file: Path, watcher: Watcher) -> Forgotten:
             " delete these rows first:",
             [f"{source}: {rows} row(s)" for source, rows in held.items()],
         )
-        done = Forgotten(len(customers))
+        ids = pa.array(sorted(customers), pa.string())
+        with watcher.step("Searching published nights"):
+            nights = nights_naming(out, ids)
+        done = Forgotten(len(customers), len(nights))
         with watcher.step("Removing what was read before"):
             done.leftovers = clear_leftovers(out, store)
-        ids = pa.array(sorted(customers), pa.string())
-        nights = published_nights(out)
         with watcher.step("Rewriting published nights") as progress:
             for number, night in enumerate(nights, 1):
                 rewritten = forget_in_night(out, night, ids)
-                if rewritten is not None:
-                    done.nights += 1
-                    done.scores += rewritten.scores
-                    done.listed += rewritten.listed
-                    done.files += rewritten.files
+                done.scores += rewritten.scores
+                done.listed += rewritten.listed
+                done.files += rewritten.files
                 progress(number, len(nights))
         if config.deliver is not None:
             with watcher.step("Deleting in PostgreSQL"):

@@ -1,9 +1,9 @@
 """A published night: written beside under a lock, checked, renamed, made current in one step, verified afterwards."""
 
 from cvj_ml.publish.files import LISTS, replace_file
-from cvj_ml.publish.forgetting import Rewritten, forget_in_night
+from cvj_ml.publish.forgetting import Rewritten, forget_in_night, nights_naming
 from cvj_ml.publish.locking import hold
-from cvj_ml.publish.reading import current_night, published_lists, published_nights
+from cvj_ml.publish.reading import current_night, published_lists
 from cvj_ml.publish.verifying import Verified, verify_night
 from cvj_ml.publish.writing import Published, digest_of, find_night, publish
 
@@ -17,9 +17,9 @@ __all__ = [
     "find_night",
     "forget_in_night",
     "hold",
+    "nights_naming",
     "publish",
     "published_lists",
-    "published_nights",
     "replace_file",
     "verify_night",
 ]

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvj_ml.errors import NightError, raise_all
 from cvj_ml.publish.files import LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED
+from cvj_ml.publish.verifying import night_faults
 from cvj_ml.publish.writing import move, seal
 from cvj_ml.report.files import SCORES, write_table
 
@@ -30,15 +32,37 @@ class Rewritten:
     files: int
 
 
-def forget_in_night(out: Path, night: Path, customers: pa.Array) -> Rewritten | None:
-    """Take customers out of a published night; None where none of them is in it.
+def nights_naming(out: Path, customers: pa.Array) -> list[Path]:
+    """Return the nights that hold any of these customers, in order of their dates.
+
+    Raises NightError with every folder that cannot be searched, or that is not what was published: to write that
+    again would vouch for it.
+    """
+    naming, faults = [], []
+    for night in sorted(path for path in out.glob("as_of=*/*") if path.is_dir()):
+        try:
+            held = any(_holds(path, customers) for path in (night / SCORES, *_lists(night).values()))
+            if held and (found := night_faults(night)):
+                faults.append(f"{night}: {'; '.join(found)}")
+            naming += [night] if held else []
+        except (OSError, pa.ArrowException, KeyError) as error:
+            faults.append(f"{night}: it cannot be searched ({type(error).__name__})")
+    raise_all(
+        NightError,
+        "Published nights are damaged, so nobody can be forgotten in them. Nothing was removed; remove these folders,"
+        " or go back to copies:",
+        faults,
+    )
+    return naming
+
+
+def forget_in_night(out: Path, night: Path, customers: pa.Array) -> Rewritten:
+    """Take customers out of a published night that is whole.
 
     Ranks and probabilities of the others stay what they were. The page, the worksheet and the workbook, which name
     customers in running text, go. The caller holds the lock of ``out``.
     """
-    lists = {path.stem: path for path in sorted((night / LISTS).glob("*.parquet")) if path.stem != _SUMMARY}
-    if not any(_holds(path, customers) for path in (night / SCORES, *lists.values())):
-        return None
+    lists = _lists(night)
     manifest = json.loads((night / MANIFEST).read_text(encoding="utf-8"))
     staged = out / f"{STAGED}{uuid.uuid4().hex[:12]}"
     staged.mkdir(mode=PRIVATE_FOLDER)
@@ -61,6 +85,10 @@ def forget_in_night(out: Path, night: Path, customers: pa.Array) -> Rewritten | 
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Rewritten(scores, sum(map(len, taken.values())), len(removed))
+
+
+def _lists(night: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((night / LISTS).glob("*.parquet")) if path.stem != _SUMMARY}
 
 
 def _holds(path: Path, customers: pa.Array) -> bool:

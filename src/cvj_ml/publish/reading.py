@@ -38,11 +38,6 @@ def read_pointer(out: Path) -> dict[str, str] | None:
     return pointer
 
 
-def published_nights(out: Path) -> list[Path]:
-    """Return the folders of all nights, in order of their dates."""
-    return sorted(path.parent for path in out.glob(f"as_of=*/*/{SUCCESS}"))
-
-
 def published_lists(out: Path) -> list[Path]:
     """Return the folders of the nights with lists, in order of their dates; of several for one date the youngest."""
     found = []
