@@ -1,6 +1,6 @@
 """What the reach model's recipe is made of, each part left out or exchanged in turn, on development folds.
 
-    python -m benchmarks.recipes [--max-rows 200000] [--only online_retail cdnow]
+    python -m benchmarks.recipes [--max-rows 200000] [--only online_retail cdnow] [--variants "without counts"]
 
 Writes ``benchmarks/results/recipes.md``. A development fold is a fold whose outcomes are over before the instant that
 is reported anywhere else, so that choices made here cost no test. Every variant sees the same panel, and is judged by
@@ -301,15 +301,15 @@ def prepare(name: str, max_rows: int, seed: int, threads: int) -> Setting:
     )
 
 
-def compare(setting: Setting) -> dict[str, str]:
+def compare(setting: Setting, variants: Sequence[str]) -> dict[str, str]:
     """Return each variant's difference to the recipe, in thousandths of log loss; the recipe's own comes first."""
     keys = draw_keys(DRAWS, setting.seed)
     say(RECIPE)
     recipe = as_it_is(setting)
     found = {}
-    for name, variant in VARIANTS.items():
+    for name in variants:
         say(name)
-        other = judged(setting.test, {CHAMPION: recipe, CHALLENGER: variant(setting)})
+        other = judged(setting.test, {CHAMPION: recipe, CHALLENGER: VARIANTS[name](setting)})
         difference = decide(other, keys).difference
         star = "*" if difference.low > 0 or difference.high < 0 else ""
         found[name] = f"{1000 * difference.estimate:+.2f}{star}"
@@ -323,11 +323,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=cpu_count(), help="no figure depends on it")
     parser.add_argument("--only", nargs="+", choices=sorted(UNTIL), default=list(UNTIL), metavar="DATA")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
     chosen = parser.parse_args()
-    table: dict[str, dict[str, str]] = {name: {} for name in VARIANTS}
+    table: dict[str, dict[str, str]] = {name: {} for name in chosen.variants}
     for k, data in enumerate(chosen.only, 1):
         print(data, file=sys.stderr)
-        for variant, shown in compare(prepare(data, chosen.max_rows, chosen.seed, chosen.threads)).items():
+        setting = prepare(data, chosen.max_rows, chosen.seed, chosen.threads)
+        for variant, shown in compare(setting, chosen.variants).items():
             table[variant][data] = shown
         write(table, chosen.only[:k], chosen.max_rows, chosen.seed)
     print(FILE.read_text(encoding="utf-8"))

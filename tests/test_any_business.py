@@ -65,19 +65,16 @@ def test_twenty_lists(trained: Trained, tmp_path: Path) -> None:
 
 def test_everybody_suppressed_gives_empty_lists_that_say_why(trained: Trained, tmp_path: Path) -> None:
     pd.DataFrame({"customer_id": everybody(trained)}).to_csv(tmp_path / "no.csv", index=False)
-    ran = made(trained, tmp_path / "out", suppression={"path": str(tmp_path / "no.csv"), "columns": CUSTOMER})
+    ran = made(trained, tmp_path / "out", suppression={"path": str(tmp_path / "no.csv")})
     for row in look(ran, tmp_path / "out").values():
         assert row["listed"] == 0 and row["suppressed"] == row["in_stage"]
 
 
 def test_an_empty_consent_file_lists_nobody(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "yes.csv").write_text("customer_id\n")
-    ran = made(trained, tmp_path / "out", consent={"path": str(tmp_path / "yes.csv"), "columns": CUSTOMER})
+    ran = made(trained, tmp_path / "out", consent={"path": str(tmp_path / "yes.csv")})
     for row in look(ran, tmp_path / "out").values():
         assert row["listed"] == 0 and row["no_consent"] == row["in_stage"]
-
-
-CUSTOMER = {"customer_id": "customer_id"}
 
 
 def test_a_business_without_channels_plays_and_values(trained: Trained, tmp_path: Path) -> None:
@@ -107,7 +104,7 @@ def french(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).to_parquet(folder / "journal.parquet")
     stages = [("Découverte", "visite"), ("Première commande", "commande"), ("Fidélité", "avis")]
     settings = {
-        "name": "épicerie",
+        "name": "epicerie",
         "time_zone": "Europe/Paris",
         "history_from": "2025-01-01",
         "burn_in": "10d",
@@ -141,6 +138,6 @@ def test_three_stages_in_another_language_with_a_customer_each(french: Path) -> 
 
 def test_a_suppression_of_strangers_is_refused(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "no.csv").write_text("customer_id\nnobody\n")
-    ran = made(trained, tmp_path / "out", suppression={"path": str(tmp_path / "no.csv"), "columns": CUSTOMER})
+    ran = made(trained, tmp_path / "out", suppression={"path": str(tmp_path / "no.csv")})
     assert ran.code == 3 and "occurs in the log" in ran.err
     assert not list((tmp_path / "out").glob("as_of=*"))

@@ -253,7 +253,7 @@ def test_help_imports_nothing_heavy() -> None:
         "except SystemExit as stop:\n"
         "    code = stop.code\n"
         "assert not code, code\n"
-        "print(sorted({'mlflow', 'lightgbm', 'duckdb'} & sys.modules.keys()), file=sys.stderr)\n"
+        "print(sorted({'mlflow', 'lightgbm', 'duckdb', 'pyspark'} & sys.modules.keys()), file=sys.stderr)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)

@@ -259,6 +259,14 @@ def test_all_dates_in_the_future(told, command: str) -> None:
     )
 
 
+def test_too_little_memory_to_read_with(told) -> None:
+    assert told(change("buckets: 4", "buckets: 4, memory_limit: 1MB")) == (
+        1,
+        "error: engine.memory_limit: 1MB is too little to read the sources; nothing was changed. Raise it, or read with"
+        " fewer engine.threads, or into more engine.buckets.",
+    )
+
+
 def test_an_id_that_is_a_number_here_and_text_there(told, tmp_path: Path) -> None:
     web = pd.DataFrame({"cust": [1, 2], "ts": pd.Timestamp("2024-05-01"), "type": "visit"})
     web.to_parquet(tmp_path / "web.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +18,10 @@ from tests.trained import Trained, call
 
 from cvj_ml.errors import ModelError
 from cvj_ml.models import bundle as module
-from cvj_ml.models.bundle import load, save, verify
+from cvj_ml.models.bundle import load, save
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.reach import Trees
+from cvj_ml.models.verification import verify
 from cvj_ml.scoring import open_bundle
 
 pytest_plugins = ["tests.fixtures"]
@@ -105,7 +107,7 @@ def test_missing_and_extra_files_are_all_named(copy: Path) -> None:
     (copy / "calibration.json").unlink()
     (copy / "canary" / "scores.parquet").unlink()
     (copy / "extra.py").write_text("print('hello')")
-    (copy / "canary" / "link").symlink_to(copy / "reach.txt")
+    (copy / "canary" / "link").write_text("")
     assert refused(copy) == (
         "DIR: the model bundle is not what was saved; restore it or train anew:\n"
         "  - calibration.json is missing\n"
@@ -121,6 +123,30 @@ def test_a_manifest_that_forgets_a_file_does_not_excuse_it(copy: Path, name: str
     (copy / name).unlink()
     sign(copy)
     assert f"{name} is missing" in refused(copy)
+
+
+@pytest.mark.usefixtures("no_lightgbm")
+def test_links_pipes_and_empty_folders_are_no_part_of_a_bundle(copy: Path) -> None:
+    """A link may lead to the right bytes while it is verified, and to others when it is read."""
+    os.replace(copy / "reach.txt", copy.parent / "reach.txt")
+    (copy / "reach.txt").symlink_to(copy.parent / "reach.txt")
+    (copy.parent / "other").mkdir()
+    (copy / "code").symlink_to(copy.parent / "other", target_is_directory=True)
+    (copy / "nested" / "deep").mkdir(parents=True)
+    os.mkfifo(copy / "nested" / "pipe")
+    assert refused(copy).splitlines()[1:] == [
+        "  - code is no file of its own but a link, a pipe or a device",
+        "  - nested/deep is an empty folder",
+        "  - nested/pipe is no file of its own but a link, a pipe or a device",
+        "  - reach.txt is no file of its own but a link, a pipe or a device",
+    ]
+
+
+@pytest.mark.usefixtures("no_lightgbm")
+def test_what_is_far_too_large_is_not_read(copy: Path) -> None:
+    with (copy / "reach.txt").open("wb") as file:
+        file.truncate(2**30 + 1)
+    assert "more than any bundle" in refused(copy)
 
 
 @pytest.mark.usefixtures("no_lightgbm")

@@ -18,11 +18,10 @@ from scipy.stats import chi2
 from cvj_ml.config import DAY, GatesSpec
 from cvj_ml.histories import Block
 from cvj_ml.models.bundle import load
-from cvj_ml.models.distributions import Column, DriftCounts, bins_of, learn_bins
+from cvj_ml.models.distributions import FEWEST, Column, DriftCounts, bins_of, learn_bins
 from cvj_ml.models.drift_learning import ENOUGH, _published, learn_drift
 from cvj_ml.models.drift_reference import DriftReference, drift_as_json, drift_from_json, stability, together
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reference import FEWEST
 from cvj_ml.monitoring.drift import CHANCE, drift
 from cvj_ml.monitoring.gates import Verdict
 from cvj_ml.simulate import simulate
@@ -75,6 +74,17 @@ def test_ranges_hold_equally_many_of_the_values_other_than_zero() -> None:
     counts = learn_bins(values, [Column()]).tally(values)[0]
     assert counts[1] == 500
     assert counts[2:].tolist() == [101, 100, 100, 100, 100, 100, 100, 99]
+
+
+@given(st.lists(st.integers(0, 9), max_size=300))
+def test_every_edge_has_enough_customers_on_its_side(values: list[int]) -> None:
+    """Edges are values that customers had, so each stands for 20 of them at least, and no edge for the last 20."""
+    column = np.array(values, dtype=np.float32)[:, None]
+    known = column[column != 0]
+    bins = learn_bins(column, [Column()])
+    assert np.isfinite(bins.edges).sum() <= max(len(known) // FEWEST - 1, 0)
+    for edge in bins.edges[np.isfinite(bins.edges)]:
+        assert (known <= edge).sum() > FEWEST - 1 and (known >= edge).sum() >= FEWEST
 
 
 def test_those_without_are_counted_among_the_base() -> None:
@@ -174,14 +184,14 @@ CUSTOMERS = 500
 def predictor(trained: Any, block: Block) -> Predictor:
     """The shared model, remembering other simulated customers: its own are too few."""
     bundle = load(trained.bundle)
-    assert bundle.predictor.drift is None, "120 customers are too few to remember"
+    assert bundle.predictor.drift is not None
+    assert not bundle.predictor.drift.sizes.any(), "120 customers are too few to remember"
+    assert bundle.predictor.drift.cut == trained.as_of
     return replace(bundle.predictor, drift=learn(bundle.predictor, block, trained))
 
 
 def learn(predictor: Predictor, block: Block, trained: Any, pieces: int = 3) -> DriftReference:
-    learned = learn_drift(predictor, Pieces(block, pieces), len(block), trained.as_of, trained.as_of - 120 * DAY)
-    assert learned is not None
-    return learned
+    return learn_drift(predictor, Pieces(block, pieces), len(block), trained.as_of, trained.as_of - 120 * DAY)
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +250,8 @@ def test_the_night_of_the_training_has_not_drifted(predictor: Predictor, block: 
 
 
 def test_too_few_customers_to_remember_pass(predictor: Predictor, block: Block, trained: Any) -> None:
-    without = replace(predictor, drift=None)
+    few = block.only(frozenset(block.customers[:120]))
+    without = replace(predictor, drift=learn(predictor, few, trained))
     found = {one.name: one for one in drift(SPEC, without, count(without, block, trained.as_of, 2))}
     assert found["drift:features"].level == "pass"
     assert found["drift:features"].message == (

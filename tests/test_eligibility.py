@@ -20,7 +20,7 @@ from tests.trained import SETTINGS, Trained, call
 
 from cvj_ml.config import DAY, ContactCap, ExcludeSpec, Stage, load_config
 from cvj_ml.errors import ConfigError, DataError
-from cvj_ml.lists import RankedList, rank, summarise
+from cvj_ml.lists import RankedList, rank, ranking, summarise
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.outreach import ANSWERED_WITHIN, Outreach, no_outreach, outreach
 from cvj_ml.lists.plays import play_for, preferred_channels
@@ -99,6 +99,7 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
         "idle_days": column(st.sampled_from([1, 40, 400])),
         "suppression": draw(st.none() | several),
         "consent": draw(st.none() | several),
+        "together": draw(st.sampled_from([1, 2, 100])),
         "settings": {
             "journey": JOURNEY,
             "outbound": ["send"],
@@ -224,7 +225,10 @@ def test_lists_and_reasons_are_those_of_plain_loops(night: dict[str, Any]) -> No
     suppressed = night["suppression"] or []
     if suppressed and all(name == "x" for name, _ in suppressed) and night["stages"]:
         return  # names no customer: an error, in a test of its own
-    for found, (rows, reasons) in zip(made(night), expected(night), strict=True):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_TOGETHER", night["together"])
+        lists = made(night)
+    for found, (rows, reasons) in zip(lists, expected(night), strict=True):
         shown = found.rows.to_pylist()
         assert [(row["customer_id"], row["channel"]) for row in shown] == rows
         counted = {**found.left_out, **found.not_listed}
@@ -491,3 +495,54 @@ def test_plays_change_without_a_new_model_and_suppression_makes_another_night(tr
     (tmp_path / "stop.csv").write_text(f"customer_id\n{rows[1]['customer_id']}\n")
     other, _ = night(journey=journey, suppression={"path": str(tmp_path / "stop.csv")})
     assert other not in (plain, changed)
+
+
+# Promises that hold for any lists and rules.
+
+
+@settings(max_examples=100)
+@given(nights(), st.randoms(use_true_random=False))
+def test_nobody_suppressed_is_listed_and_arms_depend_on_no_score(night: dict[str, Any], random: Any) -> None:
+    """Whatever the rules: the suppressed never appear, a rerun is the same, and other scores move nobody's arm."""
+    if night["suppression"] and not night["stages"]:
+        return
+    suppressed = {name for name, channel in night["suppression"] or [] if channel is None}
+    first, again = made(night), made(night)
+    shuffled = {**night, "buyer": random.sample(night["buyer"], len(night["buyer"]))}
+    shuffled["fan"] = random.sample(night["fan"], len(night["fan"]))
+    arm: dict[str, str] = {}
+    for one in (*first, *made(shuffled)):
+        for row in one.rows.to_pylist():
+            assert row["customer_id"] not in suppressed
+            assert arm.setdefault(row["customer_id"], row["group"]) == row["group"]
+    assert all(one.rows.equals(other.rows) for one, other in zip(first, again, strict=True))
+
+
+@settings(max_examples=25)
+@given(
+    share=st.sampled_from([0.05, 0.1, 0.25, 0.5]),
+    capacity=st.none() | st.integers(300, 1500),
+    least=st.sampled_from([0.0, 0.3]),
+    salt=st.text(max_size=4),
+    seed=st.integers(0, 10_000),
+)
+def test_the_control_share_of_a_list_is_binomial_and_blind_to_scores(
+    share: float, capacity: int | None, least: float, salt: str, seed: int
+) -> None:
+    size = 2000
+    p = np.random.default_rng(seed).random(size)
+    scores = scores_of(["Visitor"] * size, p.tolist(), [0.1] * size, [False] * size)
+    scores = scores.set_column(0, "customer_id", pa.array([f"c{i:04d}" for i in range(size)]))
+    made_config = config(
+        journey=JOURNEY,
+        lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "capacity": capacity, "min_probability": least}],
+        control={"share": share, "salt": salt or "x"},
+    )
+    (one,) = rank(made_config, StoredTable.of(scores), frozenset(), AS_OF)
+    control = np.array([group == "control" for group in one.rows["group"].to_pylist()])
+    # 4.5 standard deviations either way: about 7 in a million by chance.
+    assert abs(control.mean() - share) < 4.5 * np.sqrt(share * (1 - share) / len(control))
+    listed = one.rows["probability"].to_numpy()
+    gap = listed[control].mean() - listed[~control].mean()
+    spread = listed.std() * np.sqrt(1 / control.sum() + 1 / (~control).sum())
+    assert abs(gap) < 4.5 * spread

@@ -327,9 +327,13 @@ def test_the_night_before_is_the_newest_one_that_was_published(tmp_path: Path) -
     publish(tmp_path, "2024-05-30", "aa", 1.0, 2)
     publish(tmp_path, "2024-05-30", "bb", 2.0, 3)
     publish(tmp_path, "2024-05-31", "aa", 4.0, 4, success=False)
+    publish(tmp_path, "2024-05-31", "bb", 4.0, 4)
+    (tmp_path / "as_of=2024-05-31" / "bb" / "MANIFEST.json").write_text("{")
     publish(tmp_path, "2024-06-01", "aa", 5.0, 5)
     found = earlier_night(tmp_path, AS_OF)
-    assert found == Earlier("2024-05-30", AS_OF - 2 * DAY, {"shop": 3}, {}, 7), "not the same night, nor a torn one"
+    assert found == Earlier("2024-05-30", AS_OF - 2 * DAY, {"shop": 3}, {}, 7), (
+        "not the same night, nor a torn or a damaged one"
+    )
 
 
 @pytest.mark.parametrize(

@@ -399,11 +399,13 @@ def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.M
     assert sum(map(len, parts)) == len(everybody), "each customer is held out once, with all rows"
 
 
-def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slopes_help", [True, False])
+def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slopes_help: bool) -> None:
     """Silent error 7: an era long over must not set the level, and less than a year would carry a season."""
     year = 60 * DAY  # of a history of months
     monkeypatch.setattr(training, "_YEAR", year)
-    monkeypatch.setattr(training, "_slopes", lambda *_: (identity(3, 2), True))
+    halves = Calibration(np.zeros((3, 2)), np.full((3, 2), 0.5))
+    monkeypatch.setattr(training, "_slopes", lambda *_: (halves, slopes_help))
     used: list[HazardOutcomes] = []
     original = training.set_levels
 
@@ -413,7 +415,9 @@ def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(training, "set_levels", levels)
     definition, panel = panel_of(shop(200, 120))
-    fit_reach(panel, CUT, 0, seed=1, threads=1)
+    fit = fit_reach(panel, CUT, 0, seed=1, threads=1)
+    assert fit.calibrated == slopes_help and (fit.calibration.slope == 1).all() == (not slopes_help)
+    assert fit.calibration.intercept.any(), "with slopes or without"
     rows = hazard_rows(panel.labels, definition.horizons)
     ends = panel.as_of[rows.snapshot] + np.array(edges(definition.horizons)[1:])[rows.interval]
     recent = ends >= CUT - year

@@ -22,6 +22,7 @@ from cvj_ml.errors import CvjError
 from cvj_ml.models.bundle import load
 from cvj_ml.pipeline import scores as scoring
 from cvj_ml.scoring import Parts, StoredTable, merge, merging
+from cvj_ml.scoring import parts as parts_module
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -49,15 +50,22 @@ def spread(folder: Path, ids: list[str], where: list[int], buckets: int) -> list
 texts = st.text(st.sampled_from("aAz09é\U0001f642\uffff"), min_size=1, max_size=3)
 
 
-@given(ids=st.sets(texts, max_size=40), buckets=st.integers(1, 7), group=st.integers(1, 9), data=st.data())
+@given(
+    ids=st.sets(texts, max_size=40),
+    buckets=st.integers(1, 7),
+    group=st.integers(1, 9),
+    batch=st.integers(1, 9),
+    data=st.data(),
+)
 def test_parts_are_merged_in_the_order_of_code_points_into_the_same_bytes(
-    tmp_path_factory: pytest.TempPathFactory, ids: set[str], buckets: int, group: int, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, ids: set[str], buckets: int, group: int, batch: int, data: st.DataObject
 ) -> None:
     names = sorted(ids)
     where = data.draw(st.lists(st.integers(0, 6), min_size=len(names), max_size=len(names)))
     folder = tmp_path_factory.mktemp("merge")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(merging, "ROW_GROUP", group)
+        patch.setattr(parts_module, "BATCH", batch)
         for name, parts in (
             ("spread", spread(folder / "several", names, where, buckets)),
             ("whole", spread(folder / "one", names, where, 1)),
@@ -120,6 +128,13 @@ def test_what_is_not_whole_is_not_used(tmp_path: Path, damage: str) -> None:
     assert [one.name[:4] for one in tmp_path.iterdir()] == ["0004"], "and it is gone"
 
 
+def test_a_block_that_two_workers_finish_is_there_once(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    for _ in range(2):
+        parts.write(3, rows(["a", "b"]))
+    assert [path.name[:4] for path in tmp_path.iterdir()] == ["0003"]
+
+
 # Nights.
 
 
@@ -154,6 +169,17 @@ def test_finished_blocks_are_not_scored_again(
     assert not scored
     assert score(resume=False) == expected, "without resume everything is done anew"
     assert len(scored) == 4
+
+
+def test_a_night_is_never_made_of_some_blocks(
+    trained: Trained, histories: pipeline.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder on a network may hide what a worker wrote: then there are no scores, and --resume is the next step."""
+    whole = Parts.write
+    monkeypatch.setattr(Parts, "write", lambda self, bucket, table: bucket == 1 or whole(self, bucket, table))
+    with pytest.raises(CvjError, match=r"1 of 4 finished blocks cannot be read here\..*--resume"):
+        pipeline.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
+    assert not (tmp_path / "work" / "scores.parquet").exists()
 
 
 def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Trained, tmp_path: Path) -> None:

@@ -24,10 +24,11 @@ from cvj_ml.lists import RankedList, rank, with_reasons
 from cvj_ml.lists.reasons import COLUMNS, SMALLEST, by_fact
 from cvj_ml.lists.words import compare, name, say
 from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.distributions import FEWEST
 from cvj_ml.models.explanation import Explainer
 from cvj_ml.models.predictor import Answers, Predictor
 from cvj_ml.models.reach import questions
-from cvj_ml.models.reference import FEWEST, learn_reference
+from cvj_ml.models.reference import learn_reference
 from cvj_ml.panel import HazardRows
 from cvj_ml.scoring import StoredTable, open_bundle
 

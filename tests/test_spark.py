@@ -127,11 +127,14 @@ def test_panel_and_scores_of_online_retail_are_those_of_the_local_engine(
     delay = histories.store.arrival_delay
     panels = [build_panel(definition, one, instants, cut, delay) for one in (local, remote)]
     assert_same_panel(*panels)
+    other = ingest(config.model_copy(update={"engine": EngineSpec(threads=1, buckets=7)}))
+    assert_same_panel(panels[0], build_panel(definition, LocalEngine(other, 1), instants, cut, delay))
     rows = hazard_rows(panels[0].labels, definition.horizons)
     trees = fit_trees(panels[0], rows, Settings(7, 50, 10.0, 10.0, rounds=20), seed=1, threads=2)
     predictor = Predictor(definition, trees, identity(1 + len(definition.journey.stages), len(definition.horizons)))
-    written = [scores(predictor, one, cut, tmp_path / name) for one, name in ((local, "local"), (remote, "spark"))]
-    assert written[0] == written[1]
+    engines = {"local": local, "spark": remote, "other buckets": LocalEngine(other, 1)}
+    written = [scores(predictor, one, cut, tmp_path / name) for name, one in engines.items()]
+    assert written[0] == written[1] == written[2]
 
 
 @pytest.mark.slow
@@ -158,6 +161,27 @@ def test_some_customers_are_read_from_their_buckets_alone(engine: Engine, store:
     asked = [block.customers[0] for block in LocalEngine(store, 1).map(lambda block: block)][:2]
     assert engine.only(asked).map(lambda block: block.customers) == [(name,) for name in asked]
     assert engine.only([]).map(len) == []
+
+
+@pytest.mark.slow
+def test_each_block_is_a_task_and_nothing_is_shuffled(engine: Engine, store: Store) -> None:
+    def task(block: Block) -> tuple[int, int]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        assert context is not None
+        return context.stageId(), context.partitionId()
+
+    stages, partitions = zip(*engine.map(task), strict=True)
+    assert partitions == tuple(range(store.buckets))
+    assert len(set(stages)) == 1
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_version_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cvj_ml.engines.spark.work.installed", lambda: "0.0.1")
+    with pytest.raises(ConfigError, match=r"^A worker of Spark has cvj-ml [\d.]+, the driver 0\.0\.1\. Give"):
+        engine.map(len)
 
 
 @pytest.mark.slow
@@ -192,12 +216,12 @@ def test_an_error_of_a_block_ends_a_command_as_it_does_locally(
 ) -> None:
     spark.require_java()
 
-    def fail(block: Block, as_of: int) -> None:
+    def fail(entries: object, as_of: int) -> None:
         raise DataError("The block is not as it was.")
 
-    monkeypatch.setattr("cvj_ml.pipeline.opening.account", fail)
+    monkeypatch.setattr("cvj_ml.pipeline.checking.stage_at", fail)
     files = [trained.variant(tmp_path / "spark", engine=spark.engine()), trained.variant(tmp_path / "local")]
-    remote, local = (call("score", file, "--as-of", AS_OF) for file in files)
+    remote, local = (call("check", file, "--as-of", AS_OF) for file in files)
     assert (remote.code, local.code) == (3, 3)
     assert "error: The block is not as it was.\n" in remote.err
     assert remote.err.splitlines()[-1] == local.err.splitlines()[-1]
@@ -286,7 +310,7 @@ def test_without_pyspark_or_java_the_line_to_run_is_told(
     ran = call("score", file, "--as-of", AS_OF)
     assert ran.code == 2
     assert "pip install 'cvj-ml[spark]'" in ran.err
-    assert not list(tmp_path.iterdir()), "told before anything is read"
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"], "told before anything is read"
 
 
 def test_settings_of_spark_need_spark() -> None:

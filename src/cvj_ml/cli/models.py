@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,7 +63,7 @@ def models_rollback(config_file: ConfigFile, as_json: Json = False) -> None:
 def models_export(config_file: ConfigFile, version: Version, folder: BundleFolder, as_json: Json = False) -> None:
     """Write the bundle of a version into a new folder."""
     from cvj_ml import tracking
-    from cvj_ml.models.bundle import verify
+    from cvj_ml.models.verification import verify
 
     verify(tracking.export(read(config_file)[0], version, folder))
     if as_json:
@@ -82,15 +83,34 @@ def models_import(config_file: ConfigFile, folder: BundleFolder, as_json: Json =
 
 
 @models.command("verify")
-def models_verify(folder: BundleFolder, as_json: Json = False) -> None:
-    """Check every digest of a bundle and score its canary."""
+def models_verify(
+    place: Annotated[
+        Path, typer.Argument(metavar="FOLDER|CONFIG", help="An exported bundle, or the YAML file of a use.")
+    ],
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="With CONFIG: which version. Default: the champion.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every digest of a bundle and score its canary, as a night does before it uses one."""
+    from cvj_ml.errors import ConfigError
+    from cvj_ml.pipeline import verify_version
     from cvj_ml.scoring import open_bundle
 
-    digest = open_bundle(folder).digest
+    found: dict[str, Any]
+    if place.is_file():
+        registered, bundle = verify_version(read(place)[0], version)
+        found = {"model": registered.name, "version": registered.version, "digest": bundle.digest}
+        named = f"{registered.name} version {registered.version}"
+    elif version is not None:
+        raise ConfigError("--version belongs to a registry: name a CONFIG, or leave it out to verify the folder.")
+    else:
+        found = {"folder": str(place), "digest": open_bundle(place).digest}
+        named = str(place)
     if as_json:
-        print_json({"folder": str(folder), "digest": digest})
+        print_json(found)
         return
-    out.print(f"{folder}: whole, digest {digest}", soft_wrap=True)
+    out.print(f"{named}: whole, digest {found['digest']}", soft_wrap=True)
 
 
 def _tell_version(version: ModelVersion, words: str, as_json: bool) -> None:

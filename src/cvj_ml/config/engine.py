@@ -21,7 +21,7 @@ class EngineSpec(Section):
 
     kind: Literal["local", "spark"] = "local"
     threads: int | None = Field(default=None, ge=1, description="of this machine; default: every core")
-    buckets: int = Field(default=16, ge=1, le=4096)
+    buckets: int | None = Field(default=None, ge=1, le=4096, description="default: by the number of rows")
     memory_limit: str | None = None
     master: str | None = Field(default=None, description="address of Spark's cluster; default: local[*], this machine")
     conf: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default={}, description="Spark's own settings")

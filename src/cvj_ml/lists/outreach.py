@@ -62,11 +62,16 @@ class Outreach:
 
     @classmethod
     def of(cls, table: pa.Table, channels: Sequence[str], caps: int) -> Outreach:
-        """Return what ``columns`` wrote down."""
+        """Return what ``columns`` wrote down; 0 for channels whose columns were not read."""
+        there = set(table.column_names)
 
         def read(name: str, size: int) -> _Ints:
-            found = [table[f"{name}_{i}"].to_numpy().astype(np.int64) for i in range(size)]
-            return np.column_stack(found) if found else np.zeros((len(table), 0), dtype=np.int64)
+            # By column, so that those that nobody reads take no memory.
+            found = np.zeros((len(table), size), dtype=np.int64, order="F")
+            for i in range(size):
+                if f"{name}_{i}" in there:
+                    found[:, i] = table[f"{name}_{i}"].to_numpy()
+            return found
 
         sent, answered, own = (read(name, len(channels)) for name in _BY_CHANNEL)
         return cls(tuple(channels), read("contacts", caps), sent, answered, own, table["last_own"].to_numpy())
@@ -77,9 +82,14 @@ _BY_CHANNEL = ("sent", "answered", "own")
 
 def outreach_schema(channels: int, caps: int) -> pa.Schema:
     """Return the columns in which the history of customers is kept beside SCORES: by cap or channel, in their order."""
-    names = [f"contacts_{i}" for i in range(caps)]
-    names += [f"{name}_{i}" for name in _BY_CHANNEL for i in range(channels)]
-    return pa.schema([(name, pa.int32()) for name in names] + [("last_own", pa.int64())])
+    names = outreach_columns(range(channels), caps)
+    return pa.schema([(name, pa.int64() if name == "last_own" else pa.int32()) for name in names])
+
+
+def outreach_columns(channels: Sequence[int], caps: int) -> list[str]:
+    """Return the names of the columns that tell of some channels, by position, and of everything else."""
+    by_channel = [f"{name}_{i}" for name in _BY_CHANNEL for i in channels]
+    return [*(f"contacts_{i}" for i in range(caps)), *by_channel, "last_own"]
 
 
 def no_outreach(size: int, channels: Sequence[str], caps: Sequence[ContactCap]) -> Outreach:

@@ -15,13 +15,16 @@ from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_ch
 from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.lists.control import epoch_name, in_control
-from cvj_ml.lists.eligibility import REASONS, columns_asked, left_out, reachable, require_permissions
-from cvj_ml.lists.outreach import Outreach, no_outreach
+from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
+from cvj_ml.lists.outreach import Outreach, no_outreach, outreach_columns
 from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
 from cvj_ml.lists.spared import SPARED, spared_contacts
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
 from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Permissions
+
+_TOGETHER = 100_000
+"""Customers who are served at a time: most lists are full long before everybody was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,8 @@ class _Night:
         customers = scores["customer_id"].combine_chunks()
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
-        history = self._history(here, customers.to_pylist())
+        stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
+        history = self._history(stage, here, customers)
         may = reachable(self.config, customers, history, self.permissions)
         probability, value = self._reach(spec.to_stage, spec, scores), self._value(spec, scores)
         reason = left_out(self.config, spec, scores, probability, history, may, self.taken[here], self.as_of)
@@ -165,13 +169,7 @@ class _Night:
         first, second = keys if spec.by == "probability" else keys[::-1]
         # What is equal stays in the order of SCORES, which is that of the ids.
         ranked = eligible[np.lexsort((second, first))]
-        stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
-        status, channel, self.room = serve(
-            preferred_channels(stage, history.take(ranked)),
-            may.allowed[ranked],
-            self.room,
-            len(ranked) if spec.capacity is None else spec.capacity,
-        )
+        status, channel = self._serve(stage, ranked, history, may, spec.capacity)
         listed = ranked[status == LISTED]
         self.taken[np.flatnonzero(here)[listed]] = True
         names = customers.take(pa.array(listed)).to_pylist()
@@ -191,13 +189,37 @@ class _Night:
             epoch,
         )
 
-    def _history(self, rows: npt.NDArray[np.bool_], customers: Sequence[str]) -> Outreach:
-        """Return the history of some rows of SCORES, and among their contacts the nights on which they were spared."""
+    def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> Outreach:
+        """Return the history of some rows of SCORES, of channels as far as the stage's plays go through them.
+
+        Among the contacts are the nights on which customers were spared.
+        """
         channels, caps = play_channels(self.config.journey), self.config.eligibility.contact_caps
-        history = no_outreach(len(customers), channels, caps)
-        if self.history is not None:
-            history = Outreach.of(self.history.read(None, rows), channels, len(caps))
-        return replace(history, contacts=history.contacts + spared_contacts(customers, self.spared, self.as_of, caps))
+        if self.history is None:
+            history = no_outreach(len(customers), channels, caps)
+        else:
+            asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
+            columns = outreach_columns(asked, len(caps))
+            history = Outreach.of(self.history.read(columns, rows), channels, len(caps))
+        if not len(self.spared):
+            return history
+        spared = spared_contacts(customers, self.spared, self.as_of, caps)
+        return replace(history, contacts=history.contacts + spared)
+
+    def _serve(
+        self, stage: Stage, ranked: npt.NDArray[np.int64], history: Outreach, may: Reachable, capacity: int | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Serve the ranked customers until the list is full; return what becomes of each, and the channel."""
+        left = len(ranked) if capacity is None else capacity
+        status, channel = np.full(len(ranked), FULL), np.full(len(ranked), -1)
+        for begin in range(0, len(ranked), _TOGETHER):
+            if not left:
+                break
+            some = slice(begin, begin + _TOGETHER)
+            preferred = preferred_channels(stage, history.take(ranked[some]))
+            status[some], channel[some], self.room = serve(preferred, may.allowed[ranked[some]], self.room, left)
+            left -= int((status[some] == LISTED).sum())
+        return status, channel
 
     def _plays(self, stage: Stage, channel: npt.NDArray[np.int64]) -> dict[str, object]:
         """Return what to do and through which channel."""

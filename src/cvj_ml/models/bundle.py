@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from cvj_ml.config import CompleteSpec, Journey
-from cvj_ml.errors import ModelError, raise_all
+from cvj_ml.errors import ModelError
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.models.base_rates import BaseRates
@@ -29,32 +28,13 @@ from cvj_ml.models.reach import Trees
 from cvj_ml.models.reference import Reference
 from cvj_ml.models.stage import HiddenStage, Line, StageModel
 from cvj_ml.models.track_record import NO_RECORD, TrackRecord
+from cvj_ml.models.verification import CANARY, CARD, FORMAT, MANIFEST, RECORD, TREES, names_in, sha256_of, verify
 from cvj_ml.panel import Definition
 from cvj_ml.stage_panel import Tracking
 
-MANIFEST = "manifest.json"
-_FORMAT = 1
-_TREES = "reach.txt"
-_RECORD = "track_record.json"
-CARD = "card.md"
 _STAGE = "stage.json"
 _STAGE_LINE = ("columns", "mean", "scale", "coefficients", "intercept")
 _LINE = ("missing", "mean", "scale", "coefficients")
-_CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
-_FILES = frozenset(
-    (
-        _TREES,
-        "linear.json",
-        "calibration.json",
-        "base_rates.json",
-        "journey.yaml",
-        "features.json",
-        "reference.json",
-        _RECORD,
-        CARD,
-        *_CANARY,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +68,7 @@ def save(
     """Write the bundle into an empty or new folder and return its digest."""
     (folder / "canary").mkdir(parents=True)
     definition, trees = predictor.definition, predictor.trees
-    (folder / _TREES).write_text(_text_of(trees.booster) if trees.booster else "", encoding="utf-8")
+    (folder / TREES).write_text(_text_of(trees.booster) if trees.booster else "", encoding="utf-8")
     _write_json(
         folder / "calibration.json",
         {"intercept": predictor.calibration.intercept.tolist(), "slope": predictor.calibration.slope.tolist()},
@@ -112,15 +92,15 @@ def save(
     journey = definition.journey.model_dump(mode="json", exclude_defaults=True)
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
-    _write_json(folder / _RECORD, track_record.as_dict())
+    _write_json(folder / RECORD, track_record.as_dict())
     (folder / CARD).write_text(card, encoding="utf-8")
     _write_json(folder / "reference.json", _references_as_json(predictor))
     touchpoints, attributes = block_to_tables(canary.block)
-    for name, table in zip(_CANARY, (touchpoints, attributes, canary.scores), strict=True):
+    for name, table in zip(CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
-    files = {name: _sha256(folder / name) for name in _names(folder)}
-    _write_json(folder / MANIFEST, {"format": _FORMAT, "canary_as_of": canary.as_of, "files": files})
-    return _sha256(folder / MANIFEST)
+    files = {name: sha256_of(folder / name) for name in names_in(folder)}
+    _write_json(folder / MANIFEST, {"format": FORMAT, "canary_as_of": canary.as_of, "files": files})
+    return sha256_of(folder / MANIFEST)
 
 
 def load(folder: Path, digest: str | None = None) -> Bundle:
@@ -150,10 +130,10 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
         LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
     )
     low = np.array(base["low_evidence"], dtype=np.bool_)
-    record = TrackRecord.from_dict(json.loads((folder / _RECORD).read_text(encoding="utf-8")))
-    touchpoints, attributes, scores = (pq.read_table(folder / name) for name in _CANARY)
+    record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    touchpoints, attributes, scores = (pq.read_table(folder / name) for name in CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
-    text = (folder / _TREES).read_text(encoding="utf-8")
+    text = (folder / TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
     remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
@@ -162,39 +142,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     predictor = Predictor(definition, trees, maps, stage, reference, drift)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
-    return Bundle(predictor, canary, _sha256(folder / MANIFEST), record, card)
-
-
-def verify(folder: Path, digest: str | None = None) -> dict[str, Any]:
-    """Return the manifest of a bundle whose files are exactly those that were saved."""
-    if not (folder / MANIFEST).is_file():
-        raise ModelError(f"{folder}: there is no model bundle here (no {MANIFEST}). Train first, or check the path.")
-    found = _sha256(folder / MANIFEST)
-    if digest is not None and found != digest:
-        raise ModelError(
-            f"{folder}: the bundle's digest is {found[:12]}…, but {digest[:12]}… was registered."
-            f" The model was changed after it was registered; restore it or train anew."
-        )
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        listed: dict[str, str] = dict(manifest["files"])
-        supported = manifest["format"] == _FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder / MANIFEST}: the manifest is damaged. Restore the bundle or train anew.") from error
-    if not supported:
-        raise ModelError(
-            f"{folder}: the bundle has format {manifest['format']}, this version reads {_FORMAT}. Train anew."
-        )
-    names = _names(folder)
-    faults = [f"{name} is missing" for name in sorted(listed.keys() | _FILES) if name not in names]
-    faults += [f"{name} does not belong to the bundle" for name in names if name not in listed]
-    faults += [
-        f"{name} was changed (its sha256 differs from the manifest's)"
-        for name in names
-        if name in listed and _sha256(folder / name) != listed[name]
-    ]
-    raise_all(ModelError, f"{folder}: the model bundle is not what was saved; restore it or train anew:", faults)
-    return manifest
+    return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card)
 
 
 def _save_stage(model: StageModel, folder: Path) -> None:
@@ -257,18 +205,6 @@ def _stage_trees(position: int) -> str:
 def _text_of(booster: lgb.Booster) -> str:
     """Return the model's text without the number of threads that trained it: it is no part of the model."""
     return re.sub(r"^\[num_threads: \d+\]\n", "", booster.model_to_string(), flags=re.MULTILINE)
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if not path.is_dir() and path.relative_to(folder).as_posix() != MANIFEST
-    )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_json(path: Path, document: Any) -> None:

@@ -21,8 +21,11 @@ from cvj_ml.windows import NEVER
 MISSING, ZERO, OTHERS = 0, 1, 2
 """The positions of the bins: missing, zero (nothing), and the first of the others (some)."""
 
+FEWEST = 20
+"""Customers from which on a number may be told; none may tell of a single person."""
+
 RANGES = 8
-"""Into how many ranges of equal size the values of a number are cut."""
+"""Into how many ranges of equal size the values of a number are cut at most."""
 
 _DIGITS = 3
 _I64 = npt.NDArray[np.int64]
@@ -95,7 +98,7 @@ def _tally(values: _F64, edges: _F64, zero: npt.NDArray[np.bool_], counts: _I64)
 def learn_bins(values: npt.NDArray[np.float32] | _F64, columns: Sequence[Column]) -> Bins:
     """Cut each column of (rows, columns) into ranges that hold equally many of its values, or into its names.
 
-    Edges are rounded to three digits: none is a customer's own number.
+    Each range holds 20 customers at least, and edges are rounded to three digits: none is a customer's own number.
     """
     found: list[list[float]] = []
     for c, column in enumerate(columns):
@@ -104,7 +107,8 @@ def learn_bins(values: npt.NDArray[np.float32] | _F64, columns: Sequence[Column]
             found.append([k + 0.5 for k in range(column.names - 1)])
             continue
         known = known if column.zero else known[known != 0]
-        at = [known[len(known) * k // RANGES] for k in range(1, RANGES)] if len(known) else []
+        ranges = min(RANGES, len(known) // FEWEST)
+        at = [known[len(known) * k // ranges] for k in range(1, ranges)]
         found.append(sorted({float(f"{edge:.{_DIGITS}g}") for edge in at}))
     return bins_of(found, columns)
 

@@ -8,10 +8,9 @@ import numpy.typing as npt
 from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
-from cvj_ml.models.distributions import DriftCounts, columns_of, learn_bins, scores_of, stage_codes
+from cvj_ml.models.distributions import FEWEST, DriftCounts, bins_of, columns_of, learn_bins, scores_of, stage_codes
 from cvj_ml.models.drift_reference import DriftReference, stability, together
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reference import FEWEST
 from cvj_ml.snapshots import Snapshots, sampling_keys
 
 ENOUGH = 200
@@ -29,11 +28,11 @@ _SURE = 0.99
 _F64 = npt.NDArray[np.float64]
 
 
-def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, first: int) -> DriftReference | None:
+def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, first: int) -> DriftReference:
     """Learn how customers are spread at the cut, and how far that moved within 90 days in the year before.
 
-    ``customers`` is how many the blocks hold, ``first`` the earliest instant that training could ask about. None
-    where too few customers were there at the cut.
+    ``customers`` is how many the blocks hold, ``first`` the earliest instant that training could ask about. Where too
+    few customers were there at the cut, nothing is remembered but the cut.
     """
     definition, share = predictor.definition, min(1.0, SAMPLE / max(customers, 1))
 
@@ -43,9 +42,12 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
         return np.concatenate([answers.x, scores, stage_codes(answers.stage)], axis=1)
 
     now = np.concatenate(blocks.map(columns))
+    asked = columns_of(definition)
     if len(now) < ENOUGH:
-        return None
-    bins = learn_bins(now, columns_of(definition))
+        unknown = np.full((len(asked), 2), np.nan), np.full((len(asked), 1), np.nan)
+        nobody = np.zeros((len(asked), 2), dtype=np.int64)
+        return DriftReference(bins_of([[]] * len(asked), asked), *unknown, nobody, nobody.astype(np.float64), cut)
+    bins = learn_bins(now, asked)
     # Every instant by the same customers' answers, so what moves is the business and not the sample.
     instants = _instants(first, cut)
 

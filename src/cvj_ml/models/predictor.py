@@ -46,7 +46,7 @@ class Predictor:
 
     ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
     ``reference`` is what reasons compare a customer with, ``drift`` what a night's customers are compared with; None
-    in a model that is only measured, and ``drift`` where too few customers taught it.
+    in a model that is only measured.
     """
 
     definition: Definition

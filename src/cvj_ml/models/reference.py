@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.models.distributions import names_of_codes
+from cvj_ml.models.distributions import FEWEST, names_of_codes
 from cvj_ml.panel import Panel
-
-FEWEST = 20
-"""Customers from which a stage has typical numbers of its own; no number may tell of a single person."""
 
 _DIGITS = 3
 

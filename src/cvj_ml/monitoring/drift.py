@@ -40,7 +40,7 @@ def drift(spec: GatesSpec, predictor: Predictor, counts: DriftCounts, earlier: E
     verdicts = [cohort(spec, counts.customers, earlier), _broken(predictor, counts), _equal(predictor, counts)]
     areas = ("features", "scores", "stages")
     reference = predictor.drift
-    if reference is None:
+    if reference is None or not reference.sizes.any():
         message = "nothing to compare with: the model was trained on fewer than 200 customers"
         return [*verdicts, *(passed(f"drift:{area}", message, _QUALITY) for area in areas)]
     asked = comparisons(predictor.definition)
@@ -112,8 +112,9 @@ def _different(over: Sequence[int], asked: Sequence[Compared]) -> list[int]:
 
 
 def _next(asked: Sequence[Compared], told: Sequence[int]) -> str:
-    named = [asked[i].fact[1] for i in told if asked[i].fact[0] in ("event", "channel", "number", "category")]
-    where = f"Look first where {' and '.join(map(repr, named))} come from" if named else "Look at the sources first"
+    named = [repr(asked[i].fact[1]) for i in told if asked[i].fact[0] in ("event", "channel", "number", "category")]
+    come = "comes" if len(named) == 1 else "come"
+    where = f"Look first where {' and '.join(named)} {come} from" if named else "Look at the sources first"
     return f"{where} (renamed, other units, rows missing?). If the business itself has changed, train anew"
 
 

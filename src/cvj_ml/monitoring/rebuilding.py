@@ -35,7 +35,9 @@ def rebuild(subject: Subject, instants: Sequence[int], progress: Report) -> Rebu
     tally, read = Tally(), list[int]()
     unrepeatable: set[Name] = set()
     with tempfile.TemporaryDirectory(prefix=".audit-", dir=_made(subject.config.out)) as name:
-        truncation = Truncation(subject.config, Path(name))
+        # Fewer rows would make fewer buckets, and blocks are compared one by one.
+        engine = subject.config.engine.model_copy(update={"buckets": subject.sample.store.buckets})
+        truncation = Truncation(subject.config.model_copy(update={"engine": engine}), Path(name))
         for number, cut_off in enumerate(instants):
             stood = _read(truncation, subject.config, cut_off)
             if stood is not None:

@@ -2,7 +2,7 @@
 
 from cvj_ml.pipeline.auditing import Audited, audit, model_to_audit
 from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run_backtest
-from cvj_ml.pipeline.champions import Champion, champion
+from cvj_ml.pipeline.champions import Champion, champion, verify_version
 from cvj_ml.pipeline.checking import Checked, check
 from cvj_ml.pipeline.forgetting import Forgotten, forget
 from cvj_ml.pipeline.initialising import Initialised, initialise
@@ -62,4 +62,5 @@ __all__ = [
     "train",
     "training_panel",
     "true_stages",
+    "verify_version",
 ]

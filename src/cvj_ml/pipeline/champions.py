@@ -46,11 +46,16 @@ class Champion:
 
 def champion(config: Config, visible: Visible) -> Bundle:
     """Fetch, verify and open the champion; ModelError where it answers for another journey."""
-    with tempfile.TemporaryDirectory() as scratch:
-        version = tracking.pin_champion(config)
-        bundle = open_bundle(tracking.fetch(config, version, Path(scratch)), version.digest)
+    version, bundle = verify_version(config)
     require_same("champion", f"{version.name} version {version.version}", bundle, config, visible)
     return bundle
+
+
+def verify_version(config: Config, version: int | None = None) -> tuple[tracking.ModelVersion, Bundle]:
+    """Fetch a registered version (default: the champion), verify and open it."""
+    found = tracking.pin_champion(config) if version is None else tracking.find_version(config, version)
+    with tempfile.TemporaryDirectory() as scratch:
+        return found, open_bundle(tracking.fetch(config, found, Path(scratch)), found.digest)
 
 
 def pin_champion(config: Config, visible: Visible, watcher: Watcher) -> Champion:

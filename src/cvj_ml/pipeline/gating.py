@@ -60,19 +60,30 @@ class Gatekeeper:
 
 
 def earlier_night(out: Path, as_of: int) -> Earlier | None:
-    """Return what the newest published night before an instant observed; of several for one instant the youngest.
+    """Return what the newest published night before an instant observed; of several for one date the youngest.
 
-    A night of the same instant is not looked at, so a night that is made again meets the same gates.
+    A night of the same instant is not looked at, so a night that is made again meets the same gates. One that cannot be
+    read is passed over: `cvj-ml verify` tells of it.
     """
-    found: list[tuple[int, float, str, dict[str, Any]]] = []
-    for success in out.glob("as_of=*/*/_SUCCESS"):
-        folder = success.parent
-        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
-        instant = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
-        if OBSERVED in manifest and before(np.array([instant]), as_of).all():
-            started = json.loads((folder / "run.json").read_text(encoding="utf-8"))["started"]
-            found.append((instant, started, manifest["as_of"], manifest[OBSERVED]))
-    if not found:
+    for date in sorted(out.glob("as_of=*"), reverse=True):
+        found = [night for folder in date.iterdir() if (night := _observed(folder)) is not None]
+        found = [night for night in found if before(np.array([night[1].as_of]), as_of).all()]
+        if found:
+            return max(found, key=lambda night: night[0])[1]
+    return None
+
+
+def _observed(folder: Path) -> tuple[float, Earlier] | None:
+    """Return when a night was made, and what it observed; None for a night that is torn, damaged or too old to say."""
+    if not (folder / "_SUCCESS").is_file():
         return None
-    instant, _, name, observed = max(found, key=lambda one: one[:2])
-    return Earlier(name[:10], instant, observed["rows"], observed["columns"], observed["customers"])
+    try:
+        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        started = float(json.loads((folder / "run.json").read_text(encoding="utf-8"))["started"])
+        instant, seen = datetime.fromisoformat(manifest["as_of"]), manifest[OBSERVED]
+        night = Earlier(
+            instant.date().isoformat(), to_microseconds(instant), seen["rows"], seen["columns"], int(seen["customers"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return started, night

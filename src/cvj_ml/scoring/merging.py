@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvj_ml.scoring.parts import read_rows
+
 ROW_GROUP = 100_000
 KEY = "customer_id"
 
@@ -60,15 +62,12 @@ def _take(parts: Sequence[Path], begins: npt.NDArray[np.int64], rows: npt.NDArra
     np.minimum.at(low, part, rows)
     np.maximum.at(high, part, rows)
     slices, placed, size = [], np.zeros(len(parts), dtype=np.int64), 0
-    with ExitStack() as stack:
-        for i in np.flatnonzero(high >= 0).tolist():
-            file = stack.enter_context(pa.memory_map(str(parts[i])))
-            length = int(high[i] - low[i] + 1)
-            slices.append(pa.ipc.open_file(file).read_all().slice(int(low[i] - begins[i]), length))
-            placed[i], size = size - low[i], size + length
-        if size != len(rows):
-            raise AssertionError(f"a part is not sorted by {KEY}")
-        return pa.concat_tables(slices).combine_chunks().take(pa.array(placed[part] + rows))
+    for i in np.flatnonzero(high >= 0).tolist():
+        slices.append(read_rows(parts[i], int(low[i] - begins[i]), int(high[i] - begins[i]) + 1))
+        placed[i], size = size - low[i], size + len(slices[-1])
+    if size != len(rows):
+        raise AssertionError(f"a part is not sorted by {KEY}")
+    return pa.concat_tables(slices).combine_chunks().take(pa.array(placed[part] + rows))
 
 
 def _require_ascending(ids: pa.Array, last: str | None) -> str:

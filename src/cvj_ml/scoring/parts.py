@@ -21,6 +21,9 @@ from cvj_ml.errors import CvjError
 from cvj_ml.histories import Block
 from cvj_ml.sources import bucket_of
 
+BATCH = 1000
+"""Rows that are read together; each batch of a part but the last has so many."""
+
 _NAME = re.compile(r"(\d{4})-([0-9a-f]{64})\.arrow")
 
 
@@ -45,7 +48,7 @@ class Parts:
         """Write the table of a bucket in one step."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+            writer.write_table(table.combine_chunks(), max_chunksize=BATCH)
         content = sink.getvalue()
         path = self.folder / f"{bucket:04d}-{hashlib.sha256(content).hexdigest()}.arrow"
         beside = path.with_suffix(f".{uuid.uuid4().hex}")  # two workers may try the same block at once
@@ -91,6 +94,15 @@ def work_off(
             " on a network may show files late: try again with --resume, which goes on from those that can."
         )
     return [path for _, path in sorted(found.items())]
+
+
+def read_rows(path: Path, start: int, stop: int) -> pa.Table:
+    """Return some neighbouring rows of a part; other batches of it are not read."""
+    first = start // BATCH
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        batches = [reader.get_batch(i) for i in range(first, -(-stop // BATCH))]
+    return pa.Table.from_batches(batches).slice(start - first * BATCH, stop - start).combine_chunks()
 
 
 def metadata_of(path: Path) -> dict[bytes, bytes]:

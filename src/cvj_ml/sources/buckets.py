@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.contracts import INSTANT, PROPERTY, STORE_TOUCHPOINTS
+from cvj_ml.sources.arrangement import arrange
 from cvj_ml.sources.refusals import Counts
-from cvj_ml.sources.sql import literal
+from cvj_ml.sources.sql import identifier, literal
 from cvj_ml.sources.staging import Mapped, Staged
 from cvj_ml.sources.store import (
-    ATTRIBUTE,
-    ATTRIBUTES_FILE,
-    LABELS_FILE,
     TOUCHPOINTS_FILE,
+    Store,
+    bucket_name,
     bucket_sql,
     counts_as_json,
 )
 from cvj_ml.sources.zones import to_wall
+from cvj_ml.windows import NEVER, Instants
 
 _CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source")
 _ARROW = {"double": pa.float64(), "string": pa.string()}
+_CODED = ("customer_id", "event", "channel", "source")
+"""Texts that repeat within a bucket, so that they are read, sorted and written as codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An earlier store of the same meaning, and the sources of which its rows are still all right.
+
+    ``contents`` are the files that it has read, ``kinds`` what their properties are, both by table.
+    """
+
+    store: Store
+    sources: frozenset[str]
+    contents: Mapping[str, Mapping[str, list[tuple[str, str]]]]
+    kinds: Mapping[str, Mapping[str, str | None]]
+
+    def file(self, bucket: int) -> Path | None:
+        """Return the touchpoints of a bucket; None where there is nobody."""
+        return (
+            self.store.folder / bucket_name(bucket) / TOUCHPOINTS_FILE if self.store.bucket_customers[bucket] else None
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row of the store stays."""
+        return self.sources == self.store.counts.keys()
 
 
 class TouchpointSorter:
@@ -42,21 +70,31 @@ class TouchpointSorter:
         tables: Mapping[str, Mapped],
         staged: Mapping[str, Staged],
         kinds: Mapping[str, str],
+        base: Base | None,
+        buckets: int,
         connection: duckdb.DuckDBPyConnection,
     ) -> None:
         self._config = config
         self._staged = {label.removeprefix("sources."): one for label, one in staged.items()}
         self._known = {name for name in self._staged if tables[f"sources.{name}"].known}
-        self._kinds = kinds
+        self._base = base
+        self._buckets = buckets
         self._connection = connection
-        self._extras = [f"x{index}" for index in range(len(kinds))]
-        self._columns = ("customer_id", *_CONTENT, *self._extras)
+        extras = {f"x{index}": _ARROW[kind] for index, kind in enumerate(kinds.values())}
+        self._columns = ("customer_id", *_CONTENT, *extras)
+        text = pa.dictionary(pa.int32(), pa.string())
+        self._rows = pa.schema(
+            [(name, text if name in _CODED else pa.string() if name == "touchpoint_id" else pa.int64())
+             for name in ("customer_id", *_CONTENT)] + list(extras.items())
+        )  # fmt: skip
+        self._names = [PROPERTY + name for name in kinds]
         self._stored: Counter[str] = Counter()
         self._repeats: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
         self._delays: dict[str, Counter[int]] = {name: Counter() for name in self._known}
         self._customers: list[int] = []
-        self._reassigned = self._link_versions()
+        self._moved = False
+        self._reassigned = self._find_shared()
 
     def faults(self) -> list[str]:
         """Return the sources whose touchpoint_id does not identify a touchpoint."""
@@ -69,41 +107,58 @@ class TouchpointSorter:
 
     def write(self, bucket: int, folder: Path) -> pa.Array | None:
         """Write one bucket and return its customers in order; None, and no file, where there is nobody."""
-        rows = self._rows(bucket)
-        if rows is None:
+        base, superseded_at = self._before(bucket)
+        added = self._added(bucket)
+        foreign = self._foreign(bucket)
+        if not len(base) and not len(added):
             self._customers.append(0)
             return None
-        order = ", ".join(f"{name} NULLS FIRST" for name in self._columns)
-        table = self._connection.sql(
-            f"SELECT * FROM ({rows}) ORDER BY {order}, superseded_at NULLS LAST"
-        ).to_arrow_table()
-        table = self._without_repeats(table)
-        days = to_wall(table["occurred_at"].to_numpy(), self._config.time_zone) // DAY
-        table = table.append_column("day", pa.array(days.astype(np.int32)))
+        arranged = arrange(self._columns, base, superseded_at, added, foreign)
+        self._repeats.update(_tally(arranged.table["source"].filter(pa.array(arranged.repeated))))
+        if self._config.drop_duplicates and arranged.repeated.any():
+            arranged = arranged.without_repeats()
+        table = arranged.table
         self._count(table)
-        customers = pc.run_end_encode(table["customer_id"].combine_chunks(), run_end_type=pa.int64()).values
-        self._customers.append(len(customers))
-        schema = pa.schema(
-            [*STORE_TOUCHPOINTS.items(), *((PROPERTY + name, _ARROW[kind]) for name, kind in self._kinds.items())]
-        )
-        names = [*STORE_TOUCHPOINTS, *self._extras]
+        customers = _coded(table["customer_id"])
+        self._customers.append(len(customers.dictionary))
         folder.mkdir(parents=True)
-        pq.write_table(table.select(names).rename_columns(schema.names).cast(schema), folder / TOUCHPOINTS_FILE)
-        return customers
+        old = self._base.file(bucket) if self._base and self._base.whole else None
+        if old is not None and not len(added) and not len(foreign):
+            _link(old, folder / TOUCHPOINTS_FILE)
+        else:
+            self._save(table, arranged.superseded_at, folder / TOUCHPOINTS_FILE)
+        return customers.dictionary
+
+    def _save(self, table: pa.Table, superseded_at: Instants, path: Path) -> None:
+        instants = table["occurred_at"].to_numpy()
+        written: dict[str, pa.Array] = {}
+        for name in STORE_TOUCHPOINTS:
+            if name == "superseded_at":
+                written[name] = pa.array(superseded_at, INSTANT, mask=superseded_at == NEVER)
+            elif name == "day":
+                written[name] = pa.array((to_wall(instants, self._config.time_zone) // DAY).astype(np.int32))
+            elif name in ("occurred_at", "visible_at"):
+                written[name] = table[name].combine_chunks().cast(INSTANT)
+            else:
+                written[name] = _coded(table[name]) if name in _CODED else table[name]
+        for index, name in enumerate(self._names):
+            written[name] = table[f"x{index}"]
+        # Codes are written as they are: the dictionary of a bucket's customers is larger than the writer's default.
+        # Without Arrow's own schema in the file, readers see plain text.
+        pq.write_table(pa.table(written), path, dictionary_pagesize_limit=1 << 28, store_schema=False)
 
     def summary(self) -> dict[str, Any]:
         """Return counts, events, delays and customers of everything written."""
         counts = {}
         for name, one in self._staged.items():
-            repeats = self._repeats[name]
-            dropped = repeats if self._config.drop_duplicates else 0
+            stored = self._stored[name]
             counts[name] = counts_as_json(
                 Counts(
                     rows_in=one.rows_in,
-                    stored=self._stored[name],
+                    stored=stored,
                     refused=dict(sorted(one.refused.items())),
-                    duplicates=dropped,
-                    repeats=repeats - dropped,
+                    duplicates=one.accepted - stored,
+                    repeats=0 if self._config.drop_duplicates else self._repeats[name],
                     reassigned=self._reassigned.get(name, 0),
                 )
             )
@@ -114,89 +169,119 @@ class TouchpointSorter:
             "bucket_customers": self._customers,
         }
 
-    def _link_versions(self) -> dict[str, int]:
-        """Find the touchpoint_ids that occur more than once; return the rows whose id has several customers.
+    def _before(self, bucket: int) -> tuple[pa.Table, Instants]:
+        """Return the rows of the base that stay, and when each was replaced."""
+        path = self._base.file(bucket) if self._base else None
+        if self._base is None or path is None:
+            return self._rows.empty_table(), np.empty(0, dtype=np.int64)
+        names = [*self._columns[: 1 + len(_CONTENT)], *self._names, "superseded_at"]
+        table = pq.read_table(path, columns=names, partitioning=None, read_dictionary=list(_CODED))
+        table = table.select(names).rename_columns([*self._columns, "superseded_at"])
+        if not self._base.whole:
+            table = table.filter(pc.is_in(table["source"].cast(pa.string()), pa.array(sorted(self._base.sources))))
+        superseded = pc.fill_null(table["superseded_at"].cast(pa.int64()), NEVER).to_numpy()
+        return table.drop_columns(["superseded_at"]).cast(self._rows), superseded.copy()
 
-        ``repeated`` holds hashes of such ids: few, as a rule, so that only their rows need a window. ``moved``
-        holds the rows of ids that several customers share, for another bucket may hold the newer version.
-        """
-        bucket = bucket_sql("customer_id", self._config.engine.buckets)
-        parts = [
-            self._part(name, f"read_parquet({literal(one.pattern())}, hive_partitioning=false)", bucket)
-            for name, one in self._staged.items()
-            if one.accepted
-        ]
-        if not parts:
-            return {}
-        union = " UNION ALL ".join(parts)
-        self._connection.execute(
-            f"CREATE TEMP TABLE repeated AS SELECT id_hash, min(customer) <> max(customer) AS shared"
-            f" FROM (SELECT hash(source, touchpoint_id) AS id_hash, hash(customer_id) AS customer FROM ({union})"
-            f" WHERE touchpoint_id IS NOT NULL) GROUP BY id_hash HAVING count(*) > 1"
-        )
-        self._connection.execute(
-            f"CREATE TEMP TABLE moved AS SELECT * FROM ({union}) WHERE touchpoint_id IS NOT NULL"
-            f" AND hash(source, touchpoint_id) IN (SELECT id_hash FROM repeated WHERE shared)"
-        )
-        return dict(self._connection.execute("SELECT source, count(*) FROM moved GROUP BY source").fetchall())
-
-    def _part(self, source: str, scan: str, bucket: str) -> str:
-        plain = [name for name in self._columns if name != "source"]
-        return f"SELECT {', '.join(plain)}, {literal(source)} AS source, {bucket} AS bucket FROM {scan}"
-
-    def _rows(self, bucket: int) -> str | None:
-        """Return SQL for the rows of a bucket with the instant at which each was superseded."""
+    def _added(self, bucket: int) -> pa.Table:
         parts = []
         for name, one in self._staged.items():
-            if files := one.files(bucket):
-                listed = ", ".join(map(literal, files))
-                parts.append(self._part(name, f"read_parquet([{listed}], hive_partitioning=false)", str(bucket)))
-        if not parts:
-            return None
-        here = " UNION ALL ".join(parts)
-        repeated = "(touchpoint_id IS NOT NULL AND hash(source, touchpoint_id) IN (SELECT id_hash FROM repeated))"
-        columns = ", ".join(self._columns)
-        newest = ", ".join(f"{name} NULLS FIRST" for name in ("visible_at", *self._columns))
-        next_version = f"lead(visible_at) OVER (PARTITION BY source, touchpoint_id ORDER BY {newest})"
-        single = f"SELECT {columns}, CAST(NULL AS BIGINT) AS superseded_at FROM here WHERE NOT {repeated}"
-        candidates = (
-            f"SELECT {columns}, bucket FROM here WHERE {repeated}"
-            f" UNION ALL SELECT {columns}, bucket FROM moved WHERE bucket <> {bucket}"
-        )
-        versions = f"SELECT {columns}, bucket, {next_version} AS superseded_at FROM ({candidates})"
-        return (
-            f"WITH here AS ({here}) {single}"
-            f" UNION ALL SELECT {columns}, superseded_at FROM ({versions}) WHERE bucket = {bucket}"
-        )
+            for file in one.files(bucket):
+                coded = [column for column in _CODED if column != "source"]
+                table = pq.read_table(file, partitioning=None, read_dictionary=coded)
+                source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), dtype=np.int32)), [name])
+                parts.append(table.append_column("source", source).select(self._columns).cast(self._rows))
+        return pa.concat_tables(parts) if parts else self._rows.empty_table()
 
-    def _without_repeats(self, table: pa.Table) -> pa.Table:
-        """Count exact repeats, which stand side by side, and drop them if asked: all but the last of a run.
+    def _foreign(self, bucket: int) -> pa.Table:
+        """Return the rows of other buckets with a touchpoint_id that has a row of this bucket, too."""
+        if not self._moved:
+            return self._rows.empty_table()
+        rows = (
+            f"SELECT {', '.join(self._columns)} FROM moved WHERE bucket <> {bucket}"
+            f" AND id_hash IN (SELECT id_hash FROM moved WHERE bucket = {bucket})"
+        )
+        return self._connection.sql(rows).to_arrow_table().cast(self._rows)
 
-        Of repeats with a touchpoint_id the last is the one that the next real version replaces.
+    def _find_shared(self) -> dict[str, int]:
+        """Find touchpoint_ids that belong to several customers; return how many rows of each source they are.
+
+        Another bucket may hold the newer version of such a row. ``moved`` holds all rows of those ids that occur in
+        the added files; of other ids the base has the links, and their rows are in its counts.
         """
-        same = np.ones(max(0, len(table) - 1), dtype=np.bool_)
-        for name in self._columns:
-            if not same.any():
-                break
-            same &= _equals_next(table[name])
-        repeated = np.append(same, False)
-        self._repeats.update(_tally(table["source"].filter(pa.array(repeated))))
-        return table.filter(pa.array(~repeated)) if self._config.drop_duplicates and same.any() else table
+        counted: Counter[str] = Counter()
+        if self._base:
+            counted.update({name: self._base.store.counts[name].reassigned for name in self._base.sources})
+        parts = [
+            self._part(name, f"read_parquet({literal(one.pattern())}, hive_partitioning=false)")
+            for name, one in self._staged.items()
+            if one.has_rows
+        ]
+        if not parts:
+            return +counted
+        union = " UNION ALL ".join(parts)
+        if self._base:
+            self._connection.execute(f"CREATE TEMP TABLE fresh AS SELECT DISTINCT id_hash FROM ({union})")
+            union = f"{union} UNION ALL {self._kept(self._base)}"
+        self._connection.execute(
+            f"CREATE TEMP TABLE shared AS SELECT id_hash FROM (SELECT id_hash, hash(customer_id) AS customer FROM"
+            f" ({union})) GROUP BY id_hash HAVING min(customer) <> max(customer)"
+        )
+        self._connection.execute(
+            f"CREATE TEMP TABLE moved AS SELECT *, {bucket_sql('customer_id', self._buckets)} AS bucket"
+            f" FROM ({union}) WHERE id_hash IN (SELECT id_hash FROM shared)"
+        )
+        content = ", ".join(self._columns)
+        rows = f"DISTINCT ({content})" if self._config.drop_duplicates else "*"
+        now = "SELECT source, count({}) FROM moved GROUP BY source"
+        found = dict(self._connection.execute(now.format(rows)).fetchall())
+        self._moved = bool(found)
+        counted.update(found)
+        before = (
+            "SELECT source, sum(n)::BIGINT FROM (SELECT source, id_hash, count(*) AS n FROM moved WHERE held"
+            " GROUP BY source, id_hash HAVING min(customer_id) <> max(customer_id)) GROUP BY source"
+        )
+        counted.subtract(dict(self._connection.execute(before).fetchall()))
+        return +counted
+
+    def _part(self, source: str, scan: str) -> str:
+        plain = [name for name in self._columns if name != "source"]
+        return (
+            f"SELECT {', '.join(plain)}, {literal(source)} AS source, FALSE AS held,"
+            f" hash({literal(source)}, touchpoint_id) AS id_hash FROM {scan} WHERE touchpoint_id IS NOT NULL"
+        )
+
+    def _kept(self, base: Base) -> str:
+        """Return SQL for the rows of the base with a touchpoint_id of the added files."""
+        files = ", ".join(literal(file) for bucket in range(self._buckets) if (file := base.file(bucket)))
+        plain = [
+            f"epoch_us({name}) AS {name}" if name in ("occurred_at", "visible_at") else name
+            for name in self._columns[: 1 + len(_CONTENT)]
+            if name != "source"
+        ]
+        plain += [f"{identifier(name)} AS x{index}" for index, name in enumerate(self._names)]
+        sources = ", ".join(map(literal, sorted(base.sources)))
+        return (
+            f"SELECT {', '.join(plain)}, source, TRUE AS held, hash(source, touchpoint_id) AS id_hash"
+            f" FROM read_parquet([{files}], hive_partitioning=false) WHERE touchpoint_id IS NOT NULL"
+            f" AND source IN ({sources}) AND hash(source, touchpoint_id) IN (SELECT id_hash FROM fresh)"
+        )
 
     def _count(self, table: pa.Table) -> None:
         self._stored.update(_tally(table["source"]))
         self._events.update(_tally(table["event"]))
         for name in self._known:
-            own = table.filter(pc.equal(table["source"], name))
-            late = pc.subtract(own["visible_at"], own["occurred_at"]).to_numpy()
-            self._delays[name].update(_tally(pa.chunked_array([pa.array(-(-late // SECOND))])))
+            own = table.filter(pc.equal(table["source"].cast(pa.string()), name)) if len(self._staged) > 1 else table
+            late = own["visible_at"].to_numpy() - own["occurred_at"].to_numpy()
+            seconds, rows = np.unique(-(-late[late > 0] // SECOND), return_counts=True)
+            self._delays[name].update(dict(zip(seconds.tolist(), rows.tolist(), strict=True)))
+            self._delays[name][0] += int(np.count_nonzero(late == 0))
 
     def _delay(self, name: str) -> int:
         """Return the 99 % quantile (nearest rank) of how late rows become known, in whole seconds as microseconds."""
         spec = self._config.sources[name]
         if spec.known_after is not None:
             return spec.known_after
-        seconds = sorted(self._delays.get(name, Counter()).items())
+        seconds = sorted((+self._delays.get(name, Counter[int]())).items())
         if not seconds:
             return 0
         reached = np.cumsum([count for _, count in seconds])
@@ -204,105 +289,27 @@ class TouchpointSorter:
         return int(seconds[int(np.searchsorted(reached, rank))][0]) * SECOND
 
 
-class AttributeSorter:
-    """Sorts and writes the attributes of one bucket after the other."""
-
-    def __init__(
-        self, config: Config, staged: Staged, kinds: Mapping[str, str], connection: duckdb.DuckDBPyConnection
-    ) -> None:
-        self._static = config.attributes is not None and config.attributes.static
-        self._staged = staged
-        self._kinds = kinds
-        self._connection = connection
-        self._stored = 0
-
-    def faults(self) -> list[str]:
-        """Return the fault of static attributes that name a customer twice."""
-        if not self._static or not self._staged.accepted:
-            return []
-        scan = f"read_parquet({literal(self._staged.pattern())}, hive_partitioning=false)"
-        repeated = f"SELECT 1 FROM {scan} GROUP BY customer_id HAVING count(*) > 1"
-        (number,) = self._connection.execute(f"SELECT count(*) FROM ({repeated})").fetchall()[0]
-        if not number:
-            return []
-        return [
-            f"attributes: {number} customer(s) have several rows although static: true allows one; map known_at,"
-            " or keep one row"
-        ]
-
-    def write(self, bucket: int, customers: pa.Array, folder: Path) -> None:
-        """Write the attributes of these customers; rows of others are counted by ``counts`` only."""
-        columns = ["customer_id", "known_at", *(f"x{index}" for index in range(len(self._kinds)))]
-        schema = pa.schema(
-            [("customer_id", pa.string()), ("known_at", INSTANT)]
-            + [(ATTRIBUTE + name, _ARROW[kind]) for name, kind in self._kinds.items()]
-        )
-        table = _rows_of(self._staged.files(bucket), columns, schema, customers, self._connection)
-        self._stored += len(table)
-        pq.write_table(table, folder / ATTRIBUTES_FILE)
-
-    def counts(self) -> Counts:
-        """Return the counts of the attributes table."""
-        return _counts(self._staged, self._stored)
-
-
-class LabelSorter:
-    """Sorts and writes the stage labels of one bucket after the other."""
-
-    def __init__(self, staged: Staged, connection: duckdb.DuckDBPyConnection) -> None:
-        self._staged = staged
-        self._connection = connection
-        self._stored = 0
-
-    def write(self, bucket: int, customers: pa.Array, folder: Path) -> None:
-        """Write the labels of these customers; rows of others are counted by ``counts`` only."""
-        schema = pa.schema(
-            [("customer_id", pa.string()), ("as_of", INSTANT), ("known_at", INSTANT), ("stage", pa.string())]
-        )
-        table = _rows_of(self._staged.files(bucket), schema.names, schema, customers, self._connection)
-        self._stored += len(table)
-        pq.write_table(table, folder / LABELS_FILE)
-
-    def counts(self) -> Counts:
-        """Return the counts of the table of labels."""
-        return _counts(self._staged, self._stored)
-
-
-def _rows_of(
-    files: list[Path],
-    columns: list[str],
-    schema: pa.Schema,
-    customers: pa.Array,
-    connection: duckdb.DuckDBPyConnection,
-) -> pa.Table:
-    """Return the staged rows of these customers, sorted by all columns."""
-    if not files:
-        return schema.empty_table()
-    connection.register("present", pa.table({"customer_id": customers}))
-    listed = ", ".join(map(literal, files))
-    order = ", ".join(f"{name} NULLS FIRST" for name in columns)
-    rows = (
-        f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning=false)"
-        f" WHERE customer_id IN (SELECT customer_id FROM present) ORDER BY {order}"
-    )
-    table = connection.sql(rows).to_arrow_table().rename_columns(schema.names).cast(schema)
-    connection.unregister("present")
-    return table
-
-
-def _counts(staged: Staged, stored: int) -> Counts:
-    unmatched = staged.accepted - stored
-    return Counts(staged.rows_in, stored, dict(sorted(staged.refused.items())), unmatched=unmatched)
-
-
-def _equals_next(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Return whether each value is the next one's equal; two nulls are."""
+def _coded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Return a text column as codes of the values that occur, in order: equal columns become equal bytes."""
     whole = column.combine_chunks()
-    this, following = whole.slice(0, len(whole) - 1), whole.slice(1)
-    both_null = pc.and_(this.is_null(), following.is_null())
-    equal = pc.or_(pc.fill_null(pc.equal(this, following), False), both_null)
-    result: npt.NDArray[np.bool_] = equal.to_numpy(zero_copy_only=False)
-    return result
+    whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    codes, values = pc.fill_null(whole.indices, -1).to_numpy(), whole.dictionary
+    used = np.zeros(len(values) + 1, dtype=np.bool_)
+    used[codes] = True
+    order = pc.sort_indices(values).to_numpy()
+    order = order[used[order]]
+    rank = np.full(len(values) + 1, -1, dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    new = rank[codes]
+    return pa.DictionaryArray.from_arrays(pa.array(new, mask=new < 0), values.take(pa.array(order)))
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give an unchanged file a second name; where the disk cannot, copy it."""
+    try:
+        os.link(file, target)
+    except OSError:
+        target.write_bytes(file.read_bytes())
 
 
 def _tally(column: pa.ChunkedArray) -> dict[Any, int]:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
 from cvj_ml.errors import ConfigError, DataError, raise_all
-from cvj_ml.sources.buckets import AttributeSorter, LabelSorter, TouchpointSorter
-from cvj_ml.sources.origins import Fingerprint, Relation, describe, land
+from cvj_ml.sources.buckets import Base, TouchpointSorter
+from cvj_ml.sources.customer_tables import AttributeSorter, LabelSorter
+from cvj_ml.sources.origins import Fingerprint, Relation, describe, land, typed
+from cvj_ml.sources.plan import ATTRIBUTES, FORMAT, LABELS, Plan, added_files, find_base, make_plan
 from cvj_ml.sources.postgres import Databases
-from cvj_ml.sources.refusals import QUARANTINE_FILE, excess, write_quarantine
+from cvj_ml.sources.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
 from cvj_ml.sources.sql import connect, within_memory
 from cvj_ml.sources.staging import (
     Mapped,
     Staged,
+    join_kinds,
     kinds_of,
     map_attributes,
     map_labels,
@@ -33,12 +36,9 @@ from cvj_ml.sources.staging import (
 )
 from cvj_ml.sources.store import Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
 
-FORMAT = 1
-"""The version of the store's layout and of the rules by which rows are read; part of the key."""
-
 _HEADING = "The sources cannot be used:"
-_ATTRIBUTES = "attributes"
-_LABELS = "stage_labels"
+
+ROWS_PER_BUCKET = 1 << 20
 
 
 def ingest(config: Config) -> Store:
@@ -56,22 +56,24 @@ def ingest(config: Config) -> Store:
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
         fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}
         raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
-        key = _key(config, tables, fingerprints)
-        folder = root / key[:12]
-        store = open_store(folder, key, config)
+        plan = make_plan(config, tables, fingerprints)
+        folder = root / plan.key[:12]
+        store = open_store(folder, plan.key, config)
         if store is None:
             built = work / "store"
             built.mkdir(mode=0o700)
+            base = find_base(root, plan, tables, config)
             with connect(config, work / "spill") as connection:
-                manifest = _build(config, tables, key, work, built, connection)
+                manifest = _build(config, tables, plan, fingerprints, base, work, built, connection)
             if stamps != {label: mapped.origin.stamps() for label, mapped in tables.items()}:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
             sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
-            sources |= {label: fingerprints[label] for label in (_ATTRIBUTES, _LABELS) if label in fingerprints}
+            sources |= {label: fingerprints[label] for label in (ATTRIBUTES, LABELS) if label in fingerprints}
             columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
-            facts = {"key": key, "format": FORMAT, "fingerprints": sources, "columns": columns}
+            facts = {"key": plan.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
+            facts |= {"meaning": plan.meaning, "contents": plan.contents}
             write_manifest(built, {**facts, **manifest})
-            store = _rename(built, folder, key, config)
+            store = _rename(built, folder, plan.key, config)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
     refused = folder / QUARANTINE_FILE
     raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
@@ -83,8 +85,8 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     misconfigured, faults = _config_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
     specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
-    specs |= {_ATTRIBUTES: config.attributes} if config.attributes else {}
-    specs |= {_LABELS: config.stage_labels} if config.stage_labels else {}
+    specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
+    specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
     with Databases(config, work) as databases:
         for label, spec in specs.items():
             try:
@@ -108,13 +110,13 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
 
 def _shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
     """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
-    own = {item["sha256"] for item in fingerprints.get(_LABELS, [])}
+    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
     return [
         f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
         " leave the file out of one of both"
         for label, files in fingerprints.items()
         for item in files
-        if label != _LABELS and item["sha256"] in own
+        if label != LABELS and item["sha256"] in own
     ]
 
 
@@ -126,81 +128,125 @@ def _config_faults(config: Config) -> list[str]:
     ]
 
 
-def _key(config: Config, tables: Mapping[str, Mapped], fingerprints: Mapping[str, list[Fingerprint]]) -> str:
-    """Return the digest of all that decides the store's content: files by what is in them, not by where they are."""
-    described: dict[str, dict[str, Any]] = {}
-    for label, mapped in tables.items():
-        spec = mapped.origin.spec
-        read = zip(mapped.origin.paths(), fingerprints[label], strict=True)
-        digests = {path: item["sha256"] for path, item in read}
-        described[label] = {
-            "files": {
-                name: sorted((digests[path], path.suffixes[-1:]) for path in paths)
-                for name, paths in mapped.origin.files.items()
-            },
-            "query": spec.query,
-            "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
-            "settings": spec.model_dump(mode="json", include={"columns", "constants", "known_after", "static"}),
-        }
-    if _LABELS in described:  # a label of a stage that the journey does not have is refused
-        described[_LABELS]["stages"] = config.journey.names
-    whole = {
-        "format": FORMAT,
-        "tables": described,
-        "config": config.model_dump(mode="json", include={"time_zone", "ids", "value_decimals", "drop_duplicates"}),
-        "buckets": config.engine.buckets,
-    }
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-
-
 def _build(
     config: Config,
     tables: Mapping[str, Mapped],
-    key: str,
+    plan: Plan,
+    fingerprints: Mapping[str, list[Fingerprint]],
+    base: Base | None,
     work: Path,
     built: Path,
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[str, Any]:
     """Write all buckets and the quarantine; return what store.json says about them."""
-    landed: dict[str, tuple[Mapped, Relation]] = {}
+    place = work / ("added" if base else "whole")
+    landed: dict[str, Relation | None] = {}
     unread = []
     for label, mapped in tables.items():
         try:
-            landed[label] = mapped, land(mapped.origin, connection, config, work / "landed" / label)
+            landed[label] = _land(label, mapped, fingerprints[label], base, connection, config, place)
         except DataError as error:
             unread.append(str(error))
     raise_all(DataError, _HEADING, unread)
-    sources = {label: pair for label, pair in landed.items() if label not in (_ATTRIBUTES, _LABELS)}
-    kinds = kinds_of(sources, connection)
-    staged = {label: stage(*pair, kinds, config, connection, work / "rows" / label) for label, pair in sources.items()}
-    attributes, attribute_kinds = None, dict[str, str]()
-    if _ATTRIBUTES in landed:
-        attribute_kinds = kinds_of({_ATTRIBUTES: landed[_ATTRIBUTES]}, connection)
-        attributes = stage(*landed[_ATTRIBUTES], attribute_kinds, config, connection, work / "rows" / _ATTRIBUTES)
-    labels = None
-    if _LABELS in landed:
-        labels = stage(*landed[_LABELS], {}, config, connection, work / "rows" / _LABELS)
+    sources = [label for label in tables if label not in (ATTRIBUTES, LABELS)]
+    every = {label: _kinds(label, mapped, landed[label], base, connection) for label, mapped in tables.items()}
+    kinds = join_kinds(every[label] for label in sources)
+    rows = sum(one.rows(connection) for label in sources if (one := landed[label]))
+    rows += sum(base.store.counts[name].rows_in for name in base.sources) if base else 0
+    buckets = config.engine.buckets or _enough_buckets(rows)
+    if base and (kinds != base.store.property_kinds or buckets != base.store.buckets):
+        return _build(config, tables, plan, fingerprints, None, work, built, connection)
 
-    all_staged = staged | ({_ATTRIBUTES: attributes} if attributes else {}) | ({_LABELS: labels} if labels else {})
+    staged: dict[str, Staged] = {}
+    for label, mapped in tables.items():
+        own = kinds if label in sources else join_kinds([every[label]])
+        relation, folder = landed[label], place / "rows" / label
+        read = stage(mapped, relation, own, buckets, connection, folder) if relation else Staged(folder, 0)
+        name = label.removeprefix("sources.")
+        kept = base is not None and label in sources and name in base.sources
+        staged[label] = read.joined(base.store.counts[name]) if base and kept else read
+    held = pq.read_table(base.store.folder / QUARANTINE_FILE) if base else QUARANTINE.empty_table()
+    stay = base.sources if base else frozenset[str]()
     quarantine = pa.concat_tables(
-        refused_rows(label.removeprefix("sources."), one, landed[label][1], connection)
-        for label, one in sorted(all_staged.items())
+        refused_rows(name, one, landed[label], held if name in stay else held.slice(0, 0), connection)
+        for label, one in sorted(staged.items())
+        for name in (label.removeprefix("sources."),)
     )
+    return _write(config, tables, plan, staged, every, buckets, base, quarantine, built, connection)
+
+
+def _land(
+    label: str,
+    mapped: Mapped,
+    fingerprints: list[Fingerprint],
+    base: Base | None,
+    connection: duckdb.DuckDBPyConnection,
+    config: Config,
+    place: Path,
+) -> Relation | None:
+    """Return the rows of a table that have to be read; None where the base has them all."""
+    if base is None or label.removeprefix("sources.") not in base.sources or label in (ATTRIBUTES, LABELS):
+        return land(mapped.origin, connection, config, place / "landed" / label)
+    added = added_files(base, label, mapped, fingerprints)
+    if mapped.origin.spec.query is not None or not added:
+        return None
+    origin = replace(mapped.origin, files={"": added})
+    # Some files alone may have fewer columns, or narrower types, than all of them.
+    return typed(land(origin, connection, config, place / "landed" / label), mapped.origin.types)
+
+
+def _kinds(
+    label: str,
+    mapped: Mapped,
+    relation: Relation | None,
+    base: Base | None,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, str | None]:
+    read = [kinds_of(mapped, relation, connection)] if relation else []
+    if base and label.removeprefix("sources.") in base.sources and label not in (ATTRIBUTES, LABELS):
+        read.append(dict(base.kinds[label]))
+    # What is text in one file is text in all.
+    return {name: max((one[name] for one in read), key=(None, "double", "string").index) for name in mapped.extras}
+
+
+def _enough_buckets(rows: int) -> int:
+    """Return a power of two that leaves about a million rows to a bucket, so that memory does not grow with the log."""
+    return min(4096, max(16, 1 << (max(rows - 1, 0) // ROWS_PER_BUCKET).bit_length()))
+
+
+def _write(
+    config: Config,
+    tables: Mapping[str, Mapped],
+    plan: Plan,
+    all_staged: Mapping[str, Staged],
+    every: Mapping[str, Mapping[str, str | None]],
+    buckets: int,
+    base: Base | None,
+    quarantine: pa.Table,
+    built: Path,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, Any]:
+    staged = {label: one for label, one in all_staged.items() if label not in (ATTRIBUTES, LABELS)}
+    kinds = join_kinds(every[label] for label in staged)
+    attribute_kinds = join_kinds([every[ATTRIBUTES]]) if ATTRIBUTES in every else {}
     faults = _row_faults(config, all_staged)
-    touchpoints = TouchpointSorter(config, tables, staged, kinds, connection)
+    touchpoints = TouchpointSorter(config, tables, staged, kinds, base, buckets, connection)
     faults += touchpoints.faults()
-    owned = AttributeSorter(config, attributes, attribute_kinds, connection) if attributes else None
-    faults += owned.faults() if owned else []
-    labelled = LabelSorter(labels, connection) if labels else None
+    owned = labelled = None
+    if ATTRIBUTES in all_staged:
+        owned = AttributeSorter(config, all_staged[ATTRIBUTES], attribute_kinds, connection)
+        faults += owned.faults()
+    if LABELS in all_staged:
+        labelled = LabelSorter(all_staged[LABELS], connection)
     if faults:
         heading = _HEADING
         if len(quarantine):
-            path = Path(config.out) / "quarantine" / f"{key[:12]}.parquet"
+            path = Path(config.out) / "quarantine" / f"{plan.key[:12]}.parquet"
             write_quarantine(quarantine, path)
             heading = f"{_HEADING} (the refused rows are in {path})"
         raise_all(DataError, heading, faults)
 
-    for bucket in range(config.engine.buckets):
+    for bucket in range(buckets):
         folder = built / bucket_name(bucket)
         customers = touchpoints.write(bucket, folder)
         if owned and customers is not None:
@@ -209,7 +255,8 @@ def _build(
             labelled.write(bucket, customers, folder)
     write_quarantine(quarantine, built / QUARANTINE_FILE)
     return {
-        "buckets": config.engine.buckets,
+        "buckets": buckets,
+        "kinds": {label: dict(one) for label, one in every.items()},
         "property_kinds": kinds,
         "attribute_kinds": attribute_kinds,
         "attribute_counts": counts_as_json(owned.counts()) if owned else None,

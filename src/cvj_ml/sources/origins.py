@@ -10,7 +10,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -84,6 +84,20 @@ class Relation:
     sql: str
     unreadable: int = 0
     rejects: str | None = None
+
+    def rows(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Return the number of rows, which Parquet files tell by their ends alone."""
+        ((number,),) = connection.execute(f"SELECT count(*) FROM {self.sql}").fetchall()
+        return int(number) + self.unreadable
+
+
+def typed(relation: Relation, types: Mapping[str, str]) -> Relation:
+    """Return the relation with all of these columns, in these types."""
+    columns = ", ".join(
+        f"NULL AS {identifier(name)}" if kind.strip('"') == "NULL" else f"CAST(NULL AS {kind}) AS {identifier(name)}"
+        for name, kind in types.items()
+    )
+    return replace(relation, sql=f"(SELECT * FROM {relation.sql} UNION ALL BY NAME SELECT {columns} WHERE FALSE)")
 
 
 def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin:

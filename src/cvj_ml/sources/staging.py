@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from cvj_ml.sources.mapping import (
     wall_column,
 )
 from cvj_ml.sources.origins import Origin, Relation
-from cvj_ml.sources.refusals import QUARANTINE
+from cvj_ml.sources.refusals import QUARANTINE, Counts
 from cvj_ml.sources.sql import literal
 from cvj_ml.sources.store import SourceColumn, bucket_sql
 
@@ -64,7 +65,7 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A staged table: where its buckets are, and its counts so far."""
+    """A staged table: where its buckets are, and its counts so far, with those of files that were read before."""
 
     folder: Path
     rows_in: int
@@ -77,6 +78,16 @@ class Staged:
     def pattern(self) -> str:
         """Return a glob of all good rows' files."""
         return str(self.folder / "bucket=[0-9]*" / "*.parquet")
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether any good row was staged."""
+        return any(self.folder.glob("bucket=[0-9]*"))
+
+    def joined(self, counts: Counts) -> Staged:
+        """Return the same rows, counted together with those of files that were read before."""
+        refused = Counter(self.refused) + Counter(counts.refused)
+        return Staged(self.folder, self.rows_in + counts.rows_in, dict(refused))
 
     @property
     def accepted(self) -> int:
@@ -165,30 +176,31 @@ def map_labels(origin: Origin, spec: StageLabelsSpec, config: Config, faults: li
     return Mapped(origin, readings, roles, {}, _owned(fields), _id_family(fields), True)
 
 
-def kinds_of(tables: Mapping[str, tuple[Mapped, Relation]], connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Return double or string for every property or attribute; text in one table makes it text in all."""
-    kinds: dict[str, set[str]] = {}
-    for mapped, relation in tables.values():
-        asked = []
-        for name, one in mapped.extras.items():
-            found = kinds.setdefault(name, set())
-            if (kind := kind_of(one)) is not None:
-                found.add(kind)
-            elif one.untyped:
-                asked.append(name)
-        if asked:
-            tests = ", ".join(casts_to_double(mapped.extras[name]) for name in asked)
-            row = connection.execute(f"SELECT {tests} FROM {relation.sql}").fetchall()[0]
-            for name, numeric in zip(asked, row, strict=True):
-                kinds[name].add("double" if numeric else "string")
-    return {name: "string" if "string" in found else "double" for name, found in sorted(kinds.items())}
+def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
+    """Return double or string for every property or attribute of a table; None where it has no value at all."""
+    kinds = {name: kind_of(one) for name, one in mapped.extras.items()}
+    asked = [name for name, one in mapped.extras.items() if kinds[name] is None and one.untyped]
+    if asked:
+        tests = ", ".join(casts_to_double(mapped.extras[name]) for name in asked)
+        row = connection.execute(f"SELECT {tests} FROM {relation.sql}").fetchall()[0]
+        kinds |= {name: "double" if numeric else "string" for name, numeric in zip(asked, row, strict=True)}
+    return kinds
+
+
+def join_kinds(tables: Iterable[Mapping[str, str | None]]) -> dict[str, str]:
+    """Return the kind of every property or attribute: text in one table makes it text in all."""
+    found: dict[str, set[str | None]] = {}
+    for kinds in tables:
+        for name, kind in kinds.items():
+            found.setdefault(name, set()).add(kind)
+    return {name: "string" if "string" in kinds else "double" for name, kinds in sorted(found.items())}
 
 
 def stage(
     mapped: Mapped,
     relation: Relation,
     kinds: Mapping[str, str],
-    config: Config,
+    buckets: int,
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
 ) -> Staged:
@@ -209,7 +221,7 @@ def stage(
     kept = [*mapped.readings, *(f"x{index}" for index in range(len(kinds))), "reason"]
     if mapped.visible_at is not None:
         kept = [*(name for name in kept if name != "known_at"), f"{mapped.visible_at} AS visible_at"]
-    bucket = bucket_sql("customer_id", config.engine.buckets)
+    bucket = bucket_sql("customer_id", buckets)
     folder.mkdir(parents=True)
     try:
         connection.execute(
@@ -238,18 +250,21 @@ def stage(
     return staged
 
 
-def refused_rows(source: str, staged: Staged, relation: Relation, connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Return the refused rows of a table for the quarantine, in a stable order."""
-    parts = []
+def refused_rows(
+    source: str, staged: Staged, relation: Relation | None, before: pa.Table, connection: duckdb.DuckDBPyConnection
+) -> pa.Table:
+    """Return the refused rows of a table, and those of files read before, for the quarantine, in a stable order."""
+    parts = [f"SELECT reason, row FROM before WHERE source = {literal(source)}"]
     if files := staged.files(_REFUSED):
         names = ", ".join(literal(path) for path in files)
         parts.append(f"SELECT reason, row FROM read_parquet([{names}], hive_partitioning=false)")
-    if relation.unreadable:
+    if relation and relation.unreadable:
         parts.append(f"SELECT 'unreadable line' AS reason, csv_line AS row FROM {relation.rejects}")
-    if not parts:
-        return QUARANTINE.empty_table()
+    connection.register("before", before)
     rows = f"SELECT {literal(source)} AS source, * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL"
-    return connection.sql(rows).to_arrow_table()
+    table = connection.sql(rows).to_arrow_table().cast(QUARANTINE)
+    connection.unregister("before")
+    return table
 
 
 def mixed_ids(config: Config, families: Mapping[str, str | None]) -> list[str]:

@@ -135,12 +135,13 @@ def pin_champion(config: Config) -> ModelVersion:
         raise ModelError(
             f"{config.name} has no champion. Run `cvj-ml train`, or promote a version of `cvj-ml models list`."
         )
-    if not re.fullmatch(r"[0-9a-f]{64}", champion.digest):
-        raise ModelError(
-            f"Version {champion.version} of {config.name} carries no digest of a bundle, so `cvj-ml train` did not"
-            " register it. Promote one that it did."
-        )
-    return champion
+    return _with_digest(champion)
+
+
+def find_version(config: Config, version: int) -> ModelVersion:
+    """Return a registered version; raises ModelError where there is none, or one that is no bundle."""
+    with connect(config) as client:
+        return _with_digest(_find(_versions(client, config.name), version, config.name))
 
 
 def fetch(config: Config, version: ModelVersion, folder: Path) -> Path:
@@ -262,6 +263,15 @@ def _registered_model(client: MlflowClient, name: str) -> Any:
 
 def _champion(versions: list[ModelVersion]) -> ModelVersion | None:
     return next((one for one in versions if CHAMPION in one.aliases), None)
+
+
+def _with_digest(version: ModelVersion) -> ModelVersion:
+    if not re.fullmatch(r"[0-9a-f]{64}", version.digest):
+        raise ModelError(
+            f"Version {version.version} of {version.name} carries no digest of a bundle, so `cvj-ml train` did not"
+            " register it. Promote one that it did."
+        )
+    return version
 
 
 def _find(versions: list[ModelVersion], version: int, name: str) -> ModelVersion:

@@ -1,0 +1,129 @@
+"""What has to be read: the key of the store that is wanted, and an earlier store to which only files were added."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvj_ml.config import Config
+from cvj_ml.sources.buckets import Base
+from cvj_ml.sources.origins import Fingerprint
+from cvj_ml.sources.staging import Mapped
+from cvj_ml.sources.store import MANIFEST, open_store
+
+FORMAT = 2
+"""The version of the store's layout and of the rules by which rows are read; part of the key."""
+
+ATTRIBUTES = "attributes"
+LABELS = "stage_labels"
+
+LEAST_SHARE = 0.5
+"""Below this share of kept bytes, building from nothing is no dearer."""
+
+Contents = dict[str, dict[str, list[tuple[str, str]]]]
+"""The files of every table by what is in them: sorted (digest, ending), since an ending decides how a file is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The key of the wanted store, ``meaning`` (all of it but the files), and the files."""
+
+    key: str
+    meaning: str
+    contents: Contents
+
+
+def make_plan(config: Config, tables: Mapping[str, Mapped], fingerprints: Mapping[str, list[Fingerprint]]) -> Plan:
+    """Return the digest of all that decides the store's content: files by what is in them, not by where they are."""
+    described: dict[str, dict[str, Any]] = {}
+    contents: Contents = {}
+    for label, mapped in tables.items():
+        spec = mapped.origin.spec
+        digests = _digests(mapped, fingerprints[label])
+        contents[label] = {name: sorted(digests[path] for path in paths) for name, paths in mapped.origin.files.items()}
+        described[label] = {
+            "query": spec.query,
+            "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
+            "settings": spec.model_dump(mode="json", include={"columns", "constants", "known_after", "static"}),
+        }
+    if LABELS in described:  # a label of a stage that the journey does not have is refused
+        described[LABELS]["stages"] = config.journey.names
+    meaning = {
+        "format": FORMAT,
+        "tables": described,
+        "config": config.model_dump(mode="json", include={"time_zone", "ids", "value_decimals", "drop_duplicates"}),
+        "buckets": config.engine.buckets,
+    }
+    # How a column is read depends on its type over all files, so a new type changes the meaning of old rows.
+    types = {
+        label: {one.own: one.type for one in mapped.owns}
+        for label, mapped in tables.items()
+        if label not in (ATTRIBUTES, LABELS)
+    }
+    return Plan(_digest([meaning, contents]), _digest([meaning, types]), contents)
+
+
+def find_base(root: Path, plan: Plan, tables: Mapping[str, Mapped], config: Config) -> Base | None:
+    """Return the store with the most rows that can stay, and the sources whose files it has all or some of.
+
+    A source stays where none of the files that were read changed or went; a query stays only whole, for a new file
+    can change any of its rows. None where too little would stay.
+    """
+    if any(f"sources.{name}" in tables for name in (ATTRIBUTES, LABELS)):
+        return None  # the quarantine could not tell such a source from the table
+    found: list[tuple[int, Base]] = []
+    for path in sorted(root.glob(f"[0-9a-f]*/{MANIFEST}")):
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if (
+                manifest["meaning"] != plan.meaning
+                or (store := open_store(path.parent, manifest["key"], config)) is None
+            ):
+                continue
+            kept = [
+                name
+                for name in config.sources
+                if _stays(manifest["contents"][f"sources.{name}"], plan.contents[f"sources.{name}"])
+            ]
+        except (OSError, ValueError, KeyError):
+            continue
+        size = sum(one["bytes"] for name in kept for one in store.fingerprints[name])
+        found.append((size, Base(store, frozenset(kept), manifest["contents"], manifest["kinds"])))
+    if not found:
+        return None
+    size, base = max(found, key=lambda one: (one[0], one[1].store.key))
+    whole = sum(path.stat().st_size for name in config.sources for path in tables[f"sources.{name}"].origin.paths())
+    return base if size and size >= LEAST_SHARE * whole else None
+
+
+def added_files(base: Base, label: str, mapped: Mapped, fingerprints: list[Fingerprint]) -> tuple[Path, ...]:
+    """Return the files of a source that the base has not read."""
+    held = Counter((digest, ending) for digest, ending in base.contents[label].get("", []))
+    digests = _digests(mapped, fingerprints)
+    added = []
+    for path in mapped.origin.files.get("", ()):
+        if held[digests[path]]:
+            held[digests[path]] -= 1
+        else:
+            added.append(path)
+    return tuple(added)
+
+
+def _stays(before: dict[str, list[list[str]]], now: dict[str, list[tuple[str, str]]]) -> bool:
+    held = {name: Counter((digest, ending) for digest, ending in files) for name, files in before.items()}
+    wanted = {name: Counter(files) for name, files in now.items()}
+    return held == wanted or (held.keys() == wanted.keys() == {""} and held[""] <= wanted[""])
+
+
+def _digests(mapped: Mapped, fingerprints: list[Fingerprint]) -> dict[Path, tuple[str, str]]:
+    read = zip(mapped.origin.paths(), fingerprints, strict=True)
+    return {path: (item["sha256"], path.suffix) for path, item in read}
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

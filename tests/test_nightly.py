@@ -1,0 +1,436 @@
+"""``cvj-ml nightly``: right or not published, whatever fails; the same as each day's own run; one at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.trained import AS_OF, CUSTOMERS, Outcome, Trained, call
+
+from cvj_ml import pipeline, tracking
+from cvj_ml.models.bundle import save
+from cvj_ml.models.calibration import Calibration
+from cvj_ml.pipeline.stations import Stations
+from cvj_ml.publish import current_night, verify_night
+from cvj_ml.scoring import make_canary, open_bundle
+
+pytest_plugins = ["tests.fixtures"]
+
+ROOT = Path(__file__).resolve().parents[1]
+EARLIER = "2025-06-10"
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def nightly(file: Path, *arguments: object) -> dict[str, Any]:
+    ran = call("nightly", file, *arguments, "--json")
+    assert ran.code == 0, ran.err
+    document: dict[str, Any] = json.loads(ran.out)
+    return document
+
+
+def summary(ran: Outcome) -> str:
+    return next(line for line in ran.err.splitlines() if line.startswith("Night "))
+
+
+def metric(out: Path, name: str) -> float:
+    lines = (out / "metrics.prom").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(f"cvj_ml_night_{name}{{")).split()[-1])
+
+
+def assert_stands(out: Path, night: str) -> None:
+    """The current night is still this one, it is whole, and nothing half-done lies about."""
+    current = current_night(out)
+    assert current is not None and current.parent.name == f"as_of={night}"
+    verify_night(out)
+    assert not list(out.glob(".staged-*"))
+
+
+@pytest.fixture(scope="module")
+def published(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An output folder with one published night, not to be changed, and what was said of it."""
+    out = tmp_path_factory.mktemp("published")
+    return out, nightly(trained.variant(out), "--as-of", AS_OF)
+
+
+@pytest.fixture
+def out(published: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published[0], tmp_path / "out"))
+
+
+def test_a_night_is_published_verified_and_accounted_for(published: tuple[Path, dict[str, Any]]) -> None:
+    out, document = published
+    (night,) = document["nights"]
+    assert (night["outcome"], night["current"], night["customers"]) == ("published", True, CUSTOMERS)
+    assert night["model_source"] == "the registry"
+    rows = night["rows"]
+    assert rows.pop("rows_in") == sum(rows.values()) > 0
+    assert verify_night(out).folder == Path(night["night"])
+    run = json.loads(Path(night["night"], "run.json").read_text())
+    assert {"Reading sources", "Fetching the champion", "Scoring", "Writing the night"} <= run["stations"].keys()
+    assert {"customers", "model_age", "freshness:touchpoints"} <= {one["name"] for one in run["gates"]}
+    assert run["model"].keys() == {"version", "run_id", "digest", "source"} and run["versions"]["lightgbm"]
+    assert metric(out, "exit_code") == 0 and metric(out, "customers") == CUSTOMERS
+    assert {path.name for path in out.iterdir()} == {
+        *(".lock", "CURRENT.json", f"as_of={AS_OF}", "metrics.prom", "models", "store")
+    }  # fmt: skip
+
+
+def test_a_second_run_finds_the_night_and_scores_nobody(
+    trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = everything(out / f"as_of={AS_OF}")
+    monkeypatch.setattr("cvj_ml.pipeline.nights.score", None)
+    (night,) = nightly(trained.variant(out), "--as-of", AS_OF)["nights"]
+    assert (night["outcome"], night["current"]) == ("unchanged", True)
+    assert night["lists"] == {"convert__ascend__30d": 10, "advocate__promote__30d": 5}
+    assert everything(out / f"as_of={AS_OF}") == before
+
+
+def test_a_night_without_gates_is_judged_before_it_counts_as_done(trained: Trained, tmp_path: Path) -> None:
+    """`targets` judges nothing, so what it published is not taken on trust."""
+    file = trained.variant(tmp_path)
+    assert call("targets", file, "--as-of", AS_OF).code == 0
+    strict = trained.variant(tmp_path, gates={"customers": {"fewest": 10_000}})
+    assert call("nightly", strict, "--as-of", AS_OF).code == 5
+
+
+def test_a_dry_run_does_everything_but_publish(trained: Trained, tmp_path: Path) -> None:
+    file = trained.variant(tmp_path / "out")
+    tried = call("nightly", file, "--as-of", AS_OF, "--dry-run")
+    assert tried.code == 0, tried.err
+    assert tried.out.startswith(f"Would publish {tmp_path}/out/as_of={AS_OF}/")
+    assert "it would become the current night" in tried.out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "models", "store"}
+    (night,) = nightly(file, "--as-of", AS_OF)["nights"]
+    assert f"Would publish {night['night']}\n" in tried.out, "the same digest"
+
+
+@pytest.mark.slow
+def test_each_night_of_a_backfill_is_that_days_own_run_to_the_byte(trained: Trained, tmp_path: Path) -> None:
+    days = ["2025-06-10", "2025-06-11", "2025-06-12"]
+    file = trained.variant(tmp_path / "all")
+    nightly(file, "--as-of", AS_OF)
+    found = nightly(file, "--backfill", f"{days[0]}..{days[-1]}")["nights"]
+    assert [(one["as_of"], one["outcome"], one["current"]) for one in found] == [
+        (day, "published", False) for day in days
+    ]
+    assert_stands(tmp_path / "all", AS_OF)
+    for night, day in zip(found, days, strict=True):
+        (own,) = nightly(trained.variant(tmp_path / day), "--as-of", day)["nights"]
+        a, b = (everything(Path(one["night"])) for one in (night, own))
+        assert Path(night["night"]).name == Path(own["night"]).name
+        assert {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)} == {"run.json"}
+
+
+def test_a_night_that_fails_says_so_in_one_line_and_leaves_the_last_one(trained: Trained, out: Path) -> None:
+    success = metric(out, "last_success_timestamp_seconds")
+    ran = call("nightly", trained.variant(out), "--as-of", "2019-01-01", "--json")
+    assert (ran.code, ran.out) == (3, "")
+    assert " failed: exit code 3 after " in summary(ran)
+    assert summary(ran).endswith(f"at 'Counting rows'; {AS_OF} is the current night.")
+    assert "error: No touchpoint is visible before 2019-01-01" in ran.err
+    assert_stands(out, AS_OF)
+    assert metric(out, "exit_code") == 3 and metric(out, "last_success_timestamp_seconds") == success
+
+
+def test_a_backfill_stops_at_the_first_night_that_fails_and_says_which_are_done(trained: Trained, out: Path) -> None:
+    file = trained.variant(out)
+    step = Stations.step
+
+    def broken(run: Stations, title: str) -> Any:
+        if title == "Ranking the lists" and run.night == "2025-06-11":
+            raise OSError(28, "No space left on device")
+        return step(run, title)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stations, "step", broken)
+        ran = call("nightly", file, "--backfill", "2025-06-10..2025-06-12")
+    assert ran.code == 1
+    assert "done before it: 2025-06-10;" in summary(ran)
+    assert {path.name for path in out.glob("as_of=*")} == {"as_of=2025-06-10", f"as_of={AS_OF}"}
+    assert_stands(out, AS_OF)
+    again = nightly(file, "--backfill", "2025-06-10..2025-06-12", "--resume")["nights"]
+    assert [one["outcome"] for one in again] == ["unchanged", "published", "published"]
+
+
+def test_a_failed_gate_publishes_nothing_unless_it_is_accepted(trained: Trained, tmp_path: Path) -> None:
+    file = trained.variant(tmp_path, gates={"customers": {"fewest": 10_000}})
+    ran = call("nightly", file, "--as-of", AS_OF)
+    assert ran.code == 5
+    assert "120 customer(s) to score, fewer than" in ran.err
+    assert not list(tmp_path.glob("as_of=*")) and not (tmp_path / "CURRENT.json").exists()
+    assert metric(tmp_path, "exit_code") == 5
+    assert 'gate="customers"} 2.0' in (tmp_path / "metrics.prom").read_text()
+    accepted = call("nightly", file, "--as-of", AS_OF, "--accept", "customers", "--resume")
+    assert accepted.code == 0, accepted.err
+    assert "warning: customers:" in accepted.err and "1 warning(s)" in summary(accepted)
+
+
+# The registry
+
+
+def own_registry(trained: Trained, folder: Path) -> Path:
+    """A configuration with a registry of its own, into which the champion was imported."""
+    file = trained.variant(folder / "out", name="own", mlflow={"tracking_uri": f"sqlite:///{folder / 'own.db'}"})
+    assert call("models", "import", file, trained.bundle).code == 0
+    return file
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_a_registry_that_is_down_is_stood_in_for_by_the_verified_copy(
+    trained: Trained, tmp_path: Path, how: str
+) -> None:
+    file, out = own_registry(trained, tmp_path), tmp_path / "out"
+    (up,) = nightly(file, "--as-of", AS_OF)["nights"]
+    database = tmp_path / "own.db"
+    if how == "gone":
+        database.unlink()
+    else:
+        database.write_bytes(b"this is no database" * 1000)
+    ran = call("nightly", file, "--as-of", AS_OF, "--json")
+    assert ran.code == 0, ran.err
+    (down,) = json.loads(ran.out)["nights"]
+    assert down["model_source"].startswith("registry down, copy of 20")
+    assert "registry down, copy of 20" in ran.err
+    manifest = json.loads(Path(down["night"], "MANIFEST.json").read_text())
+    assert manifest["model_from"] == "local copy, registry down"
+    assert json.loads(Path(down["night"], "run.json").read_text())["model"]["source"] == down["model_source"]
+    assert 'source="registry down, copy of 20' in (out / "metrics.prom").read_text()
+    a, b = (everything(Path(one["night"])) for one in (up, down))
+    assert {name for name in a if a[name] != b[name]} == {"MANIFEST.json", "_SUCCESS", "run.json"}
+    verify_night(out)
+
+    next((out / "models").glob("*/reach.txt")).write_text("damaged")
+    damaged = call("nightly", file, "--as-of", EARLIER)
+    assert damaged.code == 1
+    assert "The copy of its champion cannot be used either:" in damaged.err
+    shutil.rmtree(out / "models")
+    nothing = call("nightly", file, "--as-of", EARLIER)
+    assert nothing.code == {"gone": 4, "damaged": 1}[how]
+    assert_stands(out, AS_OF)
+
+
+def test_a_copy_of_another_registry_is_no_copy(trained: Trained, tmp_path: Path) -> None:
+    nightly(own_registry(trained, tmp_path), "--as-of", AS_OF)
+    moved = trained.variant(tmp_path / "out", name="own", mlflow={"tracking_uri": f"sqlite:///{tmp_path}/new.db"})
+    assert call("nightly", moved, "--as-of", AS_OF).code == 4
+
+
+def test_a_damaged_copy_is_fetched_anew(trained: Trained, out: Path) -> None:
+    (copy,) = (path for path in (out / "models").iterdir() if path.is_dir())
+    before = everything(copy)
+    (copy / "reach.txt").write_text("damaged")
+    (copy / "extra.py").write_text("")
+    nightly(trained.variant(out), "--as-of", AS_OF)
+    assert everything(copy) == before
+
+
+def test_a_registry_that_fails_after_the_champion_is_pinned_changes_no_byte(
+    trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise tracking_error()
+
+    def tracking_error() -> Exception:
+        from cvj_ml.errors import RegistryError
+
+        return RegistryError("The model registry failed.")
+
+    monkeypatch.setattr(tracking, "find_training", fail)
+    (night,) = nightly(trained.variant(out), "--as-of", AS_OF)["nights"]
+    assert night["outcome"] == "unchanged"
+
+
+def test_a_promotion_during_a_run_changes_nothing(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion is pinned once, for all nights of a run."""
+    file = own_registry(trained, tmp_path)
+    first = open_bundle(trained.bundle)
+    old = first.predictor.calibration
+    other = replace(first.predictor, calibration=Calibration(old.intercept + 0.1, old.slope))
+    save(other, make_canary(other, trained.as_of, 1), tmp_path / "other", first.track_record, first.card)
+    assert call("models", "import", file, tmp_path / "other").code == 0
+    step = Stations.step
+
+    def promoting(run: Stations, title: str) -> Any:
+        if title == "Scoring":
+            tracking.promote(trained.config(file), 2)
+        return step(run, title)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stations, "step", promoting)
+        nights = nightly(file, "--backfill", "2025-06-10..2025-06-11")["nights"]
+    assert {one["model_version"] for one in nights} == {first.version}
+    (after,) = nightly(file, "--as-of", "2025-06-10")["nights"]
+    assert after["model_version"] != first.version
+
+
+# The log
+
+
+def test_the_log_is_one_object_a_line_and_holds_no_customer(trained: Trained, tmp_path: Path) -> None:
+    strict = trained.variant(tmp_path, gates={"customers": {"fewest": 10_000}})
+    ran = call("nightly", strict, "--as-of", AS_OF, "--log-format", "json")
+    assert (ran.code, ran.out) == (5, "")
+    lines = [json.loads(line) for line in ran.err.splitlines()]
+    assert all(line.keys() >= {"time", "level", "station", "message"} for line in lines)
+    assert {line["level"] for line in lines} == {"info", "error"}
+    done = [line for line in lines if line["message"] == "done"]
+    assert all(line["seconds"] >= 0 for line in done) and {"Scoring"} <= {line["station"] for line in lines}
+    assert lines[-1]["exit_code"] == lines[-2]["exit_code"] == 5
+    assert "c000007" not in ran.err and str(strict.name) not in ran.err
+
+
+def test_a_wrong_configuration_is_told_in_the_log_too(tmp_path: Path) -> None:
+    ran = call("nightly", tmp_path / "absent.yaml", "--as-of", AS_OF, "--log-format", "json")
+    (line,) = map(json.loads, ran.err.splitlines())
+    assert (ran.code, line["level"], line["exit_code"]) == (2, "error", 2)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_nobody_foresaw_tells_where_and_not_what(
+    trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    def broken(*arguments: object, **settings: object) -> None:
+        raise KeyError("customer-4711")
+
+    monkeypatch.setattr("cvj_ml.pipeline.nights.score", broken)
+    ran = call("nightly", trained.variant(out), "--as-of", EARLIER, "--log-format", form)
+    assert ran.code == 1
+    assert "an unforeseen KeyError" in ran.err and "nights.py:" in ran.err
+    assert "4711" not in ran.err + ran.out
+    assert_stands(out, AS_OF)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--as-of", AS_OF, "--backfill", "2025-06-01..2025-06-02"], ["--backfill", "2025-06-02..2025-06-01"],
+     ["--backfill", "2025-06-01"], ["--backfill", "a..b"], ["--as-of", "yesterday"]],
+)  # fmt: skip
+def test_a_wrong_span_is_a_wrong_call(trained: Trained, tmp_path: Path, arguments: list[str]) -> None:
+    assert call("nightly", trained.variant(tmp_path), *arguments).code == 2
+
+
+# Real processes
+
+
+@contextmanager
+def running(file: Path, station: str, marker: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A night in a process of its own that stays at a station; `marker` appears when it is there."""
+    code = f"""
+import pathlib, signal, sys, time
+# A test run in the background of a shell ignores SIGINT, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cvj_ml.pipeline.stations import Stations
+step = Stations.step
+def stay(run, title):
+    if title == {station!r}:
+        pathlib.Path({str(marker)!r}).touch()
+        time.sleep(300)
+    return step(run, title)
+Stations.step = stay
+from cvj_ml.cli import main
+sys.argv = ["cvj-ml", "nightly", {str(file)!r}, *{list(arguments)!r}]
+main()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            deadline = time.monotonic() + 300
+            while not marker.exists():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_one_run_at_a_time_and_none_waits_for_a_dead_one(trained: Trained, out: Path, tmp_path: Path) -> None:
+    file = trained.variant(out)
+    before = everything(out)
+    with running(file, "Counting rows", tmp_path / "marker", "--as-of", EARLIER) as process:
+        for command in (["nightly"], ["score"], ["targets"], ["report"]):
+            ran = call(*command, file, "--as-of", EARLIER)
+            assert (ran.code, ran.out) == (75, "")
+        told = f"{out}: nightly (process {process.pid} on "
+        assert told in ran.err and "is running since 20" in ran.err
+        assert call("measure", file, "--until", AS_OF).code == 75
+        process.kill()
+        process.wait()
+    changed = {name for name in everything(out) if everything(out)[name] != before.get(name)}
+    assert changed == {".lock"}
+    (night,) = nightly(file, "--as-of", EARLIER)["nights"]
+    assert night["outcome"] == "published"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "station"), [(signal.SIGTERM, "Writing the night"), (signal.SIGINT, "Counting rows")]
+)
+def test_a_signal_leaves_nothing_half_done(
+    trained: Trained, out: Path, tmp_path: Path, number: signal.Signals, station: str
+) -> None:
+    with running(trained.variant(out), station, tmp_path / "marker", "--as-of", EARLIER) as process:
+        process.send_signal(number)
+        told, wrong = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert told == ""
+    assert wrong.splitlines()[-1] == f"error: stopped by {number.name}; what was half-done is removed."
+    assert "Traceback" not in wrong
+    assert_stands(out, AS_OF)
+    assert metric(out, "exit_code") == 128 + number
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_left_is_swept_and_resume_goes_on_from_its_blocks(
+    trained: Trained, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = trained.variant(out)
+    with running(file, "Writing the night", tmp_path / "marker", "--as-of", EARLIER) as process:
+        process.kill()
+        process.wait()
+    assert list(out.glob(".staged-*")) and list(out.glob("work/*/blocks/*.arrow"))
+    assert current_night(out) == verify_night(out).folder
+
+    def scored_again(*arguments: object) -> None:
+        raise AssertionError("every block was finished")
+
+    monkeypatch.setattr("cvj_ml.pipeline.scores.as_table", scored_again)
+    (night,) = nightly(file, "--as-of", EARLIER, "--resume")["nights"]
+    assert night["outcome"] == "published"
+    assert_stands(out, AS_OF)
+    assert not (out / "work").exists()
+
+
+def test_a_locked_database_of_the_registry_is_waited_for(trained: Trained, out: Path) -> None:
+    """Somebody who reads the registry does not disturb a night."""
+    with closing(sqlite3.connect(trained.folder / "mlflow.db")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        assert nightly(trained.variant(out), "--as-of", AS_OF)["nights"][0]["outcome"] == "unchanged"
+
+
+def test_an_instant_within_a_day_has_a_night_of_its_own(trained: Trained, out: Path) -> None:
+    (night,) = nightly(trained.variant(out), "--as-of", "2025-06-10T06:00:00")["nights"]
+    assert night["as_of"] == "2025-06-10T060000" and not night["current"]
+    assert pipeline.as_of_name(trained.config(), trained.as_of) == AS_OF
