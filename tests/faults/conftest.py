@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def parent(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warmed]:
     """A warmed process that forks for each command."""
     folder = tmp_path_factory.mktemp("warmed")
-    with warmed(folder, trained.variant(folder / "out"), LAST) as process:
+    with warmed(folder, trained.variant(folder / f"out-{os.getpid()}"), LAST) as process:
         yield process
 
 

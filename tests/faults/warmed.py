@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -71,6 +70,7 @@ class Warmed:
         """Start a command; ``limits`` are those of `_live`."""
         self.started += 1
         stdout, stderr = (self.folder / f"{self.started}.{kind}" for kind in ("out", "err"))
+        stderr.touch()
         question = {"argv": [str(one) for one in arguments], "stdout": str(stdout), "stderr": str(stderr), **limits}
         return Running(self, int(self.ask(question)), stdout, stderr)
 
@@ -104,7 +104,7 @@ def warmed(folder: Path, config: Path, as_of: str) -> Iterator[Warmed]:
 def _live(question: dict[str, Any]) -> None:
     """Be the command.
 
-    ``memory`` is what it may take more, in bytes; at the ``kill_at``-th change below ``under`` that Python makes on
+    At the ``kill_at``-th change below ``under`` that Python makes on
     the disk it is killed before that change; ``count`` is a file to which the number of these changes is written.
     """
     from cvj_ml import cli
@@ -116,9 +116,6 @@ def _live(question: dict[str, Any]) -> None:
         os.close(handle)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(question.get("environment", {}))
-    if memory := question.get("memory"):
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
     changes = _watch(question["under"], question.get("kill_at")) if "under" in question else []
     sys.argv = ["cvj-ml", *question["argv"]]
     code: Any = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from cvj_ml.sources.staging import (
     stage,
 )
 from cvj_ml.sources.store import Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
+from cvj_ml.sources.workplace import workplace
 
 _HEADING = "The sources cannot be used:"
 
@@ -50,8 +50,7 @@ def ingest(config: Config) -> Store:
     """
     root = Path(config.out) / "store"
     root.mkdir(parents=True, exist_ok=True)
-    with within_memory(config), tempfile.TemporaryDirectory(prefix=".staging-", dir=root) as name:
-        work = Path(name)
+    with within_memory(config), workplace(root) as work:
         tables = _map(config, work)
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
         fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}

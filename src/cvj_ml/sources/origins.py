@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config, TableSpec
 from cvj_ml.errors import ConfigError, DataError, nearest
-from cvj_ml.sources.sql import connect, identifier, literal
+from cvj_ml.sources.sql import connect, identifier, literal, require_room
 
 _UNREADABLE = (duckdb.Error, OSError, EOFError, ValueError, zlib.error, csv.Error)
 
@@ -151,6 +151,7 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
     except duckdb.OutOfMemoryException:
         raise
     except (duckdb.Error, pa.ArrowException) as error:
+        require_room(error, origin.label)
         # DuckDB quotes the offending value in its message, so the message is not passed on.
         where = "the query fails on its rows" if origin.spec.query else f"cannot read {_name(origin.files[''])}"
         raise DataError(f"{origin.label}: {where} ({type(error).__name__}); try it in DuckDB to see the row.") from None

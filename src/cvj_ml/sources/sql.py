@@ -35,6 +35,12 @@ def within_memory(config: Config) -> Iterator[None]:
         ) from None
 
 
+def require_room(error: Exception, label: str) -> None:
+    """Raise where DuckDB failed for want of room on the disk: that is no fault of the data."""
+    if "No space left on device" in str(error):
+        raise CvjError(f"{label}: there is no space left on the disk to read the rows. Free some space.") from None
+
+
 def connect(config: Config, spill: Path) -> duckdb.DuckDBPyConnection:
     """Open an in-memory database that spills into a folder and never looks at Python variables."""
     connection = duckdb.connect(config={"python_enable_replacements": False})

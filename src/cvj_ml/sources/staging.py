@@ -30,7 +30,7 @@ from cvj_ml.sources.mapping import (
 )
 from cvj_ml.sources.origins import Origin, Relation
 from cvj_ml.sources.refusals import QUARANTINE, Counts
-from cvj_ml.sources.sql import literal
+from cvj_ml.sources.sql import literal, require_room
 from cvj_ml.sources.store import SourceColumn, bucket_sql
 
 _REFUSED = -1
@@ -234,6 +234,7 @@ def stage(
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
+        require_room(error, mapped.origin.label)
         # The text of a conversion error quotes the value, so it is not passed on.
         raise DataError(
             f"{mapped.origin.label}: reading the rows fails ({type(error).__name__}); is every file whole,"
