@@ -13,7 +13,8 @@ two stages and the return at five horizons, seven lists with room for 10,000 eac
 The night after it brings one more file, a 365th of the rows, of the day between.
 
 Stations are those that the command shows. Their peak is of the resident memory of the whole process while the station
-lasts (VmHWM). Each run adds a row to ``night.csv`` beside the inputs in the cache folder.
+lasts (VmHWM). Each run leaves ``night-<customers>.json`` beside the inputs in the cache folder. A model of another
+version of the package cannot be read: remove the cache folder then.
 """
 
 from __future__ import annotations
@@ -52,8 +53,6 @@ A_CUSTOMER = 20
 """Touchpoints a customer, on average."""
 AS_OF, NEXT = date(2025, 6, 24), date(2025, 6, 25)
 RESULTS = Path(__file__).parent / "results" / "night.md"
-A_BUCKET = 400_000
-"""Touchpoints a bucket."""
 
 LISTS = (
     ("Engage", "Subscribe"),
@@ -185,7 +184,7 @@ def log_folder(given: argparse.Namespace) -> Path:
 # The model.
 
 
-def config(given: argparse.Namespace, folder: Path, customers: int, **settings: Any) -> Config:
+def config(given: argparse.Namespace, folder: Path, **settings: Any) -> Config:
     """Return the configuration of a log; everything but the number of customers is the same."""
     return Config.model_validate(
         {
@@ -212,11 +211,7 @@ def config(given: argparse.Namespace, folder: Path, customers: int, **settings: 
             "lists": [{"from": a, "to": b, "horizon": "30d", "capacity": 10_000} for a, b in LISTS],
             "stage_value": {"Convert": 40, "Excite": 60, "Ascend": 120, "Advocate": 150, "Promote": 250},
             "mlflow": {"tracking_uri": f"sqlite:///{given.cache / 'mlflow.db'}"},
-            "engine": {
-                "threads": given.threads,
-                "memory_limit": given.memory_limit,
-                "buckets": max(16, customers * A_CUSTOMER // A_BUCKET),
-            },
+            "engine": {"threads": given.threads, "memory_limit": given.memory_limit},
             **settings,
         }
     )
@@ -226,7 +221,7 @@ def train(given: argparse.Namespace) -> None:
     """Train the champion on the simulated customers, once."""
     done = given.cache / "trained"
     if not done.exists():
-        settings = config(given, given.cache / "simulated", SIMULATED, out=str(given.cache / "training"))
+        settings = config(given, given.cache / "simulated", out=str(given.cache / "training"))
         pipeline.train(settings, midnight(AS_OF, settings.zone), pipeline.Silent(), "always")
         done.touch()
 
@@ -283,8 +278,8 @@ def night(given: argparse.Namespace) -> None:
     shutil.rmtree(out, ignore_errors=True)
     new = folder / "touchpoints-1.parquet"
     new.unlink(missing_ok=True)
-    settings = config(given, folder, given.customers, out=str(out))
-    rows = []
+    settings = config(given, folder, out=str(out))
+    rows, load = [], os.getloadavg()[0]
     for kind, day in (("full", AS_OF), ("incremental", NEXT)):
         if kind == "incremental":
             os.link(folder / "new.parquet", new)
@@ -308,8 +303,8 @@ def night(given: argparse.Namespace) -> None:
         "asked": given.customers,
         "threads": given.threads,
         "memory_limit": given.memory_limit,
-        "buckets": settings.engine.buckets,
         "cores": os.cpu_count(),
+        "load": load,
         "machine": f"{platform.machine()}, {processor()}",
         "stations": rows,
     }
@@ -359,8 +354,8 @@ def table(record: dict[str, Any]) -> str:
     frame = pd.DataFrame(record["stations"])
     lines = [
         f"\n## {record['asked']:,} customers\n",
-        f"{record['machine']}; {record['cores']} cores, {record['threads']} threads; {record['buckets']} buckets,"
-        f" `memory_limit: {record['memory_limit']}`.\n",
+        f"{record['machine']}; {record['cores']} cores, {record['threads']} threads,"
+        f" `memory_limit: {record['memory_limit']}`, other work on the machine: {record['load']:.1f} of its cores.\n",
         "| night | station | wall, s | CPU, s | peak, MB |",
         "| --- | --- | ---: | ---: | ---: |",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -124,13 +124,14 @@ def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool
     lists = rank(config, StoredTable.of(scores), frozenset(), as_of)
     people = People(Permissions(), read_contact(config))
     day = to_datetime(as_of, UTC).date().isoformat()
-    run = {"started": 1.0}
     file = Path(config.out) / f"{day}.parquet"
     file.parent.mkdir(exist_ok=True)
     pq.write_table(scores, file)
-    publish(
-        Path(config.out), day, "0" * 64, {}, run, lambda staged: write_night(staged, file, lists, people, None, day)
-    )
+
+    def write(staged: Path) -> Mapping[str, int]:
+        return write_night(staged, file, lists, people, None, day)
+
+    publish(Path(config.out), day, "0" * 64, {}, lambda: {"started": 1.0}, write)
     return lists[0].rows.to_pandas()
 
 

@@ -44,7 +44,7 @@ def test_nights_are_counted_as_plain_loops_count_them(rows: list[tuple[str, str 
     spared = pa.Table.from_pylist(
         [{"customer_id": name, "channel": channel, "as_of": AS_OF + at} for name, channel, at in rows], SPARED
     )
-    found = spared_contacts(["a", "b", "z", "é"], spared, AS_OF, CAPS)
+    found = spared_contacts(pa.array(["a", "b", "z", "é"]), spared, AS_OF, CAPS)
     for i, name in enumerate(["a", "b", "z", "é"]):
         for k, cap in enumerate(CAPS):
             nights = {

@@ -216,12 +216,12 @@ def test_an_error_of_a_block_ends_a_command_as_it_does_locally(
 ) -> None:
     spark.require_java()
 
-    def fail(block: Block, as_of: int) -> None:
+    def fail(entries: object, as_of: int) -> None:
         raise DataError("The block is not as it was.")
 
-    monkeypatch.setattr("cvj_ml.pipeline.opening.account", fail)
+    monkeypatch.setattr("cvj_ml.pipeline.checking.stage_at", fail)
     files = [trained.variant(tmp_path / "spark", engine=spark.engine()), trained.variant(tmp_path / "local")]
-    remote, local = (call("score", file, "--as-of", AS_OF) for file in files)
+    remote, local = (call("check", file, "--as-of", AS_OF) for file in files)
     assert (remote.code, local.code) == (3, 3)
     assert "error: The block is not as it was.\n" in remote.err
     assert remote.err.splitlines()[-1] == local.err.splitlines()[-1]
@@ -310,7 +310,7 @@ def test_without_pyspark_or_java_the_line_to_run_is_told(
     ran = call("score", file, "--as-of", AS_OF)
     assert ran.code == 2
     assert "pip install 'cvj-ml[spark]'" in ran.err
-    assert not list(tmp_path.iterdir()), "told before anything is read"
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"], "told before anything is read"
 
 
 def test_settings_of_spark_need_spark() -> None:

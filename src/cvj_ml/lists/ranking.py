@@ -203,7 +203,7 @@ class _Night:
             history = Outreach.of(self.history.read(columns, rows), channels, len(caps))
         if not len(self.spared):
             return history
-        spared = spared_contacts(customers.to_pylist(), self.spared, self.as_of, caps)
+        spared = spared_contacts(customers, self.spared, self.as_of, caps)
         return replace(history, contacts=history.contacts + spared)
 
     def _serve(

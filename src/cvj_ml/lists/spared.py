@@ -6,12 +6,12 @@ stay on the lists while the others drop out, and would soon fill a list that has
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cvj_ml.config import ContactCap
 from cvj_ml.windows import before, in_window
@@ -21,7 +21,7 @@ SPARED = pa.schema([("customer_id", pa.string()), ("channel", pa.string()), ("as
 
 
 def spared_contacts(
-    customers: Sequence[str], spared: pa.Table, as_of: int, caps: Sequence[ContactCap]
+    customers: pa.Array, spared: pa.Table, as_of: int, caps: Sequence[ContactCap]
 ) -> npt.NDArray[np.int64]:
     """Return (customers, caps): the nights before ``as_of``, within each cap's window, on which they were spared.
 
@@ -35,7 +35,7 @@ def spared_contacts(
         if cap.channel is not None:
             counted &= np.array([name == cap.channel for name in spared["channel"].to_pylist()], dtype=np.bool_)
         rows = spared.filter(pa.array(counted))
-        occasions = set(zip(rows["customer_id"].to_pylist(), rows["as_of"].to_pylist(), strict=True))
-        nights = Counter(name for name, _ in occasions)
-        found[:, i] = [nights[name] for name in customers]
+        occasions = rows.group_by(["customer_id", "as_of"]).aggregate([])
+        places = pc.index_in(occasions["customer_id"], value_set=customers).drop_null().to_numpy()
+        found[:, i] = np.bincount(places, minlength=len(customers))
     return found

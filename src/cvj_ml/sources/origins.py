@@ -32,6 +32,9 @@ _CSV_OPTIONS = (
 )
 _DELIMITERS = ",;\t|"
 
+# DuckDB cuts a line that it sets aside after so many bytes.
+_MOST_SHOWN = 10_000
+
 
 class Fingerprint(TypedDict):
     """An input file by its content."""
@@ -137,7 +140,7 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
     folder.mkdir(parents=True)
     try:
         if origin.spec.query is None:
-            return _land_csv(origin.files[""], connection, folder)
+            return _land_csv(origin.label, origin.files[""], connection, folder)
         target = folder / "rows.parquet"
         with _locked(origin.label, origin.spec.query, origin.files, config, folder, origin.kept) as locked:
             reader = _select(origin.label, origin.spec.query, locked).to_arrow_reader()
@@ -153,7 +156,7 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
         raise DataError(f"{origin.label}: {where} ({type(error).__name__}); try it in DuckDB to see the row.") from None
 
 
-def _land_csv(paths: tuple[Path, ...], connection: duckdb.DuckDBPyConnection, folder: Path) -> Relation:
+def _land_csv(label: str, paths: tuple[Path, ...], connection: duckdb.DuckDBPyConnection, folder: Path) -> Relation:
     """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
     landed, rejects = [], []
     lenient = "ignore_errors=true, store_rejects=true, rejects_limit=0"
@@ -162,12 +165,26 @@ def _land_csv(paths: tuple[Path, ...], connection: duckdb.DuckDBPyConnection, fo
         rejects.append(folder / f"rejects-{index}.parquet")
         rows = f"SELECT * FROM {_scan((path,), lenient)}"
         connection.execute(f"COPY ({rows}) TO {literal(landed[-1])} (FORMAT parquet)")
-        # A line can have several errors; it is one row.
-        lines = "SELECT csv_line FROM (SELECT DISTINCT line, csv_line FROM reject_errors)"
+        _require_closed_quotes(label, path, connection)
+        # A line can have several errors; it is one row. A quote that is closed too late takes further lines with it.
+        lost = "string_split(rtrim(csv_line, chr(13) || chr(10)), chr(10))"
+        one_each = f"CASE WHEN bool_or(error_type = 'UNQUOTED VALUE') THEN {lost} ELSE [csv_line] END"
+        lines = f"SELECT unnest({one_each}) AS csv_line FROM reject_errors GROUP BY line, csv_line"
         connection.execute(f"COPY ({lines}) TO {literal(rejects[-1])} (FORMAT parquet)")
         connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
     unreadable = sum(pq.read_metadata(path).num_rows for path in rejects)
     return Relation(_scan(tuple(landed)), unreadable, _scan(tuple(rejects)))
+
+
+def _require_closed_quotes(label: str, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse a file in which a quote swallows so much that nobody can say how many rows: DuckDB counts them as one."""
+    swallowed = f"error_type = 'UNQUOTED VALUE' AND strlen(csv_line) >= {_MOST_SHOWN}"
+    (line,) = connection.execute(f"SELECT min(line) FROM reject_errors WHERE {swallowed}").fetchall()[0]
+    if line is not None:
+        raise DataError(
+            f"{label}: {path}, line {line}: a quotation mark opens a field that nothing closes, so the rows after it"
+            " are lost. Correct the export: a quotation mark inside a field is written twice."
+        )
 
 
 def _find(label: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:

@@ -1,0 +1,163 @@
+"""Files that are cut, empty, damaged or gone: the night says which one, and is not published."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from tests.faults.ground import CANARY, Ground, copy, lay
+from tests.faults.warmed import Warmed
+from tests.trained import Trained
+
+pytest_plugins = ["tests.fixtures"]
+
+TIMES = ("occurred_at", "known_at")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def damage(file: Path) -> None:
+    """Overwrite a kilobyte of the first column's pages, as a bad disk does."""
+    content = bytearray(file.read_bytes())
+    content[100:1124] = b"\xff" * 1024
+    file.write_bytes(content)
+
+
+def no_rows(file: Path) -> None:
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+
+
+PARQUET: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "cut in half": (cut, ("is not a readable Parquet file; is the copy complete?",)),
+    "without a byte": (lambda file: file.write_bytes(b""), ("is not a readable Parquet file; is the copy complete?",)),
+    "damaged": (damage, ("reading the rows fails", "is every file whole")),
+    "another format": (lambda file: file.write_text("a,b\n1,2\n"), ("is not a readable Parquet file",)),
+    "without rows": (no_rows, ("0 rows came in and none is left; is the export complete?",)),
+    "gone": (lambda file: file.unlink(), ("there is no such file.",)),
+    "a folder": (lambda file: (file.unlink(), file.mkdir()), ("a folder is there; name its files",)),
+}
+
+
+@pytest.mark.parametrize("table", ["touchpoints", "customers"])
+@pytest.mark.parametrize("fault", PARQUET)
+def test_a_parquet_file(ground: Ground, fault: str, table: str) -> None:
+    strike, words = PARQUET[fault]
+    file = ground.folder / f"{table}.parquet"
+    strike(file)
+    label = {"touchpoints": "sources.touchpoints", "customers": "attributes"}[table]
+    ground.refuses(3, label, *words)
+
+
+@pytest.fixture(scope="session")
+def laid_csv(trained: Trained, parent: Warmed, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """The same data as CSV, and a good night of it."""
+    folder = tmp_path_factory.mktemp("csv")
+    frame = pd.read_parquet(trained.folder / "touchpoints.parquet")
+    for name in TIMES:
+        frame[name] = frame[name].dt.strftime("%Y-%m-%d %H:%M:%S.%f")
+    frame.to_csv(folder / "touchpoints.csv", index=False)
+    sources = {"touchpoints": {**trained.config().model_dump(mode="json")["sources"]["touchpoints"]}}
+    sources["touchpoints"] = {
+        "path": "touchpoints.csv", "times": "utc", "arrival_delay": "2d", "columns": sources["touchpoints"]["columns"],
+    }  # fmt: skip
+    return lay(folder, trained, parent, sources=sources)
+
+
+@pytest.fixture
+def csv(laid_csv: Ground, tmp_path: Path) -> Ground:
+    return copy(laid_csv, tmp_path / "ground")
+
+
+def no_header(file: Path) -> None:
+    file.write_text(file.read_text().partition("\n")[2])
+
+
+def header_alone(file: Path) -> None:
+    file.write_text(file.read_text().partition("\n")[0] + "\n")
+
+
+def other_delimiter(file: Path) -> None:
+    file.write_text(file.read_text().replace(",", "#"))
+
+
+def binary(file: Path) -> None:
+    file.write_bytes(bytes(range(256)) * 200)
+
+
+def open_quote(file: Path) -> None:
+    """From the hundredth line on all is one field that never ends."""
+    lines = file.read_text().splitlines(keepends=True)
+    lines[100] = f'"{CANARY},' + lines[100]
+    file.write_text("".join(lines))
+
+
+def compressed(file: Path) -> None:
+    file.write_bytes(gzip.compress(file.read_bytes()))
+
+
+CSV: dict[str, tuple[Callable[[Path], Any], int, tuple[str, ...]]] = {
+    "cut in half": (cut, 5, ("rows:touchpoints", "Rows are missing: is the export complete")),
+    "without a byte": (lambda file: file.write_bytes(b""), 3, ("header",)),
+    "a header alone": (header_alone, 3, ("0 rows came in and none is left; is the export complete?",)),
+    "without its header": (no_header, 3, ("touchpoints.csv", "has a header that names each column once")),
+    "another delimiter": (other_delimiter, 3, ("there is no column 'customer_id'",)),
+    "binary": (binary, 3, ("sources.touchpoints",)),
+    "a quote that never ends": (open_quote, 3, ("touchpoints.csv, line 101: a quotation mark opens a field",)),
+    "compressed under a plain name": (compressed, 3, ("sources.touchpoints",)),
+    "gone": (lambda file: file.unlink(), 3, ("there is no such file.",)),
+}
+
+
+@pytest.mark.parametrize("fault", CSV)
+def test_a_csv_file(csv: Ground, fault: str) -> None:
+    strike, code, words = CSV[fault]
+    strike(csv.touchpoints)
+    csv.refuses(code, *words)
+
+
+def test_a_damaged_line_is_refused_and_counted(csv: Ground) -> None:
+    with csv.touchpoints.open("a") as file:
+        file.write(f"{CANARY},no time at all,,,,,,\n" * 3)
+    night = csv.publishes()
+    assert night["rows"]["refused"] == 3
+
+
+def test_lines_that_an_open_quote_takes_with_it_are_counted(csv: Ground) -> None:
+    lines = csv.touchpoints.read_text().splitlines(keepends=True)
+    lines[-3] = f'"{CANARY},' + lines[-3]
+    csv.touchpoints.write_text("".join(lines))
+    rows = csv.publishes()["rows"]
+    assert (rows["refused"], rows["rows_in"]) == (3, len(lines) - 1)
+
+
+@pytest.mark.parametrize("table", ["suppression", "consent", "contact"])
+@pytest.mark.parametrize("fault", ["gone", "without a byte", "cut in half"])
+def test_a_file_of_permissions(ground: Ground, table: str, fault: str) -> None:
+    """A list that cannot be told from one that names nobody would contact people who must not be."""
+    ids = pd.read_parquet(ground.folder / "customers.parquet")["customer_id"].unique()
+    frame = pd.DataFrame({"customer_id": ids, "channel": "email", "granted": True, "email": CANARY})
+    file = ground.folder / "people.parquet"
+    frame.to_parquet(file)
+    columns: Any = {"suppression": None, "consent": None, "contact": ["email"]}[table]
+    ground.settings[table] = {"path": file.name} | ({"columns": columns} if columns else {})
+    strike = {"gone": Path.unlink, "without a byte": lambda one: one.write_bytes(b""), "cut in half": cut}[fault]
+    strike(file)
+    ground.refuses(3, "people.parquet")
+
+
+def test_an_input_that_is_still_being_written_is_seen(ground: Ground) -> None:
+    """Half of a file in the place of the whole, then the whole: the second run is right."""
+    whole = ground.folder / "whole"
+    shutil.move(ground.touchpoints, whole)
+    ground.touchpoints.write_bytes(whole.read_bytes()[:5000])
+    ground.refuses(3, "touchpoints.parquet is not a readable Parquet file; is the copy complete?")
+    shutil.move(whole, ground.touchpoints)
+    assert ground.publishes()["outcome"] == "published"
