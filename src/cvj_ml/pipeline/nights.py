@@ -22,7 +22,7 @@ from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histori
 from cvj_ml.pipeline.scores import score, work_folder
 from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.stations import Stations, package_version
-from cvj_ml.publish import Published, digest_of, find_night, hold, publish
+from cvj_ml.publish import Published, digest_of, digest_of_table, find_night, hold, publish
 from cvj_ml.report.documents import PAGE, Report, make_report, write_report
 from cvj_ml.report.files import SCORES, with_contact, write_night
 from cvj_ml.report.quality import Training
@@ -203,9 +203,9 @@ def facts_of(
     }
     if people is not None:
         # By content: where these tables lie, and in how many files, changes no list.
-        facts["people"] = {name: digest_of(table.to_pydict()) for name, table in people.tables().items()}
+        facts["people"] = {name: digest_of_table(table) for name, table in people.tables().items()}
         if len(spared):
-            facts["spared"] = digest_of(spared.to_pydict())
+            facts["spared"] = digest_of_table(spared)
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts

@@ -5,7 +5,7 @@ from cvj_ml.publish.forgetting import Rewritten, forget_in_night, nights_naming
 from cvj_ml.publish.locking import hold
 from cvj_ml.publish.reading import current_night, published_lists
 from cvj_ml.publish.verifying import Verified, verify_night
-from cvj_ml.publish.writing import Published, digest_of, find_night, publish
+from cvj_ml.publish.writing import Published, digest_of, digest_of_table, find_night, publish
 
 __all__ = [
     "LISTS",
@@ -14,6 +14,7 @@ __all__ = [
     "Verified",
     "current_night",
     "digest_of",
+    "digest_of_table",
     "find_night",
     "forget_in_night",
     "hold",

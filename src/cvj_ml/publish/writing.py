@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from cvj_ml.errors import CvjError
 from cvj_ml.publish.files import (
     CURRENT,
@@ -31,6 +33,8 @@ from cvj_ml.publish.files import (
 from cvj_ml.publish.reading import read_pointer
 from cvj_ml.publish.verifying import night_faults
 
+_ROWS = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -48,6 +52,15 @@ class Published:
 def digest_of(*parts: object) -> str:
     """Return the sha256 of plain data: the name of what follows from exactly these inputs."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def digest_of_table(table: pa.Table) -> str:
+    """Return the sha256 of a table's columns and rows, in their order; a few rows at a time are plain data."""
+    digest = hashlib.sha256(json.dumps(table.column_names, ensure_ascii=False).encode())
+    for start in range(0, len(table), _ROWS):
+        rows = table.slice(start, _ROWS).to_pydict()
+        digest.update(json.dumps(list(rows.values()), ensure_ascii=False).encode())
+    return digest.hexdigest()
 
 
 def publish(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
-from cvj_ml.errors import ConfigError, DataError, raise_all
+from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
 from cvj_ml.sources.buckets import Base, TouchpointSorter
 from cvj_ml.sources.customer_tables import AttributeSorter, LabelSorter
+from cvj_ml.sources.keeping import clear, guarded, keep, set_aside, staging, to_disk
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land, typed
 from cvj_ml.sources.plan import ATTRIBUTES, FORMAT, LABELS, Plan, added_files, find_base, make_plan
 from cvj_ml.sources.postgres import Databases
@@ -34,7 +34,6 @@ from cvj_ml.sources.staging import (
     stage,
 )
 from cvj_ml.sources.store import Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
-from cvj_ml.sources.workplace import workplace
 
 _HEADING = "The sources cannot be used:"
 
@@ -50,18 +49,22 @@ def ingest(config: Config) -> Store:
     """
     root = Path(config.out) / "store"
     root.mkdir(parents=True, exist_ok=True)
-    with within_memory(config), workplace(root) as work:
+    with within_memory(config), staging(root) as work:
         tables = _map(config, work)
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
         fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}
         raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
         plan = make_plan(config, tables, fingerprints)
         folder = root / plan.key[:12]
-        store = open_store(folder, plan.key, config)
+        with guarded(root):
+            store = open_store(folder, plan.key, config)
+            base = None if store else find_base(root, plan, tables, config)
+            for used in (store, base.store if base else None):
+                if used is not None:
+                    keep(used)
         if store is None:
             built = work / "store"
             built.mkdir(mode=0o700)
-            base = find_base(root, plan, tables, config)
             with connect(config, work / "spill") as connection:
                 manifest = _build(config, tables, plan, fingerprints, base, work, built, connection)
             if stamps != {label: mapped.origin.stamps() for label, mapped in tables.items()}:
@@ -72,10 +75,11 @@ def ingest(config: Config) -> Store:
             facts = {"key": plan.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
             facts |= {"meaning": plan.meaning, "contents": plan.contents}
             write_manifest(built, {**facts, **manifest})
-            store = _rename(built, folder, plan.key, config)
+            store = _put(built, folder, plan.key, config)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
     refused = folder / QUARANTINE_FILE
     raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
+    clear(root, store)
     return store
 
 
@@ -277,17 +281,17 @@ def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
     return faults
 
 
-def _rename(built: Path, folder: Path, key: str, config: Config) -> Store:
+def _put(built: Path, folder: Path, key: str, config: Config) -> Store:
     """Put a finished store in its place; another process may have been faster with the same content."""
-    for _ in range(2):
-        try:
-            built.rename(folder)
-            break
-        except OSError:
-            if store := open_store(folder, key, config):
-                return store
-            shutil.rmtree(folder, ignore_errors=True)
-    store = open_store(folder, key, config)
-    if store is None:
-        raise DataError(f"{folder}: the store cannot be put in place; is the disk full, or the folder not writable?")
-    return store
+    to_disk(built)
+    with guarded(folder.parent):
+        if store := open_store(folder, key, config):
+            return keep(store)
+        if folder.exists():
+            set_aside(folder.parent, [folder])
+        built.rename(folder)
+        to_disk(folder.parent, deep=False)
+        store = open_store(folder, key, config)
+        if store is None:
+            raise CvjError(f"{folder}: the store cannot be read back once it is in its place; run again.")
+        return keep(store)

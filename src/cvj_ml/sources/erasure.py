@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvj_ml.sources.keeping import GUARD
 from cvj_ml.sources.refusals import QUARANTINE_FILE
 from cvj_ml.sources.store import ATTRIBUTES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_name, bucket_of
 
@@ -43,10 +44,10 @@ def clear_leftovers(out: Path, keep: Store) -> dict[str, int]:
     """Remove all that was read from sources except one store; return how many folders or files went, by kind.
 
     All of it can be made anew from the sources, so nothing is searched: rows that were refused may hold an id in a
-    form that no search finds.
+    form that no search finds. Stores go even where somebody still reads them.
     """
     kinds = {
-        "stores": [path for path in (out / "store").glob("*") if path.resolve() != keep.folder.resolve()],
+        "stores": [path for path in (out / "store").glob("*") if path.name not in (keep.folder.name, GUARD)],
         "quarantined files": list((out / "quarantine").glob("*")),
         "unfinished blocks": list((out / "work").glob("*")),
         "leftovers of killed runs": [path for pattern in _LEFT_BEHIND for path in out.glob(pattern)],

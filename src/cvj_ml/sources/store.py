@@ -50,7 +50,7 @@ class SourceColumn(TypedDict):
     read: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Store:
     """A finished store.
 
