@@ -1,13 +1,14 @@
 """Rows in any order to blocks of whole customers in their total order, in memory and without a store.
 
-Two passes over the rows, batch by batch: the first numbers the customers and counts their rows, so that the second
-can put each row, packed into four integers, straight into its customer's place. What is left is to sort within
-customers, which happens in the processor's cache.
+One pass over the rows deals them, packed into four integers each, to parts by a hash of the customer. A part is small
+enough for the processor's cache, and what is left happens there: number its customers, put their rows together, sort
+them. Customers of a part become a block, as those of a bucket do in the package's store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -23,72 +24,92 @@ from cvj_ml.windows import NEVER, Instants
 
 _I32 = npt.NDArray[np.int32]
 _I64 = npt.NDArray[np.int64]
+_U8 = npt.NDArray[np.uint8]
 
 _Number = TypeVar("_Number", bound=np.generic)
 
-Batches = Iterator[pa.RecordBatch]
+COLUMNS = ["customer_id", "occurred_at", "known_at", "event", "channel", "value"]
 
-ROWS = 1 << 18
-"""About as many touchpoints are in a block: small enough for the cache."""
+_PARTS = 256
+"""Ten million touchpoints make parts of 1.2 megabytes; a part's number is a byte."""
 
 
-def blocks(read: Callable[[list[str]], Batches], outbound: frozenset[str] = frozenset()) -> Iterator[Block]:
-    """Return all customers, sorted by id, as blocks of whole customers.
+def blocks(batches: Iterable[pa.RecordBatch], outbound: frozenset[str] = frozenset()) -> Iterator[Block]:
+    """Return all customers as blocks of whole customers, sorted by id within a block.
 
-    ``read`` returns the named columns of all rows, always in the same order: customer_id (text or integers),
-    occurred_at, known_at (timestamps in UTC, which is also the zone of days), event, channel (text), value (minor
-    units). Raises DataError for rows without customer, instant or event.
+    ``batches`` have COLUMNS: customer_id (text or integers), occurred_at, known_at (timestamps in UTC, which is also
+    the zone of days), event, channel (dictionaries of text), value (minor units). Raises DataError for rows without
+    customer, instant or event.
     """
-    owners = pa.chunked_array(batch.column(0) for batch in read(["customer_id"])).dictionary_encode()
-    if owners.null_count:
-        raise DataError(f"customer_id: {owners.null_count} row(s) have none; leave them out.")
-    ids = owners.chunk(0).dictionary.cast(pa.string()) if owners.num_chunks else pa.array([], pa.string())
-    numbers = [_numbers(chunk.indices, np.int32) for chunk in owners.chunks]
-    lengths = sum((np.bincount(owner, minlength=len(ids)) for owner in numbers), np.zeros(len(ids), dtype=np.int64))
-    sorted_ids = pc.sort_indices(ids)
-    order, ids = _numbers(sorted_ids, np.uint64), ids.take(sorted_ids)
-    offsets = np.concatenate(([0], np.cumsum(lengths[order])))
-    place = np.empty(len(ids), dtype=np.int64)
-    place[order] = offsets[:-1]
-
-    # Arrow's pool gives back the pages that the ids have just left; fresh ones would have to be cleared first.
-    records = np.frombuffer(pa.allocate_buffer(32 * int(offsets[-1])), dtype=np.int64).reshape(-1, 4)
     events, channels = _Names(), _Names()
-    batches = read(["occurred_at", "known_at", "event", "channel", "value"])
-    for owner, batch in zip(numbers, batches, strict=True):
-        occurred_at, known_at, event, channel, value = batch.columns
-        _put(
-            owner,
-            place,
-            _instants(occurred_at, "occurred_at"),
-            _instants(known_at, "known_at"),
-            events.codes(event, "event"),
-            channels.codes(channel),
-            _numbers(pc.fill_null(value, 0), np.int64),
-            _numbers(value.is_valid().cast(pa.uint8()), np.uint8).view(np.bool_),
-            records,
-        )
-    del owners, numbers
-    ends = np.unique(np.searchsorted(offsets, np.arange(ROWS, offsets[-1] + ROWS, ROWS), side="left").clip(1, len(ids)))
-    for first, last in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-        yield _block(ids[first:last], offsets[first : last + 1], records, events, channels, outbound)
+    dealt = [_dealt(batch, events, channels) for batch in batches]
+    for part in range(_PARTS):
+        slices = [(ids, records, *starts[part : part + 2].tolist()) for ids, records, starts in dealt]
+        if rows := sum(stop - start for _, _, start, stop in slices):
+            ids, offsets, own = _by_customer(
+                pa.concat_arrays([ids.slice(start, stop - start) for ids, _, start, stop in slices]),
+                [records[start:stop] for _, records, start, stop in slices],
+                rows,
+            )
+            yield _block(ids, offsets, own, events, channels, outbound)
+
+
+def _dealt(batch: pa.RecordBatch, events: _Names, channels: _Names) -> tuple[pa.Array, _I64, _I64]:
+    """Return a batch's ids and records, those of a part side by side, and where each part starts."""
+    ids, occurred_at, known_at, event, channel, value = batch.columns
+    if ids.null_count:
+        raise DataError(f"customer_id: {ids.null_count} row(s) have none; leave them out.")
+    part = np.empty(len(ids), dtype=np.uint8)
+    if pa.types.is_integer(ids.type):
+        _part_of_integers(_numbers(ids.cast(pa.int64()), np.int64), part)
+    else:
+        _, ends, text = ids.cast(pa.string()).buffers()
+        offsets = np.frombuffer(ends, dtype=np.int32)[ids.offset : ids.offset + len(ids) + 1]
+        _part_of_texts(offsets, np.frombuffer(text, dtype=np.uint8), part)
+    order = np.empty(len(ids), dtype=np.int32)
+    starts = np.zeros(_PARTS + 1, dtype=np.int64)
+    records = np.empty((len(ids), 4), dtype=np.int64)
+    _deal(
+        part,
+        _instants(occurred_at, "occurred_at"),
+        _instants(known_at, "known_at"),
+        events.codes(event, "event"),
+        channels.codes(channel),
+        _numbers(value, np.int64),
+        _numbers(value.is_valid().cast(pa.uint8()), np.uint8).view(np.bool_),
+        starts,
+        order,
+        records,
+    )
+    taken = ids.take(pa.Array.from_buffers(pa.int32(), len(order), [None, pa.py_buffer(order)]))
+    return taken, records, starts
+
+
+def _by_customer(ids: pa.Array, slices: list[_I64], rows: int) -> tuple[pa.Array, _I64, _I64]:
+    """Return the distinct ids in their order, where each one's records start, and the records."""
+    encoded = ids.dictionary_encode()
+    names, owner = encoded.dictionary.cast(pa.string()), _numbers(encoded.indices, np.int32)
+    sorted_names = pc.sort_indices(names)
+    order = _numbers(sorted_names, np.uint64)
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(owner, minlength=len(names))[order])))
+    place = np.empty(len(names), dtype=np.int64)
+    place[order] = offsets[:-1]
+    own = np.empty((rows, 4), dtype=np.int64)
+    ends = np.cumsum([0, *map(len, slices)])
+    for records, (first, last) in zip(slices, pairwise(ends.tolist()), strict=True):
+        _put(owner[first:last], records, place, own)
+    return names.take(sorted_names), offsets, own
 
 
 def _block(
-    ids: pa.Array,
-    offsets: _I64,
-    records: _I64,
-    events: _Names,
-    channels: _Names,
-    outbound: frozenset[str],
+    ids: pa.Array, offsets: _I64, records: _I64, events: _Names, channels: _Names, outbound: frozenset[str]
 ) -> Block:
     """Sort the records of some customers and unpack them."""
-    own, rows = records[offsets[0] : offsets[-1]], int(offsets[-1] - offsets[0])
-    offsets = offsets - offsets[0]
+    rows = len(records)
     occurred_at, visible_at, value = (np.empty(rows, dtype=np.int64) for _ in range(3))
     event, channel, has_value = np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(rows, np.bool_)
-    _sort(offsets, own, events.rank(), channels.rank())
-    _unpack(own, occurred_at, visible_at, event, channel, value, has_value)
+    _sort(offsets, records, events.rank(), channels.rank())
+    _unpack(records, occurred_at, visible_at, event, channel, value, has_value)
     text = Text(event, events.in_order())
     return Block(
         tuple(ids.to_pylist()),
@@ -140,30 +161,64 @@ def _instants(column: pa.Array, name: str) -> Instants:
 
 
 def _numbers(array: pa.Array, kind: type[_Number]) -> npt.NDArray[_Number]:
-    """Return an array without nulls as it lies in memory; ``to_numpy`` would import pandas first."""
+    """Return an array as it lies in memory, with anything where it is null."""
+    # ``to_numpy`` would import pandas first, and so would ``pa.array`` of numbers.
     return np.frombuffer(array.buffers()[1], dtype=kind)[array.offset : array.offset + len(array)]
 
 
 @compiled
-def _put(
-    owner: _I32,
-    place: _I64,
+def _part_of_integers(ids: _I64, part: _U8) -> None:
+    for row in range(len(ids)):
+        part[row] = (np.uint64(ids[row]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(56)
+
+
+@compiled
+def _part_of_texts(offsets: _I32, text: _U8, part: _U8) -> None:
+    """Hash texts by FNV-1a, its two upper bytes folded."""
+    for row in range(len(part)):
+        found = np.uint32(2166136261)
+        for at in range(offsets[row], offsets[row + 1]):
+            found = np.uint32((found ^ text[at]) * np.uint32(16777619))
+        part[row] = (found >> np.uint32(24)) ^ (found >> np.uint32(16) & np.uint32(255))
+
+
+@compiled
+def _deal(
+    part: _U8,
     occurred_at: Instants,
     known_at: Instants,
     event: _I32,
     channel: _I32,
     value: _I64,
     has_value: npt.NDArray[np.bool_],
+    starts: _I64,
+    order: _I32,
     records: _I64,
 ) -> None:
-    """Pack rows into (occurred, visible, value, names) at their customers' next places."""
+    """Pack rows into (occurred, visible, value, names), those of a part side by side."""
+    for row in range(len(part)):
+        starts[part[row] + 1] += 1
+    for one in range(1, len(starts)):
+        starts[one] += starts[one - 1]
+    place = starts.copy()
+    for row in range(len(part)):
+        at = place[part[row]]
+        place[part[row]] += 1
+        order[at] = row
+        records[at, 0] = occurred_at[row]
+        records[at, 1] = max(occurred_at[row], known_at[row])
+        records[at, 2] = value[row] if has_value[row] else 0
+        records[at, 3] = _names(event[row], channel[row], has_value[row])
+
+
+@compiled
+def _put(owner: _I32, records: _I64, place: _I64, own: _I64) -> None:
+    """Put records at their customers' next places."""
     for row in range(len(owner)):
-        record = records[place[owner[row]]]
+        at = place[owner[row]]
         place[owner[row]] += 1
-        record[0] = occurred_at[row]
-        record[1] = max(occurred_at[row], known_at[row])
-        record[2] = value[row]
-        record[3] = _names(event[row], channel[row], has_value[row])
+        for word in range(4):
+            own[at, word] = records[row, word]
 
 
 @compiled
@@ -194,7 +249,7 @@ def _sort(offsets: _I64, records: _I64, event_rank: _I64, channel_rank: _I64) ->
         records[row, 3] = _names(event_rank[_event(names)], channel_rank[_channel(names)], names & 1)
     for customer in range(len(offsets) - 1):
         start, stop = offsets[customer], offsets[customer + 1]
-        if stop - start > 64:
+        if stop - start > 24:
             # Roughly in order first; insertion alone is quadratic.
             order = np.argsort(records[start:stop, 0])
             for i in range(stop - start):

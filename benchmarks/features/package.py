@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.features import columns
-from benchmarks.features.arrange import blocks
+from benchmarks.features.arrange import COLUMNS, blocks
 from benchmarks.features.emission import Emission
 from benchmarks.features.inputs import CHANNELS, EVENTS, START
 from cvj_ml.features.catalogue import Catalogue, Cells, Feature, Statistic
@@ -27,13 +27,9 @@ _BATCH = 1 << 17
 
 def from_file(path: Path, instants: Sequence[int], emission: Emission, features: int | None = None) -> None:
     """Compute the features from a file in any order."""
-
-    def read(names: list[str]) -> Iterator[pa.RecordBatch]:
-        file = pq.ParquetFile(path, read_dictionary=["event", "channel"])
-        batches: Iterator[pa.RecordBatch] = file.iter_batches(_BATCH, columns=names, use_threads=False)
-        return batches
-
-    compute(blocks(read), instants, emission, features)
+    file = pq.ParquetFile(path, read_dictionary=["event", "channel"], pre_buffer=False, buffer_size=1 << 16)
+    batches = file.iter_batches(_BATCH, columns=COLUMNS, use_threads=False)
+    compute(blocks(batches), instants, emission, features)
 
 
 def compute(parts: Iterable[Block], instants: Sequence[int], emission: Emission, features: int | None = None) -> None:
