@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.required import absent
 
 
 def executable() -> str:
     """Return the browser's path; without one the test is skipped, or fails where CVJ_ML_REQUIRE names browser."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        reason = "no chromium is installed (Debian: apt-get install chromium)"
-        if "browser" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
-            pytest.fail(f"{reason} (CVJ_ML_REQUIRE names browser, so this is no skip)")
-        pytest.skip(reason)
+        absent("browser", "no chromium is installed (Debian: apt-get install chromium)")
     return found
 
 

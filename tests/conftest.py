@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.required import absent
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,9 +31,6 @@ def dataset() -> Callable[[str], Path]:
         folder = Path(os.environ.get("CVJ_ML_DATA") or ROOT.parent / "shared" / "data")
         if (folder / name).exists():
             return folder / name
-        reason = f"the data set {name!r} is not in {folder}; set CVJ_ML_DATA to the folder that holds it"
-        if "data" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
-            pytest.fail(f"{reason} (CVJ_ML_REQUIRE names data, so this is no skip)")
-        pytest.skip(reason)
+        absent("data", f"the data set {name!r} is not in {folder}; set CVJ_ML_DATA to the folder that holds it")
 
     return find

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
+from tests.required import absent
 
 # Separator, quote, UTF-8, first line; text as it is, no formulas; -1: every sheet in a file of its own.
 _EVERY_SHEET = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,-1"
@@ -19,10 +18,7 @@ def executable() -> str:
     """Return LibreOffice's path; without one the test is skipped, or fails where CVJ_ML_REQUIRE names office."""
     found = shutil.which("soffice")
     if found is None:
-        reason = "no LibreOffice is installed (Debian: apt-get install libreoffice-calc-nogui)"
-        if "office" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
-            pytest.fail(f"{reason} (CVJ_ML_REQUIRE names office, so this is no skip)")
-        pytest.skip(reason)
+        absent("office", "no LibreOffice is installed (Debian: apt-get install libreoffice-calc-nogui)")
     return found
 
 

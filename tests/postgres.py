@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.required import absent
 
 PASSWORD = "canary-pa55word"
 
@@ -91,10 +92,7 @@ def programs() -> Path:
     on_path = shutil.which("initdb")
     if found or on_path:
         return found[-1].parent if found else Path(str(on_path)).parent
-    reason = "no PostgreSQL server is installed (Debian: apt-get install postgresql)"
-    if "postgres" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
-        pytest.fail(f"{reason} (CVJ_ML_REQUIRE names postgres, so this is no skip)")
-    pytest.skip(reason)
+    absent("postgres", "no PostgreSQL server is installed (Debian: apt-get install postgresql)")
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import Any
 
-import pytest
+from tests.required import absent
 
 MASTER = "local[2, 2]"
 """Two threads; a task that failed is tried once more, as on a cluster."""
@@ -15,10 +14,7 @@ MASTER = "local[2, 2]"
 def require_java() -> None:
     """Skip the test where there is no Java, or fail it where CVJ_ML_REQUIRE names java."""
     if shutil.which("java") is None:
-        reason = "no java is installed (Debian: apt-get install default-jre-headless)"
-        if "java" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
-            pytest.fail(f"{reason} (CVJ_ML_REQUIRE names java, so this is no skip)")
-        pytest.skip(reason)
+        absent("java", "no java is installed (Debian: apt-get install default-jre-headless)")
 
 
 def engine(**settings: Any) -> dict[str, Any]:

@@ -460,7 +460,7 @@ tracking.log_training(make_config(f"sqlite:///{folder}/mlflow.db", "shop"), reco
 
 
 @pytest.mark.slow
-def test_two_processes_may_create_the_registry_at_once(tmp_path: Path) -> None:
+def test_four_processes_may_create_the_registry_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", FIRST_USE, str(tmp_path)]
     processes = [
@@ -468,19 +468,19 @@ def test_two_processes_may_create_the_registry_at_once(tmp_path: Path) -> None:
             [*command, str(i), str(Path(__file__).parent)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for i in range(2)
+        for i in range(4)
     ]  # fmt: skip
     try:
-        wait_until(lambda: len(list(tmp_path.glob("ready-*"))) == 2, 90)
+        wait_until(lambda: len(list(tmp_path.glob("ready-*"))) == 4, 120)
         (tmp_path / "go").touch()
-        assert [process.communicate(timeout=90)[0] for process in processes] == ["", ""]
+        assert [process.communicate(timeout=90)[0] for process in processes] == [""] * 4
     finally:
         for process in processes:
             process.kill()
             process.wait(timeout=30)
-    assert [process.returncode for process in processes] == [0, 0]
+    assert [process.returncode for process in processes] == [0] * 4
     versions = tracking.list_versions(make_config(f"sqlite:///{tmp_path}/mlflow.db", "shop"))
-    assert [one.version for one in versions] == [2, 1]
+    assert [one.version for one in versions] == [4, 3, 2, 1]
 
 
 @pytest.fixture

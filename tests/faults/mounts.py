@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.required import absent
 
 
 @contextmanager
@@ -17,10 +16,7 @@ def small_disk(place: Path, size: str) -> Iterator[None]:
     place.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
     if made.returncode:
-        reason = "mounting a small disk is not permitted here (it needs root, in a container also CAP_SYS_ADMIN)"
-        if "mount" in [word.strip() for word in os.environ.get("CVJ_ML_REQUIRE", "").split(",")]:
-            pytest.fail(f"{reason} (CVJ_ML_REQUIRE names mount, so this is no skip)")
-        pytest.skip(reason)
+        absent("mount", "mounting a small disk is not permitted (it needs root, in a container also CAP_SYS_ADMIN)")
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from types import FrameType
 from cvj_ml.errors import CvjError, Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-HANDLED = (CvjError, OSError, Stopped)
+HANDLED = (CvjError, OSError, MemoryError, Stopped)
 """Failures that end a command with one message."""
 
 
@@ -46,6 +46,11 @@ def in_words(error: BaseException) -> str:
         return f"stopped by {error.signal}; what was half-done is removed."
     if isinstance(error, CvjError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return (
+            "memory ran out; what was half-done is removed. Give the job more, or lower engine.threads (each works on a"
+            " bucket of customers at a time) or raise engine.buckets."
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror or error}. Check the path, its rights and the free space."

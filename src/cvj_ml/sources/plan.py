@@ -16,7 +16,7 @@ from cvj_ml.sources.origins import Fingerprint
 from cvj_ml.sources.staging import Mapped
 from cvj_ml.sources.store import MANIFEST, open_store
 
-FORMAT = 2
+FORMAT = 3
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 ATTRIBUTES = "attributes"
