@@ -183,3 +183,53 @@ def test_events_that_the_preset_hardly_knows_are_a_doubt(tmp_path: Path, shop: p
     shop.to_parquet(tmp_path / "events.parquet")
     _, _, doubts = init(tmp_path, tmp_path / "events.parquet", column="customer_id=CustomerNo")
     assert len(doubts) == 1 and doubts[0].startswith("The preset knows 0% of the rows")
+
+
+def test_files_of_other_systems_are_read_as_they_are_written(tmp_path: Path, shop: pd.DataFrame) -> None:
+    """Times as a count, or by a format of the country; decimal commas; Latin-1; and no guess is silent."""
+    seconds = shop["EventTime"].astype("datetime64[s]").astype("int64")
+    clicks = pd.DataFrame({"timestamp": seconds * 1000, "visitorid": shop["CustomerNo"], "event": shop["EventName"]})
+    orders = pd.DataFrame(
+        {
+            "Kunde": "Müller-" + shop["CustomerNo"].astype(str),
+            "date": shop["EventTime"].dt.strftime("%d.%m.%Y %H:%M"),
+            "Amount": shop["Amount"].map(lambda one: f"{one * 100:,.2f} €".translate(str.maketrans(",.", ".,"))),
+            "event": shop["EventName"],
+        }
+    )
+    for name, table, options, source in (
+        ("clicks", clicks, {}, {"time_format": "epoch ms", "times": "utc"}),
+        ("orders", orders, {"sep": ";", "encoding": "cp1252"},
+         {"time_format": "%d.%m.%Y %H:%M", "decimal_mark": ",", "encoding": "windows-1252", "times": "local"}),
+    ):  # fmt: skip
+        folder = tmp_path / name
+        folder.mkdir()
+        table.to_csv(folder / f"{name}.csv", index=False, **options)
+        told = {"column": "customer_id=Kunde"} if name == "orders" else {}
+        done, config, doubts = init(folder, folder / f"{name}.csv", **told)
+        written = config["sources"][name]
+        assert {key: written[key] for key in source} == source and doubts == []
+        found = checked(folder, done)
+        assert found["customers"] == shop["CustomerNo"].nunique() and found["used"] >= 0.99 * len(shop)
+
+
+def test_a_day_that_could_be_a_month_is_told(tmp_path: Path) -> None:
+    days = [f"{day:02}/{month:02}/2024" for day in range(1, 13) for month in range(1, 13)]
+    log = pd.DataFrame({"customer": np.arange(len(days)) % 9, "date": days, "event": "visit"})
+    log.to_csv(tmp_path / "log.csv", index=False)
+    _, config, doubts = init(tmp_path, tmp_path / "log.csv")
+    assert config["sources"]["log"]["time_format"] == "%d/%m/%Y"
+    assert any("as %d/%m/%Y and as %m/%d/%Y; the first is taken" in doubt for doubt in doubts)
+
+
+def test_lines_of_orders_in_a_csv_file_of_another_country(tmp_path: Path) -> None:
+    rows = ["Invoice;Customer ID;InvoiceDate;Price;Quantity"]
+    rows += [f"{n};{n % 7};{1 + n % 12}/{1 + n % 28}/2023 8:{n % 60:02};$1,000.50;2" for n in range(300) for _ in "ab"]
+    (tmp_path / "sales.csv").write_text("\n".join(rows) + "\n")
+    done, config, _ = init(tmp_path, tmp_path / "sales.csv")
+    assert "strptime" in config["sources"]["sales"]["query"]
+    found = checked(tmp_path, done)
+    assert found["events"] == {"purchase": 300} and found["customers"] == 7
+    store = next((tmp_path / "out").glob("store/*/store.json"), None) or next(tmp_path.rglob("store.json"))
+    values = pd.concat(pd.read_parquet(file) for file in store.parent.glob("bucket-*/touchpoints.parquet"))["value"]
+    assert set(values) == {400200}

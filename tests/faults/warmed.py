@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -107,7 +106,6 @@ def _live(question: dict[str, Any]) -> None:
 
     At the ``kill_at``-th change below ``under`` that Python makes on
     the disk it is killed before that change; ``count`` is a file to which the number of these changes is written.
-    ``memory`` is how many bytes it may take besides what it has.
     """
     from cvj_ml import cli
 
@@ -118,8 +116,6 @@ def _live(question: dict[str, Any]) -> None:
         os.close(handle)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(question.get("environment", {}))
-    if "memory" in question:
-        _limit_memory(question["memory"])
     changes = _watch(question["under"], question.get("kill_at")) if "under" in question else []
     sys.argv = ["cvj-ml", *question["argv"]]
     code: Any = 0
@@ -137,11 +133,6 @@ def _live(question: dict[str, Any]) -> None:
     if "count" in question:
         Path(question["count"]).write_text("\n".join(changes))
     os._exit(int(code))
-
-
-def _limit_memory(more: int) -> None:
-    has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (has + more, has + more))
 
 
 def _watch(under: str, kill_at: int | None) -> list[str]:

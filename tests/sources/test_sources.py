@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, TableSpec
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.sources import ingest, read_contact
 from cvj_ml.sources.mapping import Field, read_value
@@ -235,7 +235,7 @@ def test_values_round_half_away_from_zero_alike_as_float_text_and_decimal(number
             ("DECIMAL(12,3)", pa.array(numbers, pa.decimal128(12, 3))),
         ):
             connection.register("numbers", pa.table({"position": range(len(numbers)), "v": column}))
-            sql = read_value("test", Field("v", kind, False, "v"), 2, []).value
+            sql = read_value("test", Field("v", kind, False, "v"), TableSpec(path=("v",)), 2, []).value
             rows = connection.execute(f"SELECT {sql} FROM numbers ORDER BY position").fetchall()
             assert [row[0] for row in rows] == expected, kind
 

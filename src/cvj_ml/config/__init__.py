@@ -7,6 +7,7 @@ from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import (
+    EPOCHS,
     AttributesSpec,
     CompleteSpec,
     Config,
@@ -21,6 +22,7 @@ from cvj_ml.config.settings import (
 
 __all__ = [
     "DAY",
+    "EPOCHS",
     "NAME_BYTES",
     "SECOND",
     "AttributesSpec",

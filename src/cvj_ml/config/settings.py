@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import date
 from importlib.resources import files
@@ -26,6 +27,11 @@ Paths = Annotated[tuple[ResolvedPath, ...], BeforeValidator(_as_list), Field(min
 
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
 
+EPOCHS = ("epoch s", "epoch ms", "epoch us", "epoch ns")
+"""Ways to write a time as a number: what has passed since 1970-01-01 UTC."""
+
+_FORMAT_FIELDS = ("Y", "y", "m", "-m", "b", "B", "d", "-d", "j", "a", "A", "H", "I", "p", "M", "S", "f", "z", "%")
+
 
 class TableSpec(Section):
     """Where a table comes from: files (``path``), one SELECT (``query``) over named ``files``, or a server."""
@@ -35,7 +41,14 @@ class TableSpec(Section):
     postgres: PostgresSource | None = None
     files: dict[str, Paths] = {}
     row_times: dict[str, str] = Field(default={}, description="file of a query to the column that dates its rows")
+    encoding: Literal["utf-8", "windows-1252", "latin-1", "utf-16"] = Field(default="utf-8", description="of CSV files")
     times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
+    time_format: str | None = Field(
+        default=None, description="of times that are text or numbers: a pattern such as %d.%m.%Y %H:%M, or epoch ms"
+    )
+    decimal_mark: Literal[".", ","] | None = Field(
+        default=None, description="of numbers in text that have thousands separators or a currency sign, too"
+    )
 
     @field_validator("times")
     @classmethod
@@ -45,6 +58,25 @@ class TableSpec(Section):
                 f"times is local, utc or a time zone; found {times!r}.{nearest(times, available_timezones())}"
             )
         return times
+
+    @field_validator("time_format")
+    @classmethod
+    def _whole_format(cls, pattern: str | None) -> str | None:
+        if pattern is None or pattern in EPOCHS:
+            return pattern
+        fields = re.findall("%(-?.?)", pattern)
+        if unknown := sorted({one for one in fields if one not in _FORMAT_FIELDS}):
+            raise ValueError(
+                f"time_format: %{unknown[0]} is not understood; known are"
+                f" {', '.join(f'%{one}' for one in _FORMAT_FIELDS)}, as in Python's strptime"
+            )
+        there = {one.removeprefix("-") for one in fields}
+        if not (there & {"Y", "y"} and ("j" in there or (there & {"m", "b", "B"} and "d" in there))):
+            raise ValueError(
+                f"time_format has to give year, month and day, as %d.%m.%Y does, or be one of {', '.join(EPOCHS)};"
+                f" found {pattern!r}"
+            )
+        return pattern
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -81,7 +81,7 @@ def _require_a_log(tables: Sequence[LogFile]) -> None:
     raise_all(
         DataError,
         "No file is a log of touchpoints. Name the columns with --column, as in --column customer_id=cust; a time is a"
-        " timestamp, a date or ISO 8601 text (other numbers: write a query, docs/configuration.md):",
+        " timestamp, a date, or text or numbers that time_format can describe (docs/configuration.md):",
         [
             f"{table.file.name}: no {' and no '.join(table.roles.missing)} found among"
             f" {', '.join(column.name for column in table.file.columns)}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from cvj_ml.config import EPOCHS
 from cvj_ml.proposal.events import meanings, sent_by_business
 from cvj_ml.proposal.roles import Lines, Roles
 from cvj_ml.sources.profile import FileProfile
@@ -106,6 +107,11 @@ def _log(table: LogFile, doubts: list[str]) -> _Log:
                 f"{file.name}: {columns['value']} is below zero in {negative:,} rows. If these are returns or"
                 " cancellations, give them an event of their own in a query, or they count as purchases."
             )
+    if when.or_format is not None:
+        doubts.append(
+            f"{file.name}: every {when.name} can be read as {when.time_format} and as {when.or_format}; the first is"
+            " taken. If that is wrong, change time_format."
+        )
     if when.first is None or when.last is None:
         raise AssertionError("a column of times has a first and a last one")
     return _Log(table, events, when.first, when.last)
@@ -133,7 +139,17 @@ def _source(name: str, log: _Log) -> list[str]:
         lines += [f"    path: {_scalar(table.path)}", f"    columns: {{{columns}}}"]
         if "event" not in mapped:
             lines.append(f"    constants: {{event: {_scalar(next(iter(log.events)))}}}")
-    lines.append("    times: local  # the zone of times that name none: local (time_zone), utc, or a zone")
+    when = table.file.column(mapped["occurred_at"])
+    if table.file.encoding != "utf-8":
+        lines.append(f"    encoding: {table.file.encoding}")
+    if table.lines is None:
+        lines += [f"    time_format: {_scalar(when.time_format)}"] if when.time_format else []
+        if "value" in mapped and (mark := table.file.column(mapped["value"]).decimal_mark):
+            lines.append(f'    decimal_mark: "{mark}"')
+    if when.time_format in EPOCHS:
+        lines.append("    times: utc")
+    else:
+        lines.append("    times: local  # the zone of times that name none: local (time_zone), utc, or a zone")
     if "known_at" not in mapped:
         lines.append("    # known_after: 1d   if a row is known later than it happens, as where files come once a day")
     if others := [one for one in table.roles.others if table.lines is None or one not in _used(table.lines)]:
@@ -143,7 +159,7 @@ def _source(name: str, log: _Log) -> list[str]:
 
 def _query(table: LogFile, lines: Lines, event: str) -> list[str]:
     """Return a query that makes one touchpoint of the lines of an order."""
-    customer, at = (_quoted(table.roles.columns[role]) for role in ("customer_id", "occurred_at"))
+    customer, at = _quoted(table.roles.columns["customer_id"]), _instant(table)
     groups = [customer]
     if lines.order:
         # Lines without an order's number would all become one order.
@@ -156,9 +172,32 @@ def _query(table: LogFile, lines: Lines, event: str) -> list[str]:
         f"      SELECT {customer} AS customer_id, min({at}) AS occurred_at, '{event}' AS event",
     ]
     if "value" in table.roles.columns:
-        value = _quoted(table.roles.columns["value"])
-        rows[-1] += f", sum({f'{_quoted(lines.quantity)} * {value}' if lines.quantity else value}) AS value"
+        value = _number(table.file, table.roles.columns["value"])
+        quantity = f"{_number(table.file, lines.quantity)} * " if lines.quantity else ""
+        rows[-1] += f", sum({quantity}{value}) AS value"
     return [*rows, f"      FROM lines GROUP BY {', '.join(groups)}"]
+
+
+def _instant(table: LogFile) -> str:
+    """Return SQL for the time of a row."""
+    when = table.file.column(table.roles.columns["occurred_at"])
+    if when.time_format is None:
+        return _quoted(when.name)
+    if when.time_format in EPOCHS:
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[when.time_format.split()[1]]
+        return f"make_timestamp(CAST(CAST({_quoted(when.name)} AS DOUBLE) * {10**6} / {per_second} AS BIGINT))"
+    return f"strptime({_quoted(when.name)}, '{when.time_format}')"
+
+
+def _number(file: FileProfile, name: str) -> str:
+    """Return SQL for the number of a row, which in a CSV file is text."""
+    if not file.is_text:
+        return _quoted(name)
+    mark = file.column(name).decimal_mark
+    if mark is None:
+        return f"CAST({_quoted(name)} AS DOUBLE)"
+    bare = f"regexp_replace({_quoted(name)}, '[^0-9{mark}+-]', '', 'g')"
+    return f"CAST(replace({bare}, '{mark}', '.') AS DOUBLE)"
 
 
 def _used(lines: Lines) -> tuple[str | None, ...]:
@@ -177,6 +216,7 @@ def _attributes(tables: Sequence[LogFile], doubts: list[str]) -> list[str]:
         lines += [
             "attributes:",
             f"  path: {_scalar(table.path)}",
+            *([f"  encoding: {file.encoding}"] if file.encoding != "utf-8" else []),
             f"  columns: {{{columns}}}",
             "  static: true  # true only of what never changes; else map  known_at",
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cvj_ml.proposal.roles import words
+from cvj_ml.sources.profile import words
 
 # Canonical event of the preset to words of a business's own; a name has to hold all words of one entry.
 _MEANING: Mapping[str, tuple[str, ...]] = {

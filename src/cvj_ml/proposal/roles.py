@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cvj_ml.errors import nearest
-from cvj_ml.sources.profile import ColumnProfile, FileProfile
+from cvj_ml.sources.profile import ColumnProfile, FileProfile, words
 
 # Words of a column's name, the surest first; a name has to hold all words of one entry.
 _CUSTOMER = (
     "customer id", "cust id", "client id", "user id", "member id", "account id", "person id", "contact id",
     "household id", "visitor id", "subscriber id", "profile id", "customer", "cust", "client", "user", "userid",
-    "member", "person", "household", "contact", "visitor", "subscriber", "account",
+    "member", "person", "household", "contact", "visitor", "visitorid", "subscriber", "account", "donor", "guest",
+    "patient", "student", "player", "buyer", "shopper", "customerid", "clientid", "custid", "memberid",
 )  # fmt: skip
 _PEOPLE = frozenset(
     [
@@ -34,7 +34,7 @@ _OCCURRED = (
     "order date", "purchase date", "transaction date", "invoice date", "created at", "creation date", "time", "date",
 )  # fmt: skip
 _KNOWN = ("known at", "loaded at", "ingested at", "received at", "inserted at", "synced at", "exported at")
-_TOUCHPOINT = ("touchpoint id", "event id", "message id", "transaction id", "order id", "row id", "uuid", "id")
+_TOUCHPOINT = ("touchpoint id", "event id", "message id", "transaction id", "order id", "row id", "uuid")
 _EVENT = ("event name", "event type", "event", "action", "activity", "touchpoint", "type", "name")
 _CHANNEL = ("channel", "utm source", "medium", "source", "platform", "device")
 _VALUE = ("value", "amount", "revenue", "total", "price", "sales", "spend", "gmv")
@@ -62,12 +62,6 @@ class Roles:
     others: tuple[str, ...]
 
 
-def words(name: str) -> tuple[str, ...]:
-    """Return the words of a name in lower case: ``InvoiceDate`` and ``invoice_date`` are ``invoice date``."""
-    parted = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    return tuple(re.findall(r"[a-z]+|\d+", parted.lower()))
-
-
 def guess_roles(file: FileProfile, told: Mapping[str, str]) -> Roles:
     """Guess the roles of a file's columns; ``told`` (role to column) wins where the file has that column."""
     found = {role: name for role, name in told.items() if any(one.name == name for one in file.columns)}
@@ -77,7 +71,6 @@ def guess_roles(file: FileProfile, told: Mapping[str, str]) -> Roles:
         if role not in found and (best := _best(free, names)):
             found[role] = best.name
 
-    many = max(2, file.rows // 2)
     if set(words(file.paths[0].stem)) & set(_PEOPLE):  # in a file of customers a mere id is theirs
         look("customer_id", (*_CUSTOMER, "id"), lambda one: one.kind in ("text", "number") and one.filled == file.rows)
     look("customer_id", _CUSTOMER, lambda one: one.kind == "text" or (one.kind == "number" and one.whole))
@@ -86,9 +79,13 @@ def guess_roles(file: FileProfile, told: Mapping[str, str]) -> Roles:
     if "occurred_at" not in found:
         times = [one.name for one in file.columns if one.kind == "time" and one.name not in found.values()]
         found |= {"occurred_at": times[0]} if len(times) == 1 else {}
+    if file.format_of(found.get("known_at")) != file.format_of(found.get("occurred_at")):
+        found.pop("known_at", None)  # a source has one format of times
     look("event", _EVENT, lambda one: one.kind == "text" and one.names is not None and one.filled == file.rows)
     # An id that repeats is no touchpoint's own: rows with one id are versions of one touchpoint.
-    look("touchpoint_id", _TOUCHPOINT, lambda one: one.distinct >= 0.97 * file.rows and file.rows > many // 2)
+    look("touchpoint_id", _TOUCHPOINT, lambda one: one.distinct >= 0.97 * file.rows)
+    # A mere "id" is the row's; that of a product is not.
+    look("touchpoint_id", ("id",), lambda one: words(one.name) == ("id",) and one.distinct >= 0.97 * file.rows)
     look("channel", _CHANNEL, lambda one: one.kind == "text" and one.names is not None)
     look("value", _VALUE, lambda one: one.kind == "number")
     look("rating", _RATING, lambda one: one.kind == "number" and one.distinct <= 20)

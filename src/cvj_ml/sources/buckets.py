@@ -187,7 +187,7 @@ class TouchpointSorter:
         if self._base is None or path is None:
             return self._rows.empty_table(), np.empty(0, dtype=np.int64)
         names = [*self._columns[: 1 + len(_CONTENT)], *self._names, "superseded_at"]
-        table = pq.read_table(path, columns=names, partitioning=None, read_dictionary=list(_CODED))
+        table = pq.read_table(path, columns=names, partitioning=None, read_dictionary=list(_CODED), use_threads=False)
         table = table.select(names).rename_columns([*self._columns, "superseded_at"])
         if not self._base.whole:
             table = table.filter(pc.is_in(table["source"].cast(pa.string()), pa.array(sorted(self._base.sources))))
@@ -199,7 +199,7 @@ class TouchpointSorter:
         for name, one in self._staged.items():
             for file in one.files(bucket):
                 coded = [column for column in _CODED if column != "source"]
-                table = pq.read_table(file, partitioning=None, read_dictionary=coded)
+                table = pq.read_table(file, partitioning=None, read_dictionary=coded, use_threads=False)
                 source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), dtype=np.int32)), [name])
                 parts.append(table.append_column("source", source).select(self._columns).cast(self._rows))
         return pa.concat_tables(parts) if parts else self._rows.empty_table()

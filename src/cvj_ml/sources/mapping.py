@@ -30,6 +30,12 @@ _FAMILIES = {
 _FAMILIES |= {f"{sign}{size}INT": "integer" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
 _EXACT = {"FLOAT": 2**24, "DOUBLE": 2**53}
 
+_IGNORED = r"[\s'’$€£¥₹\x{00A0}\x{202F}]"
+"""What numbers in text are written with besides marks and digits."""
+
+_MICROSECONDS = {"epoch s": "* 1000000", "epoch ms": "* 1000", "epoch us": "* 1", "epoch ns": "/ 1000"}
+"""SQL that makes microseconds of a number of the configuration's EPOCHS."""
+
 # Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
 _YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
 
@@ -126,16 +132,22 @@ def read_label(field: Field) -> Reading:
 
 
 def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: Config, faults: list[str]) -> Reading:
-    """Return an instant as microseconds; naive times are in the source's zone, a date is its midnight."""
+    """Return an instant as microseconds; naive times are in the source's zone, a date is its midnight.
+
+    ``time_format`` says how text and numbers are read; typed columns need none.
+    """
     zone = {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times)
     raw = field.raw
     wall_name = wall_column(name)
     naive = f"CASE WHEN {wall_name} {_YEARS} THEN {to_utc(wall_name, zone)} END"
+    utc = f"CASE WHEN {wall_name} {_YEARS} THEN {wall_name} END"
+    if spec.time_format and field.family in ("text", "integer", "float", "decimal"):
+        there = f"(nullif(trim(CAST({raw} AS VARCHAR)), '') IS NOT NULL)"
+        absolute = spec.time_format in _MICROSECONDS or "%z" in spec.time_format.replace("%%", "")
+        return Reading(utc if absolute else naive, there, formatted_instant(raw, spec.time_format))
     match field.family:
         case "zoned":
-            return Reading(
-                f"CASE WHEN {wall_name} {_YEARS} THEN {wall_name} END", f"({raw} IS NOT NULL)", f"epoch_us({raw})"
-            )
+            return Reading(utc, f"({raw} IS NOT NULL)", f"epoch_us({raw})")
         case "naive" | "date":
             return Reading(naive, f"({raw} IS NOT NULL)", f"epoch_us(CAST({raw} AS TIMESTAMP))")
         case "text":
@@ -150,10 +162,17 @@ def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: C
         case "null":
             return Reading("CAST(NULL AS BIGINT)")
     faults.append(
-        f"{label}: {name} is {field.type}; give a timestamp, a date or ISO 8601 text"
-        " (a query can convert: to_timestamp, strptime)"
+        f"{label}: {name} is {field.type}; give a timestamp, a date or ISO 8601 text, or say how it is written:"
+        " time_format: epoch s (or ms, us, ns), or a pattern such as %Y%m%d"
     )
     return Reading("CAST(NULL AS BIGINT)")
+
+
+def formatted_instant(raw: str, time_format: str) -> str:
+    """Return SQL for the microseconds that text or a number means by a ``time_format``, null where it does not fit."""
+    if time_format in _MICROSECONDS:
+        return f"TRY_CAST(round(TRY_CAST({raw} AS DECIMAL(38, 9)) {_MICROSECONDS[time_format]}) AS BIGINT)"
+    return f"epoch_us(TRY_STRPTIME(trim(CAST({raw} AS VARCHAR)), {literal(time_format)}))"
 
 
 def wall_column(name: str) -> str:
@@ -161,7 +180,7 @@ def wall_column(name: str) -> str:
     return f"__wall_{name}"
 
 
-def read_value(label: str, field: Field, decimals: int, faults: list[str]) -> Reading:
+def read_value(label: str, field: Field, spec: TableSpec, decimals: int, faults: list[str]) -> Reading:
     """Return a value in minor units, rounded half away from zero; null stays null, as does NaN."""
     raw, unit = field.raw, 10**decimals
     match field.family:
@@ -171,12 +190,27 @@ def read_value(label: str, field: Field, decimals: int, faults: list[str]) -> Re
             return Reading(value, f"({raw} IS NOT NULL AND NOT isnan({raw}))")
         case "integer" | "decimal" | "text":
             there = f"nullif(trim({raw}), '')" if field.family == "text" else raw
-            value = f"TRY_CAST(TRY_CAST({there} AS DECIMAL(25, {decimals})) * {unit} AS BIGINT)"
+            number = plain_number(there, spec.decimal_mark) if field.family == "text" else raw
+            value = f"TRY_CAST(TRY_CAST({number} AS DECIMAL(25, {decimals})) * {unit} AS BIGINT)"
             return Reading(value, f"({there} IS NOT NULL)")
         case "null":
             return Reading("CAST(NULL AS BIGINT)")
     faults.append(f"{label}: value is {field.type}; it is a number, or text that holds one.")
     return Reading("CAST(NULL AS BIGINT)")
+
+
+def plain_number(text: str, decimal_mark: str | None) -> str:
+    """Return SQL for a number as SQL writes it: without currency sign and thousands separators, with a point.
+
+    Null where separators do not stand between groups of three digits, so that no mark is taken for another.
+    """
+    if decimal_mark is None:
+        return text
+    other = "." if decimal_mark == "," else ","
+    bare = f"regexp_replace({text}, {literal(_IGNORED)}, '', 'g')"
+    shape = rf"[-+]?((\d+|\d{{1,3}}([{other}]\d{{3}})+)([{decimal_mark}]\d*)?|[{decimal_mark}]\d+)"
+    plain = f"replace(replace({bare}, '{other}', ''), '{decimal_mark}', '.')"
+    return f"CASE WHEN regexp_full_match({bare}, {literal(shape)}) THEN {plain} END"
 
 
 def kind_of(field: Field) -> str | None:
@@ -186,18 +220,22 @@ def kind_of(field: Field) -> str | None:
     return "double" if field.family in ("integer", "float", "decimal", "boolean") else "string"
 
 
-def read_property(field: Field, kind: str) -> Reading:
+def read_property(field: Field, kind: str, spec: TableSpec) -> Reading:
     """Return a property as double (NaN is null, truth values 0 and 1) or as text (the empty text is null)."""
     if kind == "string":
         return Reading(_as_text(field))
-    number = f"TRY_CAST({field.raw} AS DOUBLE)"
+    number = f"TRY_CAST({_number_in(field, spec)} AS DOUBLE)"
     # Zero is written plainly: 0.0 and -0.0 are equal but not the same bytes.
     return Reading(f"CASE WHEN isnan({number}) THEN NULL WHEN {number} = 0 THEN 0.0::DOUBLE ELSE {number} END")
 
 
-def casts_to_double(field: Field) -> str:
+def casts_to_double(field: Field, spec: TableSpec) -> str:
     """Return SQL for whether every value of an untyped column is a number."""
-    return f"count(nullif({field.raw}, '')) = count(TRY_CAST({field.raw} AS DOUBLE))"
+    return f"count(nullif({field.raw}, '')) = count(TRY_CAST({_number_in(field, spec)} AS DOUBLE))"
+
+
+def _number_in(field: Field, spec: TableSpec) -> str:
+    return plain_number(field.raw, spec.decimal_mark) if field.untyped else field.raw
 
 
 def reason(readings: Mapping[str, Reading], required: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import itertools
 import re
+import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -116,12 +117,12 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
         _check_types(label, paths if kinds == {"parquet"} else ())
         with connect(config, spill) as connection:
             try:
-                types = _types(connection.sql(f"SELECT * FROM {_scan(paths)}"))
+                types = _types(connection.sql(f"SELECT * FROM {_scan(_in_utf8(label, paths, spec, spill))}"))
             except _UNREADABLE as error:
                 raise DataError(
                     f"{label}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__});"
-                    " check that every file is whole, is UTF-8 text if it is CSV, and"
-                    " has a header that names each column once."
+                    " check that every file is whole, is text in the encoding that the configuration says (utf-8 if"
+                    " none) if it is CSV, and has a header that names each column once."
                 ) from None
         return Origin(label, spec, files, types, untyped=kinds == {"csv"})
     files = {name: _find(f"{label}.files.{name}", paths) for name, paths in spec.files.items()}
@@ -129,7 +130,7 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
         for path in paths:
             if _kind(f"{label}.files.{name}", path) == "parquet":
                 _check_parquet(f"{label}.files.{name}", path)
-    with _locked(label, spec.query, files, config, spill) as connection:
+    with _locked(label, spec, files, config, spill) as connection:
         return Origin(label, spec, files, _types(_select(label, spec.query, connection)), untyped=False)
 
 
@@ -140,9 +141,9 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
     folder.mkdir(parents=True)
     try:
         if origin.spec.query is None:
-            return _land_csv(origin.label, origin.files[""], connection, folder)
+            return _land_csv(origin, connection, folder, _in_utf8(origin.label, origin.files[""], origin.spec, folder))
         target = folder / "rows.parquet"
-        with _locked(origin.label, origin.spec.query, origin.files, config, folder, origin.kept) as locked:
+        with _locked(origin.label, origin.spec, origin.files, config, folder, origin.kept) as locked:
             reader = _select(origin.label, origin.spec.query, locked).to_arrow_reader()
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
@@ -157,16 +158,18 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
         raise DataError(f"{origin.label}: {where} ({type(error).__name__}); try it in DuckDB to see the row.") from None
 
 
-def _land_csv(label: str, paths: tuple[Path, ...], connection: duckdb.DuckDBPyConnection, folder: Path) -> Relation:
+def _land_csv(
+    origin: Origin, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[Path, ...]
+) -> Relation:
     """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
     landed, rejects = [], []
     lenient = "ignore_errors=true, store_rejects=true, rejects_limit=0"
-    for index, path in enumerate(paths):
+    for index, path in enumerate(readable):
         landed.append(folder / f"{index}.parquet")
         rejects.append(folder / f"rejects-{index}.parquet")
         rows = f"SELECT * FROM {_scan((path,), lenient)}"
         connection.execute(f"COPY ({rows}) TO {literal(landed[-1])} (FORMAT parquet)")
-        _require_closed_quotes(label, path, connection)
+        _require_closed_quotes(origin.label, origin.files[""][index], connection)
         # A line can have several errors; it is one row. A quote that is closed too late takes further lines with it.
         lost = "string_split(rtrim(csv_line, chr(13) || chr(10)), chr(10))"
         one_each = f"CASE WHEN bool_or(error_type = 'UNQUOTED VALUE') THEN {lost} ELSE [csv_line] END"
@@ -222,6 +225,33 @@ def _kind(label: str, path: Path) -> str:
 
 def _name(paths: tuple[Path, ...]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"the {len(paths)} files beginning with {paths[0]}"
+
+
+def _in_utf8(label: str, paths: tuple[Path, ...], spec: TableSpec, spill: Path) -> tuple[Path, ...]:
+    """Return the files with CSV in UTF-8, which DuckDB reads: copies beside the spill where it is encoded otherwise."""
+    if spec.encoding == "utf-8":
+        return paths
+    folder, found = spill.with_name(f"{spill.name}-utf-8"), []
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in paths:
+        if _kind(label, path) == "parquet":
+            found.append(path)
+            continue
+        copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.csv"
+        if not copy.exists():
+            opener = gzip.open if path.name.lower().endswith(".gz") else open
+            try:
+                with (
+                    opener(path, "rt", encoding=spec.encoding, newline="") as text,
+                    copy.open("w", encoding="utf-8", newline="") as beside,
+                ):
+                    shutil.copyfileobj(text, beside, 1 << 20)
+            except UnicodeError:
+                raise DataError(
+                    f"{label}: {path} is not {spec.encoding} text; say under encoding what it is."
+                ) from None
+        found.append(copy)
+    return tuple(found)
 
 
 def _scan(paths: tuple[Path, ...], options: str = "") -> str:
@@ -299,13 +329,14 @@ def _family(kind: pa.DataType) -> str:
 
 def _locked(
     label: str,
-    query: str,
+    spec: TableSpec,
     files: Mapping[str, tuple[Path, ...]],
     config: Config,
     spill: Path,
     kept: Mapping[str, str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open a connection in which a query can read the named files and nothing else, and change nothing."""
+    files = {name: _in_utf8(f"{label}.files.{name}", paths, spec, spill) for name, paths in files.items()}
     connection = connect(config, spill)
     try:
         for name, paths in files.items():

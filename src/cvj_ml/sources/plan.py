@@ -22,6 +22,8 @@ FORMAT = 3
 ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
 
+_SETTINGS = {"columns", "constants", "known_after", "static", "encoding", "time_format", "decimal_mark"}
+
 LEAST_SHARE = 0.5
 """Below this share of kept bytes, building from nothing is no dearer."""
 
@@ -49,7 +51,7 @@ def make_plan(config: Config, tables: Mapping[str, Mapped], fingerprints: Mappin
         described[label] = {
             "query": spec.query,
             "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
-            "settings": spec.model_dump(mode="json", include={"columns", "constants", "known_after", "static"}),
+            "settings": spec.model_dump(mode="json", include=_SETTINGS),
         }
     if LABELS in described:  # a label of a stage that the journey does not have is refused
         described[LABELS]["stages"] = config.journey.names

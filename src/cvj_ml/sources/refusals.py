@@ -65,13 +65,22 @@ def account(visible_at: Instants, superseded_at: Instants, as_of: Instants | int
     )
 
 
+_HINTS = {
+    "unreadable line": "if the file is not UTF-8, say so: encoding: windows-1252",
+    "unreadable occurred_at": "if times are not ISO 8601, say how they are written: time_format",
+    "unreadable known_at": "if times are not ISO 8601, say how they are written: time_format",
+    "unreadable value": "if numbers have separators or a currency sign, say which: decimal_mark",
+}
+
+
 def excess(label: str, rows_in: int, refused: Mapping[str, int], share: float) -> list[str]:
     """Return the fault of a table of which more than the allowed share was refused."""
     number = sum(refused.values())
     if number <= share * rows_in:
         return []
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(refused.items()))
-    return [f"{label}: {number} of {rows_in} rows refused, more than refused_share {share:g} allows ({reasons})"]
+    hint = "".join(f"; {text}" for text in dict.fromkeys(_HINTS[one] for one in sorted(refused) if one in _HINTS))
+    return [f"{label}: {number} of {rows_in} rows refused, more than refused_share {share:g} allows ({reasons}){hint}"]
 
 
 def write_quarantine(table: pa.Table, path: Path) -> None:

@@ -120,7 +120,7 @@ def map_source(origin: Origin, spec: SourceSpec, config: Config, faults: list[st
         visible_at = f"occurred_at + {spec.known_after}"
     readings["value"] = no_number
     if "value" in fields:
-        readings["value"] = read_value(label, fields["value"], config.value_decimals, faults)
+        readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults)
     extras = {name: fields[name] for name in fields if name not in TOUCHPOINT_ROLES}
     known = "known_at" in fields
     return Mapped(origin, readings, tuple(required), extras, _owned(fields), _id_family(fields), known, visible_at)
@@ -181,7 +181,7 @@ def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConn
     kinds = {name: kind_of(one) for name, one in mapped.extras.items()}
     asked = [name for name, one in mapped.extras.items() if kinds[name] is None and one.untyped]
     if asked:
-        tests = ", ".join(casts_to_double(mapped.extras[name]) for name in asked)
+        tests = ", ".join(casts_to_double(mapped.extras[name], mapped.origin.spec) for name in asked)
         row = connection.execute(f"SELECT {tests} FROM {relation.sql}").fetchall()[0]
         kinds |= {name: "double" if numeric else "string" for name, numeric in zip(asked, row, strict=True)}
     return kinds
@@ -214,7 +214,7 @@ def stage(
     for index, (name, kind) in enumerate(kinds.items()):
         absent = f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})"
         extra = mapped.extras.get(name)
-        columns.append(f"{read_property(extra, kind).value if extra else absent} AS x{index}")
+        columns.append(f"{read_property(extra, kind, mapped.origin.spec).value if extra else absent} AS x{index}")
     owned = {one.own: one.raw for one in mapped.owns if one.own is not None}
     as_json = ", ".join(f"{literal(name)}: CAST({raw} AS VARCHAR)" for name, raw in owned.items())
     columns += [f"{{{as_json}}} AS raw"]

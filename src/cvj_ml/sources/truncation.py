@@ -78,6 +78,7 @@ class Truncation:
                 path = _write(timed, cut_off, self._config, connection, folder / label)
                 if path is not None:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
+                    read["encoding"] = "utf-8"
                     specs[label] = timed.origin.spec.model_copy(update=read)
         attributes = specs.pop("attributes", None)
         if not specs:
@@ -119,7 +120,8 @@ def _timed_query(origin: Origin, config: Config, folder: Path, faults: list[str]
     spec, instants, files = origin.spec, dict[str, str](), list[FileTime]()
     for name, paths in origin.files.items():
         # By their names, not as patterns: a real file name may look like one.
-        raw = describe(f"{origin.label}.files.{name}", TableSpec(path=tuple(map(str, paths))), config, folder / "spill")
+        one_table = TableSpec(path=tuple(map(str, paths)), encoding=spec.encoding)
+        raw = describe(f"{origin.label}.files.{name}", one_table, config, folder / "spill")
         one = _time_of(origin.label, name, raw, spec.row_times.get(name), config, folder, faults)
         files.append(one)
         if one.column is not None:
