@@ -13,7 +13,7 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
     "trial_started": ("trial",),
     "purchase": (
         "purchase", "purchased", "order", "ordered", "transaction", "sale", "checkout completed", "payment", "paid",
-        "invoice", "basket", "bought", "buy",
+        "invoice", "basket", "bought", "buy", "donation", "donated", "gift", "deal won",
     ),
     "booking": ("booking", "booked", "reservation"),
     "demo": ("demo",),
@@ -25,9 +25,11 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
     "account_created": ("account created", "create account"),
     "signup": ("signup", "sign up", "signed up", "register", "registered", "registration", "subscribe", "subscribed"),
     "lead": ("lead", "form submitted", "form submit", "contact request"),
-    "email_click": ("email click", "email clicked", "newsletter click"),
+    "email_click": ("email click", "email clicked", "newsletter click", "click", "clicked"),
     "event_attended": ("webinar", "attended", "event attended"),
-    "product_view": ("product view", "product viewed", "view item", "view product"),
+    "product_view": (
+        "product view", "product viewed", "view item", "view product", "add to cart", "addtocart", "cart", "wishlist",
+    ),
     "search": ("search", "searched"),
     "content_view": ("content view", "article", "blog", "download", "video", "pdf"),
     "visit": ("visit", "page view", "pageview", "session", "view", "viewed", "screen"),
@@ -45,6 +47,8 @@ _UNDONE = {
     "failed",
     "abandoned",
     "declined",
+    "remove",
+    "removed",
 }
 _SENT = {"sent", "send", "delivered", "impression", "impressions", "received", "mailing", "dispatched"}
 _SENDINGS = {
@@ -73,6 +77,7 @@ def meanings(events: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in events:
         parts = set(words(name))
+        parts |= {word.removesuffix("s") for word in parts}
         if parts & _UNDONE:
             continue
         for canonical, entries in _MEANING.items():
