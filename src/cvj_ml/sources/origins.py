@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import TextIO, TypedDict, cast
 
 import duckdb
 import pyarrow as pa
@@ -239,10 +239,9 @@ def _in_utf8(label: str, paths: tuple[Path, ...], spec: TableSpec, spill: Path) 
             continue
         copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.csv"
         if not copy.exists():
-            opener = gzip.open if path.name.lower().endswith(".gz") else open
             try:
                 with (
-                    opener(path, "rt", encoding=spec.encoding, newline="") as text,
+                    open_csv(path, spec.encoding) as text,
                     copy.open("w", encoding="utf-8", newline="") as beside,
                 ):
                     shutil.copyfileobj(text, beside, 1 << 20)
@@ -268,10 +267,15 @@ def _scan(paths: tuple[Path, ...], options: str = "") -> str:
     return f"({' UNION ALL BY NAME '.join(scans)})"
 
 
+def open_csv(path: Path, encoding: str, errors: str = "strict") -> TextIO:
+    """Open a CSV file, compressed or not, as text with its line ends as they are."""
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    return cast("TextIO", opener(path, "rt", encoding=encoding, errors=errors, newline=""))
+
+
 def _header(path: Path) -> tuple[str, list[str]]:
     """Return the delimiter and the columns of a CSV file, by its header alone; raise ValueError for a bad one."""
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
+    with open_csv(path, "utf-8-sig", errors="replace") as stream:
         start = stream.readline(1_000_000)
         delimiter = max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", start).count)
         columns = next(csv.reader(itertools.chain([start], stream), delimiter=delimiter), [])

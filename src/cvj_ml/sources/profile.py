@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import gzip
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 from cvj_ml.config import EPOCHS, Config, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.sources.mapping import Field, formatted_instant, plain_number
-from cvj_ml.sources.origins import describe, land
+from cvj_ml.sources.origins import describe, land, open_csv
 from cvj_ml.sources.sql import connect, identifier
 
 Kind = Literal["time", "number", "text", "other"]
@@ -151,17 +150,16 @@ def _encoding(path: Path) -> Encoding:
     name = path.name.lower()
     if not name.endswith((".csv", ".csv.gz")) or not path.is_file():
         return "utf-8"
-    opener = gzip.open if name.endswith(".gz") else open
-    with opener(path, "rb") as stream:
-        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    with open_csv(path, "latin-1") as text:  # any bytes are Latin-1
+        if text.read(2).encode("latin-1") in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return "utf-16"
     likely: tuple[Encoding, ...] = ("utf-8", "windows-1252")
     for encoding in likely:
-        with contextlib.suppress(UnicodeDecodeError), opener(path, "rt", encoding=encoding) as text:
+        with contextlib.suppress(UnicodeDecodeError), open_csv(path, encoding) as text:
             while text.read(1 << 20):
                 pass
             return encoding
-    return "latin-1"  # any bytes are
+    return "latin-1"
 
 
 def _profile(paths: tuple[Path, ...], encoding: Encoding, config: Config, spill: Path) -> FileProfile:
