@@ -23,7 +23,7 @@ from sklearn.model_selection import KFold
 
 from benchmarks.records import STORES, commit, config_file, machine, record_opening, require_data, today
 from cvj_ml.config import Config, load_config
-from cvj_ml.config.settings import AttributesSpec, SourceSpec
+from cvj_ml.config.tables import AttributesSpec, SourceSpec
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.stages import POSTERIOR, contenders, stage_metrics, stage_mix

@@ -6,18 +6,16 @@ from cvj_ml.config.engine import EngineSpec
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
-from cvj_ml.config.settings import (
+from cvj_ml.config.settings import Config, load_config, preset_names
+from cvj_ml.config.tables import (
     EPOCHS,
     AttributesSpec,
     CompleteSpec,
-    Config,
     ContactSpec,
     PermissionSpec,
     SourceSpec,
     StageLabelsSpec,
     TableSpec,
-    load_config,
-    preset_names,
 )
 
 __all__ = [

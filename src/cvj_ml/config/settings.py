@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import date
 from importlib.resources import files
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from cvj_ml.config.base import ResolvedPath, Section, _as_list
-from cvj_ml.config.databases import DeliverSpec, PostgresSource
+from cvj_ml.config.base import ResolvedPath, Section
+from cvj_ml.config.databases import DeliverSpec
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.durations import DAY, Duration, format_duration
 from cvj_ml.config.engine import EngineSpec
@@ -21,118 +20,10 @@ from cvj_ml.config.faults import check
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
+from cvj_ml.config.tables import AttributesSpec, CompleteSpec, ContactSpec, PermissionSpec, SourceSpec, StageLabelsSpec
 from cvj_ml.errors import nearest
 
-Paths = Annotated[tuple[ResolvedPath, ...], BeforeValidator(_as_list), Field(min_length=1)]
-
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
-
-EPOCHS = ("epoch s", "epoch ms", "epoch us", "epoch ns")
-"""Ways to write a time as a number: what has passed since 1970-01-01 UTC."""
-
-_FORMAT_FIELDS = ("Y", "y", "m", "-m", "b", "B", "d", "-d", "j", "a", "A", "H", "I", "p", "M", "S", "f", "z", "%")
-
-
-class TableSpec(Section):
-    """Where a table comes from: files (``path``), one SELECT (``query``) over named ``files``, or a server."""
-
-    path: Paths | None = None
-    query: str | None = None
-    postgres: PostgresSource | None = None
-    files: dict[str, Paths] = {}
-    row_times: dict[str, str] = Field(default={}, description="file of a query to the column that dates its rows")
-    encoding: Literal["utf-8", "windows-1252", "latin-1", "utf-16"] = Field(default="utf-8", description="of CSV files")
-    times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
-    time_format: str | None = Field(
-        default=None, description="of times that are text or numbers: a pattern such as %d.%m.%Y %H:%M, or epoch ms"
-    )
-    decimal_mark: Literal[".", ","] | None = Field(
-        default=None, description="of numbers in text that have thousands separators or a currency sign, too"
-    )
-
-    @field_validator("times")
-    @classmethod
-    def _known_zone(cls, times: str) -> str:
-        if times not in ("local", "utc") and times not in available_timezones():
-            raise ValueError(
-                f"times is local, utc or a time zone; found {times!r}.{nearest(times, available_timezones())}"
-            )
-        return times
-
-    @field_validator("time_format")
-    @classmethod
-    def _whole_format(cls, pattern: str | None) -> str | None:
-        if pattern is None or pattern in EPOCHS:
-            return pattern
-        fields = re.findall("%(-?.?)", pattern)
-        if unknown := sorted({one for one in fields if one not in _FORMAT_FIELDS}):
-            raise ValueError(
-                f"time_format: %{unknown[0]} is not understood; known are"
-                f" {', '.join(f'%{one}' for one in _FORMAT_FIELDS)}, as in Python's strptime"
-            )
-        there = {one.removeprefix("-") for one in fields}
-        if not (there & {"Y", "y"} and ("j" in there or (there & {"m", "b", "B"} and "d" in there))):
-            raise ValueError(
-                f"time_format has to give year, month and day, as %d.%m.%Y does, or be one of {', '.join(EPOCHS)};"
-                f" found {pattern!r}"
-            )
-        return pattern
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if sum(one is not None for one in (self.path, self.query, self.postgres)) != 1:
-            raise ValueError("give exactly one of path, query and postgres")
-        if self.query is not None and not self.files:
-            raise ValueError("query needs files: {name: path}; the query selects from those names")
-        if self.query is None and self.files:
-            raise ValueError(f"files belong to a query; found them beside {'path' if self.path else 'postgres'}")
-        for name in self.row_times:
-            if name not in self.files:
-                raise ValueError(f"row_times: {name!r} is not among the files of the query.{nearest(name, self.files)}")
-        return self
-
-
-class SourceSpec(TableSpec):
-    """A source of touchpoints: the canonical column to the source's own (``event: type``)."""
-
-    columns: dict[str, str] = {}
-    constants: dict[str, str] = Field(default={}, description="text put into a canonical column of every row")
-    known_after: Duration | None = None
-    arrival_delay: Duration | None = None
-
-
-class AttributesSpec(TableSpec):
-    """Customer attributes, known from ``known_at`` on, or declared ``static: true``."""
-
-    columns: dict[str, str] = {}
-    static: bool = False
-
-
-class StageLabelsSpec(TableSpec):
-    """The true stage of some customers, from a CRM or a survey: customer_id, as_of, stage, known_at."""
-
-    columns: dict[str, str] = {}
-
-
-class CompleteSpec(Section):
-    """Whose tracking is complete: those whose attribute has this value."""
-
-    attribute: str
-    eq: bool | int | float | str
-
-
-class ContactSpec(TableSpec):
-    """How to reach a customer; shown in lists, never a feature."""
-
-    columns: Names
-    customer_id: str = "customer_id"
-
-
-class PermissionSpec(TableSpec):
-    """Customers who must not (suppression), or alone may (consent), be contacted; through one channel or any."""
-
-    customer_id: str = "customer_id"
-    channel: str | None = None
 
 
 class FeaturesSpec(Section):

@@ -11,6 +11,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from cvj_ml.disk import sync
+
 MANIFEST = "MANIFEST.json"
 RUN = "run.json"
 SUCCESS = "_SUCCESS"
@@ -57,15 +59,6 @@ def exchange(one: Path, other: Path) -> None:
     os.replace(other, beside)
     os.replace(one, other)
     os.replace(beside, one)
-
-
-def sync(path: Path) -> None:
-    """Return when a file's content, or a folder's entries, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sha256_of(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from cvj_ml.disk import sync
 from cvj_ml.errors import CvjError
 from cvj_ml.publish.files import (
     CURRENT,
@@ -28,7 +29,6 @@ from cvj_ml.publish.files import (
     exchange,
     replace_file,
     sha256_of,
-    sync,
 )
 from cvj_ml.publish.reading import read_pointer
 from cvj_ml.publish.verifying import night_faults

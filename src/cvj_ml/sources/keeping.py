@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cvj_ml.disk import sync
 from cvj_ml.sources.store import MANIFEST, Store
 
 GUARD = ".lock"
@@ -82,11 +83,7 @@ def to_disk(folder: Path, deep: bool = True) -> None:
     """Return when the entries of a folder, and all that is in it where ``deep``, are on the disk."""
     inside = folder.rglob("*") if deep else ()
     for path in (*inside, folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
 
 
 def _is_held(file: Path) -> bool:
