@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import xlsxwriter
+from xlsxwriter.exceptions import FileCreateError
 
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
 from cvj_ml.report.cells import write_cell, write_text
@@ -104,18 +105,22 @@ def write_workbook(
     was filled in; night: the date in words. Every text is
     written as text, whatever it looks like: nothing in the file is a formula or a link.
     """
-    with xlsxwriter.Workbook(str(path), {"constant_memory": True}) as book:
-        # The time of writing would make two files of one night differ.
-        book.set_properties({"title": f"Whom to contact, {night}", "created": datetime(2000, 1, 1)})
-        sheets = _Sheets(book)
-        names = [_sheet_name(number, one) for number, one in enumerate(lists, 1)]
-        sheets.read_me(night)
-        sheets.summary(lists, names, summary, night)
-        for name, table in zip(names, tables, strict=True):
-            sheets.customers(name, table.filter(pc.equal(table["group"], "target")))
-        sheets.control(names, lists)
-        if worksheet is not None:
-            sheets.journey(worksheet)
+    try:
+        with xlsxwriter.Workbook(str(path), {"constant_memory": True}) as book:
+            # The time of writing would make two files of one night differ.
+            book.set_properties({"title": f"Whom to contact, {night}", "created": datetime(2000, 1, 1)})
+            sheets = _Sheets(book)
+            names = [_sheet_name(number, one) for number, one in enumerate(lists, 1)]
+            sheets.read_me(night)
+            sheets.summary(lists, names, summary, night)
+            for name, table in zip(names, tables, strict=True):
+                sheets.customers(name, table.filter(pc.equal(table["group"], "target")))
+            sheets.control(names, lists)
+            if worksheet is not None:
+                sheets.journey(worksheet)
+    except FileCreateError as error:
+        # What the disk refused, which the library wraps.
+        raise error.args[0] from None
 
 
 def _sheet_name(number: int, one: RankedList) -> str:
