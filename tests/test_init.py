@@ -213,6 +213,16 @@ def test_files_of_other_systems_are_read_as_they_are_written(tmp_path: Path, sho
         assert found["customers"] == shop["CustomerNo"].nunique() and found["used"] >= 0.99 * len(shop)
 
 
+def test_dates_that_a_parquet_file_holds_as_text(tmp_path: Path, shop: pd.DataFrame) -> None:
+    text = shop["EventTime"].dt.strftime("%Y-%m-%dT%H:%M:%S")
+    log = pd.DataFrame({"customer": shop["CustomerNo"], "event": shop["EventName"], "at": text, "value": 1.5})
+    log.to_parquet(tmp_path / "log.parquet")
+    done, config, _ = init(tmp_path, tmp_path / "log.parquet")
+    assert config["sources"]["log"]["columns"]["occurred_at"] == "at"
+    assert "time_format" not in config["sources"]["log"]
+    assert checked(tmp_path, done)["used"] >= 0.99 * len(shop)
+
+
 def test_a_day_that_could_be_a_month_is_told(tmp_path: Path) -> None:
     days = [f"{day:02}/{month:02}/2024" for day in range(1, 13) for month in range(1, 13)]
     log = pd.DataFrame({"customer": np.arange(len(days)) % 9, "date": days, "event": "visit"})

@@ -188,11 +188,12 @@ def _column(field: Field, rows: str, connection: duckdb.DuckDBPyConnection) -> C
         f" FROM (SELECT {text} AS text FROM {rows})"
     ).fetchall()[0]
     name = str(field.own)
-    if family in ("date", "naive", "zoned") or (field.untyped and filled and times == filled):
-        moment = f"CAST({text} AS TIMESTAMPTZ)" if field.untyped else f"CAST({field.raw} AS TIMESTAMP)"
+    written = family == "text" and filled and times == filled
+    if family in ("date", "naive", "zoned") or written:
+        moment = f"CAST({text} AS TIMESTAMPTZ)" if written else f"CAST({field.raw} AS TIMESTAMP)"
         return _time(ColumnProfile(name, "time", filled, distinct), f"CAST({moment} AS TIMESTAMP)", rows, connection)
     if filled and family in ("text", "integer", "float", "decimal"):
-        formats = _formats(name, text, filled, rows, connection)
+        formats = _formats(name, text, rows, connection)
         if formats:
             found = ColumnProfile(name, "time", filled, distinct, time_format=formats[0], or_format=formats[1])
             return _time(found, f"make_timestamp({formatted_instant(text, formats[0])})", rows, connection)
@@ -223,9 +224,7 @@ def _time(found: ColumnProfile, moment: str, rows: str, connection: duckdb.DuckD
     return replace(found, first=first, last=last)
 
 
-def _formats(
-    name: str, text: str, filled: int, rows: str, connection: duckdb.DuckDBPyConnection
-) -> tuple[str, str | None] | None:
+def _formats(name: str, text: str, rows: str, connection: duckdb.DuckDBPyConnection) -> tuple[str, str | None] | None:
     """Return the format by which every value of a column is a time, and another one that fits as well."""
     values = f"SELECT {text} AS text FROM {rows} WHERE {text} IS NOT NULL"
     sample = f"{values} LIMIT {_SAMPLE}"
