@@ -213,6 +213,16 @@ def test_files_of_other_systems_are_read_as_they_are_written(tmp_path: Path, sho
         assert found["customers"] == shop["CustomerNo"].nunique() and found["used"] >= 0.99 * len(shop)
 
 
+def test_rows_of_nobody_are_told_and_do_not_stop_the_rest(tmp_path: Path, shop: pd.DataFrame) -> None:
+    log = shop.rename(columns={"CustomerNo": "customer_id"}).drop(columns="EventID")
+    log["customer_id"] = log["customer_id"].where(np.arange(len(log)) % 5 > 0)
+    log.to_csv(tmp_path / "log.csv", index=False)
+    done, config, doubts = init(tmp_path, tmp_path / "log.csv")
+    assert config["refused_share"] == 0.3
+    assert any("customer_id is empty in 600 of 3,000 rows" in doubt for doubt in doubts)
+    assert checked(tmp_path, done)["used"] >= 0.79 * len(shop)
+
+
 def test_dates_that_a_parquet_file_holds_as_text(tmp_path: Path, shop: pd.DataFrame) -> None:
     text = shop["EventTime"].dt.strftime("%Y-%m-%dT%H:%M:%S")
     log = pd.DataFrame({"customer": shop["CustomerNo"], "event": shop["EventName"], "at": text, "value": 1.5})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ _HORIZONS = (7, 14, 30, 60, 90)
 _BURN_IN, _SPACING = 90, 14
 _YAML_VALUES = ("true", "false", "null", "yes", "no", "on", "off")
 _KNOWN_ENOUGH = 0.5
+_REFUSED_SHARE = 0.01
+"""What the configuration allows where it says nothing."""
 _MOST = 12
 """Names shown in a comment."""
 
@@ -74,6 +77,7 @@ def propose(name: str, time_zone: str, tables: Sequence[LogFile]) -> Proposal:
     ]
     for source, log in zip(_names(logs), logs, strict=True):
         lines += _source(source, log)
+    lines += _refused_share(logs, doubts)
     lines += _attributes([table for table in tables if table.roles.missing], doubts)
     sent = sent_by_business(known)
     lines += [
@@ -102,11 +106,13 @@ def _log(table: LogFile, doubts: list[str]) -> _Log:
                 f"{file.name}: several rows of a customer stand at one instant, as lines of an order do, so a query"
                 " makes one touchpoint of them: check what it groups by and what it sums up."
             )
-        if "value" in columns and (negative := file.column(columns["value"]).negative):
-            doubts.append(
-                f"{file.name}: {columns['value']} is below zero in {negative:,} rows. If these are returns or"
-                " cancellations, give them an event of their own in a query, or they count as purchases."
-            )
+        amounts = [columns.get("value"), table.lines.quantity if table.lines else None]
+        for column in [file.column(name) for name in amounts if name]:
+            if column.negative:
+                doubts.append(
+                    f"{file.name}: {column.name} is below zero in {column.negative:,} rows. If these are returns or"
+                    " cancellations, give them an event of their own in a query, or they count as purchases."
+                )
     if when.or_format is not None:
         doubts.append(
             f"{file.name}: every {when.name} can be read as {when.time_format} and as {when.or_format}; the first is"
@@ -155,6 +161,23 @@ def _source(name: str, log: _Log) -> list[str]:
     if others := [one for one in table.roles.others if table.lines is None or one not in _used(table.lines)]:
         lines.append(f"    # not used (any can become a property for rules): {_listed(others)}")
     return lines
+
+
+def _refused_share(logs: Sequence[_Log], doubts: list[str]) -> list[str]:
+    """Return the setting without which a file with rows of nobody would be refused as a whole."""
+    most = 0.0
+    for log in logs:
+        file = log.table.file
+        customer = file.column(log.table.roles.columns["customer_id"])
+        empty = file.rows - customer.filled
+        if empty > _REFUSED_SHARE * file.rows:
+            most = max(most, empty / file.rows)
+            doubts.append(
+                f"{file.name}: {customer.name} is empty in {empty:,} of {file.rows:,} rows. They are refused and"
+                " counted, for which refused_share is raised; if you know whose they are, add it."
+            )
+    # Lines become orders, and orders of nobody can be a larger share of these.
+    return [f"refused_share: {min(1.0, math.ceil(30 * most) / 20):g}"] if most else []
 
 
 def _query(table: LogFile, lines: Lines, event: str) -> list[str]:
