@@ -244,12 +244,15 @@ def test_a_day_that_could_be_a_month_is_told(tmp_path: Path) -> None:
 
 def test_lines_of_orders_in_a_csv_file_of_another_country(tmp_path: Path) -> None:
     rows = ["Invoice;Customer ID;InvoiceDate;Price;Quantity"]
-    rows += [f"{n};{n % 7};{1 + n % 12}/{1 + n % 28}/2023 8:{n % 60:02};$1,000.50;2" for n in range(300) for _ in "ab"]
+    rows += [
+        f"{n};{n % 7}.0;{1 + n % 12}/{1 + n % 28}/2023 8:{n % 60:02};$1,000.50;2" for n in range(300) for _ in "ab"
+    ]
     (tmp_path / "sales.csv").write_text("\n".join(rows) + "\n")
-    done, config, _ = init(tmp_path, tmp_path / "sales.csv")
+    done, config, doubts = init(tmp_path, tmp_path / "sales.csv")
+    assert any("every Customer ID is written as 12.0" in doubt for doubt in doubts)
     assert "strptime" in config["sources"]["sales"]["query"]
     found = checked(tmp_path, done)
     assert found["events"] == {"purchase": 300} and found["customers"] == 7
-    store = next((tmp_path / "out").glob("store/*/store.json"), None) or next(tmp_path.rglob("store.json"))
-    values = pd.concat(pd.read_parquet(file) for file in store.parent.glob("bucket-*/touchpoints.parquet"))["value"]
-    assert set(values) == {400200}
+    read = pd.concat(map(pd.read_parquet, tmp_path.rglob("bucket-*/touchpoints.parquet")))
+    assert set(read["value"]) == {400200}
+    assert set(read["customer_id"]) == set("0123456")

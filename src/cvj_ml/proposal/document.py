@@ -92,12 +92,19 @@ def propose(name: str, time_zone: str, tables: Sequence[LogFile]) -> Proposal:
 
 def _log(table: LogFile, doubts: list[str]) -> _Log:
     file, columns = table.file, table.roles.columns
+    customer = file.column(columns["customer_id"])
+    if customer.pointed:
+        doubts.append(
+            f"{file.name}: every {customer.name} is written as 12.0, as whole numbers are that were saved beside empty"
+            " cells. A file that says 12 means somebody else: "
+            + ("the query takes them for whole numbers." if table.lines else "save them as whole numbers.")
+        )
     when, stem = file.column(columns["occurred_at"]), _slug(file.paths[0].name)
     if "event" in columns:
         events = dict(file.column(columns["event"]).names or {})
     else:
         event = next(iter(meanings([stem])), "purchase" if "value" in columns else stem)
-        if file.column(columns["customer_id"]).distinct >= 0.97 * file.rows:
+        if customer.distinct >= 0.97 * file.rows:
             event = "signup"  # one row a customer, with a time: when they came
         events = {event: file.rows}
         doubts.append(f"{file.name} has no column of event names, so every row is taken for {event!r}.")
@@ -183,6 +190,8 @@ def _refused_share(logs: Sequence[_Log], doubts: list[str]) -> list[str]:
 def _query(table: LogFile, lines: Lines, event: str) -> list[str]:
     """Return a query that makes one touchpoint of the lines of an order."""
     customer, at = _quoted(table.roles.columns["customer_id"]), _instant(table)
+    if table.file.column(table.roles.columns["customer_id"]).pointed:
+        customer = f"CAST(CAST({customer} AS DOUBLE) AS BIGINT)"
     groups = [customer]
     if lines.order:
         # Lines without an order's number would all become one order.

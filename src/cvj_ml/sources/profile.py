@@ -57,7 +57,7 @@ class ColumnProfile:
     ``names`` counts the values of a column of few different texts; ``negative`` are the rows below
     zero. Between ``first`` and ``last``, in the file's own clock, lie all but one in a thousand of the rows of a time.
     ``time_format`` and ``decimal_mark`` are what the configuration has to say of text that is a time, or a number;
-    ``or_format`` fits all rows as well.
+    ``or_format`` fits all rows as well. ``pointed`` are whole numbers that text writes as ``12.0``.
     """
 
     name: str
@@ -72,6 +72,7 @@ class ColumnProfile:
     time_format: str | None = None
     or_format: str | None = None
     decimal_mark: Literal[".", ","] | None = None
+    pointed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +200,21 @@ def _column(field: Field, rows: str, connection: duckdb.DuckDBPyConnection) -> C
             return _time(found, f"make_timestamp({formatted_instant(text, formats[0])})", rows, connection)
     for mark in _MARKS if field.untyped else (None,):
         number = f"TRY_CAST({plain_number('text', mark)} AS DOUBLE)"
-        numbers, whole, negative = connection.execute(
+        numbers, whole, negative, pointed = connection.execute(
             f"SELECT count({number}), count(CASE WHEN {number} = trunc({number}) THEN 1 END),"
-            f" count(CASE WHEN {number} < 0 THEN 1 END) FROM (SELECT {text} AS text FROM {rows})"
+            f" count(CASE WHEN {number} < 0 THEN 1 END), count(CASE WHEN text LIKE '%.0' THEN 1 END)"
+            f" FROM (SELECT {text} AS text FROM {rows})"
         ).fetchall()[0]
         if family in ("integer", "float", "decimal") or (field.untyped and filled and numbers == filled):
             return ColumnProfile(
-                name, "number", filled, distinct, whole=filled and whole == filled, negative=negative, decimal_mark=mark
+                name,
+                "number",
+                filled,
+                distinct,
+                whole=bool(filled) and whole == filled,
+                negative=negative,
+                decimal_mark=mark,
+                pointed=field.untyped and bool(filled) and pointed == filled,
             )
     kind: Kind = "text" if family in ("text", "boolean") else "other"
     if kind == "text" and distinct <= NAMES:
