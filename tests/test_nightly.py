@@ -318,6 +318,20 @@ def test_what_nobody_foresaw_tells_where_and_not_what(
     assert_stands(out, AS_OF)
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_memory_that_runs_out_is_told_with_what_to_change(
+    trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    def greedy(*arguments: object, **settings: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cvj_ml.pipeline.nights.score", greedy)
+    ran = call("nightly", trained.variant(out), "--as-of", EARLIER, "--log-format", form)
+    assert ran.code == 1
+    assert "memory ran out" in ran.err and "engine.threads" in ran.err and "unforeseen" not in ran.err
+    assert_stands(out, AS_OF)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["--as-of", AS_OF, "--backfill", "2025-06-01..2025-06-02"], ["--backfill", "2025-06-02..2025-06-01"],

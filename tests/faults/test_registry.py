@@ -32,6 +32,7 @@ class Registry:
 
     def __init__(self, ground: Ground) -> None:
         self.executed = ground.folder / "executed"
+        self._copies, self._elsewhere = ground.out / "models", ground.folder
         uri = f"sqlite:///{ground.folder / 'mlflow.db'}"
         (copy,) = (folder for folder in (ground.out / "models").iterdir() if folder.is_dir())
         ground.settings["mlflow"] = {"tracking_uri": uri}
@@ -49,6 +50,11 @@ class Registry:
         folder = Path(run.info.artifact_uri.removeprefix("file://"), "bundle")
         assert (folder / "manifest.json").is_file()
         return folder
+
+    def take_copies(self) -> None:
+        """Leave a night no model but the registered one."""
+        for path in self._copies.iterdir():
+            path.rename(self._elsewhere / f"moved-{path.name}")
 
     def write_code(self, file: Path) -> None:
         """Write a module that creates the file when it is imported."""
@@ -77,8 +83,7 @@ def test_what_is_planted_does_run_where_it_is_loaded(registry: Registry) -> None
 def test_a_tampered_mlmodel_is_not_read(ground: Ground, registry: Registry, copied: bool) -> None:
     """It names a loader beside it and a pickle; the bundle is as it was registered, so the night is as ever."""
     if not copied:
-        for path in (ground.out / "models").iterdir():
-            path.rename(ground.folder / f"moved-{path.name}")
+        registry.take_copies()
     described = yaml.safe_load((registry.model / "MLmodel").read_text())
     described["flavors"]["python_function"] |= {
         "loader_module": "planted",
@@ -97,8 +102,7 @@ def test_a_tampered_mlmodel_is_not_read(ground: Ground, registry: Registry, copi
 @pytest.mark.parametrize("file", ["model.pkl", "forest.joblib", "sitecustomize.py"])
 def test_what_was_added_to_the_registered_bundle(ground: Ground, registry: Registry, file: str) -> None:
     """The copy of an earlier night does not stand in for it where the registry has to be asked."""
-    for path in (ground.out / "models").iterdir():
-        path.rename(ground.folder / f"moved-{path.name}")
+    registry.take_copies()
     (registry.write_code if file.endswith(".py") else registry.write_pickle)(registry.bundle / file)
     ground.refuses(4, file)
     assert not registry.executed.exists()
@@ -122,8 +126,7 @@ def test_a_pickle_under_the_alias(ground: Ground, registry: Registry, digest: st
     version = registry.client.create_model_version(registry.name, folder.as_uri(), tags=tags)
     registry.client.set_registered_model_alias(registry.name, "champion", version.version)
     if digest == "of the champion":
-        for path in (ground.out / "models").iterdir():
-            path.rename(ground.folder / f"moved-{path.name}")
+        registry.take_copies()
     error = ground.refuses(4, "Version 2 of", "Promote")
     assert ("lost the bundle" if tags else "carries no digest") in error, error
     assert not registry.executed.exists()

@@ -16,6 +16,9 @@ from cvj_ml.errors import nearest
 
 Paths = Annotated[tuple[ResolvedPath, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
+Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
+DecimalMark = Literal[".", ","]
+
 EPOCHS = ("epoch s", "epoch ms", "epoch us", "epoch ns")
 """Ways to write a time as a number: what has passed since 1970-01-01 UTC."""
 
@@ -30,12 +33,12 @@ class TableSpec(Section):
     postgres: PostgresSource | None = None
     files: dict[str, Paths] = {}
     row_times: dict[str, str] = Field(default={}, description="file of a query to the column that dates its rows")
-    encoding: Literal["utf-8", "windows-1252", "latin-1", "utf-16"] = Field(default="utf-8", description="of CSV files")
+    encoding: Encoding = Field(default="utf-8", description="of CSV files")
     times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
     time_format: str | None = Field(
         default=None, description="of times that are text or numbers: a pattern such as %d.%m.%Y %H:%M, or epoch ms"
     )
-    decimal_mark: Literal[".", ","] | None = Field(
+    decimal_mark: DecimalMark | None = Field(
         default=None, description="of numbers in text that have thousands separators or a currency sign, too"
     )
 

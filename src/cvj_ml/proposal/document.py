@@ -10,16 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from cvj_ml.config import EPOCHS
+from cvj_ml.config import EPOCHS, Config
 from cvj_ml.proposal.events import meanings, sent_by_business
 from cvj_ml.proposal.roles import Lines, Roles
+from cvj_ml.sources.mapping import formatted_instant
 from cvj_ml.sources.profile import FileProfile
 
 _HORIZONS = (7, 14, 30, 60, 90)
 _BURN_IN, _SPACING = 90, 14
 _YAML_VALUES = ("true", "false", "null", "yes", "no", "on", "off")
 _KNOWN_ENOUGH = 0.5
-_REFUSED_SHARE = 0.01
+_REFUSED_SHARE: float = Config.model_fields["refused_share"].default
 """What the configuration allows where it says nothing."""
 _MOST = 12
 """Names shown in a comment."""
@@ -216,8 +217,7 @@ def _instant(table: LogFile) -> str:
     if when.time_format is None:
         return _quoted(when.name)
     if when.time_format in EPOCHS:
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[when.time_format.split()[1]]
-        return f"make_timestamp(CAST(CAST({_quoted(when.name)} AS DOUBLE) * {10**6} / {per_second} AS BIGINT))"
+        return f"make_timestamp({formatted_instant(_quoted(when.name), when.time_format)})"
     return f"strptime({_quoted(when.name)}, '{when.time_format}')"
 
 

@@ -214,11 +214,15 @@ def _find(label: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def is_csv(path: Path) -> bool:
+    """Return whether a file is CSV, compressed or not, by its name."""
+    return path.name.lower().endswith(_CSV)
+
+
 def _kind(label: str, path: Path) -> str:
-    name = path.name.lower()
-    if name.endswith(_CSV):
+    if is_csv(path):
         return "csv"
-    if name.endswith(".parquet"):
+    if path.name.lower().endswith(".parquet"):
         return "parquet"
     raise DataError(f"{label}: {path} is neither .csv, .csv.gz nor .parquet; convert or rename it.")
 
@@ -234,7 +238,7 @@ def _in_utf8(label: str, paths: tuple[Path, ...], spec: TableSpec, spill: Path) 
     folder, found = spill.with_name(f"{spill.name}-utf-8"), []
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in paths:
-        if _kind(label, path) == "parquet":
+        if not is_csv(path):
             found.append(path)
             continue
         copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.csv"

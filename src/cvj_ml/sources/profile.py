@@ -14,14 +14,13 @@ from typing import Literal
 import duckdb
 import numpy as np
 
-from cvj_ml.config import EPOCHS, Config, TableSpec
+from cvj_ml.config import EPOCHS, Config, DecimalMark, Encoding, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.sources.mapping import Field, formatted_instant, plain_number
-from cvj_ml.sources.origins import describe, land, open_csv
+from cvj_ml.sources.origins import describe, is_csv, land, open_csv
 from cvj_ml.sources.sql import connect, identifier
 
 Kind = Literal["time", "number", "text", "other"]
-Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
 
 NAMES = 200
 """A column of at most so many different texts is taken for names, and its values are counted."""
@@ -36,7 +35,7 @@ _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p
 _FORMATS = tuple(date + clock for date in _DATES for clock in _CLOCKS)
 """Ways to write a time other than ISO 8601 that are looked for; where several fit, the first."""
 
-_MARKS: tuple[Literal[".", ","] | None, ...] = (None, ",", ".")
+_MARKS: tuple[DecimalMark | None, ...] = (None, ",", ".")
 
 _SAMPLE = 500
 """Values by which formats are sorted out before all rows are asked."""
@@ -71,7 +70,7 @@ class ColumnProfile:
     last: datetime | None = None
     time_format: str | None = None
     or_format: str | None = None
-    decimal_mark: Literal[".", ","] | None = None
+    decimal_mark: DecimalMark | None = None
     pointed: bool = False
 
 
@@ -92,7 +91,7 @@ class FileProfile:
     @property
     def is_text(self) -> bool:
         """Whether every column is text, as in CSV files."""
-        return not self.paths[0].name.lower().endswith(".parquet")
+        return is_csv(self.paths[0])
 
     def column(self, name: str) -> ColumnProfile:
         """Return the column of this name."""
@@ -148,8 +147,7 @@ def count_moments(file: FileProfile, columns: Sequence[str], config: Config, spi
 
 def _encoding(path: Path) -> Encoding:
     """Return how a CSV file's text is encoded: UTF-16 says so by its first bytes; else the first that can be."""
-    name = path.name.lower()
-    if not name.endswith((".csv", ".csv.gz")) or not path.is_file():
+    if not is_csv(path) or not path.is_file():
         return "utf-8"
     with open_csv(path, "latin-1") as text:  # any bytes are Latin-1
         if text.read(2).encode("latin-1") in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):

@@ -78,8 +78,7 @@ class Truncation:
                 path = _write(timed, cut_off, self._config, connection, folder / label)
                 if path is not None:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
-                    read["encoding"] = "utf-8"
-                    specs[label] = timed.origin.spec.model_copy(update=read)
+                    specs[label] = timed.origin.spec.model_copy(update={**read, "encoding": "utf-8"})
         attributes = specs.pop("attributes", None)
         if not specs:
             return None
