@@ -17,7 +17,8 @@ every coverage is 1. The classifier sees every customer at j, with j's evidence 
 show it the hidden share only; on protocol D it beats a multiclass LightGBM with the same trees.
 
 A classifier is a table of log-odds by observed stage; from 10 customers a logistic regression on it and on a few sums
-(recency, frequency, tenure, active days, numeric attributes); from 30, trees that start from that line.
+(recency, frequency, tenure, active days, numeric attributes); from 30, trees that start from a strongly penalised one
+on all features.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ LINEAR_FROM = 10
 _SMOOTHING = 2.0
 """Customers that the overall share is worth in a cell of the table."""
 
+_HINT = 4.0
+"""By the number of customers: C of the line that trees start from. What it says too surely, they have to unlearn."""
+
+_LINE_ROWS = 50_000  # that such a line is fitted on, evenly spaced
+_FURTHEST_INPUT = 24.0  # standard deviations from the mean: one rare value must not decide alone
 _FURTHEST = 5.0  # that the level of presence-only data is shifted, in log-odds
 
 ROUNDS = 300
@@ -67,9 +73,10 @@ _TREES: dict[str, object] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A logistic regression on the table's log-odds and the logarithms of a few columns of x, standardised.
+    """A logistic regression on the table's log-odds and the signed logarithms of columns of x, standardised.
 
-    mean, scale and coefficients have one entry for the table, then one a column; a missing value is the mean.
+    mean, scale and coefficients have one entry for the table, then one a column; a missing value is the mean, and
+    nothing is further than ``_FURTHEST_INPUT`` from it.
     """
 
     columns: npt.NDArray[np.int64]
@@ -80,33 +87,35 @@ class Line:
 
     def logits(self, table: _F64, x: npt.NDArray[np.float32]) -> _F64:
         """Return the log-odds of rows."""
-        inputs = _standard(_smooth(table, x, self.columns), self.mean, self.scale)
         # Column by column, so that the sum is the same for any number of rows and threads.
         total = np.full(len(x), self.intercept)
-        for column, weight in zip(inputs.T, self.coefficients, strict=True):
-            total += weight * column
+        for k, weight in enumerate(self.coefficients):
+            column = table if k == 0 else _signed_log(x[:, self.columns[k - 1]])
+            total += weight * _standard(column, self.mean[k], self.scale[k])
         return total
 
 
-def _smooth(table: _F64, x: npt.NDArray[np.float32], columns: npt.NDArray[np.int64]) -> _F64:
-    return np.column_stack([table, np.log1p(np.maximum(x[:, columns].astype(np.float64), 0.0))])
+def _signed_log(x: npt.NDArray[np.float32]) -> _F64:
+    numbers = x.astype(np.float64)
+    return np.copysign(np.log1p(np.abs(numbers)), numbers)
 
 
-def _standard(inputs: _F64, mean: _F64, scale: _F64) -> _F64:
-    return np.where(np.isnan(inputs), 0.0, (inputs - mean) / scale)
+def _standard(inputs: _F64, mean: _F64 | np.float64, scale: _F64 | np.float64) -> _F64:
+    return np.clip(np.where(np.isnan(inputs), 0.0, (inputs - mean) / scale), -_FURTHEST_INPUT, _FURTHEST_INPUT)
 
 
 def _fit_line(
-    table: _F64, x: npt.NDArray[np.float32], columns: npt.NDArray[np.int64], known: _F64, weight: _F64
+    table: _F64, x: npt.NDArray[np.float32], columns: npt.NDArray[np.int64], known: _F64, weight: _F64, c: float
 ) -> Line:
-    inputs = _smooth(table, x, columns)
+    """Fit the line on the table's log-odds and some columns of x; ``c`` is the inverse of the L2 penalty."""
+    inputs = np.column_stack([table, _signed_log(x[:, columns])])
     there = ~np.isnan(inputs)
     mean = np.where(there, inputs, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     spread = np.sqrt((np.where(there, inputs - mean, 0.0) ** 2).mean(axis=0))
     scale = np.where(spread > 0, spread, 1.0)
     # One thread: the order of additions must not depend on the machine's cores.
     with threadpool_limits(1):
-        model = LogisticRegression(C=1.0, max_iter=300).fit(_standard(inputs, mean, scale), known, weight)
+        model = LogisticRegression(C=c, max_iter=300).fit(_standard(inputs, mean, scale), known, weight)
     return Line(columns, mean, scale, model.coef_[0], float(model.intercept_[0]))
 
 
@@ -232,8 +241,12 @@ def _fit_stage(rows: StageRows, weight: _F64, j: int, tracking: Tracking, seed: 
         floor = np.concatenate([at.floor, below.floor]).astype(np.int64)
         known = np.repeat([1.0, 0.0], [len(at), len(below)])
         weights = np.concatenate([of_at, of_below])
-        line, trees = _fit_line(table[floor + 1], x, rows.columns, known, weights), None
-        if customers >= LOW_EVIDENCE:
+        if customers < LOW_EVIDENCE:
+            line, trees = _fit_line(table[floor + 1], x, rows.columns, known, weights, 1.0), None
+        else:
+            some = slice(None, None, -(-len(x) // _LINE_ROWS))
+            c = _HINT / float(weights[some].sum())
+            line = _fit_line(table[floor + 1][some], x[some], _varying(x[some]), known[some], weights[some], c)
             train = lgb.Dataset(
                 x,
                 label=known,
@@ -261,6 +274,11 @@ def _level(logits: _F64, weight: _F64, seen: float, coverage: float) -> float:
     if excess(-_FURTHEST) >= 0 or excess(_FURTHEST) <= 0:
         return 0.0
     return float(brentq(excess, -_FURTHEST, _FURTHEST))
+
+
+def _varying(x: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return the columns that are not the same for everybody."""
+    return np.flatnonzero(np.fmax.reduce(x, axis=0) > np.fmin.reduce(x, axis=0))
 
 
 def _usable(seen: Seen, j: int) -> npt.NDArray[np.bool_]:
