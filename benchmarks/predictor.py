@@ -23,7 +23,8 @@ import numpy as np
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.models.contributions import paths_of
-from cvj_ml.models.reach import EXTRA_COLUMNS, Settings, fit_trees, own_x, questions, stacked_x
+from cvj_ml.models.fitting import Settings, fit_trees
+from cvj_ml.models.reach import EXTRA_COLUMNS, own_x, questions, stacked_x
 from cvj_ml.panel import Panel, build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.snapshots import training_grid

@@ -29,11 +29,13 @@ from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
 from cvj_ml.features import PROGRESS, Feature
 from cvj_ml.journey import observability
-from cvj_ml.models import linear, reach, training
+from cvj_ml.models import fitting, linear, reach, training
 from cvj_ml.models.calibration import identity
+from cvj_ml.models.capacity import BOLD, CAUTIOUS
 from cvj_ml.models.coherence import make_coherent
+from cvj_ml.models.fitting import Settings
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import EXTRA_COLUMNS, Settings
+from cvj_ml.models.reach import EXTRA_COLUMNS
 from cvj_ml.panel import HazardRows, Panel, build_panel, define, hazard_rows
 from cvj_ml.snapshots import training_grid
 from cvj_ml.sources import ingest
@@ -70,7 +72,7 @@ class Setting:
     seed: int
     threads: int
 
-    def fit(self, panel: Panel | None = None, seed: int | None = None, settings: Settings = training.SETTINGS) -> _F64:
+    def fit(self, panel: Panel | None = None, seed: int | None = None, settings: Settings | None = None) -> _F64:
         """Return the probabilities of the package's own recipe."""
         panel = self.history if panel is None else panel
         seed = self.seed if seed is None else seed
@@ -87,14 +89,14 @@ def without_calibration(setting: Setting) -> _F64:
     """Leave out slopes and levels."""
     panel, definition = setting.history, setting.history.definition
     rows = hazard_rows(panel.labels, definition.horizons)
-    trees = reach.fit_trees(panel, rows, training.SETTINGS, setting.seed, setting.threads)
+    trees = fitting.fit_trees(panel, rows, CAUTIOUS, setting.seed, setting.threads)
     nothing = identity(1 + len(definition.journey.stages), len(definition.horizons))
     return Predictor(definition, trees, nothing).predict(setting.test, setting.threads)
 
 
 def line_alone(setting: Setting) -> _F64:
     """Leave out the trees."""
-    return setting.fit(settings=replace(training.SETTINGS, rounds=1, learning_rate=1e-12))
+    return setting.fit(settings=replace(CAUTIOUS, rounds=1, learning_rate=1e-12))
 
 
 def from_base_rates(setting: Setting) -> _F64:
@@ -107,7 +109,7 @@ def from_base_rates(setting: Setting) -> _F64:
         return replace(line, coefficients=weights, intercept=float(line.mean[0]))
 
     fitted = linear.fit_linear
-    with mock.patch.object(reach, "fit_linear", only_the_base):
+    with mock.patch.object(fitting, "fit_linear", only_the_base):
         return setting.fit()
 
 
@@ -148,13 +150,13 @@ def sparser_grid(setting: Setting) -> _F64:
 
 def unconstrained(setting: Setting) -> _F64:
     """Let the trees lower the hazard where more of the rule is fulfilled, and the other way round."""
-    with mock.patch.object(reach, "monotone", lambda columns: [0] * (columns + len(EXTRA_COLUMNS))):
+    with mock.patch.object(fitting, "monotone", lambda columns: [0] * (columns + len(EXTRA_COLUMNS))):
         return setting.fit()
 
 
 def with_settings(**changes: float) -> Callable[[Setting], _F64]:
     """Return the variant with other settings of the trees."""
-    return lambda setting: setting.fit(settings=replace(training.SETTINGS, **changes))  # type: ignore[arg-type]
+    return lambda setting: setting.fit(settings=replace(CAUTIOUS, **changes))  # type: ignore[arg-type]
 
 
 def without(hide: Callable[[Feature], bool]) -> Callable[[Setting], _F64]:
@@ -191,14 +193,14 @@ def with_columns(make: Callable[[Panel], npt.NDArray[np.float32]]) -> Callable[[
         def wider(panel: Panel) -> Panel:
             return replace(panel, x=np.hstack([panel.x, make(panel)]))
 
-        known = reach.feature_names
+        known = fitting.feature_names
 
         def names(panel: Panel) -> list[str]:
             more = [f"more_{i}" for i in range(panel.x.shape[1] - len(panel.definition.catalogue.names))]
             named = known(panel)
             return [*named[: -len(EXTRA_COLUMNS)], *more, *EXTRA_COLUMNS]
 
-        with mock.patch.object(reach, "feature_names", names):
+        with mock.patch.object(fitting, "feature_names", names):
             return replace(setting, history=wider(setting.history), test=wider(setting.test)).fit()
 
     return variant
@@ -244,13 +246,12 @@ VARIANTS: Mapping[str, Callable[[Setting], _F64]] = {
     "mean of three seeds": mean_of_seeds,
     "snapshots half as often": sparser_grid,
     "not monotone in progress": unconstrained,
-    "bold trees (31 leaves, 100 rows, lambda 5)": with_settings(
-        leaves=31, rows_a_leaf=100, lambda_l2=5.0, path_smooth=0.0, rounds=150
-    ),
-    "middling trees (15 leaves, 200 rows, lambda 20)": with_settings(
+    "always cautious trees": lambda setting: setting.fit(settings=CAUTIOUS),
+    "always bold trees, 150 rounds": lambda setting: setting.fit(settings=replace(BOLD, rounds=150)),
+    "always middling trees (15 leaves, 200 rows, lambda 20)": with_settings(
         leaves=15, rows_a_leaf=200, lambda_l2=20.0, path_smooth=100.0, rounds=150
     ),
-    "half the rounds": with_settings(rounds=150),
+    "cautious trees, half the rounds": with_settings(rounds=150),
     "without counts": without_group("counts"),
     "without rhythm": without_group("rhythm"),
     "without values": without_group("values"),

@@ -33,8 +33,8 @@ from cvj_ml.engines import open_engine
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.histories import Block
 from cvj_ml.models.calibration import identity
+from cvj_ml.models.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Settings, fit_trees
 from cvj_ml.panel import build_panel, define, hazard_rows
 from cvj_ml.scoring import merge, score_block, scores_contract, work_off
 from cvj_ml.simulate import simulate

@@ -19,8 +19,8 @@ from cvj_ml.models import training
 from cvj_ml.models.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, recalibrate, set_levels
 from cvj_ml.models.coherence import cumulate, make_coherent
+from cvj_ml.models.fitting import LOW_EVIDENCE
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import LOW_EVIDENCE
 from cvj_ml.models.training import Fit, fit_reach
 from cvj_ml.panel import Definition, HazardRows, Panel, build_panel, define, hazard_rows
 from cvj_ml.snapshots import training_grid

@@ -13,7 +13,7 @@ from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms
 from cvj_ml.histories import Block, Text, Touchpoints
-from cvj_ml.models.reach import LOW_EVIDENCE
+from cvj_ml.models.fitting import LOW_EVIDENCE
 from cvj_ml.windows import NEVER, parse_as_of
 
 CONFIG = Config.model_validate(

@@ -25,8 +25,8 @@ from cvj_ml.errors import ConfigError, CvjError, DataError, GateError, ModelErro
 from cvj_ml.histories import Block
 from cvj_ml.models.bundle import load
 from cvj_ml.models.calibration import identity
+from cvj_ml.models.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Settings, fit_trees
 from cvj_ml.panel import Panel, build_panel, define, hazard_rows
 from cvj_ml.scoring import merge, score_block, scores_contract, work_off
 from cvj_ml.sources import Store, ingest

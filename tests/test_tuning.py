@@ -17,8 +17,9 @@ from cvj_ml.evaluation import backtest, tuning
 from cvj_ml.evaluation.folds import Fold, last_matured
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.evaluation.tuning import Search, Trial, search
-from cvj_ml.models.reach import Settings
-from cvj_ml.models.training import SETTINGS, fit_reach
+from cvj_ml.models.capacity import CAUTIOUS
+from cvj_ml.models.fitting import Settings
+from cvj_ml.models.training import fit_reach
 from cvj_ml.windows import parse_as_of
 
 pytest_plugins = ["tests.fixtures"]
@@ -28,8 +29,8 @@ pytest_plugins = ["tests.fixtures"]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits of few rounds: what is tested is what they are asked, not what they learn."""
 
-    def quickly(*arguments: Any, settings: Settings, **named: Any) -> Any:
-        return fit_reach(*arguments, settings=replace(settings, rounds=2), **named)
+    def quickly(*arguments: Any, settings: Settings | None, **named: Any) -> Any:
+        return fit_reach(*arguments, settings=replace(settings or CAUTIOUS, rounds=2), **named)
 
     monkeypatch.setattr(tuning, "fit_reach", quickly)
 
@@ -66,18 +67,18 @@ def test_no_fold_of_the_search_sees_what_came_after_the_reported_cut(
 @pytest.mark.usefixtures("quick")
 def test_a_history_without_an_earlier_fold_keeps_the_settings(trained: Trained, tmp_path: Path) -> None:
     _, found = searched(trained, trained.variant(tmp_path, burn_in="470d"))
-    assert found.settings == SETTINGS and not found.trials
+    assert found.settings is None and not found.trials
     assert found.sentence == "Kept the package's settings: the history has no earlier fold to choose on."
 
 
 def test_the_luckiest_of_many_is_not_chosen() -> None:
     """A difference that one trial alone would carry does not carry the best of ten."""
-    other = replace(SETTINGS, leaves=9)
+    other = replace(CAUTIOUS, leaves=9)
     lucky = Trial(other, 0.29, Interval(-0.01, -0.019, -0.001), 0.03)
     sure = Trial(other, 0.29, Interval(-0.01, -0.015, -0.005), 0.0001)
-    same = Trial(SETTINGS, 0.3, Interval(0.0, -0.01, 0.01), 1.0)
+    same = Trial(CAUTIOUS, 0.3, Interval(0.0, -0.01, 0.01), 1.0)
     assert tuning._choose([lucky], ()).settings == other
-    assert tuning._choose([lucky, *[same] * 9], ()).settings == SETTINGS
+    assert tuning._choose([lucky, *[same] * 9], ()).settings is None
     chosen = tuning._choose([sure, *[same] * 9], ())
     assert chosen.settings == other
     assert chosen.sentence == (
@@ -85,7 +86,7 @@ def test_the_luckiest_of_many_is_not_chosen() -> None:
         " p = 0.001 after Holm's correction)."
     )
     worse = Trial(other, 0.31, Interval(0.01, 0.005, 0.015), 0.0001)
-    assert tuning._choose([worse], ()).settings == SETTINGS
+    assert tuning._choose([worse], ()).settings is None
 
 
 def test_without_optuna_the_line_to_install_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,4 +113,4 @@ def test_train_logs_every_trial_as_a_run_within_the_search(trained: Trained, tmp
     (parent,) = runs["search"]
     assert [run.data.tags["mlflow.parentRunId"] for run in runs["trial"]] == [parent.info.run_id] * 2
     assert all(run.data.metrics["validation.log_loss"] > 0 for run in runs["trial"])
-    assert f"{CUSTOMERS}" and parent.data.params["trees_leaves"] == str(SETTINGS.leaves)
+    assert f"{CUSTOMERS}" and "trees_leaves" not in parent.data.params, "the package's own"

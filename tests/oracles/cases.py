@@ -18,8 +18,8 @@ from cvj_ml.histories import Block
 from cvj_ml.journey import StageState, entry_times, stage_at
 from cvj_ml.labels import Labels, label
 from cvj_ml.models.calibration import identity
+from cvj_ml.models.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Settings, fit_trees
 from cvj_ml.panel import Definition, build_panel, hazard_rows
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.windows import NEVER

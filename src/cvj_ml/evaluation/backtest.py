@@ -14,9 +14,9 @@ from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
+from cvj_ml.models.fitting import Settings
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Settings
-from cvj_ml.models.training import SETTINGS, Fit, fit_reach
+from cvj_ml.models.training import Fit, fit_reach
 from cvj_ml.panel import Panel, build_panel, define
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import happened_within, observed_whole
@@ -154,7 +154,7 @@ def run_fold(
     arrival_delay: int,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
-    settings: Settings = SETTINGS,
+    settings: Settings | None = None,
 ) -> FoldResult:
     """Train on what was visible before the fold's cut and judge all customers' snapshots at it."""
     panels = build_panels(config, blocks, unobserved, fold, arrival_delay)

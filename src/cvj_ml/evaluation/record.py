@@ -17,8 +17,8 @@ from cvj_ml.config import DAY, format_duration
 from cvj_ml.evaluation import plots
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, outcomes, summary
 from cvj_ml.evaluation.stages import POSTERIOR, FitOfStages, StageEvidence
+from cvj_ml.models.fitting import feature_names
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import feature_names
 from cvj_ml.models.training import Fit
 from cvj_ml.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import edges, to_datetime

@@ -7,7 +7,7 @@ correction for the number that were tried: the best of many is the luckiest, too
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,9 @@ from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, in
 from cvj_ml.evaluation.folds import Fold, rolling, unteachable
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
 from cvj_ml.evaluation.verdict import deciding_cells
+from cvj_ml.models.fitting import Settings
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Settings
-from cvj_ml.models.training import SETTINGS, fit_reach
+from cvj_ml.models.training import fit_reach
 
 if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
@@ -48,9 +48,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search found: the settings to train with, in one sentence why, every trial, and the folds."""
+    """What a search found: the settings to train with (None: the package's own), why, every trial, and the folds."""
 
-    settings: Settings
+    settings: Settings | None
     sentence: str
     trials: tuple[Trial, ...]
     folds: tuple[Fold, ...]
@@ -74,19 +74,19 @@ def search(
         if not unteachable(config, fold.cut, arrival_delay)
     )
     if not folds:
-        return Search(SETTINGS, "Kept the package's settings: the history has no earlier fold to choose on.", (), ())
+        return Search(None, "Kept the package's settings: the history has no earlier fold to choose on.", (), ())
     panels = [build_panels(config, blocks, unobserved, fold, arrival_delay) for fold in folds]
 
-    def losses(settings: Settings) -> tuple[_F64, npt.NDArray[np.int64]]:
+    def losses(settings: Settings | None) -> tuple[_F64, npt.NDArray[np.int64]]:
         parts = [
             _losses(one, settings, fold.cut, arrival_delay, config.model.seed, threads)
             for one, fold in zip(panels, folds, strict=True)
         ]
         return np.concatenate([terms for terms, _ in parts]), np.concatenate([customer for _, customer in parts])
 
-    own, customer = losses(SETTINGS)
+    own, customer = losses(None)
     if not len(own):
-        return Search(SETTINGS, "Kept the package's settings: too few customers moved to choose by.", (), folds)
+        return Search(None, "Kept the package's settings: too few customers moved to choose by.", (), folds)
     keys, found = draw_keys(DRAWS, config.model.seed), list[Trial]()
 
     def objective(trial: OptunaTrial) -> float:
@@ -113,18 +113,18 @@ def _optuna() -> ModuleType:
 
 
 def _suggest(trial: OptunaTrial) -> Settings:
-    return replace(
-        SETTINGS,
+    return Settings(
         leaves=trial.suggest_int("leaves", 3, 31, log=True),
         rows_a_leaf=trial.suggest_int("rows_a_leaf", 50, 2000, log=True),
         lambda_l2=trial.suggest_float("lambda_l2", 1.0, 300.0, log=True),
+        path_smooth=trial.suggest_float("path_smooth", 1.0, 1000.0, log=True),
         rounds=trial.suggest_int("rounds", 50, 600, log=True),
         learning_rate=trial.suggest_float("learning_rate", 0.02, 0.1, log=True),
     )
 
 
 def _losses(
-    panels: Panels, settings: Settings, cut: int, arrival_delay: int, seed: int, threads: int
+    panels: Panels, settings: Settings | None, cut: int, arrival_delay: int, seed: int, threads: int
 ) -> tuple[_F64, npt.NDArray[np.int64]]:
     """Return the log loss of every row that counts, and whose row it is."""
     fit = fit_reach(panels.history, cut, arrival_delay, seed, threads, settings=settings)
@@ -155,4 +155,4 @@ def _choose(found: Sequence[Trial], folds: tuple[Fold, ...]) -> Search:
     )
     if one.above.estimate < 0 and p < SIGNIFICANT:
         return Search(one.settings, f"Chose other settings: {numbers}.", tuple(found), folds)
-    return Search(SETTINGS, f"Kept the package's settings: {numbers}.", tuple(found), folds)
+    return Search(None, f"Kept the package's settings: {numbers}.", tuple(found), folds)

@@ -8,8 +8,8 @@ from a linear hazard, which enters as an offset.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import lightgbm as lgb
 import numpy as np
@@ -17,56 +17,17 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 from scipy.special import expit, logit
 
-from cvj_ml.models.base_rates import BaseRates, fit_base_rates
+from cvj_ml.models.base_rates import BaseRates
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.coherence import cumulate, make_coherent
 from cvj_ml.models.forest import Forest, parse
-from cvj_ml.models.linear import Columns, LinearHazard, columns_of, fit_linear
-from cvj_ml.panel import HazardRows, Panel
+from cvj_ml.models.linear import Columns, LinearHazard
+from cvj_ml.panel import HazardRows
 
 _F64 = npt.NDArray[np.float64]
 
 EXTRA_COLUMNS = ("fulfilled", "remaining", "target", "steps_ahead", "interval")
-LOW_EVIDENCE = 30
-"""Customers who must have moved before a target gets trees; below, it keeps its base rates."""
-
 _CHUNK = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of the trees that are chosen on earlier folds."""
-
-    leaves: int
-    rows_a_leaf: int
-    lambda_l2: float
-    path_smooth: float
-    rounds: int = 300
-    learning_rate: float = 0.05
-    columns: float = 0.6
-
-    def parameters(self, seed: int) -> dict[str, object]:
-        """Return LightGBM's parameters; deterministic for any number of threads."""
-        return {
-            "objective": "binary",
-            "num_leaves": self.leaves,
-            "min_data_in_leaf": self.rows_a_leaf,
-            "learning_rate": self.learning_rate,
-            "feature_fraction": self.columns,
-            "bagging_fraction": 0.8,
-            "bagging_freq": 1,
-            "lambda_l2": self.lambda_l2,
-            "path_smooth": self.path_smooth,
-            "max_bin": 127,
-            "seed": seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbosity": -1,
-        }
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the settings by name."""
-        return dict(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,57 +129,6 @@ def own_x(
     result[:, 3] = np.where(rows.target == 0, 0, rows.target - 1 - stage[rows.snapshot])
     result[:, 4] = rows.interval
     return result
-
-
-def fit_trees(
-    panel: Panel,
-    rows: HazardRows,
-    settings: Settings,
-    seed: int,
-    threads: int,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Trees:
-    """Fit base rates, the linear hazard and trees on hazard rows of the panel."""
-    definition = panel.definition
-    columns = columns_of(definition)
-    recency = panel.x[:, columns.history[0]]
-    base = fit_base_rates(rows, panel.stage, recency, len(definition.journey.stages), len(definition.horizons))
-    low = panel.movers < LOW_EVIDENCE
-    usable = rows.take(~low[rows.target])
-    if not 0 < usable.moved.sum() < len(usable):
-        return Trees(None, None, base, low, columns)
-    linear = fit_linear(panel.x, columns, base, panel.stage, usable)
-    train = lgb.Dataset(
-        stacked_x(panel.x, panel.stage, usable, columns.progress),
-        label=usable.moved.astype(np.float32),
-        init_score=linear.logits(panel.x, columns, base, panel.stage, usable),
-        feature_name=feature_names(panel),
-    )
-    callbacks: list[Callable[..., object]] = []
-    if progress is not None:
-        report = progress
-        callbacks.append(lambda env: report(env.iteration + 1, env.end_iteration))
-    booster = lgb.train(
-        {**settings.parameters(seed), "monotone_constraints": monotone(panel.x.shape[1]), "num_threads": threads},
-        train,
-        num_boost_round=settings.rounds,
-        callbacks=callbacks,
-    )
-    return Trees(booster, linear, base, low, columns)
-
-
-def monotone(columns: int) -> list[int]:
-    """Return the direction of each input: true by definition of the rules, and only for the target's own progress.
-
-    More of the rule fulfilled never lowers the hazard, more still needed never raises it.
-    """
-    return [0] * columns + [{"fulfilled": 1, "remaining": -1}.get(name, 0) for name in EXTRA_COLUMNS]
-
-
-def feature_names(panel: Panel) -> list[str]:
-    """Return the names of the model's inputs, in order."""
-    return [*panel.definition.catalogue.names, *EXTRA_COLUMNS]
 
 
 def questions(asked: npt.NDArray[np.bool_], intervals: int) -> HazardRows:

@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, set_levels
-from cvj_ml.models.reach import Settings, Trees, fit_trees
+from cvj_ml.models.capacity import CAUTIOUS, Comparison, compare
+from cvj_ml.models.fitting import Settings, fit_trees
+from cvj_ml.models.reach import Trees
 from cvj_ml.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import before, edges, observed_whole
-
-SETTINGS = Settings(leaves=7, rows_a_leaf=500, lambda_l2=100.0, path_smooth=1000.0, rounds=300, learning_rate=0.05)
-"""Cautious trees: a panel repeats each customer many times, so its rows say less than their number suggests."""
 
 _FOLDS = 5
 _YEAR = 365 * DAY
@@ -23,12 +22,16 @@ _YEAR = 365 * DAY
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted reach model, the settings of its trees, and whether slopes helped; levels are always set."""
+    """A fitted reach model, the settings of its trees, and whether slopes helped; levels are always set.
+
+    ``comparison`` led to the settings; None where they were given, or too few customers moved to compare by.
+    """
 
     trees: Trees
     calibration: Calibration
     settings: Settings
     calibrated: bool
+    comparison: Comparison | None = None
 
 
 def fit_reach(
@@ -38,11 +41,12 @@ def fit_reach(
     seed: int,
     threads: int,
     *,
-    settings: Settings = SETTINGS,
+    settings: Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
     """Fit trees and calibration on a panel labelled at the cut.
 
+    Without settings the trees are cautious, or bold where customers who are held out bear them out (`compare`).
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
     after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
     seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share of
@@ -57,6 +61,8 @@ def fit_reach(
     early = rows.take(observed_whole(inner_cut - ends, 0))
     later = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
     targets, intervals = 1 + len(panel.definition.journey.stages), len(bounds)
+    comparison = compare(panel, rows, seed, threads, progress=progress) if settings is None else None
+    settings = settings or (comparison.settings if comparison else CAUTIOUS)
     slopes, helps = identity(targets, intervals), False
     if early.moved.any() and later.moved.any():
         first = fit_trees(panel, early, settings, seed, threads, progress=progress)
@@ -65,7 +71,7 @@ def fit_reach(
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
     recent = rows.take(~before(ends, cut - _YEAR))
     levels = set_levels(slopes if helps else identity(targets, intervals), _outcomes(trees, panel, recent, threads))
-    return Fit(trees, levels, settings, calibrated=helps)
+    return Fit(trees, levels, settings, helps, comparison)
 
 
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:

@@ -19,8 +19,7 @@ from cvj_ml.evaluation.plots import save_figure
 from cvj_ml.evaluation.report import Report, report
 from cvj_ml.evaluation.segments import gaps as gaps_of
 from cvj_ml.evaluation.segments import segment
-from cvj_ml.models.reach import Settings
-from cvj_ml.models.training import SETTINGS
+from cvj_ml.models.fitting import Settings
 from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.windows import to_datetime
 
@@ -97,7 +96,7 @@ def _record(histories: Histories, until: int, found: Report) -> tracking.Record:
 
 
 def backtest_fold(
-    histories: Histories, cut: int, until: int, watcher: Watcher, settings: Settings = SETTINGS
+    histories: Histories, cut: int, until: int, watcher: Watcher, settings: Settings | None = None
 ) -> FoldResult:
     """Fit at a past instant and judge by what came after."""
     with watcher.step(f"Backtest at {to_datetime(cut, histories.config.zone).date()}") as progress:

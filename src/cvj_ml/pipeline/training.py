@@ -26,7 +26,7 @@ from cvj_ml.models.bundle import save
 from cvj_ml.models.drift_learning import learn_drift
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.reference import learn_reference
-from cvj_ml.models.training import SETTINGS, fit_reach
+from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import Definition, Panel, build_panel, define
 from cvj_ml.pipeline.backtesting import backtest_fold
 from cvj_ml.pipeline.champions import champion
@@ -81,7 +81,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
     require_teachable(config, as_of, histories.store.arrival_delay, "Training")
     fold = last_matured(config, as_of, histories.store.arrival_delay)
-    settings = choose_settings(histories, fold, tune, watcher) if tune else SETTINGS
+    settings = choose_settings(histories, fold, tune, watcher) if tune else None
     result = backtest_fold(histories, fold.cut, fold.until, watcher, settings)
     with watcher.step("Keeping the track record"):
         record_of_fold = track_record(result, histories.engine(), histories.store.arrival_delay, histories.threads)
@@ -94,7 +94,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             histories.store.arrival_delay,
             config.model.seed,
             histories.threads,
-            settings=settings,
+            settings=result.fit.settings,
             progress=progress,
         )
     posterior = true_stages(histories, panel.definition, as_of, watcher)

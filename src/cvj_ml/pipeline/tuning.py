@@ -5,13 +5,13 @@ from __future__ import annotations
 from cvj_ml import tracking
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.tuning import Search, Trial, search
-from cvj_ml.models.reach import Settings
+from cvj_ml.models.fitting import Settings
 from cvj_ml.pipeline.opening import Histories, Watcher
 from cvj_ml.windows import to_datetime
 
 
-def choose_settings(histories: Histories, reported: Fold, trials: int, watcher: Watcher) -> Settings:
-    """Return the settings to train with; the fold that is reported, and what came after it, is not looked at."""
+def choose_settings(histories: Histories, reported: Fold, trials: int, watcher: Watcher) -> Settings | None:
+    """Return the settings to train with, None for the package's own; the reported fold is not looked at."""
     config = histories.config
     with watcher.step(f"Trying {trials} settings on earlier folds") as progress:
         found = search(
@@ -34,7 +34,7 @@ def _record(histories: Histories, found: Search, cut: str) -> tracking.Record:
     zone = histories.config.zone
     return tracking.Record(
         parameters={
-            **_named(found.settings),
+            **(_named(found.settings) if found.settings else {}),
             "folds": " ".join(to_datetime(fold.cut, zone).date().isoformat() for fold in found.folds) or "none",
             "verdict": found.sentence,
         },

@@ -13,7 +13,8 @@ from cvj_ml.evaluation.backtest import MINIMUM_MOVED
 from cvj_ml.evaluation.card.facts import Training, first_and_last
 from cvj_ml.evaluation.card.markdown import NOTHING, bullets, escape, listed, number, plural, share, table
 from cvj_ml.journey.words import duration_in_words, rule_in_words
-from cvj_ml.models.reach import LOW_EVIDENCE
+from cvj_ml.models.capacity import Comparison
+from cvj_ml.models.fitting import LOW_EVIDENCE
 from cvj_ml.panel import Panel
 from cvj_ml.windows import to_datetime
 
@@ -293,6 +294,17 @@ def _known_at_once(source: SourceSpec) -> bool:
     return source.known_after is None and "known_at" not in source.columns
 
 
+def _capacity(comparison: Comparison | None) -> str:
+    """Return why the trees learn as much as they do; nothing where nothing was compared."""
+    if comparison is None:
+        return ""
+    found = (
+        f" Bolder trees changed the log loss of customers who were held out by {comparison.difference:+.4f} (standard"
+        f" error {comparison.error:.4f})"
+    )
+    return f"{found}, so they were taken." if comparison.bold else f"{found}: not better beyond doubt, so not taken."
+
+
 def recipe(training: Training) -> str:
     """Return how the model was fitted, and with which versions."""
     fit, panel, config = training.fit, training.panel, training.config
@@ -316,7 +328,7 @@ def recipe(training: Training) -> str:
     arrival = training.store.arrival_delay
     delay = f"; outcomes counted as complete {duration_in_words(arrival)} after they happened" if arrival else ""
     points = [
-        learned,
+        f"{learned}{_capacity(training.result.fit.comparison) if trees.booster else ''}",
         calibrated,
         f"The figures are those of the same recipe, fitted on what was known before {_day(training, fold.cut)} and"
         f" judged by what was known on {_day(training, fold.until)}; then it was refitted on everything.",
