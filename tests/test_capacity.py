@@ -13,8 +13,9 @@ from tests.test_small_data import CONFIG, CUT, FROM, shop
 
 from cvj_ml.config import DAY
 from cvj_ml.models import capacity
-from cvj_ml.models.capacity import BOLD, CAUTIOUS, ERRORS, Comparison, compare
+from cvj_ml.models.capacity import BOLD, CAUTIOUS, ERRORS, Comparison, choose_settings, compare
 from cvj_ml.models.fitting import Start
+from cvj_ml.models.reach import Trees
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel import HazardRows, Panel, build_panel, define
 
@@ -47,45 +48,79 @@ def patterned(panel: Panel) -> HazardRows:
     return rows_of(panel, np.where(panel.x[:, hidden[0]] * panel.x[:, other[0]] > 0, 0.8, 0.1))
 
 
-def test_a_pattern_that_holds_for_other_customers_is_learned_boldly(panel: Panel) -> None:
-    found = compare(panel, patterned(panel), 1, 1)
+def halves(panel: Panel, rows: HazardRows) -> tuple[HazardRows, HazardRows]:
+    """The rows of the first instant and those of the second."""
+    first = panel.as_of[rows.snapshot] == panel.as_of.min()
+    return rows.take(first), rows.take(~first)
+
+
+def test_a_pattern_that_holds_later_and_for_other_customers_is_learned_boldly(panel: Panel) -> None:
+    rows = patterned(panel)
+    settings, found = choose_settings(panel, rows, *halves(panel, rows), 1, 1)
     assert found is not None and found.bold
     assert found.difference < -ERRORS * found.error < 0
-    assert found.settings == replace(BOLD, rounds=found.rounds) and 1 < found.rounds < BOLD.rounds
+    assert settings == replace(BOLD, rounds=settings.rounds) and settings.rounds > 1
 
 
-def test_noise_is_not(panel: Panel) -> None:
+def test_a_pattern_that_is_over_is_not(panel: Panel) -> None:
+    """The customers held out in the same days would bear it out; those of later days do not."""
+    rows = patterned(panel)
+    later = rows_of(panel, np.full(len(panel), 0.4))
+    early, (_, later) = halves(panel, rows)[0], halves(panel, later)
+    assert compare(panel, early, early, 1, 1).bold  # type: ignore[union-attr]
+    settings, found = choose_settings(panel, rows, early, later, 1, 1)
+    assert found is not None and found.difference > 0 and settings == CAUTIOUS
+
+
+def test_a_short_history_judges_by_the_same_days(panel: Panel) -> None:
+    rows = patterned(panel)
+    nothing = rows.take(np.zeros(len(rows), dtype=np.bool_))
+    _, found = choose_settings(panel, rows, nothing, rows, 1, 1)
+    assert found == compare(panel, rows, rows, 1, 1)
+
+
+def test_noise_is_not_learned(panel: Panel) -> None:
     """Bold trees would learn it by heart: the customers who are held out say so."""
-    found = compare(panel, rows_of(panel, np.full(len(panel), 0.3)), 1, 1)
-    assert found is not None and not found.bold and found.settings == CAUTIOUS
+    rows = rows_of(panel, np.full(len(panel), 0.3))
+    settings, found = choose_settings(panel, rows, rows, rows, 1, 1)
+    assert found is not None and not found.bold and settings == CAUTIOUS
 
 
 def test_beyond_doubt_is_three_standard_errors() -> None:
-    assert Comparison(-0.0301, 0.01, 80).bold
-    assert not Comparison(-0.0299, 0.01, 80).bold
-    assert not Comparison(0.05, 0.01, 80).bold
+    assert Comparison(-0.0301, 0.01).bold
+    assert not Comparison(-0.0299, 0.01).bold
+    assert not Comparison(0.05, 0.01).bold
 
 
 def test_too_few_who_moved_compare_nothing(panel: Panel) -> None:
     rows = rows_of(panel, np.full(len(panel), 0.05))
     assert 0 < rows.moved.sum() < 200
-    assert compare(panel, rows, 1, 1) is None
+    assert compare(panel, rows, rows, 1, 1) is None
 
 
 def test_nobody_is_judged_by_trees_that_have_seen_them(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A customer's snapshots are taught or held out together, and each customer is held out once."""
+    taught: list[set[int]] = []
     held_out: list[set[int]] = []
     boost = Start.boost
 
     def watched(self: Start, rows: HazardRows, *arguments: Any, held: HazardRows | None = None) -> Any:
+        taught.append({*self.panel.customer[rows.snapshot].tolist()})
         if held is not None:
-            taught, kept = ({*self.panel.customer[one.snapshot].tolist()} for one in (rows, held))
-            assert not taught & kept
-            held_out.append(kept)
+            held_out.append({*self.panel.customer[held.snapshot].tolist()})
+            assert not taught[-1] & held_out[-1]
         return boost(self, rows, *arguments, held=held)
 
+    logits = Trees.logits
+
+    def judging(self: Trees, x: Any, stage: Any, held: HazardRows, threads: int) -> Any:
+        assert not taught[-1] & {*panel.customer[held.snapshot].tolist()}
+        return logits(self, x, stage, held, threads)
+
     monkeypatch.setattr(Start, "boost", watched)
-    compare(panel, patterned(panel), 1, 1)
+    monkeypatch.setattr(Trees, "logits", judging)
+    rows = patterned(panel)
+    choose_settings(panel, rows, rows, rows, 1, 1)
     everybody = set(panel.customer.tolist())
     assert set.union(*held_out) == everybody and sum(map(len, held_out)) == len(everybody)
 
@@ -94,7 +129,7 @@ def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = patterned(panel)
-    assert compare(panel, rows, 1, 1) == compare(panel, rows, 1, 2)
+    assert choose_settings(panel, rows, rows, rows, 1, 1) == choose_settings(panel, rows, rows, rows, 1, 2)
     monkeypatch.setattr(capacity, "MOST_ROWS", len(rows) // 2)
     seen: list[int] = []
     boost = Start.boost
@@ -104,7 +139,7 @@ def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
         return boost(self, taught, *arguments, **named)
 
     monkeypatch.setattr(Start, "boost", counted)
-    assert compare(panel, rows, 1, 1) is not None
+    choose_settings(panel, rows, rows, rows, 1, 1)
     assert max(seen) < len(rows) // 2
 
 
@@ -113,4 +148,9 @@ def test_given_settings_are_taken_and_nothing_is_compared(panel: Panel) -> None:
     fit = fit_reach(panel, CUT, 0, 1, 1, settings=asked)
     assert fit.settings == asked and fit.comparison is None
     own = fit_reach(panel, CUT, 0, 1, 1)
-    assert own.comparison is not None and own.settings == own.comparison.settings
+    assert own.comparison is not None and own.settings.leaves == (BOLD if own.comparison.bold else CAUTIOUS).leaves
+
+
+def test_rows_that_all_moved_compare_nothing(panel: Panel) -> None:
+    rows = rows_of(panel, np.ones(len(panel)))
+    assert choose_settings(panel, rows, rows, rows, 1, 1) == (CAUTIOUS, None)

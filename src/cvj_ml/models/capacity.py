@@ -6,12 +6,13 @@ on any data. Where histories are rich they leave much unsaid; docs/decisions/001
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from cvj_ml.models.calibration import HazardOutcomes, identity, set_levels
 from cvj_ml.models.fitting import LOW_EVIDENCE, Settings, Start, start_from
 from cvj_ml.models.reach import Trees
 from cvj_ml.panel import HazardRows, Panel
@@ -19,8 +20,7 @@ from cvj_ml.panel import HazardRows, Panel
 _F64 = npt.NDArray[np.float64]
 
 CAUTIOUS = Settings(leaves=7, rows_a_leaf=500, lambda_l2=100.0, path_smooth=1000.0, rounds=300, learning_rate=0.05)
-BOLD = Settings(leaves=31, rows_a_leaf=100, lambda_l2=5.0, path_smooth=20.0, rounds=600, learning_rate=0.05)
-"""Of these at most so many rounds: they end where customers who are held out gain no more."""
+BOLD = Settings(leaves=31, rows_a_leaf=100, lambda_l2=5.0, path_smooth=20.0, rounds=120, learning_rate=0.05)
 
 ERRORS = 3.0
 """Standard errors over customers that the bold trees' log loss has to lie below the cautious ones'."""
@@ -32,64 +32,105 @@ _FOLDS = 4
 _MOVED = 200
 """Customers who moved below whom nothing is compared: the cautious trees are used."""
 
+_MOST_ROUNDS = 1000
+
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The bold trees' mean log loss minus the cautious ones', its standard error over customers, and the rounds."""
+    """The bold trees' mean log loss minus the cautious ones', and its standard error over customers."""
 
     difference: float
     error: float
-    rounds: int
 
     @property
     def bold(self) -> bool:
         """Return whether the bold trees are better beyond doubt."""
         return self.difference < -ERRORS * self.error
 
-    @property
-    def settings(self) -> Settings:
-        """Return the settings to fit with."""
-        return replace(BOLD, rounds=self.rounds) if self.bold else CAUTIOUS
+
+def choose_settings(
+    panel: Panel,
+    rows: HazardRows,
+    early: HazardRows,
+    later: HazardRows,
+    seed: int,
+    threads: int,
+    progress: Progress | None = None,
+) -> tuple[Settings, Comparison | None]:
+    """Return the settings for trees on ``rows``, and what decided between cautious and bold ones.
+
+    Both are fitted on ``early`` rows and judged by ``later`` ones, of other customers: bold trees have to hold for
+    other people and at another time. A history too short for later rows judges by the same days. The bold trees'
+    rounds then end where held-out customers gain nothing more, on all rows.
+    """
+    if min(_movers(panel, early), _movers(panel, later)) < _MOVED:
+        early = later = rows
+    comparison = compare(panel, early, later, seed, threads, progress)
+    if comparison is None or not comparison.bold:
+        return CAUTIOUS, comparison
+    rounds = []
+    for start, taught, held in _folds(panel, _some(panel, rows), _some(panel, rows), seed):
+        trees = start.boost(taught, replace(BOLD, rounds=_MOST_ROUNDS), seed, threads, held=held)
+        rounds.append(trees.best_iteration)
+        if progress is not None:
+            progress(len(rounds), _FOLDS)
+    return replace(BOLD, rounds=int(np.median(rounds))), comparison
 
 
 def compare(
-    panel: Panel,
-    rows: HazardRows,
-    seed: int,
-    threads: int,
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    panel: Panel, early: HazardRows, later: HazardRows, seed: int, threads: int, progress: Progress | None = None
 ) -> Comparison | None:
-    """Fit both on three quarters of the customers and judge them by the fourth, in turn; None on too little data.
+    """Fit both on early rows of three quarters of the customers, judge by later rows of the fourth, in turn.
 
-    Each fold of customers ends the bold trees' rounds where it gains no more, which favours them by less than the
-    standard errors that they have to gain; their number in the fit itself is the median of the folds'.
+    Levels are set before losses are taken, as they are in the end. None if too little is there to fit or to judge by.
     """
-    rows = rows.take(panel.movers[rows.target] >= LOW_EVIDENCE)
-    rows = rows.take(slice(None, None, max(-(-len(rows) // MOST_ROWS), 1)))
-    customer = panel.customer[rows.snapshot]
-    if len(np.unique(customer[rows.moved])) < _MOVED:
+    early, later = _some(panel, early), _some(panel, later)
+    if _movers(panel, later) < _MOVED:
         return None
-    fold = np.random.default_rng(seed).integers(_FOLDS, size=int(customer.max()) + 1)[customer]
-    above, rounds = np.zeros(len(rows)), []
-    for k in range(_FOLDS):
-        start, held = start_from(panel, rows.take(fold != k)), rows.take(fold == k)
-        cautious, _ = _held_out(start, rows.take(fold != k), held, CAUTIOUS, seed, threads, early=False)
-        bold, best = _held_out(start, rows.take(fold != k), held, BOLD, seed, threads, early=True)
-        above[fold == k] = bold - cautious
-        rounds.append(best)
+    logits = {CAUTIOUS: np.empty(len(later)), BOLD: np.empty(len(later))}
+    for k, (start, taught, held) in enumerate(_folds(panel, early, later, seed)):
+        if start.linear is None:
+            return None
+        for settings, said in logits.items():
+            trees = start.boost(taught, settings, seed, threads)
+            found = Trees(trees, start.linear, start.base, start.low, start.columns)
+            said[_fold(panel, later, seed) == k] = found.logits(panel.x, panel.stage, held, threads)
         if progress is not None:
             progress(k + 1, _FOLDS)
-    sums = np.bincount(customer, weights=above)
-    return Comparison(float(above.mean()), float(np.sqrt((sums**2).sum()) / len(rows)), int(np.median(rounds)))
+    above = _losses(panel, later, logits[BOLD]) - _losses(panel, later, logits[CAUTIOUS])
+    sums = np.bincount(panel.customer[later.snapshot], weights=above)
+    return Comparison(float(above.mean()), float(np.sqrt((sums**2).sum()) / len(later)))
 
 
-def _held_out(
-    start: Start, taught: HazardRows, held: HazardRows, settings: Settings, seed: int, threads: int, *, early: bool
-) -> tuple[_F64, int]:
-    """Return the log loss of each held-out row, and after how many rounds; ``early``: where it is lowest."""
-    booster = start.boost(taught, settings, seed, threads, held=held if early else None)
-    rounds = booster.best_iteration if early else settings.rounds
-    trees = Trees(booster, start.linear, start.base, start.low, start.columns).first(rounds)
-    logit = trees.logits(start.panel.x, start.panel.stage, held, threads)
-    return np.logaddexp(0.0, np.where(held.moved, -logit, logit)), rounds
+def _movers(panel: Panel, rows: HazardRows) -> int:
+    return len(np.unique(panel.customer[rows.snapshot[rows.moved]]))
+
+
+def _some(panel: Panel, rows: HazardRows) -> HazardRows:
+    """Return rows of targets that get trees, evenly spaced and at most so many."""
+    rows = rows.take(panel.movers[rows.target] >= LOW_EVIDENCE)
+    return rows.take(slice(None, None, max(-(-len(rows) // MOST_ROWS), 1)))
+
+
+def _fold(panel: Panel, rows: HazardRows, seed: int) -> npt.NDArray[np.int64]:
+    customers = int(panel.customer.max()) + 1
+    fold: npt.NDArray[np.int64] = np.random.default_rng(seed).integers(_FOLDS, size=customers)
+    return fold[panel.customer[rows.snapshot]]
+
+
+def _folds(
+    panel: Panel, taught: HazardRows, held: HazardRows, seed: int
+) -> Iterator[tuple[Start, HazardRows, HazardRows]]:
+    """Hold each fold of customers out in turn: what trees start from, rows of the other customers, rows of these."""
+    for k in range(_FOLDS):
+        others = taught.take(_fold(panel, taught, seed) != k)
+        yield start_from(panel, others), others, held.take(_fold(panel, held, seed) == k)
+
+
+def _losses(panel: Panel, rows: HazardRows, logit: _F64) -> _F64:
+    nothing = identity(1 + len(panel.definition.journey.stages), len(panel.definition.horizons))
+    outcomes = HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
+    levelled = set_levels(nothing, outcomes).apply(logit, rows.target, rows.interval)
+    return np.logaddexp(0.0, np.where(rows.moved, -levelled, levelled))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, set_levels
-from cvj_ml.models.capacity import CAUTIOUS, Comparison, compare
+from cvj_ml.models.capacity import Comparison, choose_settings
 from cvj_ml.models.fitting import Settings, fit_trees
 from cvj_ml.models.reach import Trees
 from cvj_ml.panel import HazardRows, Panel, hazard_rows
@@ -46,7 +46,7 @@ def fit_reach(
 ) -> Fit:
     """Fit trees and calibration on a panel labelled at the cut.
 
-    Without settings the trees are cautious, or bold where customers who are held out bear them out (`compare`).
+    Without settings the trees are cautious, or bold where customers who are held out bear them out (`choose_settings`).
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
     after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
     seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share of
@@ -61,8 +61,9 @@ def fit_reach(
     early = rows.take(observed_whole(inner_cut - ends, 0))
     later = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
     targets, intervals = 1 + len(panel.definition.journey.stages), len(bounds)
-    comparison = compare(panel, rows, seed, threads, progress=progress) if settings is None else None
-    settings = settings or (comparison.settings if comparison else CAUTIOUS)
+    comparison = None
+    if settings is None:
+        settings, comparison = choose_settings(panel, rows, early, later, seed, threads, progress)
     slopes, helps = identity(targets, intervals), False
     if early.moved.any() and later.moved.any():
         first = fit_trees(panel, early, settings, seed, threads, progress=progress)
