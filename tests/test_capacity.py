@@ -13,7 +13,7 @@ from tests.test_small_data import CONFIG, CUT, FROM, shop
 
 from cvj_ml.config import DAY
 from cvj_ml.models import capacity
-from cvj_ml.models.capacity import BOLD, CAUTIOUS, ERRORS, Comparison, choose_settings, compare
+from cvj_ml.models.capacity import BOLD, CAUTIOUS, ERRORS, TIMID, Comparison, choose_settings, compare
 from cvj_ml.models.fitting import Start
 from cvj_ml.models.reach import Trees
 from cvj_ml.models.training import fit_reach
@@ -56,9 +56,9 @@ def halves(panel: Panel, rows: HazardRows) -> tuple[HazardRows, HazardRows]:
 
 def test_a_pattern_that_holds_later_and_for_other_customers_is_learned_boldly(panel: Panel) -> None:
     rows = patterned(panel)
-    settings, found = choose_settings(panel, rows, *halves(panel, rows), 1, 1)
-    assert found is not None and found.bold
-    assert found.difference < -ERRORS * found.error < 0
+    settings, (_, bold) = choose_settings(panel, rows, *halves(panel, rows), 1, 1)
+    assert bold.settings == BOLD and bold.better
+    assert bold.difference < -ERRORS * bold.error < 0
     assert settings == replace(BOLD, rounds=settings.rounds) and settings.rounds > 1
 
 
@@ -67,35 +67,44 @@ def test_a_pattern_that_is_over_is_not(panel: Panel) -> None:
     rows = patterned(panel)
     later = rows_of(panel, np.full(len(panel), 0.4))
     early, (_, later) = halves(panel, rows)[0], halves(panel, later)
-    assert compare(panel, early, early, 1, 1).bold  # type: ignore[union-attr]
-    settings, found = choose_settings(panel, rows, early, later, 1, 1)
-    assert found is not None and found.difference > 0 and settings == CAUTIOUS
+    assert compare(panel, early, early, 1, 1)[1].better
+    settings, (_, bold) = choose_settings(panel, rows, early, later, 1, 1)
+    assert bold.difference > 0 and settings != BOLD
 
 
 def test_a_short_history_judges_by_the_same_days(panel: Panel) -> None:
     rows = patterned(panel)
     nothing = rows.take(np.zeros(len(rows), dtype=np.bool_))
     _, found = choose_settings(panel, rows, nothing, rows, 1, 1)
-    assert found == compare(panel, rows, rows, 1, 1)
+    assert found == compare(panel, rows, rows, 1, 1) != ()
 
 
 def test_noise_is_not_learned(panel: Panel) -> None:
     """Bold trees would learn it by heart: the customers who are held out say so."""
     rows = rows_of(panel, np.full(len(panel), 0.3))
-    settings, found = choose_settings(panel, rows, rows, rows, 1, 1)
-    assert found is not None and not found.bold and settings == CAUTIOUS
+    settings, (_, bold) = choose_settings(panel, rows, rows, rows, 1, 1)
+    assert bold.difference > 0 and settings in (CAUTIOUS, TIMID)
+
+
+def test_the_timid_are_the_first_of_the_cautious_trees(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What half the rounds lose in the comparison is what a fit of half the rounds would lose."""
+    rows = patterned(panel)
+    (timid, _) = compare(panel, rows, rows, 1, 1)
+    monkeypatch.setattr(capacity, "BOLD", TIMID)
+    (first, fitted) = compare(panel, rows, rows, 1, 1)
+    assert timid == first == fitted
 
 
 def test_beyond_doubt_is_three_standard_errors() -> None:
-    assert Comparison(-0.0301, 0.01).bold
-    assert not Comparison(-0.0299, 0.01).bold
-    assert not Comparison(0.05, 0.01).bold
+    assert Comparison(BOLD, -0.0301, 0.01).better
+    assert not Comparison(BOLD, -0.0299, 0.01).better
+    assert not Comparison(BOLD, 0.05, 0.01).better
 
 
 def test_too_few_who_moved_compare_nothing(panel: Panel) -> None:
     rows = rows_of(panel, np.full(len(panel), 0.05))
     assert 0 < rows.moved.sum() < 200
-    assert compare(panel, rows, rows, 1, 1) is None
+    assert compare(panel, rows, rows, 1, 1) == ()
 
 
 def test_nobody_is_judged_by_trees_that_have_seen_them(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,11 +155,11 @@ def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
 def test_given_settings_are_taken_and_nothing_is_compared(panel: Panel) -> None:
     asked = replace(CAUTIOUS, rounds=3)
     fit = fit_reach(panel, CUT, 0, 1, 1, settings=asked)
-    assert fit.settings == asked and fit.comparison is None
+    assert fit.settings == asked and fit.comparisons == ()
     own = fit_reach(panel, CUT, 0, 1, 1)
-    assert own.comparison is not None and own.settings.leaves == (BOLD if own.comparison.bold else CAUTIOUS).leaves
+    assert len(own.comparisons) == 2 and own.settings in (CAUTIOUS, TIMID, replace(BOLD, rounds=own.settings.rounds))
 
 
 def test_rows_that_all_moved_compare_nothing(panel: Panel) -> None:
     rows = rows_of(panel, np.ones(len(panel)))
-    assert choose_settings(panel, rows, rows, rows, 1, 1) == (CAUTIOUS, None)
+    assert choose_settings(panel, rows, rows, rows, 1, 1) == (CAUTIOUS, ())

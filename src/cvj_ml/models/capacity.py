@@ -1,7 +1,8 @@
-"""How much the trees may learn: cautious ones, or bolder ones where customers who were held out bear them out.
+"""How much the trees may learn: cautious ones, or others where customers who were held out bear them out.
 
 A panel repeats each customer many times, so its rows say less than their number suggests, and cautious trees are safe
-on any data. Where histories are rich they leave much unsaid; docs/decisions/0018-capacity.md has the figures.
+on any data. Where histories are rich they leave much unsaid, where they are poor they say too much;
+docs/decisions/0018-capacity.md has the figures.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ _F64 = npt.NDArray[np.float64]
 
 CAUTIOUS = Settings(leaves=7, rows_a_leaf=500, lambda_l2=100.0, path_smooth=1000.0, rounds=300, learning_rate=0.05)
 BOLD = Settings(leaves=31, rows_a_leaf=100, lambda_l2=5.0, path_smooth=20.0, rounds=120, learning_rate=0.05)
+TIMID = replace(CAUTIOUS, rounds=150)
 
 ERRORS = 3.0
-"""Standard errors over customers that the bold trees' log loss has to lie below the cautious ones'."""
+"""Standard errors over customers that other trees' log loss has to lie below the cautious ones'."""
 
 MOST_ROWS = 200_000
 """Hazard rows that the comparison is made on: fewer favour the cautious trees, never the bold ones."""
@@ -39,14 +41,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The bold trees' mean log loss minus the cautious ones', and its standard error over customers."""
+    """Mean log loss of trees with other settings minus the cautious ones', with its standard error over customers."""
 
+    settings: Settings
     difference: float
     error: float
 
     @property
-    def bold(self) -> bool:
-        """Return whether the bold trees are better beyond doubt."""
+    def better(self) -> bool:
+        """Return whether they are better beyond doubt."""
         return self.difference < -ERRORS * self.error
 
 
@@ -58,50 +61,64 @@ def choose_settings(
     seed: int,
     threads: int,
     progress: Progress | None = None,
-) -> tuple[Settings, Comparison | None]:
-    """Return the settings for trees on ``rows``, and what decided between cautious and bold ones.
+) -> tuple[Settings, tuple[Comparison, ...]]:
+    """Return the settings for trees on ``rows``, and what they were compared by.
 
-    Both are fitted on ``early`` rows and judged by ``later`` ones, of other customers: bold trees have to hold for
-    other people and at another time. A history too short for later rows judges by the same days. The bold trees'
-    rounds then end where held-out customers gain nothing more, on all rows.
+    All are fitted on ``early`` rows and judged by ``later`` ones, of other customers: what trees have learned has to
+    hold for other people and at another time. A history too short for later rows judges by the same days. The bold
+    trees' rounds then end where held-out customers gain nothing more, on all rows.
     """
     if min(_movers(panel, early), _movers(panel, later)) < _MOVED:
         early = later = rows
-    comparison = compare(panel, early, later, seed, threads, progress)
-    if comparison is None or not comparison.bold:
-        return CAUTIOUS, comparison
+    found = compare(panel, early, later, seed, threads, progress)
+    better = [one for one in found if one.better]
+    if not better:
+        return CAUTIOUS, found
+    best = min(better, key=lambda one: one.difference).settings
+    if best != BOLD:
+        return best, found
     rounds = []
     for start, taught, held in _folds(panel, _some(panel, rows), _some(panel, rows), seed):
         trees = start.boost(taught, replace(BOLD, rounds=_MOST_ROUNDS), seed, threads, held=held)
         rounds.append(trees.best_iteration)
         if progress is not None:
             progress(len(rounds), _FOLDS)
-    return replace(BOLD, rounds=int(np.median(rounds))), comparison
+    return replace(BOLD, rounds=int(np.median(rounds))), found
 
 
 def compare(
     panel: Panel, early: HazardRows, later: HazardRows, seed: int, threads: int, progress: Progress | None = None
-) -> Comparison | None:
-    """Fit both on early rows of three quarters of the customers, judge by later rows of the fourth, in turn.
+) -> tuple[Comparison, ...]:
+    """Fit all on early rows of three quarters of the customers, judge by later rows of the fourth, in turn.
 
-    Levels are set before losses are taken, as they are in the end. None if too little is there to fit or to judge by.
+    Levels are set before losses are taken, as they are in the end. Nothing is compared if there is too little to fit
+    or to judge by.
     """
     early, later = _some(panel, early), _some(panel, later)
     if _movers(panel, later) < _MOVED:
-        return None
-    logits = {CAUTIOUS: np.empty(len(later)), BOLD: np.empty(len(later))}
+        return ()
+    logits = {settings: np.empty(len(later)) for settings in (CAUTIOUS, TIMID, BOLD)}
     for k, (start, taught, held) in enumerate(_folds(panel, early, later, seed)):
         if start.linear is None:
-            return None
-        for settings, said in logits.items():
-            trees = start.boost(taught, settings, seed, threads)
-            found = Trees(trees, start.linear, start.base, start.low, start.columns)
-            said[_fold(panel, later, seed) == k] = found.logits(panel.x, panel.stage, held, threads)
+            return ()
+        cautious, bold = (
+            Trees(start.boost(taught, one, seed, threads), start.linear, start.base, start.low, start.columns)
+            for one in (CAUTIOUS, BOLD)
+        )
+        # Timid trees are the first of the cautious ones.
+        for settings, trees in ((CAUTIOUS, cautious), (TIMID, cautious.first(TIMID.rounds)), (BOLD, bold)):
+            fold = _fold(panel, later, seed) == k
+            logits[settings][fold] = trees.logits(panel.x, panel.stage, held, threads)
         if progress is not None:
             progress(k + 1, _FOLDS)
-    above = _losses(panel, later, logits[BOLD]) - _losses(panel, later, logits[CAUTIOUS])
-    sums = np.bincount(panel.customer[later.snapshot], weights=above)
-    return Comparison(float(above.mean()), float(np.sqrt((sums**2).sum()) / len(later)))
+    losses = {settings: _losses(panel, later, said) for settings, said in logits.items()}
+    found = []
+    for settings in (TIMID, BOLD):
+        above = losses[settings] - losses[CAUTIOUS]
+        sums = np.bincount(panel.customer[later.snapshot], weights=above)
+        error = float(np.sqrt((sums**2).sum()) / len(later))
+        found.append(Comparison(settings, float(above.mean()), error))
+    return tuple(found)
 
 
 def _movers(panel: Panel, rows: HazardRows) -> int:

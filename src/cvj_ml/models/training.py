@@ -24,14 +24,14 @@ _YEAR = 365 * DAY
 class Fit:
     """A fitted reach model, the settings of its trees, and whether slopes helped; levels are always set.
 
-    ``comparison`` led to the settings; None where they were given, or too few customers moved to compare by.
+    ``comparisons`` led to the settings; none where they were given, or too few customers moved to compare by.
     """
 
     trees: Trees
     calibration: Calibration
     settings: Settings
     calibrated: bool
-    comparison: Comparison | None = None
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def fit_reach(
@@ -46,7 +46,7 @@ def fit_reach(
 ) -> Fit:
     """Fit trees and calibration on a panel labelled at the cut.
 
-    Without settings the trees are cautious, or bold where customers who are held out bear them out (`choose_settings`).
+    Without settings the trees are cautious, unless customers who are held out bear others out (`choose_settings`).
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
     after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
     seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share of
@@ -61,9 +61,9 @@ def fit_reach(
     early = rows.take(observed_whole(inner_cut - ends, 0))
     later = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
     targets, intervals = 1 + len(panel.definition.journey.stages), len(bounds)
-    comparison = None
+    comparisons: tuple[Comparison, ...] = ()
     if settings is None:
-        settings, comparison = choose_settings(panel, rows, early, later, seed, threads, progress)
+        settings, comparisons = choose_settings(panel, rows, early, later, seed, threads, progress)
     slopes, helps = identity(targets, intervals), False
     if early.moved.any() and later.moved.any():
         first = fit_trees(panel, early, settings, seed, threads, progress=progress)
@@ -72,7 +72,7 @@ def fit_reach(
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
     recent = rows.take(~before(ends, cut - _YEAR))
     levels = set_levels(slopes if helps else identity(targets, intervals), _outcomes(trees, panel, recent, threads))
-    return Fit(trees, levels, settings, helps, comparison)
+    return Fit(trees, levels, settings, helps, comparisons)
 
 
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:

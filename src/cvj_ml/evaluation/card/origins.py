@@ -13,7 +13,7 @@ from cvj_ml.evaluation.backtest import MINIMUM_MOVED
 from cvj_ml.evaluation.card.facts import Training, first_and_last
 from cvj_ml.evaluation.card.markdown import NOTHING, bullets, escape, listed, number, plural, share, table
 from cvj_ml.journey.words import duration_in_words, rule_in_words
-from cvj_ml.models.capacity import Comparison
+from cvj_ml.models.capacity import CAUTIOUS, ERRORS
 from cvj_ml.models.fitting import LOW_EVIDENCE
 from cvj_ml.panel import Panel
 from cvj_ml.windows import to_datetime
@@ -294,15 +294,21 @@ def _known_at_once(source: SourceSpec) -> bool:
     return source.known_after is None and "known_at" not in source.columns
 
 
-def _capacity(comparison: Comparison | None) -> str:
+def _capacity(training: Training) -> str:
     """Return why the trees learn as much as they do; nothing where nothing was compared."""
-    if comparison is None:
+    found = [
+        f"{'more and larger' if one.settings.leaves > CAUTIOUS.leaves else 'half as many'} trees"
+        f" {one.difference:+.4f} (standard error {one.error:.4f})"
+        for one in training.result.fit.comparisons
+    ]
+    if not found:
         return ""
-    found = (
-        f" Bolder trees changed the log loss of customers who were held out by {comparison.difference:+.4f} (standard"
-        f" error {comparison.error:.4f})"
+    chosen = "the cautious trees were kept" if training.fit.settings == CAUTIOUS else "these were taken"
+    return (
+        f" Against {CAUTIOUS.rounds} trees of {CAUTIOUS.leaves} leaves, the log loss of customers who were held out, on"
+        f" later days where there are some, changed by: {listed(found)}. {ERRORS:g} standard errors decide, so"
+        f" {chosen}."
     )
-    return f"{found}, so they were taken." if comparison.bold else f"{found}: not better beyond doubt, so not taken."
 
 
 def recipe(training: Training) -> str:
@@ -328,7 +334,7 @@ def recipe(training: Training) -> str:
     arrival = training.store.arrival_delay
     delay = f"; outcomes counted as complete {duration_in_words(arrival)} after they happened" if arrival else ""
     points = [
-        f"{learned}{_capacity(training.result.fit.comparison) if trees.booster else ''}",
+        f"{learned}{_capacity(training) if trees.booster else ''}",
         calibrated,
         f"The figures are those of the same recipe, fitted on what was known before {_day(training, fold.cut)} and"
         f" judged by what was known on {_day(training, fold.until)}; then it was refitted on everything.",
