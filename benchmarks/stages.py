@@ -29,7 +29,7 @@ from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.stages import POSTERIOR, contenders, stage_metrics, stage_mix
 from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
-from cvj_ml.models.stage import fit_stages
+from cvj_ml.models.stage_fitting import fit_stages
 from cvj_ml.panel import Definition, define
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.sources import ingest

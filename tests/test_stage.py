@@ -32,8 +32,10 @@ from cvj_ml.evaluation.stages import (
     stage_metrics,
     stage_mix,
 )
-from cvj_ml.models.stage import assemble, corrected, fit_stages
-from cvj_ml.stage_panel import BEFORE_ANY, Seen, Tracking, stage_rows
+from cvj_ml.models import stage_fitting
+from cvj_ml.models.stage import assemble, corrected
+from cvj_ml.models.stage_fitting import fit_stages
+from cvj_ml.stage_panel import BEFORE_ANY, Seen, StageRows, Tracking, stage_rows
 
 STAGES = 4
 COVERAGE = np.array([1.0, 1.0, 0.6, 0.3])
@@ -229,6 +231,30 @@ def test_presence_only_finds_the_mix(definition) -> None:
     rows = stage_rows(definition, tracking(), blocks, moment(90))
     p = fit_stages(rows, tracking(), 1, 1).posterior(rows.seen.x, rows.seen.floor)
     assert stage_mix(truth, p)[1:] == pytest.approx(1, abs=0.25)
+
+
+def hidden_by_chance(customers: int, seen_at_top: int) -> StageRows:
+    """Presence-only rows of two stages whose features say nothing: trees can only learn them by heart."""
+    random = np.random.default_rng(11)
+    x = random.normal(size=(customers, 200)).astype(np.float32)
+    floor = (np.arange(customers) < seen_at_top).astype(np.int8)
+    seen = Seen(np.arange(customers), x, floor, floor)
+    top = seen.take(floor == 1)
+    return StageRows("presence", seen, Seen(top.customer, top.x, np.zeros_like(top.floor), top.truth), np.arange(4))
+
+
+def test_the_level_of_presence_only_data_holds_for_customers_who_taught_nothing() -> None:
+    """As many are hidden as are seen at a coverage of a half; a level set on the taught would say more."""
+    customers, at_top = 1000, 100
+    rows, half = hidden_by_chance(customers, at_top), tracking([1.0, 0.5])
+    model = fit_stages(rows, half, 1, 1)
+    others = np.random.default_rng(12).normal(size=(4000, 200)).astype(np.float32)
+    expected = at_top / (customers - at_top)
+    assert model.posterior(others, np.zeros(4000, np.int8))[:, 1].mean() == pytest.approx(expected, rel=0.05)
+    (_, top), below = model.stages, rows.seen.take(rows.seen.floor == 0)
+    assert top is not None
+    taught = top.logits(below.x, below.floor, 1) - top.shift
+    assert stage_fitting._level(taught, np.ones(len(below)), at_top, 0.5) > top.shift + 0.2
 
 
 def test_few_customers_get_the_table_and_are_named(definition) -> None:

@@ -21,7 +21,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.stages import POSTERIOR, fit_and_judge
 from cvj_ml.models.bundle import load, save
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.stage import fit_stages
+from cvj_ml.models.stage_fitting import fit_stages
 from cvj_ml.panel import define
 from cvj_ml.scoring import make_canary, open_bundle, score_block
 from cvj_ml.simulate import simulate

@@ -91,7 +91,7 @@ def test_a_label_above_a_stage_that_is_always_seen_contradicts_it(labelled) -> N
 
 def test_many_conflicts_are_told(labelled) -> None:
     rows = rows_at(labelled(), "2024-02-20")
-    from cvj_ml.models.stage import fit_stages
+    from cvj_ml.models.stage_fitting import fit_stages
 
     model = fit_stages(rows, Tracking.of(labelled()), 1, 1)
     told = FitOfStages(model, None, rows.labels, rows.conflicts, pd.DataFrame()).warnings(("Buyer", "Fan"))

@@ -17,7 +17,8 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 
 from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.stage_baselines import Contender, floor_with_error, ordinal_regression, table_given_floor
-from cvj_ml.models.stage import LOW_EVIDENCE, StageModel, fit_stages, low_stages
+from cvj_ml.models.stage import StageModel, low_stages
+from cvj_ml.models.stage_fitting import LOW_EVIDENCE, fit_stages
 from cvj_ml.panel import Definition
 from cvj_ml.stage_panel import BEFORE_ANY, Seen, StageRows, Tracking, stage_rows
 

@@ -1,0 +1,89 @@
+"""How much the trees may learn: what each data set's held-out customers decided, and whether it paid later.
+
+    python -m benchmarks.capacity [--max-rows 200000] [--only cdnow starbucks]
+
+Writes ``benchmarks/results/capacity.md``. The decision is `choose_settings`, made on what was visible at the cut of a
+development fold (`benchmarks.recipes`); the fold's outcomes then judge it against the cautious trees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from joblib import cpu_count
+
+from benchmarks.recipes import DRAWS, UNTIL, prepare
+from benchmarks.records import ROOT, commit, machine, today
+from cvj_ml.evaluation.backtest import judged
+from cvj_ml.evaluation.bootstrap import draw_keys
+from cvj_ml.evaluation.metrics import markdown_table
+from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
+from cvj_ml.models.capacity import BOLD, CAUTIOUS, ERRORS, TIMID
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.training import fit_reach
+
+FILE = ROOT / "benchmarks" / "results" / "capacity.md"
+NAMES = {TIMID: "half the rounds", BOLD: "bold"}
+
+
+def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str | float | None]:
+    """Return one data set's row: the comparisons, what was chosen, its effect on the fold, and what choosing cost."""
+    setting = prepare(name, max_rows, seed, threads)
+    began = time.process_time()
+    fit = fit_reach(setting.history, setting.cut, setting.delay, seed, threads)
+    chosen = time.process_time() - began
+    began = time.process_time()
+    again = fit_reach(setting.history, setting.cut, setting.delay, seed, threads, settings=fit.settings)
+    given = time.process_time() - began
+    said = {
+        CHAMPION: setting.fit(settings=CAUTIOUS),
+        CHALLENGER: Predictor(setting.history.definition, again.trees, again.calibration).predict(
+            setting.test, threads
+        ),
+    }
+    effect = decide(judged(setting.test, said), draw_keys(DRAWS, seed)).difference
+    return {
+        "data": name.replace("_", " "),
+        **{NAMES[one.settings]: f"{1000 * one.difference:+.2f} ({1000 * one.error:.2f})" for one in fit.comparisons},
+        "chosen": f"{fit.settings.rounds} trees of {fit.settings.leaves} leaves",
+        "effect": "the cautious trees"
+        if fit.settings == CAUTIOUS
+        else f"{1000 * effect.estimate:+.2f} [{1000 * effect.low:+.2f}, {1000 * effect.high:+.2f}]",
+        "cost": f"{chosen:.0f} / {given:.0f}",
+    }
+
+
+def main() -> None:
+    """Decide and judge on every data set, and write the table."""
+    parser = argparse.ArgumentParser(description="What held-out customers decide about the capacity of the trees.")
+    parser.add_argument("--max-rows", type=int, default=200_000, help="the row budget of each fit")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="no figure but the cost depends on it")
+    parser.add_argument("--only", nargs="+", choices=sorted(UNTIL), default=list(UNTIL), metavar="DATA")
+    asked = parser.parse_args()
+    rows = []
+    for name in asked.only:
+        print(name, file=sys.stderr, flush=True)
+        rows.append(measure(name, asked.max_rows, asked.seed, asked.threads))
+    headings = {
+        "data": "data set",
+        **{name: f"{name} (standard error)" for name in NAMES.values()},
+        "chosen": "chosen",
+        "effect": "log loss on the fold [95 %]",
+        "cost": "CPU s of the fit, choosing / given",
+    }
+    FILE.write_text(
+        "# How much the trees may learn\n\nLog loss minus that of the cautious trees, in thousandths: below 0 they are"
+        " worse. First on customers held out, on later days where the history has some (what decides, at"
+        f" {ERRORS:g} standard errors); last on the development fold, which the decision has not seen. At most"
+        f" {asked.max_rows:,} snapshots' hazard rows, seed {asked.seed}.\n\n{markdown_table(rows, headings)}\n"
+        f"Written by `python -m benchmarks.capacity` ({today()}, commit {commit()}, {machine()}).\n",
+        encoding="utf-8",
+    )
+    print(FILE.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
