@@ -256,3 +256,15 @@ def test_lines_of_orders_in_a_csv_file_of_another_country(tmp_path: Path) -> Non
     read = pd.concat(map(pd.read_parquet, tmp_path.rglob("bucket-*/touchpoints.parquet")))
     assert set(read["value"]) == {400200}
     assert set(read["customer_id"]) == set("0123456")
+
+
+def test_an_order_line_that_comes_later_and_cannot_be_read_is_refused_and_counted(tmp_path: Path) -> None:
+    """The proposed query was written for rows that all parse; the next file's need not."""
+    rows = ["Invoice;Customer ID;InvoiceDate;Price;Quantity"]
+    rows += [f"{n};{n % 7}.0;{1 + n % 12}/{1 + n % 28}/2023 8:{n % 60:02};10.5;2" for n in range(300) for _ in "ab"]
+    file = tmp_path / "sales.csv"
+    file.write_text("\n".join(rows) + "\n")
+    done, _, _ = init(tmp_path, file)
+    file.write_text("\n".join([*rows, "900;3.0;soon;10.5;2", "901;who?;1/2/2023 8:00;10.5;2"]) + "\n")
+    found = checked(tmp_path, done)
+    assert found["used"] == 300 and sum(sum(one["refused"].values()) for one in found["sources"]) == 2

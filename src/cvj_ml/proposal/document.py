@@ -192,7 +192,7 @@ def _query(table: LogFile, lines: Lines, event: str) -> list[str]:
     """Return a query that makes one touchpoint of the lines of an order."""
     customer, at = _quoted(table.roles.columns["customer_id"]), _instant(table)
     if table.file.column(table.roles.columns["customer_id"]).pointed:
-        customer = f"CAST(CAST({customer} AS DOUBLE) AS BIGINT)"
+        customer = f"TRY_CAST(TRY_CAST({customer} AS DOUBLE) AS BIGINT)"
     groups = [customer]
     if lines.order:
         # Lines without an order's number would all become one order.
@@ -212,17 +212,20 @@ def _query(table: LogFile, lines: Lines, event: str) -> list[str]:
 
 
 def _instant(table: LogFile) -> str:
-    """Return SQL for the time of a row."""
+    """Return SQL for the time of a row; one that cannot be read is empty, so that the row is refused and counted."""
     when = table.file.column(table.roles.columns["occurred_at"])
     if when.time_format is None:
         return _quoted(when.name)
     if when.time_format in EPOCHS:
         return f"make_timestamp({formatted_instant(_quoted(when.name), when.time_format)})"
-    return f"strptime({_quoted(when.name)}, '{when.time_format}')"
+    return f"try_strptime({_quoted(when.name)}, '{when.time_format}')"
 
 
 def _number(file: FileProfile, name: str) -> str:
-    """Return SQL for the number of a row, which in a CSV file is text."""
+    """Return SQL for the number of a row, which in a CSV file is text.
+
+    One that cannot be read fails the query: left out of an order's sum, nobody would see that it is missing.
+    """
     if not file.is_text:
         return _quoted(name)
     mark = file.column(name).decimal_mark
