@@ -297,16 +297,16 @@ def _known_at_once(source: SourceSpec) -> bool:
 def _capacity(training: Training) -> str:
     """Return why the trees learn as much as they do; nothing where nothing was compared."""
     found = [
-        f"{'more and larger' if one.settings.leaves > CAUTIOUS.leaves else 'half as many'} trees"
+        f"{'larger trees' if one.settings.leaves > CAUTIOUS.leaves else 'half as many trees'} by"
         f" {one.difference:+.4f} (standard error {one.error:.4f})"
         for one in training.result.fit.comparisons
     ]
     if not found:
         return ""
-    chosen = "the cautious trees were kept" if training.fit.settings == CAUTIOUS else "these were taken"
+    chosen = "the package's cautious trees were kept" if training.fit.settings == CAUTIOUS else "these were taken"
     return (
-        f" Against {CAUTIOUS.rounds} trees of {CAUTIOUS.leaves} leaves, the log loss of customers who were held out, on"
-        f" later days where there are some, changed by: {listed(found)}. {ERRORS:g} standard errors decide, so"
+        " How much trees may learn was asked of customers who were held out, on later days where there are some: their"
+        f" log loss is changed through {listed(found)}. It takes {ERRORS:g} standard errors below 0 to be believed, so"
         f" {chosen}."
     )
 
