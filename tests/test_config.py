@@ -273,3 +273,15 @@ def test_faults_of_the_coverage_say_what_to_do(write, old: str, new: str, told: 
 def test_a_stage_that_takes_any_event_cannot_be_hidden_alone(write) -> None:
     with pytest.raises(ConfigError, match=r"coverage: Two takes any event \('\*'\), so its evidence cannot be hidden"):
         load_config(write(journey_with("{event: '*'}") + COVERED))
+
+
+@pytest.mark.parametrize("table", ["contact", "suppression", "consent"])
+def test_how_times_and_numbers_are_written_means_nothing_where_none_are_read(
+    write, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVJ_ML_TEST_SALT", "s")
+    columns = ", columns: [name]" if table == "contact" else ""
+    line = f"{table}: {{path: people.csv{columns}, time_format: '%d.%m.%Y', decimal_mark: ','}}\n"
+    whole = WHOLE.replace("contact: {path: data/crm.csv, columns: [name, email]}\n", "")
+    with pytest.raises(ConfigError, match=rf"{table}: decimal_mark and time_format: no times or numbers are read"):
+        load_config(write(whole + line))

@@ -113,14 +113,24 @@ class CompleteSpec(Section):
     eq: bool | int | float | str
 
 
-class ContactSpec(TableSpec):
+class PeopleSpec(TableSpec):
+    """A table with a row a customer, as it is tonight: no time or number is read from it."""
+
+    @model_validator(mode="after")
+    def _nothing_to_parse(self) -> Self:
+        if ignored := sorted({"times", "time_format", "decimal_mark", "row_times"} & self.model_fields_set):
+            raise ValueError(f"{' and '.join(ignored)}: no times or numbers are read from this table; leave it out")
+        return self
+
+
+class ContactSpec(PeopleSpec):
     """How to reach a customer; shown in lists, never a feature."""
 
     columns: Names
     customer_id: str = "customer_id"
 
 
-class PermissionSpec(TableSpec):
+class PermissionSpec(PeopleSpec):
     """Customers who must not (suppression), or alone may (consent), be contacted; through one channel or any."""
 
     customer_id: str = "customer_id"
