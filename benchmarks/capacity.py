@@ -75,8 +75,8 @@ def main() -> None:
         "cost": "CPU s of the fit, choosing / given",
     }
     FILE.write_text(
-        "# How much the trees may learn\n\nLog loss minus that of the cautious trees, in thousandths: below 0 is better."
-        " First on customers held out, on later days where the history has some (what decides, at"
+        "# How much the trees may learn\n\nLog loss minus that of the cautious trees, in thousandths: below 0 is"
+        " better. First on customers held out, on later days where the history has some (what decides, at"
         f" {ERRORS:g} standard errors); last on the development fold, which the decision has not seen. At most"
         f" {asked.max_rows:,} hazard rows, seed {asked.seed}.\n\n{markdown_table(rows, headings)}\n"
         f"Written by `python -m benchmarks.capacity` ({today()}, commit {commit()}, {machine()}).\n",
