@@ -105,9 +105,9 @@ def compare(
             Trees(start.boost(taught, one, seed, threads), start.linear, start.base, start.low, start.columns)
             for one in (CAUTIOUS, BOLD)
         )
+        fold = _fold(panel, later, seed) == k
         # Timid trees are the first of the cautious ones.
         for settings, trees in ((CAUTIOUS, cautious), (TIMID, cautious.first(TIMID.rounds)), (BOLD, bold)):
-            fold = _fold(panel, later, seed) == k
             logits[settings][fold] = trees.logits(panel.x, panel.stage, held, threads)
         if progress is not None:
             progress(k + 1, _FOLDS)
