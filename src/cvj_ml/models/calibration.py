@@ -105,6 +105,11 @@ def set_levels(slopes: Calibration, rows: HazardOutcomes) -> Calibration:
     return result
 
 
+def log_losses(logit: _F64, moved: npt.NDArray[np.bool_]) -> _F64:
+    """Return the log loss of each row."""
+    return np.logaddexp(0.0, np.where(moved, -logit, logit))
+
+
 def recalibrate(logit: _F64, moved: npt.NDArray[np.bool_], *, with_slope: bool) -> tuple[float, float]:
     """Return the maximum-likelihood intercept (and slope) of a logistic recalibration, by damped Newton steps."""
     a, b = 0.0, 1.0

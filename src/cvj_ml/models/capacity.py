@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.models.calibration import HazardOutcomes, identity, set_levels
+from cvj_ml.models.calibration import HazardOutcomes, identity, log_losses, set_levels
 from cvj_ml.models.fitting import LOW_EVIDENCE, Settings, Start, start_from
-from cvj_ml.models.reach import Trees
 from cvj_ml.panel import HazardRows, Panel
 
 _F64 = npt.NDArray[np.float64]
@@ -78,8 +77,9 @@ def choose_settings(
     if best != BOLD:
         return best, found
     rounds = []
-    for start, taught, held in _folds(panel, _some(panel, rows), _some(panel, rows), seed):
-        trees = start.boost(taught, replace(BOLD, rounds=_MOST_ROUNDS), seed, threads, held=held)
+    some = _some(panel, rows)
+    for start, taught, held in _folds(panel, some, some, seed):
+        trees = start.boost(taught, replace(BOLD, rounds=_MOST_ROUNDS), seed, threads, held=some.take(held))
         rounds.append(trees.best_iteration)
         if progress is not None:
             progress(len(rounds), _FOLDS)
@@ -101,14 +101,10 @@ def compare(
     for k, (start, taught, held) in enumerate(_folds(panel, early, later, seed)):
         if start.linear is None:
             return ()
-        cautious, bold = (
-            Trees(start.boost(taught, one, seed, threads), start.linear, start.base, start.low, start.columns)
-            for one in (CAUTIOUS, BOLD)
-        )
-        fold = _fold(panel, later, seed) == k
+        cautious, bold = (start.with_trees(start.boost(taught, one, seed, threads)) for one in (CAUTIOUS, BOLD))
         # Timid trees are the first of the cautious ones.
         for settings, trees in ((CAUTIOUS, cautious), (TIMID, cautious.first(TIMID.rounds)), (BOLD, bold)):
-            logits[settings][fold] = trees.logits(panel.x, panel.stage, held, threads)
+            logits[settings][held] = trees.logits(panel.x, panel.stage, later.take(held), threads)
         if progress is not None:
             progress(k + 1, _FOLDS)
     losses = {settings: _losses(panel, later, said) for settings, said in logits.items()}
@@ -131,23 +127,19 @@ def _some(panel: Panel, rows: HazardRows) -> HazardRows:
     return rows.take(slice(None, None, max(-(-len(rows) // MOST_ROWS), 1)))
 
 
-def _fold(panel: Panel, rows: HazardRows, seed: int) -> npt.NDArray[np.int64]:
-    customers = int(panel.customer.max()) + 1
-    fold: npt.NDArray[np.int64] = np.random.default_rng(seed).integers(_FOLDS, size=customers)
-    return fold[panel.customer[rows.snapshot]]
-
-
 def _folds(
-    panel: Panel, taught: HazardRows, held: HazardRows, seed: int
-) -> Iterator[tuple[Start, HazardRows, HazardRows]]:
-    """Hold each fold of customers out in turn: what trees start from, rows of the other customers, rows of these."""
+    panel: Panel, taught: HazardRows, judged: HazardRows, seed: int
+) -> Iterator[tuple[Start, HazardRows, npt.NDArray[np.bool_]]]:
+    """Hold each fold of customers out: what trees start from, the others' rows, which of ``judged`` are held."""
+    fold = np.random.default_rng(seed).integers(_FOLDS, size=int(panel.customer.max()) + 1)
+    of_taught, of_judged = (fold[panel.customer[rows.snapshot]] for rows in (taught, judged))
     for k in range(_FOLDS):
-        others = taught.take(_fold(panel, taught, seed) != k)
-        yield start_from(panel, others), others, held.take(_fold(panel, held, seed) == k)
+        others = taught.take(of_taught != k)
+        yield start_from(panel, others), others, of_judged == k
 
 
 def _losses(panel: Panel, rows: HazardRows, logit: _F64) -> _F64:
     nothing = identity(1 + len(panel.definition.journey.stages), len(panel.definition.horizons))
     outcomes = HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
     levelled = set_levels(nothing, outcomes).apply(logit, rows.target, rows.interval)
-    return np.logaddexp(0.0, np.where(rows.moved, -levelled, levelled))
+    return log_losses(levelled, rows.moved)

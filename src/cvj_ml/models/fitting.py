@@ -93,6 +93,10 @@ class Start:
             callbacks=[*callbacks, *patience],
         )
 
+    def with_trees(self, booster: lgb.Booster | None) -> Trees:
+        """Return what was fitted, with the trees that started from here."""
+        return Trees(booster, self.linear, self.base, self.low, self.columns)
+
     def _dataset(self, rows: HazardRows, like: lgb.Dataset | None = None) -> lgb.Dataset:
         if self.linear is None:
             raise ValueError("Nothing can be learned, so there is no line to start from.")
@@ -143,7 +147,7 @@ def fit_trees(
             callbacks.append(lambda env: report(env.iteration + 1, env.end_iteration))
         usable = rows.take(~start.low[rows.target])
         booster = start.boost(usable, settings, seed, threads, callbacks=callbacks)
-    return Trees(booster, start.linear, start.base, start.low, start.columns)
+    return start.with_trees(booster)
 
 
 def monotone(columns: int) -> list[int]:

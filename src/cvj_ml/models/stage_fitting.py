@@ -92,8 +92,10 @@ def _fit_stage(rows: StageRows, weight: _F64, j: int, tracking: Tracking, seed: 
     found = fit(np.ones(len(at), dtype=np.bool_), np.ones(len(below), dtype=np.bool_))
     if rows.source != "presence":
         return found
-    logits = found.logits(below.x, below.floor, threads)
-    if found.trees is not None:
+    if found.trees is None:
+        logits = found.logits(below.x, below.floor, threads)
+    else:
+        logits = np.empty(len(below))
         # Trees know those they were taught by: a level set on these would be too high for everybody else.
         fold = np.random.default_rng(seed).integers(_LEVEL_FOLDS, size=int(rows.seen.customer.max()) + 1)
         for k in range(_LEVEL_FOLDS):

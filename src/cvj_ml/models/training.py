@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cvj_ml.config import DAY
-from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, set_levels
+from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, log_losses, set_levels
 from cvj_ml.models.capacity import Comparison, choose_settings
 from cvj_ml.models.fitting import Settings, fit_trees
 from cvj_ml.models.reach import Trees
@@ -80,10 +79,6 @@ def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> Haz
     return HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
 
 
-def _log_loss(logit: npt.NDArray[np.float64], moved: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    return np.logaddexp(0.0, np.where(moved, -logit, logit))
-
-
 def _slopes(later: HazardOutcomes, targets: int, intervals: int, seed: int) -> tuple[Calibration, bool]:
     """Fit slopes on all later rows; judge them by folds of customers against maps that only shift the level."""
     fold = np.random.default_rng(seed).integers(_FOLDS, size=int(later.customer.max()) + 1)[later.customer]
@@ -94,5 +89,5 @@ def _slopes(later: HazardOutcomes, targets: int, intervals: int, seed: int) -> t
         only_level = set_levels(identity(targets, intervals), later.take(fold != k))
         mapped[fold == k] = found.apply(held.logit, held.target, held.interval)
         shifted[fold == k] = only_level.apply(held.logit, held.target, held.interval)
-    helps = bool(_log_loss(mapped, later.moved).mean() < _log_loss(shifted, later.moved).mean())
+    helps = bool(log_losses(mapped, later.moved).mean() < log_losses(shifted, later.moved).mean())
     return fit_slopes(later, targets, intervals), helps
