@@ -14,6 +14,8 @@ import pytest
 import yaml
 from tests.trained import AS_OF, SETTINGS, Outcome, Trained, call
 
+from cvj_ml.disk import read_csv
+
 pytest_plugins = ["tests.fixtures"]
 
 STAGES = ("Aware", "Engage", "Subscribe", "Convert", "Excite", "Ascend", "Advocate", "Promote")
@@ -141,3 +143,26 @@ def test_a_suppression_of_strangers_is_refused(trained: Trained, tmp_path: Path)
     ran = made(trained, tmp_path / "out", suppression={"path": str(tmp_path / "no.csv")})
     assert ran.code == 3 and "occurs in the log" in ran.err
     assert not list((tmp_path / "out").glob("as_of=*"))
+
+
+def test_contacts_with_line_breaks_and_formulas_are_published_and_verify(trained: Trained, tmp_path: Path) -> None:
+    """Silent error 51: a bare carriage return broke a line of CSV in two, and its second half began a formula."""
+    people, out = everybody(trained), tmp_path / "out"
+    contact = {
+        "customer_id": people,
+        "=name": [f"A\r=1+1,{one}" for one in people],
+        "e\rmail": ["\r\n=2"] * len(people),
+    }
+    pd.DataFrame(contact).to_parquet(tmp_path / "contact.parquet")
+    settings = {"contact": {"path": str(tmp_path / "contact.parquet"), "columns": ["=name", "e\rmail"]}}
+    summary = look(made(trained, out, **settings), out)
+    found = call("verify", out)
+    assert (found.code, found.err) == (0, "")
+    assert sum(row["listed"] for row in summary.values()) > 10
+    for file in out.glob("as_of=*/*/targets/*__*.csv"):
+        heading, *lines = read_csv(file)
+        assert heading[-2:] == ["'=name", "e\rmail"] and {line[-1] for line in lines} <= {"'\r\n=2"}
+        assert [line[-2] for line in lines] == [f"A\r=1+1,{line[1]}" for line in lines]
+    (before,) = out.glob("as_of=*/*/run.json")
+    stamp = before.stat().st_mtime_ns
+    assert made(trained, out, **settings).code == 0 and before.stat().st_mtime_ns == stamp

@@ -62,7 +62,8 @@ def shop(tmp_path: Path, trained: Trained) -> Path:
         pq.write_table(table.set_column(place, "customer_id", renamed), tmp_path / f"{name}.parquet")
     ids = sorted({*log["customer_id"].to_pylist(), ID} - {victim})
     contact = {"customer_id": ids, "email": [EMAIL if one == ID else f"{one}@example.com" for one in ids]}
-    contact["name"] = [NAME if one == ID else "somebody" for one in ids]
+    # A carriage return in a cell once made nights that `verify` called damaged, and so nobody could be forgotten.
+    contact["=name"] = [f"{NAME}\r=1+1" if one == ID else "some\rbody" for one in ids]
     pq.write_table(pa.table(contact), tmp_path / "contact.parquet")
     (tmp_path / "broken.csv").write_text(
         f"customer_id,occurred_at,event,known_at\n{ID},when?,visit,2025-01-01\n"
@@ -71,7 +72,7 @@ def shop(tmp_path: Path, trained: Trained) -> Path:
     settings = SETTINGS | {
         "mlflow": {"tracking_uri": f"sqlite:///{trained.folder / 'mlflow.db'}"},
         "sources": SETTINGS["sources"] | {"broken": {"path": "broken.csv", "times": "utc"}},
-        "contact": {"path": "contact.parquet", "columns": ["email", "name"]},
+        "contact": {"path": "contact.parquet", "columns": ["email", "=name"]},
         "refused_share": 0.2,
         "lists": [{"from": one, "to": "Promote", "horizon": "30d"} for one in STAGES],
         "control": {"share": 0.0, "salt": "tiny"},

@@ -1,4 +1,4 @@
-"""``cvj-ml verify``: a published night in which anything has changed is told so, with everything that has."""
+"""``cvj-ml verify``: a night in which anything has changed is told so, and one that would be is never published."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.trained import call
 
-from cvj_ml.errors import NightError
+from cvj_ml.errors import CvjError, NightError
 from cvj_ml.publish import publish, verify_night
+from cvj_ml.publish.writing import seal
 
 FACTS: dict[str, Any] = {
     "as_of": "2024-11-01T00:00:00+00:00",
@@ -132,8 +133,16 @@ def test_links_and_pipes_are_no_files_of_a_night(night: Path) -> None:
     } <= set(found)
 
 
+def sealed(out: Path, facts: Mapping[str, Any] = FACTS, **rows: int) -> Path:
+    """Return a night whose manifest is whole, whatever it says: `publish` would refuse it."""
+    night = out / "night"
+    night.mkdir()
+    seal(night, facts, {}, {**write(night), **rows})
+    return night
+
+
 def test_rows_are_counted_and_not_believed(tmp_path: Path) -> None:
-    night = make(tmp_path, writer=lambda staged: {**write(staged), NAMES[0]: 5, NAMES[2]: 4})
+    night = sealed(tmp_path, **{NAMES[0]: 5, NAMES[2]: 4})
     assert faults(night) == [
         "scores/scores.parquet has 4 rows, the manifest says 5",
         "targets/a__b__30d.csv has 3 rows, the manifest says 4",
@@ -144,11 +153,35 @@ def test_counts_that_do_not_add_up_are_told(tmp_path: Path) -> None:
     counts = {**FACTS["counts"], "orders": {**FACTS["counts"]["orders"], "rows_in": 13}}
     lists = [{"list": "a__b__30d", "listed": 3, "target": 3, "control": 1}]
     rows = {**FACTS["rows"], "used": 9}
-    assert faults(make(tmp_path, {**FACTS, "counts": counts, "rows": rows, "lists": lists})) == [
+    assert faults(sealed(tmp_path, {**FACTS, "counts": counts, "rows": rows, "lists": lists})) == [
         "orders: 13 rows came in, 12 are accounted for",
         "13 rows were stored, 12 are used, not yet visible or replaced",
         "targets/a__b__30d.parquet: 3 are listed, 3 to contact and 1 in control, in 3 rows",
     ]
+
+
+def broken_in_two(staged: Path) -> Mapping[str, int]:
+    """As a writer would that leaves a carriage return bare."""
+    rows = write(staged)
+    (staged / NAMES[2]).write_text("rank,name\n1,a\n2,b\r=1+1\n", newline="")
+    return rows
+
+
+def writer_of(**rows: int) -> Callable[[Path], Mapping[str, int]]:
+    return lambda staged: {**write(staged), **rows}
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("writer", [broken_in_two, writer_of(**{NAMES[0]: 5})])
+def test_what_would_not_verify_is_not_published(
+    tmp_path: Path, writer: Callable[[Path], Mapping[str, int]], dry_run: bool
+) -> None:
+    """Silent error 51: a night is verified before it is moved and before the pointer is."""
+    make(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(CvjError, match="does not read back as it was, so it is not published; the last night"):
+        publish(tmp_path, "2024-11-02", "f" * 64, FACTS, lambda: {}, writer, dry_run=dry_run)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": {"a": {}}}'])

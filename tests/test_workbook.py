@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,15 @@ from tests.test_eligibility import JOURNEY, scores_of
 from tests.test_lists import AS_OF, config
 from tests.test_page import STAGES, night
 
+from cvj_ml import disk
 from cvj_ml.config import Config
+from cvj_ml.contracts import TARGETS
+from cvj_ml.disk import guarded, read_csv, write_table
+from cvj_ml.errors import CvjError
 from cvj_ml.lists import RankedList, rank, summarise
+from cvj_ml.publish import publish, verify_night
 from cvj_ml.report import workbook as module
-from cvj_ml.report.files import guarded, with_contact, write_lists
+from cvj_ml.report.files import with_contact, write_lists
 from cvj_ml.report.workbook import HOW_TO_READ
 from cvj_ml.report.workbook import JOURNEY as JOURNEY_SHEET
 from cvj_ml.scoring import StoredTable
@@ -167,6 +173,73 @@ def test_no_text_of_a_csv_begins_a_formula_and_each_can_be_had_back(texts: list[
     for text, found in zip(texts, guarded_texts, strict=True):
         assert found.strip()[:1] not in {*"=+-@＝＋－＠"} and found[:1] not in {*"\t\r\n"}
         assert (found[1:] if found.startswith("'") else found) == text
+
+
+ODD = st.text(
+    st.characters(exclude_categories=["Cs"])
+    | st.sampled_from("=+-@＝'\"\t\r\n,; \x00\x0b\x0c\x1c\x85\xa0\u200b\u2028\u2029\ufeff"),
+    max_size=12,
+) | st.sampled_from((*HOSTILE, "a\r=1+1", "a\r\n=1+1,2", '"', '","', "\u2028=1", "\ufeff=1", "y" * 200_000))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(data=st.data())
+def test_whatever_a_contact_holds_the_night_verifies_and_reads_back(tmp_path: Path, data: st.DataObject) -> None:
+    """Silent error 51: in Parquet and CSV every text and heading is what it was, and none of CSV begins a formula."""
+    people = data.draw(st.lists(ODD.filter(bool), min_size=1, max_size=6, unique=True), "customers")
+    headings = data.draw(
+        st.lists(ODD.filter(lambda name: name not in TARGETS.columns), min_size=1, max_size=3, unique=True), "headings"
+    )
+    texts = st.lists(st.none() | ODD, min_size=len(people), max_size=len(people))
+    contact = {name: pa.array(data.draw(texts, "texts"), pa.string()) for name in headings}
+    contact_table = pa.table({"customer_id": pa.array(people, pa.string()), **contact})
+    lists = lists_of(people)
+
+    def writer(staged: Path) -> dict[str, int]:
+        rows = write_lists(staged / "targets", lists, contact_table, WORKSHEET, "2024-11-01")
+        return {f"targets/{name}": count for name, count in rows.items()}
+
+    out = tmp_path / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    facts = {"as_of": "2024-11-01T00:00:00+00:00", "model": "m", "lists": summarise(lists).to_pylist()}
+    folder = publish(out, "2024-11-01", "0" * 12, facts, dict, writer).folder
+    verify_night(folder)
+    for one in lists:
+        expected = with_contact(one.rows, contact_table)
+        assert pq.read_table(folder / "targets" / f"{one.name}.parquet").equals(expected)
+        with (folder / "targets" / f"{one.name}.csv").open(encoding="utf-8", newline="") as stream:
+            csv.field_size_limit(1 << 20)
+            heading, *lines = csv.reader(stream)
+        assert [name.removeprefix("'") for name in heading] == expected.column_names
+        for place, name in enumerate(expected.column_names):
+            cells = [line[place] for line in lines]
+            if not pa.types.is_string(expected.schema.field(name).type):
+                continue
+            assert [cell.removeprefix("'") for cell in cells] == [text or "" for text in expected[name].to_pylist()]
+            for cell in (heading[place], *cells):
+                assert not begins_a_formula(cell), cell
+
+
+def begins_a_formula(cell: str) -> bool:
+    """Judge by the first character that is no space, control or format character."""
+    seen = [letter for letter in cell if unicodedata.category(letter)[0] not in "ZC"]
+    return cell[:1] in {*"\t\r\n"} or seen[:1] in [[letter] for letter in "=+-@＝＋－＠"]
+
+
+@pytest.mark.parametrize(
+    "text", ["\r", "a\rb", "=a", "a\x00b", "\ufeffa", "", "'", '"', "a,b", "x" * 200_000, "\u2028", "\x85"]
+)
+def test_a_table_that_would_not_read_back_is_not_written(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent error 51: each file is compared with its table by the reader that verifies nights."""
+    table = pa.table({"=a": [text, None], "b": [0.1, None], "c": [1, None], "d": [float("nan"), -0.0]})
+    assert write_table(tmp_path, "t", table) == {"t.parquet": 2, "t.csv": 2}
+    heading, *lines = read_csv(tmp_path / "t.csv")
+    assert heading == ["'=a", "b", "c", "d"] and [line[1:] for line in lines] == [["0.1", "1", ""], ["", "", "-0.0"]]
+    monkeypatch.setattr(disk, "_quoted", lambda cell: cell.replace("a", "b") + "a")
+    with pytest.raises(CvjError, match=r"^t\.csv: what was written does not read back as it was"):
+        write_table(tmp_path, "t", table)
 
 
 def test_control_stands_apart_without_what_would_help_to_contact_it(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
+from cvj_ml.disk import write_table
 from cvj_ml.evaluation.ageing import ageing
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
@@ -77,8 +79,7 @@ def write(found: Report, folder: Path) -> None:
         shutil.rmtree(folder / kind, ignore_errors=True)
         (folder / kind).mkdir(parents=True)
     for name, table in found.tables.items():
-        table.to_csv(folder / "tables" / f"{name}.csv", index=False, lineterminator="\n")
-        table.to_parquet(folder / "tables" / f"{name}.parquet", index=False)
+        write_table(folder / "tables", name, pa.Table.from_pandas(table, preserve_index=False))
     for name, figure in found.figures.items():
         save_figure(figure, folder / "plots" / f"{name}.svg")
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, Config
+from cvj_ml.disk import write_table
 from cvj_ml.errors import DataError
 from cvj_ml.monitoring.outcomes import Judge, PastList, measure_lists
 from cvj_ml.pipeline.opening import Histories, Watcher, open_histories
@@ -119,13 +122,9 @@ def keep(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
     both = both.sort_values([*KEY, "_order"], kind="stable").drop_duplicates(KEY, keep="last").drop(columns="_order")
     history = both.sort_values(["night", "list"], kind="stable", ignore_index=True)
     file.parent.mkdir(parents=True, exist_ok=True)
-    for path in (file, file.with_suffix(".csv")):
-        staged = path.with_name(f".{path.name}-{os.getpid()}")
-        if path == file:
-            history.to_parquet(staged, index=False)
-        else:
-            history.to_csv(staged, index=False, lineterminator="\n")
-        os.replace(staged, path)
+    with tempfile.TemporaryDirectory(prefix=f".{file.stem}-", dir=file.parent) as staged:
+        for name in write_table(Path(staged), file.stem, pa.Table.from_pandas(history, preserve_index=False)):
+            os.replace(Path(staged, name), file.with_name(name))
     return history
 
 

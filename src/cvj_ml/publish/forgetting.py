@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvj_ml.disk import write_table
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.publish.files import LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED
 from cvj_ml.publish.verifying import night_faults
 from cvj_ml.publish.writing import move, seal
-from cvj_ml.report.files import SCORES, write_table
+from cvj_ml.report.files import SCORES
 
 _SUMMARY = "summary"
 

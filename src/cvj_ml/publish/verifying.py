@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvj_ml.disk import read_csv
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.publish.files import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, is_plain_file, sha256_of
 from cvj_ml.publish.reading import current_night
@@ -91,14 +93,15 @@ def _file_faults(night: Path, files: Mapping[str, tuple[str, int]]) -> Iterator[
 
 
 def _rows_of(path: Path) -> int | None:
-    """Return the rows of a table; None for what is none."""
+    """Return the rows of a table, -1 where it is damaged; None for what is none."""
     try:
         if path.suffix == ".parquet":
             rows: int = pq.read_metadata(path).num_rows
             return rows
         if path.suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
-                return sum(1 for _ in csv.reader(file)) - 1
+            # A line of another length is a cell that broke in two.
+            lengths = Counter(map(len, read_csv(path)))
+            return lengths.total() - 1 if len(lengths) == 1 else -1
     except (pa.ArrowException, csv.Error, UnicodeDecodeError):
         return -1
     return None

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from cvj_ml.disk import sync
-from cvj_ml.errors import CvjError
+from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.publish.files import (
     CURRENT,
     LISTS,
@@ -90,7 +90,9 @@ def publish(
         try:
             _fill(staged, facts, run, write)
             has_lists = (staged / LISTS).is_dir()
-            if not dry_run:
+            if dry_run:
+                require_whole(staged, final)
+            else:
                 move(out, staged, final)
             outcome: Literal["tried", "repaired", "published"] = (
                 "tried" if dry_run else "repaired" if there else "published"
@@ -151,7 +153,12 @@ def seal(staged: Path, facts: Mapping[str, Any], run: Mapping[str, Any], rows: M
 
 
 def move(out: Path, staged: Path, final: Path) -> None:
-    """Put a staged night in its place; what lay there, the night as it was or a damaged one, is removed."""
+    """Put a staged night in its place; what lay there, the night as it was or a damaged one, is removed.
+
+    CvjError, and nothing is moved, where the night would not pass `verify_night`: whoever looks later would be told
+    that it is damaged, and making it again would not help.
+    """
+    require_whole(staged, final)
     final.parent.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
     if final.exists():
         exchange(staged, final)
@@ -160,6 +167,17 @@ def move(out: Path, staged: Path, final: Path) -> None:
     sync(final.parent)
     sync(out)
     shutil.rmtree(staged, ignore_errors=True)
+
+
+def require_whole(staged: Path, final: Path) -> None:
+    """Raise CvjError with everything in which a staged night is not what its manifest says."""
+    raise_all(
+        CvjError,
+        f"{final}: what was written does not read back as it was, so it is not published; the last night stays"
+        " current. The disk or the memory of this machine may be at fault: run again. If the same comes again, it is a"
+        " fault of cvj_ml:",
+        night_faults(staged),
+    )
 
 
 def _make_current(out: Path, date: str, night: Path, has_lists: bool, dry_run: bool) -> bool:

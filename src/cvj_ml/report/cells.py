@@ -18,7 +18,7 @@ def write_cell(sheet: Any, row: int, place: int, value: Any, form: Any = None) -
     if isinstance(value, str):
         write_text(sheet, row, place, value, form)
     else:
-        sheet.write_number(row, place, value, form)
+        _written(sheet.write_number(row, place, value, form))
 
 
 def write_text(sheet: Any, row: int, place: int, words: str, form: Any = None) -> None:
@@ -26,4 +26,10 @@ def write_text(sheet: Any, row: int, place: int, words: str, form: Any = None) -
     shown = words.translate(_NOT_IN_XML)
     if len(shown.encode("utf-16-le")) > 2 * _LONGEST:
         shown = shown.encode("utf-16-le")[: 2 * (_LONGEST - 1)].decode("utf-16-le", errors="ignore") + "…"
-    sheet.write_string(row, place, shown, form)
+    _written(sheet.write_string(row, place, shown, form))
+
+
+def _written(code: int) -> None:
+    """Stop where the library has left a cell out or cut it: it says so by a number alone."""
+    if code:
+        raise AssertionError(f"a cell does not fit on its sheet (code {code})")

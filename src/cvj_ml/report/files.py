@@ -10,13 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvj_ml.disk import write_table
 from cvj_ml.lists import People, RankedList, summarise
 from cvj_ml.report.workbook import write_workbook
 from cvj_ml.report.worksheet import Worksheet
-
-# What a spreadsheet takes for a formula, full-width forms included, and the apostrophe that this guard itself writes.
-_STARTS_A_FORMULA = r"^[\s\p{Z}\p{C}]*[=+\-@＝＋－＠']|^[\t\r\n]"
-
 
 SCORES = "scores/scores.parquet"
 
@@ -58,13 +55,6 @@ def write_lists(
     return {**rows, "lists.xlsx": sum(map(len, tables.values()))}
 
 
-def write_table(folder: Path, name: str, table: pa.Table) -> Mapping[str, int]:
-    """Write a list, or their summary, as Parquet and CSV; return the rows of each file."""
-    pq.write_table(table, folder / f"{name}.parquet")
-    guarded(table).to_pandas().to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-    return {f"{name}.{kind}": len(table) for kind in ("parquet", "csv")}
-
-
 def with_contact(rows: pa.Table, contact: pa.Table) -> pa.Table:
     """Return the rows of a list in their order, with the contact columns; null for customers whom the table lacks."""
     places = pc.index_in(rows["customer_id"], contact["customer_id"].combine_chunks())
@@ -72,19 +62,3 @@ def with_contact(rows: pa.Table, contact: pa.Table) -> pa.Table:
         if name != "customer_id":
             rows = rows.append_column(name, contact[name].take(places))
     return rows
-
-
-def guarded(table: pa.Table) -> pa.Table:
-    """Return a table with an apostrophe before every text that a spreadsheet would run as a formula.
-
-    A text that begins with = + - @ or an apostrophe, spaces before it not counted, or with a tab or a line break, gets
-    one; taking one leading apostrophe away gives the text back.
-    """
-    for place, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):
-            text = table[field.name]
-            risky = pc.match_substring_regex(text, _STARTS_A_FORMULA)
-            table = table.set_column(
-                place, field.name, pc.if_else(risky, pc.binary_join_element_wise("'", text, ""), text)
-            )
-    return table

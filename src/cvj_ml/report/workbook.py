@@ -170,10 +170,10 @@ class _Sheets:
             write_text(sheet, row, 0, name)
             write_text(sheet, row, 1, one.title)
             for place, column in enumerate(columns, 2):
-                sheet.write_number(row, place, summary[column][row - 1].as_py(), self._count)
+                write_cell(sheet, row, place, summary[column][row - 1].as_py(), self._count)
             target = one.rows.filter(pc.equal(one.rows["group"], "target"))
             place = 2 + len(columns)
-            sheet.write_number(row, place, round(pc.sum(target["probability"]).as_py() or 0), self._count)
+            write_cell(sheet, row, place, round(pc.sum(target["probability"]).as_py() or 0), self._count)
             write_text(sheet, row, place + 1, one.epoch)
             versions = one.rows["model_version"].unique().to_pylist()
             write_text(sheet, row, place + 2, ", ".join(versions))

@@ -13,7 +13,10 @@ from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+
 from cvj_ml.config import Config
+from cvj_ml.disk import write_csv
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.tracking.connection import sqlite_file
 from cvj_ml.tracking.records import Fingerprint, Record, TrainingRecord
@@ -66,7 +69,7 @@ def log_record(client: MlflowClient, run: Run, model: LoggedModel | None, record
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, table in _sanitised("tables", record.tables).items():
-            table.to_csv(_new_file(folder, "tables", name, "csv"), index=False)
+            write_csv(_new_file(folder, "tables", name, "csv"), pa.Table.from_pandas(table, preserve_index=False))
         for name, figure in _sanitised("figures", record.figures).items():
             figure.savefig(_new_file(folder, "figures", name, "svg"), format="svg")
         inputs = {name: [_without_folder(file) for file in files] for name, files in record.inputs.items()}
