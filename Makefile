@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint bench results venv bootstrap lock
+.PHONY: help demo test test-fast lint mutate bench results venv bootstrap lock
 
 # The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
@@ -33,6 +33,9 @@ lint: venv ## Check style, types and the direction of imports
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(PY) .venv/bin/lint-imports --no-logo
+
+mutate: venv ## Plant faults into the modules that decide, and see whether their tests notice (most of an hour)
+	@$(PY) tests/mutation/mutate.py $(MODULES)
 
 bench: venv ## Measure the features against SQL and dataframes
 	@$(PY) -m benchmarks.features

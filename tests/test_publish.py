@@ -9,10 +9,11 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from cvj_ml.errors import CvjError, NightError
-from cvj_ml.publish import Published, digest_of, files, publish, verify_night, writing
+from cvj_ml.publish import Published, digest_of, digest_of_table, files, publish, verify_night, writing
 
 DIGEST = "0123456789abcdef" * 4
 FACTS = {"model": "m", "as_of": "2024-11-01T00:00:00+00:00"}
@@ -185,6 +186,30 @@ def test_nobody_else_may_read_a_night(tmp_path: Path) -> None:
 def test_a_digest_depends_on_content_and_not_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2}) != digest_of([{"a": 2}])
+
+
+@pytest.mark.parametrize("row", [0, 65_535, 65_536, 70_000, 131_072, 140_000 - 1])
+def test_a_tables_digest_sees_every_row_however_many(row: int) -> None:
+    """Rows are taken 65,536 at a time."""
+    values = [str(i) for i in range(140_000)]
+    table = pa.table({"customer_id": values})
+    other = [*values[:row], "other", *values[row + 1 :]]
+    assert digest_of_table(pa.table({"customer_id": other})) != digest_of_table(table)
+    assert digest_of_table(pa.table({"customer_id": values[:row] + values[row + 1 :]})) != digest_of_table(table)
+
+
+def test_a_tables_digest_is_of_names_content_and_order_and_not_of_chunks() -> None:
+    table = pa.table({"a": ["x", None], "b": ["1", "2"]})
+    same = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    assert digest_of_table(same) == digest_of_table(table)
+    for other in (
+        table.rename_columns(["a", "c"]),
+        table.select(["b", "a"]),
+        table.take([1, 0]),
+        table.slice(0, 1),
+        pa.table({"a": ["x", ""], "b": ["1", "2"]}),
+    ):
+        assert digest_of_table(other) != digest_of_table(table)
 
 
 def test_scores_alone_do_not_hide_the_lists_of_their_date(tmp_path: Path) -> None:

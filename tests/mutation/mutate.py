@@ -1,0 +1,194 @@
+"""``make mutate``: plant faults into the modules that decide, one at a time, and see whether their tests notice.
+
+cosmic-ray makes the mutants; each is written into a copy of the repository, and the module's tests run there. Compiled
+functions run as plain Python (``NUMBA_DISABLE_JIT``), else a mutant would compile for longer than its tests take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from cosmic_ray.ast import ast_nodes, get_ast_from_path
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.plugins import get_operator, operator_names
+from cosmic_ray.testing import run_tests
+from cosmic_ray.work_item import MutationSpec, TestOutcome
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+
+MOST = 60
+"""Mutants of a module at most; of more, a sample drawn by the module's name, the same every time."""
+
+SEED = "1"
+
+PASS_AT = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mutation, and the tests that should notice it."""
+
+    module: str
+    spec: MutationSpec
+    tests: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a mutant was noticed, by its diff."""
+
+    module: str
+    killed: bool
+    removed: str
+    added: str
+    seconds: float
+
+    @property
+    def change(self) -> str:
+        """The changed line, before and after."""
+        return f"{self.removed}  →  {self.added}"
+
+
+def mutants_of(module: str, tests: Sequence[str], most: int) -> list[Mutant]:
+    """Return a module's mutants: all, or a sample of them."""
+    path = Path(module)
+    tree, silent = get_ast_from_path(path), silent_places(path)
+    found = []
+    for name in operator_names():
+        operator_class = get_operator(name)
+        if operator_class.arguments():
+            continue  # needs names of variables; none is configured
+        operator = operator_class()
+        places = (place for node in ast_nodes(tree) for place in operator.mutation_positions(node))
+        for occurrence, (start, end) in enumerate(places):
+            if not any(first <= start and end <= last for first, last in silent):
+                spec = MutationSpec(
+                    module_path=path, operator_name=name, occurrence=occurrence, start_pos=start, end_pos=end
+                )
+                found.append(Mutant(module, spec, " ".join(tests)))
+    drawn = random.Random(f"{SEED}:{module}").sample(found, min(most, len(found)))
+    return sorted(drawn, key=lambda one: (one.spec.start_pos, one.spec.operator_name, one.spec.occurrence))
+
+
+def silent_places(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return where a mutation changes nothing that runs: annotations (they stay text), decorators, ``__future__``.
+
+    A decorator here compiles (switched off) or freezes a dataclass, which hinders mistakes and makes no result.
+    """
+    places = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        parts: list[ast.expr | ast.stmt | None] = []
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            parts += node.decorator_list
+        if isinstance(node, ast.FunctionDef):
+            parts.append(node.returns)
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            parts.append(node.annotation)
+        for part in parts:
+            if part is not None and part.end_lineno is not None and part.end_col_offset is not None:
+                # cosmic-ray takes the @ and the line's end as part of a decorator.
+                at = isinstance(node, ast.FunctionDef | ast.ClassDef) and part in node.decorator_list
+                end = (part.end_lineno + 1, 0) if at else (part.end_lineno, part.end_col_offset)
+                places.append(((part.lineno, part.col_offset - at), end))
+    return places
+
+
+def command(tests: str) -> str:
+    """Return the command that runs some tests and stops at the first that fails."""
+    return f"{sys.executable} -m pytest -x -q -p no:cacheprovider -p no:xdist -p no:randomly {tests}"
+
+
+def enter_copy(folder: str) -> None:
+    """Copy the repository's files for this worker and work there."""
+    copy = Path(folder) / str(os.getpid())
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv*", ".git", "out", "*cache*", "mlruns"))
+    os.chdir(copy)
+    # Before the installed package; data sets are looked for beside the repository.
+    os.environ |= {"PYTHONPATH": str(copy / "src"), "NUMBA_DISABLE_JIT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ.setdefault("CVJ_ML_DATA", str(ROOT.parent / "shared" / "data"))
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+def base_seconds(tests: str) -> float:
+    """Return how long the tests take on the unchanged module, which they have to pass."""
+    start = time.perf_counter()
+    outcome, output = run_tests(command(tests), 1200)
+    if outcome != TestOutcome.SURVIVED:
+        raise SystemExit(f"The tests fail without any mutation: {tests}\n{output[-3000:]}")
+    return time.perf_counter() - start
+
+
+def examine(mutant: Mutant, patience: float) -> Verdict:
+    """Plant one mutation and run its tests; one that hangs is noticed, too."""
+    start = time.perf_counter()
+    result = mutate_and_test([mutant.spec], command(mutant.tests), patience)
+    if result.test_outcome not in (TestOutcome.SURVIVED, TestOutcome.KILLED):
+        raise SystemExit(f"{mutant.module}: no verdict for {mutant.spec}: {result.output}")
+    lines = [line for line in (result.diff or "").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    removed = " ".join(line[1:].strip() for line in lines if line[0] == "-")
+    added = " ".join(line[1:].strip() for line in lines if line[0] == "+")
+    killed = result.test_outcome == TestOutcome.KILLED
+    return Verdict(mutant.module, killed, removed, added, time.perf_counter() - start)
+
+
+def main() -> None:
+    """Print the score of each module, and every mutant that survived with its reason, if one is written down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", help="parts of module names; default: all of modules.toml")
+    parser.add_argument("--most", type=int, default=MOST, help=f"mutants of a module at most (default {MOST})")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args()
+    os.chdir(ROOT)
+    settings = tomllib.loads((HERE / "modules.toml").read_text(encoding="utf-8"))
+    tests = {
+        f"src/cvj_ml/{name}": one["tests"]
+        for name, one in settings.items()
+        if not asked.modules or any(part in name for part in asked.modules)
+    }
+    reasons = {
+        (f"src/cvj_ml/{name}", line): reason
+        for name, one in settings.items()
+        for line, reason in one.get("equal", {}).items()
+    }
+    mutants = [mutant for module, names in tests.items() for mutant in mutants_of(module, names, asked.most)]
+    verdicts: list[Verdict] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(asked.jobs, initializer=enter_copy, initargs=(folder,)) as pool,
+    ):
+        bases = {names: pool.submit(base_seconds, names) for names in {mutant.tests for mutant in mutants}}
+        patience = {names: 30 + 5 * future.result() for names, future in bases.items()}
+        futures = [pool.submit(examine, mutant, patience[mutant.tests]) for mutant in mutants]
+        for future in as_completed(futures):
+            verdicts.append(future.result())
+            mark = "." if verdicts[-1].killed else "s"
+            print(mark, end="" if len(verdicts) % 100 else "\n", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    failed = False
+    for module in tests:
+        own = [one for one in verdicts if one.module == module]
+        killed = sum(one.killed for one in own)
+        failed |= killed < PASS_AT * len(own)
+        print(f"{module}: {killed} of {len(own)} noticed ({killed / max(1, len(own)):.0%})")
+        for one in sorted((one for one in own if not one.killed), key=lambda one: one.change):
+            print(f"    {one.change}\n        {reasons.get((module, one.change), 'no reason is written down')}")
+    killed = sum(one.killed for one in verdicts)
+    print(f"{killed} of {len(verdicts)} noticed ({killed / max(1, len(verdicts)):.1%})")
+    raise SystemExit(int(failed))
+
+
+if __name__ == "__main__":
+    main()
