@@ -36,10 +36,10 @@ def no_rows(file: Path) -> None:
 
 
 PARQUET: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
-    "cut in half": (cut, ("is not a readable Parquet file; is the copy complete?",)),
-    "without a byte": (lambda file: file.write_bytes(b""), ("is not a readable Parquet file; is the copy complete?",)),
+    "cut in half": (cut, ("is a Parquet file without its end: the copy is not complete",)),
+    "without a byte": (lambda file: file.write_bytes(b""), ("is empty: 0 bytes", "is the export complete?")),
     "damaged": (damage, ("reading the rows fails", "is every file whole")),
-    "another format": (lambda file: file.write_text("a,b\n1,2\n"), ("is not a readable Parquet file",)),
+    "another format": (lambda file: file.write_text("a,b\n1,2\n"), ("is text, not a readable Parquet file",)),
     "without rows": (no_rows, ("0 rows came in and none is left; is the export complete?",)),
     "gone": (lambda file: file.unlink(), ("there is no such file.",)),
     "a folder": (lambda file: (file.unlink(), file.mkdir()), ("a folder is there; name its files",)),
@@ -107,11 +107,11 @@ CSV: dict[str, tuple[Callable[[Path], Any], int, tuple[str, ...]]] = {
     "cut in half": (cut, 5, ("rows:touchpoints", "Rows are missing: is the export complete")),
     "without a byte": (lambda file: file.write_bytes(b""), 3, ("header",)),
     "a header alone": (header_alone, 3, ("0 rows came in and none is left; is the export complete?",)),
-    "without its header": (no_header, 3, ("touchpoints.csv", "has a header that names each column once")),
+    "without its header": (no_header, 3, ("touchpoints.csv", "has no header: its first line holds data")),
     "another delimiter": (other_delimiter, 3, ("there is no column 'customer_id'",)),
-    "binary": (binary, 3, ("sources.touchpoints",)),
+    "binary": (binary, 3, ("touchpoints.csv", "is neither text nor Parquet")),
     "a quote that never ends": (open_quote, 3, ("touchpoints.csv, line 101: a quotation mark opens a field",)),
-    "compressed under a plain name": (compressed, 3, ("sources.touchpoints",)),
+    "compressed under a plain name": (compressed, 3, ("touchpoints.csv is compressed with gzip; add .gz to its name",)),
     "gone": (lambda file: file.unlink(), 3, ("there is no such file.",)),
 }
 
@@ -158,6 +158,6 @@ def test_an_input_that_is_still_being_written_is_seen(ground: Ground) -> None:
     whole = ground.folder / "whole"
     shutil.move(ground.touchpoints, whole)
     ground.touchpoints.write_bytes(whole.read_bytes()[:5000])
-    ground.refuses(3, "touchpoints.parquet is not a readable Parquet file; is the copy complete?")
+    ground.refuses(3, "touchpoints.parquet is a Parquet file without its end: the copy is not complete")
     shutil.move(whole, ground.touchpoints)
     assert ground.publishes()["outcome"] == "published"

@@ -347,14 +347,15 @@ def test_a_stricter_share_stops_the_reuse_of_a_store(one_source):
 def test_faults_of_all_sources_are_listed_at_once(tmp_path, configure):
     frame(n=[1]).rename(columns={"event": "evnt"}).to_parquet(tmp_path / "misspelt.parquet")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 this is no Parquet")
-    (tmp_path / "notes.txt").write_text("x")
+    pd.DataFrame().to_excel(tmp_path / "book.xlsx", engine="xlsxwriter")
+    (tmp_path / "book.xlsx").rename(tmp_path / "book.csv")
     frame(n=[1]).to_parquet(tmp_path / "whole.parquet")
     sources = {
         "one": {"path": "misspelt.parquet"},
         "two": {"path": "torn.parquet"},
         "three": {"path": "wholes.parquet"},
         "four": {"path": "none/*.csv"},
-        "five": {"path": "notes.txt"},
+        "five": {"path": "book.csv"},
         "six": {"path": "whole.parquet", "columns": {"rating": "m"}},
     }
     with pytest.raises(DataError) as caught:
@@ -363,10 +364,10 @@ def test_faults_of_all_sources_are_listed_at_once(tmp_path, configure):
     assert caught.value.exit_code == 3
     for part in (
         "sources.one: there is no column 'event'; map it under columns (event: <its name there>). Did you mean 'evnt'?",
-        "torn.parquet is not a readable Parquet file",
+        "torn.parquet is a Parquet file without its end: the copy is not complete",
         "there is no such file. Did you mean 'whole.parquet'?",
         "sources.four: no file matches",
-        "notes.txt is neither .csv, .csv.gz nor .parquet",
+        "book.csv is an Excel workbook",
         "sources.six: columns.rating: there is no column 'm'",
     ):
         assert part in message, part
@@ -413,10 +414,17 @@ def test_line_ends_of_csv(tmp_path, configure, end):
     assert list(whole(ingest(configure(sources={"log": {"path": "log.csv"}}))).event) == ["x", "y"]
 
 
-@pytest.mark.parametrize("header", ["customer_id,occurred_at,event,event", "customer_id,,event", ""])
-def test_a_header_that_does_not_name_each_column_once_is_an_error(one_source, header):
-    with pytest.raises(DataError, match="a header that names each column once"):
-        ingest(one_source(header + "\na,2024-05-01,visit,x\n"))
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("customer_id,occurred_at,event,event", "names 'event' twice"),
+        ("customer_id,,event,x", "names no column in place 2"),
+        ("", "has no header: its first line holds data"),
+    ],
+)
+def test_a_header_that_does_not_name_each_column_once_is_an_error(one_source, header, words):
+    with pytest.raises(DataError, match=words):
+        ingest(one_source(header + "\na,2024-05-01,visit,x\nb,2024-05-02,visit,x\n"))
 
 
 def test_a_line_that_is_not_utf8_is_refused(tmp_path, configure):

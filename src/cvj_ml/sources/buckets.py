@@ -46,7 +46,7 @@ class Base:
 
     store: Store
     sources: frozenset[str]
-    contents: Mapping[str, Mapping[str, list[tuple[str, str]]]]
+    contents: Mapping[str, Mapping[str, list[str]]]
     kinds: Mapping[str, Mapping[str, str | None]]
 
     def file(self, bucket: int) -> Path | None:

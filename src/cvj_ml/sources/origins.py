@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import gzip
 import hashlib
-import itertools
-import re
 import shutil
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO, TypedDict, cast
+from typing import TypedDict
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import Config, TableSpec
+from cvj_ml.config import Config, Encoding, TableSpec
 from cvj_ml.errors import ConfigError, DataError, nearest
+from cvj_ml.sources.formats import (
+    UNREADABLE_GZIP,
+    TextLayout,
+    is_packed,
+    is_text,
+    open_text,
+    read_layout,
+    require_table,
+)
 from cvj_ml.sources.sql import connect, identifier, literal, require_room
 
-_UNREADABLE = (duckdb.Error, OSError, EOFError, ValueError, zlib.error, csv.Error)
-
-_CSV = (".csv", ".csv.gz")
+_UNREADABLE = (duckdb.Error, OSError, ValueError, *UNREADABLE_GZIP)
 
 # Nothing is guessed from rows: everything is text, ids keep their zeros, `#` starts no comment.
 _CSV_OPTIONS = (
     "auto_detect=false, header=true, quote='\"', escape='\"', comment='', strict_mode=true, hive_partitioning=false"
 )
-_DELIMITERS = ",;\t|"
 
 # DuckDB cuts a line that it sets aside after so many bytes.
 _MOST_SHOWN = 10_000
@@ -92,6 +93,14 @@ class Relation:
         return int(number) + self.unreadable
 
 
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """A file that DuckDB reads as it is: Parquet, or text in UTF-8 with its header first."""
+
+    path: Path
+    layout: TextLayout | None = None
+
+
 def typed(relation: Relation, types: Mapping[str, str]) -> Relation:
     """Return the relation with all of these columns, in these types."""
     columns = ", ".join(
@@ -107,29 +116,16 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
     Raises ConfigError for a query that is not one SELECT, DataError for what is wrong with the files.
     """
     if spec.query is None:
-        paths = _find(label, spec.path or ())
-        kinds = {_kind(label, path) for path in paths}
-        if len(kinds) > 1:
-            raise DataError(f"{label}: path mixes CSV and Parquet files; make them two sources.")
-        files = {"": paths}
-        for path in paths if kinds == {"parquet"} else ():
-            _check_parquet(label, path)
-        _check_types(label, paths if kinds == {"parquet"} else ())
+        paths = _find(label, spec.path or (), spec)
         with connect(config, spill) as connection:
             try:
-                types = _types(connection.sql(f"SELECT * FROM {_scan(_in_utf8(label, paths, spec, spill))}"))
+                types = _types(connection.sql(f"SELECT * FROM {_scan(_plain(label, paths, spec, spill))}"))
             except _UNREADABLE as error:
                 raise DataError(
-                    f"{label}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__});"
-                    " check that every file is whole, is text in the encoding that the configuration says (utf-8 if"
-                    " none) if it is CSV, and has a header that names each column once."
+                    f"{label}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__})."
                 ) from None
-        return Origin(label, spec, files, types, untyped=kinds == {"csv"})
-    files = {name: _find(f"{label}.files.{name}", paths) for name, paths in spec.files.items()}
-    for name, paths in files.items():
-        for path in paths:
-            if _kind(f"{label}.files.{name}", path) == "parquet":
-                _check_parquet(f"{label}.files.{name}", path)
+        return Origin(label, spec, {"": paths}, types, untyped=is_text(paths[0]))
+    files = {name: _find(f"{label}.files.{name}", paths, spec) for name, paths in spec.files.items()}
     with _locked(label, spec, files, config, spill) as connection:
         return Origin(label, spec, files, _types(_select(label, spec.query, connection)), untyped=False)
 
@@ -137,18 +133,18 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
 def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> Relation:
     """Return the rows of a table as a relation; CSV and queries are read once, into Parquet in ``folder``."""
     if origin.spec.query is None and not origin.untyped:
-        return Relation(_scan(origin.files[""]))
+        return Relation(_scan([_Plain(path) for path in origin.files[""]]))
     folder.mkdir(parents=True)
     try:
         if origin.spec.query is None:
-            return _land_csv(origin, connection, folder, _in_utf8(origin.label, origin.files[""], origin.spec, folder))
+            return _land_csv(origin, connection, folder, _plain(origin.label, origin.files[""], origin.spec, folder))
         target = folder / "rows.parquet"
         with _locked(origin.label, origin.spec, origin.files, config, folder, origin.kept) as locked:
             reader = _select(origin.label, origin.spec.query, locked).to_arrow_reader()
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
-        return Relation(_scan((target,)))
+        return Relation(_scan([_Plain(target)]))
     except duckdb.OutOfMemoryException:
         raise
     except (duckdb.Error, pa.ArrowException) as error:
@@ -159,25 +155,25 @@ def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, 
 
 
 def _land_csv(
-    origin: Origin, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[Path, ...]
+    origin: Origin, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[_Plain, ...]
 ) -> Relation:
     """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
-    landed, rejects = [], []
+    landed, rejects = list[_Plain](), list[_Plain]()
     lenient = "ignore_errors=true, store_rejects=true, rejects_limit=0"
-    for index, path in enumerate(readable):
-        landed.append(folder / f"{index}.parquet")
-        rejects.append(folder / f"rejects-{index}.parquet")
-        rows = f"SELECT * FROM {_scan((path,), lenient)}"
-        connection.execute(f"COPY ({rows}) TO {literal(landed[-1])} (FORMAT parquet)")
+    for index, file in enumerate(readable):
+        landed.append(_Plain(folder / f"{index}.parquet"))
+        rejects.append(_Plain(folder / f"rejects-{index}.parquet"))
+        rows = f"SELECT * FROM {_scan([file], lenient)}"
+        connection.execute(f"COPY ({rows}) TO {literal(landed[-1].path)} (FORMAT parquet)")
         _require_closed_quotes(origin.label, origin.files[""][index], connection)
         # A line can have several errors; it is one row. A quote that is closed too late takes further lines with it.
         lost = "string_split(rtrim(csv_line, chr(13) || chr(10)), chr(10))"
         one_each = f"CASE WHEN bool_or(error_type = 'UNQUOTED VALUE') THEN {lost} ELSE [csv_line] END"
         lines = f"SELECT unnest({one_each}) AS csv_line FROM reject_errors GROUP BY line, csv_line"
-        connection.execute(f"COPY ({lines}) TO {literal(rejects[-1])} (FORMAT parquet)")
+        connection.execute(f"COPY ({lines}) TO {literal(rejects[-1].path)} (FORMAT parquet)")
         connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
-    unreadable = sum(pq.read_metadata(path).num_rows for path in rejects)
-    return Relation(_scan(tuple(landed)), unreadable, _scan(tuple(rejects)))
+    unreadable = sum(pq.read_metadata(one.path).num_rows for one in rejects)
+    return Relation(_scan(landed), unreadable, _scan(rejects))
 
 
 def _require_closed_quotes(label: str, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
@@ -191,7 +187,8 @@ def _require_closed_quotes(label: str, path: Path, connection: duckdb.DuckDBPyCo
         )
 
 
-def _find(label: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
+def _find(label: str, patterns: tuple[str, ...], spec: TableSpec) -> tuple[Path, ...]:
+    """Return the files that paths and patterns name, each of them whole and of one kind as far as its ends tell."""
     found: dict[Path, None] = {}
     faults = []
     for pattern in patterns:
@@ -209,94 +206,81 @@ def _find(label: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
                 "a folder is there; name its files, as in *.parquet" if path.is_dir() else "there is no such file"
             )
             faults.append(f"{label}: {pattern}: {found_instead}.{nearest(path.name, beside)}")
+    for path in found:
+        try:
+            require_table(label, path, spec.encoding)
+        except DataError as error:
+            faults.append(str(error))
     if faults:
         raise DataError("\n  - ".join(faults))
+    texts = [path for path in found if is_text(path)]
+    if texts and len(texts) < len(found):
+        raise DataError(f"{label}: path mixes text and Parquet files; make them two sources.")
+    if not texts:
+        _check_types(label, tuple(found))
     return tuple(found)
-
-
-def is_csv(path: Path) -> bool:
-    """Return whether a file is CSV, compressed or not, by its name."""
-    return path.name.lower().endswith(_CSV)
-
-
-def _kind(label: str, path: Path) -> str:
-    if is_csv(path):
-        return "csv"
-    if path.name.lower().endswith(".parquet"):
-        return "parquet"
-    raise DataError(f"{label}: {path} is neither .csv, .csv.gz nor .parquet; convert or rename it.")
 
 
 def _name(paths: tuple[Path, ...]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"the {len(paths)} files beginning with {paths[0]}"
 
 
-def _in_utf8(label: str, paths: tuple[Path, ...], spec: TableSpec, spill: Path) -> tuple[Path, ...]:
-    """Return the files with CSV in UTF-8, which DuckDB reads: copies beside the spill where it is encoded otherwise."""
-    if spec.encoding == "utf-8":
-        return paths
-    folder, found = spill.with_name(f"{spill.name}-utf-8"), []
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _plain(label: str, paths: tuple[Path, ...], spec: TableSpec, spill: Path) -> tuple[_Plain, ...]:
+    """Return the files as DuckDB reads them: beside the spill, copies of text in UTF-8 that begin with their header."""
+    folder, found = spill.with_name(f"{spill.name}-plain"), []
     for path in paths:
-        if not is_csv(path):
-            found.append(path)
+        if not is_text(path):
+            found.append(_Plain(path))
             continue
+        layout = read_layout(label, path, spec.encoding)
+        # DuckDB miscounts lines that it has to skip where they, or a mark before them, meet quotes.
+        if spec.encoding == "utf-8" and not layout.above and not layout.lines_in_header:
+            found.append(_Plain(path, layout))
+            continue
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.csv"
         if not copy.exists():
-            try:
-                with (
-                    open_csv(path, spec.encoding) as text,
-                    copy.open("w", encoding="utf-8", newline="") as beside,
-                ):
-                    shutil.copyfileobj(text, beside, 1 << 20)
-            except UnicodeError:
-                raise DataError(
-                    f"{label}: {path} is not {spec.encoding} text; say under encoding what it is."
-                ) from None
-        found.append(copy)
+            _copy_plain(label, path, spec.encoding, layout.above, copy)
+        found.append(_Plain(copy, layout))
     return tuple(found)
 
 
-def _scan(paths: tuple[Path, ...], options: str = "") -> str:
+def _copy_plain(label: str, path: Path, encoding: Encoding, above: int, copy: Path) -> None:
+    # What is no UTF-8 in a UTF-8 file is passed through: it is a fault of its row.
+    reading = ("utf-8-sig", "surrogateescape") if encoding == "utf-8" else (encoding, "strict")
+    part = copy.with_suffix(".part")
+    try:
+        with open_text(path, *reading) as text, part.open("w", encoding="utf-8", errors=reading[1], newline="") as to:
+            for _ in range(above):
+                text.readline()
+            shutil.copyfileobj(text, to, 1 << 20)
+        part.rename(copy)
+    except UnicodeError:
+        raise DataError(f"{label}: {path} is not {encoding} text; say under encoding what it is.") from None
+    except UNREADABLE_GZIP:
+        raise DataError(f"{label}: {path} is a gzip file that is cut or damaged; copy it again.") from None
+
+
+def _scan(files: Sequence[_Plain], options: str = "") -> str:
     """Return the SQL that reads the files; names are escaped, for a real file name may look like a pattern."""
-    names = [literal(glob.escape(str(path))) for path in paths]
-    if _kind("", paths[0]) == "parquet":
-        return f"read_parquet([{', '.join(names)}], union_by_name=true, hive_partitioning=false)"
     scans = []
-    for name, path in zip(names, paths, strict=True):
-        delimiter, columns = _header(path)
+    for file in files:
+        name = literal(glob.escape(str(file.path)))
+        if file.layout is None:
+            names = ", ".join(literal(glob.escape(str(one.path))) for one in files)
+            return f"read_parquet([{names}], union_by_name=true, hive_partitioning=false)"
+        columns = {one or f"unnamed {place}": one for place, one in enumerate(file.layout.columns)}
         typed = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in columns)
-        settings = ", ".join(filter(None, (f"delim={literal(delimiter)}, columns={{{typed}}}", _CSV_OPTIONS, options)))
-        scans.append(f"SELECT * FROM read_csv({name}, {settings})")
+        settings = [f"delim={literal(file.layout.delimiter)}, columns={{{typed}}}", _CSV_OPTIONS]
+        settings += [f"compression='{'gzip' if is_packed(file.path) else 'none'}'", *([options] if options else [])]
+        # A column without a name cannot be meant: row numbers that pandas wrote, or delimiters at the ends of lines.
+        read = ", ".join(identifier(column) for column, own in columns.items() if own)
+        scans.append(f"SELECT {read} FROM read_csv({name}, {', '.join(settings)})")
     return f"({' UNION ALL BY NAME '.join(scans)})"
-
-
-def open_csv(path: Path, encoding: str, errors: str = "strict") -> TextIO:
-    """Open a CSV file, compressed or not, as text with its line ends as they are."""
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    return cast("TextIO", opener(path, "rt", encoding=encoding, errors=errors, newline=""))
-
-
-def _header(path: Path) -> tuple[str, list[str]]:
-    """Return the delimiter and the columns of a CSV file, by its header alone; raise ValueError for a bad one."""
-    with open_csv(path, "utf-8-sig", errors="replace") as stream:
-        start = stream.readline(1_000_000)
-        delimiter = max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", start).count)
-        columns = next(csv.reader(itertools.chain([start], stream), delimiter=delimiter), [])
-    if not all(columns) or not columns or len(set(map(str.lower, columns))) < len(columns):
-        raise ValueError("the header names no columns, or one twice")
-    return delimiter, columns
 
 
 def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
     return dict(zip(relation.columns, map(str, relation.types), strict=True))
-
-
-def _check_parquet(label: str, path: Path) -> None:
-    try:
-        pq.read_schema(path)
-    except (pa.ArrowException, OSError):
-        raise DataError(f"{label}: {path} is not a readable Parquet file; is the copy complete?") from None
 
 
 def _check_types(label: str, paths: tuple[Path, ...]) -> None:
@@ -304,7 +288,11 @@ def _check_types(label: str, paths: tuple[Path, ...]) -> None:
     seen: dict[str, tuple[str, Path]] = {}
     faults = []
     for path in paths:
-        for column in pq.read_schema(path):
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError):
+            raise DataError(f"{label}: {path} is a Parquet file whose end is damaged; copy it again.") from None
+        for column in schema:
             family = _family(column.type)
             first, before = seen.setdefault(column.name, (family, path))
             if family == "null" or first == family:
@@ -344,18 +332,18 @@ def _locked(
     kept: Mapping[str, str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open a connection in which a query can read the named files and nothing else, and change nothing."""
-    files = {name: _in_utf8(f"{label}.files.{name}", paths, spec, spill) for name, paths in files.items()}
+    readable = {name: _plain(f"{label}.files.{name}", paths, spec, spill) for name, paths in files.items()}
     connection = connect(config, spill)
     try:
-        for name, paths in files.items():
+        for name, plain in readable.items():
             condition = (kept or {}).get(name, "TRUE")
-            connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {_scan(paths)} WHERE {condition}")
+            connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {_scan(plain)} WHERE {condition}")
     except _UNREADABLE as error:
         connection.close()
         raise DataError(
-            f"{label}.files.{name}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__})."
+            f"{label}.files.{name}: DuckDB cannot read the columns of {_name(files[name])} ({type(error).__name__})."
         ) from None
-    allowed = sorted({str(path) for paths in files.values() for path in paths})
+    allowed = sorted({str(one.path) for plain in readable.values() for one in plain})
     allowed = sorted({*allowed, *map(glob.escape, allowed)})
     connection.execute(f"SET allowed_paths = [{', '.join(map(literal, allowed))}]")
     connection.execute("SET enable_external_access = false")

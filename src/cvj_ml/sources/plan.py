@@ -16,7 +16,7 @@ from cvj_ml.sources.origins import Fingerprint
 from cvj_ml.sources.staging import Mapped
 from cvj_ml.sources.store import MANIFEST, open_store
 
-FORMAT = 3
+FORMAT = 4
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 ATTRIBUTES = "attributes"
@@ -27,8 +27,8 @@ _SETTINGS = {"columns", "constants", "known_after", "static", "encoding", "time_
 LEAST_SHARE = 0.5
 """Below this share of kept bytes, building from nothing is no dearer."""
 
-Contents = dict[str, dict[str, list[tuple[str, str]]]]
-"""The files of every table by what is in them: sorted (digest, ending), since an ending decides how a file is read."""
+Contents = dict[str, dict[str, list[str]]]
+"""The files of every table by what is in them: sorted digests, since no name decides how a file is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def find_base(root: Path, plan: Plan, tables: Mapping[str, Mapped], config: Conf
 
 def added_files(base: Base, label: str, mapped: Mapped, fingerprints: list[Fingerprint]) -> tuple[Path, ...]:
     """Return the files of a source that the base has not read."""
-    held = Counter((digest, ending) for digest, ending in base.contents[label].get("", []))
+    held = Counter(base.contents[label].get("", []))
     digests = _digests(mapped, fingerprints)
     added = []
     for path in mapped.origin.files.get("", ()):
@@ -116,15 +116,15 @@ def added_files(base: Base, label: str, mapped: Mapped, fingerprints: list[Finge
     return tuple(added)
 
 
-def _stays(before: dict[str, list[list[str]]], now: dict[str, list[tuple[str, str]]]) -> bool:
-    held = {name: Counter((digest, ending) for digest, ending in files) for name, files in before.items()}
+def _stays(before: dict[str, list[str]], now: dict[str, list[str]]) -> bool:
+    held = {name: Counter(files) for name, files in before.items()}
     wanted = {name: Counter(files) for name, files in now.items()}
     return held == wanted or (held.keys() == wanted.keys() == {""} and held[""] <= wanted[""])
 
 
-def _digests(mapped: Mapped, fingerprints: list[Fingerprint]) -> dict[Path, tuple[str, str]]:
+def _digests(mapped: Mapped, fingerprints: list[Fingerprint]) -> dict[Path, str]:
     read = zip(mapped.origin.paths(), fingerprints, strict=True)
-    return {path: (item["sha256"], path.suffix) for path, item in read}
+    return {path: item["sha256"] for path, item in read}
 
 
 def _digest(document: Any) -> str:

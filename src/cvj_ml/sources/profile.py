@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +14,9 @@ import numpy as np
 
 from cvj_ml.config import EPOCHS, Config, DecimalMark, Encoding, TableSpec
 from cvj_ml.errors import DataError, raise_all
+from cvj_ml.sources.formats import UNREADABLE_GZIP, encoding_of, is_text
 from cvj_ml.sources.mapping import Field, formatted_instant, plain_number
-from cvj_ml.sources.origins import describe, is_csv, land, open_csv
+from cvj_ml.sources.origins import describe, land
 from cvj_ml.sources.sql import connect, identifier
 
 Kind = Literal["time", "number", "text", "other"]
@@ -91,7 +90,7 @@ class FileProfile:
     @property
     def is_text(self) -> bool:
         """Whether every column is text, as in CSV files."""
-        return is_csv(self.paths[0])
+        return is_text(self.paths[0])
 
     def column(self, name: str) -> ColumnProfile:
         """Return the column of this name."""
@@ -146,19 +145,13 @@ def count_moments(file: FileProfile, columns: Sequence[str], config: Config, spi
 
 
 def _encoding(path: Path) -> Encoding:
-    """Return how a CSV file's text is encoded: UTF-16 says so by its first bytes; else the first that can be."""
-    if not is_csv(path) or not path.is_file():
+    """Return how the text of a file is encoded; it need not be a file that can be read."""
+    if not path.is_file():
         return "utf-8"
-    with open_csv(path, "latin-1") as text:  # any bytes are Latin-1
-        if text.read(2).encode("latin-1") in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "utf-16"
-    likely: tuple[Encoding, ...] = ("utf-8", "windows-1252")
-    for encoding in likely:
-        with contextlib.suppress(UnicodeDecodeError), open_csv(path, encoding) as text:
-            while text.read(1 << 20):
-                pass
-            return encoding
-    return "latin-1"
+    try:
+        return encoding_of(path) if is_text(path) else "utf-8"
+    except (OSError, *UNREADABLE_GZIP):
+        return "utf-8"
 
 
 def _profile(paths: tuple[Path, ...], encoding: Encoding, config: Config, spill: Path) -> FileProfile:

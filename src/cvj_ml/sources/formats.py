@@ -1,0 +1,404 @@
+"""What a file is, by its content: Parquet, delimited text with its layout, or what it really is instead.
+
+Nothing of a file's content is ever part of a message, except the names of columns.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+from cvj_ml.config import Encoding
+from cvj_ml.errors import DataError
+
+UNREADABLE_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+
+_HEAD = 1 << 16
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+
+_UNPACK = "unpack it and name the files that are in it"
+_EXPORT = "export the table as CSV or Parquet"
+_CONVERT = "convert it to Parquet or CSV"
+_SAVE = "save the sheet as CSV in UTF-8"
+
+# Offset, first bytes, what the file is, what to do.
+_SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"PARE", "an encrypted Parquet file", "write it without encryption"),
+    (0, b"PK\x05\x06", "an empty ZIP archive", "is the export complete?"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or other Office file", _SAVE),
+    (0, b"BZh", "compressed with bzip2", "unpack it, or compress it with gzip"),
+    (0, b"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "unpack it, or compress it with gzip"),
+    (0, b"\x04\x22\x4d\x18", "compressed with LZ4", "unpack it, or compress it with gzip"),
+    (0, b"\x1f\x9d", "compressed with compress", "unpack it, or compress it with gzip"),
+    (0, b"\xff\x06\x00\x00sNaPpY", "compressed with Snappy", "unpack it, or compress it with gzip"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (0, b"Rar!", "a RAR archive", _UNPACK),
+    (257, b"ustar", "a tar archive", _UNPACK),
+    (0, b"ORC", "an ORC file", _CONVERT),
+    (0, b"Obj\x01", "an Avro file", _CONVERT),
+    (0, b"ARROW1", "an Arrow (Feather) file", _CONVERT),
+    (0, b"FEA1", "an old Feather file", _CONVERT),
+    (0, b"\xff\xff\xff\xff", "an Arrow stream", _CONVERT),
+    (0, b"\x89HDF", "an HDF5 file", _CONVERT),
+    (0, b"\x93NUMPY", "a NumPy array", _CONVERT),
+    (0, b"\x80\x03", "a Python pickle", _CONVERT),
+    (0, b"\x80\x04", "a Python pickle", _CONVERT),
+    (0, b"\x80\x05", "a Python pickle", _CONVERT),
+    (0, b"$FL", "an SPSS file", _CONVERT),
+    (0, b"<stata_dta>", "a Stata file", _CONVERT),
+    (0, b"RDX", "an R data file", _CONVERT),
+    (0, b"X\n\x00", "an R data file", _CONVERT),
+    (84, b"SAS FILE", "a SAS file", _CONVERT),
+    (0, b"SQLite format 3\x00", "an SQLite database", _EXPORT),
+    (8, b"DUCK", "a DuckDB database", _EXPORT),
+    (0, b"PGDMP", "a dump of a PostgreSQL database", _EXPORT),
+    (4, b"Standard Jet DB", "an Access database", _EXPORT),
+    (4, b"Standard ACE DB", "an Access database", _EXPORT),
+    (0, b"%PDF", "a PDF", _EXPORT),
+    (0, b"{\\rtf", "a text document (RTF)", _EXPORT),
+    (0, b"\x89PNG", "an image", _EXPORT),
+    (0, b"\xff\xd8\xff", "an image", _EXPORT),
+    (0, b"GIF8", "an image", _EXPORT),
+    (0, b"-----BEGIN PGP", "encrypted (PGP)", "decrypt it"),
+    (0, b"version https://git-lfs", "only a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+    (0, b"-- PostgreSQL database dump", "a dump of a PostgreSQL database", _EXPORT),
+    (0, b"--\n-- PostgreSQL database dump", "a dump of a PostgreSQL database", _EXPORT),
+    (0, b"-- MySQL dump", "a dump of a MySQL database", _EXPORT),
+)
+
+_BOMS: tuple[tuple[bytes, str], ...] = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does, so it is asked first
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8"),
+)
+
+_TEXT_NAMES, _PARQUET_NAMES = (".csv", ".tsv", ".tab", ".txt", ".psv"), (".parquet", ".pq", ".parq")
+
+_DELIMITERS = ",;\t|"
+_SEP = re.compile(r'"?sep=([^\w"\s]|\t| )"?[\r\n]*', re.IGNORECASE)
+_MARKUP = re.compile(r"<(!doctype|!--|\?xml|html|head|body|table|script|meta|div)\b|<\w[^,;\t|]*>\s*<", re.IGNORECASE)
+_TITLES, _SAMPLE_LINES, _SAMPLE_SIZE = 20, 200, 1 << 22
+_DATED = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{4}|\d{4}[./]\d\d?[./]\d\d?|\S@\S|\d{9,}")
+
+
+@dataclass(frozen=True, slots=True)
+class TextLayout:
+    """How delimited text is laid out: its columns (the unnamed are empty), and the lines above the header."""
+
+    delimiter: str
+    columns: tuple[str, ...]
+    above: int
+
+    @property
+    def lines_in_header(self) -> bool:
+        """Whether a name in the header holds a line break."""
+        return any("\n" in name or "\r" in name for name in self.columns)
+
+
+def is_text(path: Path) -> bool:
+    """Return whether a file that ``require_table`` let pass is delimited text, compressed or not, else Parquet."""
+    with path.open("rb") as stream:
+        return stream.read(len(_PARQUET)) != _PARQUET
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether a file is compressed with gzip."""
+    with path.open("rb") as stream:
+        return stream.read(len(_GZIP)) == _GZIP
+
+
+def open_text(path: Path, encoding: str, errors: str = "strict") -> TextIO:
+    """Open a text file, compressed or not, with its line ends as they are."""
+    opener = gzip.open if is_packed(path) else open
+    return cast("TextIO", opener(path, "rt", encoding=encoding, errors=errors, newline=""))
+
+
+def require_table(label: str, path: Path, encoding: Encoding) -> None:
+    """Raise DataError unless a file is Parquet or delimited text, whole at its ends, as its name says."""
+    where = f"{label}: {path}"
+    try:
+        with path.open("rb") as stream:
+            head, packed = stream.read(_HEAD), False
+            if not head:
+                raise DataError(f"{where} is empty: 0 bytes, not even a header; is the export complete?")
+            if head.startswith(_PARQUET):
+                _require_parquet(where, path, stream)
+                return
+            if head.startswith(b"PK\x03\x04"):
+                raise DataError(f"{where} {_archive(stream)}.")
+        if head.startswith(_GZIP):
+            packed = True
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(_HEAD)
+    except UNREADABLE_GZIP:
+        raise DataError(f"{where} is a gzip file that is cut or damaged; copy it again.") from None
+    except OSError as error:
+        raise DataError(f"{where} cannot be read: {error.strerror or type(error).__name__}.") from None
+    inside = "compressed with gzip, and inside it is " if packed else ""
+    if packed and not head:
+        raise DataError(f"{where} is compressed with gzip and empty inside; is the export complete?")
+    if packed and head.startswith((_PARQUET, b"PK\x03\x04")):
+        what = "a Parquet file" if head.startswith(_PARQUET) else "a ZIP archive or a workbook"
+        raise DataError(f"{where} is {inside}{what}; unpack it.")
+    _require_text(f"{where} is {inside}", head, encoding)
+    _require_name(where, path, packed)
+
+
+def encoding_of(path: Path) -> Encoding:
+    """Return how a text file is encoded: UTF-16 says so by its first bytes; else the first that can be."""
+    with open_text(path, "latin-1") as text:  # any bytes are Latin-1
+        if _encoded(text.read(_HEAD).encode("latin-1")) == "utf-16":
+            return "utf-16"
+    likely: tuple[Encoding, ...] = ("utf-8", "windows-1252")
+    for encoding in likely:
+        try:
+            with open_text(path, encoding) as text:
+                while text.read(1 << 20):
+                    pass
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return "latin-1"
+
+
+def read_layout(label: str, path: Path, encoding: Encoding) -> TextLayout:
+    """Return the layout of a text file; DataError where it has no header, or one that names no columns."""
+    where = f"{label}: {path}"
+    reading = ("utf-8-sig", "surrogateescape") if encoding == "utf-8" else (encoding, "replace")
+    with open_text(path, *reading) as stream:
+        lines = list(_first_lines(stream))
+    told = _SEP.fullmatch(lines[0]) if lines else None
+    delimiter, start, records = _header(lines[1:], told[1]) if told else _header(lines, None)
+    if not records:
+        raise DataError(f"{where} holds no header: only blank lines; is the export complete?")
+    columns, rows = records[0][1], [cells for _, cells in records[1:] if any(cells)]
+    try:
+        "".join(columns).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: the header is not UTF-8 text; say what it is, as in encoding: windows-1252"
+        ) from None
+    if _is_data(columns, rows):
+        raise DataError(
+            f"{where} has no header: its first line holds data and not names. Add a first line that names its"
+            f" {len(columns)} columns."
+        )
+    wider = sum(len(cells) == len(columns) + 1 for cells in rows)
+    if wider > len(rows) / 2:
+        raise DataError(
+            f"{where}: the header names {len(columns)} columns and the rows have {len(columns) + 1} fields; give every"
+            " column a name, or leave the row numbers out of the export."
+        )
+    while columns and not columns[-1].strip():
+        columns = columns[:-1]
+    unnamed = [number for number, name in enumerate(columns, 1) if not name.strip() and number > 1]
+    if unnamed:
+        raise DataError(f"{where}: the header names no column in place {unnamed[0]}; give every column a name.")
+    lower = Counter(name.lower() for name in columns if name.strip())
+    if repeated := [name for name in columns if lower[name.lower()] > 1]:
+        raise DataError(f"{where}: the header names {repeated[0]!r} twice (upper and lower case are one); rename one.")
+    trailing = ("",) * (len(records[0][1]) - len(columns))
+    named = tuple(name if name.strip() else "" for name in columns)
+    return TextLayout(delimiter, (*named, *trailing), start + bool(told))
+
+
+def _require_parquet(where: str, path: Path, stream: IO[bytes]) -> None:
+    name = path.name.lower()
+    if name.endswith((".gz", *_TEXT_NAMES)):
+        raise DataError(f"{where} is a Parquet file; rename it to .parquet.")
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - len(_PARQUET)))
+    end = stream.read()
+    if end == b"PARE":
+        raise DataError(f"{where} is an encrypted Parquet file; write it without encryption.")
+    if size < 12 or end != _PARQUET:
+        raise DataError(f"{where} is a Parquet file without its end: the copy is not complete.")
+
+
+def _archive(stream: IO[bytes]) -> str:
+    try:
+        stream.seek(0)
+        with zipfile.ZipFile(stream) as archive:
+            names = set(archive.namelist())
+            if "xl/workbook.xml" in names or "xl/workbook.bin" in names:
+                return f"is an Excel workbook; {_SAVE}"
+            if "word/document.xml" in names:
+                return f"is a Word document; {_EXPORT}"
+            if "mimetype" in names and b"spreadsheet" in archive.read("mimetype"):
+                return f"is an OpenDocument spreadsheet; {_SAVE}"
+            files = sum(not name.endswith("/") for name in names)
+            return f"is a ZIP archive of {files} file(s); {_UNPACK}"
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
+        return "is a ZIP archive (or a workbook) that is cut or damaged; copy it again"
+
+
+def _require_text(what: str, head: bytes, encoding: Encoding) -> None:
+    for offset, magic, name, advice in _SIGNATURES:
+        if head.startswith(magic, offset):
+            raise DataError(f"{what}{name}; {advice}.")
+    found = _encoded(head)
+    if found == "utf-32":
+        raise DataError(f"{what}UTF-32 text; save it as UTF-8.")
+    if found == "utf-16-be":
+        raise DataError(f"{what}UTF-16 text without a byte order mark; save it as UTF-8.")
+    if found is not None and found != encoding:
+        raise DataError(f"{what}{found.upper()} text; say so: encoding: {found}")
+    if encoding == "utf-16" and found is None:
+        raise DataError(f"{what}no UTF-16 text; leave encoding out, or say what it is.")
+    text = head.decode("utf-16" if encoding == "utf-16" else "utf-8-sig", errors="replace")
+    stripped = text.strip("\ufeff \t\r\n\x1a")
+    if not stripped:
+        raise DataError(f"{what}empty: it holds no header, only blanks; is the export complete?")
+    if re.match(r"<\?xml|<\w+:", stripped) and "<html" not in stripped[:2000].lower():
+        raise DataError(f"{what}XML; {_CONVERT}.")
+    if _MARKUP.match(stripped):
+        raise DataError(
+            f"{what}a web page (HTML), as servers answer with instead of a file, and as some systems name .xls:"
+            " open it in a browser to see which, and export the table as CSV."
+        )
+    if kind := _json(stripped):
+        raise DataError(
+            f"{what}{kind}; make columns of it, for example with DuckDB: COPY (SELECT … FROM read_json(…)) TO"
+            " 'log.parquet'."
+        )
+    first = stripped.splitlines()[0]
+    odd = sum(sign < " " and sign not in "\t\r\n\x0b\x0c\x1a\x1b" for sign in text)
+    if any(sign < " " and sign != "\t" for sign in first) or odd > len(text) / 50:
+        raise DataError(f"{what}neither text nor Parquet, nor any other format that is known here; {_EXPORT}.")
+
+
+def _encoded(head: bytes) -> str | None:
+    """Return the encoding that first bytes tell, by a byte order mark or by where the zeros are; None for neither."""
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            return encoding
+    whole = head[: len(head) // 4 * 4]
+    if len(whole) < 8:
+        return None
+    zeros = [whole[place::4].count(0) / (len(whole) / 4) for place in range(4)]
+    if (min(zeros[1:]) > 0.9 and zeros[0] < 0.3) or (min(zeros[:3]) > 0.9 and zeros[3] < 0.3):
+        return "utf-32"
+    if min(zeros[1], zeros[3]) > 0.7 and max(zeros[0], zeros[2]) < 0.3:
+        return "utf-16"
+    return "utf-16-be" if min(zeros[0], zeros[2]) > 0.7 and max(zeros[1], zeros[3]) < 0.3 else None
+
+
+def _json(text: str) -> str | None:
+    """Return what kind of JSON a text begins as; None for none."""
+    if text[0] == "{":
+        try:
+            _, end = json.JSONDecoder().raw_decode(text)
+        except ValueError:
+            return "JSON" if re.match(r'\{\s*("|\})', text) else None
+        return "JSON lines" if text[end:].lstrip().startswith("{") or end == len(text) else "JSON"
+    return "JSON (one array)" if re.match(r"\[\s*([{\[\]]|\"[^\"]*\"\s*[,\]]\s*$|-?\d)", text) else None
+
+
+def _require_name(where: str, path: Path, packed: bool) -> None:
+    name = path.name.lower()
+    if name.endswith(".gz") != packed:
+        told = "is not compressed, though its name ends in .gz; rename it, or compress it with gzip"
+        raise DataError(f"{where} {'is compressed with gzip; add .gz to its name' if packed else told}.")
+    if name.endswith(_PARQUET_NAMES):
+        raise DataError(f"{where} is text, not a readable Parquet file; rename it to .csv if it is delimited text.")
+
+
+def _first_lines(stream: TextIO) -> Iterator[str]:
+    size = 0
+    for number, line in enumerate(stream):
+        yield line
+        size += len(line)
+        if number >= _SAMPLE_LINES or size > _SAMPLE_SIZE:
+            return
+
+
+def _records(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return records with the number of lines before each; what cannot be parted ends them."""
+    reader, found, before = csv.reader(lines, delimiter=delimiter), [], 0
+    try:
+        for cells in reader:
+            found.append((before, cells))
+            before = reader.line_num
+    except csv.Error:
+        pass
+    return found
+
+
+def _header(lines: Sequence[str], told: str | None) -> tuple[str, int, list[tuple[int, list[str]]]]:
+    """Return the delimiter, the lines above the header, and the records from the header on."""
+    blank = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
+    if blank == len(lines):
+        return ",", 0, []
+    first = told or max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", lines[blank]).count)
+    records = [(number + blank, cells) for number, cells in _records(lines[blank:], first)]
+    widths = [len(cells) for _, cells in records if any(cells)]
+    if told or (2 * widths.count(widths[0]) > len(widths) and not _is_title(records[0][1], widths[0])):
+        return first, blank, records
+    candidates = {one: [record for record in _records(lines, one) if any(record[1])] for one in _DELIMITERS}
+    delimiter = max(candidates, key=lambda one: _usual(candidates[one])[1])
+    found, (width, _) = candidates[delimiter], _usual(candidates[delimiter])
+    for place, (number, cells) in enumerate(found[: _TITLES + 1]):
+        parted = len(found) > place + 1 and found[place + 1][0] > number + 1 and len(cells) < width
+        if not parted and not _is_title(cells, width):
+            if width > 2 or number > place:  # of two columns, only where a blank line parts them from the title
+                return delimiter, number, found[place:]
+            break
+    return first, blank, records
+
+
+def _usual(records: Sequence[tuple[int, list[str]]]) -> tuple[int, float]:
+    """Return how many fields most records have that have several, and the share of those."""
+    rows = [len(cells) for _, cells in records if any(cells)]
+    several = Counter(width for width in rows if width > 1).most_common(1)
+    if not several or several[0][1] < len(rows) / 2:
+        return 1, 0.0
+    return several[0][0], several[0][1] / len(rows)
+
+
+def _is_title(cells: Sequence[str], width: int) -> bool:
+    """Return whether a line says less than a header of so many columns would."""
+    filled = sum(bool(cell.strip()) for cell in cells)
+    return filled < max(2, width - 1) and filled <= 2 and width > 1
+
+
+def _is_data(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether a first line is a row like those below it: dates, addresses, ids of their shape."""
+    filled = [place for place, cell in enumerate(columns) if cell.strip()]
+    alike = 0
+    for place in filled:
+        cell, below = columns[place], [row[place] for row in rows if len(row) > place and row[place].strip()]
+        if not any(sign.isdigit() or sign == "@" for sign in cell):
+            continue
+        if sum(_shape(cell) == _shape(one) for one in below) * 2 <= len(below):
+            continue
+        if _DATED.search(cell):
+            return True
+        alike += not re.fullmatch(r"\d{1,4}", cell.strip())  # years are names of columns
+    return bool(filled) and (alike * 2 >= len(filled) or all(_is_number(columns[place]) for place in filled))
+
+
+def _shape(cell: str) -> str:
+    return "@" if "@" in cell else re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", cell.strip()))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
