@@ -93,11 +93,12 @@ def _of_type(
     way: tuple[str, ...], sql: str, kind: DuckDBPyType, rows: str, connection: duckdb.DuckDBPyConnection
 ) -> Iterator[_Leaf]:
     if kind.id == "struct":
-        for name, inner in kind.children:
+        for name, inner in _inside(kind).items():
             yield from _of_type((*way, name), f"{sql}.{identifier(name)}", inner, rows, connection)
         return
     keys = f"map_keys({sql})" if kind.id == "map" else None
-    pair = dict(kind.children[0][1].children) if kind.id == "list" and kind.children[0][1].id == "struct" else {}
+    element = _inside(kind)["child"] if kind.id == "list" else None
+    pair = _inside(element) if element is not None and element.id == "struct" else {}
     if pair.keys() == {"key", "value"}:
         keys = f"list_transform({sql}, lambda one: one.key)"
     if keys is None:
@@ -106,18 +107,23 @@ def _of_type(
     named = f"SELECT DISTINCT unnest({keys}) AS name FROM {rows} ORDER BY ALL LIMIT {_MOST}"
     for (key,) in connection.execute(f"SELECT CAST(name AS VARCHAR) FROM ({named}) WHERE name IS NOT NULL").fetchall():
         if kind.id == "map":
-            found, inner = f"{sql}[{literal(key)}]", dict(kind.children)["value"]
+            found, inner = f"{sql}[{literal(key)}]", _inside(kind)["value"]
         else:
             found = f"list_filter({sql}, lambda one: one.key = {literal(key)})[1].value"
             inner = pair["value"]
         yield (*way, key), _one_of(found, inner)
 
 
+def _inside(kind: DuckDBPyType) -> dict[str, DuckDBPyType]:
+    """Return the types within a type; lengths of arrays and names of enumerations are none."""
+    return {name: inner for name, inner in kind.children if isinstance(inner, DuckDBPyType)}
+
+
 def _one_of(sql: str, kind: DuckDBPyType) -> str:
     """Return the value of a pair; where it is kept in one of several fields by its type, the one that is filled."""
     if kind.id != "struct":
         return sql
-    return f"coalesce({', '.join(f'CAST({sql}.{identifier(name)} AS VARCHAR)' for name, _ in kind.children)})"
+    return f"coalesce({', '.join(f'CAST({sql}.{identifier(name)} AS VARCHAR)' for name in _inside(kind))})"
 
 
 def _named(leaves: Iterable[_Leaf], taken: set[str]) -> Iterator[tuple[str, str]]:
