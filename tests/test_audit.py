@@ -360,6 +360,31 @@ def test_sources_as_they_stood_hold_what_was_visible_and_no_more(log: Callable[.
     assert truncation.before(parse_as_of("1999-01-01", config.zone)) is None
 
 
+@pytest.mark.parametrize("query", [False, True])
+@pytest.mark.parametrize("days", [1, 3])
+@pytest.mark.parametrize("asked", ["2024-01-31", "2024-02-01T06:00"])
+def test_days_as_they_stood_are_those_that_had_ended(
+    log: Callable[..., Config], tmp_path: Path, query: bool, days: int, asked: str
+) -> None:
+    """Silent error 69: what the store says was visible is what the truncated sources hold, to the last day."""
+    frame = rows().assign(occurred_at=lambda frame: frame["occurred_at"].dt.floor("s"))
+    if not query:
+        frame["occurred_at"] = frame["occurred_at"].dt.date
+    config = log(frame, known_after=f"{days}d")
+    if query:
+        source = config.sources["log"]
+        text = "SELECT * REPLACE (CAST(occurred_at AS DATE) AS occurred_at) FROM log"
+        read = {"path": None, "query": text, "files": {"log": source.path}}
+        config = config.model_copy(update={"sources": {"log": source.model_copy(update=read)}})
+    cut_off = parse_as_of(asked, config.zone)
+    store = ingest(config)
+    visible = sum(int((store.read(i).touchpoints.visible_at < cut_off).sum()) for i in store.buckets_of(None))
+    (tmp_path / "work").mkdir()
+    reduced = Truncation(config, tmp_path / "work").before(cut_off)
+    assert reduced is not None
+    assert ingest(reduced).counts["log"].stored == visible > 0
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_the_only_time_of_a_file_is_found_and_several_are_not_guessed(
     log: Callable[..., Config], tmp_path: Path, kind: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.oracles import examples, journey
 from tests.oracles.blocks import to_block, to_customers
 from tests.oracles.cases import a_journey, person, plain, touch
-from tests.oracles.examples import DAY, MINOR_UNITS, START, Setting
+from tests.oracles.examples import DAY, EVENTS, HOUR, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch
 
 from cvj_ml.config import Journey
@@ -251,17 +252,107 @@ def test_distinct_of_the_value_counts_or_is_refused() -> None:
     assert at == 2
 
 
-def test_after_is_strict_in_the_total_order() -> None:
-    """Silent error 25: of two touchpoints at one instant, order by content says which one follows."""
-    rules = a_journey(One={"event": "buy"}, Two={"event": "*", "after": "One"})
+def second_stage(rules: Journey, *touches: Touch) -> float | None:
+    """The day on which the second stage is entered by one customer, by the package."""
+    at = entry_times(rules, frozenset(), to_block([person(*touches)]).touchpoints, MINOR_UNITS)[0, 1]
+    return None if at == NEVER else (int(at) - START) / DAY
 
-    def second_stage(*touches: Touch) -> int:
-        points = to_block([person(*touches)]).touchpoints
-        return int(entry_times(rules, frozenset(), points, MINOR_UNITS)[0, 1])
 
-    assert second_stage(touch(1)) == NEVER
-    assert second_stage(touch(1, event="visit"), touch(1)) == START + DAY  # buy before visit
-    assert second_stage(touch(1, event="a"), touch(1)) == NEVER  # a before buy
+def test_after_is_later_in_time_whatever_events_are_called() -> None:
+    """Silent error 66: of two touchpoints at one instant none is later, though one stands behind the other."""
+    for name in ("a", "visit"):
+        rules = a_journey(One={"event": "buy"}, Two={"event": "*", "after": "One"})
+        assert second_stage(rules, touch(1)) is None
+        assert second_stage(rules, touch(1, event=name), touch(1)) is None
+        assert second_stage(rules, touch(1, event=name), touch(1), touch(1 + 1 / DAY, event=name)) == 1 + 1 / DAY
+
+
+@pytest.mark.parametrize("name", ["feedback", "review"])
+def test_of_dates_the_same_day_counts_or_only_a_later_one(name: str) -> None:
+    """Silent errors 66 and 67: a purchase and a review of one day, with dates only."""
+    counts = a_journey(One={"event": "purchase"}, Two={"event": name, "after": "One"})
+    later = counts.model_copy(update={"same_day": "later"})
+    bought, told = touch(1, event="purchase", date_only=True), touch(1, event=name, date_only=True)
+    assert second_stage(counts, bought, told) == 1
+    assert second_stage(later, bought, told) is None
+    assert second_stage(later, bought, told, touch(2, event=name, date_only=True)) == 2
+    assert second_stage(counts, bought, touch(0, event=name, date_only=True)) is None
+    # One of the two has no hours: days are compared.
+    assert second_stage(counts, touch(1.9, event="purchase"), told) == 1.9
+    assert second_stage(counts, bought, touch(1.1, event=name)) == 1.1
+    assert second_stage(later, touch(1.1, event="purchase"), told) is None
+    assert second_stage(later, bought, touch(1.1, event=name)) is None
+    # Both have: instants are.
+    assert second_stage(counts, touch(1.9, event="purchase"), touch(1.1, event=name)) is None
+
+
+def test_what_the_earlier_stage_needed_never_counts_for_the_later_one() -> None:
+    """Silent error 67: the same purchase is not its own successor, nor are two of them three."""
+    rules = a_journey(One={"event": "buy"}, Two={"event": "buy", "after": "One"})
+    rows = [touch(1, date_only=True), touch(1, date_only=True), touch(1, date_only=True)]
+    assert second_stage(rules, *rows[:1]) is None
+    assert second_stage(rules, *rows[:2]) == 1
+    twice = a_journey(One={"event": "buy", "count": 2}, Two={"event": "buy", "after": "One"})
+    assert second_stage(twice, *rows[:2]) is None
+    assert second_stage(twice, *rows) == 1
+    chain = a_journey(Top={"event": "buy"}, Two={"event": "buy", "after": "One"}, One={"event": "buy", "after": "Top"})
+    assert second_stage(chain, *rows[:2]) is None
+    assert second_stage(chain, *rows) == 1
+
+
+def test_the_earlier_stage_leaves_what_the_later_one_could_use() -> None:
+    """Silent error 67: an order or a call enters the first stage, only an order the second; both on one day."""
+    for order, call in (("a", "b"), ("b", "a")):
+        rules = a_journey(One={"event": [order, call]}, Two={"event": order, "after": "One"})
+        assert second_stage(rules, touch(1, event=order, date_only=True), touch(1, event=call, date_only=True)) == 1
+    dear = {"event": "buy", "value_at_least": 50, "after": "One"}
+    rules = a_journey(One={"event": "buy"}, Two=dear)
+    assert second_stage(rules, touch(1, 1_000, date_only=True), touch(1, 5_000, date_only=True)) == 1
+    assert second_stage(rules, touch(1, 2_000, date_only=True), touch(1, 3_000, date_only=True)) is None
+
+
+def test_all_of_one_instant_count_together() -> None:
+    """Silent error 68: whether a sum was ever reached does not depend on which of two rows stands first."""
+    for refund in ("a_refund", "z_refund"):
+        rule = {"event": ["buy", refund], "value_at_least": 100}
+        assert entered(rule, touch(1, 10_000), touch(1, -5_000, event=refund)) is None
+        assert entered(rule, touch(1, 10_000), touch(1.1, -5_000, event=refund)) == 1
+        assert entered(rule, touch(1, 10_000), touch(1, -5_000, event=refund, visible=3)) == 1
+
+
+def test_a_window_of_days_counts_days_where_there_are_only_dates() -> None:
+    """Silent error 69: days of 23 and of 25 hours are days."""
+    rule = {"event": "buy", "count": 2, "within": "2d"}
+    for hours in (23, 24, 25):
+        dates = [replace(touch(0, date_only=True), occurred=START + n * hours * HOUR, day=START // DAY + n)
+                 for n in range(3)]  # fmt: skip
+        rows = [replace(one, visible=one.occurred) for one in dates]
+        assert entered(rule, rows[0], rows[1]) == hours / 24
+        assert entered(rule, rows[0], rows[2]) is None
+        grows = {"event": "buy", "growth": {"window": "1d", "ratio": 1}}
+        priced = [replace(one, value=100) for one in rows]
+        assert entered(grows, priced[0], priced[1]) == hours / 24
+        assert entered(grows, priced[0], priced[2]) is None
+
+
+@settings(max_examples=100)
+@given(examples.customers(most=2), examples.settings_of_journey(), st.permutations(EVENTS), st.randoms())
+def test_names_and_the_order_of_rows_decide_nothing(
+    customers: list[Customer], setting: Setting, names: list[str], random: Random
+) -> None:
+    """Silent errors 66 to 68: events under other names, in journey and log, and equal instants in any order."""
+    renamed = dict(zip(EVENTS, names, strict=True))
+    mapping = {old: (new,) for old, new in renamed.items()}
+    stages = [stage.model_copy(update={"enter": stage.enter.with_events(mapping)}) for stage in setting.journey.stages]
+    other = setting.journey.model_copy(update={"stages": tuple(stages)})
+    shuffled = []
+    for one in customers:
+        rows = [replace(row, event=renamed[row.event]) for row in one.touches]
+        random.shuffle(rows)
+        shuffled.append(Customer(one.name, tuple(sorted(rows, key=lambda row: row.occurred))))
+    before = entry_times(setting.journey, setting.hidden, to_block(customers).touchpoints, MINOR_UNITS)
+    after = entry_times(other, setting.hidden, to_block(shuffled).touchpoints, MINOR_UNITS)
+    assert np.array_equal(before, after)
 
 
 def test_after_waits_for_the_rule_of_the_stage_itself_not_for_a_higher_one() -> None:

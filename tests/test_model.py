@@ -288,6 +288,7 @@ def shop(customers: int, buyers: int) -> Block:
             visible_at=occurred,
             superseded_at=np.full(len(occurred), NEVER),
             day=(occurred // DAY).astype(np.int32),
+            date_only=np.zeros(len(occurred), dtype=np.bool_),
             event=Text(code, ("visit", "purchase")),
             channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
             value=np.zeros(len(occurred), dtype=np.int64),

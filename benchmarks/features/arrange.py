@@ -119,6 +119,7 @@ def _block(
             visible_at=visible_at,
             superseded_at=np.full(rows, NEVER, dtype=np.int64),
             day=(occurred_at // DAY).astype(np.int32),
+            date_only=np.zeros(rows, dtype=np.bool_),
             event=text,
             channel=Text(channel, channels.in_order()),
             value=value,

@@ -20,6 +20,7 @@ STORE_TOUCHPOINTS: Mapping[str, pa.DataType] = {
     "visible_at": INSTANT,
     "superseded_at": INSTANT,
     "day": pa.int32(),
+    "date_only": pa.bool_(),
     "event": pa.string(),
     "channel": pa.string(),
     "value": pa.int64(),

@@ -60,7 +60,8 @@ def _rows_of(
 class Touchpoints:
     """Touchpoints of a block: customer by customer, each in the total order of occurrence.
 
-    Equal instants are ordered by event, channel, value, touchpoint_id as text, never by input order.
+    Equal instants are ordered by event, channel, value, touchpoint_id as text, never by input order. That makes bytes
+    equal; it says nothing about what came first. A ``date_only`` row stands at its local midnight, its time unknown.
     ``superseded_at`` is when a newer version of the row became visible (NEVER for most rows). ``value`` is in
     minor units and valid where ``has_value``; ``day`` is the local calendar day since 1970.
     """
@@ -70,6 +71,7 @@ class Touchpoints:
     visible_at: Instants
     superseded_at: Instants
     day: npt.NDArray[np.int32]
+    date_only: npt.NDArray[np.bool_]
     event: Text
     channel: Text
     value: npt.NDArray[np.int64]
@@ -96,6 +98,7 @@ class Touchpoints:
             self.visible_at[rows],
             self.superseded_at[rows],
             self.day[rows],
+            self.date_only[rows],
             self.event.take(rows),
             self.channel.take(rows),
             self.value[rows],

@@ -49,6 +49,7 @@ def touch(
     channel: str | None = None,
     plan: str | None = None,
     rating: float | None = None,
+    date_only: bool = False,
 ) -> Touch:
     """One touchpoint; seen when it happens unless said otherwise."""
     return Touch(
@@ -61,6 +62,7 @@ def touch(
         value,
         event not in OUTBOUND,
         {"plan": plan, "rating": rating},
+        date_only,
     )
 
 

@@ -35,7 +35,8 @@ _DELAYS = (0, 0, 0, 0, 0, 0, 1, HOUR, DAY, 3 * DAY, 5 * DAY)
 _VALUES = (None, None, 0, 5, 1_000, 5_000, 5_000, 10_000, 20_000, 1, -1_000, -5_000)
 
 # One number for a touchpoint is far cheaper to draw (and to shrink) than one for each of its columns.
-_SIZES = (len(_WITHIN_A_DAY), len(_DELAYS), len(EVENTS), len(CHANNELS) + 1, len(_VALUES), 6, 3, 8, SPAN)
+# The day comes last: `close_histories` takes the low numbers, which are the early days.
+_SIZES = (len(_WITHIN_A_DAY), len(_DELAYS), len(EVENTS), len(CHANNELS) + 1, len(_VALUES), 6, 3, 8, 3, SPAN)
 _COMBINATIONS = 1
 for _size in _SIZES:
     _COMBINATIONS *= _size
@@ -85,8 +86,9 @@ def _touch(number: int) -> tuple[Touch, int]:
     for size in _SIZES:
         number, part = divmod(number, size)
         parts.append(part)
-    moment, delay, event, channel, value, rating, plan, versions, day = parts
-    occurred = START + day * DAY + _WITHIN_A_DAY[moment]
+    moment, delay, event, channel, value, rating, plan, versions, kind, day = parts
+    date_only = kind == 2
+    occurred = START + day * DAY + (0 if date_only else _WITHIN_A_DAY[moment])
     return (
         Touch(
             occurred=occurred,
@@ -98,6 +100,7 @@ def _touch(number: int) -> tuple[Touch, int]:
             value=_VALUES[value],
             inbound=EVENTS[event] not in OUTBOUND,
             properties={"rating": (None, 1.0, 2.0, 3.0, 4.0, 5.0)[rating], "plan": (None, *PLANS)[plan]},
+            date_only=date_only,
         ),
         max(0, versions - 5),
     )
@@ -129,7 +132,8 @@ def settings_of_journey(draw: st.DrawFn) -> Setting:
         # Only what stands earlier in the order may be followed: no cycles, chains up to the length of the journey.
         free = order[: order.index(name)]
         stages.append({"name": name, "enter": draw(_rule(tuple(free), depth=2))})
-    journey = Journey.model_validate({"name": "random", "stages": stages})
+    same_day = draw(st.sampled_from(("counts", "counts", "later")))
+    journey = Journey.model_validate({"name": "random", "same_day": same_day, "stages": stages})
     followed = set().union(*(stage.enter.follows() for stage in journey.stages))
     loose = [name for name in names if name not in followed][: len(names) - 1]
     hidden = draw(st.sets(st.sampled_from(loose))) if loose and draw(st.integers(0, 3)) == 0 else set()

@@ -10,7 +10,10 @@ Scalar = str | float | None
 
 @dataclass(frozen=True)
 class Touch:
-    """One version of one touchpoint; instants in microseconds, ``value`` in minor units."""
+    """One version of one touchpoint; instants in microseconds, ``value`` in minor units.
+
+    One that is ``date_only`` happened some time on its ``day``, of which ``occurred`` is the beginning.
+    """
 
     occurred: int
     visible: int
@@ -21,6 +24,7 @@ class Touch:
     value: int | None
     inbound: bool
     properties: Mapping[str, Scalar]
+    date_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator as op
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from tests.oracles.histories import Customer, Scalar, Touch, live
@@ -31,12 +33,8 @@ def occurrences(
     journey: Journey, hidden: Collection[str], customer: Customer, minor_units: int, cut: int
 ) -> list[int | None]:
     """When the touchpoint that completed each stage's evidence happened, as known at the cut."""
-    rows = live(customer, cut)
-    fired = fire(journey, rows, minor_units)
-    return [
-        None if (at := fired[stage.name]) is None or stage.name in hidden else rows[at].occurred
-        for stage in journey.stages
-    ]
+    fired = fire(journey, live(customer, cut), minor_units)
+    return [None if stage.name in hidden else fired[stage.name] for stage in journey.stages]
 
 
 def stage_at(entered: Sequence[int | None], as_of: int) -> tuple[int, float | None]:
@@ -49,42 +47,136 @@ def stage_at(entered: Sequence[int | None], as_of: int) -> tuple[int, float | No
     return highest, None if since is None else (as_of - since) / MICROSECONDS_A_DAY
 
 
-def fire(journey: Journey, rows: Sequence[Touch], minor_units: int) -> dict[str, int | None]:
-    """The position among the rows (in total order) at which each stage's own rule fires."""
-    rules = {stage.name: stage.enter for stage in journey.stages}
-    known: dict[str, int | None] = {}
+@dataclass(frozen=True)
+class Fired:
+    """When a rule came to hold, and what may still count for a rule that asks for something later.
 
-    def own(name: str) -> int | None:
+    ``moment`` is the instant. ``bounds`` hold one entry for each touchpoint-like thing that has to be behind: the
+    instant and the day on which it happened, and whether only the day is known. ``needed`` are touchpoints of those
+    days without which the rule would not have held.
+    """
+
+    moment: int
+    bounds: tuple[tuple[int, int, bool], ...] = ()
+    needed: frozenset[int] = frozenset()
+
+
+def fire(journey: Journey, rows: Sequence[Touch], minor_units: int) -> dict[str, int | None]:
+    """When each stage's own rule fires, on these rows and no others."""
+    rules = {stage.name: stage.enter for stage in journey.stages}
+    leaves = [found for stage in journey.stages for found in all_leaves(stage.enter, False)]
+    known: dict[str, Fired | None] = {}
+
+    def own(name: str) -> Fired | None:
         if name not in known:
-            known[name] = first(rules[name], -1)
+            known[name] = first(rules[name], Fired(-1))
         return known[name]
 
-    def first(rule: Rule, after: int) -> int | None:
-        """The first position later than ``after`` at which a rule fires."""
+    def first(rule: Rule, after: Fired) -> Fired | None:
         if rule.after is not None:
             other = own(rule.after)
             if other is None:
                 return None
-            after = max(after, other)
+            after = together([after, other])
         if rule.any is not None:
-            some = [at for child in rule.any if (at := first(child, after)) is not None]
-            return min(some) if some else None
+            some = [found for child in rule.any if (found := first(child, after)) is not None]
+            return min(some, key=lambda one: (one.moment, *strictness(journey, one))) if some else None
         if rule.all is not None:
             every = [first(child, after) for child in rule.all]
-            return None if None in every else max(at for at in every if at is not None)
-        candidates = [i for i in range(after + 1, len(rows)) if matches(rule, rows[i], minor_units)]
-        for i in candidates:
-            if holds(rule, [rows[k] for k in candidates if k <= i], minor_units):
-                return i
+            return None if None in every else together([one for one in every if one is not None])
+        usable = [
+            i
+            for i, row in enumerate(rows)
+            if matches(rule, row, minor_units) and i not in after.needed and is_later(journey, row, after)
+        ]
+        for moment in sorted({rows[i].occurred for i in usable}):
+            for by_day in (True, False):
+                found = leaf(rule, [i for i in usable if rows[i].occurred <= moment], moment, by_day)
+                if found is not None:
+                    return together([found, after])
         return None
 
-    return {name: own(name) for name in rules}
+    def leaf(rule: Rule, so_far: Sequence[int], moment: int, by_day: bool) -> Fired | None:
+        """The firing of a leaf at one moment, seen from its date-only rows or from its others."""
+        present = [i for i in so_far if rows[i].occurred == moment]
+        seen_from = next((rows[i] for i in present if rows[i].date_only == by_day), None)
+        if seen_from is None or not holds(rule, [rows[i] for i in so_far], seen_from, minor_units):
+            return None
+        needed = {i for i in so_far if rows[i].day == seen_from.day and rows[i].occurred < moment}
+        before = [i for i in so_far if rows[i].occurred < moment]
+        simple = rule.distinct is None and rule.growth is None
+        for n, i in enumerate(sorted(present, key=lambda i: turn(rows[i])), 1):
+            taken = [*before, *sorted(present, key=lambda i: turn(rows[i]))[:n]]
+            needed.add(i)
+            if simple and holds(rule, [rows[k] for k in taken], seen_from, minor_units):
+                break
+        return Fired(moment, ((moment, seen_from.day, by_day),), frozenset(needed))
+
+    def turn(row: Touch) -> tuple[object, ...]:
+        """What no later stage could use is taken first; names decide nothing."""
+        passes = [matches(rule, row, minor_units) for rule, _ in leaves]
+        wanted = sum(found and follows for found, (_, follows) in zip(passes, leaves, strict=True))
+        counted = [read(row, rule.distinct, minor_units) for rule, _ in leaves if rule.distinct]
+        return (
+            wanted,
+            row.date_only,
+            [*reversed(passes)],
+            row.value or 0,
+            [(one is not None, one or 0) for one in reversed(counted)],
+        )
+
+    return {name: None if (found := own(name)) is None else found.moment for name in rules}
 
 
-def holds(rule: Rule, rows: Sequence[Touch], minor_units: int) -> bool:
-    """Whether the matching rows up to (and with) the last one satisfy a leaf there."""
-    now = rows[-1].occurred
-    window = [row for row in rows if rule.within is None or row.occurred > now - rule.within]
+def together(parts: Sequence[Fired]) -> Fired:
+    """The firing of several rules that all have to hold."""
+    return Fired(
+        max(one.moment for one in parts),
+        tuple(bound for one in parts for bound in one.bounds),
+        frozenset().union(*(one.needed for one in parts)),
+    )
+
+
+def is_later(journey: Journey, row: Touch, after: Fired) -> bool:
+    """Whether a row lies later in time than all that a rule comes after."""
+    for moment, day, by_day in after.bounds:
+        if row.date_only or by_day:
+            if row.day < day or (row.day == day and journey.same_day == "later"):
+                return False
+        elif row.occurred <= moment:
+            return False
+    return True
+
+
+def strictness(journey: Journey, one: Fired) -> tuple[float, float, float]:
+    """How little a firing leaves later than itself: by the days of dates, the days of instants, and the instant."""
+    lost = journey.same_day == "later"
+    return (
+        max(day + lost for _, day, _ in one.bounds),
+        max((day + lost for _, day, by_day in one.bounds if by_day), default=-math.inf),
+        max((moment for moment, _, by_day in one.bounds if not by_day), default=-math.inf),
+    )
+
+
+def all_leaves(rule: Rule, follows: bool) -> Iterator[tuple[Rule, bool]]:
+    """The leaves of a rule, and whether an ``after`` stands above each."""
+    follows = follows or rule.after is not None
+    if rule.event is not None:
+        yield rule, follows
+    for child in (*(rule.any or ()), *(rule.all or ())):
+        yield from all_leaves(child, follows)
+
+
+def holds(rule: Rule, rows: Sequence[Touch], now: Touch, minor_units: int) -> bool:
+    """Whether matching rows up to (and with) the moment of ``now`` satisfy a leaf there."""
+
+    def ago(row: Touch) -> int:
+        """How long before now: by the calendar where one of the two has no time."""
+        if row.date_only or now.date_only:
+            return (now.day - row.day) * MICROSECONDS_A_DAY
+        return now.occurred - row.occurred
+
+    window = [row for row in rows if rule.within is None or ago(row) < rule.within]
     if rule.distinct is None:
         number = len(window)
     else:
@@ -94,8 +186,8 @@ def holds(rule: Rule, rows: Sequence[Touch], minor_units: int) -> bool:
         enough = enough and total(window) >= exact(rule.value_at_least) * minor_units
     if rule.growth is not None:
         width = rule.growth.window
-        recent = total([row for row in rows if now - width < row.occurred])
-        earlier = total([row for row in rows if now - 2 * width < row.occurred <= now - width])
+        recent = total([row for row in rows if ago(row) < width])
+        earlier = total([row for row in rows if width <= ago(row) < 2 * width])
         enough = enough and earlier > 0 and recent >= exact(rule.growth.ratio) * earlier
     return enough
 

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, TableSpec
 from cvj_ml.errors import ConfigError, DataError
+from cvj_ml.journey import entry_times
 from cvj_ml.sources import ingest, read_contact
 from cvj_ml.sources.mapping import Field, read_value
 from cvj_ml.sources.zones import to_utc, to_wall
-from cvj_ml.windows import to_microseconds
+from cvj_ml.windows import NEVER, is_live, to_microseconds
 
 
 def whole(store):
@@ -206,6 +207,89 @@ def test_known_after_shifts_visibility_and_is_the_arrival_delay(one_source):
     store = ingest(one_source(frame(n=[1]), {"known_after": "1d"}))
     assert list(whole(store).visible_at) == [pd.Timestamp("2024-05-02", tz="UTC")]
     assert store.arrival_delay == DAY
+
+
+def one_day(kind: str, written: str = "2024-01-31") -> pd.DataFrame | str:
+    """Return a log of one row that tells its day only, in one of the ways to do so."""
+    date = pd.Timestamp(written)
+    match kind:
+        case "date":
+            return frame(occurred_at=[date.date()], n=[1])
+        case "text":
+            return f"customer_id,occurred_at,event\na,{written},visit\n"
+        case "format":
+            return f"customer_id,occurred_at,event\na,{date:%d.%m.%Y},visit\n"
+        case "number":
+            return frame(occurred_at=[int(f"{date:%Y%m%d}")], n=[1])
+        case _:
+            return frame(occurred_at=[date + pd.Timedelta(hours=15)], n=[1])
+
+
+DAY_SOURCES: dict[str, dict[str, str]] = {
+    "date": {},
+    "text": {},
+    "format": {"time_format": "%d.%m.%Y"},
+    "number": {"time_format": "%Y%m%d"},
+    "declared": {"resolution": "day"},
+}
+
+
+@pytest.mark.parametrize("kind", DAY_SOURCES)
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
+def test_a_row_without_hours_is_a_day_of_the_own_calendar(one_source, kind, zone):
+    """Silent error 67: whatever `times` says of hours, a date is the local day that is written."""
+    for times in {"local", "UTC"} if kind != "declared" else {"local"}:
+        rows = whole(ingest(one_source(one_day(kind), DAY_SOURCES[kind] | {"times": times}, time_zone=zone)))
+        assert list(rows.date_only) == [True]
+        assert list(rows.occurred_at) == [pd.Timestamp("2024-01-31", tz=zone)]
+        assert list(rows.day) == [pd.Timestamp("2024-01-31").value // (DAY * 1000)]
+
+
+@pytest.mark.parametrize("kind", DAY_SOURCES)
+@pytest.mark.parametrize("written", ["2024-01-31", "2024-03-30", "2024-03-31", "2024-10-27"])
+@pytest.mark.parametrize("days", [1, 2])
+def test_a_day_known_so_many_days_later_is_seen_by_the_midnight_that_ends_them(one_source, kind, written, days):
+    """Silent error 69: a row of 31 January is visible at 1 February's midnight under 1d, clock changes or not."""
+    zone = "Europe/London"
+    source = DAY_SOURCES[kind] | {"known_after": f"{days}d"}
+    store = ingest(one_source(one_day(kind, written), source, time_zone=zone))
+    midnight = (pd.Timestamp(written) + pd.Timedelta(days=days)).tz_localize(zone)
+    (seen,) = whole(store).visible_at
+    assert seen == midnight - pd.Timedelta(microseconds=1)
+    assert is_live(to_microseconds(seen.to_pydatetime()), NEVER, to_microseconds(midnight.to_pydatetime()))
+    assert store.arrival_delay == days * DAY
+
+
+def test_hours_that_mean_nothing_make_no_row_known_earlier(one_source):
+    rows = whole(ingest(one_source(one_day("declared"), DAY_SOURCES["declared"])))
+    assert list(rows.occurred_at) == [pd.Timestamp("2024-01-31", tz="UTC")]
+    assert list(rows.visible_at) == [pd.Timestamp("2024-01-31 15:00", tz="UTC")]
+
+
+def test_hours_are_hours_and_of_text_each_row_tells(one_source):
+    """Silent error 67: midnight that is written is an instant; what is not written is not known."""
+    assert not whole(ingest(one_source(frame(n=[1])))).date_only.any()
+    rows = "customer_id,occurred_at,event\na,2024-01-31,visit\nb,2024-01-31 00:00:00,visit\nc,2024-01-31T00:00Z,visit\n"
+    found = whole(ingest(one_source(rows))).set_index("customer_id")
+    assert found.date_only.to_dict() == {"a": True, "b": False, "c": False}
+
+
+@pytest.mark.parametrize("last", ["review", "feedback"])
+def test_a_log_of_dates_asks_whether_the_same_day_counts(tmp_path, configure, last):
+    """Silent error 66, from the file on: the later event of the same day, under either name."""
+    rows = f"customer_id,occurred_at,event\na,2024-01-05,purchase\na,2024-01-05,{last}\n"
+    (tmp_path / "log.csv").write_text(rows, encoding="utf-8")
+    for same_day, expected in (("counts", True), ("later", False)):
+        stages = [
+            {"name": "Convert", "enter": {"event": "purchase"}},
+            {"name": "Stay", "enter": {"event": ["review", "feedback"], "after": "Convert"}},
+        ]
+        journey = {"name": "one", "same_day": same_day, "stages": stages}
+        config = configure(sources={"log": {"path": "log.csv"}}, journey=journey)
+        store = ingest(config)
+        (bucket,) = store.buckets_of(None)
+        entries = entry_times(config.journey, frozenset(), store.read(bucket).touchpoints, 100)
+        assert (entries[0, 1] != NEVER) == expected
 
 
 def test_known_after_beside_a_known_at_column_is_an_error(one_source):

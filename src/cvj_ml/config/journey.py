@@ -118,6 +118,9 @@ class Journey(Section):
 
     name: str
     dormant_after: Duration = 180 * 86_400_000_000
+    same_day: Literal["counts", "later"] = Field(
+        default="counts", description="after, where only dates are known: the same day counts, or only a later one"
+    )
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -163,9 +166,9 @@ class Journey(Section):
         return self.names.index(name)
 
     @property
-    def rules(self) -> tuple[int, tuple[tuple[str, Rule], ...]]:
+    def rules(self) -> tuple[int, str, tuple[tuple[str, Rule], ...]]:
         """What gives predictions their meaning: goals and plays may change without a new model."""
-        return self.dormant_after, tuple((stage.name, stage.enter) for stage in self.stages)
+        return self.dormant_after, self.same_day, tuple((stage.name, stage.enter) for stage in self.stages)
 
     def in_order_of_rules(self) -> list[int]:
         """Return stage positions such that each comes after the stages its rule follows."""

@@ -89,6 +89,10 @@ class SourceSpec(TableSpec):
 
     columns: dict[str, str] = {}
     constants: dict[str, str] = Field(default={}, description="text put into a canonical column of every row")
+    resolution: Literal["day"] | None = Field(
+        default=None,
+        description="day where the hours of occurred_at mean nothing; dates without hours are seen as such",
+    )
     known_after: Duration | None = None
     arrival_delay: Duration | None = None
 

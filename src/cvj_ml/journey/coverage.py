@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import Journey
 from cvj_ml.histories import Touchpoints
-from cvj_ml.journey.rules import ANY_EVENT, leaf_mask
+from cvj_ml.journey.leaves import ANY_EVENT, leaf_mask
 from cvj_ml.journey.stages import entry_times
 from cvj_ml.windows import NEVER, Instants
 

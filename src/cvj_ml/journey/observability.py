@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cvj_ml.config import Config, Rule
 from cvj_ml.errors import ConfigError, nearest, raise_all
-from cvj_ml.journey.rules import ANY_EVENT
+from cvj_ml.journey.leaves import ANY_EVENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import Journey, Rule
 from cvj_ml.histories import Touchpoints
-from cvj_ml.journey.rules import distinct_codes, leaf_mask
+from cvj_ml.journey.leaves import distinct_codes, leaf_mask
 from cvj_ml.windows import NEVER, Instants, in_window, is_live, rows_before
 
 _F64 = npt.NDArray[np.float64]

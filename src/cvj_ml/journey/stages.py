@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY, Journey
 from cvj_ml.histories import Touchpoints
-from cvj_ml.journey.rules import NOT_FIRED, Questions, fire
+from cvj_ml.journey.rules import Firings, Questions, fire
 from cvj_ml.windows import NEVER, Instants, before
 
 _Rows = npt.NDArray[np.int64]
@@ -26,7 +27,7 @@ def entry_times(journey: Journey, unobserved: frozenset[str], points: Touchpoint
         return np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
     questions, customer, begins = _histories_as_known(points)
     fired = fire(journey, points, questions, minor_units)
-    became_true = np.where(fired == NOT_FIRED, NEVER, np.maximum(points.visible_at[fired], begins[:, None]))
+    became_true = np.maximum(_at(points.visible_at, fired), begins[:, None])
     entries = np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
     np.minimum.at(entries, customer, became_true)
     return _hide(entries, journey, unobserved)
@@ -39,10 +40,13 @@ def occurrence_times(
     customers = len(points.offsets) - 1
     questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
     fired = fire(journey, points, questions, minor_units)
-    times = (
-        np.where(fired == NOT_FIRED, NEVER, points.occurred_at[fired]) if len(points) else np.full(fired.shape, NEVER)
-    )
-    return _hide(times, journey, unobserved)
+    return _hide(_at(points.occurred_at, fired), journey, unobserved)
+
+
+def _at(instants: Instants, fired: Sequence[Firings]) -> Instants:
+    """Return an instant of each rule's moment, (questions, stages); NEVER where it did not fire."""
+    rows = np.stack([one.row for one in fired], axis=1)
+    return np.where(rows == NEVER, NEVER, instants[rows % len(instants)]) if len(instants) else rows
 
 
 def _hide(times: Instants, journey: Journey, unobserved: frozenset[str]) -> Instants:
@@ -55,17 +59,19 @@ def _hide(times: Instants, journey: Journey, unobserved: frozenset[str]) -> Inst
 def _histories_as_known(points: Touchpoints) -> tuple[Questions, _Rows, Instants]:
     """Return the questions that give every entry exactly, with each one's customer and first instant.
 
-    While rows arrive in the order in which they occurred, a longer history only extends a shorter one, and one
-    question about the longest answers for all of them. A new question begins where a row arrives out of order or
-    replaces another.
+    While moments arrive in the order in which they occurred, a longer history only extends a shorter one, and one
+    question about the longest answers for all of them. A new question begins where a row arrives out of order, joins a
+    moment that was known already, or replaces another row.
     """
-    start, stop, limit, customer, begins = _chains(points.offsets, points.visible_at, points.superseded_at)
+    start, stop, limit, customer, begins = _chains(
+        points.offsets, points.occurred_at, points.visible_at, points.superseded_at
+    )
     return Questions(start, stop, limit), customer, begins
 
 
 @compiled
 def _chains(
-    offsets: _Rows, visible_at: Instants, superseded_at: Instants
+    offsets: _Rows, occurred_at: Instants, visible_at: Instants, superseded_at: Instants
 ) -> tuple[_Rows, _Rows, Instants, _Rows, Instants]:
     customers = len(offsets) - 1
     starts, stops, limits, owners, begins = [0][:0], [0][:0], [0][:0], [0][:0], [0][:0]
@@ -73,7 +79,9 @@ def _chains(
         start, stop = offsets[c], offsets[c + 1]
         in_order = True
         for row in range(start, stop):
-            if superseded_at[row] != NEVER or (row > start and visible_at[row] < visible_at[row - 1]):
+            late = row > start and visible_at[row] < visible_at[row - 1]
+            joins = row > start and occurred_at[row] == occurred_at[row - 1] and visible_at[row] != visible_at[row - 1]
+            if superseded_at[row] != NEVER or late or joins:
                 in_order = False
                 break
         if in_order:
@@ -105,7 +113,7 @@ def _chains(
                     begins.append(replaced[next_replaced])
                 replaces = True
                 next_replaced += 1
-            if latest < start or earliest_row < latest or replaces:
+            if latest < start or occurred_at[earliest_row] <= occurred_at[latest] or replaces:
                 starts.append(start)
                 stops.append(stop)
                 limits.append(now + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvj_ml.config import DAY, Rule, format_duration
-from cvj_ml.journey.rules import ANY_EVENT
+from cvj_ml.journey.leaves import ANY_EVENT
 
 _SIGNS = {"eq": "=", "ne": "≠", "gt": ">", "gte": "≥", "lt": "<", "lte": "≤", "in": "one of"}
 

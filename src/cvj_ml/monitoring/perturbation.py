@@ -103,6 +103,7 @@ def _touchpoints(
             [np.where(replaced, ends, points.superseded_at)[kept], np.full(3 * customers, NEVER)]
         )[order],
         day=np.concatenate([points.day[kept], (to_wall(occurred, time_zone) // DAY).astype(np.int32)])[order],
+        date_only=np.concatenate([points.date_only[kept], np.zeros(3 * customers, dtype=np.bool_)])[order],
         event=points.event.take(chosen),
         channel=points.channel.take(chosen),
         value=points.value[chosen],

@@ -119,6 +119,7 @@ def _touchpoints(
         visible_at=visible[order],
         superseded_at=superseded[order],
         day=(occurred[order] // DAY).astype(np.int32),
+        date_only=np.zeros(len(order), dtype=np.bool_),
         event=Text(event.astype(np.int32), events),
         channel=Text(channel[order].astype(np.int32), channels),
         value=value[order],

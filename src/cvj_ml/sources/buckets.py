@@ -31,7 +31,7 @@ from cvj_ml.sources.store import (
 from cvj_ml.sources.zones import to_wall
 from cvj_ml.windows import NEVER, Instants
 
-_CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source")
+_CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source", "date_only")
 _ARROW = {"double": pa.float64(), "string": pa.string()}
 _CODED = ("customer_id", "event", "channel", "source")
 """Texts that repeat within a bucket, so that they are read, sorted and written as codes."""
@@ -139,6 +139,8 @@ class TouchpointSorter:
                 written[name] = pa.array((to_wall(instants, self._config.time_zone) // DAY).astype(np.int32))
             elif name in ("occurred_at", "visible_at"):
                 written[name] = table[name].combine_chunks().cast(INSTANT)
+            elif name == "date_only":
+                written[name] = table[name].combine_chunks().cast(pa.bool_())
             else:
                 written[name] = _coded(table[name]) if name in _CODED else table[name]
         for index, name in enumerate(self._names):

@@ -6,14 +6,15 @@ A value that is there, but of which nothing can be read, refuses its row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cvj_ml.config import Config, TableSpec
+from cvj_ml.config import DAY, Config, SourceSpec, TableSpec
 from cvj_ml.errors import nearest
 from cvj_ml.sources.origins import Origin
 from cvj_ml.sources.sql import identifier, literal
-from cvj_ml.sources.zones import to_utc
+from cvj_ml.sources.zones import to_local, to_utc
 
 _FAMILIES = {
     '"NULL"': "null",
@@ -166,6 +167,56 @@ def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: C
         " time_format: epoch s (or ms, us, ns), or a pattern such as %Y%m%d"
     )
     return Reading("CAST(NULL AS BIGINT)")
+
+
+def tells_day_only(field: Field, spec: SourceSpec) -> str:
+    """Return SQL for whether a value of ``occurred_at`` has no hours, by its type, its format or as it is written."""
+    if spec.resolution == "day" or field.family == "date":
+        return "TRUE"
+    if field.family in ("text", "integer", "float", "decimal") and spec.time_format:
+        hours = spec.time_format in _MICROSECONDS or re.search("%[HI]", spec.time_format.replace("%%", ""))
+        return "FALSE" if hours else "TRUE"
+    return f"coalesce(strpos({field.raw}, ':') = 0, FALSE)" if field.family == "text" else "FALSE"
+
+
+def read_occurrence(
+    label: str, field: Field, spec: SourceSpec, config: Config, faults: list[str]
+) -> tuple[Reading, Reading]:
+    """Return the readings of ``occurred_at`` and ``date_only``.
+
+    ``times`` says in which zone hours are; a date that is written without any is a day of the business's own calendar.
+    """
+    day_only = tells_day_only(field, spec)
+    instant = read_instant(label, "occurred_at", field, spec, config, faults)
+    unwritten = tells_day_only(field, spec.model_copy(update={"resolution": None}))
+    if unwritten != "FALSE" and spec.times not in ("local", config.time_zone):
+        local = read_instant(label, "occurred_at", field, spec.model_copy(update={"times": "local"}), config, [])
+        value = f"CASE WHEN {unwritten} THEN {local.value} ELSE {instant.value} END"
+        instant = Reading(value, instant.there, instant.wall)
+    return instant, Reading(day_only)
+
+
+def local_day(instant: str, config: Config) -> str:
+    """Return SQL for the wall time (microseconds) at which the local day of an instant begins."""
+    wall = f"make_timestamp({to_local(instant, config.time_zone)})"
+    return f"epoch_us(CAST(date_trunc('day', {wall}) AS TIMESTAMP))"
+
+
+def visible_at(spec: SourceSpec, config: Config, *, known: bool) -> str:
+    """Return SQL over the readings of a touchpoint (and ``local_day``) for the instant from which it is visible.
+
+    What happened some time on a day and is known so many days later is known just before the midnight that ends the
+    last of them: a question asked at that midnight, which sees what came before it, sees the row.
+    """
+    if known:
+        return "greatest(occurred_at, known_at)"
+    if spec.known_after is None:
+        return "occurred_at"
+    later = f"occurred_at + {spec.known_after}"
+    if spec.known_after % DAY:
+        return later
+    end = to_utc(f"(local_day + {spec.known_after})", config.time_zone)
+    return f"CASE WHEN date_only THEN {end} - 1 ELSE {later} END"
 
 
 def formatted_instant(raw: str, time_format: str) -> str:

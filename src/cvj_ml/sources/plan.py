@@ -22,7 +22,9 @@ FORMAT = 4
 ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
 
-_SETTINGS = {"columns", "constants", "known_after", "static", "encoding", "time_format", "decimal_mark"}
+_SETTINGS = {
+    "columns", "constants", "resolution", "known_after", "static", "encoding", "time_format", "decimal_mark",
+}  # fmt: skip
 
 LEAST_SHARE = 0.5
 """Below this share of kept bytes, building from nothing is no dearer."""

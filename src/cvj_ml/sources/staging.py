@@ -19,19 +19,23 @@ from cvj_ml.sources.mapping import (
     Reading,
     casts_to_double,
     kind_of,
+    local_day,
     map_fields,
     read_id,
     read_instant,
     read_label,
+    read_occurrence,
     read_property,
     read_value,
     reason,
+    visible_at,
     wall_column,
 )
 from cvj_ml.sources.origins import Origin, Relation
 from cvj_ml.sources.refusals import QUARANTINE, Counts
 from cvj_ml.sources.sql import literal, require_room
 from cvj_ml.sources.store import SourceColumn, bucket_sql
+from cvj_ml.sources.zones import to_utc
 
 _REFUSED = -1
 
@@ -41,7 +45,8 @@ class Mapped:
     """A described table with its columns mapped: readings of the roles, fields of everything else.
 
     ``id_family`` is what the customer ids are by type (text or a number); ``extras`` are properties or attributes;
-    ``known`` says that a column tells when a row became known; ``visible_at`` is SQL over the readings.
+    ``known`` says that a column tells when a row became known. Of touchpoints, ``occurred_at`` and ``visible_at`` are
+    SQL over the readings and over ``local_day``, which is SQL over the readings.
     """
 
     origin: Origin
@@ -51,6 +56,8 @@ class Mapped:
     owns: tuple[Field, ...]
     id_family: str | None
     known: bool
+    local_day: str = "NULL"
+    occurred_at: str | None = None
     visible_at: str | None = None
 
     def columns(self) -> dict[str, SourceColumn]:
@@ -107,23 +114,35 @@ def map_source(origin: Origin, spec: SourceSpec, config: Config, faults: list[st
     for name in ("event", "channel"):
         readings[name] = read_label(fields[name]) if name in fields else null
     required = list(needed)
-    for name in ("occurred_at", "known_at"):
-        readings[name] = read_instant(label, name, fields[name], spec, config, faults) if name in fields else no_number
-    visible_at = "occurred_at"
-    if "known_at" in fields:
+    readings["occurred_at"], readings["date_only"] = no_number, Reading("FALSE")
+    if "occurred_at" in fields:
+        times = read_occurrence(label, fields["occurred_at"], spec, config, faults)
+        readings["occurred_at"], readings["date_only"] = times
+    readings["known_at"] = no_number
+    known = "known_at" in fields
+    if known:
+        readings["known_at"] = read_instant(label, "known_at", fields["known_at"], spec, config, faults)
         if spec.known_after is not None:
             faults.append(f"{label}: it has a column for known_at and known_after; keep one of them")
-        visible_at = "greatest(occurred_at, known_at)"
         # To read a missing known_at as "at once" would let late rows into the past.
         required.append("known_at")
-    elif spec.known_after is not None:
-        visible_at = f"occurred_at + {spec.known_after}"
     readings["value"] = no_number
     if "value" in fields:
         readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults)
     extras = {name: fields[name] for name in fields if name not in TOUCHPOINT_ROLES}
-    known = "known_at" in fields
-    return Mapped(origin, readings, tuple(required), extras, _owned(fields), _id_family(fields), known, visible_at)
+    return Mapped(
+        origin,
+        readings,
+        tuple(required),
+        extras,
+        _owned(fields),
+        _id_family(fields),
+        known,
+        # Hours that mean nothing do not make a row known earlier than they say.
+        local_day("occurred_at", config) if readings["date_only"].value != "FALSE" else "NULL",
+        to_utc("local_day", config.time_zone) if spec.resolution == "day" else "occurred_at",
+        visible_at(spec, config, known=known),
+    )
 
 
 def map_attributes(origin: Origin, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
@@ -219,15 +238,16 @@ def stage(
     as_json = ", ".join(f"{literal(name)}: CAST({raw} AS VARCHAR)" for name, raw in owned.items())
     columns += [f"{{{as_json}}} AS raw"]
     kept = [*mapped.readings, *(f"x{index}" for index in range(len(kinds))), "reason"]
-    if mapped.visible_at is not None:
-        kept = [*(name for name in kept if name != "known_at"), f"{mapped.visible_at} AS visible_at"]
+    if mapped.occurred_at is not None:
+        kept = [name for name in kept if name not in ("occurred_at", "known_at")]
+        kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]
     bucket = bucket_sql("customer_id", buckets)
     folder.mkdir(parents=True)
     try:
         connection.execute(
             f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {_REFUSED} END AS bucket,"
             f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
-            f" FROM (SELECT *, {reason(mapped.readings, mapped.required)} AS reason"
+            f" FROM (SELECT *, {reason(mapped.readings, mapped.required)} AS reason, {mapped.local_day} AS local_day"
             f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {relation.sql}))))"
             f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
         )

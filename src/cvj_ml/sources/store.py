@@ -96,7 +96,7 @@ class Store:
         numbers = [PROPERTY + name for name, kind in self.property_kinds.items() if kind != "string"]
         table = _load(
             folder / TOUCHPOINTS_FILE,
-            ["occurred_at", "visible_at", "superseded_at", "day", "value", *numbers],
+            ["occurred_at", "visible_at", "superseded_at", "day", "date_only", "value", *numbers],
             ["customer_id", "event", "channel", *texts],
         )
         customers, offsets = _runs(table["customer_id"])
@@ -108,6 +108,7 @@ class Store:
             visible_at=_instants(table["visible_at"]),
             superseded_at=_instants(table["superseded_at"], NEVER),
             day=_numbers(table["day"], np.int32),
+            date_only=_numbers(table["date_only"], np.bool_),
             event=event,
             channel=_text(table["channel"]),
             value=_numbers(pc.fill_null(value, 0), np.int64),
@@ -276,7 +277,7 @@ def _nobody(store: Store) -> Block:
     flags = np.empty(0, dtype=np.bool_)
     start = np.zeros(1, dtype=np.int64)
     touchpoints = Touchpoints(
-        start, instants, instants, instants, np.empty(0, dtype=np.int32), text, text, instants, flags, flags,
+        start, instants, instants, instants, np.empty(0, dtype=np.int32), flags, text, text, instants, flags, flags,
         empty(store.property_kinds),
     )  # fmt: skip
     kinds = store.attribute_kinds

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 
-from cvj_ml.config import AttributesSpec, Config, SourceSpec, TableSpec
+from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
-from cvj_ml.sources.mapping import Field, Reading, read_instant, wall_column
+from cvj_ml.sources.mapping import Field, Reading, read_instant, tells_day_only, wall_column
 from cvj_ml.sources.origins import Origin, describe, land
 from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.sql import connect, identifier, literal
 from cvj_ml.sources.staging import Mapped, map_attributes, map_source
+from cvj_ml.windows import midnight, to_datetime
 
 _ROLES = ("known_at", "occurred_at")
 
@@ -40,10 +42,14 @@ class FileTime:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A described table, and SQL of the instant (microseconds) at which each row of its files was written."""
+    """A described table, and SQL of the instant (microseconds) at which each row of its files was written.
+
+    ``day_only`` is SQL, too: whether that instant is a day of which the hours are not known.
+    """
 
     origin: Origin
     instants: Mapping[str, str]
+    day_only: Mapping[str, str]
     files: tuple[FileTime, ...]
     known_after: int = 0
 
@@ -102,21 +108,27 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
                 mapped = map_source(origin, spec, config, ignored)
             elif isinstance(spec, AttributesSpec):
                 mapped = map_attributes(origin, spec, config, ignored)
-            instant = _mapped_instant(mapped, spec)
-            yield label, Timed(origin, {"": instant} if instant else {}, ())
+            instant = _mapped_instant(mapped)
+            instants = {"": instant} if instant else {}
+            if isinstance(spec, SourceSpec):
+                day_only = {"": mapped.readings["date_only"].value}
+                yield label, Timed(origin, instants, day_only, (), spec.known_after or 0)
+            else:
+                yield label, Timed(origin, instants, {}, ())
 
 
-def _mapped_instant(mapped: Mapped, spec: TableSpec) -> str | None:
-    """Return SQL of the instant from which a row of a mapped file is visible; None where it always was."""
+def _mapped_instant(mapped: Mapped) -> str | None:
+    """Return SQL of the latest time of a row of a mapped file; None where it has none."""
     found = [_whole(mapped.readings[name], name) for name in _ROLES if name in mapped.required]
     if not found:
         return None
-    latest = f"greatest({', '.join(found)})" if len(found) > 1 else found[0]
-    return f"({latest} + {spec.known_after})" if isinstance(spec, SourceSpec) and spec.known_after else latest
+    return f"greatest({', '.join(found)})" if len(found) > 1 else found[0]
 
 
 def _timed_query(origin: Origin, config: Config, folder: Path, faults: list[str]) -> Timed:
     spec, instants, files = origin.spec, dict[str, str](), list[FileTime]()
+    day_only = dict[str, str]()
+    days = isinstance(spec, SourceSpec) and _gives_days(origin, spec)
     for name, paths in origin.files.items():
         # By their names, not as patterns: a real file name may look like one.
         one_table = TableSpec(path=tuple(map(str, paths)), encoding=spec.encoding)
@@ -127,8 +139,17 @@ def _timed_query(origin: Origin, config: Config, folder: Path, faults: list[str]
             field = Field(identifier(one.column), raw.types[one.column], raw.untyped, one.column)
             reading = read_instant(f"{origin.label}.row_times", name, field, spec, config, faults)
             instants[name] = _whole(reading, name)
+            if isinstance(spec, SourceSpec):
+                day_only[name] = "TRUE" if days else tells_day_only(field, spec)
     known_after = spec.known_after if isinstance(spec, SourceSpec) else None
-    return Timed(origin, instants, tuple(files), known_after or 0)
+    return Timed(origin, instants, day_only, tuple(files), known_after or 0)
+
+
+def _gives_days(origin: Origin, spec: SourceSpec) -> bool:
+    """Return whether a query gives days, whatever hours the rows have from which it makes them."""
+    own = spec.columns.get("occurred_at", "occurred_at")
+    kind = origin.types.get(own)
+    return kind is not None and tells_day_only(Field(identifier(own), kind, False, own), spec) == "TRUE"
 
 
 def _time_of(
@@ -171,15 +192,27 @@ def _whole(reading: Reading, name: str) -> str:
     return f"({reading.value})".replace(wall_column(name), f"({reading.wall})")
 
 
+def _limit(timed: Timed, file: str, cut_off: int, config: Config) -> str:
+    """Return SQL of the instant from which a row of a file is not known before the cut-off."""
+    limit, day_only = cut_off - timed.known_after, timed.day_only.get(file, "FALSE")
+    if day_only == "FALSE" or not timed.known_after or timed.known_after % DAY:
+        return str(limit)
+    # A day is known once so many days have passed: by the cut-off, those that lie so many days before its own.
+    days = timedelta(days=1 - timed.known_after // DAY)
+    by_day = midnight(to_datetime(cut_off, config.zone).date() + days, config.zone)
+    return f"CASE WHEN {day_only} THEN {by_day} ELSE {limit} END"
+
+
 def _write(
     timed: Timed, cut_off: int | None, config: Config, connection: duckdb.DuckDBPyConnection, folder: Path
 ) -> Path | None:
     """Write the rows of a table known before the cut-off and return the file; None where there is no row."""
     folder.mkdir()
     # A row without a readable time stays: nothing says that it came later.
-    limit = None if cut_off is None else cut_off - timed.known_after
-    instants = {} if limit is None else timed.instants
-    kept = {name: f"NOT coalesce({at} >= {limit}, FALSE)" for name, at in instants.items()}
+    kept = {} if cut_off is None else {
+        name: f"NOT coalesce({at} >= {_limit(timed, name, cut_off, config)}, FALSE)"
+        for name, at in timed.instants.items()
+    }  # fmt: skip
     origin, of_path = timed.origin, timed.origin.spec.query is None
     relation = land(origin if of_path else replace(origin, kept=kept), connection, config, folder / "landed")
     target = folder / ("rows.csv" if origin.untyped else "rows.parquet")

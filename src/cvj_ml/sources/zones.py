@@ -33,6 +33,12 @@ def to_utc(wall: str, zone: str) -> str:
     return f"({wall} - {_choose(wall, starts, offsets)})"
 
 
+def to_local(instant: str, zone: str) -> str:
+    """Return SQL for the local wall time of a UTC instant, as ``to_wall`` has it."""
+    first, changes = _transitions(zone)
+    return f"({instant} + {_choose(instant, [at for at, _ in changes], [first, *(offset for _, offset in changes)])})"
+
+
 def to_wall(instants: Instants, zone: str) -> Instants:
     """Return the local wall time of UTC instants."""
     first, changes = _transitions(zone)
