@@ -26,6 +26,22 @@ CONFINED = {
     "adbc_driver_postgresql": ("postgres",),
 }
 
+# What removes, and what puts something in the place of what is there, with the modules that may.
+REMOVES = {"rmtree", "unlink", "rmdir", "removedirs", "os.remove"}
+REPLACES = {"rename", "renames", "os.replace", "shutil.move", "mkdtemp", "copyfile", "copytree"}
+REPLACING = {
+    "demonstration.py": "into a folder that it claimed",
+    "pipeline/champions.py": "of a bundle beside into its place, from which `remove` took a damaged one",
+    "pipeline/measuring.py": "of the history, below out",
+    "publish/files.py": "of whole files and folders of nights",
+    "publish/writing.py": "of a staged night into its place, where there is none",
+    "report/files.py": "of the scores from the folder of work into the staged night",
+    "scoring/parts.py": "of a finished block",
+    "sources/build.py": "of a finished store into its place, where there is none",
+    "sources/keeping.py": "of stores, aside",
+    "tracking/registry.py": "of a bundle into a folder that does not exist or is empty",
+}
+
 ORDERING_CALLS = {
     *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isin"),
     *("lt", "le", "gt", "ge", "between", "searchsorted", "digitize", "minimum", "maximum"),
@@ -196,6 +212,52 @@ def test_nothing_is_pickled() -> None:
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", True):
             found.append(f"{module}:{node.value.lineno}")
     assert not found, "a pickle executes what it holds; save text, Parquet or JSON"
+
+
+def removing_calls(tree: ast.AST, names: set[str]) -> list[int]:
+    """Return the lines that call one of these functions, by its name alone or as that of a module."""
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name, owner = called_name(node), getattr(getattr(node.func, "value", None), "id", "")
+            of_pandas = name == "rename" and (node.keywords or isinstance(node.args[0], ast.Constant))
+            if {name, f"{owner}.{name}"} & names and not of_pandas:
+                lines.append(node.lineno)
+            # A temporary folder in a place of ours is removed there, too.
+            if name in {"TemporaryDirectory", "NamedTemporaryFile"} and any(one.arg == "dir" for one in node.keywords):
+                lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "shutil.rmtree(path)",
+        "path.unlink(missing_ok=True)",
+        "folder.rmdir()",
+        "os.remove(path)",
+        "rmtree(path)",
+        "tempfile.TemporaryDirectory(prefix='.x-', dir=out)",
+    ],
+)
+def test_the_check_of_removals_sees(code: str) -> None:
+    assert removing_calls(ast.parse(code), REMOVES)
+
+
+def test_only_one_module_removes() -> None:
+    """What `ownership.remove` takes lies below a folder with its marker; nothing goes around it."""
+    found = {relative(path): removing_calls(parse(path), REMOVES) for path in MODULES}
+    (registry,) = found.pop("tracking/registry.py")
+    assert (
+        'TemporaryDirectory(prefix=".fetch-", dir=target.parent)'
+        in ((PACKAGE / "tracking" / "registry.py").read_text().splitlines()[registry - 1])
+    ), "a new folder beside an exported bundle, which only its maker removes"
+    assert [module for module, lines in found.items() if lines] == ["ownership.py"]
+
+
+def test_what_replaces_is_known() -> None:
+    found = {relative(path) for path in MODULES if removing_calls(parse(path), REPLACES)}
+    assert found - {"ownership.py"} == set(REPLACING)
 
 
 def test_compiled_code_is_serial() -> None:

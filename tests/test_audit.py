@@ -230,7 +230,8 @@ def test_an_attribute_of_the_whole_log_is_caught_in_a_query(trained: Trained, tm
         "columns": {"customer_id": "customer_id", "worth": "worth", **known},
         "static": static,
     }
-    run, found = audit(trained, tmp_path, attributes=table, mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"})
+    registry = {"tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"}
+    run, found = audit(trained, tmp_path / "out", attributes=table, mlflow=registry)
     assert run.code == 5
     assert {"attributes.worth", "attribute_worth"} <= names(found, "sources as they stood")
 
@@ -244,7 +245,8 @@ def test_an_exported_column_dated_back_is_caught_by_hindsight(trained: Trained, 
     frame.to_parquet(tmp_path / "dump.parquet")
     columns = {name: name for name in ("customer_id", "known_at", "lifetime", "age")}
     table = {"path": str(tmp_path / "dump.parquet"), "times": "utc", "columns": columns}
-    run, found = audit(trained, tmp_path, attributes=table, mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"})
+    registry = {"tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"}
+    run, found = audit(trained, tmp_path / "out", attributes=table, mlflow=registry)
     assert run.code == 5
     assert names(found, "hindsight") == {"attribute lifetime is the number of touchpoints of the whole log"}
     assert any("one version, known from their first touchpoint on" in warning for warning in found["warnings"])
@@ -419,7 +421,7 @@ def test_real_configurations_pass(
 ) -> None:
     monkeypatch.setenv("CVJ_ML_DATA", os.fspath(dataset(name).parent))
     file = Path(__file__).resolve().parents[1] / "configs" / name / "config.yaml"
-    document = yaml.safe_load(file.read_text()) | {"out": str(tmp_path)}
+    document = yaml.safe_load(file.read_text()) | {"out": str(tmp_path / "out")}
     document["mlflow"] = {"tracking_uri": f"sqlite:///{tmp_path / 'none.db'}"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
     run = call("audit", tmp_path / "config.yaml", "--as-of", as_of, "--cut-offs", 1, "--customers", 600, "--json")

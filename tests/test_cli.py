@@ -203,7 +203,7 @@ def test_a_disk_that_refuses_is_no_traceback(trained: Trained, tmp_path: Path) -
     run = call("check", trained.variant(tmp_path / "occupied" / "out"), "--as-of", AS_OF)
     assert run.code == 1
     assert run.err.splitlines()[-1] == (
-        f"error: {tmp_path}/occupied/out/store: Not a directory. Check the path, its rights and the free space."
+        f"error: {tmp_path}/occupied/out: Not a directory. Check the path, its rights and the free space."
     )
 
 

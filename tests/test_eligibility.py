@@ -464,18 +464,18 @@ def test_a_lists_own_rules_take_the_place_of_those_of_all() -> None:
 
 
 def test_without_the_suppression_file_nothing_is_published(trained: Trained, tmp_path: Path) -> None:
-    file = trained.variant(tmp_path, suppression={"path": str(tmp_path / "stop.csv")})
+    file = trained.variant(tmp_path / "out", suppression={"path": str(tmp_path / "stop.csv")})
     run = call("targets", file, "--as-of", NIGHT)
     assert run.code == 3
     assert "suppression: " in run.err and "there is no such file" in run.err
-    assert not list(tmp_path.glob("as_of=*"))
+    assert not list((tmp_path / "out").glob("as_of=*"))
 
 
 def test_plays_change_without_a_new_model_and_suppression_makes_another_night(trained: Trained, tmp_path: Path) -> None:
     """Rules and permissions go through the command: what is listed follows them, and the night has another name."""
 
     def night(**settings: Any) -> tuple[Path, list[dict[str, Any]]]:
-        run = call("targets", trained.variant(tmp_path, **settings), "--as-of", NIGHT, "--json")
+        run = call("targets", trained.variant(tmp_path / "out", **settings), "--as-of", NIGHT, "--json")
         assert run.code == 0, run.err
         folder = Path(json.loads(run.out)["night"])
         return folder, pq.read_table(folder / "targets" / "convert__ascend__30d.parquet").to_pylist()

@@ -22,6 +22,7 @@ from tests.trained import AS_OF, CUSTOMERS, Outcome, Trained, call
 from cvj_ml import pipeline, tracking
 from cvj_ml.models.bundle import save
 from cvj_ml.models.calibration import Calibration
+from cvj_ml.ownership import MARKER
 from cvj_ml.pipeline.stations import Stations
 from cvj_ml.publish import current_night, verify_night
 from cvj_ml.scoring import make_canary, open_bundle
@@ -115,7 +116,7 @@ def test_a_dry_run_does_everything_but_publish(trained: Trained, tmp_path: Path)
     assert tried.code == 0, tried.err
     assert tried.out.startswith(f"Would publish {tmp_path}/out/as_of={AS_OF}/")
     assert "it would become the current night" in tried.out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "models", "store"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {MARKER, ".lock", "models", "store"}
     (night,) = nightly(file, "--as-of", AS_OF)["nights"]
     assert f"Would publish {night['night']}\n" in tried.out, "the same digest"
 

@@ -20,6 +20,7 @@ from tests.trained import AS_OF, Trained, call
 from cvj_ml import pipeline
 from cvj_ml.errors import CvjError
 from cvj_ml.models.bundle import load
+from cvj_ml.ownership import claim
 from cvj_ml.pipeline import scores as scoring
 from cvj_ml.scoring import Parts, StoredTable, merge, merging
 from cvj_ml.scoring import parts as parts_module
@@ -108,7 +109,9 @@ def test_a_stored_table_is_read_by_column_and_row(
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "renamed", "beside"])
 def test_what_is_not_whole_is_not_used(tmp_path: Path, damage: str) -> None:
-    parts = Parts(tmp_path)
+    claim(tmp_path)
+    parts = Parts(tmp_path / "blocks")
+    parts.folder.mkdir()
     parts.write(3, rows(["a", "b"]))
     parts.write(4, rows(["c"]))
     path = parts.finished()[3]
@@ -125,7 +128,7 @@ def test_what_is_not_whole_is_not_used(tmp_path: Path, damage: str) -> None:
     else:
         path.rename(path.with_suffix(".123"))
     assert list(parts.finished()) == [4]
-    assert [one.name[:4] for one in tmp_path.iterdir()] == ["0004"], "and it is gone"
+    assert [one.name[:4] for one in parts.folder.iterdir()] == ["0004"], "and it is gone"
 
 
 def test_a_block_that_two_workers_finish_is_there_once(tmp_path: Path) -> None:
@@ -146,6 +149,7 @@ def histories(trained: Trained, tmp_path: Path) -> pipeline.Histories:
 def test_finished_blocks_are_not_scored_again(
     trained: Trained, histories: pipeline.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    claim(tmp_path / "work")
     predictor, work = load(trained.bundle).predictor, tmp_path / "work"
     scored: list[int] = []
     whole = scoring.as_table
@@ -249,6 +253,7 @@ def test_a_full_disk_ends_with_what_to_do(
     def full(source: object, target: object) -> None:
         raise OSError(28, os.strerror(28))
 
+    claim(tmp_path / "work")
     monkeypatch.setattr("cvj_ml.scoring.parts.os.replace", full)
     with pytest.raises(CvjError, match=r"No space left on device\. Free some space.*--resume goes on") as told:
         pipeline.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")

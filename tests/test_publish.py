@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from cvj_ml.errors import CvjError, NightError
+from cvj_ml.ownership import MARKER, claim
 from cvj_ml.publish import Published, digest_of, digest_of_table, files, publish, verify_night, writing
 
 DIGEST = "0123456789abcdef" * 4
@@ -70,7 +71,7 @@ def test_a_night_has_its_files_a_manifest_and_a_pointer(tmp_path: Path) -> None:
     }
     assert json.loads((folder / "run.json").read_text()) == {"seconds": 1.0}
     assert current(tmp_path) == {"as_of": "2024-11-01", "night": f"as_of=2024-11-01/{DIGEST[:12]}"}
-    assert {path.name for path in tmp_path.iterdir()} == {"as_of=2024-11-01", "CURRENT.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {MARKER, "as_of=2024-11-01", "CURRENT.json"}
 
 
 def test_a_second_run_of_a_night_touches_nothing(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_a_night_that_fails_leaves_the_last_one_and_no_trace(tmp_path: Path, fai
             " check the folder's rights."
         )
     assert everything(tmp_path) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"as_of=2024-11-01", "CURRENT.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {MARKER, "as_of=2024-11-01", "CURRENT.json"}
 
 
 def test_nothing_shows_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,17 +150,19 @@ def test_nothing_shows_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_lies_in_a_nights_place_without_its_mark_is_replaced(tmp_path: Path) -> None:
+    claim(tmp_path)
     torn = tmp_path / "as_of=2024-11-01" / DIGEST[:12]
     torn.mkdir(parents=True)
     (torn / "scores.txt").write_text("half")
     assert publish_it(tmp_path) == Published(torn, "repaired", True)
     assert "scores.txt" not in everything(torn)
     verify_night(torn)
-    assert {path.name for path in tmp_path.iterdir()} == {"as_of=2024-11-01", "CURRENT.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {MARKER, "as_of=2024-11-01", "CURRENT.json"}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"as_of": "2024-11-01", "night": "../elsewhere"}'])
 def test_a_damaged_pointer_is_told_and_left(tmp_path: Path, content: str) -> None:
+    claim(tmp_path)
     (tmp_path / "CURRENT.json").write_text(content)
     with pytest.raises(NightError) as caught:
         night(tmp_path)

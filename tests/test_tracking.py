@@ -239,7 +239,7 @@ def test_rollback_passes_over_deleted_versions(config: Config, record: TrainingR
     assert tracking.rollback(config).version == 1
 
 
-def test_fetch_brings_the_champions_bundle_whole_and_replaces_a_damaged_copy(
+def test_fetch_brings_the_champions_bundle_whole_and_replaces_nothing(
     logged: tuple[Config, tracking.ModelVersion], record: TrainingRecord, tmp_path: Path
 ) -> None:
     config, version = logged
@@ -247,8 +247,13 @@ def test_fetch_brings_the_champions_bundle_whole_and_replaces_a_damaged_copy(
     assert champion == version and bundle == tmp_path / version.digest
     (bundle / "manifest.json").write_text("damaged")
     (bundle / "extra.txt").write_text("not from the registry")
-    bundle, _ = fetch_champion(config, tmp_path)
+    before = files_of(bundle)
+    with pytest.raises(ConfigError, match="is not empty; name a new folder"):
+        fetch_champion(config, tmp_path)
+    assert files_of(bundle) == before
+    bundle, _ = fetch_champion(config, tmp_path / "new")
     assert files_of(bundle) == files_of(record.bundle)
+    shutil.rmtree(tmp_path / "new")
     assert [entry.name for entry in tmp_path.iterdir()] == [version.digest]
 
 

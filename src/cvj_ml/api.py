@@ -16,6 +16,7 @@ from cvj_ml.evaluation.record import low_targets
 from cvj_ml.lists import rank, read_people
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
+from cvj_ml.ownership import claim
 from cvj_ml.panel import Panel
 from cvj_ml.pipeline import Histories, Scored, Silent
 from cvj_ml.scoring import StoredTable
@@ -124,4 +125,5 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
 def _scored(model: Model, as_of: str, *, history: bool = False) -> Iterator[Scored]:
     instant = parse_as_of(as_of, model.histories.config.zone)
     with tempfile.TemporaryDirectory() as folder:
+        claim(Path(folder))  # blocks are written and removed in it
         yield pipeline.score(model.histories, model.predictor, UNREGISTERED, instant, Path(folder), history=history)

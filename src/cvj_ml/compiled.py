@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dis import get_instructions
 from pathlib import Path
@@ -30,9 +31,8 @@ def _cache_folder() -> Path | None:
     folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cvj_ml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError:
         return None
     return folder

@@ -13,6 +13,7 @@ import pandas as pd
 from cvj_ml.config import DAY, load_config
 from cvj_ml.evaluation.backtest import FoldResult, outcomes
 from cvj_ml.evaluation.metrics import log_loss
+from cvj_ml.ownership import claim
 from cvj_ml.pipeline import Night, Watcher, publish_night, train
 from cvj_ml.simulate import Simulation, simulate
 from cvj_ml.windows import midnight
@@ -29,9 +30,9 @@ class Demonstration:
 
 def run_demo(folder: Path, customers: int, seed: int, watcher: Watcher) -> Demonstration:
     """Simulate customers into a folder, train, register, score and rank."""
+    claim(folder)  # an earlier demo there is replaced, and nothing else
     with watcher.step(f"Simulating {customers:,} customers"):
         simulation = simulate(customers=customers, seed=seed)
-        folder.mkdir(parents=True, exist_ok=True)
         simulation.write(folder)
         with as_file(files("cvj_ml").joinpath("demo.yaml")) as packaged:
             shutil.copyfile(packaged, folder / "demo.yaml")

@@ -14,6 +14,7 @@ import yaml
 from tests.faults.warmed import Running, Warmed
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Outcome, Trained
 
+from cvj_ml.ownership import MARKER
 from cvj_ml.publish import current_night
 
 LAST = "2025-06-23"
@@ -22,7 +23,7 @@ LAST = "2025-06-23"
 CANARY = "canary-4711@example.org"
 """An id in rows that faulty tables hold besides; no message may show it."""
 
-_OWN = {".lock", "metrics.prom", "models", "store", "quarantine", "work"}
+_OWN = {MARKER, ".lock", "metrics.prom", "models", "store", "quarantine", "work"}
 
 
 @dataclass

@@ -70,6 +70,7 @@ class Warmed:
         """Start a command; ``limits`` are those of `_live`."""
         self.started += 1
         stdout, stderr = (self.folder / f"{self.started}.{kind}" for kind in ("out", "err"))
+        stdout.touch()
         stderr.touch()
         question = {"argv": [str(one) for one in arguments], "stdout": str(stdout), "stderr": str(stderr), **limits}
         return Running(self, int(self.ask(question)), stdout, stderr)
@@ -106,6 +107,8 @@ def _live(question: dict[str, Any]) -> None:
 
     At the ``kill_at``-th change below ``under`` that Python makes on
     the disk it is killed before that change; ``count`` is a file to which the number of these changes is written.
+    ``stdout`` and ``stderr`` are files; those named in ``closed`` are closed, those in ``abandoned`` are pipes whose
+    reader has gone.
     """
     from cvj_ml import cli
 
@@ -115,6 +118,15 @@ def _live(question: dict[str, Any]) -> None:
         os.dup2(handle, stream)
         os.close(handle)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for name in question.get("abandoned", ()):
+        reader, writer = os.pipe()
+        os.dup2(writer, {"stdout": 1, "stderr": 2}[name])
+        os.close(reader)
+        os.close(writer)
+    for name in question.get("closed", ()):
+        os.close({"stdout": 1, "stderr": 2}[name])
+        setattr(sys, name, None)  # as the interpreter has it where a stream is closed when it starts
+        setattr(sys, f"__{name}__", None)
     os.environ.update(question.get("environment", {}))
     changes = _watch(question["under"], question.get("kill_at")) if "under" in question else []
     sys.argv = ["cvj-ml", *question["argv"]]
@@ -128,8 +140,8 @@ def _live(question: dict[str, Any]) -> None:
 
         traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     if "count" in question:
         Path(question["count"]).write_text("\n".join(changes))
     os._exit(int(code))

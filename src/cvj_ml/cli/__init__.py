@@ -7,6 +7,7 @@ import sys
 
 from cvj_ml.cli.commands import app
 from cvj_ml.cli.failures import HANDLED, in_words, stoppable
+from cvj_ml.cli.streams import unfailing
 from cvj_ml.cli.terminal import err
 from cvj_ml.errors import exit_code_of
 
@@ -19,11 +20,12 @@ def main() -> None:
     before = os.umask(0)
     os.umask(before | 0o077)
     try:
-        with stoppable():
-            # Typer itself ends on a wrong call with 2, and quietly when nobody reads on.
-            app(prog_name="cvj-ml")
-    except HANDLED as error:
-        err.print(f"error: {in_words(error)}", soft_wrap=True)
-        sys.exit(exit_code_of(error))
+        with unfailing():
+            try:
+                with stoppable():
+                    app(prog_name="cvj-ml")  # Typer itself ends on a wrong call with 2
+            except HANDLED as error:
+                err.print(f"error: {in_words(error)}", soft_wrap=True)
+                sys.exit(exit_code_of(error))
     finally:
         os.umask(before)

@@ -16,6 +16,9 @@ AsOf = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Version = Annotated[int, typer.Argument(min=1, help="The number of a registered version.")]
+AdoptOut = Annotated[
+    bool, typer.Option("--adopt-out", help="Take over an output folder that an earlier version made, once.")
+]
 Promotion = Annotated[
     Literal["auto", "always", "never"],
     typer.Option("--promote", help="Make it the champion: auto, if it is surely better; always; or never."),
@@ -23,13 +26,17 @@ Promotion = Annotated[
 BundleFolder = Annotated[Path, typer.Argument(help="The folder of an exported model bundle.")]
 
 
-def read(config_file: Path, instant: str | None = None) -> tuple[Config, int]:
+def read(config_file: Path, instant: str | None = None, *, adopt_out: bool = False) -> tuple[Config, int]:
     """Return the configuration and the instant (0 where a command has none)."""
     from cvj_ml.config import load_config
+    from cvj_ml.ownership import claim
     from cvj_ml.windows import parse_as_of
 
     config = load_config(config_file)
-    return config, 0 if instant is None else parse_as_of(instant, config.zone)
+    at = 0 if instant is None else parse_as_of(instant, config.zone)
+    if adopt_out:
+        claim(Path(config.out), adopt=True)
+    return config, at
 
 
 def read_duration(text: str, option: str) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cvj_ml.cli.arguments import AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
+from cvj_ml.cli.arguments import AdoptOut, AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
 from cvj_ml.cli.nights import forget, nightly, verify
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
@@ -93,11 +93,11 @@ def init(
 
 
 @app.command()
-def check(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
+def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_json: Json = False) -> None:
     """Read everything and show what the configuration makes of it, without training."""
     from cvj_ml import pipeline
 
-    config, instant = read(config_file, as_of)
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
     found = pipeline.check(config, instant, Terminal())
     store = found.histories.store
     sources = [
@@ -147,13 +147,14 @@ def train(
     tune: Annotated[
         int, typer.Option(min=0, help="Try so many settings on folds before the reported one (needs optuna).")
     ] = 0,
+    adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
     """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
     from cvj_ml import pipeline
     from cvj_ml.evaluation.backtest import summary
 
-    config, instant = read(config_file, as_of)
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
     done = pipeline.train(config, instant, Terminal(), promote, tune)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
@@ -195,13 +196,14 @@ def backtest(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where tables and plots go. Default: <out>/backtest/until=<date>.")
     ] = None,
+    adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
     """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
     from cvj_ml.cli.backtests import report_as_json, show_report
     from cvj_ml.pipeline import run_backtest
 
-    config, instant = read(config_file, until)
+    config, instant = read(config_file, until, adopt_out=adopt_out)
     apart = None if spacing is None else read_duration(spacing, "--spacing")
     done = run_backtest(config, instant, Terminal(), folds=folds, spacing=apart, segments=segment or (), folder=folder)
     if as_json:
@@ -219,6 +221,7 @@ def audit(
     cut_offs: Annotated[int, typer.Option("--cut-offs", min=1, help="How many past instants to ask about.")] = 4,
     customers: Annotated[int, typer.Option(min=1, help="Whole blocks are drawn until they hold so many.")] = 5_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the drawn instants, blocks and changes.")] = 1,
+    adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
     """Look for answers that know their future: in features, stages, scores, and in your own sources."""
@@ -226,7 +229,7 @@ def audit(
     from cvj_ml.cli.audit import as_document, show_findings
     from cvj_ml.errors import GateError
 
-    config, instant = read(config_file, as_of)
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
     done = pipeline.audit(config, instant, Terminal(), bundle=model, cut_offs=cut_offs, customers=customers, seed=seed)
     if as_json:
         print_json(as_document(done, config))
@@ -240,15 +243,15 @@ def audit(
 
 
 @app.command()
-def score(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
+def score(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_json: Json = False) -> None:
     """Score every customer with the champion and publish the night."""
-    _night(config_file, as_of, as_json, with_lists=False)
+    _night(config_file, as_of, adopt_out, as_json, with_lists=False)
 
 
 @app.command()
-def targets(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
+def targets(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_json: Json = False) -> None:
     """Score every customer, rank the lists and publish both as one night."""
-    _night(config_file, as_of, as_json, with_lists=True)
+    _night(config_file, as_of, adopt_out, as_json, with_lists=True)
 
 
 @app.command()
@@ -258,12 +261,13 @@ def report(
     segment: Annotated[
         str | None, typer.Option("--segment", help="A text attribute: the worksheet's stages by its values.")
     ] = None,
+    adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
     """Publish the night with its page, or find it published, and say where the page and the worksheet are."""
     from cvj_ml import pipeline
 
-    config, instant = read(config_file, as_of)
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
     if segment is not None:
         config = config.model_copy(update={"report": config.report.model_copy(update={"segment": segment})})
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=True)
@@ -278,6 +282,7 @@ def report(
 def measure(
     config_file: ConfigFile,
     until: Annotated[str, typer.Option("--until", help="Where observation ends: a date or an instant.")],
+    adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
     """Say whether past lists worked, target against control, and whether their scores were right."""
@@ -285,7 +290,7 @@ def measure(
     from cvj_ml.cli.measures import measured_as_json, show_measured
     from cvj_ml.errors import GateError, raise_all
 
-    config, instant = read(config_file, until)
+    config, instant = read(config_file, until, adopt_out=adopt_out)
     done = pipeline.measure(config, instant, Terminal())
     if as_json:
         print_json(measured_as_json(done))
@@ -296,11 +301,11 @@ def measure(
     )
 
 
-def _night(config_file: Path, as_of: str, as_json: bool, *, with_lists: bool) -> None:
+def _night(config_file: Path, as_of: str, adopt_out: bool, as_json: bool, *, with_lists: bool) -> None:
     from cvj_ml import pipeline
     from cvj_ml.lists import NOT_LISTED, REASONS
 
-    config, instant = read(config_file, as_of)
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists)
     if as_json:
         print_json(night.as_document())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cvj_ml.cli.arguments import ConfigFile, Json, read
+from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, read
 from cvj_ml.cli.failures import HANDLED, in_words
 from cvj_ml.cli.logs import JsonLines
 from cvj_ml.cli.terminal import Terminal, err, out, print_json
@@ -39,6 +39,7 @@ def nightly(
     log_format: Annotated[
         Literal["text", "json"], typer.Option("--log-format", help="Of what is told on stderr; json: an object a line.")
     ] = "text",
+    adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
     """Score, rank and publish unwatched: the night is right, or it is not published and the last one stays."""
@@ -46,7 +47,7 @@ def nightly(
 
     watcher = JsonLines() if log_format == "json" else Terminal()
     with _told_to(watcher):
-        config, _ = read(config_file)
+        config, _ = read(config_file, adopt_out=adopt_out)
         nights = pipeline.nightly(
             config,
             _instants(config, as_of, backfill),
@@ -100,6 +101,7 @@ def _told_to(watcher: JsonLines | Terminal) -> Iterator[None]:
 def forget(
     config_file: ConfigFile,
     customers: Annotated[Path, typer.Option("--customers", metavar="FILE", help="Their ids, one a line.")],
+    adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
     """Erase customers from the store, published nights and PostgreSQL, once the sources hold them no more."""
@@ -107,7 +109,7 @@ def forget(
 
     from cvj_ml import pipeline
 
-    config, _ = read(config_file)
+    config, _ = read(config_file, adopt_out=adopt_out)
     done = pipeline.forget(config, customers, Terminal())
     if as_json:
         print_json(asdict(done))

@@ -27,6 +27,8 @@ class Section(BaseModel):
 
 
 def _resolve(path: str, info: ValidationInfo) -> str:
+    if not path.strip():
+        raise ValueError("it is empty; write a path")
     folder = (info.context or {}).get("folder", Path())
     return str(Path(folder, Path(path).expanduser()))
 

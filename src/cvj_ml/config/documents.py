@@ -71,4 +71,7 @@ def _fill_environment(node: Any, path: Path) -> Any:
 def _variable(name: str, path: Path) -> str:
     if name not in os.environ:
         raise ConfigError(f"{path}: the environment variable {name} is not set; export it before the run.")
+    if not os.environ[name].strip():
+        # Half a path, or half a secret, is another one: `${CVJ_OUT}` would be the folder of the configuration.
+        raise ConfigError(f"{path}: the environment variable {name} is empty; give it a value before the run.")
     return os.environ[name]

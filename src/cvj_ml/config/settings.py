@@ -20,6 +20,7 @@ from cvj_ml.config.faults import check
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
+from cvj_ml.config.places import out_faults
 from cvj_ml.config.tables import AttributesSpec, CompleteSpec, ContactSpec, PermissionSpec, SourceSpec, StageLabelsSpec
 from cvj_ml.errors import nearest
 
@@ -164,6 +165,16 @@ class Config(Section):
             )
         file = Path((info.context or {}).get("folder", Path()), reference)
         return {**data, "journey": check(Journey, read_yaml(file), file)}
+
+    @model_validator(mode="after")
+    def _out_is_apart(self, info: ValidationInfo) -> Self:
+        named = {"sources." + name: spec for name, spec in self.sources.items()}
+        named |= {name: getattr(self, name) for name in ("attributes", "contact", "stage_labels")}
+        named |= {name: getattr(self, name) for name in ("suppression", "consent")}
+        tables = {label: spec for label, spec in named.items() if spec is not None}
+        if faults := out_faults(self.out, tables, self.mlflow.tracking_uri, (info.context or {}).get("folder")):
+            raise ValueError("\n".join(faults))
+        return self
 
     @field_validator("time_zone")
     @classmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from cvj_ml.monitoring.answers import Comparison, Name, compare
 from cvj_ml.monitoring.rows import row_differences
 from cvj_ml.monitoring.sampling import Report
 from cvj_ml.monitoring.subject import ROWS, Subject, Tally
+from cvj_ml.ownership import claim, remove, scratch
 from cvj_ml.sources import FileTime, Store, Truncation, ingest
 
 
@@ -34,16 +33,18 @@ def rebuild(subject: Subject, instants: Sequence[int], progress: Report) -> Rebu
     """Read the sources as they stood at each cut-off, and compare rows and answers with those of today."""
     tally, read = Tally(), list[int]()
     unrepeatable: set[Name] = set()
-    with tempfile.TemporaryDirectory(prefix=".audit-", dir=_made(subject.config.out)) as name:
+    out = Path(subject.config.out)
+    claim(out)
+    with scratch(out, ".audit-") as folder:
         # Fewer rows would make fewer buckets, and blocks are compared one by one.
         engine = subject.config.engine.model_copy(update={"buckets": subject.sample.store.buckets})
-        truncation = Truncation(subject.config.model_copy(update={"engine": engine}), Path(name))
+        truncation = Truncation(subject.config.model_copy(update={"engine": engine}), folder)
         for number, cut_off in enumerate(instants):
             stood = _read(truncation, subject.config, cut_off)
             if stood is not None:
                 read.append(cut_off)
                 tally.add([_against(subject, stood, cut_off)])
-                shutil.rmtree(stood.folder.parents[2])
+                remove(stood.folder.parents[2])
             progress(number + 1, len(instants))
         if tally.different and (again := _read(truncation, subject.config, None)) is not None:
             # The latest cut-off has the most rows in which chance can show.
@@ -57,12 +58,6 @@ def rebuild(subject: Subject, instants: Sequence[int], progress: Report) -> Rebu
         for kind, label in sorted(unrepeatable)
     ]
     return Rebuilt(tally, tuple(warnings), tuple(read), truncation.files)
-
-
-def _made(folder: str) -> Path:
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _read(truncation: Truncation, config: Config, cut_off: int | None) -> Store | None:

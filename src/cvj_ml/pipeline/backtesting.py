@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from cvj_ml.evaluation.report import Report, report
 from cvj_ml.evaluation.segments import gaps as gaps_of
 from cvj_ml.evaluation.segments import segment
 from cvj_ml.models.fitting import Settings
+from cvj_ml.ownership import claim, owner_of, remove
 from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.windows import to_datetime
 
@@ -50,6 +50,9 @@ def run_backtest(
     spacing: between folds, in microseconds; segments: as in `segment`; folder: where tables and plots are written, by
     default ``<out>/backtest/until=<date>``.
     """
+    target = folder or Path(config.out, "backtest", f"until={as_of_name(config, until)}")
+    if folder is not None and owner_of(folder / "tables") is None:
+        claim(folder)  # told before minutes of training
     histories = open_histories(config, watcher)
     require_customers(histories, until, watcher)
     delay = histories.store.arrival_delay
@@ -66,7 +69,6 @@ def run_backtest(
     with watcher.step("Drawing customers for intervals"):
         by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer) for name in segments]
         found = report(results, keys, [gaps_of(last.judged, one, keys) for one in by], model_age)
-    target = folder or Path(config.out, "backtest", f"until={as_of_name(config, until)}")
     write(found, target)
     with watcher.step("Logging to MLflow"):
         run_id = tracking.log_backtest(config, _record(histories, until, found))
@@ -74,9 +76,12 @@ def run_backtest(
 
 
 def write(found: Report, folder: Path) -> None:
-    """Write every table as CSV and Parquet and every plot as SVG; an earlier backtest there is replaced."""
+    """Write every table as CSV and Parquet and every plot as SVG into a folder that is ours.
+
+    An earlier backtest there is replaced.
+    """
     for kind in ("tables", "plots"):
-        shutil.rmtree(folder / kind, ignore_errors=True)
+        remove(folder / kind, strict=True)
         (folder / kind).mkdir(parents=True)
     for name, table in found.tables.items():
         write_table(folder / "tables", name, pa.Table.from_pandas(table, preserve_index=False))

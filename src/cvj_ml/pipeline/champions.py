@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from cvj_ml.config import Config
 from cvj_ml.errors import CvjError, ModelError, NoRegistryError, RegistryError
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle import Bundle
+from cvj_ml.ownership import remove, scratch
 from cvj_ml.pipeline.opening import Watcher, require_same
 from cvj_ml.publish import digest_of, replace_file
 from cvj_ml.scoring import open_bundle
@@ -54,8 +54,8 @@ def champion(config: Config, visible: Visible) -> Bundle:
 def verify_version(config: Config, version: int | None = None) -> tuple[tracking.ModelVersion, Bundle]:
     """Fetch a registered version (default: the champion), verify and open it."""
     found = tracking.pin_champion(config) if version is None else tracking.find_version(config, version)
-    with tempfile.TemporaryDirectory() as scratch:
-        return found, open_bundle(tracking.fetch(config, found, Path(scratch)), found.digest)
+    with tempfile.TemporaryDirectory() as beside:
+        return found, open_bundle(tracking.fetch(config, found, Path(beside)), found.digest)
 
 
 def pin_champion(config: Config, visible: Visible, watcher: Watcher) -> Champion:
@@ -98,10 +98,10 @@ def _open_kept(config: Config, pinned: tracking.ModelVersion, folder: Path) -> B
         except ModelError:
             pass  # the registry has it whole, or else says what is wrong with it
     folder.mkdir(exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(prefix=".staged-", dir=folder.parent) as scratch:
-        fetched = tracking.fetch(config, pinned, Path(scratch))
+    with scratch(folder.parent, ".staged-") as beside:
+        fetched = tracking.fetch(config, pinned, beside)
         bundle = open_bundle(fetched, pinned.digest)
-        shutil.rmtree(kept, ignore_errors=True)
+        remove(kept)
         fetched.rename(kept)
     return bundle
 
@@ -124,8 +124,8 @@ def _remember(config: Config, found: Champion, folder: Path) -> None:
     note = _Note(_registry(config), found.bundle.digest, found.version, found.run_id, found.training, today)
     replace_file(folder / _COPY, json.dumps(asdict(note), indent=1, sort_keys=True) + "\n")
     for path in folder.iterdir():
-        if path.is_dir() and path.name != found.bundle.digest:
-            shutil.rmtree(path, ignore_errors=True)
+        if re.fullmatch("[0-9a-f]{64}", path.name) and path.name != found.bundle.digest:
+            remove(path)
 
 
 def _noted(config: Config, folder: Path) -> _Note | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.disk import write_table
 from cvj_ml.errors import DataError
 from cvj_ml.monitoring.outcomes import Judge, PastList, measure_lists
+from cvj_ml.ownership import scratch
 from cvj_ml.pipeline.opening import Histories, Watcher, open_histories
 from cvj_ml.publish import LISTS, hold, published_lists
 from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
@@ -122,9 +122,9 @@ def keep(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
     both = both.sort_values([*KEY, "_order"], kind="stable").drop_duplicates(KEY, keep="last").drop(columns="_order")
     history = both.sort_values(["night", "list"], kind="stable", ignore_index=True)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{file.stem}-", dir=file.parent) as staged:
-        for name in write_table(Path(staged), file.stem, pa.Table.from_pandas(history, preserve_index=False)):
-            os.replace(Path(staged, name), file.with_name(name))
+    with scratch(file.parent, f".{file.stem}-") as staged:
+        for name in write_table(staged, file.stem, pa.Table.from_pandas(history, preserve_index=False)):
+            os.replace(staged / name, file.with_name(name))
     return history
 
 

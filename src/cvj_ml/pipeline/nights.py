@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 from cvj_ml.config import Config
 from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
 from cvj_ml.monitoring.gates import Verdict
+from cvj_ml.ownership import remove
 from cvj_ml.pipeline.champions import Champion, pin_champion
 from cvj_ml.pipeline.delivering import hand_over
 from cvj_ml.pipeline.gating import OBSERVED, Gatekeeper
@@ -172,7 +172,7 @@ def make_night(
         write,
         dry_run=dry_run,
     )
-    shutil.rmtree(work.parent, ignore_errors=True)
+    remove(work.parent)
     if not dry_run:
         hand_over(config, published.folder, run)
     return Night(published, night, facts, lists, champion)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from functools import reduce
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from cvj_ml.histories import Block
 from cvj_ml.lists import outreach, outreach_schema
 from cvj_ml.models.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.ownership import remove
 from cvj_ml.pipeline.opening import Histories, Progress
 from cvj_ml.publish import digest_of
 from cvj_ml.scoring import as_table, merge, metadata_of, scores_contract, work_off
@@ -83,5 +83,5 @@ def work_folder(histories: Histories, model: str, settings: str, as_of: int, *, 
     if folder.parent.is_dir():
         for left in folder.parent.iterdir():
             if left != folder or not resume:
-                shutil.rmtree(left, ignore_errors=True)
+                remove(left)
     return folder

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvj_ml.disk import sync
+from cvj_ml.ownership import remove
 
 MANIFEST = "MANIFEST.json"
 RUN = "run.json"
@@ -42,7 +43,7 @@ def replace_file(path: Path, text: str, mode: int = PRIVATE_FILE) -> None:
         sync(beside)
         os.replace(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        remove(beside)
     sync(path.parent)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.disk import write_table
 from cvj_ml.errors import NightError, raise_all
+from cvj_ml.ownership import remove
 from cvj_ml.publish.files import LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED
 from cvj_ml.publish.verifying import night_faults
 from cvj_ml.publish.writing import move, seal
@@ -84,7 +84,7 @@ def forget_in_night(out: Path, night: Path, customers: pa.Array) -> Rewritten:
         seal(staged, _facts(manifest, scores, removed, taken), _document(night / RUN), rows)
         move(out, staged, night)
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        remove(staged)
     return Rewritten(scores, sum(map(len, taken.values())), len(removed))
 
 

@@ -6,14 +6,14 @@ import fcntl
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from cvj_ml.errors import LockedError
-from cvj_ml.publish.files import LOCK, PRIVATE_FILE, PRIVATE_FOLDER, STAGED
+from cvj_ml.ownership import claim, open_lock, remove
+from cvj_ml.publish.files import LOCK, STAGED
 
 
 @contextmanager
@@ -23,8 +23,8 @@ def hold(out: Path, command: str) -> Iterator[None]:
     The operating system gives the lock back when its process ends, in whatever way, so there is no stale lock to
     remove. Whoever holds it is the only writer: what others left half-written is taken away first.
     """
-    out.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-    handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    claim(out)
+    handle = open_lock(out / LOCK)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,7 +55,4 @@ def _holder(handle: int) -> str:
 def _sweep(out: Path) -> None:
     """Remove what was being written when its process was killed."""
     for path in out.glob(f"{STAGED}*"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from cvj_ml.disk import sync
 from cvj_ml.errors import CvjError, raise_all
+from cvj_ml.ownership import claim, remove
 from cvj_ml.publish.files import (
     CURRENT,
     LISTS,
@@ -81,7 +81,7 @@ def publish(
     """
     final = out / f"as_of={as_of}" / digest[:12]
     try:
-        out.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        claim(out)
         there = final.is_dir()
         if there and not night_faults(final):
             return Published(final, "unchanged", _make_current(out, as_of, final, (final / LISTS).is_dir(), dry_run))
@@ -99,7 +99,7 @@ def publish(
             )
             return Published(final, outcome, _make_current(out, as_of, final, has_lists, dry_run))
         finally:
-            shutil.rmtree(staged, ignore_errors=True)
+            remove(staged)
     except OSError as error:
         raise CvjError(
             f"{final}: cannot publish: {error.strerror}. Free some space, or check the folder's rights."
@@ -166,7 +166,7 @@ def move(out: Path, staged: Path, final: Path) -> None:
         os.replace(staged, final)
     sync(final.parent)
     sync(out)
-    shutil.rmtree(staged, ignore_errors=True)
+    remove(staged)
 
 
 def require_whole(staged: Path, final: Path) -> None:

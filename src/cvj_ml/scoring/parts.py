@@ -19,6 +19,7 @@ import pyarrow as pa
 from cvj_ml.engines import Engine
 from cvj_ml.errors import CvjError
 from cvj_ml.histories import Block
+from cvj_ml.ownership import remove
 from cvj_ml.sources import bucket_of
 
 BATCH = 1000
@@ -41,7 +42,7 @@ class Parts:
             if named and named[2] == _digest(path):
                 found[int(named[1])] = path
             else:
-                path.unlink()
+                remove(path)
         return found
 
     def write(self, bucket: int, table: pa.Table) -> None:
@@ -57,7 +58,7 @@ class Parts:
                 file.write(content)
             os.replace(beside, path)
         except OSError:
-            beside.unlink(missing_ok=True)
+            remove(beside)
             raise
 
 
@@ -80,7 +81,7 @@ def work_off(
         finished = parts.finished()
         if not resume:
             for path in finished.values():
-                path.unlink()
+                remove(path)
         engine.without(finished if resume else ()).map(work)
         found = parts.finished()
     except OSError as error:

@@ -40,14 +40,14 @@ def score_touchpoints(bundle_folder: Path, touchpoints: pd.DataFrame, as_of: str
                 "journey": definition.journey.model_dump(mode="json", exclude_defaults=True),
                 "value_decimals": definition.catalogue.value_decimals,
                 "outbound": definition.outbound,
-                "out": folder,
+                "out": str(Path(folder, "out")),
             }
         )
         engine = LocalEngine(ingest(config))
         instant = parse_as_of(as_of, definition.zone)
         parts = work_off(
             engine,
-            Path(folder, "parts"),
+            Path(folder, "out", "work"),
             lambda block: score_block(bundle.predictor, block, instant, bundle.version),
         )
         scores = Path(folder, "scores.parquet")

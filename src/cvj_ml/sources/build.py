@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
 from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
+from cvj_ml.ownership import claim
 from cvj_ml.sources.buckets import Base, TouchpointSorter
 from cvj_ml.sources.customer_tables import AttributeSorter, LabelSorter
 from cvj_ml.sources.keeping import clear, guarded, keep, set_aside, staging, to_disk
@@ -47,8 +48,9 @@ def ingest(config: Config) -> Store:
     lists all faults of all sources. Refused rows are in ``quarantine.parquet`` in the store, or in
     ``<out>/quarantine`` where too many were refused for a store to be made.
     """
+    claim(Path(config.out))
     root = Path(config.out) / "store"
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(exist_ok=True)
     with within_memory(config), staging(root) as work:
         tables = _map(config, work)
         stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from cvj_ml.config import Config, TableSpec
 from cvj_ml.errors import DataError, raise_all
+from cvj_ml.ownership import claim, scratch
 from cvj_ml.sources.mapping import map_fields, read_id, read_label
 from cvj_ml.sources.origins import describe, land
 from cvj_ml.sources.postgres import Databases
@@ -32,10 +32,9 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
     """
     faults: list[str] = []
     heading = f"The {label} table cannot be used:"
-    root = Path(config.out)
-    root.mkdir(parents=True, exist_ok=True)
-    with within_memory(config), tempfile.TemporaryDirectory(prefix=f".{label}-", dir=root) as name:
-        work = Path(name)
+    out = Path(config.out)
+    claim(out)
+    with within_memory(config), scratch(out, f".{label}-") as work:
         with Databases(config, work) as databases:
             origin = describe(label, databases.landed(label, spec), config, work / "spill")
         fields = map_fields(origin, columns, {}, (), (), faults)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Set
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvj_ml.ownership import remove
 from cvj_ml.sources.keeping import GUARD
 from cvj_ml.sources.refusals import QUARANTINE_FILE
 from cvj_ml.sources.store import ATTRIBUTES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_name, bucket_of
@@ -53,10 +53,7 @@ def clear_leftovers(out: Path, keep: Store) -> dict[str, int]:
         "leftovers of killed runs": [path for pattern in _LEFT_BEHIND for path in out.glob(pattern)],
     }
     for path in (path for paths in kinds.values() for path in paths):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path, strict=True)
     return {kind: len(paths) for kind, paths in kinds.items()}
 
 

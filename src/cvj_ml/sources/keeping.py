@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
+import re
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cvj_ml.disk import sync
+from cvj_ml.ownership import open_lock, remove
 from cvj_ml.sources.store import MANIFEST, Store
 
 GUARD = ".lock"
 """The file in the folder of all stores that is locked while one is looked up, put in its place or taken away."""
 
+_NAME = re.compile("[0-9a-f]{12}")
 _STAGING, _REMOVED = ".staging-", ".removed-"
 _USED = "in-use"
 _PRIVATE = 0o600
@@ -28,7 +30,7 @@ _PRIVATE = 0o600
 @contextmanager
 def guarded(root: Path) -> Iterator[None]:
     """Let no other process look up, put in place or take away a store meanwhile; for short steps only."""
-    handle = os.open(root / GUARD, os.O_RDWR | os.O_CREAT, _PRIVATE)
+    handle = open_lock(root / GUARD)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -58,19 +60,20 @@ def staging(root: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         os.close(handle)
 
 
 def clear(root: Path, present: Store) -> None:
     """Remove the stores that nobody holds, except the present one and the one before, and what killed runs left."""
     with guarded(root):
-        others = [path for path in root.glob("[0-9a-f]*") if path.is_dir() and path.name != present.folder.name]
+        stores = [path for path in root.iterdir() if path.is_dir() and _NAME.fullmatch(path.name)]
+        others = [path for path in stores if path.name != present.folder.name]
         others.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         set_aside(root, [path for path in others[1:] if not _is_held(path / MANIFEST)])
         set_aside(root, [path for path in root.glob(f"{_STAGING}*") if not _is_held(path / _USED)])
     for path in root.glob(f"{_REMOVED}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
 
 
 def set_aside(root: Path, folders: Iterable[Path]) -> None:

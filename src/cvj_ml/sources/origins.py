@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import Config, Encoding, TableSpec
+from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, DataError, nearest
 from cvj_ml.sources.formats import (
     UNREADABLE_GZIP,
@@ -117,6 +118,7 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
     """
     if spec.query is None:
         paths = _find(label, spec.path or (), spec)
+        _require_apart(label, paths, config, spill)
         with connect(config, spill) as connection:
             try:
                 types = _types(connection.sql(f"SELECT * FROM {_scan(_plain(label, paths, spec, spill))}"))
@@ -126,6 +128,8 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
                 ) from None
         return Origin(label, spec, {"": paths}, types, untyped=is_text(paths[0]))
     files = {name: _find(f"{label}.files.{name}", paths, spec) for name, paths in spec.files.items()}
+    for name, paths in files.items():
+        _require_apart(f"{label}.files.{name}", paths, config, spill)
     with _locked(label, spec, files, config, spill) as connection:
         return Origin(label, spec, files, _types(_select(label, spec.query, connection)), untyped=False)
 
@@ -185,6 +189,16 @@ def _require_closed_quotes(label: str, path: Path, connection: duckdb.DuckDBPyCo
             f"{label}: {path}, line {line}: a quotation mark opens a field that nothing closes, so the rows after it"
             " are lost. Correct the export: a quotation mark inside a field is written twice."
         )
+
+
+def _require_apart(label: str, paths: tuple[Path, ...], config: Config, spill: Path) -> None:
+    """Raise ConfigError where links lead to files below out, but for what this reading itself has landed there."""
+    for path in paths:
+        if lies_below(str(path), config.out) and not lies_below(str(path), str(spill.parent)):
+            raise ConfigError(
+                f"{label}: {path} lies below out ({config.out}), where files are removed; put it elsewhere, or name"
+                " another folder under out."
+            )
 
 
 def _find(label: str, patterns: tuple[str, ...], spec: TableSpec) -> tuple[Path, ...]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config, PostgresSource, TableSpec
 from cvj_ml.contracts import TOUCHPOINT_ROLES
 from cvj_ml.errors import ConfigError, DataError, raise_all
+from cvj_ml.ownership import remove
 from cvj_ml.postgres import attempt, quoted, transaction
 from cvj_ml.sources.sql import connect, identifier, literal
 
@@ -85,7 +86,7 @@ class Databases:
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
-        rows.unlink()
+        remove(rows)
 
 
 def _read(place: str, spec: TableSpec, connection: Connection, rows: Path) -> dict[str, str]:

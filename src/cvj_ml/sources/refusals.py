@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvj_ml.ownership import remove
 from cvj_ml.windows import Instants, before
 
 QUARANTINE_FILE = "quarantine.parquet"
@@ -86,6 +87,6 @@ def excess(label: str, rows_in: int, refused: Mapping[str, int], share: float) -
 def write_quarantine(table: pa.Table, path: Path) -> None:
     """Write refused rows to a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)
+    remove(path, strict=True)
     path.touch(mode=0o600)
     pq.write_table(table.cast(QUARANTINE), path)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, LockedError, NoRegistryError, RegistryError
+from cvj_ml.ownership import claim
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,6 +62,8 @@ def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
         raise NoRegistryError(
             f"There is no model registry at {database}. Run `cvj-ml train` first, or correct mlflow.tracking_uri."
         )
+    if database is not None and create and database.is_relative_to(os.path.realpath(config.out)):
+        claim(Path(config.out))
     with quietly():
         import sqlalchemy.exc
         from mlflow import MlflowClient

@@ -148,8 +148,9 @@ def fetch(config: Config, version: ModelVersion, folder: Path) -> Path:
     """Download a version's bundle to ``folder/<digest>`` and return that path.
 
     Nothing of it is loaded or checked here: verify it before use. Raises ModelError where the bundle is lost or far
-    too large to be one, RegistryError where the registry fails.
+    too large to be one, RegistryError where the registry fails, ConfigError where something is there already.
     """
+    _require_new(folder / version.digest)
     with connect(config) as client:
         _download(client, version, folder / version.digest)
     return folder / version.digest
@@ -160,8 +161,7 @@ def export(config: Config, version: int, folder: Path) -> Path:
 
     Raises ModelError where there is no such version or bundle, ConfigError where the folder holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty; name a new folder for the exported bundle.")
+    _require_new(folder)
     with connect(config) as client:
         _download(client, _find(_versions(client, config.name), version, config.name), folder)
     return folder
@@ -293,7 +293,7 @@ def _write_past(client: MlflowClient, name: str, versions: list[int]) -> None:
 
 
 def _download(client: MlflowClient, version: ModelVersion, target: Path) -> None:
-    """Put a version's bundle at ``target``, whole or not at all; what was there is replaced."""
+    """Put a version's bundle at ``target``, whole or not at all: a folder that does not exist yet, or is empty."""
     from mlflow.exceptions import MlflowException
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -312,9 +312,12 @@ def _download(client: MlflowClient, version: ModelVersion, target: Path) -> None
                 " Promote another version, or train again."
             )
         client.download_artifacts(version.run_id, BUNDLE, temporary)
-        if target.exists():
-            os.replace(target, Path(temporary, "replaced"))
-        os.replace(Path(temporary, BUNDLE), target)
+        os.rename(Path(temporary, BUNDLE), target)  # fails where anything has come to be there
+
+
+def _require_new(folder: Path) -> None:
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty; name a new folder for the bundle.")
 
 
 def _require_bundle_sized(client: MlflowClient, version: ModelVersion) -> None:
