@@ -21,6 +21,7 @@ from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.lists import People, rank
 from cvj_ml.monitoring.effects import difference, lift, observed_over_expected, top_share, wilson
 from cvj_ml.monitoring.outcomes import PastList, listings, untouched
+from cvj_ml.ownership import claim
 from cvj_ml.pipeline.measuring import below_floor, keep, read_past
 from cvj_ml.publish import publish, published_lists
 from cvj_ml.report.files import write_night
@@ -358,6 +359,7 @@ def test_the_history_takes_rows_of_one_key_once(tmp_path: Path) -> None:
     def row(night: str, until: str, n: int) -> dict[str, Any]:
         return {"list": "l", "epoch": "e", "night": night, "until": until, "n": n}
 
+    claim(tmp_path)
     file = tmp_path / "m" / "history.parquet"
     assert keep(pd.DataFrame(), file).empty and not file.exists()
     keep(pd.DataFrame([row("2024-01-02", "2024-03-01T00:00:00+00:00", 1)]), file)

@@ -23,6 +23,7 @@ from cvj_ml import contracts
 from cvj_ml.config import Config
 from cvj_ml.contracts import TARGETS
 from cvj_ml.lists import RankedList
+from cvj_ml.ownership import claim
 from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.report import words
 from cvj_ml.report.opportunities import opportunities
@@ -536,7 +537,8 @@ def test_a_single_night_has_a_chart_with_room_for_its_interval(difference: float
 def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_path: Path) -> None:
     file = trained.variant(tmp_path / "out")
     history = tmp_path / "out" / "measure" / "history.parquet"
-    history.parent.mkdir(parents=True)
+    claim(tmp_path / "out")
+    history.parent.mkdir()
     untils = ["2025-06-23T00:00:00+00:00", f"{AS_OF}T00:00:00+00:00", "2025-06-25T00:00:00+00:00"]
     pd.DataFrame([measured("2025-05-01", until=until, list=until[:10]) for until in untils]).to_parquet(history)
     assert known_history(trained.config(file), trained.as_of)["list"].tolist() == ["2025-06-23", AS_OF]
