@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tests.test_page import night as page_of
 from tests.trained import SETTINGS, call
 
 from cvj_ml.config import DAY, Config, load_config
@@ -130,7 +131,7 @@ def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool
     pq.write_table(scores, file)
 
     def write(staged: Path) -> Mapping[str, int]:
-        return write_night(staged, file, lists, people, None, day)
+        return write_night(staged, file, lists, people, page_of().worksheet, day)
 
     publish(Path(config.out), day, "0" * 64, {}, lambda: {"started": 1.0}, write)
     return lists[0].rows.to_pandas()

@@ -102,12 +102,69 @@ def test_a_second_run_finds_the_night_and_scores_nobody(
     assert everything(out / f"as_of={AS_OF}") == before
 
 
-def test_a_night_without_gates_is_judged_before_it_counts_as_done(trained: Trained, tmp_path: Path) -> None:
-    """`targets` judges nothing, so what it published is not taken on trust."""
-    file = trained.variant(tmp_path)
-    assert call("targets", file, "--as-of", AS_OF).code == 0
-    strict = trained.variant(tmp_path, gates={"customers": {"fewest": 10_000}})
-    assert call("nightly", strict, "--as-of", AS_OF).code == 5
+@pytest.mark.parametrize("command", ["score", "targets"])
+def test_little_data_only_warns_where_a_person_watches(trained: Trained, tmp_path: Path, command: str) -> None:
+    """And a night that was published so is not taken over by a run that nobody watches."""
+    file = trained.variant(tmp_path, gates={"customers": {"fewest": 10_000}})
+    ran = call(command, file, "--as-of", AS_OF)
+    assert ran.code == 0, ran.err
+    assert "warning: customers: 120 customer(s) to score, fewer than" in ran.err
+    assert "`cvj-ml nightly` would not publish this night" in ran.err
+    unwatched = call("nightly", file, "--as-of", AS_OF)
+    assert unwatched.code == 5 and "--accept customers" in unwatched.err
+    again = call(command, file, "--as-of", AS_OF)
+    assert again.code == 0 and "It was published already, and is whole." in again.out
+    assert not [line for line in again.err.splitlines() if line == "Scoring"]
+
+
+FAILING = {"drift": {"warn": 0.0001, "fail": 0.0001}, "model_age": {"warn": "1h", "fail": "1h"}}
+LATER = "2025-06-30"
+
+
+@pytest.mark.parametrize("command", ["nightly", "score", "targets"])
+def test_every_command_that_publishes_asks_the_gates(trained: Trained, out: Path, command: str) -> None:
+    """Silent error 52: nothing is published past a failing gate, by no command, and `report` publishes nothing."""
+    before = everything(out)
+    file = trained.variant(out, gates=FAILING)
+    ran = call(command, file, "--as-of", LATER)
+    assert (ran.code, ran.out) == (5, "")
+    assert "The night is not published; the last one stays current." in ran.err and "--accept model_age" in ran.err
+    shown = call("report", file, "--as-of", LATER)
+    assert (shown.code, shown.out) == (4, "")
+    assert shown.err == (
+        f"error: {out}: no night of {LATER} is published; the newest is that of {AS_OF}. `cvj-ml targets CONFIG --as-of"
+        f" {LATER}` makes and publishes it, if its gates pass.\n"
+    )
+    assert_stands(out, AS_OF)
+    same = {name for name in before if name.startswith("as_of=") or name == "CURRENT.json"}
+    assert {name: everything(out).get(name) for name in same} == {name: before[name] for name in same}
+    assert not [name for name in everything(out) if LATER in name]
+    accepted = call(command, file, "--as-of", LATER, "--accept", "model_age", "--accept", "drift:features", "--json")
+    assert accepted.code == 0, accepted.err
+    assert "warning: model_age:" in accepted.err and "(accepted for this night)" in accepted.err
+    assert_stands(out, LATER)
+    page = json.loads(call("report", file, "--as-of", LATER, "--json").out)
+    assert Path(page["page"]).is_file() and Path(page["worksheet"]).is_file() and page["current"]
+    assert bool(page["lists"]) == (command != "score")
+    text = Path(page["page"]).read_text(encoding="utf-8")
+    assert ("This night has no lists." in text) == (command == "score")
+
+
+def test_report_finds_a_night_and_touches_nothing(trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent error 52: neither sources nor models are read for it, and nobody is kept from writing meanwhile."""
+    for name in ("open_histories", "pin_champion", "hold", "publish"):
+        monkeypatch.setattr(f"cvj_ml.pipeline.nights.{name}", None)
+    before = everything(out)
+    ran = call("report", trained.variant(out), "--as-of", AS_OF)
+    (night,) = out.glob(f"as_of={AS_OF}/*")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == f"Page:      {night}/report/index.html\nWorksheet: {night}/report/worksheet.md\n"
+    assert everything(out) == before
+    (night / "report" / "index.html").write_text("another")
+    damaged = call("report", trained.variant(out), "--as-of", AS_OF)
+    assert damaged.code == 4 and "report/index.html was changed" in damaged.err
+    empty = call("report", trained.variant(out / "empty"), "--as-of", AS_OF)
+    assert empty.code == 4 and "there is none at all" in empty.err and not (out / "empty").exists()
 
 
 def test_a_dry_run_does_everything_but_publish(trained: Trained, tmp_path: Path) -> None:
@@ -384,8 +441,8 @@ def test_one_run_at_a_time_and_none_waits_for_a_dead_one(trained: Trained, out: 
     file = trained.variant(out)
     before = everything(out)
     with running(file, "Counting rows", tmp_path / "marker", "--as-of", EARLIER) as process:
-        for command in (["nightly"], ["score"], ["targets"], ["report"]):
-            ran = call(*command, file, "--as-of", EARLIER)
+        for command in ("nightly", "score", "targets"):
+            ran = call(command, file, "--as-of", EARLIER)
             assert (ran.code, ran.out) == (75, "")
         told = f"{out}: nightly (process {process.pid} on "
         assert told in ran.err and "is running since 20" in ran.err

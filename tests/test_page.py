@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -390,7 +391,9 @@ def test_a_published_night_has_its_page_and_worksheet(
     browser: Any, trained: Trained, tmp_path: Path, record_property: Any
 ) -> None:
     """The command, the files in the manifest, and the rows of the page against the rows of the Parquet files."""
-    ran = call("report", trained.variant(tmp_path / "out"), "--as-of", AS_OF, "--segment", "plan")
+    config = trained.variant(tmp_path / "out", report={"segment": "plan"})
+    assert call("targets", config, "--as-of", AS_OF).code == 0
+    ran = call("report", config, "--as-of", AS_OF)
     assert ran.code == 0, ran.err
     file = Path(ran.out.splitlines()[0].removeprefix("Page:").strip())
     folder = file.parents[1]
@@ -430,7 +433,7 @@ def test_a_published_night_has_its_page_and_worksheet(
 
 
 def test_a_wrong_segment_is_told(trained: Trained, tmp_path: Path) -> None:
-    ran = call("report", trained.variant(tmp_path), "--as-of", AS_OF, "--segment", "plam")
+    ran = call("targets", trained.variant(tmp_path, report={"segment": "plam"}), "--as-of", AS_OF)
     assert ran.code == 2
     assert "there is no attribute 'plam'. Did you mean 'plan'?" in ran.err
 
@@ -542,7 +545,7 @@ def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_p
     untils = ["2025-06-23T00:00:00+00:00", f"{AS_OF}T00:00:00+00:00", "2025-06-25T00:00:00+00:00"]
     pd.DataFrame([measured("2025-05-01", until=until, list=until[:10]) for until in untils]).to_parquet(history)
     assert known_history(trained.config(file), trained.as_of)["list"].tolist() == ["2025-06-23", AS_OF]
-    ran = call("report", file, "--as-of", AS_OF)
+    ran = call("targets", file, "--as-of", AS_OF, "--json")
     assert ran.code == 0, ran.err
-    text = Path(ran.out.splitlines()[0].removeprefix("Page:").strip()).read_text(encoding="utf-8")
+    text = Path(json.loads(ran.out)["page"]).read_text(encoding="utf-8")
     assert f'id="past-{AS_OF}"' in text and 'id="past-2025-06-25"' not in text

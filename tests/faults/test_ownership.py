@@ -57,7 +57,7 @@ def commands(ground: Ground) -> Iterator[list[str]]:
     config = str(ground.config)
     ids = ground.folder / "ids.txt"
     ids.write_text("nobody\n")
-    for name in ("check", "train", "audit", "score", "targets", "report", "nightly"):
+    for name in ("check", "train", "audit", "score", "targets", "nightly"):
         yield [name, config, "--as-of", AS_OF]
     for name in ("backtest", "measure"):
         yield [name, config, "--until", AS_OF]

@@ -15,6 +15,10 @@ AsOf = Annotated[
     str, typer.Option("--as-of", help="The instant asked about: a date (its local midnight) or an instant.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option("--accept", metavar="GATE", help="Let this gate only warn, this once. May be repeated."),
+]
 Version = Annotated[int, typer.Argument(min=1, help="The number of a registered version.")]
 AdoptOut = Annotated[
     bool, typer.Option("--adopt-out", help="Take over an output folder that an earlier version made, once.")

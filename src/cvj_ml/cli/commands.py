@@ -6,14 +6,17 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cvj_ml.cli.arguments import AdoptOut, AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
+from cvj_ml.cli.arguments import Accept, AdoptOut, AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
 from cvj_ml.cli.nights import forget, nightly, verify
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
+
+if TYPE_CHECKING:
+    from cvj_ml.config import Config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +36,7 @@ def demo(
 ) -> None:
     """Simulate customers, train, register, score and rank: the whole job on data of a known process."""
     from cvj_ml.demonstration import run_demo
+    from cvj_ml.lists import title_of
 
     terminal = Terminal()
     result = run_demo(folder, customers, seed, terminal)
@@ -48,8 +52,10 @@ def demo(
     out.print(f"\nRanked lists: {result.night.folder / 'targets'}", soft_wrap=True)
     out.print(f"The same as a page for your browser: {result.night.page}\n", soft_wrap=True)
     for one in result.night.lists:
-        if (one.spec.from_stage, one.spec.to_stage) in (("Convert", "Ascend"), ("Advocate", "Promote")):
-            show(one.rows.slice(0, 5).to_pandas(), f"{one.title}: the first of {len(one.rows)}", SHOWN)
+        if (one["from_stage"], one["to_stage"]) in (("Convert", "Ascend"), ("Advocate", "Promote")):
+            title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
+            first = result.night.rows(one["list"]).slice(0, 5)
+            show(first.to_pandas(), f"{title}: the first of {one['listed']}", SHOWN)
     show(result.comparison, "Log loss on the last matured fold: the model, base rates and the simulator's own hazards")
     out.print("Regret is how much worse than the true hazards, which know each customer's hidden state.\n")
     out.print("Look at the training in MLflow:")
@@ -243,39 +249,35 @@ def audit(
 
 
 @app.command()
-def score(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_json: Json = False) -> None:
-    """Score every customer with the champion and publish the night."""
-    _night(config_file, as_of, adopt_out, as_json, with_lists=False)
-
-
-@app.command()
-def targets(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_json: Json = False) -> None:
-    """Score every customer, rank the lists and publish both as one night."""
-    _night(config_file, as_of, adopt_out, as_json, with_lists=True)
-
-
-@app.command()
-def report(
-    config_file: ConfigFile,
-    as_of: AsOf,
-    segment: Annotated[
-        str | None, typer.Option("--segment", help="A text attribute: the worksheet's stages by its values.")
-    ] = None,
-    adopt_out: AdoptOut = False,
-    as_json: Json = False,
+def score(
+    config_file: ConfigFile, as_of: AsOf, accept: Accept = None, adopt_out: AdoptOut = False, as_json: Json = False
 ) -> None:
-    """Publish the night with its page, or find it published, and say where the page and the worksheet are."""
+    """Score every customer with the champion and publish the night: scores and page, no lists."""
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
+    _night(config, instant, accept or [], as_json, with_lists=False)
+
+
+@app.command()
+def targets(
+    config_file: ConfigFile, as_of: AsOf, accept: Accept = None, adopt_out: AdoptOut = False, as_json: Json = False
+) -> None:
+    """Score every customer, rank the lists and publish all of it as one night."""
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
+    _night(config, instant, accept or [], as_json, with_lists=True)
+
+
+@app.command()
+def report(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
+    """Find the published night and say where its page and worksheet are; nothing is made or published."""
     from cvj_ml import pipeline
 
-    config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    if segment is not None:
-        config = config.model_copy(update={"report": config.report.model_copy(update={"segment": segment})})
-    night = pipeline.publish_night(config, instant, Terminal(), with_lists=True)
+    config, instant = read(config_file, as_of)
+    found = pipeline.show_night(config, instant)
     if as_json:
-        print_json(night.as_document())
+        print_json(found)
         return
-    out.print(f"Page:      {night.folder / 'report' / 'index.html'}", soft_wrap=True)
-    out.print(f"Worksheet: {night.folder / 'report' / 'worksheet.md'}", soft_wrap=True)
+    out.print(f"Page:      {found['page']}", soft_wrap=True)
+    out.print(f"Worksheet: {found['worksheet']}", soft_wrap=True)
 
 
 @app.command()
@@ -301,24 +303,25 @@ def measure(
     )
 
 
-def _night(config_file: Path, as_of: str, adopt_out: bool, as_json: bool, *, with_lists: bool) -> None:
+def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, with_lists: bool) -> None:
     from cvj_ml import pipeline
-    from cvj_ml.lists import NOT_LISTED, REASONS
+    from cvj_ml.lists import NOT_LISTED, REASONS, title_of
 
-    config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists)
+    night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists, accepted=accepted)
     if as_json:
         print_json(night.as_document())
         return
     out.print(
         f"Scored {len(night.scores):,} customers with model {night.model_version}: {night.folder}", soft_wrap=True
     )
+    if night.published.outcome == "unchanged":
+        out.print("  It was published already, and is whole.")
     for one in night.lists:
-        out.print(f"  {one.title}: {len(one.rows):,} listed of {one.in_stage:,}, {one.control:,} of them in control")
-        reasons = {**REASONS, **NOT_LISTED}
-        for name, count in {**one.left_out, **one.not_listed}.items():
-            if count:
-                out.print(f"    {count:,} left out: {reasons[name]}", soft_wrap=True)
+        title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
+        out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
+        for name, words in {**REASONS, **NOT_LISTED}.items():
+            if one[name]:
+                out.print(f"    {one[name]:,} left out: {words}", soft_wrap=True)
     if night.lists:
         out.print(f"For people: {night.folder / 'targets' / 'lists.xlsx'}", soft_wrap=True)
     if night.page:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, read
+from cvj_ml.cli.arguments import Accept, AdoptOut, ConfigFile, Json, read
 from cvj_ml.cli.failures import HANDLED, in_words
 from cvj_ml.cli.logs import JsonLines
 from cvj_ml.cli.terminal import Terminal, err, out, print_json
@@ -29,10 +29,7 @@ def nightly(
         typer.Option(metavar="FROM..TO", help="Every day of these instead, the first and the last one included."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the blocks that a run before finished.")] = False,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option("--accept", metavar="GATE", help="Let this gate only warn, this once. May be repeated."),
-    ] = None,
+    accept: Accept = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do everything but publish, and say what would be.")
     ] = False,
@@ -68,13 +65,12 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every file, row and count of a published night."""
-    from dataclasses import asdict
-
     from cvj_ml.publish import verify_night
 
     found = verify_night(folder)
     if as_json:
-        print_json({**asdict(found), "folder": str(found.folder)})
+        told = {"as_of": found.as_of, "model": found.model, "files": found.files, "rows_in": found.rows_in}
+        print_json({"folder": str(found.folder), **told})
         return
     out.print(
         f"{found.folder}: whole. {found.files} files, {found.rows_in:,} rows accounted for, as of {found.as_of}, model"

@@ -3,7 +3,7 @@
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.outreach import outreach, outreach_schema
 from cvj_ml.lists.people import People, read_people
-from cvj_ml.lists.ranking import RankedList, list_specs, rank
+from cvj_ml.lists.ranking import RankedList, list_specs, rank, title_of
 from cvj_ml.lists.reasons import with_reasons
 from cvj_ml.lists.spared import SPARED
 from cvj_ml.lists.summary import NOT_LISTED, SUMMARY, summarise
@@ -21,5 +21,6 @@ __all__ = [
     "rank",
     "read_people",
     "summarise",
+    "title_of",
     "with_reasons",
 ]

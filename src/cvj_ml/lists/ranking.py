@@ -59,8 +59,12 @@ class RankedList:
     @property
     def title(self) -> str:
         """The transition in words."""
-        days = self.spec.horizon // DAY
-        return f"{self.spec.from_stage} → {self.spec.to_stage}, {days} day{'' if days == 1 else 's'}"
+        return title_of(self.spec.from_stage, self.spec.to_stage, self.spec.horizon // DAY)
+
+
+def title_of(from_stage: str, to_stage: str, days: int) -> str:
+    """Return the transition of a list in words."""
+    return f"{from_stage} → {to_stage}, {days} day{'' if days == 1 else 's'}"
 
 
 def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ...]:

@@ -20,7 +20,9 @@ class Verdict:
     """What a gate says: what was found, what the limit of this level is, and in words what moved and what to do.
 
     ``name`` is the gate, and after a colon what it looked at: ``rows:invoices``. ``limit`` is the one that was passed
-    over, or of a verdict ``pass`` the next one; None where there is none.
+    over, or of a verdict ``pass`` the next one; None where there is none. ``small`` is a failure for little data alone.
+    ``waived`` says why a failure only warns: a person has accepted it for this night, or a person watches the run and
+    the data is small.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Verdict:
     limit: float | None
     message: str
     exit_code: int
+    small: bool = False
+    waived: Literal["accepted", "watched"] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data; what is no finite number is null."""
@@ -69,14 +73,22 @@ def passed(name: str, message: str, exit_code: int) -> Verdict:
     return Verdict(name, "pass", None, None, message, exit_code)
 
 
-def accept(verdicts: Iterable[Verdict], names: Collection[str]) -> list[Verdict]:
-    """Return the verdicts with those failures as warnings that a person accepts by their name for this night."""
-    return [
-        replace(one, level="warn", message=f"{one.message} (accepted for this night)")
-        if one.level == "fail" and one.name in names
-        else one
-        for one in verdicts
-    ]
+def accept(verdicts: Iterable[Verdict], names: Collection[str], *, watched: bool = False) -> list[Verdict]:
+    """Return the verdicts with those failures as warnings that a person accepts by their name for this night.
+
+    Where a person watches the run, little data is no failure either: a first try of few customers must stay possible.
+    """
+    return [_waived(one, names, watched) if one.level == "fail" else one for one in verdicts]
+
+
+def _waived(failed: Verdict, names: Collection[str], watched: bool) -> Verdict:
+    if failed.name in names:
+        told = f"{failed.message} (accepted for this night)"
+        return replace(failed, level="warn", message=told, waived="accepted")
+    if watched and failed.small:
+        told = f"{failed.message}. `cvj-ml nightly` would not publish this night"
+        return replace(failed, level="warn", message=told, waived="watched")
+    return failed
 
 
 def require(verdicts: Iterable[Verdict]) -> None:

@@ -130,7 +130,7 @@ def cohort(spec: GatesSpec, customers: int, earlier: Earlier | None) -> Verdict:
     if customers < levels.fewest:
         told = f"{customers} customer(s) to score, fewer than gates.customers.fewest {levels.fewest}"
         advice = "Check --as-of and that the sources hold whole histories"
-        return Verdict(gate, "fail", float(customers), float(levels.fewest), f"{told}. {advice}", _QUALITY)
+        return Verdict(gate, "fail", float(customers), float(levels.fewest), f"{told}. {advice}", _QUALITY, small=True)
     if earlier is None or not earlier.customers:
         return passed(gate, f"{customers} customers, no published night before to compare with", _QUALITY)
     lost = (earlier.customers - customers) / earlier.customers

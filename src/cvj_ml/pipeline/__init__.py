@@ -8,7 +8,7 @@ from cvj_ml.pipeline.forgetting import Forgotten, forget
 from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
 from cvj_ml.pipeline.nightly import nightly
-from cvj_ml.pipeline.nights import Night, config_digest, publish_night
+from cvj_ml.pipeline.nights import Night, config_digest, publish_night, show_night
 from cvj_ml.pipeline.opening import (
     Histories,
     Progress,
@@ -59,6 +59,7 @@ __all__ = [
     "require_same",
     "run_backtest",
     "score",
+    "show_night",
     "train",
     "training_panel",
     "true_stages",

@@ -42,9 +42,7 @@ def nightly(
             if champion is None:
                 with run.step("Fetching the champion"):
                     champion = pin_champion(config, histories.visible, run)
-            night = make_night(
-                histories, people, champion, usage, as_of, run, judge=run.judge, resume=resume, dry_run=dry_run
-            )
+            night = make_night(histories, people, champion, usage, as_of, run, resume=resume, dry_run=dry_run)
             run.nights.append(night.as_document())
         return tuple(run.nights)
 
@@ -52,7 +50,7 @@ def nightly(
 @contextmanager
 def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_run: bool) -> Iterator[Stations]:
     """Yield what counts the run's steps; at its end, good or bad, say it in one line and write the metrics."""
-    run, out = Stations(watcher, accepted), Path(config.out)
+    run, out = Stations(watcher, accepted, watched=False), Path(config.out)
     current_night(out)  # a damaged pointer is told before the work, not after it
     failure: BaseException | None = None
     try:

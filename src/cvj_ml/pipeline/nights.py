@@ -1,18 +1,19 @@
-"""The story of ``cvj-ml score``, ``cvj-ml targets`` and ``cvj-ml report``: one published night."""
+"""One published night: the story of ``cvj-ml score`` and ``cvj-ml targets``, and what every command publishes by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
+from cvj_ml.errors import NightError
 from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
-from cvj_ml.monitoring.gates import Verdict
 from cvj_ml.ownership import remove
 from cvj_ml.pipeline.champions import Champion, pin_champion
 from cvj_ml.pipeline.delivering import hand_over
@@ -22,26 +23,33 @@ from cvj_ml.pipeline.opening import Histories, Watcher, as_of_name, open_histori
 from cvj_ml.pipeline.scores import score, work_folder
 from cvj_ml.pipeline.sparing import listed_in_control
 from cvj_ml.pipeline.stations import Stations, package_version
-from cvj_ml.publish import Published, digest_of, digest_of_table, find_night, hold, publish
-from cvj_ml.report.documents import PAGE, Report, make_report, write_report
+from cvj_ml.publish import (
+    LISTS,
+    Published,
+    current_night,
+    digest_of,
+    digest_of_table,
+    find_night,
+    hold,
+    publish,
+    published_nights,
+    verify_night,
+)
+from cvj_ml.report.documents import PAGE, WORKSHEET, Report, make_report, write_report
 from cvj_ml.report.files import SCORES, with_contact, write_night
 from cvj_ml.report.quality import Training
 from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Usage
 from cvj_ml.windows import to_datetime
 
-Judge = Callable[[list[Verdict]], None]
-"""Who is shown the verdicts of gates, and raises where one of them failed."""
-
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """A published night: where it is, what it was made from, and the lists where they were asked for."""
+    """A published night, made now or found: where it is, and what it was made from."""
 
     published: Published
     as_of: str
     facts: Mapping[str, Any]
-    lists: tuple[RankedList, ...]
     champion: Champion
 
     @property
@@ -56,8 +64,17 @@ class Night:
 
     @property
     def page(self) -> Path | None:
-        """Where the page is, None for scores alone."""
+        """Where the page is; None where it went with customers who were forgotten, or nothing was published."""
         return self.folder / PAGE if (self.folder / PAGE).is_file() else None
+
+    @property
+    def lists(self) -> list[dict[str, Any]]:
+        """The summary of the lists, a row each; none where they were not asked for."""
+        return list(self.facts.get("lists", ()))
+
+    def rows(self, name: str) -> pa.Table:
+        """Return the rows of a list, as published."""
+        return pq.read_table(self.folder / LISTS / f"{name}.parquet", partitioning=None)
 
     @property
     def model_version(self) -> str:
@@ -76,18 +93,27 @@ class Night:
             "customers": self.facts[OBSERVED]["customers"],
             "model_version": self.model_version,
             "model_source": self.champion.source,
-            "lists": {one["list"]: one["listed"] for one in self.facts.get("lists", ())},
+            "lists": {one["list"]: one["listed"] for one in self.lists},
             "rows": rows_by_outcome(self.facts),
         }
 
 
-def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: bool, resume: bool = False) -> Night:
-    """Score every eligible customer with the champion, rank the lists, make their page, publish all in one step.
+def publish_night(
+    config: Config,
+    as_of: int,
+    watcher: Watcher,
+    *,
+    with_lists: bool,
+    accepted: Collection[str] = (),
+    resume: bool = False,
+) -> Night:
+    """Score every eligible customer with the champion, rank the lists, make the page, publish all in one step.
 
-    With ``resume`` the blocks that an earlier run of the same night finished are not scored again. No gate judges what
-    a person looks at.
+    The gates of a night are asked; those whose names are ``accepted`` only warn, and little data does, too, since a
+    person looks at what comes out. With ``resume`` the blocks that an earlier run of the same night finished are not
+    scored again.
     """
-    run = Stations(watcher)
+    run = Stations(watcher, accepted, watched=True)
     with hold(Path(config.out), "targets" if with_lists else "score"):
         people = read_people(config) if with_lists else None
         histories = open_histories(config, run)
@@ -95,6 +121,36 @@ def publish_night(config: Config, as_of: int, watcher: Watcher, *, with_lists: b
         with run.step("Fetching the champion"):
             champion = pin_champion(config, histories.visible, run)
         return make_night(histories, people, champion, usage, as_of, run, resume=resume)
+
+
+def show_night(config: Config, as_of: int) -> dict[str, Any]:
+    """Return where the published night of an instant and its page are, as plain data; nothing is made or published.
+
+    NightError where there is none, it is not whole, or it has no page.
+    """
+    out, name = Path(config.out), as_of_name(config, as_of)
+    day = to_datetime(as_of, config.zone).isoformat() if "T" in name else name
+    command = f"`cvj-ml targets CONFIG --as-of {day}` makes and publishes it"
+    nights = published_nights(out, name)
+    if not nights:
+        newest = max((path.name.removeprefix("as_of=") for path in out.glob("as_of=*")), default=None)
+        there = f"the newest is that of {newest}" if newest else "there is none at all"
+        raise NightError(f"{out}: no night of {name} is published; {there}. {command}, if its gates pass.")
+    folder = next((one for one in nights if (one / PAGE).is_file()), nights[0])
+    manifest = verify_night(folder).manifest
+    if PAGE not in manifest["files"]:
+        raise NightError(f"{folder}: it has no page, which goes where customers are forgotten. {command} anew.")
+    return {
+        "night": str(folder),
+        "as_of": name,
+        "instant": manifest["as_of"],
+        "current": folder == current_night(out),
+        "page": str(folder / PAGE),
+        "worksheet": str(folder / WORKSHEET),
+        "customers": manifest["files"][SCORES]["rows"],
+        "model_version": manifest["model"][:12],
+        "lists": {one["list"]: one["listed"] for one in manifest.get("lists", ())},
+    }
 
 
 def make_night(
@@ -105,39 +161,36 @@ def make_night(
     as_of: int,
     run: Stations,
     *,
-    judge: Judge | None = None,
     resume: bool = False,
     dry_run: bool = False,
 ) -> Night:
     """Make and publish one night with a pinned champion; the caller holds the lock of the output folder.
 
-    Nothing is published where ``judge`` raises; None where nobody is asked. A night that was judged, published and is
-    whole is found and not made again, so a run that goes on after a failure is soon where it stopped.
+    It has no lists where no people were read. Nothing is published where a gate fails. A night that has passed its
+    gates, is published and whole is found and not made again, so a run that goes on after a failure is soon where it
+    stopped.
     """
     config, bundle, with_lists = histories.config, champion.bundle, people is not None
     out, night = Path(config.out), as_of_name(config, as_of)
-    measured = known_history(config, as_of) if with_lists else pd.DataFrame()
+    measured = known_history(config, as_of)
     spared = listed_in_control(config, as_of)
     facts = facts_of(histories, champion, usage, as_of, people, spared, measured)
-    if judge is not None and (found := find_night(out, night, facts, with_lists=with_lists, dry_run=dry_run)):
+    if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
         published, facts = found
         if not dry_run:
             hand_over(config, published.folder, run)
-        return Night(published, night, facts, (), champion)
+        return Night(published, night, facts, champion)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of)
-        if judge is not None:
-            judge(gates.before_scoring(bundle.predictor))
+        run.judge(gates.before_scoring(bundle.predictor))
     work = work_folder(histories, bundle.digest, config_digest(config), as_of, with_lists=with_lists, resume=resume)
     with run.step("Scoring") as progress:
         scored = score(
             histories, bundle.predictor, bundle.version, as_of, work, progress, history=with_lists, resume=resume
         )
-        if judge is not None:
-            judge(gates.after_scoring(bundle.predictor, scored.counts))
+        run.judge(gates.after_scoring(bundle.predictor, scored.counts))
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
-    report: Report | None = None
     if people is not None:
         with run.step("Ranking the lists"):
             unobserved, record = histories.visible.unobserved, bundle.track_record
@@ -154,19 +207,18 @@ def make_night(
             )
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
-        report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
+    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
     facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
-            sheet = report.worksheet if report else None
-            rows = write_night(staged, scored.scores, lists, people, sheet, night)
-            return {**rows, **(write_report(report, staged) if report else {})}
+            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night)
+            return {**rows, **write_report(report, staged)}
 
     published = publish(
         out,
         night,
-        digest_of(facts, [one.name for one in lists], *(["report"] if report else [])),
+        digest_of(facts, [one.name for one in lists], "report"),
         facts,
         lambda: run.document(champion),
         write,
@@ -175,7 +227,7 @@ def make_night(
     remove(work.parent)
     if not dry_run:
         hand_over(config, published.folder, run)
-    return Night(published, night, facts, lists, champion)
+    return Night(published, night, facts, champion)
 
 
 def facts_of(
@@ -229,7 +281,7 @@ def report_of(
     as_of: int,
     scores: StoredTable,
     lists: tuple[RankedList, ...],
-    people: People,
+    people: People | None,
     usage: Usage,
     history: pd.DataFrame,
     watcher: Watcher,
@@ -244,7 +296,7 @@ def report_of(
             histories.engine(progress),
             as_of,
             scores,
-            [replace(one, rows=with_contact(one.rows, people.contact)) for one in lists],
+            [replace(one, rows=with_contact(one.rows, people.contact)) for one in lists] if people else [],
             usage,
             champion.bundle.version,
             Training.of(logged.cut, logged.parameters, logged.metrics) if logged else None,

@@ -17,6 +17,7 @@ from cvj_ml.journey import Visible, observability
 from cvj_ml.lists import list_specs
 from cvj_ml.models.agreement import differences
 from cvj_ml.models.bundle import Bundle
+from cvj_ml.report.stays import require_segment
 from cvj_ml.sources import Store, Usage, ingest, usage
 from cvj_ml.windows import midnight, to_datetime
 
@@ -65,7 +66,9 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
     visible = observability(config, store.events, store.property_kinds)
     for warning in visible.warnings:
         watcher.say(f"warning: {warning}")
-    list_specs(config, visible.unobserved)  # lists that cannot be made are told before hours of training
+    # Lists and worksheets that cannot be made are told before hours of training.
+    list_specs(config, visible.unobserved)
+    require_segment(config.report.segment, store.attribute_kinds)
     return Histories(config, store, visible, config.engine.threads or cpu_count())
 
 

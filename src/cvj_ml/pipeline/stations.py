@@ -23,12 +23,14 @@ class Stations:
     """A watcher that passes everything on, and keeps the seconds of each step, the verdicts, and the nights made.
 
     ``night`` is the one that is being made, ``verdicts`` are those of its gates, ``nights`` say what became of those
-    before it. ``accepted`` are failures of gates that a person accepts, by name.
+    before it. ``accepted`` are failures of gates that a person accepts, by name; ``watched``: a person looks at what
+    is made, so that little data only warns.
     """
 
-    def __init__(self, watcher: Watcher, accepted: Collection[str] = ()) -> None:
+    def __init__(self, watcher: Watcher, accepted: Collection[str] = (), *, watched: bool) -> None:
         self._watcher = watcher
         self._accepted = accepted
+        self.watched = watched
         self._began = time.perf_counter()
         self.run_id = uuid.uuid4().hex
         self.started = time.time()
@@ -65,7 +67,7 @@ class Stations:
 
     def judge(self, verdicts: list[Verdict]) -> None:
         """Keep what gates say and tell what warns; DataError or GateError with all that failed."""
-        verdicts = accept(verdicts, self._accepted)
+        verdicts = accept(verdicts, self._accepted, watched=self.watched)
         self.verdicts += verdicts
         for one in verdicts:
             if one.level == "warn":

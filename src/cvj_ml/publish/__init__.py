@@ -3,7 +3,7 @@
 from cvj_ml.publish.files import LISTS, replace_file
 from cvj_ml.publish.forgetting import Rewritten, forget_in_night, nights_naming
 from cvj_ml.publish.locking import hold
-from cvj_ml.publish.reading import current_night, published_lists
+from cvj_ml.publish.reading import current_night, published_lists, published_nights
 from cvj_ml.publish.verifying import Verified, verify_night
 from cvj_ml.publish.writing import Published, digest_of, digest_of_table, find_night, publish
 
@@ -21,6 +21,7 @@ __all__ = [
     "nights_naming",
     "publish",
     "published_lists",
+    "published_nights",
     "replace_file",
     "verify_night",
 ]

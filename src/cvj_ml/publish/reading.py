@@ -38,14 +38,29 @@ def read_pointer(out: Path) -> dict[str, str] | None:
     return pointer
 
 
+def published_nights(out: Path, as_of: str) -> list[Path]:
+    """Return the finished nights of a date: the current one first, then those with lists, then the youngest."""
+    current = current_night(out)
+
+    def rank(folder: Path) -> tuple[bool, bool, float]:
+        return folder == current, (folder / LISTS).is_dir(), _started(folder)
+
+    found = [path.parent for path in (out / f"as_of={as_of}").glob(f"*/{SUCCESS}")]
+    return sorted(found, key=rank, reverse=True)
+
+
 def published_lists(out: Path) -> list[Path]:
     """Return the folders of the nights with lists, in order of their dates; of several for one date the youngest."""
     found = []
     for night in sorted(out.glob("as_of=*")):
         runs = [
-            (json.loads((folder / RUN).read_text(encoding="utf-8"))["started"], folder)
+            (_started(folder), folder)
             for folder in sorted(night.iterdir())
             if (folder / SUCCESS).is_file() and (folder / LISTS / "summary.parquet").is_file()
         ]
         found += [max(runs)[1]] if runs else []
     return found
+
+
+def _started(night: Path) -> float:
+    return float(json.loads((night / RUN).read_text(encoding="utf-8"))["started"])

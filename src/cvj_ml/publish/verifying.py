@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Verified:
     model: str
     files: int
     rows_in: int
+    manifest: Mapping[str, Any] = field(repr=False)
 
 
 def verify_night(folder: Path) -> Verified:
@@ -49,7 +50,7 @@ def verify_night(folder: Path) -> Verified:
     )
     manifest = _document(night / MANIFEST)
     rows_in = sum(counts["rows_in"] for counts in manifest.get("counts", {}).values())
-    return Verified(night, manifest["as_of"], manifest["model"], len(manifest["files"]), rows_in)
+    return Verified(night, manifest["as_of"], manifest["model"], len(manifest["files"]), rows_in, manifest)
 
 
 def night_faults(night: Path) -> list[str]:

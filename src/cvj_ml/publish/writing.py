@@ -107,17 +107,19 @@ def publish(
 
 
 def find_night(
-    out: Path, as_of: str, facts: Mapping[str, Any], *, with_lists: bool, dry_run: bool = False
+    out: Path, as_of: str, facts: Mapping[str, Any], *, with_lists: bool, watched: bool, dry_run: bool = False
 ) -> tuple[Published, dict[str, Any]] | None:
     """Return a whole night that was made from these facts, with its manifest; None where there is none.
 
-    It has passed gates, as its run.json says, and becomes the current one as if it had just been published.
+    It has passed gates, as its run.json says, and becomes the current one as if it had just been published. What a
+    gate let pass only because somebody watched is not taken over by a run that nobody watches.
     """
     wanted = json.loads(as_json(facts))
     for folder in sorted((out / f"as_of={as_of}").glob("*")):
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            judged = bool(json.loads((folder / RUN).read_text(encoding="utf-8"))["gates"])
+            gates = json.loads((folder / RUN).read_text(encoding="utf-8"))["gates"]
+            judged = bool(gates) and (watched or all(one["waived"] != "watched" for one in gates))
         except (OSError, ValueError, KeyError, TypeError):
             continue
         same = all(manifest.get(name) == value for name, value in wanted.items()) and with_lists == (

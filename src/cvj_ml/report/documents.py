@@ -13,7 +13,6 @@ from cvj_ml.engines import Blocks
 from cvj_ml.lists import RankedList, list_specs
 from cvj_ml.report.page import Night, Source, page
 from cvj_ml.report.quality import Training
-from cvj_ml.report.stays import require_segment
 from cvj_ml.report.survey import ask, survey
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
 from cvj_ml.scoring import StoredTable
@@ -47,8 +46,7 @@ def make_report(
     training: Training | None,
     history: pd.DataFrame,
 ) -> Report:
-    """Make the report of one night's SCORES and lists; ConfigError where its segment is no text attribute."""
-    require_segment(config.report.segment, store.attribute_kinds)
+    """Make the report of one night's SCORES and lists."""
     found = survey(ask(config, unobserved, as_of, store.arrival_delay), blocks)
     sheet = worksheet(config, found, scores, list_specs(config, unobserved))
     sources = [

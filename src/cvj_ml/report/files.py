@@ -23,7 +23,7 @@ def write_night(
     scores: Path,
     lists: Sequence[RankedList],
     people: People | None,
-    worksheet: Worksheet | None,
+    worksheet: Worksheet,
     night: str,
 ) -> Mapping[str, int]:
     """Put scores, and the lists where people were read for them, into a folder; return the rows of each file.
@@ -38,12 +38,12 @@ def write_night(
 
 
 def write_lists(
-    folder: Path, lists: Sequence[RankedList], contact: pa.Table, worksheet: Worksheet | None, night: str
+    folder: Path, lists: Sequence[RankedList], contact: pa.Table, worksheet: Worksheet, night: str
 ) -> Mapping[str, int]:
     """Write every list, their summary and the workbook into a folder; return the rows of each file.
 
     contact: ``customer_id`` (unique) and the contact columns, which stand behind those of the contract; worksheet: a
-    sheet of the workbook, None where none was filled in; night: the date or instant in words.
+    sheet of the workbook; night: the date or instant in words.
     """
     folder.mkdir()
     summary = summarise(lists)

@@ -96,7 +96,7 @@ def write_workbook(
     lists: Sequence[RankedList],
     tables: Sequence[pa.Table],
     summary: pa.Table,
-    worksheet: Worksheet | None,
+    worksheet: Worksheet,
     night: str,
 ) -> None:
     """Write lists as one XLSX file; the same lists give the same bytes.
@@ -116,8 +116,7 @@ def write_workbook(
             for name, table in zip(names, tables, strict=True):
                 sheets.customers(name, table.filter(pc.equal(table["group"], "target")))
             sheets.control(names, lists)
-            if worksheet is not None:
-                sheets.journey(worksheet)
+            sheets.journey(worksheet)
     except FileCreateError as error:
         # What the disk refused, which the library wraps.
         raise error.args[0] from None
