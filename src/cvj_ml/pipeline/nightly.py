@@ -50,7 +50,7 @@ def nightly(
 @contextmanager
 def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_run: bool) -> Iterator[Stations]:
     """Yield what counts the run's steps; at its end, good or bad, say it in one line and write the metrics."""
-    run, out = Stations(watcher, accepted, watched=False), Path(config.out)
+    run, out = Stations(watcher, accepted), Path(config.out)
     current_night(out)  # a damaged pointer is told before the work, not after it
     failure: BaseException | None = None
     try:

@@ -27,7 +27,7 @@ class Stations:
     is made, so that little data only warns.
     """
 
-    def __init__(self, watcher: Watcher, accepted: Collection[str] = (), *, watched: bool) -> None:
+    def __init__(self, watcher: Watcher, accepted: Collection[str] = (), *, watched: bool = False) -> None:
         self._watcher = watcher
         self._accepted = accepted
         self.watched = watched
