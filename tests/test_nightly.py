@@ -23,6 +23,7 @@ from cvj_ml import pipeline, tracking
 from cvj_ml.models.bundle import save
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.ownership import MARKER
+from cvj_ml.pipeline import nights
 from cvj_ml.pipeline.stations import Stations
 from cvj_ml.publish import current_night, verify_night
 from cvj_ml.scoring import make_canary, open_bundle
@@ -239,6 +240,31 @@ def test_a_failed_gate_publishes_nothing_unless_it_is_accepted(trained: Trained,
     assert "warning: customers:" in accepted.err and "1 warning(s)" in summary(accepted)
 
 
+def test_a_store_that_is_damaged_under_a_night_ends_it_and_is_made_anew(
+    trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent error 53: each reader checks anew what was written to since it was looked at."""
+    file, whole = trained.variant(out), nights.score
+
+    def score_from_a_bad_disk(histories: pipeline.Histories, *rest: Any, **settings: Any) -> Any:
+        victim = histories.store.folder / "bucket-0002" / "touchpoints.parquet"
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(bytes(content))
+        return whole(histories, *rest, **settings)
+
+    monkeypatch.setattr(nights, "score", score_from_a_bad_disk)
+    ran = call("nightly", file, "--as-of", LATER)
+    assert ran.code == 1
+    assert "bucket-0002/touchpoints.parquet: it is not what was written (its sha256 differs" in ran.err
+    assert "Run the same command again: it makes the store anew from the sources." in ran.err
+    assert_stands(out, AS_OF)
+    monkeypatch.setattr(nights, "score", whole)
+    again = call("nightly", file, "--as-of", LATER, "--json")
+    assert again.code == 0 and "is damaged and is made anew from the sources: bucket-0002/" in again.err
+    assert_stands(out, LATER)
+
+
 # The registry
 
 
@@ -409,6 +435,7 @@ def running(file: Path, station: str, marker: Path, *arguments: str) -> Iterator
 import pathlib, signal, sys, time
 # A test run in the background of a shell ignores SIGINT, and so would its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+from cvj_ml.pipeline import nights
 from cvj_ml.pipeline.stations import Stations
 step = Stations.step
 def stay(run, title):

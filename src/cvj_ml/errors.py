@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import signal
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class CvjError(Exception):
@@ -15,6 +16,17 @@ class CvjError(Exception):
 
 class RegistryError(CvjError):
     """The model registry fails or does not answer."""
+
+
+class StoreError(CvjError):
+    """A file of the store in ``folder`` is not what was written."""
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message, folder)  # all of it, so that it can travel from a worker
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ConfigError(CvjError):

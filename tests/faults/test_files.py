@@ -161,3 +161,19 @@ def test_an_input_that_is_still_being_written_is_seen(ground: Ground) -> None:
     ground.refuses(3, "touchpoints.parquet is a Parquet file without its end: the copy is not complete")
     shutil.move(whole, ground.touchpoints)
     assert ground.publishes()["outcome"] == "published"
+
+
+@pytest.mark.parametrize("name", ["store.json", "quarantine.parquet", "bucket-*/touchpoints.parquet"])
+def test_a_bit_of_the_store_that_changed_changes_no_score(ground: Ground, name: str) -> None:
+    """Silent error 53: the store is made anew from the sources, which is told; the night has the same bytes."""
+    undisturbed = copy(ground, ground.folder.with_name("undisturbed"))
+    path = sorted(ground.out.glob(f"store/*/{name}"))[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+    ran = ground.night()
+    assert "warning: the store " in ran.err and "is damaged and is made anew from the sources: " in ran.err
+    night, expected = ground.publishes(ran), undisturbed.publishes()
+    for file in sorted(Path(expected["night"]).rglob("*")):
+        if file.is_file() and file.name != "run.json":
+            assert Path(night["night"], file.relative_to(expected["night"])).read_bytes() == file.read_bytes(), file

@@ -39,7 +39,7 @@ def forget(config: Config, file: Path, watcher: Watcher) -> Forgotten:
     out = Path(config.out)
     with hold(out, "forget"):
         with watcher.step("Reading sources"):
-            store = ingest(config)
+            store = ingest(config, lambda told: watcher.say(f"warning: {told}"))
             held = rows_held(store, customers)
             contact = read_contact(config)["customer_id"].to_pylist()
         if known := sum(one in customers for one in contact):

@@ -62,7 +62,7 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
     """Read the sources into the store (or find it there) and compare the journey with what occurs."""
     require_engine(config.engine)
     with watcher.step("Reading sources"):
-        store = ingest(config)
+        store = ingest(config, lambda told: watcher.say(f"warning: {told}"))
     visible = observability(config, store.events, store.property_kinds)
     for warning in visible.warnings:
         watcher.say(f"warning: {warning}")

@@ -24,7 +24,6 @@ from cvj_ml.sources.staging import Mapped, Staged
 from cvj_ml.sources.store import (
     TOUCHPOINTS_FILE,
     Store,
-    bucket_name,
     bucket_sql,
     counts_as_json,
 )
@@ -51,9 +50,7 @@ class Base:
 
     def file(self, bucket: int) -> Path | None:
         """Return the touchpoints of a bucket; None where there is nobody."""
-        return (
-            self.store.folder / bucket_name(bucket) / TOUCHPOINTS_FILE if self.store.bucket_customers[bucket] else None
-        )
+        return self.store.bucket_file(bucket, TOUCHPOINTS_FILE)
 
     @property
     def whole(self) -> bool:

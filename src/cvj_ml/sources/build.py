@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
-from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
+from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
 from cvj_ml.sources.buckets import Base, TouchpointSorter
 from cvj_ml.sources.customer_tables import AttributeSorter, LabelSorter
 from cvj_ml.sources.keeping import clear, guarded, keep, set_aside, staging, to_disk
 from cvj_ml.sources.origins import Fingerprint, Relation, describe, land, typed
-from cvj_ml.sources.plan import ATTRIBUTES, FORMAT, LABELS, Plan, added_files, find_base, make_plan
+from cvj_ml.sources.plan import ATTRIBUTES, LABELS, Plan, added_files, find_base, make_plan
 from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
 from cvj_ml.sources.sql import connect, within_memory
@@ -34,15 +35,25 @@ from cvj_ml.sources.staging import (
     refused_rows,
     stage,
 )
-from cvj_ml.sources.store import Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
+from cvj_ml.sources.store import (
+    FORMAT,
+    Store,
+    bucket_name,
+    counts_as_json,
+    open_store,
+    refusal_faults,
+    write_manifest,
+)
 
 _HEADING = "The sources cannot be used:"
 
 ROWS_PER_BUCKET = 1 << 20
 
 
-def ingest(config: Config) -> Store:
+def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Store:
     """Read every source into ``<out>/store/<key>`` and return the store; reuse it where nothing changed.
+
+    A store that is damaged is not used: it is made anew from the sources, and that is told.
 
     Raises ConfigError for mappings and queries that are wrong, DataError for files, columns or rows that are; each
     lists all faults of all sources. Refused rows are in ``quarantine.parquet`` in the store, or in
@@ -58,12 +69,8 @@ def ingest(config: Config) -> Store:
         raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
         plan = make_plan(config, tables, fingerprints)
         folder = root / plan.key[:12]
-        with guarded(root):
-            store = open_store(folder, plan.key, config)
-            base = None if store else find_base(root, plan, tables, config)
-            for used in (store, base.store if base else None):
-                if used is not None:
-                    keep(used)
+        damaged: set[Path] = set()
+        store, base = _usable(root, plan, tables, config, damaged, tell)
         if store is None:
             built = work / "store"
             built.mkdir(mode=0o700)
@@ -77,12 +84,47 @@ def ingest(config: Config) -> Store:
             facts = {"key": plan.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
             facts |= {"meaning": plan.meaning, "contents": plan.contents}
             write_manifest(built, {**facts, **manifest})
-            store = _put(built, folder, plan.key, config)
+            store = _put(built, folder, plan.key, config, damaged)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
     refused = folder / QUARANTINE_FILE
     raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
-    clear(root, store)
+    clear(root, store, damaged)
     return store
+
+
+def _usable(
+    root: Path,
+    plan: Plan,
+    tables: Mapping[str, Mapped],
+    config: Config,
+    damaged: set[Path],
+    tell: Callable[[str], object],
+) -> tuple[Store | None, Base | None]:
+    """Return the wanted store, or else one that only lacks rows, every file of it whole; name those that are damaged.
+
+    Files are read outside the guard: that takes a while, and the store is held.
+    """
+    while True:
+        store: Store | None = None
+        base: Base | None = None
+        try:
+            with guarded(root):
+                folder = root / plan.key[:12]
+                store = open_store(folder, plan.key, config) if folder not in damaged else None
+                base = None if store else find_base(root, plan, tables, config, damaged)
+                used = store or (base.store if base else None)
+                if used is None:
+                    return None, None
+                keep(used)
+            faults = used.faults(config.engine.threads)
+            place = used.folder
+        except StoreError as error:
+            faults, place = [str(error)], error.folder
+        if not faults:
+            return store, base
+        damaged.add(place)
+        told = f"{'; '.join(faults[:3])}{f'; and {len(faults) - 3} more file(s)' if len(faults) > 3 else ''}"
+        tell(f"the store {place} is damaged and is made anew from the sources: {told}")
 
 
 def _map(config: Config, work: Path) -> dict[str, Mapped]:
@@ -170,7 +212,7 @@ def _build(
         name = label.removeprefix("sources.")
         kept = base is not None and label in sources and name in base.sources
         staged[label] = read.joined(base.store.counts[name]) if base and kept else read
-    held = pq.read_table(base.store.folder / QUARANTINE_FILE) if base else QUARANTINE.empty_table()
+    held = pq.read_table(base.store.checked(QUARANTINE_FILE)) if base else QUARANTINE.empty_table()
     stay = base.sources if base else frozenset[str]()
     quarantine = pa.concat_tables(
         refused_rows(name, one, landed[label], held if name in stay else held.slice(0, 0), connection)
@@ -283,11 +325,11 @@ def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
     return faults
 
 
-def _put(built: Path, folder: Path, key: str, config: Config) -> Store:
+def _put(built: Path, folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store:
     """Put a finished store in its place; another process may have been faster with the same content."""
     to_disk(built)
     with guarded(folder.parent):
-        if store := open_store(folder, key, config):
+        if store := _there(folder, key, config, damaged):
             return keep(store)
         if folder.exists():
             set_aside(folder.parent, [folder])
@@ -297,3 +339,12 @@ def _put(built: Path, folder: Path, key: str, config: Config) -> Store:
         if store is None:
             raise CvjError(f"{folder}: the store cannot be read back once it is in its place; run again.")
         return keep(store)
+
+
+def _there(folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store | None:
+    """Return the store in a place unless it is damaged; one that was may have been replaced by now."""
+    try:
+        store = open_store(folder, key, config)
+    except StoreError:
+        return None
+    return None if store and folder in damaged and store.faults(config.engine.threads) else store

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from cvj_ml.ownership import remove
 from cvj_ml.sources.keeping import GUARD
 from cvj_ml.sources.refusals import QUARANTINE_FILE
-from cvj_ml.sources.store import ATTRIBUTES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_name, bucket_of
+from cvj_ml.sources.store import ATTRIBUTES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_of
 
 _LEFT_BEHIND = (".audit-*", ".contact-*", ".suppression-*", ".consent-*")
 """Folders of runs that were killed while they read or checked."""
@@ -23,18 +23,17 @@ def rows_held(store: Store, customers: Set[str]) -> dict[str, int]:
     """Return how many rows of these customers each source and table still has, refused rows included."""
     held: Counter[str] = Counter()
     for bucket in sorted({bucket_of(customer, store.buckets) for customer in customers}):
-        folder = store.folder / bucket_name(bucket)
         for file in (TOUCHPOINTS_FILE, ATTRIBUTES_FILE, LABELS_FILE):
-            if not (folder / file).is_file():
+            if (path := store.bucket_file(bucket, file)) is None:
                 continue
             theirs = pc.field("customer_id").isin(sorted(customers))
             if file == TOUCHPOINTS_FILE:
-                found = pq.read_table(folder / file, columns=["source"], filters=theirs, partitioning=None)
+                found = pq.read_table(path, columns=["source"], filters=theirs, partitioning=None)
                 held.update(f"sources.{name}" for name in found["source"].to_pylist())
             else:
-                found = pq.read_table(folder / file, columns=["customer_id"], filters=theirs, partitioning=None)
+                found = pq.read_table(path, columns=["customer_id"], filters=theirs, partitioning=None)
                 held[Path(file).stem] += len(found)
-    for row in pq.read_table(store.folder / QUARANTINE_FILE).to_pylist():
+    for row in pq.read_table(store.checked(QUARANTINE_FILE)).to_pylist():
         if _names(row["row"], customers):
             held[f"{row['source']} (refused rows)"] += 1
     return {name: count for name, count in sorted(held.items()) if count}

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,13 +64,17 @@ def staging(root: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def clear(root: Path, present: Store) -> None:
-    """Remove the stores that nobody holds, except the present one and the one before, and what killed runs left."""
+def clear(root: Path, present: Store, damaged: Collection[Path] = ()) -> None:
+    """Remove the stores that nobody holds, except the present one and the one before, and what killed runs left.
+
+    One before that is ``damaged`` goes, too.
+    """
     with guarded(root):
         stores = [path for path in root.iterdir() if path.is_dir() and _NAME.fullmatch(path.name)]
         others = [path for path in stores if path.name != present.folder.name]
         others.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-        set_aside(root, [path for path in others[1:] if not _is_held(path / MANIFEST)])
+        gone = [path for path in others if path in damaged or path != others[0]]
+        set_aside(root, [path for path in gone if not _is_held(path / MANIFEST)])
         set_aside(root, [path for path in root.glob(f"{_STAGING}*") if not _is_held(path / _USED)])
     for path in root.glob(f"{_REMOVED}*"):
         remove(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,7 @@ from cvj_ml.config import Config
 from cvj_ml.sources.buckets import Base
 from cvj_ml.sources.origins import Fingerprint
 from cvj_ml.sources.staging import Mapped
-from cvj_ml.sources.store import MANIFEST, open_store
-
-FORMAT = 4
-"""The version of the store's layout and of the rules by which rows are read; part of the key."""
+from cvj_ml.sources.store import FORMAT, MANIFEST, open_store, read_manifest
 
 ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
@@ -72,30 +69,31 @@ def make_plan(config: Config, tables: Mapping[str, Mapped], fingerprints: Mappin
     return Plan(_digest([meaning, contents]), _digest([meaning, types]), contents)
 
 
-def find_base(root: Path, plan: Plan, tables: Mapping[str, Mapped], config: Config) -> Base | None:
+def find_base(
+    root: Path, plan: Plan, tables: Mapping[str, Mapped], config: Config, damaged: Collection[Path]
+) -> Base | None:
     """Return the store with the most rows that can stay, and the sources whose files it has all or some of.
 
     A source stays where none of the files that were read changed or went; a query stays only whole, for a new file
-    can change any of its rows. None where too little would stay.
+    can change any of its rows. None where too little would stay. Stores known to be ``damaged`` are left out;
+    StoreError for one that is found to be.
     """
     if any(f"sources.{name}" in tables for name in (ATTRIBUTES, LABELS)):
         return None  # the quarantine could not tell such a source from the table
     found: list[tuple[int, Base]] = []
     for path in sorted(root.glob(f"[0-9a-f]*/{MANIFEST}")):
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            if (
-                manifest["meaning"] != plan.meaning
-                or (store := open_store(path.parent, manifest["key"], config)) is None
-            ):
-                continue
-            kept = [
-                name
-                for name in config.sources
-                if _stays(manifest["contents"][f"sources.{name}"], plan.contents[f"sources.{name}"])
-            ]
-        except (OSError, ValueError, KeyError):
+        if path.parent in damaged:
             continue
+        manifest = read_manifest(path.parent)
+        if manifest.get("meaning") != plan.meaning:
+            continue
+        if (store := open_store(path.parent, manifest["key"], config)) is None:
+            continue
+        kept = [
+            name
+            for name in config.sources
+            if _stays(manifest["contents"][f"sources.{name}"], plan.contents[f"sources.{name}"])
+        ]
         size = sum(one["bytes"] for name in kept for one in store.fingerprints[name])
         found.append((size, Base(store, frozenset(kept), manifest["contents"], manifest["kinds"])))
     if not found:

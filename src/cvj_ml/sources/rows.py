@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.contracts import INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.sources.refusals import Usage, account
-from cvj_ml.sources.store import ALWAYS, ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, Store, bucket_name
+from cvj_ml.sources.store import ALWAYS, ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, Store
 from cvj_ml.windows import NEVER
 
 _KINDS = {"double": pa.float64(), "string": pa.string()}
@@ -46,8 +46,8 @@ def attribute_rows(store: Store, bucket: int) -> pa.Table:
 
 
 def _read(store: Store, bucket: int, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    path = store.folder / bucket_name(bucket) / name
-    return pq.read_table(path, columns=columns, partitioning=None) if path.exists() else schema.empty_table()
+    path = store.bucket_file(bucket, name)
+    return pq.read_table(path, columns=columns, partitioning=None) if path else schema.empty_table()
 
 
 def _plain(table: pa.Table, missing: int) -> pa.Table:

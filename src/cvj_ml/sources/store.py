@@ -1,10 +1,12 @@
-"""The store: canonical touchpoints in bucketed Parquet, written once, read back as blocks."""
+"""The store: canonical touchpoints in bucketed Parquet, written once, checked and read back as blocks."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.contracts import PROPERTY
+from cvj_ml.errors import StoreError
 from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, Touchpoints
 from cvj_ml.sources.origins import Fingerprint
 from cvj_ml.sources.refusals import Counts, excess
@@ -27,6 +30,9 @@ TOUCHPOINTS_FILE = "touchpoints.parquet"
 ATTRIBUTES_FILE = "attributes.parquet"
 LABELS_FILE = "stage_labels.parquet"
 MANIFEST = "store.json"
+
+FORMAT = 5
+"""The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 ALWAYS = np.iinfo(np.int64).min
 """``known_at`` of a static attribute."""
@@ -56,7 +62,8 @@ class Store:
 
     ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
     ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` and
-    ``label_counts`` are None where no attributes, no stage labels are configured.
+    ``label_counts`` are None where no attributes, no stage labels are configured. ``files`` are the sha256 of all files
+    but store.json, by their names in the folder: whoever reads one asks `checked` or `bucket_file` for it.
     """
 
     folder: Path
@@ -73,6 +80,7 @@ class Store:
     property_kinds: Mapping[str, str]
     attribute_kinds: Mapping[str, str]
     outbound: frozenset[str]
+    files: Mapping[str, str]
 
     @property
     def customers(self) -> int:
@@ -87,15 +95,36 @@ class Store:
         asked = {bucket_of(name, self.buckets) for name in customers}
         return [bucket for bucket in held if bucket in asked]
 
+    def bucket_file(self, bucket: int, name: str) -> Path | None:
+        """Return a file of a bucket as `checked` does; None where the store has none, since nobody is in it."""
+        file = f"{bucket_name(bucket)}/{name}"
+        return self.checked(file) if file in self.files else None
+
+    def checked(self, name: str) -> Path:
+        """Return the path of a file whose bytes are those that were written; StoreError where they are not."""
+        path = self.folder / name
+        if fault := _fault(path, self.files[name]):
+            raise StoreError(
+                f"{path}: {fault}. What it holds is not used. Run the same command again: it makes the store anew from"
+                " the sources. If it comes again, the disk or the memory of this machine is at fault.",
+                self.folder,
+            )
+        return path
+
+    def faults(self, threads: int | None = None) -> list[str]:
+        """Return every file that is not what was written; files are read by several threads."""
+        with ThreadPoolExecutor(threads) as pool:
+            found = pool.map(lambda name: _fault(self.folder / name, self.files[name]), self.files)
+            return [f"{name}: {fault}" for name, fault in zip(self.files, found, strict=True) if fault]
+
     def read(self, bucket: int) -> Block:
         """Return the whole customers of one bucket, sorted by id."""
-        folder = self.folder / bucket_name(bucket)
         if not self.bucket_customers[bucket]:
             return _nobody(self)
         texts = [PROPERTY + name for name, kind in self.property_kinds.items() if kind == "string"]
         numbers = [PROPERTY + name for name, kind in self.property_kinds.items() if kind != "string"]
         table = _load(
-            folder / TOUCHPOINTS_FILE,
+            self.checked(f"{bucket_name(bucket)}/{TOUCHPOINTS_FILE}"),
             ["occurred_at", "visible_at", "superseded_at", "day", "date_only", "value", *numbers],
             ["customer_id", "event", "channel", *texts],
         )
@@ -120,8 +149,8 @@ class Store:
         return Block(
             customers,
             touchpoints,
-            _attributes(folder / ATTRIBUTES_FILE, customers, kinds) if kinds else None,
-            _labels(folder / LABELS_FILE, customers) if self.label_counts else None,
+            _attributes(self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}"), customers, kinds) if kinds else None,
+            _labels(self.checked(f"{bucket_name(bucket)}/{LABELS_FILE}"), customers) if self.label_counts else None,
         )
 
 
@@ -131,43 +160,100 @@ def bucket_name(bucket: int) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write store.json, with the size of every other file so that a torn store is noticed."""
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*.parquet"))}
-    text = json.dumps({**manifest, "files": files}, indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    """Write store.json, with the sha256 of every other file and of itself, so that no damage goes unseen."""
+    paths = sorted(folder.rglob("*.parquet"))
+    document = {**manifest, "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}}
+    (folder / MANIFEST).write_text(_sealed(document), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return store.json of a folder; FileNotFoundError where there is none, StoreError where it is damaged."""
+    path = folder / MANIFEST
+    content = path.read_bytes()
+    try:
+        document: dict[str, Any] = json.loads(content)
+        if document.pop(_SEAL, None) is None and document["format"] != FORMAT:
+            return document  # of a version that sealed nothing; nobody reads such a store
+        if _sealed(document).encode() == content:
+            return document
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise StoreError(f"{path}: it is not what was written (its own sha256 differs)", folder)
 
 
 def open_store(folder: Path, key: str, config: Config) -> Store | None:
-    """Return the store in a folder, or None where there is no whole store of this key."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["key"] != key:
-            return None
-        if any((folder / name).stat().st_size != size for name, size in manifest["files"].items()):
-            return None
-        attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
-        delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
-        return Store(
-            folder=folder,
-            buckets=manifest["buckets"],
-            key=key,
-            counts={name: Counts(**counts) for name, counts in manifest["counts"].items()},
-            attribute_counts=Counts(**attributes) if attributes else None,
-            label_counts=Counts(**labels) if labels else None,
-            events=manifest["events"],
-            arrival_delay=max(
-                measured if (given := delays[name]) is None else given
-                for name, measured in manifest["measured_delays"].items()
-            ),
-            bucket_customers=tuple(manifest["bucket_customers"]),
-            fingerprints=manifest["fingerprints"],
-            columns=manifest["columns"],
-            property_kinds=manifest["property_kinds"],
-            attribute_kinds=manifest["attribute_kinds"],
-            outbound=frozenset(config.outbound),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+    """Return the store of this key in a folder, None where there is none; StoreError for a damaged store.json.
+
+    Whether its other files are whole is what `Store.faults` says, and what reading each asks again.
+    """
+    if not folder.is_dir():
         return None
+    try:
+        manifest = read_manifest(folder)
+    except FileNotFoundError:
+        raise StoreError(f"{folder / MANIFEST}: it is missing", folder) from None
+    if manifest["key"] != key or manifest["format"] != FORMAT:
+        return None
+    attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
+    delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
+    return Store(
+        folder=folder,
+        buckets=manifest["buckets"],
+        key=key,
+        counts={name: Counts(**counts) for name, counts in manifest["counts"].items()},
+        attribute_counts=Counts(**attributes) if attributes else None,
+        label_counts=Counts(**labels) if labels else None,
+        events=manifest["events"],
+        arrival_delay=max(
+            measured if (given := delays[name]) is None else given
+            for name, measured in manifest["measured_delays"].items()
+        ),
+        bucket_customers=tuple(manifest["bucket_customers"]),
+        fingerprints=manifest["fingerprints"],
+        columns=manifest["columns"],
+        property_kinds=manifest["property_kinds"],
+        attribute_kinds=manifest["attribute_kinds"],
+        outbound=frozenset(config.outbound),
+        files=manifest["files"],
+    )
+
+
+_SEAL = "sha256"
+
+_SEEN: set[tuple[object, ...]] = set()
+"""Files whose sha256 this process has computed, as they were then: a night reads each several times."""
+
+
+def _sealed(document: Mapping[str, Any]) -> str:
+    """Return a document as text that holds its own sha256: any other text of it is not this one."""
+    plain = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
+    seal = hashlib.sha256(plain.encode()).hexdigest()
+    return json.dumps({**document, _SEAL: seal}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _fault(path: Path, sha256: str) -> str | None:
+    """Say in what a file is not the one that was written; None where it is that one."""
+    try:
+        if (*_state(path), sha256) in _SEEN or _sha256(path) == sha256:
+            return None
+    except FileNotFoundError:
+        return "it is missing"
+    return "it is not what was written (its sha256 differs from the one in store.json)"
+
+
+def _sha256(path: Path) -> str:
+    """Return the sha256 of a file, and remember of which state of the file it is."""
+    state = _state(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _SEEN.add((*state, digest))
+    return digest
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes whenever a file is written to, by whatever means; not even root can set the last."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def refusal_faults(store: Store, config: Config) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from cvj_ml.errors import ConfigError, CvjError
 from cvj_ml.histories import Block
-from cvj_ml.sources import Store
+from cvj_ml.sources import Store, read_manifest
 
 SCHEMA = "place bigint, result binary"
 LARGEST = 2**30
@@ -89,7 +88,7 @@ def _require_the_same(store: Store, expected: str) -> None:
             f" environment (docs/spark.md)."
         )
     try:
-        key = json.loads((store.folder / "store.json").read_text(encoding="utf-8"))["key"]
+        key = read_manifest(store.folder)["key"]
     except FileNotFoundError:
         key = None
     if key != store.key:
