@@ -164,6 +164,8 @@ def test_report_finds_a_night_and_touches_nothing(trained: Trained, out: Path, m
     (night / "report" / "index.html").write_text("another")
     damaged = call("report", trained.variant(out), "--as-of", AS_OF)
     assert damaged.code == 4 and "report/index.html was changed" in damaged.err
+    (night / "run.json").write_text("{")
+    assert call("report", trained.variant(out), "--as-of", AS_OF).code == 4
     empty = call("report", trained.variant(out / "empty"), "--as-of", AS_OF)
     assert empty.code == 4 and "there is none at all" in empty.err and not (out / "empty").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +64,8 @@ def published_lists(out: Path) -> list[Path]:
 
 
 def _started(night: Path) -> float:
-    return float(json.loads((night / RUN).read_text(encoding="utf-8"))["started"])
+    """Return when a night was made; one whose run.json cannot be read is older than all."""
+    try:
+        return float(json.loads((night / RUN).read_text(encoding="utf-8"))["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
