@@ -198,6 +198,16 @@ def test_no_table_lies_below_out(ground: Ground, path: str, table: str) -> None:
     assert hidden.exists()
 
 
+def test_neither_a_journey_nor_the_ids_to_forget_lie_below_out(ground: Ground) -> None:
+    ids = ground.out / "quarantine" / "ids.txt"
+    ids.parent.mkdir(exist_ok=True)
+    ids.write_text("nobody\n")
+    refused(ground.warmed.call("forget", ground.config, "--customers", ids), "ids.txt", "below out")
+    ground.settings["journey"] = "out/work/journey.yaml"
+    refused(ground.night(), "journey", "below out")
+    assert ids.read_text() == "nobody\n"
+
+
 def test_links_are_not_followed(ground: Ground, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -31,9 +31,9 @@ def unfailing() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     results, log = _Sink(1, None), _Sink(2, PATIENCE)
     # A stream that somebody put in the place of the process's own is left alone.
-    if sys.stdout is sys.__stdout__:
+    if sys.stdout in (sys.__stdout__, None):
         sys.stdout = _text(results, sys.__stdout__)
-    if sys.stderr is sys.__stderr__:
+    if sys.stderr in (sys.__stderr__, None):
         sys.stderr = _text(log, sys.__stderr__, line_buffering=True)
     try:
         yield

@@ -20,7 +20,7 @@ from cvj_ml.config.faults import check
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
-from cvj_ml.config.places import out_faults
+from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.tables import AttributesSpec, CompleteSpec, ContactSpec, PermissionSpec, SourceSpec, StageLabelsSpec
 from cvj_ml.errors import nearest
 
@@ -163,7 +163,10 @@ class Config(Section):
                 f"journey: unknown preset {reference!r}.{nearest(reference, preset_names())}"
                 f" Presets: {', '.join(preset_names())}; or name a .yaml file, or write the stages here"
             )
-        file = Path((info.context or {}).get("folder", Path()), reference)
+        folder = (info.context or {}).get("folder", Path())
+        file = Path(folder, reference)
+        if lies_below(str(file), str(Path(folder, str(data.get("out", "out"))))):
+            raise ValueError(f"journey: {reference} lies below out, where files are removed; put it elsewhere")
         return {**data, "journey": check(Journey, read_yaml(file), file)}
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cvj_ml import delivery
 from cvj_ml.config import Config
+from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
 from cvj_ml.pipeline.opening import Watcher
 from cvj_ml.publish import forget_in_night, hold, nights_naming
@@ -35,6 +36,8 @@ def forget(config: Config, file: Path, watcher: Watcher) -> Forgotten:
     DataError while a source still has rows of them, NightError for a damaged night; then nothing was removed.
     What was done stays done where a later step fails, and the same call again does the rest.
     """
+    if lies_below(str(file), config.out):
+        raise ConfigError(f"{file}: it lies below out ({config.out}), where files are removed; put it elsewhere.")
     customers = read_ids(file)
     out = Path(config.out)
     with hold(out, "forget"):
