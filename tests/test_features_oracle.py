@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from random import Random
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,9 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oracles import cases, examples, features
 from tests.oracles.blocks import to_block, to_customers
-from tests.oracles.cases import VOCABULARY, a_definition, a_journey, answers, moment, person, touch
+from tests.oracles.cases import (
+    VOCABULARY,
+    a_definition,
+    a_journey,
+    answers,
+    moment,
+    person,
+    touch,
+    under_other_names,
+)
 from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, START, Setting
-from tests.oracles.histories import Customer, Version
+from tests.oracles.histories import Customer, Touch, Version
 
 from cvj_ml.config import Journey
 from cvj_ml.features import Vocabulary, learn, sight
@@ -132,6 +143,58 @@ def test_the_codes_of_names_do_not_matter(customers: list[Customer], as_of: int,
         snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
         found.append(definition.features(block, definition.entries(block), snapshots))
     assert np.array_equal(*found, equal_nan=True)
+
+
+@settings(max_examples=60)
+@given(
+    examples.customers(most=2),
+    examples.settings_of_journey(),
+    examples.instants(),
+    st.permutations(EVENTS),
+    st.randoms(use_true_random=False),
+)
+def test_names_and_the_order_of_rows_decide_nothing(
+    customers: list[Customer], setting: Setting, as_of: int, names: list[str], random: Random
+) -> None:
+    """Silent errors 66 to 68: what a customer did last, and how far a rule has come, is a matter of time."""
+    found = []
+    events = tuple(names[EVENTS.index(name)] for name in VOCABULARY.events)
+    for (journey, people), known in (
+        ((setting.journey, customers), VOCABULARY),
+        (under_other_names(setting.journey, customers, names, random), replace(VOCABULARY, events=events)),
+    ):
+        definition, block = a_definition(journey, setting.hidden, vocabulary=known), to_block(people)
+        snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
+        found.append(definition.features(block, definition.entries(block), snapshots))
+    assert np.array_equal(*found, equal_nan=True)
+
+
+def test_of_several_touchpoints_at_once_none_is_the_last() -> None:
+    """Silent error 68: they have a code of their own, since which came last is not known."""
+    asked = a_definition(JOURNEY)
+    several_events, several_channels = 3, 3
+    found = answers(asked, [person(touch(1), touch(2, channel="web"), touch(2, event="visit"))], moment(3))
+    assert [found.feature(f"last_event_{nth}") for nth in (1, 2, 3)] == [several_events, several_events, 0]
+    assert found.feature("last_channel") == several_channels
+    found = answers(asked, [person(touch(1), touch(2, channel="web"), touch(2, channel="web"))], moment(3))
+    assert [found.feature(f"last_event_{nth}") for nth in (1, 2, 3)] == [0, 0, 0]
+    assert found.feature("last_channel") == 1
+
+
+def test_progress_counts_what_the_rule_would_count() -> None:
+    """Silent error 67: the purchase that entered the stage before is no progress, a review of the same date is."""
+    rules = a_journey(One={"event": "buy"}, Two={"event": "*", "count": 2, "after": "One"})
+    bought, told = touch(1, date_only=True), touch(1, event="review", date_only=True)
+
+    def missing(journey: Journey, *touches: Touch) -> float:
+        found = answers(a_definition(journey), [person(*touches)], moment(5))
+        return found.feature(next(name for name in found.columns if name.startswith("remaining") and "Two" in name))
+
+    later = rules.model_copy(update={"same_day": "later"})
+    assert [missing(rules, bought), missing(rules, bought, told)] == [2, 1]
+    assert [missing(later, bought, told), missing(later, bought, touch(2, date_only=True))] == [2, 1]
+    # Known on day 4 only: what happened since then counts, though it was known before.
+    assert missing(rules, touch(1, visible=4), touch(2, event="visit")) == 1
 
 
 @settings(max_examples=40)

@@ -195,6 +195,15 @@ def test_a_first_channel_is_that_of_the_first_touchpoint() -> None:
     assert rows.to_numpy().tolist() == [[0, "(no channel)", 1], [0, "ads", 1], [1, "ads", 1]]
 
 
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_of_several_first_channels_or_last_ratings_no_name_decides(name: str) -> None:
+    """Silent error 68: at one instant nothing is first."""
+    rows = (touch(0, event="visit", channel="ads", rating=4.0), touch(0, event=name, channel="shop", rating=2.0))
+    found = counted(asked(JOURNEY, (), moment(3)), to_block([person(*rows)]))[1]
+    assert found.origins.to_numpy().tolist() == [[0, "(several channels)", 1]]
+    assert found.ratings.to_numpy().tolist() == [[0, 2.0, 1]]
+
+
 def test_a_rating_is_the_latest_of_a_customer() -> None:
     people = [
         person(touch(0, event="visit", rating=5.0), touch(1, event="visit", rating=2.0), name="a"),

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.oracles import examples, journey
 from tests.oracles.blocks import to_block, to_customers
-from tests.oracles.cases import a_journey, person, plain, touch
+from tests.oracles.cases import a_journey, person, plain, touch, under_other_names
 from tests.oracles.examples import DAY, EVENTS, HOUR, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch
 
@@ -341,15 +341,7 @@ def test_names_and_the_order_of_rows_decide_nothing(
     customers: list[Customer], setting: Setting, names: list[str], random: Random
 ) -> None:
     """Silent errors 66 to 68: events under other names, in journey and log, and equal instants in any order."""
-    renamed = dict(zip(EVENTS, names, strict=True))
-    mapping = {old: (new,) for old, new in renamed.items()}
-    stages = [stage.model_copy(update={"enter": stage.enter.with_events(mapping)}) for stage in setting.journey.stages]
-    other = setting.journey.model_copy(update={"stages": tuple(stages)})
-    shuffled = []
-    for one in customers:
-        rows = [replace(row, event=renamed[row.event]) for row in one.touches]
-        random.shuffle(rows)
-        shuffled.append(Customer(one.name, tuple(sorted(rows, key=lambda row: row.occurred))))
+    other, shuffled = under_other_names(setting.journey, customers, names, random)
     before = entry_times(setting.journey, setting.hidden, to_block(customers).touchpoints, MINOR_UNITS)
     after = entry_times(other, setting.hidden, to_block(shuffled).touchpoints, MINOR_UNITS)
     assert np.array_equal(before, after)

@@ -107,7 +107,7 @@ def _expressions(as_of: int) -> Iterator[str]:
     yield f"({as_of} - min(t)) / {DAY}"
     for condition in counted[: len(TRENDS)]:
         yield f"2 * count_if({condition} AND ring <= 1) - count_if({condition} AND ring <= 2)"
-    # Among equal instants the last event is the last in the alphabet, then the channel: the package's total order.
-    last = "max(t * 1024 + event::BIGINT * 32 + channel)"
-    yield f"{last} // 32 % 32"
-    yield f"{last} % 32"
+    # Of several touchpoints at the last instant none is the last: where they differ, a code of its own says so.
+    for column, names in (("event", EVENTS), ("channel", CHANNELS)):
+        highest, lowest = f"max(t * 32 + {column}::BIGINT) % 32", f"31 - max(t * 32 + 31 - {column}::BIGINT) % 32"
+        yield f"CASE WHEN {highest} = {lowest} THEN {highest} ELSE {len(names) + 1} END"

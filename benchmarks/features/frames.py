@@ -52,7 +52,8 @@ def _features(rows: pl.LazyFrame, as_of: int) -> pl.LazyFrame:
         gap.alias("gap"),
         (t0.is_null() | (t - t0 > SESSION_GAP)).alias("starts"),
         (t0.is_null() | (t0 // DAY != t // DAY)).alias("new_day"),
-        (t * 1024 + pl.col("event").cast(pl.Int64) * 32 + pl.col("channel")).alias("packed"),
+        *((t * 32 + pl.col(name).cast(pl.Int64)).alias(f"{name}_up") for name in ("event", "channel")),
+        *((t * 32 + 31 - pl.col(name).cast(pl.Int64)).alias(f"{name}_down") for name in ("event", "channel")),
     ]
     named = [one.cast(pl.Float32).alias(name) for name, one in zip(NAMES, _expressions(as_of), strict=True)]
     return rows.with_columns(before).with_columns(derived).group_by("customer_id").agg(named)
@@ -92,5 +93,7 @@ def _expressions(as_of: int) -> Iterator[pl.Expr]:
     for condition in counted[: len(TRENDS)]:
         recent, both = (condition & last_30).sum().cast(pl.Int64), (condition & last_60).sum().cast(pl.Int64)
         yield 2 * recent - both
-    yield pl.col("packed").max() // 32 % 32
-    yield pl.col("packed").max() % 32
+    # Of several touchpoints at the last instant none is the last: where they differ, a code of its own says so.
+    for name, names in (("event", EVENTS), ("channel", CHANNELS)):
+        highest, lowest = pl.col(f"{name}_up").max() % 32, 31 - pl.col(f"{name}_down").max() % 32
+        yield pl.when(highest == lowest).then(highest).otherwise(len(names) + 1)

@@ -69,6 +69,12 @@ def is_live(visible_at: Any, superseded_at: Any, as_of: Any) -> Any:
 
 
 @compiled
+def is_known(visible_at: Any, begins: Any, as_of: Any) -> Any:
+    """Return whether what a row tells in a history as it is since ``begins`` was known before ``as_of``."""
+    return visible_at < as_of and begins < as_of
+
+
+@compiled
 def in_window(occurred_at: Any, as_of: Any, window: Any) -> Any:
     """Return whether a row that lies before ``as_of`` also lies in ``[as_of - window, as_of)``."""
     return occurred_at >= as_of - window
@@ -84,6 +90,18 @@ def is_covered(as_of: Any, window: Any, observed_from: Any) -> Any:
 def rows_before(instants: Any, start: Any, stop: Any, as_of: Any) -> Any:
     """Return the end of the rows of ``[start, stop)`` whose (ascending) instant lies before ``as_of``."""
     return start + np.searchsorted(instants[start:stop], as_of)
+
+
+@compiled
+def rows_until(instants: Any, start: Any, stop: Any, instant: Any) -> Any:
+    """Return the end of the rows of ``[start, stop)`` that do not lie after an instant."""
+    return start + np.searchsorted(instants[start:stop], instant, side="right")
+
+
+@compiled
+def rows_before_window(instants: Any, start: Any, stop: Any, as_of: Any, window: Any) -> Any:
+    """Return the end of the rows of ``[start, stop)`` that lie before ``[as_of - window, as_of)``."""
+    return start + np.searchsorted(instants[start:stop], as_of - window)
 
 
 def before(instants: Instants, as_of: Instants | int) -> npt.NDArray[np.bool_]:

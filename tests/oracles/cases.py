@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tests.oracles.blocks import in_order, to_block
-from tests.oracles.examples import DAY, MINOR_UNITS, MINUTE, OUTBOUND, START
+from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, MINUTE, OUTBOUND, START
 from tests.oracles.histories import Customer, Touch, Version
 
 from cvj_ml.config import Journey
@@ -75,6 +76,21 @@ def a_journey(**rules: object) -> Journey:
     """A journey of these stages and rules."""
     stages = [{"name": name, "enter": rule} for name, rule in rules.items()]
     return Journey.model_validate({"name": "test", "stages": stages})
+
+
+def under_other_names(
+    journey: Journey, customers: Sequence[Customer], names: Sequence[str], random: Random
+) -> tuple[Journey, list[Customer]]:
+    """The same journey and log with other names of events, and equal instants in any order: nothing that means time."""
+    renamed = dict(zip(EVENTS, names, strict=True))
+    mapping = {old: (new,) for old, new in renamed.items()}
+    stages = [stage.model_copy(update={"enter": stage.enter.with_events(mapping)}) for stage in journey.stages]
+    found = []
+    for one in customers:
+        rows = [replace(row, event=renamed[row.event]) for row in one.touches]
+        random.shuffle(rows)
+        found.append(replace(one, touches=tuple(sorted(rows, key=lambda row: row.occurred))))
+    return journey.model_copy(update={"stages": tuple(stages)}), found
 
 
 def a_definition(

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from math import cos, nan, pi, sin
 from zoneinfo import ZoneInfo
 
 from tests.oracles.histories import Customer, Touch, live
-from tests.oracles.journey import MICROSECONDS_A_DAY, entries, exact, matches, read, stage_at, total
+from tests.oracles.journey import (
+    MICROSECONDS_A_DAY,
+    Fired,
+    entries,
+    exact,
+    firings,
+    is_later,
+    matches,
+    read,
+    stage_at,
+    together,
+    total,
+)
 
 from cvj_ml.config import Journey, Rule
 
@@ -74,15 +86,15 @@ def features(
     result |= {f"trend_{name}": float(number) if covered else nan for name, number in change.items()}
 
     for nth in (1, 2, 3):
-        found = [*events, "other"].index(str(kind(inbound[-nth], "event"))) if len(inbound) >= nth else nan
-        result[f"last_event_{nth}"] = found
-    last = kind(inbound[-1], "channel") if inbound else None
-    result["last_channel"] = nan if last is None else [*channels, "other"].index(last)
+        found = at_once(inbound, nth, lambda touch: kind(touch, "event"))
+        result[f"last_event_{nth}"] = nan if found is None else [*events, "other", "several"].index(found)
+    last = at_once(inbound, 1, lambda touch: kind(touch, "channel"))
+    result["last_channel"] = nan if last is None else [*channels, "other", "several"].index(last)
 
     result |= standing(entered, as_of)
     for stage in journey.stages:
         if stage.name not in hidden:
-            done, missing = progress(stage.enter, rows, all_entered, as_of, minor_units)
+            done, missing = progress(journey, stage.enter, rows, as_of, minor_units)
             result |= {f"fulfilled_{stage.name}": float(done), f"remaining_{stage.name}": float(missing)}
     newest = [version for version in customer.versions if version.known < as_of][-1:]
     for name in numbers:
@@ -127,6 +139,14 @@ def values(inside: Sequence[Touch], minor_units: int) -> dict[str, float]:
     }
 
 
+def at_once(rows: Sequence[Touch], nth: int, name: Callable[[Touch], str | None]) -> str | None:
+    """What the touchpoints at the instant of the n-th last are called; several where they are not called the same."""
+    if len(rows) < nth:
+        return None
+    found = {name(row) for row in rows if row.occurred == rows[-nth].occurred}
+    return found.pop() if len(found) == 1 else "several"
+
+
 def standing(entered: Mapping[str, int | None], as_of: int) -> dict[str, float]:
     """Where the customer stands, since when, and how long each step took."""
     stage, days = stage_at(list(entered.values()), as_of)
@@ -146,30 +166,27 @@ def standing(entered: Mapping[str, int | None], as_of: int) -> dict[str, float]:
 
 
 def progress(
-    rule: Rule,
-    rows: Sequence[Touch],
-    entered: Mapping[str, int | None],
-    as_of: int,
-    minor_units: int,
-    since: int | None = None,
+    journey: Journey, rule: Rule, rows: Sequence[Touch], as_of: int, minor_units: int, after: Fired | None = None
 ) -> tuple[Fraction, int]:
     """How much of a rule is fulfilled (0 to 1), and how many touchpoints (or distinct values) its count still needs.
 
     A leaf is as far as its least fulfilled condition, growth apart; ``any`` as its most advanced part (the first of
-    equals), ``all`` as its least. Only what happened after the entry of an ``after`` stage counts.
+    equals), ``all`` as its least. Only what the rule would count after an ``after`` stage counts.
     """
+    after = Fired(-1) if after is None else after
     if rule.after is not None:
-        entry = entered[rule.after]
-        since = as_of if entry is None else entry if since is None else max(since, entry)
+        other = firings(journey, rows, minor_units)[rule.after]
+        rows, after = ([], after) if other is None else (rows, together([after, other]))
     if parts := [
-        progress(child, rows, entered, as_of, minor_units, since) for child in (*(rule.any or ()), *(rule.all or ()))
+        progress(journey, child, rows, as_of, minor_units, after) for child in (*(rule.any or ()), *(rule.all or ()))
     ]:
         return (max if rule.any else min)(parts, key=lambda part: part[0])
     found = [
         row
-        for row in rows
+        for i, row in enumerate(rows)
         if matches(rule, row, minor_units)
-        and (since is None or row.occurred > since)
+        and i not in after.needed
+        and is_later(journey, row, after)
         and (rule.within is None or row.occurred >= as_of - rule.within)
     ]
     number = len(found)

@@ -63,6 +63,11 @@ class Fired:
 
 def fire(journey: Journey, rows: Sequence[Touch], minor_units: int) -> dict[str, int | None]:
     """When each stage's own rule fires, on these rows and no others."""
+    return {name: None if one is None else one.moment for name, one in firings(journey, rows, minor_units).items()}
+
+
+def firings(journey: Journey, rows: Sequence[Touch], minor_units: int) -> dict[str, Fired | None]:
+    """How each stage's own rule fires, on these rows and no others."""
     rules = {stage.name: stage.enter for stage in journey.stages}
     leaves = [found for stage in journey.stages for found in all_leaves(stage.enter, False)]
     known: dict[str, Fired | None] = {}
@@ -125,7 +130,7 @@ def fire(journey: Journey, rows: Sequence[Touch], minor_units: int) -> dict[str,
             [(one is not None, one or 0) for one in reversed(counted)],
         )
 
-    return {name: None if (found := own(name)) is None else found.moment for name in rules}
+    return {name: own(name) for name in rules}
 
 
 def together(parts: Sequence[Fired]) -> Fired:

@@ -2,11 +2,12 @@
 
 from cvj_ml.features.catalogue import PROGRESS, Catalogue, Feature, Statistic, compile_catalogue, window_words
 from cvj_ml.features.compute import compute
-from cvj_ml.features.vocabulary import OTHER, Sightings, Vocabulary, learn, sight
+from cvj_ml.features.vocabulary import OTHER, SEVERAL, Sightings, Vocabulary, learn, sight
 
 __all__ = [
     "OTHER",
     "PROGRESS",
+    "SEVERAL",
     "Catalogue",
     "Feature",
     "Sightings",

@@ -14,7 +14,7 @@ from cvj_ml.config import DAY, Journey
 from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
 from cvj_ml.histories import Block, Text, Touchpoints
-from cvj_ml.journey import progress, stage_at
+from cvj_ml.journey import followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, before, rows_before, to_datetime
 
@@ -114,10 +114,10 @@ def _journey_columns(
     since = np.where(entered, (as_of[:, None] - np.where(entered, entries, 0)) / DAY, np.nan)
     columns = [state.stage.astype(np.float64), state.days_in_stage, entered.sum(axis=1).astype(np.float64)]
     columns += [since[:, i] for i in range(entries.shape[1])]
+    minor_units, points, customer = 10**catalogue.value_decimals, block.touchpoints, snapshots.customer
+    known = followed(journey, points, customer, as_of, minor_units)
     for i in observable:
-        done = progress(
-            journey, i, block.touchpoints, snapshots.customer, as_of, all_entries, 10**catalogue.value_decimals
-        )
+        done = progress(journey, i, points, customer, as_of, known, minor_units)
         columns += [done.fulfilled, done.remaining]
     columns += [since[:, i] - since[:, i + 1] for i in range(entries.shape[1] - 1)]
     return columns

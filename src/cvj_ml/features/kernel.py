@@ -52,7 +52,8 @@ def run(
 ) -> None:
     """Fill ``out[:, :len(statistic)]`` with one row a snapshot; sequential, deterministic, without the GIL.
 
-    ``customer`` and ``as_of`` are the snapshots; events and channels are codes of the vocabulary (-1 null).
+    ``customer`` and ``as_of`` are the snapshots; events and channels are codes of the vocabulary (-1 null). Of several
+    inbound rows at one instant none is the last: events, and channels, that differ there get the code after all others.
     """
     fixed = cells - 8
     days, sessions, gaps, gap_sum, gap_squares, valued, value_sum = (
@@ -62,6 +63,7 @@ def run(
     highest = np.zeros(len(rings), dtype=np.int64)
     last_seen = np.zeros(cells, dtype=np.int64)
     last_events = np.zeros(3, dtype=np.int64)
+    several_events, several_channels = events, fixed - events
     for i in range(len(customer)):
         now = as_of[i]
         start, stop = offsets[customer[i]], offsets[customer[i] + 1]
@@ -70,7 +72,7 @@ def run(
         last_seen[:] = -NEVER
         last_events[:] = -1
         last_channel = -1
-        kept = 0
+        kept, begin, alike = 0, 0, -1
         first_seen = -NEVER
         later_at, later_day, later_ring = -NEVER, -1, 0
         r = 0
@@ -95,11 +97,19 @@ def run(
                     highest[r] = max(highest[r], value[row])
                 if inbound[row]:
                     tally[r, fixed] += 1
+                    if at != later_at:
+                        begin, alike = kept, e
+                    elif e != alike:
+                        alike = several_events
+                        for k in range(begin, min(kept, 3)):
+                            last_events[k] = alike
                     if kept < 3:
-                        last_events[kept] = e
+                        last_events[kept] = alike
                     if kept == 0:
                         last_seen[fixed] = at
                         last_channel = c
+                    elif begin == 0 and c != last_channel:
+                        last_channel = several_channels
                     kept += 1
                     if day[row] != later_day or later_at == -NEVER:
                         tally[r, days] += 1

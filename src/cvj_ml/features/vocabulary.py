@@ -14,6 +14,9 @@ from cvj_ml.windows import before
 
 OTHER = "other"
 
+SEVERAL = "one of several at once"
+"""The last touchpoint of a customer who had different ones at that instant."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:

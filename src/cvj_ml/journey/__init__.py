@@ -3,9 +3,10 @@
 from cvj_ml.journey.coverage import coverage_of, draw_hidden, entries_when_hidden, hide
 from cvj_ml.journey.observability import Visible, observability
 from cvj_ml.journey.progress import Progress, progress
-from cvj_ml.journey.stages import StageState, entry_times, occurrence_times, reached, stage_at
+from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, occurrence_times, reached, stage_at
 
 __all__ = [
+    "Followed",
     "Progress",
     "StageState",
     "Visible",
@@ -13,6 +14,7 @@ __all__ = [
     "draw_hidden",
     "entries_when_hidden",
     "entry_times",
+    "followed",
     "hide",
     "observability",
     "occurrence_times",

@@ -166,6 +166,8 @@ def first_firing(
     used_by = np.full(len(mask) if dated else 0, -1, dtype=np.int64)
     ends = np.zeros((3, 2), dtype=np.int64)
     kinds = 2 if dated else 1
+    slides = within < NEVER or growth_window > 0
+    remembers = slides or takes
     for q in range(len(starts)):
         if after_row[q] == NEVER:
             continue
@@ -183,85 +185,96 @@ def first_firing(
         for walk in range(kinds):
             by_day = dated and walk == 0
             number, total, recent, earlier = 0, 0, 0, 0
-            ends[:] = first
+            if slides:
+                ends[:] = first
+            now, today = np.int64(0), np.int64(0)
+            last, asked, came_number, came_total = -1, False, 0, 0
             row = first
-            while row < stop:
-                now, today = occurred_at[row], np.int64(day[row])
-                if found != NEVER and now >= occurred_at[found]:
-                    break
-                last, asked = -1, False
-                came_number, came_total = number, total
-                while row < stop and occurred_at[row] == now:
-                    counts = mask[row] and is_live(visible_at[row], superseded_at[row], limits[q])
-                    if counts and dated:
-                        if used_by[row] == q:
-                            counts = False
-                        elif date_only[row]:
-                            counts = day[row] >= after_date[q]
-                        else:
-                            counts = now > after_instant[q] and day[row] >= after_day[q]
-                    counted[row] = counts
-                    if counts:
-                        last = row
-                        if not dated or date_only[row] == by_day:
-                            asked = True
-                        if len(distinct) == 0:
-                            number += 1
-                        elif distinct[row] >= 0:
-                            tally[distinct[row]] += 1
-                            if tally[distinct[row]] == 1:
-                                number += 1
-                        total += value[row]
-                        recent += value[row]
-                    row += 1
+            while True:
                 if last < 0:
-                    continue
-                came_number, came_total = number - came_number, total - came_total
-                for kind in range(kinds):
-                    days = by_day or kind == 1
-                    if within < NEVER:
-                        tail = ends[0, kind]
-                        while tail < row:
-                            if counted[tail] and (not dated or date_only[tail] == (kind == 1)):
-                                age = (today - day[tail]) * DAY if days else now - occurred_at[tail]
-                                if age < within:
-                                    break
-                                total -= value[tail]
-                                if len(distinct) == 0:
-                                    number -= 1
-                                elif distinct[tail] >= 0:
-                                    tally[distinct[tail]] -= 1
-                                    if tally[distinct[tail]] == 0:
+                    while row < stop and not (mask[row] and is_live(visible_at[row], superseded_at[row], limits[q])):
+                        if remembers:
+                            counted[row] = False
+                        row += 1
+                elif row == stop or occurred_at[row] != now:
+                    # The moment is whole.
+                    for kind in range(kinds if slides else 0):
+                        days = by_day or kind == 1
+                        if within < NEVER:
+                            tail = ends[0, kind]
+                            while tail < row:
+                                if counted[tail] and (not dated or date_only[tail] == (kind == 1)):
+                                    age = (today - day[tail]) * DAY if days else now - occurred_at[tail]
+                                    if age < within:
+                                        break
+                                    total -= value[tail]
+                                    if len(distinct) == 0:
                                         number -= 1
-                            tail += 1
-                        ends[0, kind] = tail
-                    if growth_window > 0:
-                        middle = ends[1, kind]
-                        while middle < row:
-                            if counted[middle] and (not dated or date_only[middle] == (kind == 1)):
-                                age = (today - day[middle]) * DAY if days else now - occurred_at[middle]
-                                if age < growth_window:
-                                    break
-                                recent -= value[middle]
-                                earlier += value[middle]
-                            middle += 1
-                        ends[1, kind] = middle
-                        back = ends[2, kind]
-                        while back < row:
-                            if counted[back] and (not dated or date_only[back] == (kind == 1)):
-                                age = (today - day[back]) * DAY if days else now - occurred_at[back]
-                                if age < 2 * growth_window:
-                                    break
-                                earlier -= value[back]
-                            back += 1
-                        ends[2, kind] = back
-                if not asked or number < count or (needs_sum and total < enough):
-                    continue
-                if growth_window > 0 and not (earlier > 0 and recent * ratio_denominator >= ratio_numerator * earlier):
-                    continue
-                found, fired_by_day[q] = last, by_day
-                found_number, found_total = number - came_number, total - came_total
-                break
+                                    elif distinct[tail] >= 0:
+                                        tally[distinct[tail]] -= 1
+                                        if tally[distinct[tail]] == 0:
+                                            number -= 1
+                                tail += 1
+                            ends[0, kind] = tail
+                        if growth_window > 0:
+                            middle = ends[1, kind]
+                            while middle < row:
+                                if counted[middle] and (not dated or date_only[middle] == (kind == 1)):
+                                    age = (today - day[middle]) * DAY if days else now - occurred_at[middle]
+                                    if age < growth_window:
+                                        break
+                                    recent -= value[middle]
+                                    earlier += value[middle]
+                                middle += 1
+                            ends[1, kind] = middle
+                            back = ends[2, kind]
+                            while back < row:
+                                if counted[back] and (not dated or date_only[back] == (kind == 1)):
+                                    age = (today - day[back]) * DAY if days else now - occurred_at[back]
+                                    if age < 2 * growth_window:
+                                        break
+                                    earlier -= value[back]
+                                back += 1
+                            ends[2, kind] = back
+                    holds = asked and number >= count and (not needs_sum or total >= enough)
+                    if holds and growth_window > 0:
+                        holds = earlier > 0 and recent * ratio_denominator >= ratio_numerator * earlier
+                    if holds:
+                        found, fired_by_day[q] = last, by_day
+                        found_number, found_total = number - came_number, total - came_total
+                        break
+                    last, asked, came_number, came_total = -1, False, 0, 0
+                if row == stop:
+                    break
+                if dated and found != NEVER and occurred_at[row] >= occurred_at[found]:
+                    break
+                counts = mask[row] and is_live(visible_at[row], superseded_at[row], limits[q])
+                if counts and dated:
+                    if used_by[row] == q:
+                        counts = False
+                    elif date_only[row]:
+                        counts = day[row] >= after_date[q]
+                    else:
+                        counts = occurred_at[row] > after_instant[q] and day[row] >= after_day[q]
+                if remembers:
+                    counted[row] = counts
+                if counts:
+                    if last < 0:
+                        now, today = occurred_at[row], np.int64(day[row])
+                    last = row
+                    asked = asked or not dated or date_only[row] == by_day
+                    if len(distinct) == 0:
+                        number += 1
+                        came_number += 1
+                    elif distinct[row] >= 0:
+                        tally[distinct[row]] += 1
+                        if tally[distinct[row]] == 1:
+                            number += 1
+                            came_number += 1
+                    total += value[row]
+                    recent += value[row]
+                    came_total += value[row]
+                row += 1
             if len(distinct) > 0:
                 for seen in range(first, row):
                     if distinct[seen] >= 0:

@@ -11,7 +11,9 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import Journey, Rule
 from cvj_ml.histories import Touchpoints
 from cvj_ml.journey.leaves import distinct_codes, leaf_mask
-from cvj_ml.windows import NEVER, Instants, in_window, is_live, rows_before
+from cvj_ml.journey.rules import Firings, both, start_of_history
+from cvj_ml.journey.stages import Followed
+from cvj_ml.windows import NEVER, Instants, is_known, is_live, rows_before, rows_before_window, rows_until
 
 _F64 = npt.NDArray[np.float64]
 _I64 = npt.NDArray[np.int64]
@@ -31,56 +33,69 @@ def progress(
     points: Touchpoints,
     customer: _I64,
     as_of: Instants,
-    entries: Instants,
+    known: Followed,
     minor_units: int,
 ) -> Progress:
     """Return the progress of snapshots (customer, as_of) towards a stage's rule, from what is live at ``as_of``.
 
     A leaf is fulfilled as far as its least fulfilled condition (count, value_at_least); ``any`` takes its most
-    advanced part, ``all`` its least. ``growth`` has no measure and is left out. After an ``after`` stage only what
-    follows its entry counts.
+    advanced part, ``all`` its least. ``growth`` has no measure and is left out. After an ``after`` stage only what the
+    rule would count counts; ``known`` says where those stages' rules fired.
     """
-    none = np.full(len(customer), -NEVER, dtype=np.int64)
-    return _rule(journey, journey.stages[stage].enter, points, customer, as_of, entries, minor_units, none)
+    asked = _Asked(journey, points, customer, as_of, known, minor_units)
+    return _rule(asked, journey.stages[stage].enter, start_of_history(len(known.begins)))
 
 
-def _rule(
-    journey: Journey,
-    rule: Rule,
-    points: Touchpoints,
-    customer: _I64,
-    as_of: Instants,
-    entries: Instants,
-    minor_units: int,
-    since: Instants,
-) -> Progress:
-    if rule.after:
-        since = np.maximum(since, entries[customer, journey.index(rule.after)])
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    journey: Journey
+    points: Touchpoints
+    customer: _I64
+    as_of: Instants
+    known: Followed
+    minor_units: int
+
+
+def _rule(asked: _Asked, rule: Rule, after: Firings) -> Progress:
+    if rule.after and asked.known.fired:
+        after = both(after, asked.known.fired[rule.after])
     children = rule.any or rule.all
     if children:
-        parts = [_rule(journey, one, points, customer, as_of, entries, minor_units, since) for one in children]
+        parts = [_rule(asked, one, after) for one in children]
         fulfilled = np.stack([part.fulfilled for part in parts])
         best = fulfilled.argmax(axis=0) if rule.any else fulfilled.argmin(axis=0)
-        rows = np.arange(len(customer))
+        rows = np.arange(len(asked.customer))
         return Progress(fulfilled[best, rows], np.stack([part.remaining for part in parts])[best, rows])
+    points = asked.points
     codes, size = distinct_codes(points, rule)
+    used_from, used_row = after.used_by_question()
     number, total = _matched(
-        leaf_mask(points, rule, minor_units),
+        leaf_mask(points, rule, asked.minor_units),
         points.offsets,
         points.occurred_at,
+        points.day,
+        points.date_only,
+        bool(points.date_only.any()),
         points.visible_at,
         points.superseded_at,
         np.where(points.has_value, points.value, 0),
         codes,
         np.zeros(size, dtype=np.int64),
-        customer,
-        as_of,
-        since,
+        asked.customer,
+        asked.as_of,
+        asked.known.question,
+        asked.known.begins,
+        after.row,
+        after.instant,
+        after.day,
+        after.date,
+        used_from,
+        used_row,
         rule.within or NEVER,
     )
     fulfilled = np.minimum(number / rule.count, 1.0)
     if rule.value_at_least is not None and rule.value_at_least > 0:
-        fulfilled = np.minimum(fulfilled, np.clip(total / (rule.value_at_least * minor_units), 0.0, 1.0))
+        fulfilled = np.minimum(fulfilled, np.clip(total / (rule.value_at_least * asked.minor_units), 0.0, 1.0))
     return Progress(fulfilled, np.maximum(rule.count - number, 0).astype(np.float64))
 
 
@@ -89,6 +104,9 @@ def _matched(
     mask: npt.NDArray[np.bool_],
     offsets: _I64,
     occurred_at: Instants,
+    day: npt.NDArray[np.int32],
+    date_only: npt.NDArray[np.bool_],
+    dated: bool,
     visible_at: Instants,
     superseded_at: Instants,
     value: _I64,
@@ -96,17 +114,45 @@ def _matched(
     tally: _I64,
     customer: _I64,
     as_of: Instants,
-    since: Instants,
+    question: _I64,
+    begins: Instants,
+    after_row: _I64,
+    after_instant: Instants,
+    after_day: _I64,
+    after_date: _I64,
+    used_from: _I64,
+    used_row: _I64,
     within: int,
 ) -> tuple[_I64, _I64]:
     """Return how many matching rows (or distinct values) are live in the window, and their sum of values."""
     number, total = np.zeros(len(customer), dtype=np.int64), np.zeros(len(customer), dtype=np.int64)
+    used_by = np.full(len(mask) if dated else 0, -1, dtype=np.int64)
     for i in range(len(customer)):
         start, stop = offsets[customer[i]], offsets[customer[i] + 1]
-        end = rows_before(occurred_at, start, stop, as_of[i])
-        row = end - 1
-        while row >= start and occurred_at[row] > since[i] and in_window(occurred_at[row], as_of[i], within):
-            if mask[row] and is_live(visible_at[row], superseded_at[row], as_of[i]):
+        instant, first_day, date = -NEVER, -NEVER, -NEVER
+        if len(after_row) > 0:
+            q = question[i]
+            if after_row[q] == NEVER:
+                continue
+            if after_row[q] >= 0:
+                if not is_known(visible_at[after_row[q]], begins[q], as_of[i]):
+                    continue
+                instant, first_day, date = after_instant[q], after_day[q], after_date[q]
+                if dated:
+                    for k in range(used_from[q], used_from[q + 1]):
+                        used_by[used_row[k]] = i
+        begin, end = start, rows_before(occurred_at, start, stop, as_of[i])
+        if not dated and instant > -NEVER:
+            begin = rows_until(occurred_at, begin, end, instant)
+        if within < NEVER:
+            begin = rows_before_window(occurred_at, begin, end, as_of[i], within)
+        for row in range(begin, end):
+            later = True
+            if dated:
+                by_instant = occurred_at[row] > instant and day[row] >= first_day
+                later = day[row] >= date if date_only[row] else by_instant
+                later = later and used_by[row] != i
+            if later and mask[row] and is_live(visible_at[row], superseded_at[row], as_of[i]):
                 if len(distinct) == 0:
                     number[i] += 1
                 elif distinct[row] >= 0:
@@ -114,9 +160,8 @@ def _matched(
                         number[i] += 1
                     tally[distinct[row]] += 1
                 total[i] += value[row]
-            row -= 1
         if len(distinct) > 0:
-            for seen in range(row + 1, end):
+            for seen in range(begin, end):
                 if distinct[seen] >= 0:
                     tally[distinct[seen]] = 0
     return number, total

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -58,12 +58,21 @@ class Firings:
         """Return for which questions the rule fired."""
         return np.not_equal(self.row, NEVER)
 
+    def used_by_question(self) -> tuple[_Rows, _Rows]:
+        """Return where the used rows of each question begin, one more than there are questions, and the rows."""
+        if not len(self.used[0]):
+            return np.zeros(len(self.row) + 1, dtype=np.int64), self.used[1]
+        order = np.argsort(self.used[0], kind="stable")
+        return np.searchsorted(self.used[0][order], np.arange(len(self.row) + 1)), self.used[1][order]
+
 
 _NONE = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
-def fire(journey: Journey, points: Touchpoints, questions: Questions, minor_units: int) -> tuple[Firings, ...]:
-    """Return where each stage's own rule fires.
+def fire(
+    journey: Journey, points: Touchpoints, questions: Questions, minor_units: int, *, followed_only: bool = False
+) -> dict[str, Firings]:
+    """Return where each stage's own rule fires, by name; with ``followed_only``, of stages that others come after.
 
     ``minor_units`` is how many minor units make one unit of ``value`` in the rules.
     """
@@ -71,14 +80,17 @@ def fire(journey: Journey, points: Touchpoints, questions: Questions, minor_unit
     followed = {name for stage in journey.stages for name in stage.enter.follows()}
     takes = dated and bool(followed) and journey.same_day == "counts"
     turns = _turns(journey, points, minor_units) if takes else _NONE[0]
-    evaluate = _Evaluation(journey, points, questions, minor_units, dated, takes, turns, {})
+    value = np.where(points.has_value, points.value, 0)
+    evaluate = _Evaluation(journey, points, questions, minor_units, value, dated, takes, turns, {})
     for i in journey.in_order_of_rules():
         stage = journey.stages[i]
-        evaluate.fired[stage.name] = evaluate.rule(stage.enter, _start_of_history(len(questions)))
-    return tuple(evaluate.fired[name] for name in journey.names)
+        if stage.name in followed or not followed_only:
+            evaluate.fired[stage.name] = evaluate.rule(stage.enter, start_of_history(len(questions)))
+    return evaluate.fired
 
 
-def _start_of_history(questions: int) -> Firings:
+def start_of_history(questions: int) -> Firings:
+    """Return what everything is later than."""
     rows, always = np.full(questions, -1, dtype=np.int64), np.full(questions, -NEVER, dtype=np.int64)
     return Firings(rows, always, always, always, _NONE)
 
@@ -89,6 +101,7 @@ class _Evaluation:
     points: Touchpoints
     questions: Questions
     minor_units: int
+    value: _Rows
     dated: bool
     takes: bool
     turns: _Rows
@@ -97,11 +110,11 @@ class _Evaluation:
     def rule(self, rule: Rule, after: Firings) -> Firings:
         """Return where a rule fires that may use only rows later than ``after``."""
         if rule.after:
-            after = _both(after, self.fired[rule.after])
+            after = both(after, self.fired[rule.after])
         if rule.any:
             return self._earliest([self.rule(child, after) for child in rule.any])
         if rule.all:
-            return reduce(_both, [self.rule(child, after) for child in rule.all])
+            return reduce(both, [self.rule(child, after) for child in rule.all])
         return self._leaf(rule, after)
 
     def _earliest(self, firings: Sequence[Firings]) -> Firings:
@@ -134,7 +147,7 @@ class _Evaluation:
         distinct, size = distinct_codes(points, rule)
         enough = rule.value_at_least
         ratio = exact(rule.growth.ratio if rule.growth else 0)
-        by_question = np.argsort(after.used[0], kind="stable")
+        used_from, used_row = after.used_by_question()
         row, by_day, *used = first_firing(
             leaf_mask(points, rule, self.minor_units),
             points.occurred_at,
@@ -142,7 +155,7 @@ class _Evaluation:
             points.date_only,
             points.visible_at,
             points.superseded_at,
-            np.where(points.has_value, points.value, 0),
+            self.value,
             distinct,
             np.zeros(size, dtype=np.int64),
             self.dated,
@@ -155,8 +168,8 @@ class _Evaluation:
             after.instant,
             after.day,
             after.date,
-            np.searchsorted(after.used[0][by_question], np.arange(len(questions) + 1)),
-            after.used[1][by_question],
+            used_from,
+            used_row,
             rule.count,
             enough is not None,
             0 if enough is None else math.ceil(minor(enough, self.minor_units)),
@@ -165,29 +178,30 @@ class _Evaluation:
             ratio.numerator,
             ratio.denominator,
         )
-        never = np.full(len(row), -NEVER, dtype=np.int64)
         if not len(points):
-            return Firings(row, never, never, never, _NONE)
+            return replace(after, row=row)
         there = row % len(points)
+        instant = points.occurred_at[there]
+        if not self.dated:
+            return both(Firings(row, instant, after.day, after.date, after.used), after)
+        never = np.full(len(row), -NEVER, dtype=np.int64)
         date = points.day[there] + np.int64(self.journey.same_day == "later")
-        own = Firings(
-            row,
-            np.where(by_day, never, points.occurred_at[there]),
-            np.where(by_day, date, never),
-            date,
-            (used[0], used[1]),
-        )
-        return _both(own, after)
+        own = Firings(row, np.where(by_day, never, instant), np.where(by_day, date, never), date, (used[0], used[1]))
+        return both(own, after)
 
 
-def _both(one: Firings, other: Firings) -> Firings:
+def both(one: Firings, other: Firings) -> Firings:
     """Return the firing of two rules that both have to hold: what is later is later than either."""
+    used = one.used
+    if len(other.used[0]):
+        used = (np.concatenate([used[0], other.used[0]]), np.concatenate([used[1], other.used[1]]))
     return Firings(
         np.maximum(one.row, other.row),
         np.maximum(one.instant, other.instant),
-        np.maximum(one.day, other.day),
-        np.maximum(one.date, other.date),
-        (np.concatenate([one.used[0], other.used[0]]), np.concatenate([one.used[1], other.used[1]])),
+        # Where no day decides there is but one array of them.
+        one.day if one.day is other.day else np.maximum(one.day, other.day),
+        one.date if one.date is other.date else np.maximum(one.date, other.date),
+        used,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ def entry_times(journey: Journey, unobserved: frozenset[str], points: Touchpoint
         return np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
     questions, customer, begins = _histories_as_known(points)
     fired = fire(journey, points, questions, minor_units)
-    became_true = np.maximum(_at(points.visible_at, fired), begins[:, None])
+    became_true = np.maximum(_at(points.visible_at, _in_order(journey, fired)), begins[:, None])
     entries = np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
     np.minimum.at(entries, customer, became_true)
     return _hide(entries, journey, unobserved)
@@ -40,13 +40,50 @@ def occurrence_times(
     customers = len(points.offsets) - 1
     questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
     fired = fire(journey, points, questions, minor_units)
-    return _hide(_at(points.occurred_at, fired), journey, unobserved)
+    return _hide(_at(points.occurred_at, _in_order(journey, fired)), journey, unobserved)
+
+
+def _in_order(journey: Journey, fired: Mapping[str, Firings]) -> list[Firings]:
+    return [fired[name] for name in journey.names]
 
 
 def _at(instants: Instants, fired: Sequence[Firings]) -> Instants:
     """Return an instant of each rule's moment, (questions, stages); NEVER where it did not fire."""
     rows = np.stack([one.row for one in fired], axis=1)
     return np.where(rows == NEVER, NEVER, instants[rows % len(instants)]) if len(instants) else rows
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Where the rules of stages that others come after fired, as known at snapshots: ``question`` is each one's.
+
+    A firing was known from the instant on at which its row was visible, and no earlier than the question ``begins``.
+    """
+
+    fired: Mapping[str, Firings]
+    question: _Rows
+    begins: Instants
+
+
+def followed(journey: Journey, points: Touchpoints, customer: _Rows, as_of: Instants, minor_units: int) -> Followed:
+    """Return where the rules of stages that others come after fired, as known before each snapshot."""
+    if not len(points) or not any(stage.enter.follows() for stage in journey.stages):
+        none = np.zeros(len(customer), dtype=np.int64)
+        return Followed({}, none, none)
+    questions, owner, begins = _histories_as_known(points)
+    fired = fire(journey, points, questions, minor_units, followed_only=True)
+    return Followed(fired, _latest_before(owner, begins, customer, as_of), begins)
+
+
+@compiled
+def _latest_before(owner: _Rows, begins: Instants, customer: _Rows, as_of: Instants) -> _Rows:
+    """Return the last question of each snapshot's customer that begins before it; one that has not, where none has."""
+    first = np.searchsorted(owner, customer)
+    last = np.searchsorted(owner, customer + 1)
+    found = np.empty(len(customer), dtype=np.int64)
+    for i in range(len(customer)):
+        found[i] = max(first[i], first[i] + np.searchsorted(begins[first[i] : last[i]], as_of[i]) - 1)
+    return found
 
 
 def _hide(times: Instants, journey: Journey, unobserved: frozenset[str]) -> Instants:

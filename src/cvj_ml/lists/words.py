@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cvj_ml.config import Rule
-from cvj_ml.features import OTHER, PROGRESS, Feature, Statistic, window_words
+from cvj_ml.features import OTHER, PROGRESS, SEVERAL, Feature, Statistic, window_words
 from cvj_ml.panel import Definition
 from cvj_ml.windows import NEVER
 
@@ -216,6 +216,8 @@ def _category(feature: Feature, value: float, values: Sequence[str]) -> Said:
 
 
 def _value_of(code: float, values: Sequence[str]) -> str:
+    if int(code) > len(values):
+        return SEVERAL
     return f"“{name(values[int(code)])}”" if int(code) < len(values) else "another one"
 
 

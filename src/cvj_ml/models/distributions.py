@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.features import OTHER, Catalogue, Feature, Statistic
+from cvj_ml.features import OTHER, SEVERAL, Catalogue, Feature, Statistic
 from cvj_ml.panel import Definition
 from cvj_ml.windows import NEVER
 
@@ -126,9 +126,9 @@ def names_of_codes(catalogue: Catalogue, feature: Feature) -> tuple[str, ...]:
     """Return what the codes of a feature stand for; nothing for a number."""
     words = catalogue.vocabulary
     if feature.statistic == Statistic.LAST_EVENT:
-        return (*words.events, OTHER)
+        return (*words.events, OTHER, SEVERAL)
     if feature.statistic == Statistic.LAST_CHANNEL:
-        return (*words.channels, OTHER)
+        return (*words.channels, OTHER, SEVERAL)
     return (*words.categories[feature.fact[1]], OTHER) if feature.fact[0] == "category" else ()
 
 

@@ -99,7 +99,7 @@ def _columns(block: Block, owner: _I64, minor_units: int) -> Iterator[tuple[str,
 def _first(customer: _I64, known_at: Instants, number: _F64) -> _Numbers:
     there = ~np.isnan(number)
     customer, known_at, number = customer[there], known_at[there], number[there]
-    order = np.lexsort((known_at, customer))
+    order = np.lexsort((number, known_at, customer))
     _, first = np.unique(customer[order], return_index=True)
     rows = order[first]
     return _Numbers(customer[rows], known_at[rows], number[rows])

@@ -18,6 +18,9 @@ from cvj_ml.snapshots import eligible
 from cvj_ml.windows import NEVER, Instants, before, happened_within
 
 NO_CHANNEL = "(no channel)"
+SEVERAL_CHANNELS = "(several channels)"
+"""Of the first touchpoints of a customer who came through more than one at once."""
+
 ALL = ""
 """Stands for all customers of a stage, in the place of an event's or a channel's name."""
 
@@ -131,11 +134,15 @@ def _customers_with(
 def _origins(
     points: Touchpoints, owner: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], found: Stays
 ) -> pd.DataFrame:
-    rows = np.flatnonzero(known)
-    customers, first = np.unique(owner[rows], return_index=True)
-    channel = np.full(len(points.offsets) - 1, -1, dtype=np.int64)
-    channel[customers] = points.channel.codes[rows[first]]
-    names = np.array([*points.channel.values, NO_CHANNEL], dtype=object)
+    begun = np.full(len(points.offsets) - 1, NEVER, dtype=np.int64)
+    np.minimum.at(begun, owner[known], points.occurred_at[known])
+    rows = np.flatnonzero(known & (points.occurred_at == begun[owner]))
+    lowest, highest = np.full(len(begun), NEVER), np.full(len(begun), -NEVER)
+    np.minimum.at(lowest, owner[rows], points.channel.codes[rows])
+    np.maximum.at(highest, owner[rows], points.channel.codes[rows])
+    several, none = len(points.channel.values), len(points.channel.values) + 1
+    channel = np.where(lowest == highest, np.where(lowest < 0, none, lowest), several)
+    names = np.array([*points.channel.values, SEVERAL_CHANNELS, NO_CHANNEL], dtype=object)
     frame = pd.DataFrame({"stage": found.stage, "channel": names[channel[found.customer]]})
     return frame.groupby(_ORIGINS, sort=True).size().rename("customers").reset_index()
 
@@ -147,9 +154,10 @@ def _ratings(
     if column is None or isinstance(column, Text):
         return pd.DataFrame({"stage": pd.Series(dtype="int64"), "rating": 0.0, "customers": 0})
     rows = np.flatnonzero(known & ~np.isnan(column))
-    # The last of a customer's rows; rows stand in the order of occurrence.
-    customers, from_end = np.unique(owner[rows][::-1], return_index=True)
-    latest = column[rows[::-1][from_end]]
+    # The last of a customer's ratings; of several at one instant the lowest.
+    rows = rows[np.lexsort((column[rows], -points.occurred_at[rows], owner[rows]))]
+    customers, first = np.unique(owner[rows], return_index=True)
+    latest = column[rows[first]]
     stage, _ = _present(found, len(points.offsets) - 1)
     frame = pd.DataFrame({"stage": stage[customers], "rating": latest})
     return frame.groupby(_RATINGS, sort=True).size().rename("customers").reset_index()
