@@ -12,7 +12,7 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY, Journey
 from cvj_ml.histories import Touchpoints
 from cvj_ml.journey.rules import Firings, Questions, fire
-from cvj_ml.windows import NEVER, Instants, before
+from cvj_ml.windows import NEVER, Instants, before, rows_before
 
 _Rows = npt.NDArray[np.int64]
 
@@ -82,7 +82,7 @@ def _latest_before(owner: _Rows, begins: Instants, customer: _Rows, as_of: Insta
     last = np.searchsorted(owner, customer + 1)
     found = np.empty(len(customer), dtype=np.int64)
     for i in range(len(customer)):
-        found[i] = max(first[i], first[i] + np.searchsorted(begins[first[i] : last[i]], as_of[i]) - 1)
+        found[i] = max(first[i], rows_before(begins, first[i], last[i], as_of[i]) - 1)
     return found
 
 
