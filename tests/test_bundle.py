@@ -21,7 +21,7 @@ from cvj_ml.models import bundle as module
 from cvj_ml.models.bundle import load, save
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.reach import Trees
-from cvj_ml.models.verification import verify
+from cvj_ml.models.verification import FORMAT, verify
 from cvj_ml.scoring import open_bundle
 
 pytest_plugins = ["tests.fixtures"]
@@ -176,7 +176,7 @@ def test_a_damaged_manifest_is_told(copy: Path, text: str) -> None:
 def test_a_bundle_of_another_format_is_told(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    assert refused(copy) == "DIR: the bundle has format 99, this version reads 1. Train anew."
+    assert refused(copy) == f"DIR: the bundle has format 99, this version reads {FORMAT}. Train anew."
 
 
 @pytest.mark.usefixtures("no_lightgbm")
