@@ -38,7 +38,7 @@ def no_rows(file: Path) -> None:
 PARQUET: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "cut in half": (cut, ("is a Parquet file without its end: the copy is not complete",)),
     "without a byte": (lambda file: file.write_bytes(b""), ("is empty: 0 bytes", "is the export complete?")),
-    "damaged": (damage, ("reading the rows fails", "is every file whole")),
+    "damaged": (damage, ("parquet is damaged: not all of it can be read", "copy it again")),
     "another format": (lambda file: file.write_text("a,b\n1,2\n"), ("is text, not a readable Parquet file",)),
     "without rows": (no_rows, ("0 rows came in and none is left; is the export complete?",)),
     "gone": (lambda file: file.unlink(), ("there is no such file.",)),

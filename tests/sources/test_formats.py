@@ -84,6 +84,26 @@ def test_a_pattern_is_wall_time_and_a_count_is_not(one_source: Source) -> None:
     assert instants(count) == [AT]
 
 
+@pytest.mark.parametrize(
+    ("times", "refused"), [("Europe/Berlin", True), ("local", True), ("utc", False), (None, False)]
+)
+def test_a_zone_beside_what_counts_in_utc_is_told(one_source: Source, times: str | None, refused: bool) -> None:
+    source = {"time_format": "epoch s"} | ({"times": times} if times else {})
+    config = one_source(csv("a,1710003907,visit"), source, time_zone="America/New_York")
+    if not refused:
+        assert instants(config) == [AT]
+        return
+    with pytest.raises(DataError, match=f"times: {times} changes nothing beside time_format: epoch s"):
+        ingest(config)
+
+
+def test_the_zone_stands_where_another_column_needs_it(one_source: Source) -> None:
+    frame = pd.DataFrame(
+        {"customer_id": ["a"], "occurred_at": [1710003907], "event": ["visit"], "known_at": [datetime(2024, 3, 9, 23)]}
+    )
+    assert instants(one_source(frame, {"time_format": "epoch s", "times": "Europe/Berlin"})) == [AT]
+
+
 def test_what_does_not_fit_is_refused_and_counted(one_source: Source) -> None:
     text = csv("a,09.03.2024,visit", "b,2024-03-09,visit", "c,31.02.2024,visit", "d,,visit")
     store = ingest(one_source(text, {"time_format": "%d.%m.%Y"}, refused_share=1))

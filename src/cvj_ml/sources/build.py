@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from cvj_ml.ownership import claim
 from cvj_ml.sources.buckets import Base, TouchpointSorter
 from cvj_ml.sources.customer_tables import AttributeSorter, LabelSorter
 from cvj_ml.sources.keeping import clear, guarded, keep, set_aside, staging, to_disk
-from cvj_ml.sources.origins import Fingerprint, Relation, describe, land, typed
+from cvj_ml.sources.origins import Fingerprint, Relation, describe, land, read_rows, typed
 from cvj_ml.sources.plan import ATTRIBUTES, LABELS, Plan, added_files, find_base, make_plan
 from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
@@ -207,8 +208,9 @@ def _build(
     staged: dict[str, Staged] = {}
     for label, mapped in tables.items():
         own = kinds if label in sources else join_kinds([every[label]])
-        relation, folder = landed[label], place / "rows" / label
-        read = stage(mapped, relation, own, buckets, connection, folder) if relation else Staged(folder, 0)
+        read = Staged(place / "rows" / label, 0)
+        if relation := landed[label]:
+            landed[label], read = _stage(mapped, relation, own, buckets, connection, place)
         name = label.removeprefix("sources.")
         kept = base is not None and label in sources and name in base.sources
         staged[label] = read.joined(base.store.counts[name]) if base and kept else read
@@ -254,6 +256,26 @@ def _kinds(
         read.append(dict(base.kinds[label]))
     # What is text in one file is text in all.
     return {name: max((one[name] for one in read), key=(None, "double", "string").index) for name in mapped.extras}
+
+
+def _stage(
+    mapped: Mapped,
+    relation: Relation,
+    kinds: Mapping[str, str],
+    buckets: int,
+    connection: duckdb.DuckDBPyConnection,
+    place: Path,
+) -> tuple[Relation, Staged]:
+    """Stage the rows of a table; return them with the relation that they were read from."""
+    label = mapped.origin.label
+
+    def read(rows: Relation) -> tuple[Relation, Staged]:
+        folder = place / "rows" / label
+        shutil.rmtree(folder, ignore_errors=True)
+        return rows, stage(mapped, rows, kinds, buckets, connection, folder)
+
+    owned = [one.own for one in mapped.owns if one.own is not None]
+    return read_rows(mapped.origin, relation, owned, place / "apart" / label, read)
 
 
 def _enough_buckets(rows: int) -> int:

@@ -12,7 +12,7 @@ from cvj_ml.config import Config, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.ownership import claim, scratch
 from cvj_ml.sources.mapping import map_fields, read_id, read_label
-from cvj_ml.sources.origins import describe, land
+from cvj_ml.sources.origins import Relation, describe, land, read_rows
 from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.sql import connect, identifier, within_memory
 
@@ -40,18 +40,24 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
         fields = map_fields(origin, columns, {}, (), (), faults)
         raise_all(DataError, heading, faults)
         identity = read_id(label, "customer_id", fields.pop("customer_id"), faults)
+        names = {name: read_label(label, name, one, faults) for name, one in fields.items()}
         raise_all(DataError, heading, faults)
         selected = [
             f"({identity.value}) AS customer_id",
             f"({identity.there} AND ({identity.value}) IS NULL) AS unreadable",
         ]
-        selected += [f"({read_label(one).value}) AS {identifier(column)}" for column, one in fields.items()]
+        selected += [f"({one.value}) AS {identifier(column)}" for column, one in names.items()]
         with connect(config, work / "spill") as connection:
+
+            def read(rows: Relation) -> tuple[pa.Table, int]:
+                query = f"SELECT {', '.join(selected)} FROM {rows.sql} ORDER BY ALL"
+                return connection.sql(query).to_arrow_table(), rows.unreadable
+
             relation = land(origin, connection, config, work / "landed")
-            table = connection.sql(f"SELECT {', '.join(selected)} FROM {relation.sql} ORDER BY ALL").to_arrow_table()
+            table, lines = read_rows(origin, relation, sorted({*columns.values()}), work / "apart", read)
     wrong = sum(table["unreadable"].to_pylist())
     without = table["customer_id"].null_count - wrong
-    refused = {"unreadable customer_id": wrong, "no customer_id": without, "unreadable line": relation.unreadable}
+    refused = {"unreadable customer_id": wrong, "no customer_id": without, "unreadable line": lines}
     rows = table.drop_columns(["unreadable"])
     return CustomerTable(
         rows.filter(rows["customer_id"].is_valid()), {reason: count for reason, count in refused.items() if count}

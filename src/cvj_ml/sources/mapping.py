@@ -7,10 +7,10 @@ A value that is there, but of which nothing can be read, refuses its row.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cvj_ml.config import DAY, Config, SourceSpec, TableSpec
+from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
 from cvj_ml.errors import nearest
 from cvj_ml.sources.origins import Origin
 from cvj_ml.sources.sql import identifier, literal
@@ -20,7 +20,11 @@ _FAMILIES = {
     '"NULL"': "null",
     "NULL": "null",
     "VARCHAR": "text",
+    "BLOB": "text",
+    "JSON": "text",
     "UUID": "text",
+    "DURATION": "duration",
+    "HALF": "float",
     "BOOLEAN": "boolean",
     "DATE": "date",
     "FLOAT": "float",
@@ -29,13 +33,16 @@ _FAMILIES = {
     "UINTEGER": "integer",
 }
 _FAMILIES |= {f"{sign}{size}INT": "integer" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
-_EXACT = {"FLOAT": 2**24, "DOUBLE": 2**53}
+_EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
+"""The last whole number up to which a type of floats has every one."""
+
+_TIMES = ("occurred_at", "known_at", "as_of")
 
 _IGNORED = r"[\s'’$€£¥₹\x{00A0}\x{202F}]"
 """What numbers in text are written with besides marks and digits."""
 
-_MICROSECONDS = {"epoch s": "* 1000000", "epoch ms": "* 1000", "epoch us": "* 1", "epoch ns": "/ 1000"}
-"""SQL that makes microseconds of a number of the configuration's EPOCHS."""
+_MICROSECONDS = {"epoch s": 1_000_000, "epoch ms": 1_000, "epoch us": 1}
+"""By what a number of the configuration's EPOCHS becomes microseconds."""
 
 # Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
 _YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
@@ -52,7 +59,7 @@ class Field:
 
     @property
     def family(self) -> str:
-        """Return null, integer, float, decimal, text, boolean, date, zoned, naive or other."""
+        """Return null, integer, float, decimal, text, boolean, date, zoned, naive, duration or other."""
         kind = self.type.upper()
         if kind.endswith("]"):
             return "other"
@@ -61,6 +68,21 @@ class Field:
         if kind.startswith(("DECIMAL", "ENUM")):
             return "decimal" if kind.startswith("DECIMAL") else "text"
         return _FAMILIES.get(kind, "other")
+
+    @property
+    def nested(self) -> bool:
+        """Whether a value is a list, a structure or the like."""
+        return self.type.endswith("]") or self.type.upper().startswith(("STRUCT", "MAP", "UNION"))
+
+    @property
+    def text(self) -> str:
+        """SQL of the value as text; bytes are UTF-8, and null where they are not."""
+        return f"TRY(decode({self.raw}))" if self.type == "BLOB" else f"CAST({self.raw} AS VARCHAR)"
+
+    @property
+    def undecodable(self) -> str:
+        """SQL of whether there are bytes that are no UTF-8."""
+        return f"({self.raw} IS NOT NULL AND {self.text} IS NULL)" if self.type == "BLOB" else "FALSE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +110,39 @@ def map_fields(
     fields: dict[str, Field] = {}
     for name, own in columns.items():
         if own in origin.types:
-            fields[name] = Field(identifier(own), origin.types[own], origin.untyped, own)
+            fields[name] = origin_field(origin, own)
         else:
             faults.append(f"{origin.label}: columns.{name}: there is no column {own!r}.{nearest(own, origin.types)}")
     for name, text in constants.items():
         fields[name] = Field(literal(text), "VARCHAR", True, None)
     for role in roles:
         if role not in fields and role not in columns and role in origin.types:
-            fields[role] = Field(identifier(role), origin.types[role], origin.untyped, role)
+            fields[role] = origin_field(origin, role)
     for role in required:
         if role not in fields and role not in columns:
             faults.append(
                 f"{origin.label}: there is no column {role!r}; map it under columns ({role}: <its name there>)."
                 f"{nearest(role, origin.types)} Columns found: {', '.join(origin.types)}"
             )
+    faults += _idle_times(origin, [one for name, one in fields.items() if name in _TIMES])
     return fields
+
+
+def _idle_times(origin: Origin, times: Sequence[Field]) -> list[str]:
+    """Return the fault of a zone in which nothing is read: what is counted since 1970 has none."""
+    spec, counted = origin.spec, ("text", "integer", "float", "decimal")
+    told = "times" in spec.model_fields_set and spec.times != "utc"
+    if not told or spec.time_format not in EPOCHS or not times or any(one.family not in counted for one in times):
+        return []
+    return [
+        f"{origin.label}: times: {spec.times} changes nothing beside time_format: {spec.time_format}, which counts from"
+        " 1970 in UTC; leave times out, or, if the clock that was counted ran in local time, correct it in a query"
+    ]
+
+
+def origin_field(origin: Origin, own: str) -> Field:
+    """Return a column of a table as a field."""
+    return Field(identifier(own), origin.told.get(own, origin.types[own]), origin.untyped, own)
 
 
 def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
@@ -110,7 +150,7 @@ def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
     raw = field.raw
     match field.family:
         case "text":
-            return Reading(f"nullif(CAST({raw} AS VARCHAR), '')")
+            return Reading(f"nullif({field.text}, '')", field.undecodable)
         case "null":
             return Reading("CAST(NULL AS VARCHAR)")
         case "integer":
@@ -127,9 +167,12 @@ def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
     return Reading("CAST(NULL AS VARCHAR)")
 
 
-def read_label(field: Field) -> Reading:
+def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:
     """Return a name such as an event as text; the empty text is null."""
-    return Reading(_as_text(field))
+    if field.nested or field.family == "duration":
+        faults.append(f"{label}: {name} is {field.type}; it is text. Take what names it out of it, in a query")
+        return Reading("CAST(NULL AS VARCHAR)")
+    return Reading(_as_text(field), field.undecodable)
 
 
 def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: Config, faults: list[str]) -> Reading:
@@ -143,23 +186,23 @@ def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: C
     naive = f"CASE WHEN {wall_name} {_YEARS} THEN {to_utc(wall_name, zone)} END"
     utc = f"CASE WHEN {wall_name} {_YEARS} THEN {wall_name} END"
     if spec.time_format and field.family in ("text", "integer", "float", "decimal"):
-        there = f"(nullif(trim(CAST({raw} AS VARCHAR)), '') IS NOT NULL)"
-        absolute = spec.time_format in _MICROSECONDS or "%z" in spec.time_format.replace("%%", "")
-        return Reading(utc if absolute else naive, there, formatted_instant(raw, spec.time_format))
+        written = field.text if field.family == "text" else raw
+        there = f"(nullif(trim(CAST({written} AS VARCHAR)), '') IS NOT NULL OR {field.undecodable})"
+        wall = formatted_instant(written, spec.time_format)
+        return Reading(utc if is_absolute(spec.time_format) else naive, there, wall)
     match field.family:
-        case "zoned":
-            return Reading(utc, f"({raw} IS NOT NULL)", f"epoch_us({raw})")
-        case "naive" | "date":
-            return Reading(naive, f"({raw} IS NOT NULL)", f"epoch_us(CAST({raw} AS TIMESTAMP))")
+        case "zoned" | "naive" | "date":
+            value = utc if field.family == "zoned" else naive
+            return Reading(value, f"({raw} IS NOT NULL)", instant_of(field))
         case "text":
-            text = f"nullif(trim({raw}), '')"
+            text = f"nullif(trim({field.text}), '')"
             # A cast to TIMESTAMP drops an offset without a word, so text with one takes the other way.
             offset = f"regexp_matches(substr({text}, 11), '[^0-9:., Tt]')"
             zoned = f"epoch_us(TRY_CAST({text} AS TIMESTAMPTZ))"
             iso = f"{text} SIMILAR TO '[0-9]{{4}}-.*' AND NOT {offset}"
             wall = f"CASE WHEN {iso} THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
             value = f"CASE WHEN {offset} THEN CASE WHEN {zoned} {_YEARS} THEN {zoned} END ELSE {naive} END"
-            return Reading(value, f"({text} IS NOT NULL)", wall)
+            return Reading(value, f"({text} IS NOT NULL OR {field.undecodable})", wall)
         case "null":
             return Reading("CAST(NULL AS BIGINT)")
     faults.append(
@@ -174,9 +217,9 @@ def tells_day_only(field: Field, spec: SourceSpec) -> str:
     if spec.resolution == "day" or field.family == "date":
         return "TRUE"
     if field.family in ("text", "integer", "float", "decimal") and spec.time_format:
-        hours = spec.time_format in _MICROSECONDS or re.search("%[HI]", spec.time_format.replace("%%", ""))
+        hours = spec.time_format in EPOCHS or re.search("%[HI]", spec.time_format.replace("%%", ""))
         return "FALSE" if hours else "TRUE"
-    return f"coalesce(strpos({field.raw}, ':') = 0, FALSE)" if field.family == "text" else "FALSE"
+    return f"coalesce(strpos({field.text}, ':') = 0, FALSE)" if field.family == "text" else "FALSE"
 
 
 def read_occurrence(
@@ -219,10 +262,33 @@ def visible_at(spec: SourceSpec, config: Config, *, known: bool) -> str:
     return f"CASE WHEN date_only THEN {end} - 1 ELSE {later} END"
 
 
+def instant_of(field: Field) -> str:
+    """Return SQL for the microseconds of a typed time or date, null where it is beyond all calendars.
+
+    Nanoseconds are cut off: to round them could carry an event over a midnight.
+    """
+    if "_NS" in field.type:
+        return _cut(f"epoch_ns({field.raw})")
+    kind = "TIMESTAMPTZ" if field.family == "zoned" else "TIMESTAMP"
+    return f"epoch_us(TRY_CAST({field.raw} AS {kind}))"
+
+
+def _cut(nanoseconds: str) -> str:
+    return f"({nanoseconds} // 1000 - CAST({nanoseconds} % 1000 < 0 AS INTEGER))"
+
+
+def is_absolute(time_format: str | None) -> bool:
+    """Return whether what is written in a format names an instant, whatever the zone."""
+    return time_format is not None and (time_format in EPOCHS or "%z" in time_format.replace("%%", ""))
+
+
 def formatted_instant(raw: str, time_format: str) -> str:
     """Return SQL for the microseconds that text or a number means by a ``time_format``, null where it does not fit."""
+    number = f"TRY_CAST({raw} AS DECIMAL(38, 9))"
     if time_format in _MICROSECONDS:
-        return f"TRY_CAST(round(TRY_CAST({raw} AS DECIMAL(38, 9)) {_MICROSECONDS[time_format]}) AS BIGINT)"
+        return f"TRY_CAST(TRY(round({number} * {_MICROSECONDS[time_format]})) AS BIGINT)"
+    if time_format in EPOCHS:
+        return f"TRY_CAST({_cut(f'CAST(floor({number}) AS HUGEINT)')} AS BIGINT)"
     return f"epoch_us(TRY_STRPTIME(trim(CAST({raw} AS VARCHAR)), {literal(time_format)}))"
 
 
@@ -237,13 +303,15 @@ def read_value(label: str, field: Field, spec: TableSpec, decimals: int, faults:
     match field.family:
         case "float":
             # 2.675 is 267.4999… times 100 as a float: the inner rounding restores the decimal that was meant.
-            value = f"TRY_CAST(round(round(CAST({raw} AS DOUBLE) * {unit}, 6)) AS BIGINT)"
+            minor = f"round(round(CAST({raw} AS DOUBLE) * {unit}, 6))"
+            # Beyond the last exact integer it would be another amount.
+            value = f"CASE WHEN abs({minor}) <= {_EXACT['DOUBLE']} THEN TRY_CAST({minor} AS BIGINT) END"
             return Reading(value, f"({raw} IS NOT NULL AND NOT isnan({raw}))")
         case "integer" | "decimal" | "text":
-            there = f"nullif(trim({raw}), '')" if field.family == "text" else raw
+            there = f"nullif(trim({field.text}), '')" if field.family == "text" else raw
             number = plain_number(there, spec.decimal_mark) if field.family == "text" else raw
             value = f"TRY_CAST(TRY_CAST({number} AS DECIMAL(25, {decimals})) * {unit} AS BIGINT)"
-            return Reading(value, f"({there} IS NOT NULL)")
+            return Reading(value, f"({there} IS NOT NULL OR {field.undecodable})")
         case "null":
             return Reading("CAST(NULL AS BIGINT)")
     faults.append(f"{label}: value is {field.type}; it is a number, or text that holds one.")
@@ -268,16 +336,19 @@ def kind_of(field: Field) -> str | None:
     """Return what a property is by its type: double or string, None where only the values can tell."""
     if field.untyped or field.family == "null":
         return None
-    return "double" if field.family in ("integer", "float", "decimal", "boolean") else "string"
+    return "double" if field.family in ("integer", "float", "decimal", "boolean", "duration") else "string"
 
 
 def read_property(field: Field, kind: str, spec: TableSpec) -> Reading:
-    """Return a property as double (NaN is null, truth values 0 and 1) or as text (the empty text is null)."""
+    """Return a property as double (null unless finite, truth values 0 and 1) or as text (the empty text is null).
+
+    It is there, and refuses its row, where it is bytes that are no text.
+    """
     if kind == "string":
-        return Reading(_as_text(field))
+        return Reading(_as_text(field), field.undecodable)
     number = f"TRY_CAST({_number_in(field, spec)} AS DOUBLE)"
     # Zero is written plainly: 0.0 and -0.0 are equal but not the same bytes.
-    return Reading(f"CASE WHEN isnan({number}) THEN NULL WHEN {number} = 0 THEN 0.0::DOUBLE ELSE {number} END")
+    return Reading(f"CASE WHEN NOT isfinite({number}) THEN NULL WHEN {number} = 0 THEN 0.0::DOUBLE ELSE {number} END")
 
 
 def casts_to_double(field: Field, spec: TableSpec) -> str:
@@ -289,11 +360,11 @@ def _number_in(field: Field, spec: TableSpec) -> str:
     return plain_number(field.raw, spec.decimal_mark) if field.untyped else field.raw
 
 
-def reason(readings: Mapping[str, Reading], required: Iterable[str]) -> str:
+def reason(readings: Mapping[str, Reading], required: Iterable[str], extras: Mapping[str, str]) -> str:
     """Return SQL for the first reason to refuse a row, null for a good one.
 
     It stands outside the select of the readings, where ``<name>`` is the value and ``<name>_there`` says whether
-    the source has one.
+    the source has one; ``extras`` are columns that say so of unreadable properties, and the properties' names.
     """
     needed, cases = set(required), []
     for name, reading in readings.items():
@@ -301,6 +372,7 @@ def reason(readings: Mapping[str, Reading], required: Iterable[str]) -> str:
             cases.append(f"WHEN {name} IS NULL AND {name}_there THEN {literal(f'unreadable {name}')}")
         if name in needed:
             cases.append(f"WHEN {name} IS NULL THEN {literal(f'no {name}')}")
+    cases += [f"WHEN {column} THEN {literal(f'unreadable {name}')}" for column, name in extras.items()]
     return f"CASE {' '.join(cases)} END"
 
 
@@ -311,6 +383,6 @@ def _as_text(field: Field) -> str:
             whole = f"{raw} = trunc({raw}) AND abs({raw}) < 1e15"
             number = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) ELSE CAST({raw} AS VARCHAR) END"
             return f"CASE WHEN NOT isnan({raw}) THEN {number} END"
-        case "other":
+        case "other" if field.nested:
             return f"CAST(to_json({raw}) AS VARCHAR)"
-    return f"nullif(CAST({raw} AS VARCHAR), '')"
+    return f"nullif({field.text}, '')"

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import Config, Encoding, TableSpec
+from cvj_ml.config import Config, TableSpec
 from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, DataError, nearest
-from cvj_ml.sources.formats import (
-    UNREADABLE_GZIP,
-    TextLayout,
-    is_packed,
-    is_text,
-    open_text,
-    read_layout,
-    require_table,
-)
-from cvj_ml.sources.sql import connect, identifier, literal, require_room
+from cvj_ml.sources.damage import UNREADABLE_ROWS, set_aside, unreadable
+from cvj_ml.sources.formats import UNREADABLE_GZIP, is_text, require_table
+from cvj_ml.sources.scanning import Plain, plain_files, scan
+from cvj_ml.sources.sql import connect, identifier, literal
+
+Read = TypeVar("Read")
 
 _UNREADABLE = (duckdb.Error, OSError, ValueError, *UNREADABLE_GZIP)
-
-# Nothing is guessed from rows: everything is text, ids keep their zeros, `#` starts no comment.
-_CSV_OPTIONS = (
-    "auto_detect=false, header=true, quote='\"', escape='\"', comment='', strict_mode=true, hive_partitioning=false"
-)
 
 # DuckDB cuts a line that it sets aside after so many bytes.
 _MOST_SHOWN = 10_000
@@ -51,8 +41,9 @@ class Fingerprint(TypedDict):
 class Origin:
     """A described table, not yet read: ``files`` by name (one unnamed entry for ``path``), ``types`` by column.
 
-    ``untyped`` says that the columns are text only because the file has no types (CSV). ``kept`` is SQL by file
-    name of the rows that a query is shown; without it, all.
+    ``untyped`` says that the columns are text only because the file has no types (CSV). ``told`` are the types of
+    columns that Parquet keeps as mere numbers: DURATION, HALF. ``kept`` is SQL by file name of the rows that a query
+    is shown; without it, all.
     """
 
     label: str
@@ -60,6 +51,7 @@ class Origin:
     files: Mapping[str, tuple[Path, ...]]
     types: Mapping[str, str]
     untyped: bool
+    told: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprints(self) -> list[Fingerprint]:
@@ -82,24 +74,22 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Rows to select from in SQL; ``unreadable`` lines were left out, and ``rejects`` selects them."""
+    """Rows to select from in SQL; ``unreadable`` lines were left out, and ``rejects`` selects them.
+
+    ``files`` are Parquet files that are read as they are, so that what is wrong with a row shows only then.
+    """
 
     sql: str
     unreadable: int = 0
     rejects: str | None = None
+    files: tuple[Path, ...] = ()
 
     def rows(self, connection: duckdb.DuckDBPyConnection) -> int:
         """Return the number of rows, which Parquet files tell by their ends alone."""
+        if self.files:  # what is wrong with a row is not asked yet
+            return sum(pq.read_metadata(path).num_rows for path in self.files)
         ((number,),) = connection.execute(f"SELECT count(*) FROM {self.sql}").fetchall()
         return int(number) + self.unreadable
-
-
-@dataclass(frozen=True, slots=True)
-class _Plain:
-    """A file that DuckDB reads as it is: Parquet, or text in UTF-8 with its header first."""
-
-    path: Path
-    layout: TextLayout | None = None
 
 
 def typed(relation: Relation, types: Mapping[str, str]) -> Relation:
@@ -121,12 +111,13 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
         _require_apart(label, paths, config, spill)
         with connect(config, spill) as connection:
             try:
-                types = _types(connection.sql(f"SELECT * FROM {_scan(_plain(label, paths, spec, spill))}"))
+                types = _types(connection.sql(f"SELECT * FROM {scan(plain_files(label, paths, spec, spill))}"))
             except _UNREADABLE as error:
                 raise DataError(
                     f"{label}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__})."
                 ) from None
-        return Origin(label, spec, {"": paths}, types, untyped=is_text(paths[0]))
+        untyped = is_text(paths[0])
+        return Origin(label, spec, {"": paths}, types, untyped, {} if untyped else _told(paths))
     files = {name: _find(f"{label}.files.{name}", paths, spec) for name, paths in spec.files.items()}
     for name, paths in files.items():
         _require_apart(f"{label}.files.{name}", paths, config, spill)
@@ -137,37 +128,68 @@ def describe(label: str, spec: TableSpec, config: Config, spill: Path) -> Origin
 def land(origin: Origin, connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> Relation:
     """Return the rows of a table as a relation; CSV and queries are read once, into Parquet in ``folder``."""
     if origin.spec.query is None and not origin.untyped:
-        return Relation(_scan([_Plain(path) for path in origin.files[""]]))
+        files = origin.files[""]
+        return Relation(scan([Plain(path) for path in files]), files=files)
     folder.mkdir(parents=True)
     try:
         if origin.spec.query is None:
-            return _land_csv(origin, connection, folder, _plain(origin.label, origin.files[""], origin.spec, folder))
+            return _land_csv(
+                origin, connection, folder, plain_files(origin.label, origin.files[""], origin.spec, folder)
+            )
         target = folder / "rows.parquet"
         with _locked(origin.label, origin.spec, origin.files, config, folder, origin.kept) as locked:
             reader = _select(origin.label, origin.spec.query, locked).to_arrow_reader()
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
-        return Relation(_scan([_Plain(target)]))
-    except duckdb.OutOfMemoryException:
+        return Relation(scan([Plain(target)]))
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
-    except (duckdb.Error, pa.ArrowException) as error:
-        require_room(error, origin.label)
-        # DuckDB quotes the offending value in its message, so the message is not passed on.
-        where = "the query fails on its rows" if origin.spec.query else f"cannot read {_name(origin.files[''])}"
-        raise DataError(f"{origin.label}: {where} ({type(error).__name__}); try it in DuckDB to see the row.") from None
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise unreadable(origin.label, origin.paths(), error, query=origin.spec.query is not None) from None
+
+
+def read_rows(
+    origin: Origin, relation: Relation, columns: Sequence[str], folder: Path, read: Callable[[Relation], Read]
+) -> Read:
+    """Return what is made of the rows of a table; where some of a Parquet file cannot be read, of the others.
+
+    These are then counted as the relation's ``unreadable`` lines. ``columns`` are those that ``read`` needs.
+    Raises DataError with the cause where a file cannot be read at all.
+    """
+    try:
+        return read(relation)
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
+    except duckdb.Error as error:
+        if not relation.files or not isinstance(error, UNREADABLE_ROWS):
+            raise unreadable(origin.label, origin.paths(), error) from None
+    folder.mkdir(parents=True)
+    good, rejects = list[Plain](), list[Plain]()
+    try:
+        for index, path in enumerate(relation.files):
+            good.append(Plain(folder / f"{index}.parquet"))
+            rejects.append(Plain(folder / f"rejects-{index}.parquet"))
+            set_aside(path, columns, good[-1].path, rejects[-1].path)
+        number = sum(pq.read_metadata(one.path).num_rows for one in rejects)
+        rest = Relation(scan(good), number, scan(rejects))
+        return read(typed(rest, {name: kind for name, kind in origin.types.items() if name in set(columns)}))
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise unreadable(origin.label, origin.paths(), error) from None
 
 
 def _land_csv(
-    origin: Origin, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[_Plain, ...]
+    origin: Origin, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[Plain, ...]
 ) -> Relation:
     """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
-    landed, rejects = list[_Plain](), list[_Plain]()
+    landed, rejects = list[Plain](), list[Plain]()
     lenient = "ignore_errors=true, store_rejects=true, rejects_limit=0"
     for index, file in enumerate(readable):
-        landed.append(_Plain(folder / f"{index}.parquet"))
-        rejects.append(_Plain(folder / f"rejects-{index}.parquet"))
-        rows = f"SELECT * FROM {_scan([file], lenient)}"
+        landed.append(Plain(folder / f"{index}.parquet"))
+        rejects.append(Plain(folder / f"rejects-{index}.parquet"))
+        rows = f"SELECT * FROM {scan([file], lenient)}"
         connection.execute(f"COPY ({rows}) TO {literal(landed[-1].path)} (FORMAT parquet)")
         _require_closed_quotes(origin.label, origin.files[""][index], connection)
         # A line can have several errors; it is one row. A quote that is closed too late takes further lines with it.
@@ -177,7 +199,7 @@ def _land_csv(
         connection.execute(f"COPY ({lines}) TO {literal(rejects[-1].path)} (FORMAT parquet)")
         connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
     unreadable = sum(pq.read_metadata(one.path).num_rows for one in rejects)
-    return Relation(_scan(landed), unreadable, _scan(rejects))
+    return Relation(scan(landed), unreadable, scan(rejects))
 
 
 def _require_closed_quotes(label: str, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
@@ -239,60 +261,6 @@ def _name(paths: tuple[Path, ...]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"the {len(paths)} files beginning with {paths[0]}"
 
 
-def _plain(label: str, paths: tuple[Path, ...], spec: TableSpec, spill: Path) -> tuple[_Plain, ...]:
-    """Return the files as DuckDB reads them: beside the spill, copies of text in UTF-8 that begin with their header."""
-    folder, found = spill.with_name(f"{spill.name}-plain"), []
-    for path in paths:
-        if not is_text(path):
-            found.append(_Plain(path))
-            continue
-        layout = read_layout(label, path, spec.encoding)
-        # DuckDB miscounts lines that it has to skip where they, or a mark before them, meet quotes.
-        if spec.encoding == "utf-8" and not layout.above and not layout.lines_in_header:
-            found.append(_Plain(path, layout))
-            continue
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        copy = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.csv"
-        if not copy.exists():
-            _copy_plain(label, path, spec.encoding, layout.above, copy)
-        found.append(_Plain(copy, layout))
-    return tuple(found)
-
-
-def _copy_plain(label: str, path: Path, encoding: Encoding, above: int, copy: Path) -> None:
-    # What is no UTF-8 in a UTF-8 file is passed through: it is a fault of its row.
-    reading = ("utf-8-sig", "surrogateescape") if encoding == "utf-8" else (encoding, "strict")
-    part = copy.with_suffix(".part")
-    try:
-        with open_text(path, *reading) as text, part.open("w", encoding="utf-8", errors=reading[1], newline="") as to:
-            for _ in range(above):
-                text.readline()
-            shutil.copyfileobj(text, to, 1 << 20)
-        part.rename(copy)
-    except UnicodeError:
-        raise DataError(f"{label}: {path} is not {encoding} text; say under encoding what it is.") from None
-    except UNREADABLE_GZIP:
-        raise DataError(f"{label}: {path} is a gzip file that is cut or damaged; copy it again.") from None
-
-
-def _scan(files: Sequence[_Plain], options: str = "") -> str:
-    """Return the SQL that reads the files; names are escaped, for a real file name may look like a pattern."""
-    scans = []
-    for file in files:
-        name = literal(glob.escape(str(file.path)))
-        if file.layout is None:
-            names = ", ".join(literal(glob.escape(str(one.path))) for one in files)
-            return f"read_parquet([{names}], union_by_name=true, hive_partitioning=false)"
-        columns = {one or f"unnamed {place}": one for place, one in enumerate(file.layout.columns)}
-        typed = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in columns)
-        settings = [f"delim={literal(file.layout.delimiter)}, columns={{{typed}}}", _CSV_OPTIONS]
-        settings += [f"compression='{'gzip' if is_packed(file.path) else 'none'}'", *([options] if options else [])]
-        # A column without a name cannot be meant: row numbers that pandas wrote, or delimiters at the ends of lines.
-        read = ", ".join(identifier(column) for column, own in columns.items() if own)
-        scans.append(f"SELECT {read} FROM read_csv({name}, {', '.join(settings)})")
-    return f"({' UNION ALL BY NAME '.join(scans)})"
-
-
 def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
     return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
@@ -321,6 +289,13 @@ def _check_types(label: str, paths: tuple[Path, ...]) -> None:
         raise DataError("\n  - ".join(faults) + "; write the files with one type, or cast in a query.")
 
 
+def _told(paths: tuple[Path, ...]) -> dict[str, str]:
+    """Return the columns that are more than the numbers that they are kept as."""
+    columns = [column for path in paths for column in pq.read_schema(path)]
+    told = {column.name: "DURATION" for column in columns if pa.types.is_duration(column.type)}
+    return told | {column.name: "HALF" for column in columns if pa.types.is_float16(column.type)}
+
+
 def _family(kind: pa.DataType) -> str:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -328,6 +303,7 @@ def _family(kind: pa.DataType) -> str:
         ("null", pa.types.is_null),
         ("a number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)),
         ("text", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
+        ("bytes", lambda t: "binary" in str(t)),
         ("a date", pa.types.is_date),
         ("a time with zone", lambda t: pa.types.is_timestamp(t) and t.tz is not None),
         ("a time without zone", pa.types.is_timestamp),
@@ -346,12 +322,12 @@ def _locked(
     kept: Mapping[str, str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open a connection in which a query can read the named files and nothing else, and change nothing."""
-    readable = {name: _plain(f"{label}.files.{name}", paths, spec, spill) for name, paths in files.items()}
+    readable = {name: plain_files(f"{label}.files.{name}", paths, spec, spill) for name, paths in files.items()}
     connection = connect(config, spill)
     try:
         for name, plain in readable.items():
             condition = (kept or {}).get(name, "TRUE")
-            connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {_scan(plain)} WHERE {condition}")
+            connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {scan(plain)} WHERE {condition}")
     except _UNREADABLE as error:
         connection.close()
         raise DataError(

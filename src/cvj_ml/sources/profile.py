@@ -15,8 +15,8 @@ import numpy as np
 from cvj_ml.config import EPOCHS, Config, DecimalMark, Encoding, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.sources.formats import UNREADABLE_GZIP, encoding_of, is_text
-from cvj_ml.sources.mapping import Field, formatted_instant, plain_number
-from cvj_ml.sources.origins import describe, land
+from cvj_ml.sources.mapping import Field, formatted_instant, instant_of, origin_field, plain_number
+from cvj_ml.sources.origins import Relation, describe, land, read_rows
 from cvj_ml.sources.sql import connect, identifier
 
 Kind = Literal["time", "number", "text", "other"]
@@ -157,23 +157,19 @@ def _encoding(path: Path) -> Encoding:
 def _profile(paths: tuple[Path, ...], encoding: Encoding, config: Config, spill: Path) -> FileProfile:
     origin = describe(paths[0].name, TableSpec(path=tuple(map(str, paths)), encoding=encoding), config, spill)
     with connect(config, spill) as connection:
-        relation = land(origin, connection, config, spill / "landed")
-        try:
+
+        def read(relation: Relation) -> tuple[int, tuple[ColumnProfile, ...]]:
             ((rows,),) = connection.execute(f"SELECT count(*) FROM {relation.sql}").fetchall()
-            columns = tuple(
-                _column(Field(identifier(name), kind, origin.untyped, name), relation.sql, connection)
-                for name, kind in origin.types.items()
-            )
-        except duckdb.Error as error:
-            # Its message can quote a value.
-            raise DataError(
-                f"{paths[0]}: its rows cannot be read ({type(error).__name__}); is the file whole?"
-            ) from None
+            columns = (_column(origin_field(origin, name), relation.sql, connection) for name in origin.types)
+            return rows, tuple(columns)
+
+        relation = land(origin, connection, config, spill / "landed")
+        rows, columns = read_rows(origin, relation, [*origin.types], spill / "apart", read)
     return FileProfile(paths, encoding, rows, columns)
 
 
 def _column(field: Field, rows: str, connection: duckdb.DuckDBPyConnection) -> ColumnProfile:
-    family, text = field.family, f"nullif(CAST({field.raw} AS VARCHAR), '')"
+    family, text = field.family, f"nullif({field.text}, '')"
     filled, distinct, times = connection.execute(
         f"SELECT count(text), approx_count_distinct(text),"
         f" count(CASE WHEN regexp_matches(text, '{_DATED}') THEN TRY_CAST(text AS TIMESTAMPTZ) END)"
@@ -182,8 +178,10 @@ def _column(field: Field, rows: str, connection: duckdb.DuckDBPyConnection) -> C
     name = str(field.own)
     written = family == "text" and filled and times == filled
     if family in ("date", "naive", "zoned") or written:
-        moment = f"CAST({text} AS TIMESTAMPTZ)" if written else f"CAST({field.raw} AS TIMESTAMP)"
-        return _time(ColumnProfile(name, "time", filled, distinct), f"CAST({moment} AS TIMESTAMP)", rows, connection)
+        moment = (
+            f"CAST(CAST({text} AS TIMESTAMPTZ) AS TIMESTAMP)" if written else f"make_timestamp({instant_of(field)})"
+        )
+        return _time(ColumnProfile(name, "time", filled, distinct), moment, rows, connection)
     if filled and family in ("text", "integer", "float", "decimal"):
         formats = _formats(name, text, rows, connection)
         if formats:

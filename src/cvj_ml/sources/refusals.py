@@ -67,7 +67,7 @@ def account(visible_at: Instants, superseded_at: Instants, as_of: Instants | int
 
 
 _HINTS = {
-    "unreadable line": "if the file is not UTF-8, say so: encoding: windows-1252",
+    "unreadable line": "if a CSV file is not UTF-8, say so: encoding: windows-1252",
     "unreadable occurred_at": "if times are not ISO 8601, say how they are written: time_format",
     "unreadable known_at": "if times are not ISO 8601, say how they are written: time_format",
     "unreadable value": "if numbers have separators or a currency sign, say which: decimal_mark",

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.contracts import TOUCHPOINT_ROLES
-from cvj_ml.errors import DataError
 from cvj_ml.sources.mapping import (
     Field,
     Reading,
@@ -33,7 +32,7 @@ from cvj_ml.sources.mapping import (
 )
 from cvj_ml.sources.origins import Origin, Relation
 from cvj_ml.sources.refusals import QUARANTINE, Counts
-from cvj_ml.sources.sql import literal, require_room
+from cvj_ml.sources.sql import literal
 from cvj_ml.sources.store import SourceColumn, bucket_sql
 from cvj_ml.sources.zones import to_utc
 
@@ -112,7 +111,7 @@ def map_source(origin: Origin, spec: SourceSpec, config: Config, faults: list[st
     for name in ("customer_id", "touchpoint_id"):
         readings[name] = read_id(label, name, fields[name], faults) if name in fields else null
     for name in ("event", "channel"):
-        readings[name] = read_label(fields[name]) if name in fields else null
+        readings[name] = read_label(label, name, fields[name], faults) if name in fields else null
     required = list(needed)
     readings["occurred_at"], readings["date_only"] = no_number, Reading("FALSE")
     if "occurred_at" in fields:
@@ -189,7 +188,7 @@ def map_labels(origin: Origin, spec: StageLabelsSpec, config: Config, faults: li
             readings[name] = read_instant(label, name, fields[name], spec, config, faults)
     readings["stage"] = Reading("CAST(NULL AS VARCHAR)")
     if "stage" in fields:
-        text = read_label(fields["stage"]).value
+        text = read_label(label, "stage", fields["stage"], faults).value
         names = ", ".join(map(literal, config.journey.names))
         readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
     return Mapped(origin, readings, roles, {}, _owned(fields), _id_family(fields), True)
@@ -230,12 +229,17 @@ def stage(
     walls = [f"{one.wall} AS {wall_column(name)}" for name, one in mapped.readings.items() if one.wall is not None]
     columns = [f"({one.value}) AS {name}" for name, one in mapped.readings.items()]
     columns += [f"{one.there} AS {name}_there" for name, one in mapped.readings.items()]
+    unreadable: dict[str, str] = {}
     for index, (name, kind) in enumerate(kinds.items()):
-        absent = f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})"
-        extra = mapped.extras.get(name)
-        columns.append(f"{read_property(extra, kind, mapped.origin.spec).value if extra else absent} AS x{index}")
-    owned = {one.own: one.raw for one in mapped.owns if one.own is not None}
-    as_json = ", ".join(f"{literal(name)}: CAST({raw} AS VARCHAR)" for name, raw in owned.items())
+        value = Reading(f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})")
+        if extra := mapped.extras.get(name):
+            value = read_property(extra, kind, mapped.origin.spec)
+        columns.append(f"{value.value} AS x{index}")
+        if value.there != "FALSE":
+            columns.append(f"{value.there} AS x{index}_there")
+            unreadable[f"x{index}_there"] = name
+    owned = {one.own: f"coalesce({one.text}, CAST({one.raw} AS VARCHAR))" for one in mapped.owns if one.own is not None}
+    as_json = ", ".join(f"{literal(name)}: {text}" for name, text in owned.items())
     columns += [f"{{{as_json}}} AS raw"]
     kept = [*mapped.readings, *(f"x{index}" for index in range(len(kinds))), "reason"]
     if mapped.occurred_at is not None:
@@ -243,23 +247,14 @@ def stage(
         kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]
     bucket = bucket_sql("customer_id", buckets)
     folder.mkdir(parents=True)
-    try:
-        connection.execute(
-            f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {_REFUSED} END AS bucket,"
-            f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
-            f" FROM (SELECT *, {reason(mapped.readings, mapped.required)} AS reason, {mapped.local_day} AS local_day"
-            f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {relation.sql}))))"
-            f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
-        )
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as error:
-        require_room(error, mapped.origin.label)
-        # The text of a conversion error quotes the value, so it is not passed on.
-        raise DataError(
-            f"{mapped.origin.label}: reading the rows fails ({type(error).__name__}); is every file whole,"
-            " and is there room on the disk?"
-        ) from None
+    connection.execute(
+        f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {_REFUSED} END AS bucket,"
+        f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
+        f" FROM (SELECT *, {reason(mapped.readings, mapped.required, unreadable)} AS reason,"
+        f" {mapped.local_day} AS local_day"
+        f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {relation.sql}))))"
+        f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
+    )
     rows_in = sum(pq.read_metadata(path).num_rows for path in folder.glob("bucket=*/*.parquet")) + relation.unreadable
     staged = Staged(folder, rows_in)
     for path in staged.files(_REFUSED):

@@ -15,9 +15,9 @@ from pathlib import Path
 import duckdb
 
 from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
-from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
-from cvj_ml.sources.mapping import Field, Reading, read_instant, tells_day_only, wall_column
-from cvj_ml.sources.origins import Origin, describe, land
+from cvj_ml.errors import ConfigError, nearest, raise_all
+from cvj_ml.sources.mapping import Field, Reading, origin_field, read_instant, tells_day_only, wall_column
+from cvj_ml.sources.origins import Origin, Relation, describe, land, read_rows
 from cvj_ml.sources.postgres import Databases
 from cvj_ml.sources.sql import connect, identifier, literal
 from cvj_ml.sources.staging import Mapped, map_attributes, map_source
@@ -136,7 +136,7 @@ def _timed_query(origin: Origin, config: Config, folder: Path, faults: list[str]
         one = _time_of(origin.label, name, raw, spec.row_times.get(name), config, folder, faults)
         files.append(one)
         if one.column is not None:
-            field = Field(identifier(one.column), raw.types[one.column], raw.untyped, one.column)
+            field = origin_field(raw, one.column)
             reading = read_instant(f"{origin.label}.row_times", name, field, spec, config, faults)
             instants[name] = _whole(reading, name)
             if isinstance(spec, SourceSpec):
@@ -218,14 +218,10 @@ def _write(
     target = folder / ("rows.csv" if origin.untyped else "rows.parquet")
     condition = f" WHERE {kept['']}" if of_path and kept else ""
     how = "FORMAT csv, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"'" if origin.untyped else "FORMAT parquet"
-    copy = f"COPY (SELECT * FROM {relation.sql}{condition}) TO {literal(target)} ({how})"
-    try:
-        ((rows,),) = connection.execute(copy).fetchall()
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as error:
-        raise DataError(
-            f"{origin.label}: its rows before a cut-off cannot be written ({type(error).__name__}); is there room on"
-            " the disk?"
-        ) from None
-    return target if rows else None
+
+    def write(rows: Relation) -> int:
+        copy = f"COPY (SELECT * FROM {rows.sql}{condition}) TO {literal(target)} ({how})"
+        ((number,),) = connection.execute(copy).fetchall()
+        return int(number)
+
+    return target if read_rows(origin, relation, [*origin.types], folder / "apart", write) else None
