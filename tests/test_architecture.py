@@ -39,7 +39,7 @@ REPLACING = {
     "scoring/parts.py": "of a finished block",
     "sources/build.py": "of a finished store into its place, where there is none",
     "sources/keeping.py": "of stores, aside",
-    "sources/origins.py": "of a whole copy of a text file, in the folder of its reading",
+    "sources/scanning.py": "of a whole copy of a text file, in the folder of its reading",
     "tracking/registry.py": "of a bundle into a folder that does not exist or is empty",
 }
 

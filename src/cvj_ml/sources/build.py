@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -270,8 +269,7 @@ def _stage(
     label = mapped.origin.label
 
     def read(rows: Relation) -> tuple[Relation, Staged]:
-        folder = place / "rows" / label
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = place / ("rows" if rows is relation else "rows-apart") / label
         return rows, stage(mapped, rows, kinds, buckets, connection, folder)
 
     owned = [one.own for one in mapped.owns if one.own is not None]

@@ -31,7 +31,7 @@ ATTRIBUTES_FILE = "attributes.parquet"
 LABELS_FILE = "stage_labels.parquet"
 MANIFEST = "store.json"
 
-FORMAT = 5
+FORMAT = 6
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 ALWAYS = np.iinfo(np.int64).min
