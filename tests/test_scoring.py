@@ -19,7 +19,7 @@ from cvj_ml.histories import Block
 from cvj_ml.models.bundle import load
 from cvj_ml.models.predictor import Answers
 from cvj_ml.models.stage import assemble
-from cvj_ml.scoring import score_block, score_touchpoints, scores_contract
+from cvj_ml.scoring import score_block, scores_contract
 from cvj_ml.snapshots import Snapshots
 
 pytest_plugins = ["tests.fixtures"]
@@ -203,17 +203,6 @@ def test_the_next_stages_only_where_so_configured() -> None:
 def test_nobody_to_score_is_an_empty_table() -> None:
     frame = scored([])
     assert len(frame) == 0 and "p_return_9d" in frame.columns
-
-
-def test_other_tools_get_the_scores_of_the_night(trained: Trained, frame: pd.DataFrame, tmp_path: Path) -> None:
-    """Through canonical touchpoints alone, so only what needs no attribute can agree: stages and the columns."""
-    log = pd.read_parquet(trained.folder / "touchpoints.parquet")
-    found = score_touchpoints(trained.bundle, log, "2025-06-24")
-    assert list(found.columns) == list(frame.columns)
-    for name in ("customer_id", "stage", "days_in_stage", "dormant", "model_version"):
-        pd.testing.assert_series_equal(found[name], frame[name])
-    near = np.abs(found["p_return_30d"] - frame["p_return_30d"])
-    assert near.mean() < 0.05
 
 
 def test_a_night_that_has_passed_can_be_scored_again(trained: Trained, tmp_path: Path) -> None:

@@ -7,15 +7,12 @@ import logging
 import os
 import re
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import types
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -29,14 +26,22 @@ from urllib.request import url2pathname
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from tests.mlflow_server import tracking_server, wait_until
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError
+from cvj_ml.scoring import Interface
 from cvj_ml.tracking import TrainingRecord, connection
 
-CUSTOMER = "customer-4711"
 DIGESTS = [digit * 64 for digit in "abcd"]
+INTERFACE = Interface(
+    required=("occurred_at", "event"),
+    optional=("channel",),
+    example=pd.DataFrame({"customer_id": ["canary-1"], "occurred_at": ["2024-03-01T10:00:00Z"], "event": ["visit"]}),
+    as_of="2024-05-01",
+    scores=pd.DataFrame({"customer_id": pd.Series(dtype="str"), "p": pd.Series(dtype="float64")}),
+)
 
 
 def make_config(uri: str, name: str) -> Config:
@@ -63,7 +68,6 @@ def make_record(folder: Path) -> TrainingRecord:
         pd.DataFrame({"x": [1, 2]}).to_parquet(bundle / "canary" / "touchpoints.parquet")
     figure = Figure()
     figure.subplots().plot([0, 1], [0, 1])
-    instant = pd.to_datetime(["2024-03-01T10:00:00"], utc=True)
     return TrainingRecord(
         parameters={"max_rows": 1_500_000, "targets": "all", "share/of it": 0.5},
         cut="2024-06-01T00:00:00+01:00",
@@ -71,12 +75,7 @@ def make_record(folder: Path) -> TrainingRecord:
         metrics={"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b\u00e9b\u00e9": 0.8},
         bundle=bundle,
         digest=DIGESTS[0],
-        example_input=pd.DataFrame(
-            {"customer_id": [CUSTOMER], "occurred_at": instant, "event": ["visit"], "channel": [None], "value": [1.5]}
-        ),
-        example_output=pd.DataFrame(
-            {"customer_id": [CUSTOMER], "as_of": instant, "dormant": [False], "p": [0.5], "low_evidence": [["convert"]]}
-        ),
+        interface=INTERFACE,
         tables={"backtest": pd.DataFrame({"fold": [1], "log_loss": [0.18]})},
         figures={"calibration": figure},
     )
@@ -172,7 +171,7 @@ def test_a_changed_input_file_changes_the_digest_and_a_moved_one_does_not(record
     assert _dataset("orders", [{**file, "sha256": "cd" * 32}]).dataset.digest != digest
 
 
-def test_artifacts_stand_beside_the_database_without_pickles_paths_or_customers(
+def test_artifacts_stand_beside_the_database_without_pickles_or_paths(
     logged: tuple[Config, tracking.ModelVersion], folder: Path
 ) -> None:
     registry = folder / "a registry"
@@ -183,35 +182,6 @@ def test_artifacts_stand_beside_the_database_without_pickles_paths_or_customers(
         assert str(folder).encode() not in content, name
         assert b"/srv/private" not in content, name
         assert str(Path(tracking.__file__).parent).encode() not in content, name
-    assert all(CUSTOMER.encode() not in content for content in files_of(registry).values())
-
-
-def test_other_tools_can_load_the_champion_and_score(
-    logged: tuple[Config, tracking.ModelVersion], record: TrainingRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, _ = logged
-    calls: list[tuple[Path, pd.DataFrame, str]] = []
-
-    def score_touchpoints(bundle_folder: Path, touchpoints: pd.DataFrame, as_of: str) -> pd.DataFrame:
-        calls.append((bundle_folder, touchpoints, as_of))
-        return pd.DataFrame({"customer_id": touchpoints["customer_id"], "p": 0.25})
-
-    stub = types.ModuleType("cvj_ml.scoring")
-    stub.score_touchpoints = score_touchpoints  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cvj_ml.scoring", stub)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", config.mlflow.tracking_uri)
-    import mlflow.pyfunc
-
-    model = mlflow.pyfunc.load_model("models:/shop@champion")
-    naive = record.example_input.assign(occurred_at=record.example_input["occurred_at"].dt.tz_localize(None))
-    scores = model.predict(naive, params={"as_of": "2024-05-01"})
-    assert scores["p"].tolist() == [0.25]
-    ((bundle, touchpoints, as_of),) = calls
-    assert as_of == "2024-05-01"
-    assert files_of(bundle) == files_of(record.bundle)
-    assert (touchpoints["occurred_at"] == record.example_input["occurred_at"]).all()
-    with pytest.raises(ConfigError, match="as_of"):
-        model.predict(naive)
 
 
 def test_versions_are_promoted_and_rolled_back_in_order(config: Config, record: TrainingRecord) -> None:
@@ -319,16 +289,16 @@ def test_a_bundle_travels_to_another_name_by_export_and_import(
     assert files_of(exported) == files_of(record.bundle)
     with pytest.raises(ConfigError, match="not empty"):
         tracking.export(source, 1, exported)
-    imported = tracking.import_bundle(config, exported, version.digest)
+    imported = tracking.import_bundle(config, exported, version.digest, INTERFACE)
     assert (imported.digest, imported.aliases, imported.cut) == (version.digest, ("challenger", "champion"), "")
-    assert tracking.import_bundle(config, exported, version.digest) == imported
+    assert tracking.import_bundle(config, exported, version.digest, INTERFACE) == imported
     fetched, _ = fetch_champion(config, tmp_path / "cache")
     assert files_of(fetched) == files_of(record.bundle)
 
 
 def test_what_is_no_bundle_is_not_registered(config: Config, record: TrainingRecord, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no journey\.yaml"):
-        tracking.import_bundle(config, tmp_path, DIGESTS[0])
+        tracking.import_bundle(config, tmp_path, DIGESTS[0], INTERFACE)
     with pytest.raises(ModelError, match="not 64 hex digits"):
         tracking.log_training(config, replace(record, digest="abc"))
     assert tracking.list_versions(config) == []
@@ -439,13 +409,6 @@ def test_a_registry_that_another_run_opens_is_waited_for_and_then_told(
     assert tracking.list_versions(config) == []
 
 
-def wait_until(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-
-
 FIRST_USE = """
 import sys, time
 from pathlib import Path
@@ -490,43 +453,8 @@ def test_four_processes_may_create_the_registry_at_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A real MLflow server on a free port of this machine; gone after the test."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    host, port = address.split(":")
-    environment = {**os.environ, **connection.SAFETY, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", port, "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "stored"),
-    ]
-    with open(tmp_path / "server.log", "w") as log:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-
-    def healthy() -> bool:
-        assert process.poll() is None, (tmp_path / "server.log").read_text()
-        try:
-            with urllib.request.urlopen(f"http://{address}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        wait_until(healthy, 90)
-        yield f"http://{address}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=20)
+    with tracking_server(tmp_path) as address:
+        yield address
 
 
 @pytest.mark.slow
@@ -546,7 +474,7 @@ def test_everything_works_over_http(
     with pytest.raises(ModelError, match="no earlier champion"):
         tracking.rollback(config)
     exported = tracking.export(config, 2, tmp_path / "exported")
-    assert tracking.import_bundle(config, exported, DIGESTS[2]).version == 3
+    assert tracking.import_bundle(config, exported, DIGESTS[2], INTERFACE).version == 3
     assert [one.version for one in tracking.list_versions(config)] == [3, 2, 1]
     assert (tmp_path / "stored").is_dir()
     assert capfd.readouterr() == ("", "")

@@ -37,6 +37,7 @@ class Definition:
     observed_from: int
     time_zone: str
     outbound: tuple[str, ...]
+    drop_duplicates: bool = False
 
     @property
     def zone(self) -> ZoneInfo:
@@ -125,6 +126,7 @@ def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int)
         observed_from,
         config.time_zone,
         config.outbound,
+        config.drop_duplicates,
     )
 
 

@@ -13,6 +13,8 @@ from tests.faults.ground import LAST, Ground
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
+from cvj_ml.models.bundle import load
+from cvj_ml.scoring import interface_of
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -38,7 +40,7 @@ class Registry:
         ground.settings["mlflow"] = {"tracking_uri": uri}
         config = Config.model_validate({**ground.settings, "out": str(ground.out)})
         self.name = config.name
-        self.digest = tracking.import_bundle(config, copy, copy.name).digest
+        self.digest = tracking.import_bundle(config, copy, copy.name, interface_of(load(copy))).digest
         self.client = MlflowClient(uri, uri)
         self.model = Path(self.client.get_model_version(self.name, "1").source.removeprefix("file://"))
         assert (self.model / "MLmodel").is_file()

@@ -76,9 +76,10 @@ def models_export(config_file: ConfigFile, version: Version, folder: BundleFolde
 def models_import(config_file: ConfigFile, folder: BundleFolder, as_json: Json = False) -> None:
     """Verify an exported bundle and register it as a new version."""
     from cvj_ml import tracking
-    from cvj_ml.scoring import open_bundle
+    from cvj_ml.scoring import interface_of, open_bundle
 
-    imported = tracking.import_bundle(read(config_file)[0], folder, open_bundle(folder).digest)
+    bundle = open_bundle(folder)
+    imported = tracking.import_bundle(read(config_file)[0], folder, bundle.digest, interface_of(bundle))
     _tell_version(imported, f"Registered {imported.name} version {imported.version}.", as_json)
 
 

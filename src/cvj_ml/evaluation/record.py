@@ -155,12 +155,3 @@ def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
     test, fit = result.panel, result.fit
     raw = fit.trees.logits(test.x, test.stage, rows)
     return np.asarray(expit(fit.calibration.apply(raw, rows.target, rows.interval)))
-
-
-def touchpoint_columns(property_kinds: Mapping[str, str]) -> pd.DataFrame:
-    """Return the columns and types of canonical touchpoints, without a row: what a model takes from other tools."""
-    instants = dict.fromkeys(("occurred_at", "known_at"), "datetime64[us]")
-    texts = dict.fromkeys(("customer_id", "event", "channel", "touchpoint_id"), "str")
-    properties = {name: "float64" if kind == "double" else "str" for name, kind in property_kinds.items()}
-    types = {**texts, **instants, "value": "float64", **properties}
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})

@@ -2,12 +2,25 @@
 
 from cvj_ml.features.catalogue import PROGRESS, Catalogue, Feature, Statistic, compile_catalogue, window_words
 from cvj_ml.features.compute import compute
-from cvj_ml.features.vocabulary import OTHER, SEVERAL, Sightings, Vocabulary, learn, sight
+from cvj_ml.features.vocabulary import (
+    INSTANTS,
+    NUMBERS,
+    OTHER,
+    SEVERAL,
+    TEXTS,
+    Sightings,
+    Vocabulary,
+    learn,
+    sight,
+)
 
 __all__ = [
+    "INSTANTS",
+    "NUMBERS",
     "OTHER",
     "PROGRESS",
     "SEVERAL",
+    "TEXTS",
     "Catalogue",
     "Feature",
     "Sightings",

@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.histories import Block, Column, Text
-from cvj_ml.windows import before
+from cvj_ml.histories import Block, Column, Text, Touchpoints
+from cvj_ml.sources import ALWAYS
+from cvj_ml.windows import NEVER, before
 
 OTHER = "other"
 
 SEVERAL = "one of several at once"
 """The last touchpoint of a customer who had different ones at that instant."""
+
+INSTANTS, NUMBERS, TEXTS = "instants", "numbers", "texts"
+"""Kinds of columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,8 @@ class Vocabulary:
     """Names that get features of their own; whatever else comes is ``other``.
 
     ``categories`` holds the values of each text attribute, most frequent first; ``calendar`` is whether training
-    saw two years of outcomes.
+    saw two years of outcomes. ``columns`` are the touchpoints' columns in which something was found, with their kinds,
+    ``static`` is whether attributes held at any time: whoever asks the model without them would get another answer.
     """
 
     events: tuple[str, ...]
@@ -31,16 +36,20 @@ class Vocabulary:
     numbers: tuple[str, ...] = ()
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calendar: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    static: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """How many customers of a block (or of several) were seen with each name before the cut."""
+    """How many customers of a block were seen with each name before the cut; the columns in which something was."""
 
     events: Counter[str]
     channels: Counter[str]
     categories: Mapping[str, Counter[str]]
     numbers: frozenset[str]
+    columns: Mapping[str, str]
+    static: bool
 
 
 def sight(block: Block, cut: int) -> Sightings:
@@ -50,11 +59,13 @@ def sight(block: Block, cut: int) -> Sightings:
     seen = before(points.visible_at, cut)
     categories: dict[str, Counter[str]] = {}
     numbers = set()
+    static = False
     if block.attributes:
         holder = np.repeat(np.arange(len(block)), np.diff(block.attributes.offsets))
         # Who has not been seen yet has no place in the vocabulary, whatever a static table knows of them.
         present = np.bincount(owner[seen], minlength=len(block)) > 0
         known = before(block.attributes.known_at, cut) & present[holder]
+        static = bool((block.attributes.known_at == ALWAYS).any())
         for name, column in block.attributes.columns.items():
             if isinstance(column, Text):
                 categories[name] = _customers_per_name(column, holder, known)
@@ -65,7 +76,22 @@ def sight(block: Block, cut: int) -> Sightings:
         _customers_per_name(points.channel, owner, seen),
         categories,
         frozenset(numbers),
+        _columns_found(points, seen),
+        static,
     )
+
+
+def _columns_found(points: Touchpoints, seen: npt.NDArray[np.bool_]) -> dict[str, str]:
+    """Return the columns beside customer_id, occurred_at and event that say something of these rows."""
+    found = {
+        "known_at": (INSTANTS, points.visible_at > points.occurred_at),
+        "touchpoint_id": (TEXTS, points.superseded_at != NEVER),
+        "channel": (TEXTS, points.channel.codes >= 0),
+        "value": (NUMBERS, points.has_value),
+    }
+    for name, column in points.properties.items():
+        found[name] = (TEXTS, column.codes >= 0) if isinstance(column, Text) else (NUMBERS, ~np.isnan(column))
+    return {name: kind for name, (kind, there) in found.items() if (there & seen).any()}
 
 
 def _customers_per_name(column: Column, owner: npt.NDArray[np.int64], seen: npt.NDArray[np.bool_]) -> Counter[str]:
@@ -85,10 +111,14 @@ def learn(
     channels: Counter[str] = Counter()
     categories: dict[str, Counter[str]] = {}
     numbers: set[str] = set()
+    columns: dict[str, str] = {}
+    static = False
     for one in sightings:
         events.update(one.events)
         channels.update(one.channels)
         numbers |= one.numbers
+        columns |= one.columns
+        static |= one.static
         for name, counts in one.categories.items():
             categories.setdefault(name, Counter()).update(counts)
     return Vocabulary(
@@ -97,6 +127,8 @@ def learn(
         tuple(sorted(numbers)),
         {name: _most_common(counts, top_values) for name, counts in sorted(categories.items())},
         calendar,
+        dict(sorted(columns.items())),
+        static,
     )
 
 

@@ -240,6 +240,8 @@ def _definition_as_json(definition: Definition) -> dict[str, Any]:
             "numbers": vocabulary.numbers,
             "categories": dict(vocabulary.categories),
             "calendar": vocabulary.calendar,
+            "columns": dict(vocabulary.columns),
+            "static": vocabulary.static,
         },
         "windows": catalogue.windows,
         "trend": catalogue.trend,
@@ -251,6 +253,7 @@ def _definition_as_json(definition: Definition) -> dict[str, Any]:
         "observed_from": definition.observed_from,
         "time_zone": definition.time_zone,
         "outbound": definition.outbound,
+        "drop_duplicates": definition.drop_duplicates,
     }
 
 
@@ -264,6 +267,8 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> Definition:
         tuple(words["numbers"]),
         {name: tuple(values) for name, values in words["categories"].items()},
         words["calendar"],
+        words["columns"],
+        words["static"],
     )
     catalogue = compile_catalogue(
         vocabulary,
@@ -286,4 +291,5 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> Definition:
         document["observed_from"],
         document["time_zone"],
         tuple(document["outbound"]),
+        document["drop_duplicates"],
     )

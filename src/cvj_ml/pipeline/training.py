@@ -18,7 +18,7 @@ from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.card import Training, write_card
 from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import last_matured, require_teachable
-from cvj_ml.evaluation.record import evidence, touchpoint_columns
+from cvj_ml.evaluation.record import evidence
 from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
 from cvj_ml.evaluation.track_record import track_record
 from cvj_ml.evaluation.verdict import Verdict, undecided
@@ -32,7 +32,7 @@ from cvj_ml.pipeline.backtesting import backtest_fold
 from cvj_ml.pipeline.champions import champion
 from cvj_ml.pipeline.opening import Histories, Watcher, open_histories, require_customers
 from cvj_ml.pipeline.tuning import choose_settings
-from cvj_ml.scoring import make_canary, open_bundle
+from cvj_ml.scoring import interface_of, make_canary, open_bundle
 from cvj_ml.snapshots import training_grid
 from cvj_ml.sources import Usage
 from cvj_ml.stage_panel import Tracking
@@ -127,8 +127,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             metrics={**found.metrics, **card.metrics},
             bundle=bundle,
             digest=digest,
-            example_input=touchpoint_columns(histories.store.property_kinds),
-            example_output=opened.canary.scores.slice(0, 1).to_pandas(),
+            interface=interface_of(opened),
             tables={**found.tables, **card.tables},
             figures=found.figures,
             tags={"verdict": verdict.sentence, "verdict_numbers": verdict.as_json()},

@@ -1,22 +1,26 @@
 """SCORES: one row a customer, for one instant; made block by block, merged on disk, read by column."""
 
+from cvj_ml.scoring.frames import in_spark_task
 from cvj_ml.scoring.merging import merge
 from cvj_ml.scoring.opening import make_canary, open_bundle
 from cvj_ml.scoring.parts import Parts, metadata_of, work_off
+from cvj_ml.scoring.serving import Interface, interface_of, score_frame
 from cvj_ml.scoring.stored import StoredTable
 from cvj_ml.scoring.table import as_table, score_block, scores_contract
-from cvj_ml.scoring.touchpoints import score_touchpoints
 
 __all__ = [
+    "Interface",
     "Parts",
     "StoredTable",
     "as_table",
+    "in_spark_task",
+    "interface_of",
     "make_canary",
     "merge",
     "metadata_of",
     "open_bundle",
     "score_block",
-    "score_touchpoints",
+    "score_frame",
     "scores_contract",
     "work_off",
 ]

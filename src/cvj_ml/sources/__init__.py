@@ -6,10 +6,11 @@ from cvj_ml.sources.erasure import clear_leftovers, rows_held
 from cvj_ml.sources.permissions import Permissions, read_permissions
 from cvj_ml.sources.refusals import Counts, Usage
 from cvj_ml.sources.rows import arrivals, attribute_rows, touchpoint_rows, usage
-from cvj_ml.sources.store import Store, bucket_of, read_manifest
+from cvj_ml.sources.store import ALWAYS, Store, bucket_of, read_manifest
 from cvj_ml.sources.truncation import FileTime, Truncation
 
 __all__ = [
+    "ALWAYS",
     "Counts",
     "FileTime",
     "Permissions",

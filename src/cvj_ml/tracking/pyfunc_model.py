@@ -1,5 +1,6 @@
 """The model as other MLflow tools see it: logged as this text, never as a pickle."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,18 @@ import mlflow.models
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
+# MLflow's own name for it, set by its scoring server.
+_SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
+
 
 class JourneyModel(PythonModel):
-    """Scores canonical touchpoints with the bundle that was logged beside this file."""
+    """Scores touchpoints and attributes with the bundle that was logged beside this file."""
 
     def load_context(self, context: Any) -> None:
-        """Remember where the bundle is."""
-        self._bundle = Path(context.artifacts["bundle"])
+        """Verify and open the bundle; raises ModelError where it is not as it was saved."""
+        from cvj_ml.scoring import open_bundle
+
+        self._bundle = open_bundle(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return SCORES of the customers in ``model_input``, whose naive instants are UTC.
@@ -21,15 +27,20 @@ class JourneyModel(PythonModel):
         ``params={"as_of": "2024-12-31"}`` is required; raises ConfigError without it.
         """
         from cvj_ml.errors import ConfigError
-        from cvj_ml.scoring import score_touchpoints
+        from cvj_ml.scoring import in_spark_task, score_frame
 
         as_of = (params or {}).get("as_of")
         if not as_of:
             raise ConfigError("predict needs the instant that is asked about: params={'as_of': '2024-12-31'}.")
-        instants = {
-            str(name): model_input[name].dt.tz_localize("UTC") for name in model_input.select_dtypes("datetime")
-        }
-        return score_touchpoints(self._bundle, model_input.assign(**instants), as_of)
+        scores: pd.DataFrame = score_frame(self._bundle, model_input, as_of)
+        if os.environ.get(_SERVING) == "true":
+            # What is missing is null in JSON; NaN, which the server would write, is no JSON.
+            return scores.astype(object).where(scores.notna(), None)
+        if in_spark_task():
+            # MLflow would make the text "nan" of a stage that somebody does not have.
+            texts: list[str] = list(scores.select_dtypes("str").columns)
+            return scores.assign(**{name: scores[name].fillna("") for name in texts})
+        return scores
 
 
 mlflow.models.set_model(JourneyModel())

@@ -12,6 +12,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from cvj_ml.scoring import Interface
+
 
 class Fingerprint(TypedDict):
     """One input file: its name, the sha256 of its content and its size."""
@@ -41,14 +43,13 @@ class Record:
 class TrainingRecord(Record):
     """One training, ready to be logged with its bundle.
 
-    bundle: the folder of DESIGN section 9 and digest its sha256 (64 hex digits); example_input and example_output:
-    the columns and types of canonical touchpoints and of SCORES, of which no row is logged; tags: of the version.
+    bundle: the folder of DESIGN section 9 and digest its sha256 (64 hex digits); interface: what its model takes and
+    gives, with an example of simulated customers; tags: of the version.
     """
 
     bundle: Path
     digest: str
-    example_input: pd.DataFrame
-    example_output: pd.DataFrame
+    interface: Interface
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
+    from cvj_ml.scoring import Interface
+
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -42,7 +44,7 @@ def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
     tags = {**_tags(record.bundle, record.digest, record.cut), **record.tags}
     with connect(config, create=True) as client:
         with new_run(client, config, f"train {record.cut}") as run:
-            model = log_model(client, config, run, record.bundle, record)
+            model = log_model(client, config, run, record.bundle, record.interface)
             log_record(client, run, model, record)
         return _register(client, config.name, model, tags, _in_short(record.bundle))
 
@@ -167,10 +169,11 @@ def export(config: Config, version: int, folder: Path) -> Path:
     return folder
 
 
-def import_bundle(config: Config, folder: Path, digest: str) -> ModelVersion:
+def import_bundle(config: Config, folder: Path, digest: str, interface: Interface) -> ModelVersion:
     """Register an exported, already verified bundle; one that is registered already is returned as it is.
 
-    digest: of the bundle, 64 hex digits. It becomes challenger, and champion where there is none.
+    digest: of the bundle, 64 hex digits; interface: what its model takes and gives. It becomes challenger, and champion
+    where there is none.
     """
     tags = _tags(folder, digest, "")
     with connect(config, create=True) as client:
@@ -178,7 +181,7 @@ def import_bundle(config: Config, folder: Path, digest: str) -> ModelVersion:
             if known.digest == digest:
                 return known
         with new_run(client, config, f"import {digest[:12]}") as run:
-            model = log_model(client, config, run, folder, None)
+            model = log_model(client, config, run, folder, interface)
         return _register(client, config.name, model, tags, _in_short(folder))
 
 

@@ -19,12 +19,14 @@ from cvj_ml.config import Config
 from cvj_ml.disk import write_csv
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.tracking.connection import sqlite_file
-from cvj_ml.tracking.records import Fingerprint, Record, TrainingRecord
+from cvj_ml.tracking.records import Fingerprint, Record
 from cvj_ml.tracking.signature import signature_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, LoggedModel, Run
+
+    from cvj_ml.scoring import Interface
 
 T = TypeVar("T")
 
@@ -77,9 +79,7 @@ def log_record(client: MlflowClient, run: Run, model: LoggedModel | None, record
         client.log_artifacts(run_id, str(folder))
 
 
-def log_model(
-    client: MlflowClient, config: Config, run: Run, bundle: Path, record: TrainingRecord | None
-) -> LoggedModel:
+def log_model(client: MlflowClient, config: Config, run: Run, bundle: Path, interface: Interface) -> LoggedModel:
     """Log the bundle folder as artifacts of the run, and as a model whose code is text, not a pickle."""
     import mlflow.pyfunc
     from mlflow.entities import LoggedModelOutput
@@ -96,7 +96,8 @@ def log_model(
             path=str(folder),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={BUNDLE: str(bundle.resolve())},
-            signature=signature_of(record),
+            signature=signature_of(interface),
+            input_example=(interface.example, {"as_of": interface.as_of}),
             pip_requirements=[_own_requirement()],
             mlflow_model=description,
         )

@@ -7,46 +7,38 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from pandas.api import types
 
-from cvj_ml.tracking.records import TrainingRecord
-
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema
     from mlflow.types.schema import Array, DataType
 
-_REQUIRED = ("customer_id", "occurred_at", "event")
+    from cvj_ml.scoring import Interface
 
 
-def signature_of(record: TrainingRecord | None) -> ModelSignature:
-    """Return touchpoints → SCORES with the parameter ``as_of``; without a record, the parameter alone.
+def signature_of(interface: Interface) -> ModelSignature:
+    """Return rows → SCORES with the parameter ``as_of``.
 
-    Instants are naive in MLflow; here they are read as UTC.
+    The columns have names and no types: MLflow would refuse times with a zone and whole numbers, and make the text
+    "None" of a null. The model reads them as ingest reads a source, and its errors name what is missing, which
+    MLflow's do not; so MLflow requires only what every form of the rows has.
     """
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import DataType, ParamSchema, ParamSpec
+    from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    parameters = ParamSchema([ParamSpec("as_of", DataType.string, default=None)])
-    if record is None:
-        return ModelSignature(params=parameters)
-    return ModelSignature(_schema(record.example_input, _REQUIRED), _schema(record.example_output, ()), parameters)
-
-
-def _schema(example: pd.DataFrame, required: tuple[str, ...]) -> Schema:
-    from mlflow.types import ColSpec, Schema
-
-    return Schema([ColSpec(_type(column), str(name), required=name in required) for name, column in example.items()])
+    anything: AnyType = AnyType()  # type: ignore[no-untyped-call]  # MLflow gives its constructor no types
+    names = dict.fromkeys(("customer_id", *interface.required, *interface.optional))
+    return ModelSignature(
+        Schema([ColSpec(anything, name, required=name == "customer_id") for name in names]),
+        Schema([ColSpec(_type(column), str(name)) for name, column in interface.scores.items()]),
+        ParamSchema([ParamSpec("as_of", DataType.string, default=None)]),
+    )
 
 
 def _type(column: pd.Series) -> DataType | Array:
-    """Return MLflow's type of a column, without looking at more than one value."""
+    """Return MLflow's type of a column of SCORES; instants are ISO text there, since MLflow's have no zone."""
     from mlflow.types.schema import Array, DataType
 
     if types.is_bool_dtype(column):
         return DataType.boolean
-    if types.is_integer_dtype(column):
-        return DataType.long
     if types.is_float_dtype(column):
         return DataType.double
-    if types.is_datetime64_any_dtype(column):
-        return DataType.datetime
-    return Array(DataType.string) if types.is_list_like(next(iter(column.dropna()), None)) else DataType.string
+    return Array(DataType.string) if column.name == "low_evidence" else DataType.string

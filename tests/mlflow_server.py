@@ -1,0 +1,75 @@
+"""Real MLflow servers on loopback ports: the one that keeps runs and models, and the one that serves a model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from cvj_ml.tracking import connection
+
+
+@contextmanager
+def tracking_server(folder: Path) -> Iterator[str]:
+    """Yield the address of a server that keeps everything in a folder; it is gone afterwards."""
+    stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "stored")]
+    with _served(folder, "server", ["server", "--workers", "1", *stores], {}) as address:
+        yield address
+
+
+@contextmanager
+def scoring_server(folder: Path, registry: str, model: str) -> Iterator[str]:
+    """Yield the address of ``mlflow models serve`` for a registered model, in this environment."""
+    command = ["models", "serve", "--model-uri", model, "--env-manager", "local"]
+    with _served(folder, "scoring", command, {"MLFLOW_TRACKING_URI": registry}) as address:
+        yield address
+
+
+@contextmanager
+def _served(folder: Path, name: str, command: list[str], settings: Mapping[str, str]) -> Iterator[str]:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, **connection.SAFETY, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    # `mlflow models serve` starts uvicorn by its name.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    log_file = folder / f"{name}.log"
+    with log_file.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", port],
+            cwd=folder, env={**environment, **settings}, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+    def healthy() -> bool:
+        assert process.poll() is None, log_file.read_text()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    try:
+        wait_until(healthy, 300)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=20)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
