@@ -4,17 +4,19 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint mutate bench results venv bootstrap lock
+.PHONY: help demo test test-fast test-lowest test-newest lint mutate bench results venv bootstrap lock
 
 # The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
-PY := .venv/bin/python
-STAMP := .venv/installed
+ENV := .venv
+PINS := locks/dev.txt
+PY = $(ENV)/bin/python
+STAMP = $(ENV)/installed
 # uv reads its own list of authorities; a mirror behind a company's certificate is known to the system only.
 export UV_SYSTEM_CERTS := 1
 # The environment is remade only when this changes: the locks, the package's own declaration, the place of the clone.
-FINGERPRINT := { cat locks/uv.txt locks/dev.txt pyproject.toml; pwd; } | sha256sum
-PYTEST := $(PY) -m pytest -n auto --dist loadfile
+FINGERPRINT = { cat locks/uv.txt $(PINS) pyproject.toml; pwd; } | sha256sum
+PYTEST = $(PY) -m pytest -n auto --dist loadfile
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -28,11 +30,30 @@ test: venv ## Run all tests
 test-fast: venv ## Run all tests but the slow ones
 	@$(PYTEST) -m "not slow"
 
+# Left out is what asks about the source tree, and not about what the package does.
+BEHAVIOUR := -m "not slow" --ignore=tests/test_architecture.py --ignore=tests/test_packaging.py
+
+test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml admits
+	@export CVJ_ML_CACHE="$$PWD/.venv-lowest/cache"
+	$(MAKE) --no-print-directory venv ENV=.venv-lowest PINS=locks/lowest.txt
+	.venv-lowest/bin/python -m pytest -n auto --dist loadfile $(BEHAVIOUR)
+
+# Resolved now, so no lock is used: what an installation without one would get today.
+test-newest: ## Run the fast tests with the newest versions that it admits, on each Python from 3.11 to 3.14
+	@for version in 3.11 3.12 3.13 3.14; do
+		python$$version -c 'import ensurepip, venv' 2>/dev/null || { echo "No python$$version here."; continue; }
+		env=.venv-newest-$$version
+		export CVJ_ML_CACHE="$$PWD/$$env/cache"
+		$(MAKE) --no-print-directory bootstrap ENV=$$env PYTHON=python$$version
+		$$env/bin/uv pip install --upgrade --python $$env/bin/python --editable '.[postgres,spark,test,tune]'
+		$$env/bin/python -m pytest -n auto --dist loadfile $(BEHAVIOUR)
+	done
+
 lint: venv ## Check style, types and the direction of imports
 	@$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
-	$(PY) .venv/bin/lint-imports --no-logo
+	$(PY) $(ENV)/bin/lint-imports --no-logo
 
 mutate: venv ## Plant faults into the modules that decide, and see whether their tests notice (most of an hour)
 	@$(PY) tests/mutation/mutate.py $(MODULES)
@@ -48,9 +69,9 @@ venv: ## Make or renew .venv (the other targets do it themselves)
 	rm -f $(STAMP)
 	$(MAKE) --no-print-directory bootstrap
 	# uv takes no settings from pip, so behind a mirror that only pip knows pip takes over; both check every hash.
-	if ! .venv/bin/uv pip sync --python $(PY) --require-hashes locks/dev.txt; then
-		echo "uv could not install from locks/dev.txt (its reason stands above); trying pip." >&2
-		$(PY) -m pip install --require-hashes --requirement locks/dev.txt
+	if ! $(ENV)/bin/uv pip sync --python $(PY) --require-hashes $(PINS); then
+		echo "uv could not install from $(PINS) (its reason stands above); trying pip." >&2
+		$(PY) -m pip install --require-hashes --requirement $(PINS)
 	fi
 	$(PY) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
 	$(PY) -c 'from cvj_ml.warming import warm; warm()'
@@ -98,14 +119,19 @@ bootstrap:
 	fi
 	# An interrupted set-up leaves an environment without a working pip: start it afresh.
 	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-		"$$python" -m venv --clear .venv
+		"$$python" -m venv --clear $(ENV)
 	fi
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement locks/uv.txt
 
 lock: bootstrap ## Renew locks/ after a change in pyproject.toml (LOCK=--upgrade takes newer releases)
-	@compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	@compile() { $(ENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate $(LOCK) "$$@"; }
 	compile --extra dev pyproject.toml --output-file locks/dev.txt
 	# The same versions, without the tools.
 	compile --constraint locks/dev.txt pyproject.toml --output-file locks/runtime.txt
 	echo 'uv>=0.11' | compile - --output-file locks/uv.txt
+	# The lowest versions of what is declared, but of what tests import: that tests here as it does elsewhere.
+	tools=$$(sed -n '/^test = \[/,/^\]/s/^ *"\([a-z-]*\)[>=<].*/\1/p' pyproject.toml | paste -sd'|')
+	rm -f locks/lowest.txt # a version that stands there would be kept
+	compile --resolution lowest-direct --extra postgres --extra spark --extra test --extra tune pyproject.toml \
+		--output-file locks/lowest.txt --constraint <(grep -E "^($$tools)==" locks/dev.txt | tr -d '\\')

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "cvj_ml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("dev", "runtime", "uv")
+LOCKS = ("dev", "runtime", "lowest", "uv")
 
 
 def lock_text(name: str) -> str:
@@ -64,7 +65,10 @@ def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
     assert not re.search(r"://|--(?:extra-|default-)?index|--find-links|@ ", text)
 
 
-@pytest.mark.parametrize(("name", "extras"), [("runtime", ()), ("dev", ("dev", "tune"))])
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("runtime", ()), ("dev", ("dev", "test", "tune")), ("lowest", ("postgres", "spark", "test", "tune"))],
+)
 def test_a_lock_fulfils_the_declared_dependencies(name: str, extras: tuple[str, ...]) -> None:
     declared = [
         *PROJECT["dependencies"],
@@ -81,10 +85,27 @@ def test_a_lock_fulfils_the_declared_dependencies(name: str, extras: tuple[str, 
     assert not stale, "run `make lock`"
 
 
+def test_the_lowest_lock_holds_the_declared_bounds() -> None:
+    """A bound that nothing installs is a claim that nobody tries; the tests' own packages are as in the other locks."""
+    extras, lowest, dev = PROJECT["optional-dependencies"], pins("lowest"), pins("dev")
+    bounds = {}
+    for line in [*PROJECT["dependencies"], *(line for one in ("tune", "spark", "postgres") for line in extras[one])]:
+        requirement = Requirement(line)
+        (bound,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        bounds[canonicalize_name(requirement.name)] = Version(bound)
+    found = {name: min(map(Version, lowest[name])) for name in bounds}
+    assert found == bounds, "run `make lock`"
+    tools = {canonicalize_name(Requirement(line).name) for line in extras["test"]}
+    assert {name: lowest[name] for name in tools} == {name: dev[name] for name in tools}
+
+
 def test_every_import_is_declared() -> None:
     """A package that only comes with another one may go with that one's next release."""
     extras = PROJECT["optional-dependencies"]
-    offered = [*PROJECT["dependencies"], *(line for extra in extras if extra != "dev" for line in extras[extra])]
+    offered = [
+        *PROJECT["dependencies"],
+        *(line for extra in extras if extra not in ("dev", "test") for line in extras[extra]),
+    ]
     declared = {canonicalize_name(Requirement(line).name) for line in offered}
     distributions = packages_distributions()
     undeclared = set()

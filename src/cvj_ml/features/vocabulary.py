@@ -85,6 +85,7 @@ def _columns_found(points: Touchpoints, seen: npt.NDArray[np.bool_]) -> dict[str
     """Return the columns beside customer_id, occurred_at and event that say something of these rows."""
     found = {
         "known_at": (INSTANTS, points.visible_at > points.occurred_at),
+        "date_only": (INSTANTS, points.date_only),
         "touchpoint_id": (TEXTS, points.superseded_at != NEVER),
         "channel": (TEXTS, points.channel.codes >= 0),
         "value": (NUMBERS, points.has_value),

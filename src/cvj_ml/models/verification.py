@@ -11,7 +11,7 @@ from typing import Any
 from cvj_ml.errors import ModelError, raise_all
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 CARD = "card.md"
 RECORD = "track_record.json"
 TREES = "reach.txt"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -129,6 +130,14 @@ def tables_of(definition: Definition, frame: pd.DataFrame) -> dict[str, pa.Table
             tables[name] = pa.table(
                 {one: _array(f"{one} of the {name}", part[one], columns[one], faults) for one in there}
             )
+            if (
+                "date_only" in definition.catalogue.vocabulary.columns
+                and name == TOUCHPOINTS
+                and "occurred_at" in there
+            ):
+                faults += _ambiguous_midnights(part["occurred_at"], definition.zone)
+    if "date_only" in definition.catalogue.vocabulary.columns and "occurred_at" in frame.columns:
+        faults += _ambiguous_midnights(parts[TOUCHPOINTS]["occurred_at"], definition.zone)
     raise_all(DataError, HEADING, faults)
     return tables
 
@@ -191,6 +200,8 @@ def _instants(label: str, column: pd.Series, faults: list[str]) -> pa.Array:
         text: str | None = None
         if isinstance(one, str):
             text = one
+        elif isinstance(one, date) and not isinstance(one, datetime):
+            text = one.isoformat()
         elif isinstance(one, datetime) and not _is_null(one):
             without_zone += one.tzinfo is None
             text = (one if one.tzinfo else one.replace(tzinfo=UTC)).isoformat(timespec="microseconds")
@@ -205,6 +216,25 @@ def _instants(label: str, column: pd.Series, faults: list[str]) -> pa.Array:
             f" them as text with an offset: date_format(t, \"yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX\")"
         )
     return pa.array(texts, pa.string())
+
+
+def _ambiguous_midnights(column: pd.Series, zone: ZoneInfo) -> list[str]:
+    """Return the fault of timestamps that may be days: a model that learned from days tells the two apart."""
+    number = sum(
+        isinstance(one, datetime) and not _is_null(one) and any(_is_midnight(one, place) for place in (None, zone))
+        for one in column.astype(object)
+    )
+    if not number:
+        return []
+    return [
+        f"occurred_at of the touchpoints: {number} timestamp(s) stand at midnight, and the model also learned from days"
+        " without hours. Write days as text without hours, such as 2024-12-31, and instants as text with hours"
+    ]
+
+
+def _is_midnight(instant: datetime, zone: ZoneInfo | None) -> bool:
+    aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return (instant if zone is None else aware.astimezone(zone)).time() == time()
 
 
 def _is_null(value: object) -> bool:

@@ -99,7 +99,7 @@ def _scores(bundle: Bundle, rows: pd.DataFrame, instant: int) -> pa.Table:
             _require_attributes(engine.map(_without_attributes))
         parts = work_off(
             engine,
-            Path(folder, "parts"),
+            Path(folder, "out", "work"),
             lambda block: score_block(bundle.predictor, block, instant, bundle.version),
         )
         path = Path(folder, "scores.parquet")
@@ -188,8 +188,9 @@ def _example(bundle: Bundle, columns: tuple[str, ...]) -> pd.DataFrame:
             records.append({TABLE: ATTRIBUTES, "customer_id": name, "known_at": _iso(table.known_at[row]), **known})
     names = list(dict.fromkeys(columns))
     cells = [[record.get(name) for name in names] for record in records]
-    # Of objects, since MLflow writes a null of a column of numbers as NaN, which is no JSON.
-    return pd.DataFrame(cells, columns=names, dtype=object)
+    # Of objects, since MLflow writes a null of a column of numbers as NaN, which is no JSON, and compares the names
+    # with numbers, which those of pandas 3.0 refuse as text.
+    return pd.DataFrame(cells, columns=pd.Index(names, dtype=object), dtype=object)
 
 
 def _iso(instant: int) -> str:
