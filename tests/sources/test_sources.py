@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvj_ml.config import DAY, TableSpec
+from cvj_ml.config import DAY, Config, TableSpec
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import entry_times
 from cvj_ml.sources import ingest, read_contact
@@ -609,3 +609,30 @@ def test_contact_that_names_a_customer_twice_is_an_error(tmp_path, configure):
     config = configure(sources={"log": {"path": "log.parquet"}}, contact={"path": "crm.csv", "columns": "name"})
     with pytest.raises(DataError, match=r"1 row\(s\) repeat a customer_id"):
         read_contact(config)
+
+
+@pytest.mark.parametrize("name", ["out [2024]", "a*b?", "{x}", "o'clock", 'quo"te', "bucket=3", "100 %"])
+@pytest.mark.parametrize("place", ["out", "folder", "source", "glob"])
+def test_names_that_look_like_patterns(tmp_path, name, place):
+    folder = tmp_path / (name if place in ("folder", "glob") else "plain")
+    folder.mkdir()
+    frame(touchpoint_id=["1", "1", "2"]).to_parquet(folder / "log.parquet")
+    journey = {"name": "one", "stages": [{"name": "Buyer", "enter": {"event": "visit"}}]}
+    source = name if place == "source" else "log"
+
+    def read(path):
+        settings = {"name": "test", "time_zone": "UTC", "history_from": "2024-01-01", "journey": journey}
+        settings |= {"out": name if place == "out" else "out", "sources": {source: {"path": path}}}
+        return ingest(Config.model_validate(settings, context={"folder": folder}))
+
+    assert read("*.parquet" if place == "glob" else "log.parquet").customers == 1
+    frame(touchpoint_id=["3", "4", "2"]).to_parquet(folder / "more.parquet")
+    assert read(["log.parquet", "more.parquet"]).counts[source].rows_in == 6
+
+
+@pytest.mark.parametrize("name", ["../../../beyond", "/", "a/b", "x" * 300, ".."])
+def test_a_source_may_be_called_anything(tmp_path, configure, name):
+    frame(n=[1]).to_parquet(tmp_path / "log.parquet")
+    before = sorted(tmp_path.iterdir())
+    assert ingest(configure(sources={name: {"path": "log.parquet"}})).customers == 1
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "out"])

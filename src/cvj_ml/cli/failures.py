@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -22,10 +24,12 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    came: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         for one in SIGNALS:
             signal.signal(one, signal.SIG_IGN)
+        came.append(number)
         raise Stopped(number)
 
     # Who was started with a signal ignored (nohup, a background job of a shell) keeps ignoring it.
@@ -34,10 +38,48 @@ def stoppable() -> Iterator[None]:
         for one, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(one, stop)
-        yield
+        with _queries_ended():
+            yield
+    except Stopped:
+        raise
+    except BaseException as error:
+        # A library in which the signal came raises what it likes.
+        if came:
+            raise Stopped(came[0]) from error
+        raise
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+@contextmanager
+def _queries_ended() -> Iterator[None]:
+    """End the queries of this process when a signal comes: within one Python does not see it until it is over."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set() and (number := os.read(told, 1)):
+            # More than once, since the next query may have begun before Python saw the signal.
+            while number[0] in SIGNALS and "duckdb" in sys.modules:
+                from cvj_ml.sources.sql import interrupt_queries
+
+                interrupt_queries()
+                if over.wait(0.1):
+                    break
+
+    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        over.set()
+        os.close(tell)  # ends the reading
+        watcher.join()
+        os.close(told)
 
 
 def in_words(error: BaseException) -> str:

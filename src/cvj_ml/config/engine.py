@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from cvj_ml.config.base import Section
 
@@ -20,11 +21,21 @@ class EngineSpec(Section):
     """How blocks are laid out and worked on; no setting here changes a result."""
 
     kind: Literal["local", "spark"] = "local"
-    threads: int | None = Field(default=None, ge=1, description="of this machine; default: every core")
+    threads: int | None = Field(default=None, ge=1, le=4096, description="of this machine; default: every core")
     buckets: int | None = Field(default=None, ge=1, le=4096, description="default: by the number of rows")
-    memory_limit: str | None = None
+    memory_limit: str | None = Field(default=None, description="of DuckDB: a number with KB, MB, GB or TB")
     master: str | None = Field(default=None, description="address of Spark's cluster; default: local[*], this machine")
     conf: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default={}, description="Spark's own settings")
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _known_unit(cls, limit: str | None) -> str | None:
+        if limit is None:
+            return None
+        found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*[KMGT]i?B", limit, re.IGNORECASE)
+        if found is None or not float(found[1]):
+            raise ValueError(f"{limit!r} is no amount of memory; write a number and KB, MB, GB or TB, such as 4GB")
+        return limit
 
     @model_validator(mode="after")
     def _settings_of_spark(self) -> Self:

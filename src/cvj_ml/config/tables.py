@@ -8,13 +8,13 @@ from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from cvj_ml.config.base import ResolvedPath, Section, _as_list
+from cvj_ml.config.base import ResolvedPattern, Section, _as_list
 from cvj_ml.config.databases import PostgresSource
 from cvj_ml.config.durations import Duration
 from cvj_ml.config.journey import Names
 from cvj_ml.errors import nearest
 
-Paths = Annotated[tuple[ResolvedPath, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Paths = Annotated[tuple[ResolvedPattern, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
 DecimalMark = Literal[".", ","]

@@ -19,7 +19,7 @@ from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.contracts import INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.sources.arrangement import arrange
 from cvj_ml.sources.refusals import Counts
-from cvj_ml.sources.sql import identifier, literal
+from cvj_ml.sources.sql import as_named, identifier, literal
 from cvj_ml.sources.staging import Mapped, Staged
 from cvj_ml.sources.store import (
     TOUCHPOINTS_FILE,
@@ -263,7 +263,7 @@ class TouchpointSorter:
 
     def _kept(self, base: Base) -> str:
         """Return SQL for the rows of the base with a touchpoint_id of the added files."""
-        files = ", ".join(literal(file) for bucket in range(self._buckets) if (file := base.file(bucket)))
+        files = ", ".join(as_named(file) for bucket in range(self._buckets) if (file := base.file(bucket)))
         plain = [
             f"epoch_us({name}) AS {name}" if name in ("occurred_at", "visible_at") else name
             for name in self._columns[: 1 + len(_CONTENT)]

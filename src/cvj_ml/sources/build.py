@@ -207,7 +207,7 @@ def _build(
     staged: dict[str, Staged] = {}
     for label, mapped in tables.items():
         own = kinds if label in sources else join_kinds([every[label]])
-        read = Staged(place / "rows" / label, 0)
+        read = Staged(place / "rows" / mapped.origin.slot, 0)
         if relation := landed[label]:
             landed[label], read = _stage(mapped, relation, own, buckets, connection, place)
         name = label.removeprefix("sources.")
@@ -234,13 +234,13 @@ def _land(
 ) -> Relation | None:
     """Return the rows of a table that have to be read; None where the base has them all."""
     if base is None or label.removeprefix("sources.") not in base.sources or label in (ATTRIBUTES, LABELS):
-        return land(mapped.origin, connection, config, place / "landed" / label)
+        return land(mapped.origin, connection, config, place / "landed" / mapped.origin.slot)
     added = added_files(base, label, mapped, fingerprints)
     if mapped.origin.spec.query is not None or not added:
         return None
     origin = replace(mapped.origin, files={"": added})
     # Some files alone may have fewer columns, or narrower types, than all of them.
-    return typed(land(origin, connection, config, place / "landed" / label), mapped.origin.types)
+    return typed(land(origin, connection, config, place / "landed" / mapped.origin.slot), mapped.origin.types)
 
 
 def _kinds(
@@ -266,14 +266,14 @@ def _stage(
     place: Path,
 ) -> tuple[Relation, Staged]:
     """Stage the rows of a table; return them with the relation that they were read from."""
-    label = mapped.origin.label
+    slot = mapped.origin.slot
 
     def read(rows: Relation) -> tuple[Relation, Staged]:
-        folder = place / ("rows" if rows is relation else "rows-apart") / label
+        folder = place / ("rows" if rows is relation else "rows-apart") / slot
         return rows, stage(mapped, rows, kinds, buckets, connection, folder)
 
     owned = [one.own for one in mapped.owns if one.own is not None]
-    return read_rows(mapped.origin, relation, owned, place / "apart" / label, read)
+    return read_rows(mapped.origin, relation, owned, place / "apart" / slot, read)
 
 
 def _enough_buckets(rows: int) -> int:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config
 from cvj_ml.contracts import INSTANT
 from cvj_ml.sources.refusals import Counts
-from cvj_ml.sources.sql import literal
+from cvj_ml.sources.sql import as_named, literal
 from cvj_ml.sources.staging import Staged
 from cvj_ml.sources.store import ATTRIBUTE, ATTRIBUTES_FILE, LABELS_FILE
 
@@ -94,7 +94,7 @@ def _rows_of(
     if not files:
         return schema.empty_table()
     connection.register("present", pa.table({"customer_id": customers}))
-    listed = ", ".join(map(literal, files))
+    listed = ", ".join(map(as_named, files))
     order = ", ".join(f"{name} NULLS FIRST" for name in columns)
     rows = (
         f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning=false)"

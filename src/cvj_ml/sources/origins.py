@@ -54,6 +54,11 @@ class Origin:
     told: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def slot(self) -> str:
+        """A name for the table's folders, which its own may not be: a user's text is no path."""
+        return hashlib.sha256(self.label.encode()).hexdigest()[:16]
+
     def fingerprints(self) -> list[Fingerprint]:
         """Return name, digest and size of every input file, in the order of ``paths``."""
         found: list[Fingerprint] = []

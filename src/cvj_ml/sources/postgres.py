@@ -16,7 +16,7 @@ from cvj_ml.contracts import TOUCHPOINT_ROLES
 from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.ownership import remove
 from cvj_ml.postgres import attempt, quoted, transaction
-from cvj_ml.sources.sql import connect, identifier, literal
+from cvj_ml.sources.sql import as_named, connect, identifier
 
 if TYPE_CHECKING:
     from cvj_ml.postgres import Connection
@@ -81,7 +81,7 @@ class Databases:
             for name in pq.read_schema(rows).names
         ]
         with connect(self._config, folder / "spill") as connection:
-            ordered = f"SELECT {', '.join(columns)} FROM read_parquet({literal(rows)}) ORDER BY ALL"
+            ordered = f"SELECT {', '.join(columns)} FROM read_parquet({as_named(rows)}) ORDER BY ALL"
             reader = connection.sql(ordered).to_arrow_reader()
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import shutil
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from cvj_ml.config import Encoding, TableSpec
 from cvj_ml.errors import DataError
 from cvj_ml.sources.formats import UNREADABLE_GZIP, is_packed, is_text, open_text
 from cvj_ml.sources.headers import TextLayout, read_layout
-from cvj_ml.sources.sql import identifier, literal
+from cvj_ml.sources.sql import as_named, identifier, literal
 
 # Nothing is guessed from rows: everything is text, ids keep their zeros, `#` starts no comment.
 _CSV_OPTIONS = (
@@ -69,9 +68,9 @@ def scan(files: Sequence[Plain], options: str = "") -> str:
     """Return the SQL that reads the files; names are escaped, for a real file name may look like a pattern."""
     scans = []
     for file in files:
-        name = literal(glob.escape(str(file.path)))
+        name = as_named(file.path)
         if file.layout is None:
-            names = ", ".join(literal(glob.escape(str(one.path))) for one in files)
+            names = ", ".join(as_named(one.path) for one in files)
             return f"read_parquet([{names}], union_by_name=true, hive_partitioning=false)"
         columns = {one or f"unnamed {place}": one for place, one in enumerate(file.layout.columns)}
         typed = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from cvj_ml.sources.mapping import (
 )
 from cvj_ml.sources.origins import Origin, Relation
 from cvj_ml.sources.refusals import QUARANTINE, Counts
-from cvj_ml.sources.sql import literal
+from cvj_ml.sources.sql import as_named, literal
 from cvj_ml.sources.store import SourceColumn, bucket_sql
 from cvj_ml.sources.zones import to_utc
 
@@ -83,7 +84,7 @@ class Staged:
 
     def pattern(self) -> str:
         """Return a glob of all good rows' files."""
-        return str(self.folder / "bucket=[0-9]*" / "*.parquet")
+        return f"{glob.escape(str(self.folder))}/bucket=[0-9]*/*.parquet"
 
     @property
     def has_rows(self) -> bool:
@@ -272,7 +273,7 @@ def refused_rows(
     """Return the refused rows of a table, and those of files read before, for the quarantine, in a stable order."""
     parts = [f"SELECT reason, row FROM before WHERE source = {literal(source)}"]
     if files := staged.files(_REFUSED):
-        names = ", ".join(literal(path) for path in files)
+        names = ", ".join(map(as_named, files))
         parts.append(f"SELECT reason, row FROM read_parquet([{names}], hive_partitioning=false)")
     if relation and relation.unreadable:
         parts.append(f"SELECT 'unreadable line' AS reason, csv_line AS row FROM {relation.rejects}")

@@ -81,7 +81,7 @@ class Truncation:
         specs: dict[str, TableSpec] = {}
         with connect(self._config, folder / "spill") as connection:
             for label, timed in self._tables.items():
-                path = _write(timed, cut_off, self._config, connection, folder / label)
+                path = _write(timed, cut_off, self._config, connection, folder / timed.origin.slot)
                 if path is not None:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
                     specs[label] = timed.origin.spec.model_copy(update={**read, "encoding": "utf-8"})
@@ -177,7 +177,7 @@ def _typed_times(raw: Origin) -> list[str]:
 def _text_times(raw: Origin, config: Config, folder: Path) -> list[str]:
     """Return the columns of a CSV file all of whose values are dates or instants."""
     with connect(config, folder / "spill") as connection:
-        relation = land(raw, connection, config, folder / raw.label)
+        relation = land(raw, connection, config, folder / raw.slot)
         shown = "CASE WHEN regexp_matches({0}, '^\\d{{4}}-\\d\\d-\\d\\d') THEN TRY_CAST({0} AS TIMESTAMPTZ) END"
         tests = [
             f"count(nullif({one}, '')) > 0 AND count(nullif({one}, '')) = count({shown.format(one)})"
