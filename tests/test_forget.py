@@ -6,10 +6,12 @@ import json
 import shutil
 import sqlite3
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,7 +19,10 @@ import pytest
 from tests.postgres import Server, connected, free_port
 from tests.trained import AS_OF, SETTINGS, Trained, call
 
-from cvj_ml.config import load_config
+from cvj_ml.config import Config, load_config
+from cvj_ml.errors import DataError
+from cvj_ml.pipeline import Silent, forgetting
+from cvj_ml.pipeline.forgetting import Forgotten, forget
 from cvj_ml.publish import verify_night
 from cvj_ml.publish.files import exchange
 from cvj_ml.sources import ingest
@@ -136,7 +141,7 @@ def test_the_forgotten_are_nowhere_and_the_nights_still_verify(
     assert database_holds(uri, ID, EMAIL)
 
     ids = tmp_path / "ids.txt"
-    ids.write_text(f"{ID}\r\nnobody-of-that-name\n")
+    ids.write_text(f"{ID}\r\n")
     refused = call("forget", shop, "--customers", ids)
     assert refused.code == 3
     for source in ("sources.touchpoints", "attributes", "contact", "broken (refused rows)"):
@@ -229,3 +234,156 @@ def test_two_folders_change_places(tmp_path: Path) -> None:
         (tmp_path / name / "file").write_text(name)
     exchange(tmp_path / "one", tmp_path / "two")
     assert [(tmp_path / name / "file").read_text() for name in ("one", "two")] == ["two", "one"]
+
+
+# What is searched, and what is known: small files, no model.
+
+LOG = "customer_id,occurred_at,event\nx1,2024-05-01,visit\nx2,2024-05-01,visit\n1,2024-05-02,visit\n"
+KNOWN = "customer_id,known_at,plan\n"
+LABELS = "customer_id,as_of,known_at,stage\n"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[..., Config]:
+    """Return a function from settings to a Config; the files are ``log.csv`` and whatever a test writes."""
+    (tmp_path / "log.csv").write_text(LOG)
+
+    def make(**settings: Any) -> Config:
+        journey = {"name": "one", "stages": [{"name": "Buyer", "enter": {"event": "purchase"}}]}
+        found = {"name": "small", "time_zone": "UTC", "history_from": "2024-01-01", "journey": journey, "out": "out"}
+        found |= {"sources": {"log": {"path": "log.csv"}}, "refused_share": 0.9}
+        return Config.model_validate(found | settings, context={"folder": tmp_path})
+
+    return make
+
+
+def erase(config: Config, tmp_path: Path, *ids: str, allow_unknown: bool = False) -> Forgotten:
+    (tmp_path / "ids.txt").write_text("".join(f"{one}\n" for one in ids), encoding="utf-8")
+    return forget(config, tmp_path / "ids.txt", Silent(), allow_unknown=allow_unknown)
+
+
+def leave(tmp_path: Path, *names: str) -> None:
+    """Delete the lines of customers from the log."""
+    lines = LOG.splitlines(keepends=True)
+    kept = [line for line in lines if line.split(",")[0] not in names]
+    (tmp_path / "log.csv").write_text("".join(kept))
+
+
+@pytest.mark.parametrize(
+    ("table", "content", "spec"),
+    [
+        ("attributes", KNOWN + "gone,2024-01-01,gold\n", {"columns": {"plan": "plan"}}),
+        ("attributes", KNOWN + "gone,when?,gold\nx1,2024-01-01,gold\n", {"columns": {"plan": "plan"}}),
+        ("attributes", "id,known_at,plan\nx1,2024-01-01,a\n gone ,2024-01-01,b,c\n",
+         {"columns": {"plan": "plan", "customer_id": "id"}}),
+        ("stage_labels", LABELS + "gone,2024-01-01,2024-01-01,Buyer\n", {}),
+        ("consent", "id\nx1\ngone\n", {"customer_id": "id"}),
+        ("contact", "customer_id,email\nx1,a\ngone,b\n", {"columns": ["email"]}),
+        ("contact", "customer_id,email\nx1,a\ngone,b,c\n", {"columns": ["email"]}),
+    ],
+)  # fmt: skip
+def test_every_table_but_the_suppression_is_searched(
+    table: str, content: str, spec: dict[str, Any], tmp_path: Path, small: Callable[..., Config]
+) -> None:
+    """Silent error 57: rows of customers without touchpoints are in no store, and would stay unseen."""
+    (tmp_path / "table.csv").write_text(content)
+    (tmp_path / "stop.csv").write_text("customer_id\ngone\n")
+    settings: dict[str, Any] = {"suppression": {"path": "stop.csv"}, "ids": {"match": "trimmed"}}
+    if table == "stage_labels":
+        settings["coverage"] = {"Buyer": 0.5}
+    config = small(**settings, **{table: {"path": "table.csv", **spec}})
+    with pytest.raises(DataError, match=rf"\n  - {table}: 1 row\(s\)$"):
+        erase(config, tmp_path, "gone")
+    assert erase(small(**settings), tmp_path, "gone", allow_unknown=True).customers == 1
+
+
+def test_a_refused_row_is_known_by_its_id_as_it_was_read(tmp_path: Path, small: Callable[..., Config]) -> None:
+    frame = pd.DataFrame({"customer_id": [1445.0, 7.0, np.nan], "occurred_at": ["when?", "2024-05-01", "2024-05-01"]})
+    frame.assign(event="visit").to_parquet(tmp_path / "log.parquet")
+    config = small(sources={"log": {"path": "log.parquet"}})
+    with pytest.raises(DataError, match=r"\n  - log \(refused rows\): 1 row\(s\)$"):
+        erase(config, tmp_path, "1445")
+    frame.assign(event="visit")[1:].to_parquet(tmp_path / "log.parquet")
+    assert erase(config, tmp_path, "1445").customers == 1
+    assert not [path for path in (tmp_path / "out").rglob("quarantine.parquet") if "1445" in str(pq.read_table(path))]
+
+
+@pytest.mark.parametrize(
+    ("line", "held"),
+    [
+        ("17,2024-05-01,visit,1", False),  # a field too many, but not where an id can be
+        ("x2,1", False),  # fields are missing at the end
+        ("a1b,2024-05-01,visit,x,y", False),
+        ("1,2024-05-01,visit,x", True),
+        ("oops,1,2024-05-01,visit", True),  # a field too many before the id
+        ('"1,2024-05-01,visit', True),  # a quotation mark that nothing closes
+        ("1,when?,visit", True),
+        (",1,visit", True),  # no id at all: every value may be it
+    ],
+)
+def test_a_malformed_line_is_searched_where_an_id_can_stand(
+    line: str, held: bool, tmp_path: Path, small: Callable[..., Config]
+) -> None:
+    """Silent error 57: neither is another customer's line taken for theirs, nor theirs for another's."""
+    config = small()
+    ingest(config)
+    leave(tmp_path, "1")
+    with (tmp_path / "log.csv").open("a") as log:
+        log.write(line + "\n")
+    if held:
+        with pytest.raises(DataError, match=r"\n  - log \(refused rows\): 1 row\(s\)$"):
+            erase(config, tmp_path, "1")
+    else:
+        assert erase(config, tmp_path, "1").leftovers["stores"] == 1
+
+
+def test_ids_that_nothing_knows_are_told_by_their_lines(tmp_path: Path, small: Callable[..., Config]) -> None:
+    config = small()
+    ingest(config)
+    leave(tmp_path, "x1")
+    with pytest.raises(DataError) as caught:
+        erase(config, tmp_path, "x1", "stranger", "", "x1 ")
+    assert "ids.txt: 2 id(s) are known to no source, store, night or server" in str(caught.value)
+    assert "(line(s) 2, 4). Nothing was removed." in str(caught.value) and "stranger" not in str(caught.value)
+    assert len(list((tmp_path / "out" / "store").glob("[0-9a-f]*"))) == 2
+    done = erase(config, tmp_path, "x1", "stranger", allow_unknown=True)
+    assert (done.customers, done.unknown) == (2, 1)
+
+
+def test_a_repeat_is_known_and_a_half_done_run_can_be_repeated(
+    tmp_path: Path, small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of earlier calls is a digest: it names nobody, and holds for the same ids only."""
+    config = small(ids={"match": "trimmed"})
+    ingest(config)
+    leave(tmp_path, "x1", "x2")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk has gone"):
+        patch.setattr(forgetting, "clear_leftovers", _fails_after(forgetting.clear_leftovers))
+        erase(config, tmp_path, "x1", "x2")
+    assert erase(config, tmp_path, " x2", "x1", "x1").customers == 2
+    again = erase(config, tmp_path, "x1", "x2")
+    assert (again.unknown, again.leftovers["stores"]) == (0, 0)
+    for other in (("x1",), ("x1", "x3"), ("x1", "x2", "x3")):
+        with pytest.raises(DataError, match="known to no source"):
+            erase(config, tmp_path, *other)
+    kept = (tmp_path / "out" / "forgotten.json").read_text()
+    assert "x1" not in kept and len(json.loads(kept)["digests"]) == 1
+    assert (tmp_path / "out" / "forgotten.json").stat().st_mode & 0o077 == 0
+
+
+def _fails_after(real: Callable[..., Any]) -> Callable[..., Any]:
+    def failing(*arguments: Any) -> None:
+        real(*arguments)
+        raise OSError("the disk has gone")
+
+    return failing
+
+
+def test_another_reading_of_ids_still_finds_what_was_kept_under_the_old_one(
+    tmp_path: Path, small: Callable[..., Config]
+) -> None:
+    (tmp_path / "log.csv").write_text(LOG + "Abc ,2024-05-02,visit\n")
+    ingest(small())
+    leave(tmp_path)
+    done = erase(small(ids={"match": "folded"}), tmp_path, "ABC")
+    assert (done.unknown, done.leftovers["stores"]) == (0, 1)

@@ -48,7 +48,7 @@ class Use:
             block = broken(block, as_of - since * DAY) if broken else block
             return self.predictor.count(self.predictor.answer(block, as_of))
 
-        gates = Gatekeeper.of(self.histories, as_of)
+        gates = Gatekeeper.of(self.histories, as_of, None)
         parts = self.histories.engine().map(count)
         counts = sum(parts[1:], parts[0])
         before = Earlier("the cut", self.cut, {}, {}, self.customers)

@@ -19,7 +19,7 @@ from tests.test_page import night as page_of
 from tests.trained import SETTINGS, call
 
 from cvj_ml.config import DAY, Config, load_config
-from cvj_ml.lists import People, rank
+from cvj_ml.lists import rank
 from cvj_ml.monitoring.effects import difference, lift, observed_over_expected, top_share, wilson
 from cvj_ml.monitoring.outcomes import PastList, listings, untouched
 from cvj_ml.ownership import claim
@@ -28,7 +28,7 @@ from cvj_ml.publish import publish, published_lists
 from cvj_ml.report.files import write_night
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import Simulation, simulate
-from cvj_ml.sources import Permissions, read_contact
+from cvj_ml.sources import People
 from cvj_ml.windows import midnight, to_datetime
 
 UTC = ZoneInfo("UTC")
@@ -124,7 +124,7 @@ def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool
     """Publish a night as the command does, but with the true probabilities; return its first list."""
     scores = scores_of(business, as_of, reverse)
     lists = rank(config, StoredTable.of(scores), frozenset(), as_of)
-    people = People(Permissions(), read_contact(config))
+    people = People()
     day = to_datetime(as_of, UTC).date().isoformat()
     file = Path(config.out) / f"{day}.parquet"
     file.parent.mkdir(exist_ok=True)

@@ -22,6 +22,7 @@ NIGHT = {
     "model_version": "0123456789ab",
     "model_source": 'registry down, copy of "2025"\\\n',
     "lists": {"a__b__30d": 3},
+    "people": {"suppression": {"rows": 60, "nobody": 2}},
     "rows": {"rows_in": 9, "used": 8, "not_yet_visible": 0, "superseded": 0, "duplicates": 1, "refused": 0},
 }
 SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*)\} (\S+)')

@@ -36,6 +36,7 @@ from cvj_ml.report.survey import Survey
 from cvj_ml.report.touchpoints import ALL, TouchpointCounts
 from cvj_ml.report.worksheet import worksheet, worksheet_markdown, worksheet_rows
 from cvj_ml.scoring import StoredTable
+from cvj_ml.sources import Naming
 from cvj_ml.windows import midnight
 
 pytest_plugins = ["tests.fixtures"]
@@ -182,6 +183,7 @@ def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.D
         worksheet(CONFIG, found, table, CONFIG.lists),
         found.touchpoints,
         [Source("<b>log</b>", 10, 8, 1, 1)],
+        {"suppression": Naming(60, 2)},
         8,
         2,
         Training("2024-11-01", "2024-09-01", {"test.auc.visitor__script_b_buyer.30d": 0.83}),

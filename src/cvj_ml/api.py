@@ -13,13 +13,14 @@ import pandas as pd
 from cvj_ml import pipeline
 from cvj_ml.config import DAY, Config
 from cvj_ml.evaluation.record import low_targets
-from cvj_ml.lists import rank, read_people
+from cvj_ml.lists import rank
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.ownership import claim
 from cvj_ml.panel import Panel
 from cvj_ml.pipeline import Histories, Scored, Silent
 from cvj_ml.scoring import StoredTable
+from cvj_ml.sources import match_people, read_people
 from cvj_ml.windows import parse_as_of
 
 UNREGISTERED = "unregistered"
@@ -106,7 +107,8 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
     """Return the configured lists of whom to target next, by the name of the list."""
     histories = model.histories
     config, unobserved = histories.config, histories.visible.unobserved
-    people, instant = read_people(config), parse_as_of(as_of, config.zone)
+    instant = parse_as_of(as_of, config.zone)
+    people = match_people(read_people(config), config, histories.store)
     with _scored(model, as_of, history=True) as scored:
         # A model that was never judged at a past instant has no track record.
         lists = rank(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from cvj_ml.config import NAME_BYTES, PostgresDelivery
 from cvj_ml.contracts import INSTANT, TARGETS
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.postgres import quoted, transaction
+from cvj_ml.sources import CustomerIds
 from cvj_ml.windows import to_microseconds
 
 if TYPE_CHECKING:
@@ -91,12 +92,18 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
     return "delivered"
 
 
-def forget(spec: PostgresDelivery, customers: Sequence[str]) -> dict[str, int]:
+def known(spec: PostgresDelivery, customers: CustomerIds) -> pa.Array:
+    """Return which of these customers the server shows."""
+    with transaction(_PLACE, spec.uri, read_only=True) as connection, connection.cursor() as cursor:
+        return customers.among(_shown(cursor, spec.schema_name, customers))
+
+
+def forget(spec: PostgresDelivery, customers: CustomerIds) -> dict[str, int]:
     """Delete the rows of customers from the delivered night; return how many there were, by table."""
     deleted = {}
     with transaction(_PLACE, spec.uri) as connection, connection.cursor() as cursor:
         _lock(cursor, spec.schema_name)
-        table = pa.table({"customer_id": pa.array(customers, pa.string())})
+        table = pa.table({"customer_id": _shown(cursor, spec.schema_name, customers)})
         cursor.adbc_ingest("cvj_forgotten", table, mode="create", temporary=True)
         for name, counted in ((_SCORES, "customers"), (_TARGETS, "listed")):
             if not _columns(cursor, spec.schema_name, name):
@@ -109,6 +116,17 @@ def forget(spec: PostgresDelivery, customers: Sequence[str]) -> dict[str, int]:
             nights = quoted(spec.schema_name, _NIGHTS)
             cursor.execute(f"UPDATE {nights} SET {counted} = (SELECT count(*) FROM {of}) WHERE current")
     return deleted
+
+
+def _shown(cursor: Cursor, schema: str, customers: CustomerIds) -> pa.Array:
+    """Return the ids of these customers as the server has them."""
+    found = [pa.array([], pa.string())]
+    for name in (_SCORES, _TARGETS):
+        if _columns(cursor, schema, name):
+            cursor.execute(f"SELECT customer_id FROM {quoted(schema, name)}")
+            for batch in cursor.fetch_record_batch():
+                found.append(batch["customer_id"].filter(customers.holds(batch["customer_id"])).cast(pa.string()))
+    return pa.concat_arrays(found).unique()
 
 
 def _schema_of_targets(lists: list[Path]) -> pa.Schema:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from tests.faults.ground import CANARY, Ground, copy, lay
+from tests.faults.ground import CANARY, LAST, Ground, copy, lay
 from tests.faults.warmed import Warmed
-from tests.trained import Trained
+from tests.trained import AS_OF, CUSTOMERS, Outcome, Trained
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -151,6 +154,58 @@ def test_a_file_of_permissions(ground: Ground, table: str, fault: str) -> None:
     strike = {"gone": Path.unlink, "without a byte": lambda one: one.write_bytes(b""), "cut in half": cut}[fault]
     strike(file)
     ground.refuses(3, "people.parquet")
+
+
+@pytest.mark.parametrize("station", ["Reading sources", "Scoring", "Making the page"])
+def test_a_stop_list_that_is_rewritten_during_the_run(ground: Ground, station: str) -> None:
+    """Lists are made of what was read, so what was read has to be what stands there when they are published."""
+    file = ground.folder / "stop.csv"
+    pd.read_parquet(ground.folder / "customers.parquet")[["customer_id"]].drop_duplicates().to_csv(file, index=False)
+    ground.settings["suppression"] = {"path": file.name}
+    running = ground.start("--log-format", "json", "--json")
+    while f'"station": "{station}"' not in running.told():
+        time.sleep(0.001)
+    running.kill(signal.SIGSTOP)
+    whole = file.read_text()
+    file.write_text("customer_id\n")
+    running.kill(signal.SIGCONT)
+    ran = running.wait()
+    assert ran.code == 3 and "suppression: a file changed after this run had begun to read it" in ran.err
+    ground.stands()
+    file.write_text(whole)
+    night = ground.publishes(ground.night("--resume"))
+    assert night["people"] == {"suppression": {"rows": CUSTOMERS, "nobody": 0}} and not any(night["lists"].values())
+
+
+def test_how_many_rows_name_nobody_is_told_everywhere_and_compared_with_the_night_before(ground: Ground) -> None:
+    file = ground.folder / "stop.csv"
+    ids = pd.read_parquet(ground.folder / "customers.parquet")["customer_id"].unique()[:60]
+    ground.settings["suppression"] = {"path": file.name}
+
+    def night(as_of: str, strangers: int) -> Outcome:
+        pd.DataFrame({"customer_id": [*ids, *(f"stranger{n}" for n in range(strangers))]}).to_csv(file, index=False)
+        return ground.night(as_of=as_of)
+
+    assert night(LAST, 2).code == 0
+    ran = night(AS_OF, 40)
+    told = "matched:suppression: 40 of 100 rows name nobody in the log; on 2025-06-23 it was 2 of 62"
+    assert f"warning: {told}" in ran.err
+    published = ground.publishes(ran)
+    assert published["people"] == {"suppression": {"rows": 100, "nobody": 40}}
+    folder = Path(published["night"])
+    assert json.loads((folder / "MANIFEST.json").read_text())["observed"]["people"] == published["people"]
+    gates = {one["name"]: one for one in json.loads((folder / "run.json").read_text())["gates"]}
+    assert gates["matched:suppression"]["level"] == "warn"
+    assert "Suppression: 40 of 100 rows name nobody in the log." in (folder / "report" / "index.html").read_text()
+    metrics = (ground.out / "metrics.prom").read_text()
+    assert 'cvj_ml_night_people_rows{use="tiny",table="suppression",names="nobody"} 40.0' in metrics
+    assert 'cvj_ml_night_people_rows{use="tiny",table="suppression",names="customer"} 60.0' in metrics
+    shown = ground.start(as_of=AS_OF).wait()
+    assert "suppression: 40 of 100 rows name nobody in the log" in shown.out
+    # A global stop list holds strangers, so it fails only where that is asked for.
+    ground.settings["gates"] = {"matched": {"fail": 0.2}}
+    failed = night("2025-06-25", 200)
+    assert failed.code == 5 and "--accept matched:suppression" in failed.err
 
 
 def test_an_input_that_is_still_being_written_is_seen(ground: Ground) -> None:

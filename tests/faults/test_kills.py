@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tests.faults.ground import LAST, Ground
+from tests.faults.warmed import Running
 from tests.trained import AS_OF
 
 from cvj_ml.publish import current_night, verify_night
@@ -60,6 +63,51 @@ def test_a_night_killed_at_a_station_is_run_again(fresh: Ground, expected: dict[
     verify_night(fresh.out)
     fresh.publishes(fresh.night("--resume"))
     assert nights(fresh) == expected
+
+
+def test_customers_are_not_forgotten_under_a_run_that_reads_them(ground: Ground) -> None:
+    """One lock for both: `check` ends as if it were alone, and `forget` says so and takes nothing away."""
+    log = pd.read_parquet(ground.touchpoints)
+    victim = str(log["customer_id"].iloc[0])
+    people = ground.folder / "customers.parquet"
+    ids = ground.folder / "ids.txt"
+    ids.write_text(victim + "\n")
+
+    def forget() -> Running:
+        return ground.warmed.start("forget", ground.config, "--customers", ids, "--json")
+
+    for _ in range(3):
+        checked, forgetting = ground.start(command="check"), forget()
+        assert checked.wait().code == 0
+        assert forgetting.wait().code == 3  # the sources have them still
+    reading = ground.start(command="check")
+    store = next((ground.out / "store").glob("*/store.json"))
+    while not held(store):
+        time.sleep(0.001)
+    reading.kill(signal.SIGSTOP)
+    log[log["customer_id"] != victim].to_parquet(ground.touchpoints)
+    frame = pd.read_parquet(people)
+    frame[frame["customer_id"] != victim].to_parquet(people)
+    before = ground.standing()
+    refused = forget().wait()
+    assert refused.code == 75 and "another run is reading customers from here, and nothing was removed" in refused.err
+    assert ground.standing() == before and store.is_file()
+    reading.kill(signal.SIGCONT)
+    ran = reading.wait()
+    assert ran.code == 0, ran.err
+    done = forget().wait()
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["scores"] == 1 and not store.is_file()
+
+
+def held(file: Path) -> bool:
+    """Return whether a process reads this store."""
+    with file.open("r+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @pytest.mark.slow

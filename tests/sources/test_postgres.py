@@ -15,7 +15,7 @@ from tests.postgres import PASSWORD, Server, free_port
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, DataError
-from cvj_ml.sources import ingest, read_contact, read_permissions
+from cvj_ml.sources import ingest, read_people
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -116,8 +116,9 @@ def test_people_come_from_the_server_too(postgres: Server, configure: Callable[.
         contact={"postgres": table, "customer_id": "id", "columns": ["email"]},
         suppression={"postgres": {"uri": uri, "query": "SELECT id FROM people WHERE stop;"}, "customer_id": "id"},
     )
-    assert read_contact(config).to_pydict() == {"customer_id": ["7", "8"], "email": ["a@example.org", None]}
-    suppressed = read_permissions(config).suppression
+    people = read_people(config)
+    assert people.contact.to_pydict() == {"customer_id": ["7", "8"], "email": ["a@example.org", None]}
+    suppressed = people.permissions.suppression
     assert suppressed is not None and suppressed["customer_id"].to_pylist() == ["7"]
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from cvj_ml.config import DAY, Config, TableSpec
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import entry_times
-from cvj_ml.sources import ingest, read_contact
+from cvj_ml.sources import ingest, read_people
 from cvj_ml.sources.mapping import Field, read_value
 from cvj_ml.sources.zones import to_utc, to_wall
 from cvj_ml.windows import NEVER, is_live, to_microseconds
@@ -519,7 +519,7 @@ def test_a_line_that_is_not_utf8_is_refused(tmp_path, configure):
 
 def test_a_broken_gzip_file_is_an_error(tmp_path, configure):
     (tmp_path / "log.csv.gz").write_bytes(b"\x1f\x8b this is no gzip")
-    with pytest.raises(DataError, match=r"sources\.log: .*check that every file is whole"):
+    with pytest.raises(DataError, match=r"sources\.log: .*is a gzip file that is cut or damaged; copy it again"):
         ingest(configure(sources={"log": {"path": "log.csv.gz"}}))
 
 
@@ -598,7 +598,7 @@ def test_contact_is_text_sorted_by_id(tmp_path, configure):
         sources={"log": {"path": "log.parquet"}},
         contact={"path": "crm.csv", "customer_id": "id", "columns": ["name", "email"]},
     )
-    assert read_contact(config).to_pylist() == [
+    assert read_people(config).contact.to_pylist() == [
         {"customer_id": "01", "name": "Al", "email": None},
         {"customer_id": "02", "name": "Bo", "email": "b@x"},
     ]
@@ -608,7 +608,7 @@ def test_contact_that_names_a_customer_twice_is_an_error(tmp_path, configure):
     (tmp_path / "crm.csv").write_text("customer_id,name\n1,Bo\n1,Al\n")
     config = configure(sources={"log": {"path": "log.parquet"}}, contact={"path": "crm.csv", "columns": "name"})
     with pytest.raises(DataError, match=r"1 row\(s\) repeat a customer_id"):
-        read_contact(config)
+        read_people(config)
 
 
 @pytest.mark.parametrize("name", ["out [2024]", "a*b?", "{x}", "o'clock", 'quo"te', "bucket=3", "100 %"])

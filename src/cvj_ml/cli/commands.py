@@ -12,7 +12,7 @@ import typer
 
 from cvj_ml.cli.arguments import Accept, AdoptOut, AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
-from cvj_ml.cli.nights import forget, nightly, verify
+from cvj_ml.cli.nights import forget, nightly, show_people, verify
 from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
 
 if TYPE_CHECKING:
@@ -322,6 +322,7 @@ def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, 
         for name, words in {**REASONS, **NOT_LISTED}.items():
             if one[name]:
                 out.print(f"    {one[name]:,} left out: {words}", soft_wrap=True)
+    show_people(night.as_document()["people"])
     if night.lists:
         out.print(f"For people: {night.folder / 'targets' / 'lists.xlsx'}", soft_wrap=True)
     if night.page:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -97,6 +97,9 @@ def _told_to(watcher: JsonLines | Terminal) -> Iterator[None]:
 def forget(
     config_file: ConfigFile,
     customers: Annotated[Path, typer.Option("--customers", metavar="FILE", help="Their ids, one a line.")],
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Forget the others where nothing knows some of the ids.")
+    ] = False,
     adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
@@ -106,12 +109,15 @@ def forget(
     from cvj_ml import pipeline
 
     config, _ = read(config_file, adopt_out=adopt_out)
-    done = pipeline.forget(config, customers, Terminal())
+    done = pipeline.forget(config, customers, Terminal(), allow_unknown=allow_unknown)
     if as_json:
         print_json(asdict(done))
         return
     removed = ", ".join(f"{number} {kind}" for kind, number in done.leftovers.items())
-    out.print(f"Forgotten: {done.customers} customer(s). Removed of earlier readings: {removed}.", soft_wrap=True)
+    unknown = f" ({done.unknown} of them known nowhere)" if done.unknown else ""
+    out.print(
+        f"Forgotten: {done.customers} customer(s){unknown}. Removed of earlier readings: {removed}.", soft_wrap=True
+    )
     out.print(
         f"Published nights rewritten: {done.nights}; {done.scores} row(s) of scores, {done.listed} of lists and"
         f" {done.files} page(s), worksheet(s) and workbook(s) are gone.",
@@ -153,6 +159,12 @@ def _days(span: str, config: Config) -> list[int]:
     return [midnight(start + timedelta(days), config.zone) for days in range((end - start).days + 1)]
 
 
+def show_people(people: Mapping[str, Mapping[str, int]]) -> None:
+    """Say of each table of people how many of its rows name nobody."""
+    for name, one in people.items():
+        out.print(f"  {name}: {one['nobody']:,} of {one['rows']:,} rows name nobody in the log", soft_wrap=True)
+
+
 def _show_night(night: dict[str, Any]) -> None:
     words = {
         "published": "Published",
@@ -163,5 +175,6 @@ def _show_night(night: dict[str, Any]) -> None:
     out.print(f"{words[night['outcome']]} {night['night']}", soft_wrap=True)
     for name, count in night["lists"].items():
         out.print(f"  {name}: {count:,} listed")
+    show_people(night["people"])
     would = "would become" if night["outcome"] == "tried" else "is"
     out.print(f"  it {would} the current night" if night["current"] else "  a later night stays the current one")

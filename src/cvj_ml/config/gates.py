@@ -48,6 +48,12 @@ class RowLevels(Levels):
     fail: Share = 0.2
 
 
+class MatchedLevels(Levels):
+    """Levels of the part of a table's share of known customers that is lost since the night before."""
+
+    warn: Share = 0.05
+
+
 class DriftLevels(Levels):
     """Levels of the population stability index; a column that moves by itself has higher ones."""
 
@@ -84,6 +90,7 @@ class GatesSpec(Section):
     rows: RowLevels = RowLevels()
     columns: Literal["fail", "warn"] | None = "fail"
     customers: CohortLevels = CohortLevels()
+    matched: MatchedLevels = MatchedLevels()
     drift: DriftLevels = DriftLevels()
     model_age: AgeLevels = AgeLevels()
 

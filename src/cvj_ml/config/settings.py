@@ -21,7 +21,15 @@ from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
 from cvj_ml.config.places import lies_below, out_faults
-from cvj_ml.config.tables import AttributesSpec, CompleteSpec, ContactSpec, PermissionSpec, SourceSpec, StageLabelsSpec
+from cvj_ml.config.tables import (
+    AttributesSpec,
+    CompleteSpec,
+    ContactSpec,
+    IdsSpec,
+    PermissionSpec,
+    SourceSpec,
+    StageLabelsSpec,
+)
 from cvj_ml.errors import nearest
 
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
@@ -116,7 +124,7 @@ class Config(Section):
     history_from: date
     burn_in: Duration = 90 * DAY
     sources: dict[str, SourceSpec] = Field(min_length=1)
-    ids: Literal["text"] | None = None
+    ids: IdsSpec = IdsSpec()
     value_decimals: int = Field(default=2, ge=0, le=6)
     outbound: tuple[str, ...] = ()
     drop_duplicates: bool = False

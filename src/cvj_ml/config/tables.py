@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -18,6 +18,7 @@ Paths = Annotated[tuple[ResolvedPattern, ...], BeforeValidator(_as_list), Field(
 
 Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
 DecimalMark = Literal[".", ","]
+Match = Literal["exact", "trimmed", "folded"]
 
 EPOCHS = ("epoch s", "epoch ms", "epoch us", "epoch ns")
 """Ways to write a time as a number: what has passed since 1970-01-01 UTC."""
@@ -82,6 +83,22 @@ class TableSpec(Section):
             if name not in self.files:
                 raise ValueError(f"row_times: {name!r} is not among the files of the query.{nearest(name, self.files)}")
         return self
+
+
+class IdsSpec(Section):
+    """How customer ids are compared, in all tables alike; the word ``text`` alone is ``{text: true}``."""
+
+    text: bool = Field(default=False, description="ids may be numbers in one table and text in another")
+    match: Match = Field(default="exact", description="which writings are one id")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_word(cls, data: Any) -> Any:
+        if data == "text" or data is None:
+            return {"text": data == "text"}
+        if not isinstance(data, dict | IdsSpec):
+            raise ValueError("write text, or a mapping such as {text: true, match: trimmed}")
+        return data
 
 
 class SourceSpec(TableSpec):

@@ -2,7 +2,6 @@
 
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.outreach import outreach, outreach_schema
-from cvj_ml.lists.people import People, read_people
 from cvj_ml.lists.ranking import RankedList, list_specs, rank, title_of
 from cvj_ml.lists.reasons import with_reasons
 from cvj_ml.lists.spared import SPARED
@@ -13,13 +12,11 @@ __all__ = [
     "REASONS",
     "SPARED",
     "SUMMARY",
-    "People",
     "RankedList",
     "list_specs",
     "outreach",
     "outreach_schema",
     "rank",
-    "read_people",
     "summarise",
     "title_of",
     "with_reasons",

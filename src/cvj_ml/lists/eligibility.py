@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.lists.outreach import Outreach
-from cvj_ml.scoring import StoredTable
 from cvj_ml.sources import Permissions
 
 REASONS = {
@@ -112,11 +111,8 @@ def columns_asked(config: Config, spec: ListSpec) -> list[str]:
     return [f"p_stage_{stage.slug}" for stage in beyond] + (["low_evidence"] if rule.low_evidence else [])
 
 
-def require_permissions(permissions: Permissions, channels: Sequence[str], scores: StoredTable) -> None:
-    """Raise DataError where a suppression cannot do what it is for.
-
-    It names none of the customers, or a channel that no play goes through.
-    """
+def require_permissions(permissions: Permissions, channels: Sequence[str]) -> None:
+    """Raise DataError where a suppression names a channel that no play goes through, so that it holds back nobody."""
     table = permissions.suppression
     if table is None or not len(table):
         return
@@ -126,13 +122,6 @@ def require_permissions(permissions: Permissions, channels: Sequence[str], score
         for channel in table["channel"].drop_null().unique().to_pylist()
         if channel not in channels
     ]
-    customers = (batch["customer_id"] for batch in scores.batches(["customer_id"]) if len(batch))
-    found = [bool(_isin(some, table).any()) for some in customers]
-    if found and not any(found):
-        faults.append(
-            f"suppression: none of its {len(table['customer_id'].unique()):,} customers occurs in the log, so nobody"
-            " would be held back; check customer_id, and that ids are written as in the log"
-        )
     raise_all(DataError, "No list is made:", faults)
 
 

@@ -115,7 +115,7 @@ def rank(
     spared: who was listed in control on earlier nights (None: nobody).
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
-    require_permissions(permissions, channels, scores)
+    require_permissions(permissions, channels)
     stage = scores.read(["stage"])["stage"]
     night = _Night(
         config,

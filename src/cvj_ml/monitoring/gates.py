@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cvj_ml.errors import CvjError, DataError, GateError
+from cvj_ml.sources import Naming
 
 Level = Literal["pass", "warn", "fail"]
 
@@ -47,7 +48,7 @@ class Verdict:
 class Earlier:
     """What the last published night before this one had: rows known by source, columns by table, customers.
 
-    ``name`` is its date, ``as_of`` its instant.
+    ``name`` is its date, ``as_of`` its instant; ``naming`` says how its people's tables named the log's customers.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Earlier:
     rows: Mapping[str, int]
     columns: Mapping[str, Mapping[str, Mapping[str, Any]]]
     customers: int
+    naming: Mapping[str, Naming] = field(default_factory=dict)
 
 
 def graded(

@@ -11,7 +11,7 @@ from cvj_ml.config import DAY, GatesSpec, Silence
 from cvj_ml.errors import DataError, GateError
 from cvj_ml.monitoring.gates import Earlier, Verdict, graded, passed
 from cvj_ml.monitoring.preflight_activity import LOOKBACK, RECENT, Activity
-from cvj_ml.sources import Store
+from cvj_ml.sources import Naming, Store
 from cvj_ml.windows import time_until
 
 WARN_DAYS, FAIL_DAYS = 2, 7
@@ -108,6 +108,17 @@ def _columns(gate: str, lost: list[str], new: list[str], severity: Literal["fail
         advice = "Ask who delivers it what has changed, and map the column anew"
         return Verdict(gate, severity, float(len(lost)), 0.0, f"{told}. {advice}", _DATA)
     return Verdict(gate, "warn", float(len(new)), 0.0, told, _DATA)
+
+
+def matched(spec: GatesSpec, table: str, found: Naming, earlier: Earlier | None) -> Verdict:
+    """Judge whether a table of people still names as large a share of customers as on the night before."""
+    gate, then = f"matched:{table}", earlier.naming.get(table) if earlier else None
+    if earlier is None or then is None or not then.share or not found.rows:
+        return passed(gate, f"{found}; no published night before to compare with", _QUALITY)
+    lost = 1 - found.share / then.share
+    told = f"{found}; on {earlier.name} it was {then.nobody:,} of {then.rows:,}"
+    advice = "Are ids written otherwise since, or did rows of strangers come?"
+    return graded(gate, max(lost, 0.0), spec.matched.warn, spec.matched.fail, told, advice, _QUALITY)
 
 
 def model_age(spec: GatesSpec, cut: int | None, as_of: int) -> Verdict:

@@ -13,15 +13,21 @@ from cvj_ml.config import Config
 from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
 from cvj_ml.pipeline.opening import Watcher
-from cvj_ml.publish import forget_in_night, hold, nights_naming
-from cvj_ml.sources import clear_leftovers, ingest, read_contact, rows_held
+from cvj_ml.publish import forget_in_night, hold, nights_naming, remember, was_forgotten
+from cvj_ml.sources import CustomerIds, clear_leftovers, ingest, known_from_readings, rows_held
+
+_MOST_TOLD = 20
 
 
 @dataclass
 class Forgotten:
-    """What was removed where, in counts: rows of scores and lists, files, and folders that sources had filled."""
+    """What was removed where, in counts: rows of scores and lists, files, and folders that sources had filled.
+
+    ``unknown`` are those of the customers of whom nothing was found, nor an earlier call about them.
+    """
 
     customers: int
+    unknown: int = 0
     nights: int = 0
     scores: int = 0
     listed: int = 0
@@ -30,38 +36,42 @@ class Forgotten:
     delivered: Mapping[str, int] = field(default_factory=dict)
 
 
-def forget(config: Config, file: Path, watcher: Watcher) -> Forgotten:
+def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool = False) -> Forgotten:
     """Erase the customers whose ids are the lines of a file.
 
-    DataError while a source still has rows of them, NightError for a damaged night; then nothing was removed.
-    What was done stays done where a later step fails, and the same call again does the rest.
+    DataError while a source still has rows of them, or for ids that nothing knows; NightError for a damaged night;
+    LockedError while another run reads: then nothing was removed. What was done stays done where a later step fails,
+    and the same call again does the rest.
     """
     if lies_below(str(file), config.out):
         raise ConfigError(f"{file}: it lies below out ({config.out}), where files are removed; put it elsewhere.")
-    customers = read_ids(file)
+    lines = read_ids(file)
+    customers = CustomerIds.of(list(lines), config.ids.match)
     out = Path(config.out)
     with hold(out, "forget"):
         with watcher.step("Reading sources"):
             store = ingest(config, lambda told: watcher.say(f"warning: {told}"))
-            held = rows_held(store, customers)
-            contact = read_contact(config)["customer_id"].to_pylist()
-        if known := sum(one in customers for one in contact):
-            held["contact"] = known
+            held = rows_held(config, store, customers)
         raise_all(
             DataError,
             "Sources still have rows of these customers, so the next run would bring them back. Nothing was removed;"
             " delete these rows first:",
             [f"{source}: {rows} row(s)" for source, rows in held.items()],
         )
-        ids = pa.array(sorted(customers), pa.string())
         with watcher.step("Searching published nights"):
-            nights = nights_naming(out, ids)
-        done = Forgotten(len(customers), len(nights))
+            nights, known = nights_naming(out, customers)
+        unknown: list[int] = []
+        if not was_forgotten(out, customers):
+            unknown = _unknown(lines, CustomerIds(_known(config, customers, known), customers.match))
+            if unknown and not allow_unknown:
+                raise _unknown_ids(file, unknown)
+            remember(out, customers)
+        done = Forgotten(len(customers), len(unknown), len(nights))
         with watcher.step("Removing what was read before"):
             done.leftovers = clear_leftovers(out, store)
         with watcher.step("Rewriting published nights") as progress:
             for number, night in enumerate(nights, 1):
-                rewritten = forget_in_night(out, night, ids)
+                rewritten = forget_in_night(out, night, customers)
                 done.scores += rewritten.scores
                 done.listed += rewritten.listed
                 done.files += rewritten.files
@@ -69,7 +79,7 @@ def forget(config: Config, file: Path, watcher: Watcher) -> Forgotten:
         if config.deliver is not None:
             with watcher.step("Deleting in PostgreSQL"):
                 try:
-                    done.delivered = delivery.forget(config.deliver.postgres, sorted(customers))
+                    done.delivered = delivery.forget(config.deliver.postgres, customers)
                 except CvjError as error:
                     raise CvjError(
                         f"{error} In {out} these customers are forgotten, in PostgreSQL they are not; run the same"
@@ -78,14 +88,38 @@ def forget(config: Config, file: Path, watcher: Watcher) -> Forgotten:
     return done
 
 
-def read_ids(file: Path) -> frozenset[str]:
-    """Return the ids of a file, one a line, as the sources have them; ConfigError where there is none."""
+def read_ids(file: Path) -> dict[str, int]:
+    """Return the ids of a file, one a line, as the sources have them, with their lines; ConfigError for none."""
     try:
         lines = [line.removesuffix("\r") for line in file.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{file}: cannot read the file: {reason}. Write one customer id a line, as UTF-8.") from None
-    ids = frozenset(line for line in lines if line)
+    ids = {line: number for number, line in enumerate(lines, 1) if line.strip()}
     if not ids:
         raise ConfigError(f"{file}: it names nobody; write one customer id a line.")
     return ids
+
+
+def _known(config: Config, customers: CustomerIds, known: pa.Array) -> pa.Array:
+    """Return which customers something knows: the nights, as said, the stores, the quarantine, or PostgreSQL."""
+    known = pa.concat_arrays([known, known_from_readings(Path(config.out), customers)]).unique()
+    if config.deliver is not None and len(known) < len(customers):
+        known = pa.concat_arrays([known, delivery.known(config.deliver.postgres, customers)]).unique()
+    return known
+
+
+def _unknown(lines: Mapping[str, int], known: CustomerIds) -> list[int]:
+    """Return the lines of the ids that nothing knows."""
+    held = known.holds(pa.array(list(lines), pa.string())).to_pylist()
+    return [number for number, one in zip(lines.values(), held, strict=True) if not one]
+
+
+def _unknown_ids(file: Path, numbers: list[int]) -> DataError:
+    told = ", ".join(map(str, numbers[:_MOST_TOLD]))
+    more = f" and {len(numbers) - _MOST_TOLD:,} more" if len(numbers) > _MOST_TOLD else ""
+    return DataError(
+        f"{file}: {len(numbers):,} id(s) are known to no source, store, night or server, nor were they forgotten before"
+        f" (line(s) {told}{more}). Nothing was removed. Write ids as the sources have them, letter by letter, or as"
+        " ids.match reads them; --allow-unknown forgets the others."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from cvj_ml.models.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.monitoring.drift import drift
 from cvj_ml.monitoring.gates import Earlier, Verdict
-from cvj_ml.monitoring.preflight import preflight
+from cvj_ml.monitoring.preflight import matched, preflight
 from cvj_ml.monitoring.preflight_activity import Activity, activity
 from cvj_ml.pipeline.opening import Histories
+from cvj_ml.sources import Naming, People
 from cvj_ml.windows import before, to_microseconds
 
 OBSERVED = "observed"
@@ -32,19 +33,21 @@ class Gatekeeper:
     as_of: int
     found: Mapping[str, Activity]
     earlier: Earlier | None
+    naming: Mapping[str, Naming]
 
     @classmethod
-    def of(cls, histories: Histories, as_of: int) -> Gatekeeper:
+    def of(cls, histories: Histories, as_of: int, people: People | None) -> Gatekeeper:
         """Look at the sources, and for the newest published night before this instant."""
         earlier = earlier_night(Path(histories.config.out), as_of)
         found = activity(histories.store, as_of, earlier.as_of if earlier else None)
-        return cls(histories, as_of, found, earlier)
+        return cls(histories, as_of, found, earlier, people.naming if people else {})
 
     def before_scoring(self, predictor: Predictor) -> list[Verdict]:
         """Judge the sources and the model's age."""
         cut = predictor.drift.cut if predictor.drift else None
         spec, store = self.histories.config.gates, self.histories.store
-        return preflight(spec, store, self.found, self.earlier, cut, self.as_of)
+        judged = [matched(spec, name, one, self.earlier) for name, one in self.naming.items()]
+        return preflight(spec, store, self.found, self.earlier, cut, self.as_of) + judged
 
     def after_scoring(self, predictor: Predictor, counts: DriftCounts) -> list[Verdict]:
         """Judge the customers, the scores, and the drift of both; counts are those of all blocks."""
@@ -56,6 +59,7 @@ class Gatekeeper:
             "rows": {name: one.visible for name, one in self.found.items()},
             "columns": {table: dict(columns) for table, columns in self.histories.store.columns.items()},
             "customers": customers,
+            "people": {name: asdict(one) for name, one in self.naming.items()},
         }
 
 
@@ -82,7 +86,12 @@ def _observed(folder: Path) -> tuple[float, Earlier] | None:
         started = float(json.loads((folder / "run.json").read_text(encoding="utf-8"))["started"])
         instant, seen = datetime.fromisoformat(manifest["as_of"]), manifest[OBSERVED]
         night = Earlier(
-            instant.date().isoformat(), to_microseconds(instant), seen["rows"], seen["columns"], int(seen["customers"])
+            instant.date().isoformat(),
+            to_microseconds(instant),
+            seen["rows"],
+            seen["columns"],
+            int(seen["customers"]),
+            {name: Naming(**one) for name, one in seen.get("people", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

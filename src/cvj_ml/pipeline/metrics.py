@@ -86,6 +86,15 @@ def gauges(use: str, run: Stations, exit_code: int, before: float | None) -> lis
             [({**us, "outcome": outcome}, count) for outcome, count in night["rows"].items() if outcome != "rows_in"],
         ),
         Gauge(
+            "cvj_ml_night_people_rows",
+            "Rows of suppression, consent and contact by whether they name a customer of the log.",
+            [
+                ({**us, "table": name, "names": whom}, count)
+                for name, one in night["people"].items()
+                for whom, count in (("customer", one["rows"] - one["nobody"]), ("nobody", one["nobody"]))
+            ],
+        ),
+        Gauge(
             "cvj_ml_night_listed",
             "Customers on each list, control group included.",
             [({**us, "list": name}, count) for name, count in night["lists"].items()],

@@ -9,13 +9,13 @@ from typing import Any
 
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError, exit_code_of
-from cvj_ml.lists import read_people
 from cvj_ml.pipeline.champions import Champion, pin_champion
 from cvj_ml.pipeline.metrics import write_metrics
 from cvj_ml.pipeline.nights import make_night
 from cvj_ml.pipeline.opening import Watcher, as_of_name, open_histories, require_customers
 from cvj_ml.pipeline.stations import Stations
 from cvj_ml.publish import current_night, hold
+from cvj_ml.sources import match_people, read_people
 
 
 def nightly(
@@ -35,6 +35,7 @@ def nightly(
     with hold(Path(config.out), "nightly"), _recorded(config, watcher, accepted, dry_run) as run:
         people = read_people(config)
         histories = open_histories(config, run)
+        people = match_people(people, config, histories.store)
         champion: Champion | None = None
         for as_of in instants:
             run.begin(as_of_name(config, as_of))

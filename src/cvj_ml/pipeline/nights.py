@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError
-from cvj_ml.lists import People, RankedList, rank, read_people, summarise, with_reasons
+from cvj_ml.lists import RankedList, rank, summarise, with_reasons
 from cvj_ml.ownership import remove
 from cvj_ml.pipeline.champions import Champion, pin_champion
 from cvj_ml.pipeline.delivering import hand_over
@@ -39,7 +39,7 @@ from cvj_ml.report.documents import PAGE, WORKSHEET, Report, make_report, write_
 from cvj_ml.report.files import SCORES, with_contact, write_night
 from cvj_ml.report.quality import Training
 from cvj_ml.scoring import StoredTable
-from cvj_ml.sources import Usage
+from cvj_ml.sources import People, Usage, match_people, read_people
 from cvj_ml.windows import to_datetime
 
 
@@ -94,6 +94,7 @@ class Night:
             "model_version": self.model_version,
             "model_source": self.champion.source,
             "lists": {one["list"]: one["listed"] for one in self.lists},
+            "people": self.facts[OBSERVED].get("people", {}),
             "rows": rows_by_outcome(self.facts),
         }
 
@@ -117,6 +118,7 @@ def publish_night(
     with hold(Path(config.out), "targets" if with_lists else "score"):
         people = read_people(config) if with_lists else None
         histories = open_histories(config, run)
+        people = match_people(people, config, histories.store) if people else None
         usage = require_customers(histories, as_of, run)
         with run.step("Fetching the champion"):
             champion = pin_champion(config, histories.visible, run)
@@ -175,13 +177,15 @@ def make_night(
     measured = known_history(config, as_of)
     spared = listed_in_control(config, as_of)
     facts = facts_of(histories, champion, usage, as_of, people, spared, measured)
+    if people is not None:
+        people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
         published, facts = found
         if not dry_run:
             hand_over(config, published.folder, run)
         return Night(published, night, facts, champion)
     with run.step("Looking at the sources"):
-        gates = Gatekeeper.of(histories, as_of)
+        gates = Gatekeeper.of(histories, as_of, people)
         run.judge(gates.before_scoring(bundle.predictor))
     work = work_folder(histories, bundle.digest, config_digest(config), as_of, with_lists=with_lists, resume=resume)
     with run.step("Scoring") as progress:
@@ -213,7 +217,10 @@ def make_night(
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
             rows = write_night(staged, scored.scores, lists, people, report.worksheet, night)
-            return {**rows, **write_report(report, staged)}
+            rows = {**rows, **write_report(report, staged)}
+            if people is not None:
+                people.require_unchanged()
+            return rows
 
     published = publish(
         out,
@@ -255,7 +262,7 @@ def facts_of(
     }
     if people is not None:
         # By content: where these tables lie, and in how many files, changes no list.
-        facts["people"] = {name: digest_of_table(table) for name, table in people.tables().items()}
+        facts["people"] = {name: digest_of_table(table.rows) for name, table in people.tables.items()}
         if len(spared):
             facts["spared"] = digest_of_table(spared)
     if len(measured):
@@ -297,6 +304,7 @@ def report_of(
             as_of,
             scores,
             [replace(one, rows=with_contact(one.rows, people.contact)) for one in lists] if people else [],
+            people.naming if people else {},
             usage,
             champion.bundle.version,
             Training.of(logged.cut, logged.parameters, logged.metrics) if logged else None,

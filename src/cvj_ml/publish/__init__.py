@@ -1,7 +1,7 @@
 """A published night: written beside under a lock, checked, renamed, made current in one step, verified afterwards."""
 
 from cvj_ml.publish.files import LISTS, replace_file
-from cvj_ml.publish.forgetting import Rewritten, forget_in_night, nights_naming
+from cvj_ml.publish.forgetting import Rewritten, forget_in_night, nights_naming, remember, was_forgotten
 from cvj_ml.publish.locking import hold
 from cvj_ml.publish.reading import current_night, published_lists, published_nights
 from cvj_ml.publish.verifying import Verified, verify_night
@@ -22,6 +22,8 @@ __all__ = [
     "publish",
     "published_lists",
     "published_nights",
+    "remember",
     "replace_file",
     "verify_night",
+    "was_forgotten",
 ]

@@ -19,6 +19,7 @@ RUN = "run.json"
 SUCCESS = "_SUCCESS"
 CURRENT = "CURRENT.json"
 LOCK = ".lock"
+FORGOTTEN = "forgotten.json"
 STAGED = ".staged-"
 LISTS = "targets"
 

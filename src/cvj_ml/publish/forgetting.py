@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ import pyarrow.parquet as pq
 from cvj_ml.disk import write_table
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.ownership import remove
-from cvj_ml.publish.files import LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED
+from cvj_ml.publish.files import FORGOTTEN, LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED, as_json, replace_file
 from cvj_ml.publish.verifying import night_faults
 from cvj_ml.publish.writing import move, seal
 from cvj_ml.report.files import SCORES
+from cvj_ml.sources import CustomerIds
 
 _SUMMARY = "summary"
 
@@ -33,19 +36,22 @@ class Rewritten:
     files: int
 
 
-def nights_naming(out: Path, customers: pa.Array) -> list[Path]:
-    """Return the nights that hold any of these customers, in order of their dates.
+def nights_naming(out: Path, customers: CustomerIds) -> tuple[list[Path], pa.Array]:
+    """Return the nights that hold any of these customers, in order of their dates, and which customers those are.
 
     Raises NightError with every folder that cannot be searched, or that is not what was published: to write that
     again would vouch for it.
     """
-    naming, faults = [], []
+    naming, faults, found = [], list[str](), [customers.ids.slice(0, 0)]
     for night in sorted(path for path in out.glob("as_of=*/*") if path.is_dir()):
         try:
-            held = any(_holds(path, customers) for path in (night / SCORES, *_lists(night).values()))
-            if held and (found := night_faults(night)):
-                faults.append(f"{night}: {'; '.join(found)}")
+            files = (night / SCORES, *_lists(night).values())
+            theirs = [customers.among(one["customer_id"]) for file in files for one in _batches(file, ["customer_id"])]
+            held = any(map(len, theirs))
+            if held and (damage := night_faults(night)):
+                faults.append(f"{night}: {'; '.join(damage)}")
             naming += [night] if held else []
+            found += theirs
         except (OSError, pa.ArrowException, KeyError) as error:
             faults.append(f"{night}: it cannot be searched ({type(error).__name__})")
     raise_all(
@@ -54,10 +60,40 @@ def nights_naming(out: Path, customers: pa.Array) -> list[Path]:
         " or go back to copies:",
         faults,
     )
-    return naming
+    return naming, pa.concat_arrays(found).unique()
 
 
-def forget_in_night(out: Path, night: Path, customers: pa.Array) -> Rewritten:
+def was_forgotten(out: Path, customers: CustomerIds) -> bool:
+    """Return whether an earlier call, finished or not, was about exactly these customers."""
+    kept = _kept(out)
+    return kept is not None and _digest(customers, kept["salt"]) in kept["digests"]
+
+
+def remember(out: Path, customers: CustomerIds) -> None:
+    """Keep that these customers are being forgotten, as a digest of all their ids together that names nobody.
+
+    It is salted and slow to compute, so that few and short ids are not found by trying.
+    """
+    kept = _kept(out) or {"salt": os.urandom(16).hex(), "digests": []}
+    digests = sorted({*kept["digests"], _digest(customers, kept["salt"])})
+    replace_file(out / FORGOTTEN, as_json({"salt": kept["salt"], "digests": digests}))
+
+
+def _kept(out: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads((out / FORGOTTEN).read_text(encoding="utf-8"))
+        return {"salt": str(document["salt"]), "digests": [str(one) for one in document["digests"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(customers: CustomerIds, salt: str) -> str:
+    # Of ids that differ no two sets are one text.
+    text = json.dumps([customers.match, customers.ids.to_pylist()])
+    return hashlib.scrypt(text.encode(), salt=salt.encode(), n=1 << 15, r=8, p=4, maxmem=1 << 26).hex()
+
+
+def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten:
     """Take customers out of a published night that is whole.
 
     Ranks and probabilities of the others stay what they were. The page, the worksheet and the workbook, which name
@@ -73,7 +109,7 @@ def forget_in_night(out: Path, night: Path, customers: pa.Array) -> Rewritten:
         taken = {}
         for name, path in lists.items():
             table = pq.read_table(path)
-            theirs = pc.is_in(table["customer_id"], customers)
+            theirs = customers.holds(table["customer_id"])
             taken[name] = table.filter(theirs)
             rows |= _write(staged, name, table.filter(pc.invert(theirs)))
         if lists:
@@ -92,26 +128,18 @@ def _lists(night: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted((night / LISTS).glob("*.parquet")) if path.stem != _SUMMARY}
 
 
-def _holds(path: Path, customers: pa.Array) -> bool:
-    return any(_theirs(batch, customers).true_count for batch in _batches(path, ["customer_id"]))
-
-
 def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(columns=columns)
 
 
-def _theirs(batch: pa.RecordBatch, customers: pa.Array) -> pa.BooleanArray:
-    return pc.is_in(batch["customer_id"], customers)
-
-
-def _copy_without(source: Path, target: Path, customers: pa.Array) -> int:
+def _copy_without(source: Path, target: Path, customers: CustomerIds) -> int:
     """Copy a table batch by batch without the rows of customers; return how many those were."""
     target.parent.mkdir(exist_ok=True)
     left_out = 0
     with pq.ParquetWriter(target, pq.read_schema(source)) as writer:
         for batch in _batches(source):
-            theirs = _theirs(batch, customers)
+            theirs = customers.holds(batch["customer_id"])
             left_out += theirs.true_count
             writer.write_batch(batch.filter(pc.invert(theirs)))
     return left_out

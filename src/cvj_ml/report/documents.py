@@ -16,7 +16,7 @@ from cvj_ml.report.quality import Training
 from cvj_ml.report.survey import ask, survey
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
 from cvj_ml.scoring import StoredTable
-from cvj_ml.sources import Store, Usage
+from cvj_ml.sources import Naming, Store, Usage
 from cvj_ml.windows import to_datetime
 
 PAGE = "report/index.html"
@@ -41,6 +41,7 @@ def make_report(
     as_of: int,
     scores: StoredTable,
     lists: Sequence[RankedList],
+    naming: Mapping[str, Naming],
     usage: Usage,
     model_version: str,
     training: Training | None,
@@ -62,6 +63,7 @@ def make_report(
         sheet,
         found.touchpoints,
         sources,
+        naming,
         usage.used,
         usage.not_yet_visible,
         training,

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.disk import write_table
-from cvj_ml.lists import People, RankedList, summarise
+from cvj_ml.lists import RankedList, summarise
 from cvj_ml.report.workbook import write_workbook
 from cvj_ml.report.worksheet import Worksheet
+from cvj_ml.sources import People
 
 SCORES = "scores/scores.parquet"
 

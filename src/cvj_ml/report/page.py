@@ -24,6 +24,7 @@ from cvj_ml.report.tables import ListTable, list_table
 from cvj_ml.report.touchpoints import TouchpointCounts
 from cvj_ml.report.worksheet import Worksheet
 from cvj_ml.scoring import StoredTable
+from cvj_ml.sources import Naming
 from cvj_ml.windows import to_datetime
 
 MOST_ROWS = 10_000
@@ -59,6 +60,7 @@ class Night:
     worksheet: Worksheet
     touchpoints: TouchpointCounts
     sources: Sequence[Source]
+    naming: Mapping[str, Naming]
     used: int
     not_yet_visible: int
     training: Training | None
@@ -101,6 +103,7 @@ def context(night: Night, reasons: int = 3) -> dict[str, Any]:
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),
         "sources": night.sources,
+        "people": {name: str(one) for name, one in night.naming.items()},
         "used": night.used,
         "not_yet_visible": night.not_yet_visible,
         "freshness": _freshness(night),

@@ -26,6 +26,7 @@ from cvj_ml.sources.sql import connect, within_memory
 from cvj_ml.sources.staging import (
     Mapped,
     Staged,
+    folded_together,
     join_kinds,
     kinds_of,
     map_attributes,
@@ -216,7 +217,9 @@ def _build(
     held = pq.read_table(base.store.checked(QUARANTINE_FILE)) if base else QUARANTINE.empty_table()
     stay = base.sources if base else frozenset[str]()
     quarantine = pa.concat_tables(
-        refused_rows(name, one, landed[label], held if name in stay else held.slice(0, 0), connection)
+        refused_rows(
+            name, one, landed[label], tables[label].id_column, held if name in stay else held.slice(0, 0), connection
+        )
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
     )
@@ -299,6 +302,8 @@ def _write(
     faults = _row_faults(config, all_staged)
     touchpoints = TouchpointSorter(config, tables, staged, kinds, base, buckets, connection)
     faults += touchpoints.faults()
+    if config.ids.match == "folded":
+        faults += folded_together(staged, connection)
     owned = labelled = None
     if ATTRIBUTES in all_staged:
         owned = AttributeSorter(config, all_staged[ATTRIBUTES], attribute_kinds, connection)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cvj_ml.disk import sync
+from cvj_ml.errors import LockedError
 from cvj_ml.ownership import open_lock, remove
 from cvj_ml.sources.store import MANIFEST, Store
 
@@ -78,6 +79,25 @@ def clear(root: Path, present: Store, damaged: Collection[Path] = ()) -> None:
         set_aside(root, [path for path in root.glob(f"{_STAGING}*") if not _is_held(path / _USED)])
     for path in root.glob(f"{_REMOVED}*"):
         remove(path)
+
+
+def take_away(root: Path, present: Store) -> int:
+    """Remove every store but one, whatever it was kept for, and all else that lies there; return how many went.
+
+    Raises LockedError, and removes nothing, where another run reads one of them, or makes one.
+    """
+    with guarded(root):
+        kept = (present.folder.name, GUARD)
+        others = [path for path in root.iterdir() if path.name not in kept and not path.name.startswith(_REMOVED)]
+        if any(_is_held(path / name) for path in others for name in (MANIFEST, _USED)):
+            raise LockedError(
+                f"{root}: another run is reading customers from here, and nothing was removed; run again when that one"
+                " has ended."
+            )
+        set_aside(root, others)
+    for path in root.glob(f"{_REMOVED}*"):
+        remove(path, strict=True)
+    return len(others)
 
 
 def set_aside(root: Path, folders: Iterable[Path]) -> None:

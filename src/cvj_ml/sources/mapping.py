@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
 from cvj_ml.errors import nearest
+from cvj_ml.sources.customer_ids import canonical_sql
 from cvj_ml.sources.origins import Origin
 from cvj_ml.sources.sql import identifier, literal
 from cvj_ml.sources.zones import to_local, to_utc
@@ -165,6 +166,12 @@ def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
             return Reading(value, f"({raw} IS NOT NULL)")
     faults.append(f"{label}: {name} is {field.type}; an id is text or a whole number.")
     return Reading("CAST(NULL AS VARCHAR)")
+
+
+def read_customer_id(label: str, field: Field, config: Config, faults: list[str]) -> Reading:
+    """Return a customer's id as text, read as ``ids.match`` says: the same in every table."""
+    text = read_id(label, "customer_id", field, faults)
+    return replace(text, value=canonical_sql(text.value, config.ids.match))
 
 
 def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict, TypeVar
@@ -18,6 +18,7 @@ from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, DataError, nearest
 from cvj_ml.sources.damage import UNREADABLE_ROWS, set_aside, unreadable
 from cvj_ml.sources.formats import UNREADABLE_GZIP, is_text, require_table
+from cvj_ml.sources.headers import TextLayout
 from cvj_ml.sources.scanning import Plain, plain_files, scan
 from cvj_ml.sources.sql import connect, identifier, literal
 
@@ -61,12 +62,7 @@ class Origin:
 
     def fingerprints(self) -> list[Fingerprint]:
         """Return name, digest and size of every input file, in the order of ``paths``."""
-        found: list[Fingerprint] = []
-        for path in self.paths():
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            found.append({"file": path.name, "sha256": digest, "bytes": path.stat().st_size})
-        return found
+        return fingerprints(self.paths())
 
     def paths(self) -> list[Path]:
         """Return every input file once, sorted."""
@@ -77,17 +73,39 @@ class Origin:
         return [(status.st_size, status.st_mtime_ns) for status in (path.stat() for path in self.paths())]
 
 
+def fingerprints(paths: Iterable[Path]) -> list[Fingerprint]:
+    """Return name, digest and size of files; DataError where one cannot be read."""
+    found: list[Fingerprint] = []
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            found.append({"file": path.name, "sha256": digest, "bytes": path.stat().st_size})
+        except OSError as error:
+            raise DataError(f"{path}: cannot read the file: {error.strerror}.") from None
+    return found
+
+
+def input_files(label: str, spec: TableSpec) -> list[Path]:
+    """Return every input file of a table once, sorted; none of a server's. DataError where one is missing."""
+    patterns = {label: spec.path or (), **{f"{label}.files.{name}": paths for name, paths in spec.files.items()}}
+    return sorted({path for place, paths in patterns.items() for path in _find(place, paths, spec)})
+
+
 @dataclass(frozen=True, slots=True)
 class Relation:
     """Rows to select from in SQL; ``unreadable`` lines were left out, and ``rejects`` selects them.
 
     ``files`` are Parquet files that are read as they are, so that what is wrong with a row shows only then.
+    ``file_rows`` counts the rows of each text file, ``layouts`` says how they are laid out.
     """
 
     sql: str
     unreadable: int = 0
     rejects: str | None = None
     files: tuple[Path, ...] = ()
+    file_rows: tuple[int, ...] = ()
+    layouts: tuple[TextLayout, ...] = ()
 
     def rows(self, connection: duckdb.DuckDBPyConnection) -> int:
         """Return the number of rows, which Parquet files tell by their ends alone."""
@@ -200,11 +218,15 @@ def _land_csv(
         # A line can have several errors; it is one row. A quote that is closed too late takes further lines with it.
         lost = "string_split(rtrim(csv_line, chr(13) || chr(10)), chr(10))"
         one_each = f"CASE WHEN bool_or(error_type = 'UNQUOTED VALUE') THEN {lost} ELSE [csv_line] END"
-        lines = f"SELECT unnest({one_each}) AS csv_line FROM reject_errors GROUP BY line, csv_line"
+        lines = (
+            f"SELECT unnest({one_each}) AS csv_line, line, {index} AS file FROM reject_errors GROUP BY line, csv_line"
+        )
         connection.execute(f"COPY ({lines}) TO {literal(rejects[-1].path)} (FORMAT parquet)")
         connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
     unreadable = sum(pq.read_metadata(one.path).num_rows for one in rejects)
-    return Relation(scan(landed), unreadable, scan(rejects))
+    counts = tuple(pq.read_metadata(one.path).num_rows for one in landed)
+    layouts = tuple(one.layout for one in readable if one.layout is not None)
+    return Relation(scan(landed), unreadable, scan(rejects), file_rows=counts, layouts=layouts)
 
 
 def _require_closed_quotes(label: str, path: Path, connection: duckdb.DuckDBPyConnection) -> None:

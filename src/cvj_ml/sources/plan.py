@@ -78,6 +78,8 @@ def find_base(
     can change any of its rows. None where too little would stay. Stores known to be ``damaged`` are left out;
     StoreError for one that is found to be.
     """
+    if config.ids.match == "folded":
+        return None  # how the ids of its rows were written is not kept, so new rows could not be compared with them
     if any(f"sources.{name}" in tables for name in (ATTRIBUTES, LABELS)):
         return None  # the quarantine could not tell such a source from the table
     found: list[tuple[int, Base]] = []

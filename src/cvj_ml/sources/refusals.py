@@ -16,7 +16,10 @@ from cvj_ml.windows import Instants, before
 QUARANTINE_FILE = "quarantine.parquet"
 """The refused rows of a store, in its folder."""
 
-QUARANTINE = pa.schema([("source", pa.string()), ("reason", pa.string()), ("row", pa.string())])
+QUARANTINE = pa.schema(
+    [("source", pa.string()), ("reason", pa.string()), ("row", pa.string()), ("customer_ids", pa.list_(pa.string()))]
+)
+"""``customer_ids``: whose row it is; where no id could be read, all values that may be one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,14 @@ def touchpoint_rows(store: Store, bucket: int) -> pa.Table:
     return _plain(_read(store, bucket, TOUCHPOINTS_FILE, pa.schema([*STORE_TOUCHPOINTS.items(), *extras])), NEVER)
 
 
+def customer_ids(store: Store) -> pa.Array:
+    """Return the id of every customer, each once."""
+    schema = pa.schema([("customer_id", pa.string())])
+    buckets = (bucket for bucket, number in enumerate(store.bucket_customers) if number)
+    columns = (_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names)["customer_id"] for bucket in buckets)
+    return pa.concat_arrays([pa.array([], pa.string()), *(column.unique() for column in columns)])
+
+
 def arrivals(store: Store, bucket: int) -> pa.Table:
     """Return source and visible_at (microseconds) of the touchpoints of a bucket, and read nothing else."""
     schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in ("source", "visible_at")])

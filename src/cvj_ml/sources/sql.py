@@ -12,6 +12,7 @@ import duckdb
 
 from cvj_ml.config import Config
 from cvj_ml.errors import CvjError
+from cvj_ml.sources.customer_ids import define_reading
 
 _OPEN: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
 
@@ -59,13 +60,17 @@ def interrupt_queries() -> None:
             connection.interrupt()
 
 
-def connect(config: Config, spill: Path) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory database that spills into a folder and never looks at Python variables."""
+def connect(config: Config, spill: Path, *, in_order: bool = False) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory database that spills into a folder, reads ids as configured and sees no Python variables.
+
+    With ``in_order`` rows come as they stand in their files, which takes longer.
+    """
     connection = duckdb.connect(config={"python_enable_replacements": False})
     _OPEN.add(connection)
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET preserve_insertion_order = false")
+    connection.execute(f"SET preserve_insertion_order = {str(in_order).lower()}")
     connection.execute(f"SET temp_directory = {literal(spill)}")
+    define_reading(connection, config.ids.match)
     if config.engine.threads:
         connection.execute(f"SET threads = {config.engine.threads}")
     if config.engine.memory_limit:

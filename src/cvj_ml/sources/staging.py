@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.contracts import TOUCHPOINT_ROLES
+from cvj_ml.sources.customer_ids import canonical_sql, ids_in_line
 from cvj_ml.sources.mapping import (
     Field,
     Reading,
@@ -21,6 +22,7 @@ from cvj_ml.sources.mapping import (
     kind_of,
     local_day,
     map_fields,
+    read_customer_id,
     read_id,
     read_instant,
     read_label,
@@ -39,14 +41,17 @@ from cvj_ml.sources.zones import to_utc
 
 _REFUSED = -1
 
+_SPELLING = "spelling"
+"""A customer id before it is folded, staged beside what it is read as: to see whether two ids become one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
     """A described table with its columns mapped: readings of the roles, fields of everything else.
 
-    ``id_family`` is what the customer ids are by type (text or a number); ``extras`` are properties or attributes;
-    ``known`` says that a column tells when a row became known. Of touchpoints, ``occurred_at`` and ``visible_at`` are
-    SQL over the readings and over ``local_day``, which is SQL over the readings.
+    ``id_column`` holds the customer ids, ``id_family`` is what they are by type (text or a number); ``extras`` are
+    properties or attributes; ``known`` says that a column tells when a row became known. Of touchpoints,
+    ``occurred_at`` and ``visible_at`` are SQL over the readings and over ``local_day``, which is SQL over the readings.
     """
 
     origin: Origin
@@ -54,6 +59,7 @@ class Mapped:
     required: tuple[str, ...]
     extras: Mapping[str, Field]
     owns: tuple[Field, ...]
+    id_column: str | None
     id_family: str | None
     known: bool
     local_day: str = "NULL"
@@ -109,8 +115,14 @@ def map_source(origin: Origin, spec: SourceSpec, config: Config, faults: list[st
     label = origin.label
     readings: dict[str, Reading] = {}
     null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
-    for name in ("customer_id", "touchpoint_id"):
-        readings[name] = read_id(label, name, fields[name], faults) if name in fields else null
+    readings["customer_id"] = readings["touchpoint_id"] = null
+    if "customer_id" in fields:
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
+    if "touchpoint_id" in fields:
+        readings["touchpoint_id"] = read_id(label, "touchpoint_id", fields["touchpoint_id"], faults)
+    if "customer_id" in fields and config.ids.match == "folded":
+        text = read_id(label, "customer_id", fields["customer_id"], [])
+        readings[_SPELLING] = Reading(canonical_sql(text.value, "trimmed"))
     for name in ("event", "channel"):
         readings[name] = read_label(label, name, fields[name], faults) if name in fields else null
     required = list(needed)
@@ -136,7 +148,7 @@ def map_source(origin: Origin, spec: SourceSpec, config: Config, faults: list[st
         tuple(required),
         extras,
         _owned(fields),
-        _id_family(fields),
+        *_ids(fields),
         known,
         # Hours that mean nothing do not make a row known earlier than they say.
         local_day("occurred_at", config) if readings["date_only"].value != "FALSE" else "NULL",
@@ -152,7 +164,7 @@ def map_attributes(origin: Origin, spec: AttributesSpec, config: Config, faults:
     label = origin.label
     readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)"), "known_at": Reading("CAST(NULL AS BIGINT)")}
     if "customer_id" in fields:
-        readings["customer_id"] = read_id(label, "customer_id", fields["customer_id"], faults)
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
     required = ["customer_id"]
     if spec.static and "known_at" in fields:
         faults.append(f"{label}: columns.known_at and static: true exclude each other; keep one of them")
@@ -168,7 +180,7 @@ def map_attributes(origin: Origin, spec: AttributesSpec, config: Config, faults:
     extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
     if not extras:
         faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
-    return Mapped(origin, readings, tuple(required), extras, _owned(fields), _id_family(fields), not spec.static)
+    return Mapped(origin, readings, tuple(required), extras, _owned(fields), *_ids(fields), not spec.static)
 
 
 def map_labels(origin: Origin, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
@@ -182,7 +194,7 @@ def map_labels(origin: Origin, spec: StageLabelsSpec, config: Config, faults: li
     ]
     readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)")}
     if "customer_id" in fields:
-        readings["customer_id"] = read_id(label, "customer_id", fields["customer_id"], faults)
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
     for name in ("as_of", "known_at"):
         readings[name] = Reading("CAST(NULL AS BIGINT)")
         if name in fields:
@@ -192,7 +204,7 @@ def map_labels(origin: Origin, spec: StageLabelsSpec, config: Config, faults: li
         text = read_label(label, "stage", fields["stage"], faults).value
         names = ", ".join(map(literal, config.journey.names))
         readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
-    return Mapped(origin, readings, roles, {}, _owned(fields), _id_family(fields), True)
+    return Mapped(origin, readings, roles, {}, _owned(fields), *_ids(fields), True)
 
 
 def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
@@ -268,25 +280,75 @@ def stage(
 
 
 def refused_rows(
-    source: str, staged: Staged, relation: Relation | None, before: pa.Table, connection: duckdb.DuckDBPyConnection
+    source: str,
+    staged: Staged,
+    relation: Relation | None,
+    id_column: str | None,
+    before: pa.Table,
+    connection: duckdb.DuckDBPyConnection,
 ) -> pa.Table:
     """Return the refused rows of a table, and those of files read before, for the quarantine, in a stable order."""
-    parts = [f"SELECT reason, row FROM before WHERE source = {literal(source)}"]
+    parts = [f"SELECT reason, row, customer_ids FROM before WHERE source = {literal(source)}"]
     if files := staged.files(_REFUSED):
         names = ", ".join(map(as_named, files))
-        parts.append(f"SELECT reason, row FROM read_parquet([{names}], hive_partitioning=false)")
+        # Of a row without a readable id every value may be the one.
+        ids = "CASE WHEN customer_id IS NULL THEN json_extract_string(row, '$.*') ELSE [customer_id] END"
+        parts.append(f"SELECT reason, row, {ids} FROM read_parquet([{names}], hive_partitioning=false)")
     if relation and relation.unreadable:
-        parts.append(f"SELECT 'unreadable line' AS reason, csv_line AS row FROM {relation.rejects}")
+        lines = connection.sql(f"SELECT * FROM {relation.rejects}").to_arrow_table().to_pylist()
+        fields = [
+            {
+                "source": source,
+                "reason": "unreadable line",
+                "row": one["csv_line"],
+                "customer_ids": ids_in_line(
+                    one["csv_line"], relation.layouts[one["file"]] if relation.layouts else None, id_column
+                ),
+            }
+            for one in lines
+        ]
+        connection.register("lines", pa.Table.from_pylist(fields, schema=QUARANTINE))
+        parts.append("SELECT reason, row, customer_ids FROM lines")
     connection.register("before", before)
     rows = f"SELECT {literal(source)} AS source, * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL"
     table = connection.sql(rows).to_arrow_table().cast(QUARANTINE)
     connection.unregister("before")
+    if relation and relation.unreadable:
+        connection.unregister("lines")
     return table
+
+
+def folded_together(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the fault of touchpoint sources in which different ids are read as one.
+
+    Ids that differ by capital letters alone are one customer in one business and two in another.
+    """
+    parts = [
+        f"SELECT DISTINCT {literal(label)} AS source, customer_id, {_SPELLING}"
+        f" FROM read_parquet({literal(one.pattern())}, hive_partitioning=false)"
+        for label, one in staged.items()
+        if one.has_rows
+    ]
+    if not parts:
+        return []
+    written = f"WITH written AS ({' UNION ALL '.join(parts)})"
+    several = f"SELECT customer_id FROM written GROUP BY customer_id HAVING min({_SPELLING}) <> max({_SPELLING})"
+    number, sources = connection.execute(
+        f"{written} SELECT count(DISTINCT customer_id), list(DISTINCT source) FROM written"
+        f" WHERE customer_id IN ({several})"
+    ).fetchall()[0]
+    if not number:
+        return []
+    return [
+        f"{' and '.join(sorted(sources))}: {number} customer(s) would be made of several different ids by ids.match"
+        " folded. Ids that differ by capital letters alone are often different people, as a CRM's of 15 characters"
+        " are: say match: trimmed. If they are the same people, write them alike in the source (a query can)"
+    ]
 
 
 def mixed_ids(config: Config, families: Mapping[str, str | None]) -> list[str]:
     """Return the fault of customer ids that are a number in one table and text in another."""
-    if config.ids == "text" or len(set(families.values()) - {None}) < 2:
+    if config.ids.text or len(set(families.values()) - {None}) < 2:
         return []
     found = ", ".join(f"{family} in {label}" for label, family in families.items() if family)
     return [
@@ -299,6 +361,9 @@ def _owned(fields: Mapping[str, Field]) -> tuple[Field, ...]:
     return tuple(one for one in fields.values() if one.own is not None)
 
 
-def _id_family(fields: Mapping[str, Field]) -> str | None:
-    family = fields["customer_id"].family if "customer_id" in fields else "null"
-    return None if family == "null" else "text" if family == "text" else "a number"
+def _ids(fields: Mapping[str, Field]) -> tuple[str | None, str | None]:
+    """Return the column of the customer ids, and what they are: text, a number, or None where none is there."""
+    if "customer_id" not in fields:
+        return None, None
+    one = fields["customer_id"]
+    return one.own, None if one.family == "null" else "text" if one.family == "text" else "a number"
