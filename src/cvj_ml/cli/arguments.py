@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,16 +55,24 @@ def read_duration(text: str, option: str) -> int:
         raise ConfigError(f"{option}: {error}.") from None
 
 
-def read_columns(told: list[str]) -> dict[str, str]:
-    """Return columns by role from texts such as ``customer_id=cust``; ConfigError for any other form or role."""
+def read_columns(told: list[str]) -> dict[tuple[str | None, str], str]:
+    """Return columns by (file, role) from texts such as ``customer_id=cust`` and ``orders.csv:value=total``.
+
+    Several may stand in one text, parted by blanks. ConfigError for any other form or role.
+    """
     from cvj_ml.contracts import TOUCHPOINT_ROLES
     from cvj_ml.errors import ConfigError, nearest, raise_all
 
-    found, faults, known = {}, [], (*TOUCHPOINT_ROLES, "rating")
-    for text in told:
-        role, _, name = text.partition("=")
+    found: dict[tuple[str | None, str], str] = {}
+    faults, known = [], (*TOUCHPOINT_ROLES, "rating")
+    several = re.compile(rf"\s+(?=(?:\S+:)?(?:{'|'.join(known)})=)")
+    for text in (part for one in told for part in several.split(one.strip())):
+        left, _, name = text.partition("=")
+        file, _, role = left.rpartition(":")
         if role not in known or not name:
-            faults.append(f"{text!r}: write ROLE=COLUMN with one of {', '.join(known)}.{nearest(role, known)}")
-        found[role] = name
+            faults.append(
+                f"{text!r}: write ROLE=COLUMN or FILE:ROLE=COLUMN with one of {', '.join(known)}.{nearest(role, known)}"
+            )
+        found[(file or None, role)] = name
     raise_all(ConfigError, "--column names what a column is:", faults)
     return found

@@ -13,7 +13,7 @@ import typer
 from cvj_ml.cli.arguments import Accept, AdoptOut, AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
 from cvj_ml.cli.nights import forget, nightly, show_people, verify
-from cvj_ml.cli.terminal import Terminal, out, print_json, show, show_metrics
+from cvj_ml.cli.terminal import Terminal, ask, out, print_json, show, show_metrics
 
 if TYPE_CHECKING:
     from cvj_ml.config import Config
@@ -81,21 +81,50 @@ def init(
     time_zone: Annotated[str, typer.Option("--time-zone", help="Of the business, such as Europe/London.")] = "UTC",
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", help="What a column is, as in customer_id=cust. May be repeated."),
+        typer.Option("--column", help="What a column is, as in customer_id=cust, or orders.csv:value=total. Repeatable."),
     ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", help="The name of a doubt that you have looked at. Repeatable.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept every doubt; they stand in the file as comments.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Look at your files and write a first configuration, for you to correct."""
-    from cvj_ml import pipeline
+    """Look at your files, tell every doubt, and write a first configuration, for you to correct."""
+    from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
+    from cvj_ml.proposal import look, write
 
-    done = pipeline.initialise(files, config_file, time_zone, read_columns(column or []), Terminal())
+    told = read_columns(column or [])
+    with Terminal().step("Looking at the files"):
+        found = look(files, config_file, time_zone, told)
+    blocking = {one.name: one for one in found.doubts if one.blocking}
+    unknown = sorted(set(accept or ()) - {one.name for one in found.doubts})
+    raise_all(
+        ConfigError,
+        "--accept names what is no doubt about these files:",
+        [f"{name!r}.{nearest(name, blocking)} Open are: {', '.join(blocking) or 'none'}" for name in unknown],
+    )
+    asks = not as_json and sys.stdin.isatty() and sys.stderr.isatty()
+    left = [one for name, one in blocking.items() if not yes and name not in (accept or ()) and not (asks and ask(str(one)))]
+    if not left:
+        write(found, config_file)
     if as_json:
-        print_json({"config": str(done.file), "as_of": done.as_of.isoformat(), "doubts": list(done.doubts)})
+        doubts = [one.as_document() for one in found.doubts]
+        written = None if left else str(config_file)
+        print_json({"config": written, "as_of": found.as_of.isoformat(), "doubts": doubts, "open": [one.name for one in left]})
+    notes = [str(one) for one in found.doubts if not one.blocking]
+    raise_all(
+        DataError,
+        f"{config_file} is not written: what follows changes who is a customer, what is a purchase or what it was worth."
+        " Name the right columns with --column, correct the files, or accept each by its name (--yes accepts all; they stand"
+        " in the file as comments):",
+        [f"{one}\n      --accept {one.name}" + (f"\n      query: {one.query}" if one.query else "") for one in left],
+    )
+    if as_json:
         return
-    out.print(f"Wrote {done.file}. Read it line by line; then:", soft_wrap=True)
-    for doubt in done.doubts:
-        out.print(f"  - {doubt}", soft_wrap=True)
-    out.print(f"  {command('cvj-ml')} check {done.file} --as-of {done.as_of}", soft_wrap=True)
+    out.print(f"Wrote {config_file}. Read it line by line; then:", soft_wrap=True)
+    for line in [*(f"accepted: {one}" for one in blocking.values()), *notes]:
+        out.print(f"  - {line}", soft_wrap=True)
+    out.print(f"  {command('cvj-ml')} check {config_file} --as-of {found.as_of}", soft_wrap=True)
 
 
 @app.command()

@@ -49,6 +49,13 @@ class Terminal:
             progress.update(task, completed=1, total=1)
 
 
+def ask(question: str) -> bool:
+    """Ask a person on a terminal whether to go on with what a doubt says."""
+    err.print(f"\n{question}", soft_wrap=True)
+    err.print("Go on with this? [y/N] ", end="")
+    return input().strip().lower() in ("y", "yes")
+
+
 def print_json(document: Any) -> None:
     """Print one JSON object; what is no number there (NaN, infinity) is null."""
 

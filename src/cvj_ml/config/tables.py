@@ -42,6 +42,9 @@ class TableSpec(Section):
     decimal_mark: DecimalMark | None = Field(
         default=None, description="of numbers in text that have thousands separators or a currency sign, too"
     )
+    null_values: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="texts that mean an empty cell, such as null or N/A, in every column"
+    )
 
     @field_validator("times")
     @classmethod
@@ -139,7 +142,7 @@ class PeopleSpec(TableSpec):
 
     @model_validator(mode="after")
     def _nothing_to_parse(self) -> Self:
-        if ignored := sorted({"times", "time_format", "decimal_mark", "row_times"} & self.model_fields_set):
+        if ignored := sorted({"times", "time_format", "decimal_mark", "null_values", "row_times"} & self.model_fields_set):
             raise ValueError(f"{' and '.join(ignored)}: no times or numbers are read from this table; leave it out")
         return self
 

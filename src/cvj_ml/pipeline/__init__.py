@@ -5,7 +5,6 @@ from cvj_ml.pipeline.backtesting import Backtested, backtest, backtest_fold, run
 from cvj_ml.pipeline.champions import Champion, champion, verify_version
 from cvj_ml.pipeline.checking import Checked, check
 from cvj_ml.pipeline.forgetting import Forgotten, forget
-from cvj_ml.pipeline.initialising import Initialised, initialise
 from cvj_ml.pipeline.measuring import Measured, measure
 from cvj_ml.pipeline.nightly import nightly
 from cvj_ml.pipeline.nights import Night, config_digest, publish_night, show_night
@@ -30,7 +29,6 @@ __all__ = [
     "Checked",
     "Forgotten",
     "Histories",
-    "Initialised",
     "Measured",
     "Night",
     "Progress",
@@ -47,7 +45,6 @@ __all__ = [
     "check",
     "config_digest",
     "forget",
-    "initialise",
     "judge_challenger",
     "listed_in_control",
     "measure",

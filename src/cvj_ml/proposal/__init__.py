@@ -1,6 +1,7 @@
 """A first configuration, guessed from the files themselves and written for a person to correct."""
 
-from cvj_ml.proposal.document import LogFile, Proposal, propose
-from cvj_ml.proposal.roles import Lines, Roles, guess_lines, guess_roles
+from cvj_ml.proposal.document import Proposal
+from cvj_ml.proposal.doubts import Doubt
+from cvj_ml.proposal.initialising import look, write
 
-__all__ = ["Lines", "LogFile", "Proposal", "Roles", "guess_lines", "guess_roles", "propose"]
+__all__ = ["Doubt", "Proposal", "look", "write"]

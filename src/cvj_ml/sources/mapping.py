@@ -109,6 +109,7 @@ def map_fields(
 ) -> dict[str, Field]:
     """Return the fields by canonical name: mapped, constant, or of the same name in the source."""
     fields: dict[str, Field] = {}
+
     for name, own in columns.items():
         if own in origin.types:
             fields[name] = origin_field(origin, own)
@@ -142,8 +143,11 @@ def _idle_times(origin: Origin, times: Sequence[Field]) -> list[str]:
 
 
 def origin_field(origin: Origin, own: str) -> Field:
-    """Return a column of a table as a field."""
-    return Field(identifier(own), origin.told.get(own, origin.types[own]), origin.untyped, own)
+    """Return a column of a table as a field; what means an empty cell there is null."""
+    plain = Field(identifier(own), origin.told.get(own, origin.types[own]), origin.untyped, own)
+    if not (empty := ", ".join(map(literal, origin.spec.null_values))):
+        return plain
+    return replace(plain, raw=f"CASE WHEN {plain.text} NOT IN ({empty}) THEN {plain.raw} END")
 
 
 def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
@@ -203,11 +207,8 @@ def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: C
             return Reading(value, f"({raw} IS NOT NULL)", instant_of(field))
         case "text":
             text = f"nullif(trim({field.text}), '')"
-            # A cast to TIMESTAMP drops an offset without a word, so text with one takes the other way.
-            offset = f"regexp_matches(substr({text}, 11), '[^0-9:., Tt]')"
-            zoned = f"epoch_us(TRY_CAST({text} AS TIMESTAMPTZ))"
-            iso = f"{text} SIMILAR TO '[0-9]{{4}}-.*' AND NOT {offset}"
-            wall = f"CASE WHEN {iso} THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
+            offset, zoned = has_offset(text), _with_offset(text)
+            wall = f"CASE WHEN NOT {offset} THEN {_without_offset(text)} END"
             value = f"CASE WHEN {offset} THEN CASE WHEN {zoned} {_YEARS} THEN {zoned} END ELSE {naive} END"
             return Reading(value, f"({text} IS NOT NULL OR {field.undecodable})", wall)
         case "null":
@@ -287,6 +288,26 @@ def _cut(nanoseconds: str) -> str:
 def is_absolute(time_format: str | None) -> bool:
     """Return whether what is written in a format names an instant, whatever the zone."""
     return time_format is not None and (time_format in EPOCHS or "%z" in time_format.replace("%%", ""))
+
+
+def written_instant(text: str) -> str:
+    """Return SQL for the microseconds of ISO 8601 text, in UTC or on the wall of its zone; null for other text."""
+    return f"CASE WHEN {has_offset(text)} THEN {_with_offset(text)} ELSE {_without_offset(text)} END"
+
+
+def has_offset(text: str) -> str:
+    """Return SQL for whether ISO 8601 text says its zone."""
+    # A cast to TIMESTAMP drops an offset without a word, so text with one takes the other way.
+    return f"regexp_matches(substr({text}, 11), '[^0-9:., Tt]')"
+
+
+def _with_offset(text: str) -> str:
+    joined = rf"regexp_replace({text}, '\s+([+-]\d\d)(:?\d\d)?$', '\1\2')"  # the cast wants no blank before it
+    return f"epoch_us(TRY_CAST({joined} AS TIMESTAMPTZ))"
+
+
+def _without_offset(text: str) -> str:
+    return f"CASE WHEN {text} SIMILAR TO '[0-9]{{4}}-.*' THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
 
 
 def formatted_instant(raw: str, time_format: str) -> str:

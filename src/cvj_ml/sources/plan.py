@@ -21,6 +21,7 @@ LABELS = "stage_labels"
 
 _SETTINGS = {
     "columns", "constants", "resolution", "known_after", "static", "encoding", "time_format", "decimal_mark",
+    "null_values",
 }  # fmt: skip
 
 LEAST_SHARE = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -35,7 +35,7 @@ from cvj_ml.sources.mapping import (
 )
 from cvj_ml.sources.origins import Origin, Relation
 from cvj_ml.sources.refusals import QUARANTINE, Counts
-from cvj_ml.sources.sql import as_named, literal
+from cvj_ml.sources.sql import as_named, identifier, literal
 from cvj_ml.sources.store import SourceColumn, bucket_sql
 from cvj_ml.sources.zones import to_utc
 
@@ -251,7 +251,9 @@ def stage(
         if value.there != "FALSE":
             columns.append(f"{value.there} AS x{index}_there")
             unreadable[f"x{index}_there"] = name
-    owned = {one.own: f"coalesce({one.text}, CAST({one.raw} AS VARCHAR))" for one in mapped.owns if one.own is not None}
+    # The row is shown as it stands in the file, with what means an empty cell.
+    plain = [replace(one, raw=identifier(one.own)) for one in mapped.owns if one.own is not None]
+    owned = {str(one.own): f"coalesce({one.text}, CAST({one.raw} AS VARCHAR))" for one in plain}
     as_json = ", ".join(f"{literal(name)}: {text}" for name, text in owned.items())
     columns += [f"{{{as_json}}} AS raw"]
     kept = [*mapped.readings, *(f"x{index}" for index in range(len(kinds))), "reason"]
