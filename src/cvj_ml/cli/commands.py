@@ -81,7 +81,9 @@ def init(
     time_zone: Annotated[str, typer.Option("--time-zone", help="Of the business, such as Europe/London.")] = "UTC",
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", help="What a column is, as in customer_id=cust, or orders.csv:value=total. Repeatable."),
+        typer.Option(
+            "--column", help="What a column is, as in customer_id=cust, or orders.csv:value=total. Repeatable."
+        ),
     ] = None,
     accept: Annotated[
         list[str] | None, typer.Option("--accept", help="The name of a doubt that you have looked at. Repeatable.")
@@ -104,18 +106,24 @@ def init(
         [f"{name!r}.{nearest(name, blocking)} Open are: {', '.join(blocking) or 'none'}" for name in unknown],
     )
     asks = not as_json and sys.stdin.isatty() and sys.stderr.isatty()
-    left = [one for name, one in blocking.items() if not yes and name not in (accept or ()) and not (asks and ask(str(one)))]
+    left = [
+        one for name, one in blocking.items() if not yes and name not in (accept or ()) and not (asks and ask(str(one)))
+    ]
     if not left:
         write(found, config_file)
     if as_json:
         doubts = [one.as_document() for one in found.doubts]
         written = None if left else str(config_file)
-        print_json({"config": written, "as_of": found.as_of.isoformat(), "doubts": doubts, "open": [one.name for one in left]})
+        print_json(
+            {"config": written, "as_of": found.as_of.isoformat(), "doubts": doubts, "open": [one.name for one in left]}
+        )
     notes = [str(one) for one in found.doubts if not one.blocking]
     raise_all(
         DataError,
-        f"{config_file} is not written: what follows changes who is a customer, what is a purchase or what it was worth."
-        " Name the right columns with --column, correct the files, or accept each by its name (--yes accepts all; they stand"
+        f"{config_file} is not written: what follows changes who is a customer, what is a purchase or what it was"
+        f" worth."
+        " Name the right columns with --column, correct the files, or accept each by its name (--yes accepts all;"
+        " they stand"
         " in the file as comments):",
         [f"{one}\n      --accept {one.name}" + (f"\n      query: {one.query}" if one.query else "") for one in left],
     )

@@ -142,7 +142,9 @@ class PeopleSpec(TableSpec):
 
     @model_validator(mode="after")
     def _nothing_to_parse(self) -> Self:
-        if ignored := sorted({"times", "time_format", "decimal_mark", "null_values", "row_times"} & self.model_fields_set):
+        if ignored := sorted(
+            {"times", "time_format", "decimal_mark", "null_values", "row_times"} & self.model_fields_set
+        ):
             raise ValueError(f"{' and '.join(ignored)}: no times or numbers are read from this table; leave it out")
         return self
 

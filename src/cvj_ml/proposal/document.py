@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cvj_ml.config import EPOCHS, Config
 from cvj_ml.proposal.doubts import SHOWN, Doubt, listed
-from cvj_ml.proposal.drafts import LINES, Draft
 from cvj_ml.proposal.events import COMMITTED, alike, meaning, meanings, sent_by_business, unsure
+from cvj_ml.proposal.queries import LINES, Draft, dates_of
 from cvj_ml.sources.columns import words
 from cvj_ml.sources.profile import Table
 from cvj_ml.sources.sql import literal
@@ -75,7 +75,9 @@ def propose(
         'control: {share: 0.1}  # add  salt: "${CVJ_SALT}"  so that nobody can foretell who is in the control group',
         "",
     ]
-    head = ["# Guessed from the files by `cvj-ml init`. Read it line by line: what is wrong here is wrong in every list."]
+    head = [
+        "# Guessed from the files by `cvj-ml init`. Read it line by line: what is wrong here is wrong in every list."
+    ]
     for doubt in found:
         head.append(f"# {f'accepted {doubt.name}' if doubt.blocking else 'note'}: {_one_line(str(doubt))}")
     head += [
@@ -97,7 +99,8 @@ def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doub
             dated = [item for item in dated if item[0] is not one]
             found.append(Doubt(
                 f"{one.source}.ahead", one.table.file.name,
-                f"it begins on {begins:%Y-%m-%d}, {(begins - max(rest)).days:,} days after everything else ended: planned rows,"
+                f"it begins on {begins:%Y-%m-%d}, {(begins - max(rest)).days:,} days after everything else ended:"
+                f" planned rows,"
                 " or a source that began when the others were no longer exported? It decides no date here.",
                 numbers={"rows": one.rows},
                 way_out="If it is right, export the other files up to the same day, or leave this one out.",
@@ -120,7 +123,8 @@ def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doub
         if begins == first and cut:
             found.append(Doubt(
                 f"{one.source}.begins", one.table.file.name,
-                f"it begins on {begins:%Y-%m-%d}, later than {listed([other.source for other in cut])}, so the history of all"
+                f"it begins on {begins:%Y-%m-%d}, later than {listed([other.source for other in cut])}, so the"
+                f" history of all"
                 " begins there: what is before is not learned from.", numbers={"rows": one.rows},
                 way_out="If it matters less than a longer history, set history_from to an earlier day.",
             ))  # fmt: skip
@@ -144,7 +148,9 @@ def _source(draft: Draft, beside: Path) -> list[str]:
         if properties and draft.shape != "dates":
             lines.append(f"    columns: {_mapping(properties)}")
     else:
-        properties = {"_".join(words(name)) or "column": name for name in draft.properties if name not in mapped.values()}
+        properties = {
+            "_".join(words(name)) or "column": name for name in draft.properties if name not in mapped.values()
+        }
         lines += [f"    path: {path}", f"    columns: {_mapping({**mapped, **properties})}"]
         if draft.event is not None:
             lines.append(f"    constants: {{event: {_scalar(draft.event)}}}")
@@ -163,6 +169,7 @@ def _source(draft: Draft, beside: Path) -> list[str]:
     if "known_at" not in mapped:
         lines.append("    # known_after: 1d   if a row is known later than it happens, as where files come once a day")
     used = {*draft.roles.columns.values(), *draft.properties, draft.key or "", *(draft.only or ())[:1]}
+    used |= {one.name for one in dates_of(table)} if draft.shape == "dates" else set()
     if others := [one.name for one in file.columns if one.name not in used and one.name.strip()]:
         lines.append(f"    # not used (any can become a property for rules): {listed(others)}")
     return lines
@@ -173,12 +180,18 @@ def _path(paths: Sequence[Path], beside: Path) -> str:
     if len(paths) == 1:
         return _scalar(os.path.relpath(paths[0].resolve(), beside))
     folder, names = paths[0].parent, [path.name for path in paths]
-    start = re.sub(r"\d+$", "", os.path.commonprefix(names))
+    start = re.sub(r"\d[\d\W_]*$", "", _start(names))
     end = "".join(paths[0].suffixes[-2:] if paths[0].name.endswith(".gz") else paths[0].suffixes[-1:])
     pattern = folder.resolve() / f"{glob.escape(start)}*{end}"
     if {Path(one) for one in glob.glob(str(pattern))} == {folder.resolve() / name for name in names}:
         return _scalar(os.path.relpath(pattern, beside))
     return _flow(os.path.relpath(path.resolve(), beside) for path in paths)
+
+
+def _start(names: Sequence[str]) -> str:
+    """Return what all names begin with."""
+    first, last = min(names), max(names)
+    return next((first[:i] for i, sign in enumerate(first) if i >= len(last) or last[i] != sign), first)
 
 
 def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
@@ -193,7 +206,8 @@ def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
             told = ", ".join(f"{words_}: {number:,}" for words_, number in reasons.items() if number)
             doubts.append(Doubt(
                 f"{one.source}.refused", one.table.file.name,
-                f"{total:,} of {rows:,} rows ({share:.1%}) cannot be used and are refused and counted ({told}); refused_share"
+                f"{total:,} of {rows:,} rows ({share:.1%}) cannot be used and are refused and counted ({told});"
+                f" refused_share"
                 " is raised for them.", share > _ASKED_SHARE, {"rows": total, "of": rows, **reasons},
                 way_out="If you know whose they are, or what they say, correct them.",
             ))  # fmt: skip
@@ -217,7 +231,11 @@ def _refusals(one: Draft) -> tuple[int, dict[str, int]]:
         return rows, {}
     values = (customer.placeholders or {}).items()
     nobody = file.rows - customer.filled + sum(number for value_, number in values if value_ in one.null_values)
-    no_number = value.unread - sum((value.placeholders or {}).get(text, 0) for text in one.null_values) if value and not one.unvalued else 0
+    no_number = (
+        value.unread - sum((value.placeholders or {}).get(text, 0) for text in one.null_values)
+        if value and not one.unvalued
+        else 0
+    )
     known = one.column("known_at")
     return rows, {
         "no customer": nobody,
@@ -232,7 +250,11 @@ def _attributes(tables: Sequence[tuple[str, Table, str]], beside: Path) -> list[
     lines: list[str] = []
     for _, table, customer in tables[:1]:
         file = table.file
-        named = [one.name for one in file.columns if one.name != customer and one.kind in ("text", "number") and words(one.name)]
+        named = [
+            one.name
+            for one in file.columns
+            if one.name != customer and one.kind in ("text", "number") and words(one.name)
+        ]
         columns = {"customer_id": customer, **{"_".join(words(one)): one for one in named}}
         lines += [
             "attributes:",
@@ -264,7 +286,11 @@ def _journey(
 
 
 def _event_doubts(
-    known: Mapping[str, int], own: list[str], found: Mapping[str, list[str]], unmapped: list[str], drafts: Sequence[Draft]
+    known: Mapping[str, int],
+    own: list[str],
+    found: Mapping[str, list[str]],
+    unmapped: list[str],
+    drafts: Sequence[Draft],
 ) -> list[Doubt]:
     doubts = []
     open_ones = [name for name in unmapped if unsure(name)]
@@ -284,8 +310,9 @@ def _event_doubts(
     if others := [name for name in unmapped if alike(name)]:
         doubts.append(Doubt(
             "events.alike", "",
-            f"{listed([f'{name} ({known[name]:,} rows)' for name in others])} hold a word of a purchase, a booking or a trial, but"
-            " say something else: they are mapped to nothing.", False, {}, tuple(others),
+            f"{listed([f'{name} ({known[name]:,} rows)' for name in others])} hold a word of a purchase, a booking"
+            f" or a trial, but"
+            " say something else: none of them is mapped.", False, {}, tuple(others),
         ))  # fmt: skip
     share = 1 - sum(known[name] for name in unmapped) / max(1, sum(known[name] for name in own))
     if share < _KNOWN_ENOUGH:
@@ -298,7 +325,8 @@ def _event_doubts(
     if not any(meaning(name) in COMMITTED for names in found.values() for name in names):
         doubts.append(Doubt(
             "events.no-purchase", "",
-            "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a customer: map one"
+            "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a customer:"
+            " map one"
             " under events, or write your own stages (docs/journey.md).", True,
         ))  # fmt: skip
     return doubts

@@ -74,14 +74,16 @@ def customer_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
     if ids > 10 and column.most >= _HEAVY * rows and column.most >= _TIMES_OTHERS * others and not column.nobody:
         found.append(Doubt(
             f"{source}.one-id", file.name,
-            f"one {column.name} stands in {column.most:,} of {rows:,} rows, {column.most / max(others, 1):,.0f} times as many"
+            f"one {column.name} stands in {column.most:,} of {rows:,} rows, {column.most / max(others, 1):,.0f}"
+            f" times as many"
             " as another: a house account, a till, or nobody?", True, {"rows": column.most},
             way_out=f"If it is nobody, add it: null_values: [that id] under sources.{source}.",
         ))  # fmt: skip
     if column.scientific:
         found.append(Doubt(
             f"{source}.scientific-ids", file.name,
-            f"{column.scientific:,} rows have a {column.name} in scientific notation (1.2E+15), as spreadsheets write long"
+            f"{column.scientific:,} rows have a {column.name} in scientific notation (1.2E+15), as spreadsheets"
+            f" write long"
             " numbers: digits are lost, and several customers became one.", True, {"rows": column.scientific},
             way_out="Export the file again without opening it in a spreadsheet.",
         ))  # fmt: skip
@@ -107,7 +109,8 @@ def customer_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
     if column.pointed and column.type == "VARCHAR" and table.file.is_text:
         found.append(Doubt(
             f"{source}.pointed-ids", file.name,
-            f"every {column.name} is written as 12.0, as whole numbers are that were saved beside empty cells. A file that"
+            f"every {column.name} is written as 12.0, as whole numbers are that were saved beside empty cells. A"
+            f" file that"
             " says 12 means somebody else:", way_out="save them as whole numbers.",
         ))  # fmt: skip
     return found
@@ -119,7 +122,8 @@ def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Ro
     if not roles.certain:
         found.append(Doubt(
             f"{source}.customer", file.name,
-            f"no column says that it is the customer; {column.name} is taken, with {column.distinct:,} different values in"
+            f"no column says that it is the customer; {column.name} is taken, with {column.distinct:,} different"
+            f" values in"
             f" {column.filled:,} of {file.rows:,} rows.", True, {"ids": column.distinct, "rows": column.filled},
             way_out=way_out,
         ))  # fmt: skip
@@ -141,7 +145,7 @@ def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Ro
             f"{source}.customer-rivals", file.name,
             f"several columns could be the customer: {column.name} ({own_ids:,} different in"
             f" {column.filled - column.nobody:,} of {file.rows:,} rows) is taken, and not {told}.", True,
-            {"ids": own_ids, "rows": column.filled - column.nobody, **{f"ids of {one.column.name}": one.column.distinct for one in rivals}},
+            {"ids": own_ids, **{one.column.name: one.column.distinct for one in rivals}},
             tuple(one.column.name for one in rivals), way_out,
         ))  # fmt: skip
     return found
@@ -166,7 +170,8 @@ def _nobody(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
     rows = sum(values.values())
     return [Doubt(
         f"{source}.nobody", table.file.name,
-        f"{column.name} says {listed(list(values))} in {rows:,} of {table.file.rows:,} rows: rows of nobody, which would be"
+        f"{column.name} says {listed(list(values))} in {rows:,} of {table.file.rows:,} rows: rows of nobody, which"
+        f" would be"
         " your best customers. They are refused and counted (null_values).", True, {"rows": rows},
         way_out="If you know whose they are, put the id in; if one of these is a real id, take it out of null_values.",
     )]  # fmt: skip
@@ -181,7 +186,8 @@ def file_doubts(source: str, table: Table, versions: bool) -> list[Doubt]:
     if across and not versions:
         found.append(Doubt(
             f"{source}.files-overlap", file.name,
-            f"{across:,} rows stand in several of the {len(file.paths)} files, as exports that overlap have them: they count"
+            f"{across:,} rows stand in several of the {len(file.paths)} files, as exports that overlap have them:"
+            f" they count"
             " twice.", True, {"rows": across, "files": len(file.paths)}, way_out=way_out,
         ))  # fmt: skip
     if within and not versions:
@@ -194,7 +200,8 @@ def file_doubts(source: str, table: Table, versions: bool) -> list[Doubt]:
     if file.unreadable:
         found.append(Doubt(
             f"{source}.broken-lines", file.name,
-            f"{file.unreadable:,} lines have too few or too many fields and are refused.", numbers={"rows": file.unreadable},
+            f"{file.unreadable:,} lines have too few or too many fields and are"
+            f" refused.", numbers={"rows": file.unreadable},
         ))  # fmt: skip
     return found
 
@@ -230,7 +237,10 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             f"every {when.name} can be read as {when.time_format} and as {when.or_format}; the first is taken.",
             False, {}, (when.or_format,), "If that is wrong, change time_format.",
         ))  # fmt: skip
-    for rows, words in ((when.ahead, "lie in the future"), (when.ancient, "lie before 1990, as an empty time does (1970)")):
+    for rows, words in (
+        (when.ahead, "lie in the future"),
+        (when.ancient, "lie before 1990, as an empty time does (1970)"),
+    ):
         if rows:
             found.append(Doubt(
                 f"{source}.{'future' if words[4] == 'i' else 'ancient'}-rows", file.name,
@@ -249,7 +259,7 @@ def _time_in_words(one: Candidate, rows: int) -> str:
 
 
 def payment_doubts(source: str, table: Table, roles: Roles, key: str | None) -> tuple[list[Doubt], list[str]]:
-    """Return the doubt of orders that stand in several events which all mean a purchase, and the events not to count."""
+    """Return the doubt of orders in several events that all mean a purchase, and the events not to count."""
     if key is None or "event" not in roles.columns:
         return [], []
     events = [name for name in table.tally(roles.get("event")) if meaning(name) in COMMITTED]
@@ -257,11 +267,15 @@ def payment_doubts(source: str, table: Table, roles: Roles, key: str | None) -> 
         return [], []
     text = table.text(roles.get("event"))
     orders = {
-        name: table.distinct(key, where=f"{text} = '{name.replace(chr(39), chr(39) * 2)}' AND {table.text(key)} IS NOT NULL")
+        name: table.distinct(
+            key, where=f"{text} = '{name.replace(chr(39), chr(39) * 2)}' AND {table.text(key)} IS NOT NULL"
+        )
         for name in events
     }
     named = ", ".join("'" + name.replace("'", "''") + "'" for name in events)
-    together = sum(orders.values()) - table.distinct(key, where=f"{text} IN ({named}) AND {table.text(key)} IS NOT NULL")
+    together = sum(orders.values()) - table.distinct(
+        key, where=f"{text} IN ({named}) AND {table.text(key)} IS NOT NULL"
+    )
     if not together:
         return [], []
     first = max(orders, key=lambda name: (orders[name], name))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Literal
+from dataclasses import replace
+from itertools import pairwise
 
-from cvj_ml.config import EPOCHS
 from cvj_ml.proposal.doubts import Doubt, listed, nobody_values
 from cvj_ml.proposal.events import COMMITTED, is_undone, meaning, meanings
 from cvj_ml.proposal.events import is_state as is_open
+from cvj_ml.proposal.queries import Draft, Shape, dates_of, event_of_date, groups_of, needs_query, number, query_of
 from cvj_ml.proposal.roles import (
     Roles,
     find_change,
@@ -23,53 +21,13 @@ from cvj_ml.proposal.roles import (
 )
 from cvj_ml.sources.columns import ColumnProfile, words
 from cvj_ml.sources.profile import Table
-from cvj_ml.sources.sql import identifier, literal
-
-Shape = Literal["rows", "lines", "versions", "dates", "changes"]
-
-LINES = "lines"
-"""What a proposed query calls its file."""
+from cvj_ml.sources.sql import literal
 
 _NEARLY = 0.98
 _LINES = 1.5
 """Rows a customer and instant from which rows are taken for lines of orders, not for touchpoints."""
 _SEVERAL = 0.02
 """Share of ids that repeat from which they are those of orders with several rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """How a table is going to be read: its shape, roles, the constant event or the query, and what is left out.
-
-    ``key`` tells orders apart; ``only`` names a column and the value that rows must have there, ``undone`` a column
-    with the states in which an order came to nothing; ``unvalued`` says that amounts are not the value.
-    """
-
-    source: str
-    table: Table
-    roles: Roles
-    shape: Shape = "rows"
-    key: str | None = None
-    only: tuple[str, str] | None = None
-    undone: tuple[str, tuple[str, ...]] | None = None
-    event: str | None = None
-    events: Mapping[str, int] = field(default_factory=dict)
-    first: datetime | None = None
-    last: datetime | None = None
-    query: str | None = None
-    properties: tuple[str, ...] = ()
-    null_values: tuple[str, ...] = ()
-    unvalued: bool = False
-    doubts: tuple[Doubt, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        """Return how many rows the table has."""
-        return self.table.file.rows
-
-    def column(self, role: str) -> ColumnProfile | None:
-        """Return the column of a role."""
-        return self.table.file.column(self.roles.get(role)) if role in self.roles.columns else None
 
 
 def find_shape(table: Table, roles: Roles) -> tuple[Shape, str | None, str | None]:
@@ -82,7 +40,9 @@ def find_shape(table: Table, roles: Roles) -> tuple[Shape, str | None, str | Non
     one_each = table.file.column(customer).distinct >= _NEARLY * table.file.column(customer).filled
     if "event" not in roles.columns and one_each and len(dates_of(table)) > 1 and "occurred_at" not in roles.told:
         return "dates", None, None
-    keys = find_keys(table, {customer, at} | {name for role, name in roles.columns.items() if role in ("value", "event")})
+    keys = find_keys(
+        table, {customer, at} | {name for role, name in roles.columns.items() if role in ("value", "event")}
+    )
     if "touchpoint_id" in roles.told:
         return "rows", roles.get("touchpoint_id"), None
     event = [roles.get("event")] if "event" in roles.columns else []
@@ -127,18 +87,6 @@ def _versioned(table: Table, key: str, at: str) -> str | None:
     return None
 
 
-def dates_of(table: Table) -> list[ColumnProfile]:
-    """Return the columns that say when something happened to a customer; not when the row was changed."""
-    return [one for one in table.file.columns if one.kind == "time" and one.first and not is_modification(one.name)]
-
-
-def event_of_date(name: str) -> str:
-    """Return the event that a column of dates is about: ``Became a Lead Date`` is ``lead``."""
-    said = [one for one in words(name) if one not in
-            ("became", "become", "a", "an", "date", "at", "on", "time", "timestamp", "datetime", "first", "when", "entered")]  # fmt: skip
-    return {"create": "created"}.get(" ".join(said), "_".join(said)) or "happened"
-
-
 def draft(source: str, table: Table, roles: Roles) -> Draft:
     """Return how a log is read, with the doubts about it."""
     shape, key, known = find_shape(table, roles)
@@ -153,7 +101,7 @@ def draft(source: str, table: Table, roles: Roles) -> Draft:
     customer = table.file.column(columns["customer_id"])
     made = replace(made, null_values=tuple(nobody_values(table, customer)))
     made = _with_states(_with_money(_with_events(made)))
-    return replace(made, query=_query(made) if needs_query(made) else None)
+    return replace(made, query=query_of(made) if needs_query(made) else None)
 
 
 def _with_events(made: Draft) -> Draft:
@@ -170,7 +118,10 @@ def _with_events(made: Draft) -> Draft:
     stem = "_".join(one for one in words(file.paths[0].name.split(".")[0]) if not one.isdigit()) or "row"
     said = next(iter(meanings([stem, stem.removesuffix("s")])), None)
     customer = file.column(columns["customer_id"])
-    if customer.distinct - len(customer.placeholders or ()) >= _NEARLY * (customer.filled - customer.nobody) and "value" not in columns:
+    if (
+        customer.distinct - len(customer.placeholders or ()) >= _NEARLY * (customer.filled - customer.nobody)
+        and "value" not in columns
+    ):
         event, why = "signup", "a row a customer, with a time: when they came"
     else:
         event, why = said or ("purchase" if "value" in columns else stem), "by the file's name" if said else ""
@@ -190,18 +141,20 @@ def _with_events(made: Draft) -> Draft:
     )  # fmt: skip
     made = replace(made, event=event, events={event: file.rows}, doubts=(*made.doubts, doubt))
     if made.shape == "lines":
-        orders = made.table.distinct(*_groups(made))
+        orders = made.table.distinct(*groups_of(made))
         made = replace(made, events={event: orders}, doubts=(*made.doubts, Doubt(
             f"{made.source}.order-lines", file.name,
-            f"several rows of a customer stand at one instant, as lines of an order do: {file.rows:,} rows are {orders:,}"
-            f" orders by {listed(_groups(made))}. A query makes one touchpoint of them.", False,
+            f"several rows of a customer stand at one instant, as lines of an order do: {file.rows:,} rows are"
+            f" {orders:,}"
+            f" orders by {listed(groups_of(made))}. A query makes one touchpoint of them.", made.key is None,
             {"rows": file.rows, "orders": orders}, way_out="Check what it groups by and what it sums up.",
         )))  # fmt: skip
     elif made.shape == "versions":
         orders = made.table.distinct(columns["touchpoint_id"])
         made = replace(made, events={event: orders}, doubts=(*made.doubts, Doubt(
             f"{made.source}.versions", file.name,
-            f"{columns['touchpoint_id']} stands in several rows, one for each time that it changed: {file.rows:,} rows are"
+            f"{columns['touchpoint_id']} stands in several rows, one for each time that it changed: {file.rows:,}"
+            f" rows are"
             f" {orders:,} orders, of which the newest row known counts ({columns['known_at']}).",
             not {"touchpoint_id", "known_at"} <= made.roles.told, {"rows": file.rows, "orders": orders},
             way_out="If each row is a touchpoint of its own, take touchpoint_id and known_at out of columns.",
@@ -214,7 +167,10 @@ def _with_dates(made: Draft) -> Draft:
     events = {event_of_date(one.name): one.filled for one in dates}
     left = [one.name for one in file.columns if one.kind == "time" and one not in dates]
     made = replace(
-        made, events=events, first=min(one.first for one in dates if one.first), last=max(one.last for one in dates if one.last)
+        made,
+        events=events,
+        first=min(one.first for one in dates if one.first),
+        last=max(one.last for one in dates if one.last),
     )
     total = sum(events.values())
     disagree = _contradiction(made)
@@ -224,49 +180,60 @@ def _with_dates(made: Draft) -> Draft:
         f" rows): {listed([one.name for one in dates])}. A query makes a touchpoint of each, {total:,} in all, with the"
         f" events {listed(list(events))}." + (f" {listed(left)} is left out." if left else "") + disagree, True,
         {"dates": len(dates), "touchpoints": total}, tuple(one.name for one in dates),
-        f"If one alone is meant: --column {file.paths[0].name}:occurred_at=COLUMN.", _query(made),
+        f"If one alone is meant: --column {file.paths[0].name}:occurred_at=COLUMN.", query_of(made),
     )))  # fmt: skip
 
 
 def _contradiction(made: Draft) -> str:
-    """Return words on how many rows have dates out of the order in which most rows have them."""
-    dates = [one for one in dates_of(made.table) if one.moment]
-    order = ", ".join(f"median({one.moment})" for one in dates)
-    middles = made.table.ask(order)
-    inorder = [one for _, one in sorted(zip(middles, dates, strict=True), key=lambda item: item[0] or 0)]
-    wrong = " OR ".join(f"({a.moment}) > ({b.moment})" for i, a in enumerate(inorder) for b in inorder[i + 1 :])
+    """Return words on how many rows have dates out of the order in which their columns stand."""
+    dates = dates_of(made.table)
+    wrong = " OR ".join(f"({a.moment}) > ({b.moment})" for a, b in pairwise(dates))
     (rows,) = made.table.ask(f"count(*) FILTER (WHERE {wrong})")
-    return f" In {rows:,} rows the dates are not in that order." if rows else ""
+    return f" In {rows:,} rows two neighbours are not in that order." if rows else ""
 
 
 def _with_changes(made: Draft) -> Draft:
     change = find_change(made.table, made.roles.columns.values())
     assert change is not None, "the shape says that there is a change"
     file, new = made.table.file, change[1]
-    fields = next((one for one in file.columns if one.names and set(words(one.name)) & {"field", "attribute", "property", "feld", "campo", "champ"}), None)
+    fields = next(
+        (
+            one
+            for one in file.columns
+            if one.names and set(words(one.name)) & {"field", "attribute", "property", "feld", "campo", "champ"}
+        ),
+        None,
+    )
     columns = {**made.roles.columns, "event": new}
     where = None
     made = replace(made, roles=replace(made.roles, columns=columns))
     told = ""
     if fields is not None and fields.names and len(fields.names) > 1:
         texts = {
-            name: made.table.ask(f"count(*) FILTER (WHERE TRY_CAST({made.table.text(new)} AS DOUBLE) IS NULL)", f"{made.table.text(fields.name)} = {literal(name)}")[0]
+            name: made.table.ask(
+                f"count(*) FILTER (WHERE TRY_CAST({made.table.text(new)} AS DOUBLE) IS NULL)",
+                f"{made.table.text(fields.name)} = {literal(name)}",
+            )[0]
             for name in fields.names
         }
         where = max(texts, key=lambda name: (texts[name], name))
-        told = f" {fields.name} says what changed: {listed([f'{name} ({rows:,} rows)' for name, rows in fields.names.items()])}; only {where} is read."
+        rows_of = listed([f"{name} ({rows:,} rows)" for name, rows in fields.names.items()])
+        told = f" {fields.name} says what changed: {rows_of}; only {where} is read."
     condition = f"{made.table.text(fields.name)} = {literal(where)}" if fields is not None and where else "TRUE"
     text = made.table.text(new)
     counted = made.table.connection.execute(
-        f"SELECT {text}, count(*) FROM {made.table.sql} WHERE {condition} AND {text} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+        f"SELECT {text}, count(*) FROM {made.table.sql} WHERE {condition} AND {text} IS NOT NULL GROUP BY 1 ORDER BY"
+        f" 2 DESC, 1"
     ).fetchall()
     made = replace(made, events=dict(counted), only=(fields.name, where) if fields is not None and where else None)
     return replace(made, doubts=(*made.doubts, Doubt(
         f"{made.source}.changes", file.name,
-        f"each row is a change from {change[0]} to {new}, so {new} is taken for the event ({listed(list(dict(counted)))})."
+        f"each row is a change from {change[0]} to {new}, so {new} is taken for the event"
+        f" ({listed(list(dict(counted)))})."
         + told + " The state before the first change has no row, and a state can be left for a lower one.", True,
-        {"rows": sum(dict(counted).values())}, (change[0],), f"Another event: --column {file.paths[0].name}:event=COLUMN.",
-        _query(made) if made.only else None,
+        {"rows": sum(dict(counted).values())}, (change[0],),
+        f"Another event: --column {file.paths[0].name}:event=COLUMN.",
+        query_of(made) if made.only else None,
     )))  # fmt: skip
 
 
@@ -274,19 +241,9 @@ def _with_money(made: Draft) -> Draft:
     """Return the draft with what speaks against its amounts: currencies, signs, rivals."""
     value, file, found = made.column("value"), made.table.file, list(made.doubts)
     if value is None:
-        nested = [f"{one.name}.{part}" for one in file.columns if one.type.startswith("STRUCT(")
-                  for part in one.fields if set(words(part)) & {"revenue", "value", "amount", "total", "price"}]  # fmt: skip
-        if nested:
-            column, part = nested[0].split(".")
-            found.append(Doubt(
-                f"{made.source}.nested-value", file.name,
-                f"what could be the value stands inside a nested column: {listed(nested)}. It is not read.", True, {},
-                tuple(nested), "The query would read it.",
-                f"SELECT *, {identifier(column)}.{identifier(part)} AS value FROM {LINES}",
-            ))  # fmt: skip
-        return replace(made, doubts=tuple(found))
+        return made
     rivals = [one for one in made.roles.rivals.get("value", ()) if one.column.name != value.name]
-    equal = [one for one in rivals if one.tier >= 2 or one.tier == 1 and not made.roles.rivals["value"][0].tier >= 2]
+    equal = [one for one in rivals if one.tier >= 2 or (one.tier == 1 and not made.roles.rivals["value"][0].tier >= 2)]
     if rivals and "value" not in made.roles.told:
         found.append(Doubt(
             f"{made.source}.value-rivals", file.name,
@@ -299,7 +256,8 @@ def _with_money(made: Draft) -> Draft:
         shares = ", ".join(f"{name} in {rows:,} rows" for name, rows in currency.names.items())
         found.append(Doubt(
             f"{made.source}.currencies", file.name,
-            f"{value.name} is in {len(currency.names)} currencies ({currency.name}: {shares}), and a sum over them means"
+            f"{value.name} is in {len(currency.names)} currencies ({currency.name}: {shares}), and a sum over them"
+            f" means"
             " nothing. It is not read as the value; both columns become properties.", True, dict(currency.names),
             tuple(currency.names), "To have a value, convert it to one currency in a query.",
         ))  # fmt: skip
@@ -308,7 +266,8 @@ def _with_money(made: Draft) -> Draft:
     if below:
         found.append(Doubt(
             f"{made.source}.negative", file.name,
-            f"{value.name} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and cancellations are:"
+            f"{value.name} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and"
+            f" cancellations are:"
             " each would count as a purchase. A query gives them the event 'refund' instead.", True,
             {"rows": below, "of": of}, way_out="A refund does not undo the purchase before it.",
         ))  # fmt: skip
@@ -320,7 +279,8 @@ def _with_money(made: Draft) -> Draft:
         if mapped and elsewhere > 0.05 * value.filled and below == 0:
             found.append(Doubt(
                 f"{made.source}.value-elsewhere", file.name,
-                f"{value.name} also stands in {elsewhere:,} rows of events that are no purchase; it is their value, too.",
+                f"{value.name} also stands in {elsewhere:,} rows of events that are no purchase; it is their value,"
+                f" too.",
                 numbers={"rows": elsewhere},
             ))  # fmt: skip
     return replace(made, doubts=tuple(found))
@@ -348,161 +308,32 @@ def _with_states(made: Draft) -> Draft:
     if made.event is None or meaning(made.event) not in COMMITTED:
         return made
     file = made.table.file
-    state = next((one for one in file.columns if is_state(one.name) and one.names and any(map(is_open, one.names))), None)
+    state = next(
+        (one for one in file.columns if is_state(one.name) and one.names and any(map(is_open, one.names))), None
+    )
     if state is None or state.names is None:
         return made
     undone = {name: rows for name, rows in state.names.items() if is_undone(name)}
     others = {name: rows for name, rows in state.names.items() if name not in undone}
-    text = f"{state.name} says in which state each is: " + listed([f"{name} ({rows:,} rows)" for name, rows in state.names.items()]) + "."
+    text = (
+        f"{state.name} says in which state each is: "
+        + listed([f"{name} ({rows:,} rows)" for name, rows in state.names.items()])
+        + "."
+    )
     if made.shape == "versions":
         undone = {}  # which row counts depends on the day that is asked about
     text += f" {listed(list(undone))} came to nothing and get the event {made.event + '_undone'!r}." if undone else ""
     text += f" {listed(list(others))} count as {made.event!r}." if others else ""
     doubt = Doubt(
-        f"{made.source}.states", file.name, text, any(is_open(name) and "refunded" not in words(name) for name in state.names),
+        f"{made.source}.states", file.name, text,
+        any(is_open(name) and "refunded" not in words(name) for name in state.names),
         dict(state.names), tuple(state.names), "If others are no purchases, say so in a query.",
     )  # fmt: skip
     made = replace(made, doubts=(*made.doubts, doubt), properties=(*made.properties, state.name))
     if not undone:
         return made
-    events = {made.event or "": sum(made.events.values()) - sum(undone.values()), f"{made.event}_undone": sum(undone.values())}
+    events = {
+        made.event or "": sum(made.events.values()) - sum(undone.values()),
+        f"{made.event}_undone": sum(undone.values()),
+    }
     return replace(made, events=events, undone=(state.name, tuple(undone)))
-
-
-def needs_query(made: Draft) -> bool:
-    """Return whether a plain path with columns cannot read the table as it is meant."""
-    at = made.column("occurred_at")
-    names = {one.name.split(".", 1)[1] for one in made.doubts}
-    return bool(
-        made.shape in ("lines", "dates") or made.only or "negative" in names or made.undone or (at is not None and at.also)
-    )
-
-
-def _groups(made: Draft) -> list[str]:
-    if made.key and made.shape == "lines":
-        return [made.key]
-    return [made.roles.get("customer_id"), made.roles.get("occurred_at")]
-
-
-def _query(made: Draft) -> str:
-    """Return the query that reads a table: one row a touchpoint, under the names of the roles."""
-    table, columns = made.table, made.roles.columns
-    customer = identifier(columns["customer_id"])
-    profile = table.file.column(columns["customer_id"])
-    if profile.pointed and table.file.is_text:
-        customer = f"TRY_CAST(TRY_CAST({customer} AS DOUBLE) AS BIGINT)"
-    if made.shape == "dates":
-        dates = " UNION ALL ".join(
-            f"SELECT {customer} AS customer_id, {instant(one)} AS occurred_at, {literal(event_of_date(one.name))} AS event"
-            f" FROM {LINES} WHERE {identifier(one.name)} IS NOT NULL"
-            for one in dates_of(table)
-        )
-        return dates
-    at = instant(table.file.column(columns["occurred_at"]))
-    value = None
-    if "value" in columns and not made.unvalued:
-        value = identifier(columns["value"])
-    event = literal(made.event) if made.event else identifier(columns["event"])
-    kept = {role: identifier(name) for role, name in columns.items() if role in ("touchpoint_id", "channel", "rating")}
-    if "known_at" in columns:
-        kept["known_at"] = instant(table.file.column(columns["known_at"]))
-    kept |= {_key(name): identifier(name) for name in made.properties}
-    amount = number(table, columns["value"], strict=made.shape == "lines") if "value" in columns else None
-    groups: list[str] = []
-    if made.shape == "lines":
-        amount = _sum_of_lines(made)
-        value = amount if not made.unvalued else None
-        groups, kept = _lines_groups(made, customer, at), {name: f"max({sql})" for name, sql in kept.items() if name != "touchpoint_id"}
-        alone = _alone(made)
-        customer, at = (f"max({customer})" if alone else customer), f"min({at})"
-        event = event if made.event else f"max({event})"
-    event = _apart(made, event, amount)
-    selected = {"customer_id": customer, "occurred_at": at, "event": event, **({"value": value} if value else {}), **kept}
-    listed_columns = ", ".join(sql if sql == identifier(name) else f"{sql} AS {name}" for name, sql in selected.items())
-    query = f"SELECT {listed_columns} FROM {LINES}"
-    if made.only:
-        column, name = made.only
-        query += f" WHERE {identifier(column)} = {literal(name)}"
-    return query + (f" GROUP BY {', '.join(groups)}" if groups else "")
-
-
-def _apart(made: Draft, event: str, amount: str | None) -> str:
-    """Return SQL of the event with what is no purchase set apart: what came to nothing, and what was paid back."""
-    cases = []
-    if made.undone:
-        state, names = made.undone
-        column = f"max({identifier(state)})" if made.shape == "lines" else identifier(state)
-        cases.append(f"WHEN {column} IN ({', '.join(map(literal, names))}) THEN {literal(f'{made.event}_undone')}")
-    if amount and any(one.name.endswith(".negative") for one in made.doubts):
-        of = ""
-        if "event" in made.roles.columns:
-            mapped = ", ".join(literal(name) for name in made.events if meaning(name) in COMMITTED)
-            of = f"{identifier(made.roles.get('event'))} IN ({mapped}) AND "
-        cases.append(f"WHEN {of}{amount} < 0 THEN 'refund'")
-    return f"CASE {' '.join(cases)} ELSE {event} END" if cases else event
-
-
-def _alone(made: Draft) -> bool:
-    """Return whether a line may lack the customer, so that the order's number alone tells which lines belong together."""
-    customer = made.table.file.column(made.roles.get("customer_id"))
-    if made.key is None or customer.filled == made.rows:
-        return False
-    several, _, once = made.table.within([made.key], customer.name)
-    return once >= 0.5 * several > 0
-
-
-def _lines_groups(made: Draft, customer: str, at: str) -> list[str]:
-    if made.key is None:
-        return [customer, at]
-    order = identifier(made.key)
-    groups = [order] if _alone(made) else [customer, order]
-    column = made.table.file.column(made.key)
-    # Lines without an order's number would all become one order.
-    groups += [f"CASE WHEN {order} IS NULL THEN {at} END"] if column.filled < made.rows else []
-    return groups + ([identifier(made.roles.get("event"))] if "event" in made.roles.columns else [])
-
-
-def _sum_of_lines(made: Draft) -> str | None:
-    """Return SQL of an order's amount: that of the order where each line repeats it or one alone has it, else a sum."""
-    if "value" not in made.roles.columns:
-        return None
-    name = made.roles.get("value")
-    key = [made.key] if made.key else [made.roles.get("customer_id"), made.roles.get("occurred_at")]
-    several, same, once = made.table.within(key, name)
-    strict = number(made.table, name, strict=True)
-    quantity = find_quantity(made.table, made.roles.columns.values()) if is_price(name) else None
-    if several and same + once >= 0.95 * several and not is_price(name):
-        return f"max({strict})"
-    return f"sum({number(made.table, quantity, strict=True)} * {strict})" if quantity else f"sum({strict})"
-
-
-def instant(when: ColumnProfile) -> str:
-    """Return SQL for a time; one that cannot be read is empty, so that the row is refused and counted."""
-    own = identifier(when.name)
-    if when.also is not None:
-        return f"make_timestamp({when.moment})"
-    if when.time_format is None:
-        return own
-    if when.time_format in EPOCHS:
-        return f"make_timestamp({when.moment})"
-    return f"try_strptime({own}, {literal(when.time_format)})"
-
-
-def number(table: Table, name: str, *, strict: bool) -> str:
-    """Return SQL for the number of a row, which in a CSV file is text.
-
-    Strictly, one that cannot be read fails the query: left out of an order's sum, nobody would see that it is missing.
-    """
-    cast, own = "CAST" if strict else "TRY_CAST", identifier(name)
-    column = table.file.column(name)
-    if column.type != "VARCHAR":
-        return own
-    own = f"nullif({own}, '')"
-    if column.decimal_mark is None:
-        return f"{cast}({own} AS DOUBLE)"
-    bare = f"regexp_replace({own}, '[^0-9{column.decimal_mark}+-]', '', 'g')"
-    return f"{cast}(replace({bare}, '{column.decimal_mark}', '.') AS DOUBLE)"
-
-
-def _key(name: str) -> str:
-    return "_".join(words(name)) or "column"

@@ -24,7 +24,8 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
         "charge succeeded", "invoice paid", "invoice payment succeeded", "paid", "checkout completed",
         "checkout complete", "checkout session completed", "bought", "buy", "donation", "donated", "donation made",
         "donation received", "donation completed", "made donation", "gift", "gift received", "deal won", "won deal",
-        "closed won", "deal closed won", "ecommerce purchase", "in app purchase", "kauf", "bestellung", "gekauft",
+        "closed won", "deal closed won", "customer", "became customer", "ecommerce purchase", "in app purchase",
+        "kauf", "bestellung", "gekauft",
         "bestellung bezahlt", "bestellung abgeschlossen", "kauf abgeschlossen", "spende", "achat", "commande",
         "commande payee", "don", "compra", "pedido", "pedido pagado", "compra realizada", "acquisto", "ordine",
         "aankoop", "bestelling", "zakup", "kop", "venda", "venta",
@@ -53,8 +54,8 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
         "signup completed", "sign up completed", "anmeldung", "registrierung", "inscription", "registro",
         "inscripcion", "aanmelding", "iscrizione",
     ),
-    "lead": ("lead", "generate lead", "lead created", "form submitted", "form submit", "submitted form", "contact request",
-             "contact form submitted", "lead generated", "became lead"),
+    "lead": ("lead", "generate lead", "lead created", "form submitted", "form submit", "submitted form",
+             "contact request", "contact form submitted", "lead generated", "became lead"),
     "email_click": ("email click", "email clicked", "clicked email", "newsletter click", "click", "clicked",
                     "email link clicked"),
     "event_attended": ("webinar", "webinar attended", "attended webinar", "attended", "event attended",
@@ -66,9 +67,10 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
     ),
     "search": ("search", "searched", "products searched", "product search", "view search results", "site search",
                "suche", "recherche", "busqueda"),
-    "content_view": ("content view", "content viewed", "article", "article viewed", "article read", "blog", "blog viewed",
-                     "blog post viewed", "download", "downloaded", "video", "video viewed", "video played", "pdf",
-                     "video watched", "pdf downloaded", "file downloaded", "file download", "content download"),
+    "content_view": ("content view", "content viewed", "article", "article viewed", "article read", "blog",
+                     "blog viewed", "blog post viewed", "download", "downloaded", "video", "video viewed",
+                     "video played",
+                     "pdf", "video watched", "pdf downloaded", "file downloaded", "file download", "content download"),
     "visit": ("visit", "visited", "page view", "page viewed", "pageview", "viewed page", "session", "session start",
               "session started", "view", "viewed", "screen", "screen view", "screen viewed", "website visit",
               "active on site", "page", "first visit", "visite", "besuch", "visita", "seitenaufruf"),
@@ -76,12 +78,12 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
                      "usage", "application opened", "opened app", "user login", "signed in", "sign in"),
 }  # fmt: skip
 
-_FILLERS = frozenset("event the a an to of on in has was is been successfully e".split())
+_FILLERS = frozenset(words("event the a an to of has was is been successfully"))
 """Words that change no meaning, so that they may be there or not."""
 
 _ENTRIES: Mapping[frozenset[str], str] = {
     frozenset(words(entry)) - _FILLERS or frozenset(words(entry)): canonical
-    for canonical, entries in reversed(_MEANING.items())
+    for canonical, entries in reversed(list(_MEANING.items()))
     for entry in (*entries, canonical.replace("_", " "))
 }
 
@@ -90,39 +92,57 @@ COMMITTED = ("purchase", "booking", "demo", "trial_started")
 
 _NEAR: Mapping[str, frozenset[str]] = {
     "purchase": frozenset(
-        "purchase purchased order ordered transaction sale sold payment paid checkout invoice basket bought buy"
-        " donation donated gift charge won kauf gekauft bestellung bezahlt spende achat commande compra pedido venda"
-        " venta acquisto ordine aankoop bestelling converted conversion".split()
+        words(
+            "purchase purchased order ordered transaction sale sold payment paid checkout invoice basket bought buy"
+            " donation donated gift charge won kauf gekauft bestellung bezahlt spende achat commande compra pedido"
+            " venda"
+            " venta acquisto ordine aankoop bestelling converted conversion"
+        )
     ),
-    "booking": frozenset("booking booked reservation reserved buchung reserva".split()),
+    "booking": frozenset(words("booking booked reservation reserved buchung reserva")),
     "demo": frozenset(["demo"]),
     "trial_started": frozenset(["trial"]),
 }
 
 _ELSE = frozenset(
-    "cancel cancelled canceled cancellation refund refunded return returned failed failure fail abandoned abandon declined"
-    " remove removed delete deleted started start begin began initiated updated update changed edited sent send info"
-    " information entered reminder reminded shipped shipping fulfilled fulfillment delivered delivery expired expiring"
-    " expires view viewed add added click clicked opened open pending request requested dispute disputed chargeback"
-    " unpaid overdue due draft quote error method form page no not show lost disqualified paused resumed unsubscribed"
-    " hold note status search searched list detail details history tracking rate rated review reviewed email step option"
-    " intent cart coupon exit invalid retry attempt attempted verify verified ended end ending void voided rejected"
-    " downgrade downgraded created draft scheduled planned upcoming renewal reversed storniert abgebrochen annule"
-    " cancelado devolucion rembourse retoure erstattung mahnung fehlgeschlagen".split()
+    words(
+        "cancel cancelled canceled cancellation refund refunded return returned failed failure fail abandoned"
+        " abandon declined"
+        " remove removed delete deleted started start begin began initiated updated update changed edited sent send"
+        " info"
+        " information entered reminder reminded shipped shipping fulfilled fulfillment delivered delivery expired"
+        " expiring"
+        " expires view viewed add added click clicked opened open pending request requested dispute disputed chargeback"
+        " unpaid overdue due draft quote error method form page no not show lost disqualified paused resumed"
+        " unsubscribed"
+        " hold note status search searched list detail details history tracking rate rated review reviewed email"
+        " step option"
+        " intent cart coupon exit invalid retry attempt attempted verify verified ended end ending void voided rejected"
+        " downgrade downgraded created draft scheduled planned upcoming renewal reversed storniert abgebrochen annule"
+        " cancelado devolucion rembourse retoure erstattung mahnung fehlgeschlagen"
+    )
 )
 """Words that make of a known word something else: a payment that failed is none."""
 
 _UNDONE = frozenset(
-    "failed failure fail declined cancelled canceled cancellation void voided expired abandoned rejected error blocked"
-    " invalid incomplete reversed storniert abgebrochen fehlgeschlagen annule cancelado annullato geannuleerd draft"
-    " uncaptured denied trash unpaid".split()
+    words(
+        "failed failure fail declined cancelled canceled cancellation void voided expired abandoned rejected error"
+        " blocked"
+        " invalid incomplete reversed storniert abgebrochen fehlgeschlagen annule cancelado annullato geannuleerd draft"
+        " uncaptured denied trash unpaid"
+    )
 )
-_OPEN = frozenset("pending processing open new created unpaid hold awaiting waiting authorized authorised refunded".split())
+_OPEN = frozenset(
+    words("pending processing open new created unpaid hold awaiting waiting authorized authorised refunded")
+)
 
-_SENT = frozenset("sent send delivered impression impressions received mailing dispatched bounced".split())
+_SENT = frozenset(words("sent send delivered impression impressions received mailing dispatched bounced"))
 _SENDINGS = frozenset(
-    "email mail sms push ad ads campaign offer message newsletter mailing letter survey invoice reminder notification"
-    " whatsapp".split()
+    words(
+        "email mail sms push ad ads campaign offer message newsletter mailing letter survey invoice reminder"
+        " notification"
+        " whatsapp"
+    )
 )
 
 

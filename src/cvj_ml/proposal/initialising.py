@@ -13,7 +13,8 @@ from cvj_ml.config.faults import check
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.proposal.document import Proposal, propose
 from cvj_ml.proposal.doubts import Doubt, customer_doubts, file_doubts, listed, payment_doubts, time_doubts
-from cvj_ml.proposal.drafts import Draft, draft
+from cvj_ml.proposal.drafts import draft
+from cvj_ml.proposal.queries import LINES, Draft
 from cvj_ml.proposal.roles import (
     LIKELY,
     Candidate,
@@ -26,6 +27,7 @@ from cvj_ml.proposal.roles import (
     find_times,
     find_values,
     says_known,
+    says_money,
 )
 from cvj_ml.sources.columns import words
 from cvj_ml.sources.profile import Table, open_tables
@@ -35,8 +37,11 @@ Told = Mapping[tuple[str | None, str], str]
 
 _ONE_EACH = 0.97
 _MONTHS = frozenset(
-    "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august september october"
-    " november december q part of export final copy new old neu data daten".split()
+    words(
+        "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august"
+        " september october"
+        " november december q part of export final copy new old neu data daten"
+    )
 )
 
 
@@ -121,7 +126,9 @@ def _roles(table: Table, told: Told) -> Roles:
     if best is not None:
         columns["customer_id"] = best.column.name
     own = columns.get("customer_id")
-    rivals["customer_id"] = [one for one in customers if one.column.name != own and one.plausible and one.tier >= LIKELY]
+    rivals["customer_id"] = [
+        one for one in customers if one.column.name != own and one.plausible and one.tier >= LIKELY
+    ]
     times = find_times(table, columns.values())
     if "occurred_at" not in columns and times:
         columns["occurred_at"] = times[0].column.name
@@ -160,7 +167,12 @@ def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
     """Return the columns that a person named and no file has, and those that cannot be what was said."""
     faults = []
     for (file, role), name in told.items():
-        of = [table for table in tables if file is None or any(file in (path.name, str(path)) or Path(file).absolute() == path for path in table.file.paths)]
+        of = [
+            table
+            for table in tables
+            if file is None
+            or any(file in (path.name, str(path)) or Path(file).absolute() == path for path in table.file.paths)
+        ]
         where = f"{file}:" if file else ""
         if not of:
             known_files = [path.name for table in tables for path in table.file.paths]
@@ -172,7 +184,8 @@ def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
         elif role in ("occurred_at", "known_at"):
             wrong = [one for table in of for one in table.file.columns if one.name == name and one.kind != "time"]
             faults += [
-                f"{where}{role}={name}: it holds no times that can be read; write them as 2024-01-31 10:00:00, with +01:00"
+                f"{where}{role}={name}: it holds no times that can be read; write them as 2024-01-31 10:00:00, with"
+                f" +01:00"
                 " where they have an offset"
                 for _ in wrong[:1]
             ]
@@ -189,7 +202,7 @@ def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles]) -> None:
         " timestamp, a date, or text or numbers that time_format can describe (docs/configuration.md):",
         [
             f"{table.file.name}: no {' and no '.join(found.missing)} found among"
-            f" {', '.join(f'{one.name} ({one.kind}, {one.distinct:,} different in {one.filled:,} rows)' for one in table.file.columns)}"
+            f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}"
             for table, found in zip(tables, roles, strict=True)
         ],
     )
@@ -203,13 +216,22 @@ def _shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[
     for i, (table, one) in enumerate(zip(tables, roles, strict=True)):
         if i == main:
             continue
-        ids = {item.name for item in table.file.columns if set(words(item.name)) == {"id"} and item.kind in ("text", "number")}
+        ids = {
+            item.name
+            for item in table.file.columns
+            if set(words(item.name)) == {"id"} and item.kind in ("text", "number")
+        }
         ids |= {item.column.name for item in find_customers(table)} | {one.columns.get("customer_id", "")} - {""}
         shared = {name: table.in_common(name, tables[main], own) for name in sorted(ids)}
         mine = one.columns.get("customer_id")
         best = max(shared, key=lambda name: (shared[name], name == mine), default=None)
         source, log = _source_name(table, []), tables[main].file.name
-        if best is not None and best != mine and "customer_id" not in one.told and shared[best] > shared.get(mine or "", 0):
+        if (
+            best is not None
+            and best != mine
+            and "customer_id" not in one.told
+            and shared[best] > shared.get(mine or "", 0)
+        ):
             columns = {role: name for role, name in one.columns.items() if name != best} | {"customer_id": best}
             found[i] = replace(one, columns=columns, certain=True, rivals={**one.rivals, "customer_id": ()})
             if mine is not None:
@@ -223,37 +245,47 @@ def _shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[
             doubts.append(Doubt(
                 f"{source}.shares-nobody", table.file.name,
                 f"its customers ({mine}, {table.file.column(mine).distinct:,} ids) and those of {log} ({own},"
-                f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in both.", True, shared,
+                f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in"
+                f" both.", True, shared,
                 way_out=f"If another column has the same ids: --column {table.file.paths[0].name}:customer_id=COLUMN.",
             ))  # fmt: skip
     return found, doubts
 
 
-def _without_a_time(
-    source: str, table: Table, roles: Roles, attributes: list[tuple[str, Table, str]]
-) -> list[Doubt]:
+def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tuple[str, Table, str]]) -> list[Doubt]:
     """Take a table without a time for attributes, if it has a row a customer and is the first."""
     file, customer = table.file, roles.columns.get("customer_id")
     if customer is None or attributes or file.column(customer).distinct < _ONE_EACH * file.rows:
         return [Doubt(
-            f"{source}.left-out", file.name, f"{file.name} is left out: it is neither a log with times nor one row a customer.",
+            f"{source}.left-out", file.name, "it is left out: it is neither a log with times nor one row a customer.",
             numbers={"rows": file.rows},
         )]  # fmt: skip
     attributes.append((source, table, customer))
     return [Doubt(
         f"{source}.static", file.name,
-        "it has no time, so its columns are declared static: remove what changes, such as totals or a churn flag, or the"
+        "it has no time, so its columns are declared static: remove what changes, such as totals or a churn flag, or"
+        " the"
         " model will know the future.",
     )]  # fmt: skip
 
 
 def _nested(source: str, made: Draft) -> list[Doubt]:
-    names = [one.name for one in made.table.file.columns if one.kind in ("nested", "other")]
-    if not names:
+    """Return the doubt of columns that hold several values in one, with the query that reads them."""
+    nested = made.table.nested(LINES)
+    if nested is None:
         return []
+    money = [
+        name
+        for name in nested.query.split(" AS ")
+        if "value" not in made.roles.columns and says_money(name.split(",")[0])
+    ]
+    what = listed([f"{name} ({kind})" for name, kind in nested.columns.items()])
     return [Doubt(
         f"{source}.nested", made.table.file.name,
-        f"{listed(names)} hold several values in one (lists, structs) and are not read; a query can take parts out of them.",
+        f"{what} hold several values in one and are not read."
+        + (" What the rows were worth seems to be among them, and no other column says it." if money else ""),
+        bool(money), way_out=f"The query makes plain columns of them: query, and files: {{{LINES}: <the path>}}.",
+        query=nested.query,
     )]  # fmt: skip
 
 
@@ -268,4 +300,3 @@ def _source_name(table: Table, taken: Sequence[str]) -> str:
     while name in taken:
         name += "_2"
     return name
-

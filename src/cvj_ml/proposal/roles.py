@@ -11,61 +11,85 @@ from cvj_ml.sources.columns import ColumnProfile, words
 from cvj_ml.sources.profile import Table
 
 _PERSON = frozenset(
-    "customer cust client user member subscriber donor contact person patient guest visitor buyer shopper player student"
-    " profile supporter constituent consumer payer household attendee participant kunde kunden kundin kundennummer kundennr"
-    " cliente clientes klant klient kund usuario usuarios utente utilisateur acheteur donateur nutzer benutzer mitglied"
-    " spender kaufer comprador socio miembro membre lid gebruiker asiakas distinct clientid customerid custid userid"
-    " memberid visitorid contactid donorid ".split()
+    words(
+        "customer cust client user member subscriber donor contact person patient guest visitor buyer shopper player"
+        " student"
+        " profile supporter constituent consumer payer household attendee participant kunde kunden kundin"
+        " kundennummer kundennr"
+        " cliente clientes klant klient kund usuario usuarios utente utilisateur acheteur donateur nutzer benutzer"
+        " mitglied"
+        " spender kaufer comprador socio miembro membre lid gebruiker asiakas distinct clientid customerid custid"
+        " userid"
+        " memberid visitorid contactid donorid "
+    )
 )
-_COOKIE = frozenset("anonymous pseudo cookie device fullvisitorid idfa fingerprint browser".split())
-_GROUP = frozenset("account accountid company organisation organization konto firma empresa cuenta compte family".split())
-_ENTITY = frozenset("case mql lead deal opportunity prospect applicant record subject entity".split())
-_ID = frozenset("id ids no nr number num key uuid guid code hash unique ref reference external crm internal".split())
+_COOKIE = frozenset(words("anonymous pseudo cookie device fullvisitorid idfa fingerprint browser"))
+_GROUP = frozenset(
+    words("account accountid company organisation organization konto firma empresa cuenta compte family")
+)
+_ENTITY = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity"))
+_ID = frozenset(words("id ids no nr number num key uuid guid code hash unique ref reference external crm internal"))
 _NOT = frozenset(
-    "owner rep agent seller vendor merchant supplier created modified updated assigned manager employee staff operator"
-    " handler product item sku article variant order invoice transaction basket cart session event message campaign page"
-    " url store shop branch warehouse country city region zip postal postcode state row index line lineitem status type"
-    " category source medium channel currency price amount ticket shipment payment coupon discount tag list segment parent"
-    " resource activity referrer count phone address street birth gender age since total spent language consent title"
-    " company accepts marketing group agentid verantwortlich besitzer propietario proprietaire eigenaar bearbeiter vendeur"
-    " vendedor verkaufer unnamed field landing lifetime first last middle".split()
-)  # fmt: skip
+    words(
+        "owner rep agent seller vendor merchant supplier created modified updated assigned manager employee staff"
+        " operator handler product item sku article variant order invoice transaction basket cart session event"
+        " message campaign page url store shop branch warehouse country city region zip postal postcode state row"
+        " index line lineitem status type category source medium channel currency price amount ticket shipment payment"
+        " coupon discount tag list segment parent resource activity referrer count phone address street birth gender"
+        " age since total spent language consent title company accepts marketing group agentid verantwortlich besitzer"
+        " propietario proprietaire eigenaar bearbeiter vendeur vendedor verkaufer unnamed field landing lifetime first"
+        " last middle"
+    )
+)
 _PEOPLE = frozenset(
-    "customers users clients members accounts people persons contacts subscribers households donors leads visitors"
-    " kunden usuarios clientes membres utilisateurs".split()
+    words(
+        "customers users clients members accounts people persons contacts subscribers households donors leads visitors"
+        " kunden usuarios clientes membres utilisateurs"
+    )
 )
 
 _OCCURRED = (
     "occurred at", "event time", "event timestamp", "timestamp", "occurred", "order date", "purchase date",
-    "transaction date", "invoice date", "gift date", "donation date", "payment date", "created at", "created", "creation date",
+    "transaction"
+    " date", "invoice date", "gift date", "donation date", "payment date", "created at", "created", "creation date",
     "order purchase timestamp", "ts", "datetime", "event date", "date time", "date", "datum", "zeit", "zeitpunkt",
     "bestelldatum", "fecha", "data", "time",
 )  # fmt: skip
-_KNOWN = frozenset("known loaded ingested received inserted synced exported recorded arrived arrival processed etl".split())
-_MODIFIED = frozenset("modified updated update changed last sync edited geandert modifie".split()) | _KNOWN
+_KNOWN = frozenset(
+    words("known loaded ingested received inserted synced exported recorded arrived arrival processed etl")
+)
+_MODIFIED = frozenset(words("modified updated update changed last sync edited geandert modifie")) | _KNOWN
 _OTHER_TIME = frozenset(
-    "birth birthday dob expiry expires expiration due estimated expected delivery delivered end until valid next"
-    " scheduled renewal sent original".split()
+    words(
+        "birth birthday dob expiry expires expiration due estimated expected delivery delivered end until valid next"
+        " scheduled renewal sent original"
+    )
 )
 _EVENT = (
-    "event name", "event type", "event", "action", "activity", "touchpoint", "interaction", "verb", "ereignis", "aktion",
-    "evento", "evenement", "accion", "gebeurtenis", "event action", "interaction type", "activity type", "concept name",
+    "event name", "event type", "event", "action", "activity", "touchpoint", "interaction", "verb", "ereignis",
+    "aktion", "evento", "evenement", "accion", "gebeurtenis", "event action", "interaction type", "activity type",
+    "concept name",
 )  # fmt: skip
 _EVENT_WEAK = ("metric", "type", "kind", "name", "category", "operation", "what", "art", "tipo")
-_STATE = frozenset("status state stage zustand estado statut etat fulfillment".split())
-_OLD, _NEW = frozenset("old previous from before prior alt ancien anterior".split()), frozenset(
-    "new current to after next neu nouveau nuevo".split()
+_STATE = frozenset(words("status state stage zustand estado statut etat fulfillment"))
+_OLD, _NEW = (
+    frozenset(words("old previous from before prior alt ancien anterior")),
+    frozenset(words("new current to after next neu nouveau nuevo")),
 )
 _MONEY = (
     ("value", "amount", "revenue", "total", "betrag", "umsatz", "montant", "importe", "bedrag", "belopp", "valor",
      "gesamt", "gesamtbetrag", "summe", "gmv", "purchase revenue", "grand total", "monto", "importo"),
-    ("gross", "sales", "spend", "spent", "paid", "subtotal", "net", "preis", "prix", "precio", "prezzo", "prijs", "price",
-     "sum", "donation", "turnover", "charge"),
+    ("gross", "sales", "spend", "spent", "paid", "subtotal", "net", "preis", "prix", "precio", "prezzo", "prijs",
+     "price", "sum", "donation", "turnover", "charge"),
 )  # fmt: skip
 _NO_MONEY = frozenset(
-    "refund refunded refunds tax taxes vat shipping discount discounts fee fees tip tips balance outstanding quantity qty"
-    " count cost weight lifetime exchange rate margin profit duties installment fulfillment percent number id max min"
-    " average mwst rabatt iva tva versand remise descuento freight orders items visits age year".split()
+    words(
+        "refund refunded refunds tax taxes vat shipping discount discounts fee fees tip tips balance outstanding"
+        " quantity qty"
+        " count cost weight lifetime exchange rate margin profit duties installment fulfillment percent number id"
+        " max min"
+        " average mwst rabatt iva tva versand remise descuento freight orders items visits age year"
+    )
 )
 _CHANNEL = ("channel", "utm source", "medium", "utm medium", "source", "platform", "device", "kanal", "canal")
 _TOUCHPOINT = (
@@ -73,17 +97,24 @@ _TOUCHPOINT = (
     "invoice id", "row id", "uuid", "order number", "order no", "order name", "bestellnummer", "id",
 )  # fmt: skip
 _ORDER = frozenset(
-    "order invoice basket transaction receipt purchase bestellung bestellnummer bestellnr rechnung pedido commande booking"
-    " name payment charge donation gift checkout increment sale".split()
+    words(
+        "order invoice basket transaction receipt purchase bestellung bestellnummer bestellnr rechnung pedido"
+        " commande booking"
+        " name payment charge donation gift checkout increment sale"
+    )
 )
 _QUANTITY = ("quantity", "qty", "units", "count", "menge", "anzahl", "stuck", "cantidad", "quantite", "aantal")
 _RATING = ("rating", "stars", "score", "nps", "bewertung")
 _LABEL_LENGTH = 60
 
 CURRENCIES = frozenset(
-    "AED ARS AUD BDT BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP GEL GHS HKD HRK HUF IDR ILS INR ISK JPY KES KRW KWD"
-    " LKR MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TND TRY TWD TZS UAH UGX USD UYU VND XAF"
-    " XOF ZAR BTC ETH USDT".split()
+    words(
+        "AED ARS AUD BDT BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP GEL GHS HKD HRK HUF IDR ILS INR ISK JPY KES"
+        " KRW KWD"
+        " LKR MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TND TRY TWD TZS UAH UGX USD"
+        " UYU VND XAF"
+        " XOF ZAR BTC ETH USDT"
+    )
 )
 """Codes of currencies; a column that holds nothing else is one of currencies."""
 
@@ -106,7 +137,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The columns of one table: role to column, the roles a person told, and the rivals for each role that were left."""
+    """The columns of one table: role to column, the roles a person told, and the rivals that were left."""
 
     columns: Mapping[str, str]
     told: frozenset[str]
@@ -169,7 +200,7 @@ def _tier(column: ColumnProfile, people: bool) -> int:
         return LIKELY
     if parts & (_GROUP | _ENTITY) or (people and parts == {"id"}):
         return LIKELY
-    if parts & _ID and parts != {"id"} or any(part.endswith("id") and len(part) > 3 for part in parts):
+    if (parts & _ID and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
         return POSSIBLE
     return 0
 
@@ -238,7 +269,12 @@ def find_events(table: Table, taken: Iterable[str]) -> list[Candidate]:
     for one in table.file.columns:
         if one.name in set(taken) or one.kind != "text" or one.filled < _EVERYBODY * rows or one.emails > rows / 2:
             continue
-        if is_state(one.name) or is_currency(one) or not 0 < one.distinct or set(words(one.name)) & (_NOT - {"event", "activity", "type", "category"}):
+        if (
+            is_state(one.name)
+            or is_currency(one)
+            or not one.distinct > 0
+            or set(words(one.name)) & (_NOT - {"event", "activity", "type", "category"})
+        ):
             continue
         strong = _place(one.name, _EVENT)
         known = _known_share(one)
@@ -246,7 +282,12 @@ def find_events(table: Table, taken: Iterable[str]) -> list[Candidate]:
             found.append(Candidate(one, 2 if strong else 1 if known > 0.5 else 0))
     return sorted(
         found,
-        key=lambda one: (-one.tier, -_known_share(one.column), -_place(one.column.name, _EVENT), len(words(one.column.name))),
+        key=lambda one: (
+            -one.tier,
+            -_known_share(one.column),
+            -_place(one.column.name, _EVENT),
+            len(words(one.column.name)),
+        ),
     )
 
 
@@ -283,9 +324,14 @@ def find_values(table: Table, taken: Iterable[str]) -> list[Candidate]:
     return [one for one, _ in found]
 
 
+def says_money(name: str) -> bool:
+    """Return whether a column's name says an amount of money."""
+    return any(_place(name, names) for names in _MONEY) and not set(words(name)) & _NO_MONEY
+
+
 def is_currency(column: ColumnProfile) -> bool:
     """Return whether a column holds codes of currencies and nothing else."""
-    return bool(column.names) and all(name.strip().upper() in CURRENCIES for name in column.names or ())
+    return bool(column.names) and all(name.strip().lower() in CURRENCIES for name in column.names or ())
 
 
 def is_price(name: str) -> bool:
@@ -304,10 +350,14 @@ def find_keys(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
         if "unnamed" not in words(one.name) and words(one.name) and not is_state(one.name)
         if one.distinct > 2 and 2 * one.emails < one.filled and not set(words(one.name)) & (_PERSON | _GROUP | _COOKIE)
     ]
-    return sorted(keys, key=lambda one: (-_place(one.name, _TOUCHPOINT), not set(words(one.name)) & _ORDER, -one.distinct))
+    return sorted(
+        keys, key=lambda one: (-_place(one.name, _TOUCHPOINT), not set(words(one.name)) & _ORDER, -one.distinct)
+    )
 
 
-def find_named(table: Table, taken: Iterable[str], names: Sequence[str], kinds: tuple[str, ...]) -> ColumnProfile | None:
+def find_named(
+    table: Table, taken: Iterable[str], names: Sequence[str], kinds: tuple[str, ...]
+) -> ColumnProfile | None:
     """Return the column of these kinds whose name holds the words of the earliest entry."""
     free = [one for one in table.file.columns if one.name not in set(taken) and one.filled and one.kind in kinds]
     best = max(free, key=lambda one: (_place(one.name, names), -len(words(one.name))), default=None)

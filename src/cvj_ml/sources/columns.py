@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache
 from typing import Literal
 
 import duckdb
@@ -17,7 +17,15 @@ from cvj_ml.config import EPOCHS, DecimalMark
 from cvj_ml.sources.mapping import Field, formatted_instant, has_offset, instant_of, plain_number, written_instant
 from cvj_ml.sources.sql import literal
 
-Kind = Literal["time", "number", "text", "nested", "other"]
+
+def words(name: str) -> tuple[str, ...]:
+    """Return the words of a name in lower case, without accents: ``InvoiceDate`` is ``invoice date``."""
+    parted = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    plain = "".join(sign for sign in unicodedata.normalize("NFKD", parted) if not unicodedata.combining(sign))
+    return tuple(re.findall(r"[^\W\d_]+|\d+", plain.casefold()))
+
+
+Kind = Literal["time", "number", "text", "other"]
 
 NAMES = 200
 """A column of at most so many different texts has them counted."""
@@ -26,8 +34,9 @@ PLACEHOLDERS = frozenset(
     [
         "null", "(null)", "<null>", "undefined", "nan", "none", "(none)", "nil", "\\n", "na", "n/a", "#n/a", "#ref!",
         "#value!", "(not set)", "not set", "[object object]", "unknown", "(unknown)", "anonymous", "guest", "missing",
-        "empty", "(empty)", "blank", "(blank)", "-", "--", "?", "false", "true", "test", "deleted", "[deleted]", "not available",
-        "(not provided)", "unbekannt", "inconnu", "desconocido", "onbekend", "00000000-0000-0000-0000-000000000000",
+        "empty", "(empty)", "blank", "(blank)", "-", "--", "?", "false", "true", "test", "deleted", "[deleted]",
+        "not available",         "(not provided)", "unbekannt", "inconnu", "desconocido", "onbekend",
+        "00000000-0000-0000-0000-000000000000",
         "{{user_id}}", "${user_id}", "%user_id%", "0", "-1",
     ]
 )  # fmt: skip
@@ -47,7 +56,8 @@ _FORMATS = tuple(
 """Ways to write a time other than ISO 8601 that are looked for; where several fit, the first."""
 
 _DATELIKE = (
-    r"^\s*(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{8}(\d{6})?$|\d{1,2}[ -][[:alpha:]]{3,9}\.?[ ,-]|[[:alpha:]]{3,9}\.? \d{1,2},? )"
+    r"^\s*(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{8}(\d{6})?$|\d{1,2}[ -][[:alpha:]]{3,9}\.?[ ,-]"
+    r"|[[:alpha:]]{3,9}\.? \d{1,2},? )"
 )
 
 _SHAPES = {
@@ -56,6 +66,8 @@ _SHAPES = {
     "%z": r"(Z|[+-]\d\d:?(\d\d)?)",
 }  # fmt: skip
 
+_PERSON = "[[:upper:]][[:lower:]]+([ -][[:upper:]]([[:lower:]]+|[.]))+"
+
 _MARKS: tuple[DecimalMark | None, ...] = (None, ",", ".")
 _SAMPLE = 500
 """Values by which formats are sorted out before all rows are asked."""
@@ -63,7 +75,7 @@ _MOSTLY = 0.95
 """Of the values of a column so many have to be times, or numbers, that the others are taken for faults."""
 
 _TIMES = frozenset(
-    "time timestamp ts date datetime day at on when epoch unix created datum zeit fecha hora data heure jour".split()
+    words("time timestamp ts date datetime day at on when epoch unix created datum zeit fecha hora data heure jour")
 )
 """Words in the names of columns whose whole numbers can be times."""
 
@@ -84,7 +96,7 @@ class ColumnProfile:
     has to say of text that is a time, or a number; ``or_format`` fits all rows as well, and ``also`` reads rows that
     ``time_format`` does not. ``pointed`` are whole numbers that text writes as ``12.0``, ``scientific`` as
     ``1.2E+15``. ``placeholders`` are values that mean nobody, with their rows; ``emails`` and ``people`` are the
-    values that look like an address, or like somebody's name. ``fields`` are the parts of a nested column.
+    values that look like an address, or like somebody's name.
     """
 
     name: str
@@ -112,7 +124,6 @@ class ColumnProfile:
     placeholders: Mapping[str, int] | None = None
     emails: int = 0
     people: int = 0
-    fields: tuple[str, ...] = ()
     moment: str = ""
     """SQL of a time's microseconds."""
 
@@ -120,13 +131,6 @@ class ColumnProfile:
     def nobody(self) -> int:
         """Return the rows that hold a placeholder."""
         return sum((self.placeholders or {}).values())
-
-
-def words(name: str) -> tuple[str, ...]:
-    """Return the words of a name in lower case, without accents: ``InvoiceDate`` is ``invoice date``."""
-    parted = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    plain = "".join(sign for sign in unicodedata.normalize("NFKD", parted) if not unicodedata.combining(sign))
-    return tuple(re.findall(r"[^\W\d_]+|\d+", plain.casefold()))
 
 
 def profile_columns(
@@ -139,7 +143,7 @@ def profile_columns(
     found = []
     for field in fields:
         if field.family == "other":
-            found.append(_nested(field, rows, connection))
+            found.append(_other(field, rows, connection))
         else:
             found.append(_column(field, [next(counts) for _ in _tests(field)], rows, connection))
     return tuple(found)
@@ -162,14 +166,12 @@ def _tests(field: Field) -> list[str]:
             f"count(*) FILTER (WHERE {text} LIKE '%.0')",
             rf"count(*) FILTER (WHERE regexp_full_match({text}, '\d(\.\d+)?[eE]\+?\d+'))",
             f"count(*) FILTER (WHERE regexp_matches({text}, '^[^@[:space:]]+@[^@[:space:]]+[.][^@[:space:]]+$'))",
-            f"count(*) FILTER (WHERE regexp_full_match({text}, '[[:upper:]][[:lower:]]+([ -][[:upper:]]([[:lower:]]+|[.]))+'))",
+            f"count(*) FILTER (WHERE regexp_full_match({text}, {literal(_PERSON)}))",
         ]
     return tests
 
 
-def _column(
-    field: Field, counts: list[int], rows: str, connection: duckdb.DuckDBPyConnection
-) -> ColumnProfile:
+def _column(field: Field, counts: list[int], rows: str, connection: duckdb.DuckDBPyConnection) -> ColumnProfile:
     family, text, name = field.family, _text(field), str(field.own)
     filled, distinct = counts[:2]
     found = ColumnProfile(name, "text" if family in ("text", "boolean") else "other", field.type, filled, distinct)
@@ -187,7 +189,11 @@ def _column(
         found = replace(found, scientific=scientific, emails=emails, people=people)
         # A column of nothing but placeholders is neither.
         blank = sum(rows_of for value, rows_of in likely.items() if value not in ("0", "-1"))
-        if datelike and datelike >= _MOSTLY * (filled - blank) and (whole := _written(found, written, text, rows, connection)):
+        if (
+            datelike
+            and datelike >= _MOSTLY * (filled - blank)
+            and (whole := _written(found, written, text, rows, connection))
+        ):
             return whole
         if numbers and numbers >= _MOSTLY * (filled - blank):
             if timed := _counted(found, text, rows, connection):
@@ -302,7 +308,7 @@ def _fitting(
     return {one: read for one, read in zip(candidates, counted, strict=True) if read}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _shape(time_format: str) -> re.Pattern[str]:
     """Return what text of a format can look like, to ask only about formats that a sample could have."""
     parts = re.split(r"(%.)", time_format)
@@ -310,9 +316,7 @@ def _shape(time_format: str) -> re.Pattern[str]:
     return re.compile(rf"\s*{shape}\s*")
 
 
-def _counted(
-    found: ColumnProfile, text: str, rows: str, connection: duckdb.DuckDBPyConnection
-) -> ColumnProfile | None:
+def _counted(found: ColumnProfile, text: str, rows: str, connection: duckdb.DuckDBPyConnection) -> ColumnProfile | None:
     """Return a column of numbers as times since 1970 or as dates in digits, if its name says a time."""
     if not set(words(found.name)) & _TIMES:
         return None  # an id or an amount can lie anywhere
@@ -334,14 +338,10 @@ def _time(found: ColumnProfile, moment: str, rows: str, connection: duckdb.DuckD
         f" count(*) FILTER (WHERE us > {now}), count(*) FILTER (WHERE us < {_COUNTED_SINCE}),"
         f" bool_and(us % 86400000000 = 0) FROM (SELECT {moment} AS us FROM {rows})"
     ).fetchall()[0]
-    return replace(
-        found, first=first, last=last, ahead=ahead, ancient=ancient, days_only=bool(days), moment=moment
-    )
+    return replace(found, first=first, last=last, ahead=ahead, ancient=ancient, days_only=bool(days), moment=moment)
 
 
-def _nested(field: Field, rows: str, connection: duckdb.DuckDBPyConnection) -> ColumnProfile:
-    """Return a column of lists, structs or anything else that is no single value, with the names of its parts."""
+def _other(field: Field, rows: str, connection: duckdb.DuckDBPyConnection) -> ColumnProfile:
+    """Return a column of lists, structs or anything else that is no single value."""
     ((filled,),) = connection.execute(f"SELECT count({field.raw}) FROM {rows}").fetchall()
-    kind: Kind = "nested" if re.match(r"(STRUCT|MAP)|.*\]$", field.type, re.DOTALL) else "other"
-    inside = tuple(re.findall(r'[(,] ?"?(\w+)"? [A-Z]', field.type)) if field.type.startswith("STRUCT(") else ()
-    return ColumnProfile(str(field.own), kind, field.type, filled, filled, fields=inside)
+    return ColumnProfile(str(field.own), "other", field.type, filled, filled)

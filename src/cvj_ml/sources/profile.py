@@ -16,6 +16,7 @@ from cvj_ml.errors import DataError, raise_all
 from cvj_ml.sources.columns import ColumnProfile, profile_columns, tally
 from cvj_ml.sources.formats import UNREADABLE_GZIP, encoding_of, is_text
 from cvj_ml.sources.mapping import Field, origin_field
+from cvj_ml.sources.nesting import Nested, find_nested
 from cvj_ml.sources.origins import describe, land
 from cvj_ml.sources.sql import connect, identifier, literal
 
@@ -124,6 +125,10 @@ class Table:
         ).fetchall()[0]
         return int(rows), int(customers), int(times)
 
+    def nested(self, name: str) -> Nested | None:
+        """Return what stands nested in the columns, with the query that makes plain columns of them."""
+        return find_nested(f"(SELECT * EXCLUDE ({_FILE}) FROM {self.sql})", self.connection, name)
+
     def part(self, paths: Sequence[Path]) -> Table:
         """Return the rows of some of the files alone."""
         chosen = ", ".join(str(self.file.paths.index(path)) for path in paths)
@@ -189,9 +194,7 @@ def _table(
         raise DataError(f"{paths[0]}: its rows cannot be read ({type(error).__name__}); is the file whole?") from None
 
 
-def _profiled(
-    file: FileProfile, sql: str, fields: Mapping[str, Field], connection: duckdb.DuckDBPyConnection
-) -> Table:
+def _profiled(file: FileProfile, sql: str, fields: Mapping[str, Field], connection: duckdb.DuckDBPyConnection) -> Table:
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {sql}").fetchall()
     columns = profile_columns(list(fields.values()), sql, connection) if rows else ()
     return Table(replace(file, rows=rows, columns=columns), sql, fields, connection)
