@@ -273,7 +273,8 @@ def _journey(
     found = {canonical: [name for name in names if name not in uncounted] for canonical, names in meanings(own).items()}
     found = {canonical: names for canonical, names in found.items() if names}
     mapped = {canonical: names for canonical, names in found.items() if names != [canonical]}
-    unmapped = [name for name in own if not any(name in names for names in found.values())]
+    ours = {f"{one.event}_undone" for one in drafts if one.undone}
+    unmapped = [name for name in own if name not in ours and not any(name in names for names in found.values())]
     lines = ["journey: cvj8  # or journey5, loyalty5, flowchart7, a file of your own, or stages written here"]
     if mapped:
         lines.append("events:  # the preset's name: yours")

@@ -6,8 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from cvj_ml.proposal.doubts import Doubt, listed, nobody_values
-from cvj_ml.proposal.events import COMMITTED, is_undone, meaning, meanings
-from cvj_ml.proposal.events import is_state as is_open
+from cvj_ml.proposal.events import COMMITTED, is_done, is_undone, meaning, meanings
 from cvj_ml.proposal.queries import Draft, Shape, dates_of, event_of_date, groups_of, needs_query, number, query_of
 from cvj_ml.proposal.roles import (
     Roles,
@@ -26,6 +25,7 @@ from cvj_ml.sources.sql import literal
 _NEARLY = 0.98
 _LINES = 1.5
 """Rows a customer and instant from which rows are taken for lines of orders, not for touchpoints."""
+_PAID = 0.9
 _SEVERAL = 0.02
 """Share of ids that repeat from which they are those of orders with several rows."""
 
@@ -131,12 +131,14 @@ def _with_events(made: Draft) -> Draft:
         if one.kind == "text" and one.filled == file.rows and one.names and 1 < len(one.names) <= 50
         and one.name not in columns.values() and not is_currency(one)
     ]  # fmt: skip
-    plain = event == "signup" or ("value" in columns and event == "purchase")
+    value = made.column("value")
+    paid = value is not None and (made.shape != "rows" or value.filled >= _PAID * file.rows)
+    plain = event == "signup" or (paid and event == "purchase")
     doubt = Doubt(
         f"{made.source}.event", file.name,
         f"no column names the events, so every row is taken for {event!r}" + (f" ({why})" if why else "") + "."
         + (f" {listed(texts)} would be properties." if texts else ""),
-        not plain or (meaning(event) in COMMITTED and "value" not in columns), {"rows": file.rows}, tuple(texts),
+        not plain, {"rows": file.rows}, tuple(texts),
         f"If one is the event: --column {file.paths[0].name}:event=COLUMN.",
     )  # fmt: skip
     made = replace(made, event=event, events={event: file.rows}, doubts=(*made.doubts, doubt))
@@ -308,9 +310,13 @@ def _with_states(made: Draft) -> Draft:
     if made.event is None or meaning(made.event) not in COMMITTED:
         return made
     file = made.table.file
-    state = next(
-        (one for one in file.columns if is_state(one.name) and one.names and any(map(is_open, one.names))), None
-    )
+    states = [
+        one
+        for one in file.columns
+        if one.names and one.kind == "text" and one.name not in made.roles.columns.values()
+        and (any(map(is_undone, one.names)) or (is_state(one.name) and not all(map(is_done, one.names))))
+    ]  # fmt: skip
+    state = min(states, key=lambda one: not is_state(one.name), default=None)
     if state is None or state.names is None:
         return made
     undone = {name: rows for name, rows in state.names.items() if is_undone(name)}
@@ -326,7 +332,7 @@ def _with_states(made: Draft) -> Draft:
     text += f" {listed(list(others))} count as {made.event!r}." if others else ""
     doubt = Doubt(
         f"{made.source}.states", file.name, text,
-        any(is_open(name) and "refunded" not in words(name) for name in state.names),
+        not all(map(is_done, state.names)),
         dict(state.names), tuple(state.names), "If others are no purchases, say so in a query.",
     )  # fmt: skip
     made = replace(made, doubts=(*made.doubts, doubt), properties=(*made.properties, state.name))

@@ -129,11 +129,14 @@ _UNDONE = frozenset(
         "failed failure fail declined cancelled canceled cancellation void voided expired abandoned rejected error"
         " blocked"
         " invalid incomplete reversed storniert abgebrochen fehlgeschlagen annule cancelado annullato geannuleerd draft"
-        " uncaptured denied trash unpaid"
+        " uncaptured denied trash unpaid lost refund refunds storno return returns retoure erstattung gutschrift"
+        " chargeback reversal withdrawal payout dispute disputed"
     )
 )
-_OPEN = frozenset(
-    words("pending processing open new created unpaid hold awaiting waiting authorized authorised refunded")
+_DONE = frozenset(
+    words(
+        "paid complete completed done fulfilled shipped delivered refunded captured succeeded settled won closed active"
+    )
 )
 
 _SENT = frozenset(words("sent send delivered impression impressions received mailing dispatched bounced"))
@@ -183,11 +186,11 @@ def alike(name: str) -> bool:
     return meaning(name) is None and bool(parts & _ELSE) and any(parts & near for near in _NEAR.values())
 
 
+def is_done(state: str) -> bool:
+    """Return whether the state of an order or a payment says that it was made, whatever came after."""
+    return meaning(state) in COMMITTED or bool(set(words(state)) & _DONE)
+
+
 def is_undone(state: str) -> bool:
     """Return whether the state of an order or a payment says that it came to nothing."""
     return bool(set(words(state)) & _UNDONE)
-
-
-def is_state(state: str) -> bool:
-    """Return whether a text is a state of an order or a payment that is not simply done."""
-    return bool(set(words(state)) & (_UNDONE | _OPEN))

@@ -36,6 +36,8 @@ Told = Mapping[tuple[str | None, str], str]
 """What a person said: (file or None for all, role) to the column."""
 
 _ONE_EACH = 0.97
+_PAID = 0.9
+"""With an amount in so many rows, each is taken for a purchase unless a column plainly names events."""
 _MONTHS = frozenset(
     words(
         "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august"
@@ -137,8 +139,9 @@ def _roles(table: Table, told: Told) -> Roles:
         columns["known_at"] = known
     events = find_events(table, columns.values())
     values = find_values(table, columns.values())
+    paid = bool(values) and values[0].column.filled >= _PAID * table.file.rows
     changes = find_change(table, columns.values()) is not None
-    if "event" not in columns and events and (events[0].tier == 2 or (not changes and (events[0].tier or not values))):
+    if "event" not in columns and events and (events[0].tier == 2 or (not changes and (events[0].tier or not paid))):
         columns["event"] = events[0].column.name
     rivals["event"] = [one for one in events if one.column.name != columns.get("event")]
     if "value" not in columns and values:

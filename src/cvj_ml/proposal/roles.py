@@ -41,6 +41,9 @@ _NOT = frozenset(
         " last middle"
     )
 )
+_STAFF = frozenset(
+    words("owner rep agent seller vendor merchant supplier created modified assigned manager employee staff")
+)
 _PEOPLE = frozenset(
     words(
         "customers users clients members accounts people persons contacts subscribers households donors leads visitors"
@@ -187,7 +190,9 @@ def _tier(column: ColumnProfile, people: bool) -> int:
     parts = set(words(column.name))
     joined = {part.removesuffix(end) for part in parts for end in ("id", "nr", "no", "number") if part.endswith(end)}
     human = parts & _PERSON or {part.removesuffix("s") for part in parts} & _PERSON or joined & _PERSON
-    if parts & _NOT or not parts:
+    if 2 * column.emails > column.filled and not parts & _STAFF:
+        return LIKELY
+    if parts & _NOT or not parts or (parts & _ENTITY and "name" in parts):
         return 0
     if parts & _COOKIE:
         return LIKELY
@@ -196,8 +201,6 @@ def _tier(column: ColumnProfile, people: bool) -> int:
         if column.people > column.filled / 2 or column.emails > column.filled / 2 or rest & {"name", "mail", "email"}:
             return LIKELY
         return NAMED if rest - {"s"} and not any(part.removesuffix("id") in joined for part in rest) else CERTAIN
-    if 2 * column.emails > column.filled:
-        return LIKELY
     if parts & (_GROUP | _ENTITY) or (people and parts == {"id"}):
         return LIKELY
     if (parts & _ID and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
