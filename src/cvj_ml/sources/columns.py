@@ -14,8 +14,9 @@ import duckdb
 import numpy as np
 
 from cvj_ml.config import EPOCHS, DecimalMark
-from cvj_ml.sources.mapping import Field, formatted_instant, has_offset, instant_of, plain_number, written_instant
+from cvj_ml.sources.mapping import Field, formatted_instant, instant_of, plain_number
 from cvj_ml.sources.sql import literal
+from cvj_ml.sources.zones import has_offset, written_instant
 
 
 def words(name: str) -> tuple[str, ...]:

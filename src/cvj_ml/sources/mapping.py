@@ -15,7 +15,7 @@ from cvj_ml.errors import nearest
 from cvj_ml.sources.customer_ids import canonical_sql
 from cvj_ml.sources.origins import Origin
 from cvj_ml.sources.sql import identifier, literal
-from cvj_ml.sources.zones import to_local, to_utc
+from cvj_ml.sources.zones import has_offset, to_local, to_utc, with_offset, without_offset
 
 _FAMILIES = {
     '"NULL"': "null",
@@ -207,8 +207,8 @@ def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: C
             return Reading(value, f"({raw} IS NOT NULL)", instant_of(field))
         case "text":
             text = f"nullif(trim({field.text}), '')"
-            offset, zoned = has_offset(text), _with_offset(text)
-            wall = f"CASE WHEN NOT {offset} THEN {_without_offset(text)} END"
+            offset, zoned = has_offset(text), with_offset(text)
+            wall = f"CASE WHEN NOT {offset} THEN {without_offset(text)} END"
             value = f"CASE WHEN {offset} THEN CASE WHEN {zoned} {_YEARS} THEN {zoned} END ELSE {naive} END"
             return Reading(value, f"({text} IS NOT NULL OR {field.undecodable})", wall)
         case "null":
@@ -288,26 +288,6 @@ def _cut(nanoseconds: str) -> str:
 def is_absolute(time_format: str | None) -> bool:
     """Return whether what is written in a format names an instant, whatever the zone."""
     return time_format is not None and (time_format in EPOCHS or "%z" in time_format.replace("%%", ""))
-
-
-def written_instant(text: str) -> str:
-    """Return SQL for the microseconds of ISO 8601 text, in UTC or on the wall of its zone; null for other text."""
-    return f"CASE WHEN {has_offset(text)} THEN {_with_offset(text)} ELSE {_without_offset(text)} END"
-
-
-def has_offset(text: str) -> str:
-    """Return SQL for whether ISO 8601 text says its zone."""
-    # A cast to TIMESTAMP drops an offset without a word, so text with one takes the other way.
-    return f"regexp_matches(substr({text}, 11), '[^0-9:., Tt]')"
-
-
-def _with_offset(text: str) -> str:
-    joined = rf"regexp_replace({text}, '\s+([+-]\d\d)(:?\d\d)?$', '\1\2')"  # the cast wants no blank before it
-    return f"epoch_us(TRY_CAST({joined} AS TIMESTAMPTZ))"
-
-
-def _without_offset(text: str) -> str:
-    return f"CASE WHEN {text} SIMILAR TO '[0-9]{{4}}-.*' THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
 
 
 def formatted_instant(raw: str, time_format: str) -> str:

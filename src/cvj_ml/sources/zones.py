@@ -78,3 +78,25 @@ def _transitions(zone: str) -> tuple[int, tuple[tuple[int, int], ...]]:
             present = new
         at = following
     return offset(_FIRST) // _MICROSECOND, tuple(found)
+
+
+def written_instant(text: str) -> str:
+    """Return SQL for the microseconds of ISO 8601 text, in UTC or on the wall of its zone; null for other text."""
+    return f"CASE WHEN {has_offset(text)} THEN {with_offset(text)} ELSE {without_offset(text)} END"
+
+
+def has_offset(text: str) -> str:
+    """Return SQL for whether ISO 8601 text says its zone."""
+    # A cast to TIMESTAMP drops an offset without a word, so text with one takes the other way.
+    return f"regexp_matches(substr({text}, 11), '[^0-9:., Tt]')"
+
+
+def with_offset(text: str) -> str:
+    """Return SQL for the microseconds of ISO 8601 text that says its zone."""
+    joined = rf"regexp_replace({text}, '\s+([+-]\d\d)(:?\d\d)?$', '\1\2')"  # the cast wants no blank before it
+    return f"epoch_us(TRY_CAST({joined} AS TIMESTAMPTZ))"
+
+
+def without_offset(text: str) -> str:
+    """Return SQL for the microseconds of ISO 8601 text on the wall of its zone; it must not say one."""
+    return f"CASE WHEN {text} SIMILAR TO '[0-9]{{4}}-.*' THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
