@@ -29,7 +29,7 @@ from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
 from cvj_ml.features import PROGRESS, Feature
 from cvj_ml.journey import observability
-from cvj_ml.models import fitting, linear, reach, training
+from cvj_ml.models import base_rates, binning, fitting, linear, reach, training
 from cvj_ml.models.calibration import identity
 from cvj_ml.models.capacity import BOLD, CAUTIOUS
 from cvj_ml.models.coherence import make_coherent
@@ -154,6 +154,27 @@ def unconstrained(setting: Setting) -> _F64:
         return setting.fit()
 
 
+def bins_of_lightgbm(setting: Setting) -> _F64:
+    """Let LightGBM split between any two values that it was shown, whoever's they are."""
+    with (
+        mock.patch.object(binning.Grid, "bins", lambda self, x: x),
+        mock.patch.object(binning.Grid, "in_place_of_bins", lambda self, trees: trees),
+    ):
+        return setting.fit()
+
+
+def trusting_other_stages(setting: Setting) -> _F64:
+    """Let line and trees tell of what nobody in a stage has lived through."""
+    fitted = fitting.fit_base_rates
+
+    def everything_known(*arguments: object) -> base_rates.BaseRates:
+        found = fitted(*arguments)  # type: ignore[arg-type]  # the arguments of fit_base_rates
+        return replace(found, known=np.ones_like(found.known))
+
+    with mock.patch.object(fitting, "fit_base_rates", everything_known):
+        return setting.fit()
+
+
 def with_settings(**changes: float) -> Callable[[Setting], _F64]:
     """Return the variant with other settings of the trees."""
     return lambda setting: setting.fit(settings=replace(CAUTIOUS, **changes))  # type: ignore[arg-type]
@@ -246,6 +267,8 @@ VARIANTS: Mapping[str, Callable[[Setting], _F64]] = {
     "mean of three seeds": mean_of_seeds,
     "snapshots half as often": sparser_grid,
     "not monotone in progress": unconstrained,
+    "split between any two values": bins_of_lightgbm,
+    "other stages tell of what nobody has lived through": trusting_other_stages,
     "always cautious trees": lambda setting: setting.fit(settings=CAUTIOUS),
     "always bold trees, 150 rounds": lambda setting: setting.fit(settings=replace(BOLD, rounds=150)),
     "always middling trees (15 leaves, 200 rows, lambda 20)": with_settings(

@@ -162,6 +162,7 @@ def complete(community: Community, seeds: Seeds, threads: int) -> Result:
         _joined([community.seen(hidden) for hidden in copies]),
         _joined([community.without_own(hidden) for hidden in copies]),
         smooth_columns(community.definition),
+        community.definition.min_customers,
     )
     judged = {seed: community.seen(draws(seed, len(community))) for seed in seeds.judged}
     tracking = Tracking(np.array(COVERAGE), None)
@@ -187,7 +188,8 @@ def presence_only(community: Community, seeds: Seeds, threads: int) -> Result:
         own[np.arange(len(community)), visible.floor] = visible.floor > 0
         without = community.seen(own)
         lowered = Seen(without.customer, without.x, without.floor, visible.floor).take(visible.floor > 0)
-        rows = StageRows("presence", taken, lowered, smooth_columns(community.definition))
+        columns, fewest = smooth_columns(community.definition), community.definition.min_customers
+        rows = StageRows("presence", taken, lowered, columns, fewest)
         found = probabilities[POSTERIOR, seed] = np.empty((len(community), len(COVERAGE)))
         probabilities["counting what is seen", seed] = np.eye(len(COVERAGE))[visible.floor]
         for taught, held in _folds(community, seeds):

@@ -219,7 +219,7 @@ def test_small_subgroups_are_not_compared() -> None:
 
 
 def values_of(name: str, customers: list[Customer], day: float) -> dict[str, str]:
-    found = segment(name, Blocks([to_block(customers[::2]), to_block(customers[1::2])]), moment(day), np.arange(4))
+    found = segment(name, Blocks([to_block(customers[::2]), to_block(customers[1::2])]), moment(day), np.arange(4), 1)
     return dict(zip(sorted(one.name for one in customers), np.array(found.values)[found.codes], strict=True))
 
 
@@ -239,9 +239,9 @@ def test_the_first_channel_is_that_of_the_first_touchpoint_then_visible() -> Non
 def test_a_segment_that_does_not_exist_is_told(customers: list[Customer]) -> None:
     blocks, nobody = Blocks([to_block(customers)]), np.zeros(0, dtype=np.int64)
     with pytest.raises(ConfigError, match=r"no attribute 'plann'. Did you mean 'plan'\? Attributes: plan, rating."):
-        segment("attribute:plann", blocks, CUT, nobody)
+        segment("attribute:plann", blocks, CUT, nobody, 1)
     with pytest.raises(ConfigError, match="a segment is first_channel, or attribute:country"):
-        segment("plan", blocks, CUT, nobody)
+        segment("plan", blocks, CUT, nobody, 1)
 
 
 def test_attributes_are_those_known_then_and_numbers_fall_into_quarters(customers: list[Customer]) -> None:
@@ -254,11 +254,11 @@ def test_attributes_are_those_known_then_and_numbers_fall_into_quarters(customer
         return known[-1].values.get(attribute) if known else None
 
     blocks = Blocks([to_block(customers)])
-    plan = segment("attribute:plan", blocks, CUT, everybody)
+    plan = segment("attribute:plan", blocks, CUT, everybody, 1)
     expected = [newest(name, "plan") or "(unknown)" for name in ids]
     assert np.array(plan.values)[plan.codes].tolist() == expected
     assert len(set(expected)) == 3
-    rating = segment("attribute:rating", blocks, CUT, everybody)
+    rating = segment("attribute:rating", blocks, CUT, everybody, 1)
     sizes = np.bincount(rating.codes)
     numbers = sorted(v for v in rating.values if v != "(unknown)")
     assert len(numbers) == 4

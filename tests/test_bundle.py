@@ -166,7 +166,7 @@ def test_a_bundle_signed_anew_is_not_the_registered_one(copy: Path, trained: Tra
 
 
 @pytest.mark.usefixtures("no_lightgbm")
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"files": 3, "format": 1}', '{"files": {}}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"files": 3, "format": 2}', '{"files": {}}', "\xff"])
 def test_a_damaged_manifest_is_told(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_bytes(text.encode("latin-1"))
     assert refused(copy) == "DIR/manifest.json: the manifest is damaged. Restore the bundle or train anew."

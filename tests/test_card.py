@@ -19,7 +19,7 @@ from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.card import Card, Training, markdown, quality, write_card
 from cvj_ml.evaluation.folds import last_matured
 from cvj_ml.evaluation.stages import FitOfStages, StageEvidence
-from cvj_ml.evaluation.verdict import Transition, undecided
+from cvj_ml.evaluation.verdict import Transition, decide_first
 from cvj_ml.journey.words import rule_in_words
 from cvj_ml.models.bundle import load
 from cvj_ml.models.predictor import Predictor
@@ -41,7 +41,8 @@ def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Traini
     panel = pipeline.training_panel(histories, trained.as_of, silent)
     fit = fit_reach(panel, trained.as_of, histories.store.arrival_delay, config.model.seed, histories.threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
-    verdict = undecided(True, "Promoted: there was no champion.")
+    keys_ = draw_keys(DRAWS, config.model.seed)
+    verdict = decide_first(result.judged, keys_, learned=bool(result.predictor.learned.any()))
     facts = Training(
         config, histories.store, histories.visible, usage, trained.as_of, result, panel, fit, predictor, None, verdict
     )
@@ -186,7 +187,7 @@ def test_the_version_in_the_registry_carries_the_card_in_short(trained: Trained)
     client = MlflowClient(uri, uri)
     version = client.get_model_version("tiny", "1")
     assert version.description.startswith("# Model card: tiny\n")
-    assert "Promoted: there was no champion." in version.description
+    assert "Promoted: there was no champion" in version.description
     assert "\n## " not in version.description and len(version.description) < 5000
     held = {one.path for one in client.list_artifacts(version.run_id, "bundle")}
     assert "bundle/card.md" in held

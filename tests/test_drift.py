@@ -18,7 +18,7 @@ from scipy.stats import chi2
 from cvj_ml.config import DAY, GatesSpec
 from cvj_ml.histories import Block
 from cvj_ml.models.bundle import load
-from cvj_ml.models.distributions import FEWEST, Column, DriftCounts, bins_of, learn_bins
+from cvj_ml.models.distributions import Column, DriftCounts, bins_of, learn_bins
 from cvj_ml.models.drift_learning import ENOUGH, _published, learn_drift
 from cvj_ml.models.drift_reference import DriftReference, drift_as_json, drift_from_json, stability, together
 from cvj_ml.models.predictor import Predictor
@@ -29,6 +29,7 @@ from cvj_ml.simulate import simulate
 pytest_plugins = ["tests.fixtures"]
 
 SPEC = GatesSpec()
+FEWEST = 20
 COMPARISONS = 300
 """About as many comparisons as a night has."""
 
@@ -46,7 +47,7 @@ rows_of_three = st.lists(st.tuples(numbers, numbers, st.sampled_from([math.nan, 
 @given(rows_of_three, rows_of_three)
 @settings(max_examples=50)
 def test_bins_agree_with_a_plain_search(learned: list[list[float]], found: list[list[float]]) -> None:
-    bins = learn_bins(matrix(learned), COLUMNS)
+    bins = learn_bins(matrix(learned), COLUMNS, FEWEST)
     expected = np.zeros((3, bins.number), dtype=np.int64)
     for row in found:
         for c, value in enumerate(np.float32(row).tolist()):
@@ -65,13 +66,13 @@ def test_bins_agree_with_a_plain_search(learned: list[list[float]], found: list[
 def test_counts_of_parts_add_up_to_those_of_the_whole(
     learned: list[list[float]], found: list[list[float]], cut: int
 ) -> None:
-    bins, x = learn_bins(matrix(learned), COLUMNS), matrix(found)
+    bins, x = learn_bins(matrix(learned), COLUMNS, FEWEST), matrix(found)
     assert np.array_equal(bins.tally(x[:cut]) + bins.tally(x[cut:]), bins.tally(x))
 
 
 def test_ranges_hold_equally_many_of_the_values_other_than_zero() -> None:
     values = np.concatenate([np.zeros(500), np.arange(1, 801)]).astype(np.float32)[:, None]
-    counts = learn_bins(values, [Column()]).tally(values)[0]
+    counts = learn_bins(values, [Column()], FEWEST).tally(values)[0]
     assert counts[1] == 500
     assert counts[2:].tolist() == [101, 100, 100, 100, 100, 100, 100, 99]
 
@@ -81,7 +82,7 @@ def test_every_edge_has_enough_customers_on_its_side(values: list[int]) -> None:
     """Edges are values that customers had, so each stands for 20 of them at least, and no edge for the last 20."""
     column = np.array(values, dtype=np.float32)[:, None]
     known = column[column != 0]
-    bins = learn_bins(column, [Column()])
+    bins = learn_bins(column, [Column()], FEWEST)
     assert np.isfinite(bins.edges).sum() <= max(len(known) // FEWEST - 1, 0)
     for edge in bins.edges[np.isfinite(bins.edges)]:
         assert (known <= edge).sum() > FEWEST - 1 and (known >= edge).sum() >= FEWEST
@@ -148,7 +149,7 @@ def test_a_real_shift_is_found(customers: int) -> None:
     )
 )
 def test_nothing_that_is_remembered_tells_of_few_customers(counts: Any) -> None:
-    shares = _published(counts)
+    shares = _published(counts, FEWEST)
     for row, found in zip(shares, counts, strict=True):
         assert all(count == 0 or count >= FEWEST for count in found[~np.isnan(row)])
         hidden = found[np.isnan(row)].sum()
@@ -237,7 +238,7 @@ def test_a_reference_is_read_back_as_it_was(predictor: Predictor) -> None:
     assert drift_as_json(again) == document
     for one in ("presence", "values", "sizes", "movement"):
         assert np.array_equal(getattr(again, one), getattr(predictor.drift, one), equal_nan=True)
-    assert not (predictor.drift.sizes % FEWEST).any()
+    assert not (predictor.drift.sizes % predictor.definition.min_customers).any()
 
 
 def test_the_night_of_the_training_has_not_drifted(predictor: Predictor, block: Block, trained: Any) -> None:

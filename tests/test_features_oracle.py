@@ -27,7 +27,7 @@ from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch, Version
 
 from cvj_ml.config import Journey
-from cvj_ml.features import Vocabulary, learn, sight
+from cvj_ml.features import Vocabulary, Written, learn, sight
 from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import eligible
 
@@ -240,15 +240,29 @@ def test_the_vocabulary_counts_customers_seen_before_the_cut() -> None:
         person(touch(1, event="common", channel="web"), touch(2, event="late", visible=5), name="b"),
         person(touch(1, event="common", channel="web"), touch(2, event="also"), name="c"),
     ]
-    found = learn([sight(to_block(customers), moment(5))], 3, 1, 5, calendar=False)
+    found = learn([sight(to_block(customers), moment(5))], 3, 1, 5, False, 1, Written())
     assert found.events == ("common", "also", "rare")
     assert found.channels == ("web",)
+
+
+def test_a_name_that_few_customers_have_is_other_unless_the_configuration_holds_it() -> None:
+    """Silent error 74: one customer's channel stood in the model, in MLflow and in every copy of it."""
+    people = [person(touch(1, event="visit", channel="web"), name=f"c{i:02}") for i in range(19)]
+    people.append(person(*(touch(k, event="mine", channel="fax") for k in range(1, 9)), name="z"))
+    seen = [sight(to_block(people), moment(20))]
+    assert learn(seen, 9, 9, 9, False, 19, Written()).events == ("visit",)
+    assert learn(seen, 9, 9, 9, False, 20, Written()).events == ()
+    exempt = learn(seen, 9, 9, 9, False, 19, Written(frozenset(["mine", "never seen"]), frozenset(["fax"])))
+    assert (exempt.events, exempt.channels) == (("visit", "mine"), ("web", "fax"))
+    assert learn(seen, 9, 9, 9, False, 21, Written(frozenset(["mine"]))).events == (), (
+        "fewer customers than that in all"
+    )
 
 
 @pytest.mark.parametrize("cut", [0, 1])
 def test_the_vocabulary_of_blocks_is_that_of_the_whole(cut: int) -> None:
     customers = [person(touch(1, event=event), name=f"c{i}") for i, event in enumerate(("a", "b", "b", "c", "c", "c"))]
-    whole = learn([sight(to_block(customers), moment(2))], 2, 1, 5, calendar=False)
+    whole = learn([sight(to_block(customers), moment(2))], 2, 1, 5, False, 1, Written())
     parts = [sight(to_block(part), moment(2)) for part in (customers[: 3 + cut], customers[3 + cut :])]
-    assert learn(parts, 2, 1, 5, calendar=False) == whole
+    assert learn(parts, 2, 1, 5, False, 1, Written()) == whole
     assert whole.events == ("c", "b")

@@ -19,9 +19,11 @@ import pytest
 from tests.postgres import Server, connected, free_port
 from tests.trained import AS_OF, SETTINGS, Trained, call
 
+from cvj_ml import tracking
 from cvj_ml.config import Config, load_config
 from cvj_ml.errors import DataError
-from cvj_ml.pipeline import Silent, forgetting
+from cvj_ml.models.verification import FORMAT
+from cvj_ml.pipeline import Silent, champions, forgetting
 from cvj_ml.pipeline.forgetting import Forgotten, forget
 from cvj_ml.publish import verify_night
 from cvj_ml.publish.files import exchange
@@ -226,6 +228,23 @@ def test_a_file_that_names_nobody_is_a_wrong_call(
         (tmp_path / "ids.txt").write_bytes(content)
     done = call("forget", trained.config_file, "--customers", tmp_path / "ids.txt")
     assert done.code == 2 and words in done.err
+
+
+def test_models_from_before_the_rule_are_refused(trained: Trained, shop: Path, tmp_path: Path) -> None:
+    """They may hold a name or a number of one customer, and nothing in a model can be erased: retrain."""
+    ids = tmp_path / "ids.txt"
+    ids.write_text("nobody-of-that-name\n")
+    config = load_config(shop)
+    assert call("check", shop, "--as-of", AS_OF).code == 0
+    old = Path(config.out, "models", "0" * 64)
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text(json.dumps({"format": 1, "files": {}}))
+    run = call("forget", shop, "--customers", ids)
+    assert run.code == 4 and "retrain" in run.err and str(old) in run.err and "Nothing was removed" in run.err
+    shutil.rmtree(old)
+    (found,) = (one for one in tracking.list_versions(config) if "champion" in one.aliases)
+    assert found.bundle_format == FORMAT
+    champions.require_no_old_models(config)
 
 
 def test_two_folders_change_places(tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ from cvj_ml.config import Journey
 from cvj_ml.errors import ConfigError
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times
+from cvj_ml.report import words
 from cvj_ml.report.journey_map import kaplan_meier, pace, weighted_percentile
 from cvj_ml.report.signs import MINIMUM_CUSTOMERS, MINIMUM_MOVERS, signs
 from cvj_ml.report.stays import (
+    AFTER,
     BEFORE_ANY,
     STILL_THERE,
     UNKNOWN,
@@ -45,7 +47,7 @@ PERIOD = 4 * DAY
 
 
 def asked(journey: Journey, hidden: Sequence[str], as_of: int, delay: int = 0, segment: str | None = None) -> Question:
-    return Question(journey, frozenset(hidden), MINOR_UNITS, as_of, PERIOD, delay, segment, "rating")
+    return Question(journey, frozenset(hidden), MINOR_UNITS, as_of, PERIOD, delay, segment, "rating", 0)
 
 
 def counted(question: Question, block: Block) -> tuple[StayCounts, TouchpointCounts]:
@@ -164,6 +166,8 @@ def test_the_touchpoint_that_is_the_move_is_no_sign_of_it() -> None:
     ]
     rows = counted(asked(JOURNEY, (), moment(14)), to_block(people))[1].precursors
     assert rows[["event", "customers", "moved"]].to_numpy().tolist() == [["visit", 20, 20], [ALL, 20, 20]]
+    late = replace(asked(JOURNEY, (), moment(14)), observed_from=moment(7))
+    assert counted(late, to_block(people))[1].precursors.empty, "the period before was not recorded whole"
 
 
 def test_habits_leave_out_what_led_into_the_stage() -> None:
@@ -255,7 +259,8 @@ def test_without_censoring_kaplan_meier_is_the_share_still_there(rows: list[tupl
 
 def times(moves: dict[int, int], waiting: dict[int, int]) -> pd.DataFrame:
     rows = [(1, days, n) for days, n in moves.items()] + [(STILL_THERE, days, n) for days, n in waiting.items()]
-    return pd.DataFrame(rows, columns=["next", "days", "customers"])
+    followed = sum(max([*moves, *waiting]) >= after for after in AFTER)
+    return pd.DataFrame(rows, columns=["next", "days", "customers"]).assign(followed=followed)
 
 
 def test_a_median_that_was_not_seen_is_not_told() -> None:
@@ -264,6 +269,43 @@ def test_a_median_that_was_not_seen_is_not_told() -> None:
     assert (found.median, found.usual, found.stalled) == (None, 3, 75)
     assert found.moved_by == (pytest.approx(0.25), None)
     assert pace(times({3: 25, 10: 25}, {5: 10})).median == 10
+
+
+def test_a_share_within_thirty_days_needs_customers_who_came_that_long_ago() -> None:
+    """Silent error 76: on a week of history one stray row of last year made it "94 % within 30 days"."""
+    week = times({3: 94}, {5: 6}).assign(followed=0)
+    stray = times({}, {400: 1})
+    found = pace(pd.concat([week, stray]))
+    assert found.moved_by == (None, None) and found.median == 3
+    months = pd.concat([times({3: 94}, {40: 20})])
+    assert pace(months).moved_by == (pytest.approx(94 / 114), None)
+    late = pace(times({3: 25, 50: 60}, {4: 70, 51: 1}))
+    assert late.median is not None
+    assert pace(times({3: 25, 50: 3}, {4: 70, 51: 1})).median is None, "four who are left say nothing of all"
+
+
+def test_a_stay_of_nearly_two_days_is_not_one_day() -> None:
+    """Silent error 76: whole days took almost one off every waiting time."""
+    people = [person(touch(0, event="visit"), touch(1.9, event="buy"), name=f"c{i:02}") for i in range(25)]
+    rows = counted(asked(JOURNEY, (), moment(9)), to_block(people))[0].stays
+    found = pace(rows[rows["stage"] == 0])
+    assert found.median == pytest.approx(1.9, abs=1 / 24) and words.days(found.median) == "2 days"
+    assert [words.days(one) for one in (0.4, 1.0, 1.4, 1.5, 30.2)] == [
+        "under a day",
+        "1 day",
+        "1 day",
+        "2 days",
+        "30 days",
+    ]
+
+
+@pytest.mark.parametrize(("from_day", "weeks", "usually"), [(0, 4, 28), (28, 1, 7), (37, 0, 0)])
+def test_a_week_before_the_records_is_not_a_week_without_touchpoints(from_day: int, weeks: int, usually: int) -> None:
+    """Silent error 76: three empty weeks before history_from made any week look busy."""
+    people = [person(*(touch(day + 0.5, event="visit") for day in range(from_day, 42)))]
+    question = replace(asked(JOURNEY, (), moment(42)), observed_from=moment(from_day))
+    found = counted(question, to_block(people))[1]
+    assert (found.lately, found.weeks, found.usually) == (min(7, 42 - from_day), weeks, usually)
 
 
 def test_few_movers_have_no_usual_time() -> None:

@@ -19,7 +19,9 @@ def test_the_sum_is_that_of_the_table_of_inputs(seed: int, rows: int) -> None:
     progress = rng.integers(4, 10, (stages + 1, 2))
     progress[rng.random(stages + 1) < 0.3] = -1
     columns = Columns(progress, np.array([3, 0, 1, 2]), rng.normal(0, 2, intervals))
-    base = BaseRates(np.zeros(0), rng.uniform(0.001, 0.9, (stages + 1, stages + 1, intervals)), np.zeros(0))
+    rates = rng.uniform(0.001, 0.9, (stages + 1, stages + 1, intervals))
+    known = np.ones(rates.shape, dtype=np.bool_)
+    base = BaseRates(np.zeros(0), rates, np.zeros(0), known, np.ones((stages + 1, stages + 1)))
     scale = rng.uniform(0.1, 3, 22)
     hazard = LinearHazard(rng.uniform(0, 900, 4), rng.normal(0, 1, 22), scale, rng.normal(0, 1, 22), 0.3)
     stage = rng.integers(-1, stages, customers).astype(np.int8)

@@ -18,11 +18,14 @@ import yaml
 from tests.test_page import night as page_of
 from tests.trained import SETTINGS, call
 
+from cvj_ml import pipeline
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.lists import rank
 from cvj_ml.monitoring.effects import difference, lift, observed_over_expected, top_share, wilson
+from cvj_ml.monitoring.gates import Verdict
 from cvj_ml.monitoring.outcomes import PastList, listings, untouched
 from cvj_ml.ownership import claim
+from cvj_ml.pipeline.gating import Gatekeeper
 from cvj_ml.pipeline.measuring import below_floor, keep, read_past
 from cvj_ml.publish import publish, published_lists
 from cvj_ml.report.files import write_night
@@ -133,7 +136,8 @@ def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool
     def write(staged: Path) -> Mapping[str, int]:
         return write_night(staged, file, lists, people, page_of().worksheet, day)
 
-    publish(Path(config.out), day, "0" * 64, {}, lambda: {"started": 1.0}, write)
+    facts = {"as_of": to_datetime(as_of, UTC).isoformat()}
+    publish(Path(config.out), day, "0" * 64, facts, lambda: {"started": 1.0}, write)
     return lists[0].rows.to_pandas()
 
 
@@ -280,6 +284,36 @@ def test_scores_that_mislead_end_with_5_and_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "measure" / "history.parquet").exists()
     lenient = settings_in(tmp_path, measure={"min_moved": 10_000})
     assert call("measure", lenient, "--until", "2024-08-20").code == 0
+
+
+def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
+    """Silent error 73: a model that is plainly wrong published night after night; nobody had to call `measure`."""
+    past = business()
+    levels = {"quality": {"warn": 1.2, "fail": 1.5}}
+    config = load_config(settings_in(tmp_path, measure={"min_moved": 10}, gates=levels))
+    past.write(tmp_path)
+    histories = pipeline.open_histories(config, pipeline.Silent())
+
+    def asked(as_of: int, version: str = "0123456789ab") -> list[Verdict]:
+        return Gatekeeper(histories, as_of, {}, None).quality(version)
+
+    over = NIGHT + HORIZON + 2 * DAY
+    assert [one.name for one in asked(over)] == ["quality"] and asked(over)[0].level == "pass"
+    publish_past(config, past, NIGHT)
+    assert {one.level for one in asked(over)} == {"pass"}, "true probabilities come true"
+    publish_past(config, past, NIGHT + DAY, reverse=True)
+    assert {one.level for one in asked(over)} == {"pass"}, "its horizon is not over, so the night before is asked"
+    (found,) = asked(over + DAY)
+    assert (
+        (found.name, found.level, found.exit_code) == (f"quality:{LIST}", "fail", 5)
+        and found.value is not None
+        and found.value > 1.5
+    )
+    assert "customers" not in found.message and "surely off by a factor of" in found.message
+    assert asked(over + DAY, "of another model")[0].level == "warn", "a model of today has nothing to put right"
+    lenient = load_config(settings_in(tmp_path, gates={"quality": {"warn": None, "fail": None}}))
+    quiet = pipeline.open_histories(lenient, pipeline.Silent())
+    assert Gatekeeper(quiet, over + DAY, {}, None).quality("0123456789ab") == []
 
 
 def test_only_the_last_night_of_a_list_is_held_against_the_floor(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_base_rates_by_hand() -> None:
     stage = np.array([0, 0, 0, 1, 1, 1], dtype=np.int8)
     recency = np.array([1, 9, 1, 9, 1, 9], dtype=np.float32)
     rows = rows_of((0, 0, 0, True), (1, 0, 0, False), (2, 0, 0, True), (3, 0, 0, False), (4, 0, 0, False))
-    base = fit_base_rates(rows, stage, recency, stages=2, intervals=1)
+    base = fit_base_rates(rows, np.arange(6), stage, recency, stages=2, intervals=1, fewest=1)
     overall = (2 + 0.5) / (5 + 1)
     in_stage_0 = (2 + 5) / (3 + 5 / overall)
     recent_in_stage_0 = (2 + 5) / (2 + 5 / in_stage_0)
@@ -116,7 +116,9 @@ def test_base_rates_by_hand() -> None:
 
 def test_a_cell_that_nobody_saw_has_its_parents_rate() -> None:
     stage, recency = np.array([0, 0], dtype=np.int8), np.array([1.0, 2.0])
-    base = fit_base_rates(rows_of((0, 1, 0, True), (1, 1, 0, False)), stage, recency, stages=3, intervals=2)
+    base = fit_base_rates(
+        rows_of((0, 1, 0, True), (1, 1, 0, False)), np.arange(2), stage, recency, stages=3, intervals=2, fewest=1
+    )
     unseen = base.hazards(
         np.array([2, 2], dtype=np.int8), np.array([1.0, np.nan]), np.ones(2, dtype=np.int8), np.zeros(2, dtype=np.int8)
     )
@@ -127,14 +129,15 @@ def test_a_cell_that_nobody_saw_has_its_parents_rate() -> None:
 def test_recency_bins_are_fifths_and_the_last_is_for_no_recency() -> None:
     recency = np.arange(1, 101, dtype=np.float32)
     rows = rows_of((0, 0, 0, False))
-    base = fit_base_rates(rows, np.zeros(100, dtype=np.int8), recency, stages=1, intervals=1)
+    base = fit_base_rates(rows, np.arange(100), np.zeros(100, dtype=np.int8), recency, 1, 1, 1)
     counts = np.bincount(base.bins(recency))
     assert counts.tolist() == [20, 20, 20, 20, 20]
     assert base.bins(np.array([np.nan, 0.0, 1e9])).tolist() == [5, 0, 4]
 
 
 def test_base_rates_without_any_recency() -> None:
-    base = fit_base_rates(rows_of((0, 0, 0, True)), np.zeros(1, dtype=np.int8), np.array([np.nan]), 1, 1)
+    one, nobody = rows_of((0, 0, 0, True)), np.zeros(1, dtype=np.int64)
+    base = fit_base_rates(one, nobody, nobody.astype(np.int8), np.array([np.nan]), 1, 1, 1)
     assert isinstance(base, BaseRates) and base.bins(np.array([np.nan, 3.0])).tolist() == [1, 0]
 
 

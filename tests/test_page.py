@@ -23,7 +23,7 @@ from tests.trained import AS_OF, Trained, call
 from cvj_ml import contracts
 from cvj_ml.config import Config
 from cvj_ml.contracts import TARGETS
-from cvj_ml.lists import RankedList
+from cvj_ml.lists import RankedList, summarise
 from cvj_ml.ownership import claim
 from cvj_ml.pipeline.measuring import known_history
 from cvj_ml.report import words
@@ -146,12 +146,12 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
 def survey_of(segment: str | None = None) -> Survey:
     """Counts as a survey of 300 customers would have them."""
     stays = pd.DataFrame(
-        [("<b>vip</b>", 0, STILL_THERE, 90, False, 200), ("b", 0, 1, 5, True, 60), ("b", 0, 2, 9, True, 40)],
-        columns=["segment", "stage", "next", "days", "recent", "customers"],
+        [("<b>vip</b>", 0, STILL_THERE, 90, 2, False, 200), ("b", 0, 1, 5, 2, True, 60), ("b", 0, 2, 9, 2, True, 40)],
+        columns=["segment", "stage", "next", "days", "followed", "recent", "customers"],
     )
     ended = stays.iloc[1:].assign(stage=[1, 2], next=STILL_THERE, recent=False)
     return Survey(
-        Question(CONFIG.journey, frozenset(), 100, AT, CONFIG.report.period, 0, segment, "rating"),
+        Question(CONFIG.journey, frozenset(), 100, AT, CONFIG.report.period, 0, segment, "rating", 0),
         StayCounts(pd.concat([stays, ended]), pd.DataFrame([("b", 0, 7)], columns=["segment", "stage", "customers"])),
         TouchpointCounts(
             pd.DataFrame(
@@ -167,6 +167,7 @@ def survey_of(segment: str | None = None) -> Survey:
             AT - 3 * 86_400_000_000,
             10,
             400,
+            4,
         ),
     )
 
@@ -223,6 +224,21 @@ def test_names_from_data_stay_text(browser: Any, tmp_path: Path) -> None:
         for text in (*STAGES, "<b>vip</b>", "<b>click</b>", "<ads>", "<b>log</b>", "<b>low</b>", "<u>call</u>"):
             assert text in shown
         assert opened_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_list_of_whom_nobody_is_expected_to_move_is_no_ranking(browser: Any, tmp_path: Path) -> None:
+    """Silent error 76: hundreds of people at 0.00 % stood there in an order that meant nothing."""
+    found = ranked([f"c{i:03}" for i in range(40)])
+    column = found.rows.column_names.index("probability")
+    low = replace(found, rows=found.rows.set_column(column, "probability", pa.array(np.linspace(1e-5, 1e-6, 40))))
+    assert low.without_evidence and not found.without_evidence
+    assert summarise([low])["expected_moves"].to_pylist() == [pytest.approx(low.expected)]
+    with visit(browser, written(tmp_path, page(night(low)))) as opened_page:
+        assert names_shown(opened_page) == []
+        shown = opened_page.locator("main").inner_text()
+        assert "not one is expected to move in time" in shown and "without evidence" in shown
+        assert "Nobody is on this list" not in shown
+    assert words.percent(1e-5) == "under 0.01%" and words.percent(0.0) == "0%"
 
 
 def test_the_policy_lets_nothing_else_run_or_load(browser: Any, tmp_path: Path) -> None:

@@ -322,8 +322,9 @@ def test_the_calendar_is_a_feature_from_two_years_of_outcomes_on(tmp_path: Path,
 
 def test_a_definition_knows_no_name_from_after_the_cut(tmp_path: Path) -> None:
     """Silent error 3: the vocabulary, too, is learned on what was visible at the cut."""
-    block = to_block([person(touch(1), touch(2, event="visit", visible=9), touch(9, event="new", channel="web"))])
-    definition = define(config(tmp_path), frozenset(), Blocks([block]), moment(9))
+    touches = touch(1), touch(2, event="visit", visible=9), touch(9, event="new", channel="web")
+    block = to_block([person(*touches, name="a"), person(*touches, name="b")])
+    definition = define(config(tmp_path, model={"min_customers": 2}), frozenset(), Blocks([block]), moment(9))
     assert definition.catalogue.vocabulary.events == ("buy",)
     assert definition.catalogue.vocabulary.channels == ()
     assert definition.observed_from == midnight(date(2022, 1, 10), definition.zone)

@@ -18,9 +18,11 @@ from cvj_ml.evaluation import challenge as challenges
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
 from cvj_ml.evaluation.challenge import challenge
 from cvj_ml.evaluation.folds import Fold
+from cvj_ml.evaluation.verdict import undecided
 from cvj_ml.models.bundle import load
 from cvj_ml.models.calibration import Calibration
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.pipeline import training
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -113,7 +115,7 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}
     file = trained.variant(tmp_path, mlflow=registry, model={"max_rows": 1500})
     first = json.loads(call("train", file, "--as-of", "2025-04-20", "--promote", "never", "--json").out)
-    assert first["verdict"]["sentence"] == "Promoted: there was no champion."
+    assert first["verdict"]["sentence"].startswith("Promoted: there was no champion")
     same = json.loads(call("train", file, "--as-of", "2025-04-21", "--json").out)
     assert same["aliases"] == ["challenger"] and not same["verdict"]["promote"]
     assert same["verdict"]["sentence"].startswith("Kept the champion: less than 30d have been observed")
@@ -133,3 +135,20 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     tags = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_model_version("tiny", "3").tags
     assert tags["verdict"] == judged["verdict"]["sentence"]
     assert json.loads(tags["verdict_numbers"])["estimate"] == judged["verdict"]["estimate"]
+
+
+def test_a_refused_first_model_is_registered_and_nothing_else(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent error 73: exit 5, a challenger, no champion; --promote always uses it all the same."""
+    bad = replace(undecided(False, "Not promoted: worse than base rates."), refused=True)
+    monkeypatch.setattr(training, "decide_first", lambda *_, **__: bad)
+    file = trained.variant(
+        tmp_path, mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}, model={"max_rows": 1000}
+    )
+    found = call("train", file, "--as-of", AS_OF, "--json")
+    assert found.code == 5 and "worse than base rates" in found.err and "--promote always" in found.err
+    assert json.loads(found.out)["verdict"]["refused"] and versions(file) == {1: ["challenger"]}
+    assert call("targets", file, "--as-of", AS_OF).code == 4
+    assert call("train", file, "--as-of", AS_OF, "--promote", "always").code == 0
+    assert versions(file) == {1: [], 2: ["challenger", "champion"]}

@@ -24,7 +24,6 @@ from cvj_ml.lists import RankedList, rank, with_reasons
 from cvj_ml.lists.reasons import COLUMNS, SMALLEST, by_fact
 from cvj_ml.lists.words import compare, name, say
 from cvj_ml.models.calibration import Calibration
-from cvj_ml.models.distributions import FEWEST
 from cvj_ml.models.explanation import Explainer
 from cvj_ml.models.predictor import Answers, Predictor
 from cvj_ml.models.reach import questions
@@ -68,7 +67,8 @@ def margins(predictor: Predictor, x: npt.NDArray[np.float32], stage: int, target
     for i in range(len(x)):
         rows = questions(np.arange(predictor.calibration.slope.shape[0])[None] == target, intervals)
         raw = predictor.trees.logits(x[i : i + 1], np.array([stage], dtype=np.int8), rows)
-        logits = predictor.calibration.apply(raw, rows.target, rows.interval)
+        mapped = predictor.calibration.apply(raw, rows.target, rows.interval)
+        logits = np.where(predictor.trees.base.known[stage + 1, target, :intervals], mapped, raw)
         survival, added = 1.0, []
         for logit in logits:
             added.append(survival * expit(logit))
@@ -94,7 +94,7 @@ def test_contributions_and_base_add_up_to_the_margin(predictor: Predictor, answe
                 facts = by_fact(definition, found, definition.journey.names[max(stage, 0)])
                 assert facts.base + facts.contributions.sum(axis=1) == pytest.approx(expected, rel=1e-9, abs=1e-9)
                 assert not {fact[0] for fact in facts.names} & {"stage", "calendar", "target", "interval"}
-                checked += not predictor.trees.low[target]
+                checked += predictor.learned[stage + 1, target, intervals - 1]
     assert checked > 5, "targets with trees were explained, too"
 
 
@@ -288,14 +288,14 @@ def test_what_is_typical_is_learned_from_customers_and_not_from_rows(
 ) -> None:
     """Silent error 10: a customer counts once, with the newest snapshot; few customers show what is typical of all."""
     panel = pipeline.training_panel(histories, trained.as_of, pipeline.Silent())
-    found = learn_reference(panel)
+    found, fewest = learn_reference(panel), panel.definition.min_customers
     newest = {int(who): i for i, who in sorted(enumerate(panel.customer), key=lambda pair: panel.as_of[pair[0]])}
     rows = np.array(sorted(newest.values()))
     column = panel.definition.catalogue.names.index("recency")
     for stage in range(-1, len(panel.definition.journey.stages)):
         here = rows[panel.stage[rows] == stage]
-        assert found.own[stage + 1] == (len(here) >= FEWEST)
-        chosen = here if len(here) >= FEWEST else rows
+        assert found.own[stage + 1] == (len(here) >= fewest)
+        chosen = here if len(here) >= fewest else rows
         values = panel.x[chosen, column]
         values = np.sort(values[~np.isnan(values)])
         middle = float(values[(len(values) - 1) // 2])

@@ -120,11 +120,13 @@ def test_low_evidence_names_the_targets_ahead_that_rest_on_base_rates(
 ) -> None:
     predictor = load(trained.bundle).predictor
     names = ["return", *predictor.definition.journey.names]
-    low = {name for name, weak in zip(names, predictor.trees.low, strict=True) if weak}
-    assert low & set(names[2:]) and not low >= set(names[1:]), "some targets must be weak here and some not"
+    rare = {name for name, weak in zip(names, predictor.trees.low, strict=True) if weak}
+    assert rare & set(names[2:]) and not rare >= set(names[1:]), "some targets must be weak here and some not"
     for stage, found in zip(frame["stage"], frame["low_evidence"], strict=True):
         ahead = {"return", *names[names.index(stage) + 1 :]}
-        assert set(found) == low & ahead
+        known = predictor.trees.base.known[names.index(stage)].all(axis=1)
+        unlived = {name for name, each in zip(names, known, strict=True) if not each}
+        assert set(found) == (rare | unlived) & ahead
         assert len(set(found)) == len(found)
 
 
@@ -145,8 +147,7 @@ def answers(stage: list[int], probability: npt.NDArray[np.float64]) -> Answers:
 class Fixed:
     """A predictor whose answers are given; stages One to Four, of which Two is unobserved."""
 
-    class trees:
-        low = np.array([False, True, True, False, True])
+    rare = np.array([False, True, True, False, True])
 
     def __init__(self, stage: list[int], next_stages: int | None = None) -> None:
         rules = [{"name": name, "enter": {"event": name}} for name in ("One", "Two", "Three", "Four")]
@@ -156,6 +157,9 @@ class Fixed:
         # 0.9 for return, 0.8 for One … 0.5 for Four, and less for shorter horizons.
         by_target = 0.9 - 0.1 * np.arange(5)[None, :, None] - 0.01 * np.array([2, 1, 0])[None, None, :]
         self.given = answers(stage, np.where(asked[:, :, None], by_target, np.nan))
+
+        asked = self.definition.asked(np.arange(-1, 4, dtype=np.int8))
+        self.low_evidence = np.repeat((asked & self.rare)[:, :, None], 3, axis=2)
 
     def answer(self, block: Block, as_of: int) -> Answers:
         return self.given

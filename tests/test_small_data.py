@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,7 +15,13 @@ from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms
 from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.models.capacity import CAUTIOUS
 from cvj_ml.models.fitting import LOW_EVIDENCE
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.training import fit_reach
+from cvj_ml.panel import build_panel, define
+from cvj_ml.scoring import score_block
+from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, parse_as_of
 
 CONFIG = Config.model_validate(
@@ -115,3 +123,92 @@ def test_a_handful_of_customers_gives_probabilities(customers: int, buyers: int)
     p = result.probabilities[MODEL][result.judged.known]
     assert len(p) and ((p > 0) & (p < 1)).all()
     assert result.fit.trees.low.all()
+
+
+BATCH = Config.model_validate(
+    {
+        "name": "batch",
+        "time_zone": "UTC",
+        "history_from": "2024-01-01",
+        "burn_in": "30d",
+        "sources": {"log": {"path": "log.csv"}},
+        "journey": {
+            "name": "batch",
+            "stages": [
+                {"name": "Visitor", "enter": {"event": "visit"}},
+                {"name": "Member", "enter": {"event": "purchase"}},
+            ],
+        },
+        "horizons": ["7d", "30d", "60d"],
+        "features": {"windows": ["30d"]},
+        "snapshots": {"every": "7d"},
+    }
+)
+SILENT = 120
+
+
+def migrated(days_ago: int) -> Block:
+    """Lively visitors, and as many long silent customers whom one batch made members; few of these ever come back."""
+    random = np.random.default_rng(11)
+    instants, events, offsets = [], [], [0]
+    for i in range(2 * SILENT):
+        if i < SILENT:
+            at = FROM + np.cumsum(random.exponential(12 * DAY, 60))
+            at = at[at < UNTIL]
+            kinds = np.zeros(len(at), dtype=np.int32)
+        else:
+            at = FROM + np.sort(random.random(3)) * 30 * DAY
+            at, kinds = np.append(at, CUT - days_ago * DAY + i), np.array([0, 0, 0, 1], dtype=np.int32)
+            if i % 40 == 0:
+                at, kinds = np.append(at, CUT - (days_ago - 3) * DAY), np.append(kinds, 0).astype(np.int32)
+        instants.append(at.astype(np.int64))
+        events.append(kinds)
+        offsets.append(offsets[-1] + len(at))
+    occurred = np.concatenate(instants)
+    block = shop(2, 1, 0)
+    return Block(
+        tuple(f"c{i:04d}" for i in range(2 * SILENT)),
+        replace(
+            block.touchpoints,
+            offsets=np.array(offsets, dtype=np.int64),
+            occurred_at=occurred,
+            visible_at=occurred,
+            superseded_at=np.full(len(occurred), NEVER),
+            day=(occurred // DAY).astype(np.int32),
+            event=Text(np.concatenate(events), ("visit", "purchase")),
+            channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
+            value=np.zeros(len(occurred), dtype=np.int64),
+            has_value=np.zeros(len(occurred), dtype=np.bool_),
+            inbound=np.ones(len(occurred), dtype=np.bool_),
+        ),
+    )
+
+
+@pytest.mark.parametrize("days_ago", [45, 1], ids=["lived for 45 days", "lived for a day"])
+def test_what_nobody_in_a_stage_has_lived_through_rests_on_what_is_known_of_it(days_ago: int) -> None:
+    """Silent error 72: the return of a whole batch in 60 days was told from how other stages live on."""
+    block = Blocks([migrated(days_ago)])
+    definition = define(BATCH, frozenset(), block, CUT)
+    panel = build_panel(definition, block, training_grid(BATCH, CUT), CUT, 0)
+    fit = fit_reach(panel, CUT, 0, seed=1, threads=1, settings=replace(CAUTIOUS, rounds=20))
+    predictor = Predictor(definition, fit.trees, fit.calibration)
+    answers = predictor.answer(migrated(days_ago), CUT)
+    members = answers.stage == 1
+    known, low = fit.trees.base.known[2, 0], predictor.low_evidence[2, 0]
+    p, bottom, top = fit.trees.base.bounds(1, 0, 3)
+    assert bottom <= p <= top
+    if days_ago == 45:
+        assert known.tolist() == [True, True, False] and low.tolist() == [False, False, True]
+        assert answers.probability[members, 0, 2].mean() < 0.2 and bottom < 0.08 and top < 0.25
+    else:
+        assert not known.any() and low.all()
+        assert (bottom, top) == (0.0, 1.0), "nothing is known of members, and it says so"
+    table = score_block(predictor, migrated(days_ago), CUT, "0123456789ab").to_pandas()
+    said = table["low_evidence"].map(lambda names: "return" in names)
+    assert said.equals(table["stage"] == "Member")
+    told = [one.sentence for one in predictor.unlived() if (one.stage, one.target) == ("Member", "return")]
+    assert len(told) == 1
+    if days_ago == 45:
+        assert told[0].startswith("Member: nobody has been seen there for longer than 30 days, so returning within 60")
+    else:
+        assert told[0].endswith("to tell of returning; it may be anything")

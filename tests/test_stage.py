@@ -240,7 +240,7 @@ def hidden_by_chance(customers: int, seen_at_top: int) -> StageRows:
     floor = (np.arange(customers) < seen_at_top).astype(np.int8)
     seen = Seen(np.arange(customers), x, floor, floor)
     top = seen.take(floor == 1)
-    return StageRows("presence", seen, Seen(top.customer, top.x, np.zeros_like(top.floor), top.truth), np.arange(4))
+    return StageRows("presence", seen, Seen(top.customer, top.x, np.zeros_like(top.floor), top.truth), np.arange(4), 20)
 
 
 def test_the_level_of_presence_only_data_holds_for_customers_who_taught_nothing() -> None:

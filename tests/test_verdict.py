@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY
-from cvj_ml.evaluation.backtest import Judged
+from cvj_ml.evaluation.backtest import MODEL, Judged
+from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import draw_keys
 from cvj_ml.evaluation.metrics import log_loss_terms
-from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
+from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide, decide_first
 
 KEYS = draw_keys(300, 1)
 
@@ -106,3 +107,50 @@ def test_no_model_replaces_one_that_would_replace_it(a: float, b: float, seed: i
     assert one.difference.estimate == pytest.approx(-two.difference.estimate)
     assert one.difference.low == pytest.approx(-two.difference.high)
     assert not (one.promote and two.promote)
+
+
+def first_model(slope: float, shift: float = 0.0, size: int = 3000) -> Judged:
+    """A model whose log-odds are those of the truth times a slope, beside the share of each stage."""
+    judged = two_models(challenger=(1, 1), size=size)
+    truth = judged.probabilities[CHALLENGER]
+    odds = slope * np.log(truth / (1 - truth)) + shift
+    rates = np.full(truth.shape, np.nan)
+    for stage, ahead in ((0, 2), (1, 3)):
+        here = judged.stage == stage
+        rates[here, ahead] = judged.moved[here, ahead].mean()
+    return replace(judged, probabilities={MODEL: 1 / (1 + np.exp(-odds)), StageRate.name: rates})
+
+
+def test_a_first_model_that_beats_base_rates_is_promoted() -> None:
+    found = decide_first(first_model(1.0), KEYS, learned=True)
+    assert found.promote and not found.refused and found.difference.high < 0 and found.customers == 3000
+    assert found.sentence.startswith(
+        "Promoted: there was no champion, and against base rates its log loss changes by -"
+    )
+
+
+def test_a_first_model_worse_than_base_rates_is_refused() -> None:
+    """Silent error 73: there was nothing to compare with, so whatever came first was promoted."""
+    found = decide_first(first_model(-1.0), KEYS, learned=True)
+    assert found.refused and not found.promote and found.difference.low > 0
+    assert "the log loss of reach is above that of base rates by 0." in found.sentence
+    assert json.loads(found.as_json())["refused"] is True
+
+
+@pytest.mark.parametrize(("shift", "refused"), [(-2.5, True), (-0.6, False), (0.5, False)])
+def test_a_first_model_expects_what_happens_to_a_third(shift: float, refused: bool) -> None:
+    """Few moves are no way out: a model that expects ten thousand and sees none is refused, too."""
+    judged = first_model(1.0, shift)
+    assert ("were expected" in decide_first(judged, KEYS, learned=True).sentence) == refused
+    nobody = replace(judged, moved=np.zeros_like(judged.moved))
+    found = decide_first(nobody, KEYS, learned=True)
+    assert found.refused and "and 0 happened" in found.sentence
+
+
+def test_a_first_model_that_rests_on_base_rates_or_cannot_be_judged_is_promoted_and_says_so() -> None:
+    bad = first_model(-1.0, 3.0)
+    found = decide_first(bad, KEYS, learned=False)
+    assert found.promote and "rests wholly on base rates" in found.sentence
+    few = first_model(1.0, size=12)
+    found = decide_first(replace(few, moved=np.zeros_like(few.moved)), KEYS, learned=True)
+    assert found.promote and "Too few customers moved in the test" in found.sentence

@@ -55,7 +55,8 @@ SETTINGS: dict[str, Any] = {
     },
     "journey": "cvj8",
     "horizons": ["7d", "30d"],
-    "model": {"max_rows": 8000},
+    # So few customers would teach next to nothing if each name and rate had to rest on twenty.
+    "model": {"max_rows": 8000, "min_customers": 5},
     "lists": [
         {"from": "Convert", "to": "Ascend", "horizon": "30d"},
         {"from": "Advocate", "to": "Promote", "horizon": "30d", "capacity": 5},

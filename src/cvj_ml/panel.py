@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import Config, Journey
+from cvj_ml.config import Config, Journey, play_channels
 from cvj_ml.engines import Blocks
-from cvj_ml.features import PROGRESS, Catalogue, Sightings, compile_catalogue, compute, learn, sight
+from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, stage_at
 from cvj_ml.labels import Labels, label
@@ -37,6 +37,7 @@ class Definition:
     observed_from: int
     time_zone: str
     outbound: tuple[str, ...]
+    min_customers: int
     drop_duplicates: bool = False
 
     @property
@@ -90,6 +91,24 @@ class Definition:
         return ahead
 
 
+def names_written(config: Config) -> Written:
+    """Return the names of the data that the configuration holds itself."""
+    leaves = [leaf for stage in config.journey.stages for leaf in stage.enter.leaves()]
+    events = {name for leaf in leaves for name in leaf.event or ()}
+    events |= {*config.outbound, *config.events, *(name for names in config.events.values() for name in names)}
+    channels = {*play_channels(config.journey), *config.eligibility.channel_capacity}
+    channels |= {cap.channel for cap in config.eligibility.contact_caps if cap.channel}
+    for leaf in leaves:
+        for test in leaf.where.get("channel", {}).values():
+            channels.update(str(one) for one in (test if isinstance(test, list) else [test]))
+    complete = config.complete_when
+    return Written(
+        frozenset(events),
+        frozenset(channels),
+        {complete.attribute: frozenset([str(complete.eq)])} if complete else {},
+    )
+
+
 def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int) -> Definition:
     """Learn the vocabulary from what was visible before the cut, and compile the features.
 
@@ -108,6 +127,8 @@ def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int)
         config.features.top_channels,
         _TOP_ATTRIBUTE_VALUES,
         calendar=outcomes >= _TWO_YEARS,
+        fewest=config.model.min_customers,
+        written=names_written(config),
     )
     catalogue = compile_catalogue(
         vocabulary,
@@ -126,6 +147,7 @@ def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int)
         observed_from,
         config.time_zone,
         config.outbound,
+        config.model.min_customers,
         config.drop_duplicates,
     )
 

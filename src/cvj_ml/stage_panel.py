@@ -101,13 +101,15 @@ class StageRows:
     ``seen`` is what is left to see of each customer (each copy); ``without`` the same for those at a stage that may
     be hidden, with the evidence of their own true stage hidden in any case: a classifier that saw it would learn the
     rule and nothing else. ``columns`` of x change smoothly with what a customer does, so few customers can teach a
-    line in them. ``conflicts`` of ``labels`` contradict what is observed and are left out.
+    line in them. A threshold rests on ``fewest`` customers at least. ``conflicts`` of ``labels`` contradict what is
+    observed and are left out.
     """
 
     source: Truth
     seen: Seen
     without: Seen
     columns: npt.NDArray[np.int64]
+    fewest: int
     labels: int = 0
     conflicts: int = 0
 
@@ -118,6 +120,7 @@ class StageRows:
             self.seen.take(np.isin(self.seen.customer, customers)),
             self.without.take(np.isin(self.without.customer, customers)),
             self.columns,
+            self.fewest,
         )
 
 
@@ -153,7 +156,7 @@ def stage_rows(
     Stage labels count from when they were known, the newest of each customer, at its own instant. Data that is
     incomplete already is never thinned: that would understate the top stages.
     """
-    found = StageRows("presence", *_nobody(definition), smooth_columns(definition))
+    found = StageRows("presence", *_nobody(definition), smooth_columns(definition), definition.min_customers)
     for source in _sources(tracking):
         found = _gather(definition, tracking, source, blocks, cut, seed, most)
         if len(found.seen):
@@ -290,6 +293,7 @@ def _merge(source: Truth, parts: Sequence[_Part], definition: Definition) -> Sta
         gather(lambda one: one.seen),
         gather(lambda one: one.without),
         smooth_columns(definition),
+        definition.min_customers,
         sum(one.labels for one in parts),
         sum(one.conflicts for one in parts),
     )

@@ -46,14 +46,14 @@ def warm() -> None:
         panel = build_panel(definition, engine, np.array([cut - 30 * DAY, cut]), cut, 0)
     rows = hazard_rows(panel.labels, definition.horizons)
     stages, intervals = len(config.journey.stages), len(config.horizons)
-    base = fit_base_rates(rows, panel.stage, panel.column("recency"), stages, intervals)
+    base = fit_base_rates(rows, panel.customer, panel.stage, panel.column("recency"), stages, intervals, 20)
     columns = columns_of(definition)
     booster = lgb.train(
         {"num_leaves": 3, "min_data_in_leaf": 1, "verbosity": -1, "num_threads": 1},
         lgb.Dataset(stacked_x(panel.x, panel.stage, rows, columns.progress), label=rows.moved),
         num_boost_round=1,
     )
-    linear = fit_linear(panel.x, columns, base, panel.stage, rows)
+    linear = fit_linear(panel.x, columns, base, panel.stage, rows, panel.customer, 20)
     trees = Trees(booster, linear, base, np.zeros(1 + stages, dtype=np.bool_), columns)
     maps = identity(1 + stages, intervals)
     reach_probabilities(trees, maps, panel.labels.asked, panel.x, panel.stage, definition.horizons)

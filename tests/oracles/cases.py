@@ -105,7 +105,7 @@ def a_definition(
     """A small definition: windows of 1, 2 and 7 days, a trend of 2 days, horizons of 2, 5 and 9 days."""
     observable = [name for name in journey.names if name not in hidden]
     catalogue = compile_catalogue(vocabulary, observable, tuple(WINDOWS.values()), TREND, SESSION_GAP, 2)
-    return Definition(journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND))
+    return Definition(journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND), 2)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from cvj_ml.cli.terminal import Terminal, ask, out, print_json, show, show_metri
 
 if TYPE_CHECKING:
     from cvj_ml.config import Config
+    from cvj_ml.evaluation.verdict import Verdict
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -212,6 +213,7 @@ def train(
                 "summary": table.to_dict("records"),
             }
         )
+        require_usable(done.verdict, promote)
         return
     show_metrics(table, f"On the last matured fold ({pipeline.as_of_name(config, done.fold.fold.cut)})")
     if done.stages and (judged := done.stages.evidence):
@@ -220,6 +222,19 @@ def train(
         f"Registered {version.name} version {version.version} ({', '.join(version.aliases)}), {version.digest[:12]}"
     )
     out.print(done.verdict.sentence, soft_wrap=True)
+    require_usable(done.verdict, promote)
+
+
+def require_usable(verdict: Verdict, promote: Promotion) -> None:
+    """Raise GateError where a first model was refused, so that nobody takes the run for done."""
+    from cvj_ml.errors import GateError
+
+    if verdict.refused and promote == "auto":
+        raise GateError(
+            f"{verdict.sentence} It is registered as the challenger, and nothing can be scored with it. Look at its"
+            " card (`cvj-ml models export`), give more history or fewer targets, and train again; or, if you know"
+            " better, use it with `cvj-ml train … --promote always`."
+        )
 
 
 @app.command()
@@ -342,7 +357,7 @@ def measure(
 
 def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, with_lists: bool) -> None:
     from cvj_ml import pipeline
-    from cvj_ml.lists import NOT_LISTED, REASONS, title_of
+    from cvj_ml.lists import NOT_LISTED, REASONS, SOME_MOVE, title_of
 
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists, accepted=accepted)
     if as_json:
@@ -356,6 +371,9 @@ def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, 
     for one in night.lists:
         title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
         out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
+        if one["listed"] and one.get("expected_moves", SOME_MOVE) < SOME_MOVE:
+            told = "    without evidence: not one of them is expected to move, so their order says nothing"
+            out.print(told, soft_wrap=True)
         for name, words in {**REASONS, **NOT_LISTED}.items():
             if one[name]:
                 out.print(f"    {one[name]:,} left out: {words}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from cvj_ml.config.databases import NAME_BYTES, DeliverSpec, PostgresDelivery, PostgresSource
 from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
 from cvj_ml.config.engine import EngineSpec
-from cvj_ml.config.gates import Freshness, GatesSpec, Levels, Silence
+from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import Config, load_config, preset_names
@@ -50,6 +50,7 @@ __all__ = [
     "Play",
     "PostgresDelivery",
     "PostgresSource",
+    "QualityLevels",
     "Rule",
     "Silence",
     "SourceSpec",

@@ -82,6 +82,13 @@ class AgeLevels(Section):
         return self
 
 
+class QualityLevels(Levels):
+    """Levels of how many times more, or fewer, moved than a past night had expected, as far as that is sure."""
+
+    warn: Share = 2.0
+    fail: Share = 3.0
+
+
 class GatesSpec(Section):
     """What a night has to pass before it is published; each gate warns or fails."""
 
@@ -93,6 +100,7 @@ class GatesSpec(Section):
     matched: MatchedLevels = MatchedLevels()
     drift: DriftLevels = DriftLevels()
     model_age: AgeLevels = AgeLevels()
+    quality: QualityLevels = QualityLevels()
 
     def freshness_of(self, source: str) -> Freshness:
         """Return how fresh a source has to be."""

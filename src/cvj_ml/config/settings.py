@@ -65,10 +65,15 @@ class SnapshotsSpec(Section):
 
 
 class ModelSpec(Section):
-    """The row budget and the seed of training."""
+    """The row budget and the seed of training, and on how many customers whatever a model holds rests."""
 
     max_rows: int = Field(default=1_500_000, ge=1_000)
     seed: int = Field(default=1, ge=0, lt=2**31)
+    min_customers: int = Field(
+        default=20,
+        ge=2,
+        description="customers on whom a name, bound, threshold or rate in a model rests at least",
+    )
 
 
 class NextStages(Section):

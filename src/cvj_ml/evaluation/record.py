@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.special import expit
 
 from cvj_ml.config import DAY, format_duration
 from cvj_ml.evaluation import plots
@@ -19,6 +18,7 @@ from cvj_ml.evaluation.backtest import MODEL, FoldResult, outcomes, summary
 from cvj_ml.evaluation.stages import POSTERIOR, FitOfStages, StageEvidence
 from cvj_ml.models.fitting import feature_names
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.reach import hazards
 from cvj_ml.models.training import Fit
 from cvj_ml.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import edges, to_datetime
@@ -153,5 +153,4 @@ def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator
 def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
     """Return the fold model's calibrated hazards on its own test rows."""
     test, fit = result.panel, result.fit
-    raw = fit.trees.logits(test.x, test.stage, rows)
-    return np.asarray(expit(fit.calibration.apply(raw, rows.target, rows.interval)))
+    return hazards(fit.trees, fit.calibration, test.x, test.stage, rows)

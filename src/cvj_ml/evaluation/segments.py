@@ -44,12 +44,13 @@ class Segment:
     codes: npt.NDArray[np.int64]
 
 
-def segment(name: str, blocks: Blocks, as_of: int, customers: npt.NDArray[np.int64]) -> Segment:
+def segment(name: str, blocks: Blocks, as_of: int, customers: npt.NDArray[np.int64], fewest: int) -> Segment:
     """Return a segment of the customers as it was known at ``as_of``.
 
     name: ``first_channel``, the channel of the first touchpoint, or ``attribute:<column>``; numbers fall into their
-    quarters, of texts the 12 most frequent keep their own value. customers: positions among all customers of the
-    blocks, by id, as in a `Panel`. ConfigError for a segment that the data does not have.
+    quarters, of texts the 12 most frequent keep their own value where as many customers as ``fewest`` have it.
+    customers: positions among all customers of the blocks, by id, as in a `Panel`. ConfigError for a segment that the
+    data does not have.
     """
     if name != FIRST_CHANNEL and not name.startswith(ATTRIBUTE):
         raise ConfigError(f"--segment {name!r}: a segment is first_channel, or attribute:country and the like.")
@@ -67,7 +68,7 @@ def segment(name: str, blocks: Blocks, as_of: int, customers: npt.NDArray[np.int
         chosen = _quarters(chosen)
     texts = np.array([_UNKNOWN if value is None else str(value) for value in chosen], dtype=object)
     frequent = pd.Series(texts).value_counts().reset_index().sort_values(["count", "index"], ascending=[False, True])
-    kept = set(frequent["index"].head(_MOST))
+    kept = set(frequent.loc[frequent["count"] >= fewest, "index"].head(_MOST)) | {_UNKNOWN}
     kinds, codes = np.unique([text if text in kept else _OTHER for text in texts], return_inverse=True)
     return Segment(name, tuple(map(str, kinds)), codes.astype(np.int64))
 
@@ -168,8 +169,8 @@ def _quarters(values: list[str | float | None]) -> list[str | float | None]:
     numbers = np.array([math.nan if value is None else float(value) for value in values])
     cuts = np.unique(np.nanquantile(numbers, [0.25, 0.5, 0.75], method="lower"))
     names = [
-        f"up to {cuts[0]:g}",
-        *(f"{a:g} to {b:g}" for a, b in itertools.pairwise(cuts)),
-        f"over {cuts[-1]:g}",
+        f"up to {cuts[0]:.3g}",
+        *(f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(cuts)),
+        f"over {cuts[-1]:.3g}",
     ]
     return [None if math.isnan(x) else names[int(np.searchsorted(cuts, x, side="left"))] for x in numbers]

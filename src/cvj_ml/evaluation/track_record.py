@@ -21,6 +21,7 @@ MINIMUM_CUSTOMERS = 50
 """Customers whom a band must hold."""
 
 _QUANTILES = 20
+_DIGITS = 3
 _LOOKS = 3
 """How often snapshots are taken within the longest horizon."""
 
@@ -41,7 +42,7 @@ def track_record(result: FoldResult, blocks: Blocks, arrival_delay: int, threads
     return TrackRecord(
         to_datetime(result.fold.cut, zone).isoformat(),
         tuple(to_datetime(instant, zone).isoformat() for instant in instants),
-        tuple(_bands(seen, instants)),
+        tuple(_bands(seen, instants, max(MINIMUM_CUSTOMERS, definition.min_customers))),
     )
 
 
@@ -69,7 +70,7 @@ def _apart(instants: list[int], horizon: int) -> list[int]:
     return chosen
 
 
-def _bands(seen: list[Judged], instants: list[int]) -> Iterator[Bands]:
+def _bands(seen: list[Judged], instants: list[int], fewest: int) -> Iterator[Bands]:
     stages, horizons = seen[0].stages, seen[0].horizons
     for h, horizon in enumerate(horizons):
         looks = [seen[i] for i in _apart(instants, horizon)]
@@ -80,8 +81,8 @@ def _bands(seen: list[Judged], instants: list[int]) -> Iterator[Bands]:
             )
             moved = np.concatenate([one.moved[c, 1 + target, h] for one, c in zip(looks, cells, strict=True)])
             customer = np.concatenate([one.customer[c] for one, c in zip(looks, cells, strict=True)])
-            if len(np.unique(customer)) >= MINIMUM_CUSTOMERS:
-                yield bands_of(stages[origin], stages[target], horizon // DAY, p, moved, customer)
+            if len(np.unique(customer)) >= fewest:
+                yield bands_of(stages[origin], stages[target], horizon // DAY, p, moved, customer, fewest)
 
 
 def bands_of(
@@ -91,21 +92,23 @@ def bands_of(
     p: npt.NDArray[np.float64],
     moved: npt.NDArray[np.bool_],
     customer: npt.NDArray[np.int64],
+    fewest: int = MINIMUM_CUSTOMERS,
 ) -> Bands:
     """Return the bands of one transition and horizon; rows (n,) stand in the order of time.
 
-    Twentieths of the scores, merged from the top until each holds 50 customers; a rest at the bottom joins the band
-    above it.
+    Twentieths of the scores, merged from the top until each holds so many customers; a rest at the bottom joins the
+    band above it. The scores between them are rounded: none is a customer's own.
     """
-    cuts = np.unique(np.quantile(p, np.arange(1, _QUANTILES) / _QUANTILES, method="higher"))
+    twentieths = np.quantile(p, np.arange(1, _QUANTILES) / _QUANTILES, method="higher")
+    cuts = np.unique([float(f"{one:.{_DIGITS}g}") for one in twentieths])
     band = np.searchsorted(cuts, p, side="right")
     kept: list[float] = []
     upper = len(cuts) + 1
     for lower in range(len(cuts), 0, -1):
         inside = (band >= lower) & (band < upper)
-        if len(np.unique(customer[inside])) >= MINIMUM_CUSTOMERS:
+        if len(np.unique(customer[inside])) >= fewest:
             kept, upper = [float(cuts[lower - 1]), *kept], lower
-    if kept and len(np.unique(customer[band < upper])) < MINIMUM_CUSTOMERS:
+    if kept and len(np.unique(customer[band < upper])) < fewest:
         kept = kept[1:]
     merged = np.searchsorted(kept, p, side="right")
     n, k = [], []

@@ -1,26 +1,32 @@
-"""Champion and challenger: one written rule for when a new model replaces the one in use.
+"""Champion and challenger: one written rule for when a new model replaces the one in use, and one for the first.
 
 Promote only if, on a window that both models were cut before, the challenger's mean log loss is lower with a 95 %
-interval over customers below 0, and no transition is worse after Holm's correction.
+interval over customers below 0, and no transition is worse after Holm's correction. A first model has base rates for a
+rival: out of time it may not be worse than they are beyond the interval, and what it expects has to be of the size of
+what happened.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, questions, stacked
-from cvj_ml.evaluation.backtest import Cell, Judged
+from cvj_ml.evaluation.backtest import MINIMUM_MOVED, MODEL, Cell, Judged
+from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+
+MOST_OFF = 3.0
+"""How many times more, or fewer, than expected may move before a first model is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,9 @@ class Transition:
 class Verdict:
     """Whether the challenger is promoted, with every number that decided and one sentence.
 
-    difference: challenger's minus champion's mean log loss over the transitions that were judged, weighted by
-    customers, with its interval; NaN where nothing could be compared.
+    difference: challenger's minus champion's (of a first model: base rates') mean log loss over the transitions that
+    were judged, weighted by customers, with its interval; NaN where nothing could be compared. ``refused``: there is
+    no champion, and this is no model to begin with.
     """
 
     promote: bool
@@ -56,6 +63,7 @@ class Verdict:
     difference: Interval
     customers: int
     transitions: tuple[Transition, ...]
+    refused: bool = False
 
     @property
     def worse(self) -> tuple[Transition, ...]:
@@ -68,6 +76,7 @@ class Verdict:
         return json.dumps(
             {
                 "promote": self.promote,
+                "refused": self.refused,
                 **numbers,
                 "customers": self.customers,
                 "transitions": len(self.transitions),
@@ -118,6 +127,65 @@ def decide(judged: Judged, keys: npt.NDArray[np.uint64]) -> Verdict:
     worse = [one for one in transitions if one.worse]
     promote = bool(mean.high < 0) and not worse
     return Verdict(promote, _sentence(promote, mean, worse), mean, customers, transitions)
+
+
+def decide_first(judged: Judged, keys: npt.NDArray[np.uint64], *, learned: bool) -> Verdict:
+    """Judge a model where there is no champion; ``learned`` is whether any of its questions got more than base rates.
+
+    judged: what the recipe and the baselines, cut before its instant, said of the same snapshots. The mean log loss of
+    each question (reach, return) may not be above that of the stages' base rates with its whole 95 % interval, and at
+    each horizon observed/expected over all customers lies within 1/3 to 3 (where 10 moved, or were expected to).
+    """
+    if not learned:
+        return undecided(
+            True,
+            "Promoted: there was no champion. Too few customers moved to learn from, so the model rests wholly on base"
+            " rates: it tells stages apart and not customers.",
+        )
+    rivals = {CHAMPION: judged.probabilities[StageRate.name], CHALLENGER: judged.probabilities[MODEL]}
+    compared = replace(judged, probabilities=rivals)
+    faults = list(_misjudged(judged))
+    by_question: dict[str, list[Cell]] = {}
+    for question, _, several in questions(compared, [cell for cell in compared.cells() if compared.judgeable(cell)]):
+        by_question.setdefault(question, []).extend(several)
+    differences = {question: _difference(compared, cells, keys)[0] for question, cells in by_question.items()}
+    faults += [
+        f"the log loss of {question} is above that of base rates by {found.estimate:.4f} (95 % interval"
+        f" {found.low:.4f} to {found.high:.4f})"
+        for question, found in differences.items()
+        if found.low > 0
+    ]
+    deciding = by_question.get("reach") or by_question.get("return", [])
+    customers = len(np.unique(np.concatenate([judged.customer[cell.rows] for cell in deciding]))) if deciding else 0
+    found = differences.get("reach") or differences.get("return") or Interval(math.nan, math.nan, math.nan)
+    if faults:
+        sentence = f"Not promoted: there is no champion, and this model is none to begin with: {'; '.join(faults)}."
+    elif deciding:
+        sentence = (
+            f"Promoted: there was no champion, and against base rates its log loss changes by {found.estimate:+.4f}"
+            f" (95 % interval {found.low:+.4f} to {found.high:+.4f})."
+        )
+    else:
+        sentence = "Promoted: there was no champion. Too few customers moved in the test to compare it with base rates."
+    return Verdict(not faults, sentence, found, customers, (), refused=bool(faults))
+
+
+def _misjudged(judged: Judged) -> Iterator[str]:
+    """Say for which question and horizon far more, or far fewer, customers moved than the model expected."""
+    totals: dict[tuple[str, int], tuple[float, float]] = {}
+    for cell in judged.cells():
+        p = judged.said(MODEL, cell)
+        said = np.isfinite(p)
+        key = ("return" if cell.target == 0 else "reach", cell.horizon)
+        moved, expected = totals.get(key, (0.0, 0.0))
+        totals[key] = moved + float(judged.moves(cell)[said].sum()), expected + float(p[said].sum())
+    for (question, horizon), (moved, expected) in totals.items():
+        off = max(moved, expected) >= MINIMUM_MOVED and not expected / MOST_OFF <= moved <= MOST_OFF * expected
+        if off:
+            yield (
+                f"of {question} in {judged.horizons[horizon] // DAY} days {expected:,.0f} were expected and"
+                f" {moved:,.0f} happened (not within 1/{MOST_OFF:g} to {MOST_OFF:g} times)"
+            )
 
 
 def deciding_cells(judged: Judged) -> list[Cell]:

@@ -10,6 +10,7 @@ from cvj_ml.features.vocabulary import (
     TEXTS,
     Sightings,
     Vocabulary,
+    Written,
     learn,
     sight,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Sightings",
     "Statistic",
     "Vocabulary",
+    "Written",
     "compile_catalogue",
     "compute",
     "learn",

@@ -50,6 +50,7 @@ class Sightings:
     numbers: frozenset[str]
     columns: Mapping[str, str]
     static: bool
+    customers: int
 
 
 def sight(block: Block, cut: int) -> Sightings:
@@ -78,6 +79,7 @@ def sight(block: Block, cut: int) -> Sightings:
         frozenset(numbers),
         _columns_found(points, seen),
         static,
+        len(np.unique(owner[seen])),
     )
 
 
@@ -104,10 +106,30 @@ def _customers_per_name(column: Column, owner: npt.NDArray[np.int64], seen: npt.
     return Counter({value: int(n) for value, n in zip(column.values, counts, strict=True) if n})
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Names that the configuration holds, so that no customer is told of by them."""
+
+    events: frozenset[str] = frozenset()
+    channels: frozenset[str] = frozenset()
+    categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
 def learn(
-    sightings: Iterable[Sightings], top_events: int, top_channels: int, top_values: int, calendar: bool
+    sightings: Iterable[Sightings],
+    top_events: int,
+    top_channels: int,
+    top_values: int,
+    calendar: bool,
+    fewest: int,
+    written: Written,
 ) -> Vocabulary:
-    """Keep the names that most customers have; ties go to the alphabet."""
+    """Keep the names that most customers have; ties go to the alphabet.
+
+    A name that fewer than ``fewest`` customers have is told of only where it is ``written`` in the configuration; where
+    there are fewer customers in all, no name is.
+    """
+    customers = 0
     events: Counter[str] = Counter()
     channels: Counter[str] = Counter()
     categories: dict[str, Counter[str]] = {}
@@ -115,6 +137,7 @@ def learn(
     columns: dict[str, str] = {}
     static = False
     for one in sightings:
+        customers += one.customers
         events.update(one.events)
         channels.update(one.channels)
         numbers |= one.numbers
@@ -122,16 +145,20 @@ def learn(
         static |= one.static
         for name, counts in one.categories.items():
             categories.setdefault(name, Counter()).update(counts)
+
+    def most_common(counts: Counter[str], top: int, exempt: frozenset[str]) -> tuple[str, ...]:
+        told = [name for name, number in counts.items() if number >= fewest or name in exempt]
+        return tuple(sorted(told, key=lambda name: (-counts[name], name))[:top]) if customers >= fewest else ()
+
     return Vocabulary(
-        _most_common(events, top_events),
-        _most_common(channels, top_channels),
+        most_common(events, top_events, written.events),
+        most_common(channels, top_channels, written.channels),
         tuple(sorted(numbers)),
-        {name: _most_common(counts, top_values) for name, counts in sorted(categories.items())},
+        {
+            name: most_common(counts, top_values, written.categories.get(name, frozenset()))
+            for name, counts in sorted(categories.items())
+        },
         calendar,
         dict(sorted(columns.items())),
         static,
     )
-
-
-def _most_common(counts: Counter[str], top: int) -> tuple[str, ...]:
-    return tuple(sorted(counts, key=lambda name: (-counts[name], name))[:top])

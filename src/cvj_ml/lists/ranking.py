@@ -27,6 +27,10 @@ _TOGETHER = 100_000
 """Customers who are served at a time: most lists are full long before everybody was looked at."""
 
 
+SOME_MOVE = 0.5
+"""Moves expected of all who are listed together, below which their number rounds to none."""
+
+
 @dataclass(frozen=True, slots=True)
 class RankedList:
     """One list, with the name of its files and the numbers behind it.
@@ -55,6 +59,16 @@ class RankedList:
     def control(self) -> int:
         """How many rows are in the control group."""
         return int(pc.sum(pc.equal(self.rows["group"], "control")).as_py() or 0)
+
+    @property
+    def expected(self) -> float:
+        """How many of the listed are expected to move, all together."""
+        return float(pc.sum(self.rows["probability"]).as_py() or 0.0)
+
+    @property
+    def without_evidence(self) -> bool:
+        """Whether the moves that are expected of all who are listed round to none: their order says nothing."""
+        return bool(len(self.rows)) and self.expected < SOME_MOVE
 
     @property
     def title(self) -> str:

@@ -33,6 +33,7 @@ SUMMARY = Contract(
         "listed": pa.int64(),
         "target": pa.int64(),
         "control": pa.int64(),
+        "expected_moves": pa.float64(),
     },
     ("list",),
 )
@@ -55,6 +56,7 @@ def summarise(lists: Sequence[RankedList]) -> pa.Table:
             "listed": len(one.rows),
             "target": len(one.rows) - one.control,
             "control": one.control,
+            "expected_moves": one.expected,
         }
         for one in lists
     ]

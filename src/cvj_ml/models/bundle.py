@@ -84,6 +84,9 @@ def save(
             "recency_cuts": trees.base.cuts.tolist(),
             "by_stage": trees.base.by_stage.tolist(),
             "rates": trees.base.rates.tolist(),
+            "known": trees.base.known.tolist(),
+            # Of a stage of which nothing is known it is infinite, which JSON has no word for.
+            "spread": [[None if np.isinf(one) else one for one in row] for row in trees.base.spread.tolist()],
             "low_evidence": trees.low.tolist(),
         },
     )
@@ -124,7 +127,16 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     base = json.loads((folder / "base_rates.json").read_text(encoding="utf-8"))
     maps = Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
-    rates = BaseRates(*(np.array(base[name], dtype=np.float64) for name in ("recency_cuts", "by_stage", "rates")))
+    spread = [[np.inf if one is None else one for one in row] for row in base["spread"]]
+    numbers = (np.array(base[name], dtype=np.float64) for name in ("recency_cuts", "by_stage", "rates"))
+    cuts, by_stage, by_recency = numbers
+    rates = BaseRates(
+        cuts,
+        by_stage,
+        by_recency,
+        np.array(base["known"], dtype=np.bool_),
+        np.array(spread, dtype=np.float64),
+    )
     line = json.loads((folder / "linear.json").read_text(encoding="utf-8"))
     linear = (
         LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
@@ -254,6 +266,7 @@ def _definition_as_json(definition: Definition) -> dict[str, Any]:
         "time_zone": definition.time_zone,
         "outbound": definition.outbound,
         "drop_duplicates": definition.drop_duplicates,
+        "min_customers": definition.min_customers,
     }
 
 
@@ -291,5 +304,6 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> Definition:
         document["observed_from"],
         document["time_zone"],
         tuple(document["outbound"]),
+        int(document["min_customers"]),
         document["drop_duplicates"],
     )

@@ -21,9 +21,6 @@ from cvj_ml.windows import NEVER
 MISSING, ZERO, OTHERS = 0, 1, 2
 """The positions of the bins: missing, zero (nothing), and the first of the others (some)."""
 
-FEWEST = 20
-"""Customers from which on a number may be told; none may tell of a single person."""
-
 RANGES = 8
 """Into how many ranges of equal size the values of a number are cut at most."""
 
@@ -95,10 +92,10 @@ def _tally(values: _F64, edges: _F64, zero: npt.NDArray[np.bool_], counts: _I64)
                 counts[c, OTHERS + place] += 1
 
 
-def learn_bins(values: npt.NDArray[np.float32] | _F64, columns: Sequence[Column]) -> Bins:
+def learn_bins(values: npt.NDArray[np.float32] | _F64, columns: Sequence[Column], fewest: int) -> Bins:
     """Cut each column of (rows, columns) into ranges that hold equally many of its values, or into its names.
 
-    Each range holds 20 customers at least, and edges are rounded to three digits: none is a customer's own number.
+    Each range holds so many customers at least, and edges are rounded to three digits: none is a customer's own number.
     """
     found: list[list[float]] = []
     for c, column in enumerate(columns):
@@ -107,9 +104,16 @@ def learn_bins(values: npt.NDArray[np.float32] | _F64, columns: Sequence[Column]
             found.append([k + 0.5 for k in range(column.names - 1)])
             continue
         known = known if column.zero else known[known != 0]
-        ranges = min(RANGES, len(known) // FEWEST)
+        ranges = min(RANGES, len(known) // fewest)
         at = [known[len(known) * k // ranges] for k in range(1, ranges)]
-        found.append(sorted({float(f"{edge:.{_DIGITS}g}") for edge in at}))
+        edges = sorted({float(f"{edge:.{_DIGITS}g}") for edge in at})
+        # Rounding moves values over an edge.
+        kept: list[float] = []
+        for edge in edges:
+            below = np.searchsorted(known, edge, side="right")
+            if below - np.searchsorted(known, kept[-1] if kept else -np.inf, side="right") >= fewest:
+                kept += [edge] if len(known) - below >= fewest else []
+        found.append(kept)
     return bins_of(found, columns)
 
 

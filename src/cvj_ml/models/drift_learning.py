@@ -8,7 +8,7 @@ import numpy.typing as npt
 from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
-from cvj_ml.models.distributions import FEWEST, DriftCounts, bins_of, columns_of, learn_bins, scores_of, stage_codes
+from cvj_ml.models.distributions import DriftCounts, bins_of, columns_of, learn_bins, scores_of, stage_codes
 from cvj_ml.models.drift_reference import DriftReference, stability, together
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.snapshots import Snapshots, sampling_keys
@@ -47,7 +47,8 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
         unknown = np.full((len(asked), 2), np.nan), np.full((len(asked), 1), np.nan)
         nobody = np.zeros((len(asked), 2), dtype=np.int64)
         return DriftReference(bins_of([[]] * len(asked), asked), *unknown, nobody, nobody.astype(np.float64), cut)
-    bins = learn_bins(now, asked)
+    fewest = definition.min_customers
+    bins = learn_bins(now, asked, fewest)
     # Every instant by the same customers' answers, so what moves is the business and not the sample.
     instants = _instants(first, cut)
 
@@ -57,8 +58,8 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
 
     counts = [sum(parts[1:], parts[0]) for parts in zip(*blocks.map(count), strict=True)]
     found = bins.split(counts[-1].bins)
-    shares = _published(found[0]), _published(found[1])
-    sizes = np.stack([part.sum(axis=1) for part in found], axis=1).astype(np.int64) // FEWEST * FEWEST
+    shares = _published(found[0], fewest), _published(found[1], fewest)
+    sizes = np.stack([part.sum(axis=1) for part in found], axis=1).astype(np.int64) // fewest * fewest
     return DriftReference(
         bins, *shares, sizes, _movement(instants, [bins.split(one.bins) for one in counts], shares), cut
     )
@@ -80,14 +81,14 @@ def _instants(first: int, cut: int) -> list[int]:
     return [cut - k * step for k in range(span // step, -1, -1)]
 
 
-def _published(counts: _F64) -> _F64:
-    """Return shares; NaN for what is told only together, so that no number tells of fewer than 20 customers."""
+def _published(counts: _F64, fewest: int) -> _F64:
+    """Return shares; NaN for what is told only together, so that no number tells of fewer customers than that."""
     shares: _F64 = np.round(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), 4)
     for row, found in zip(shares, counts, strict=True):
         ascending = [g for g in np.argsort(found, kind="stable") if found[g] > 0]
         hidden, total = 0, 0.0
         # The small ones, and as many of the next as it takes to hide them.
-        while hidden < len(ascending) and (found[ascending[hidden]] < FEWEST or 0 < total < FEWEST):
+        while hidden < len(ascending) and (found[ascending[hidden]] < fewest or 0 < total < fewest):
             total += found[ascending[hidden]]
             hidden += 1
         row[ascending[:hidden]] = np.nan

@@ -59,6 +59,9 @@ class Explainer:
         """
         trees, calibration = self._predictor.trees, self._predictor.calibration
         intercept, slope = calibration.intercept[target, :intervals], calibration.slope[target, :intervals]
+        known = trees.base.known[stage + 1, target, :intervals]
+        # As in `reach_probabilities`: what nobody has lived through is not calibrated, and the same for everybody.
+        intercept, slope = np.where(known, intercept, 0.0), np.where(known, slope, 1.0)
         mine = intercept + slope * self._logits(x, stage, target, intervals)
         theirs = intercept + slope * self._logits(typical[None], stage, target, intervals)
         hazards = expit(mine)
@@ -70,7 +73,7 @@ class Explainer:
         if trees.low[target] or trees.linear is None or self._paths is None:
             contributions[:, self._recency] = margin - base
             return Explanation(margin, base, contributions)
-        scale = weight * slope
+        scale = weight * np.where(known, slope, 0.0)
         linear = trees.linear.contributions(x, typical, trees.columns, _rows(len(x), target, intervals))
         for m in range(intervals):
             part = scale[:, m, None] * linear[m::intervals]

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.models.base_rates import BaseRates, fit_base_rates
+from cvj_ml.models.binning import MOST_BINS, Grid, joined, learn_grid, plain_grid
 from cvj_ml.models.linear import Columns, LinearHazard, columns_of, fit_linear
-from cvj_ml.models.reach import EXTRA_COLUMNS, Trees, stacked_x
+from cvj_ml.models.reach import EXTRA_COLUMNS, Trees, own_x
 from cvj_ml.panel import HazardRows, Panel
 
 LOW_EVIDENCE = 30
@@ -44,7 +45,7 @@ class Settings:
             "bagging_freq": 1,
             "lambda_l2": self.lambda_l2,
             "path_smooth": self.path_smooth,
-            "max_bin": 127,
+            "max_bin": MOST_BINS,
             "metric": "None",
             "seed": seed,
             "deterministic": True,
@@ -66,6 +67,7 @@ class Start:
     linear: LinearHazard | None
     low: npt.NDArray[np.bool_]
     columns: Columns
+    grid: Grid
 
     def boost(
         self,
@@ -78,12 +80,13 @@ class Start:
         callbacks: Sequence[Callable[..., object]] = (),
     ) -> lgb.Booster:
         """Fit trees on rows of targets that get some, to where ``held`` rows gain nothing more for 30 rounds."""
-        train, watched, patience = self._dataset(rows), None, list[Callable[..., object]]()
+        bins = self.grid.part(0, self.panel.x.shape[1]).bins(self.panel.x)
+        train, watched, patience = self._dataset(rows, bins), None, list[Callable[..., object]]()
         if held is not None:
-            watched = [self._dataset(held, like=train)]
+            watched = [self._dataset(held, bins, like=train)]
             patience.append(lgb.early_stopping(_PATIENCE, verbose=False))
         constraints = monotone(self.panel.x.shape[1])
-        return lgb.train(
+        trees = lgb.train(
             {**settings.parameters(seed), "monotone_constraints": constraints, "num_threads": threads},
             train,
             num_boost_round=settings.rounds,
@@ -92,17 +95,23 @@ class Start:
             feval=_mean_log_loss,
             callbacks=[*callbacks, *patience],
         )
+        return self.grid.in_place_of_bins(trees)
 
     def with_trees(self, booster: lgb.Booster | None) -> Trees:
         """Return what was fitted, with the trees that started from here."""
         return Trees(booster, self.linear, self.base, self.low, self.columns)
 
-    def _dataset(self, rows: HazardRows, like: lgb.Dataset | None = None) -> lgb.Dataset:
+    def _dataset(self, rows: HazardRows, bins: npt.NDArray[np.float32], like: lgb.Dataset | None = None) -> lgb.Dataset:
+        """Return what trees are fitted on; ``bins`` are those of the panel's X."""
         if self.linear is None:
             raise ValueError("Nothing can be learned, so there is no line to start from.")
         panel = self.panel
+        inputs = np.empty((len(rows), panel.x.shape[1] + len(EXTRA_COLUMNS)), dtype=np.float32)
+        np.take(bins, rows.snapshot, axis=0, out=inputs[:, : panel.x.shape[1]])
+        own = own_x(panel.x, panel.stage, rows, self.columns.progress)
+        inputs[:, panel.x.shape[1] :] = self.grid.part(panel.x.shape[1], inputs.shape[1]).bins(own)
         return lgb.Dataset(
-            stacked_x(panel.x, panel.stage, rows, self.columns.progress),
+            inputs,
             label=rows.moved.astype(np.float32),
             init_score=self.linear.logits(panel.x, self.columns, self.base, panel.stage, rows),
             feature_name=feature_names(panel),
@@ -120,13 +129,33 @@ def start_from(panel: Panel, rows: HazardRows) -> Start:
     definition = panel.definition
     columns = columns_of(definition)
     recency = panel.x[:, columns.history[0]]
-    base = fit_base_rates(rows, panel.stage, recency, len(definition.journey.stages), len(definition.horizons))
+    base = fit_base_rates(
+        rows,
+        panel.customer,
+        panel.stage,
+        recency,
+        len(definition.journey.stages),
+        len(definition.horizons),
+        definition.min_customers,
+    )
     low = panel.movers < LOW_EVIDENCE
     usable = rows.take(~low[rows.target])
-    linear = None
+    linear, grid = None, plain_grid([1] * (panel.x.shape[1] + len(EXTRA_COLUMNS)))
     if 0 < usable.moved.sum() < len(usable):
-        linear = fit_linear(panel.x, columns, base, panel.stage, usable)
-    return Start(panel, base, linear, low, columns)
+        linear = fit_linear(panel.x, columns, base, panel.stage, usable, panel.customer, definition.min_customers)
+        grid = _grid(panel, usable, columns)
+    return Start(panel, base, linear, low, columns, grid)
+
+
+def _grid(panel: Panel, rows: HazardRows, columns: Columns) -> Grid:
+    """Return where the model's inputs may be split, by the snapshots that the rows are of."""
+    snapshots, fewest = np.unique(rows.snapshot), panel.definition.min_customers
+    of_x = learn_grid(panel.x[snapshots], panel.customer[snapshots], fewest)
+    own = own_x(panel.x, panel.stage, rows, columns.progress)
+    progress = learn_grid(own[:, :2], panel.customer[rows.snapshot], fewest)
+    targets = len(columns.progress)
+    # Target, steps ahead and interval are numbered by the journey; before any stage the last one is a step further.
+    return joined(of_x, progress, plain_grid([targets, targets + 1, len(columns.middle)]))
 
 
 def fit_trees(

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.models.base_rates import BaseRates
+from cvj_ml.models.binning import upper_bound
 from cvj_ml.panel import Definition, HazardRows
 from cvj_ml.windows import edges
 
@@ -133,14 +134,19 @@ def fit_linear(
     base: BaseRates,
     stage: npt.NDArray[np.int8],
     rows: HazardRows,
+    customer: npt.NDArray[np.int64],
+    fewest: int,
 ) -> LinearHazard:
-    """Fit the linear hazard on (at most 300,000 evenly spaced) hazard rows."""
+    """Fit the linear hazard on (at most 300,000 evenly spaced) hazard rows.
+
+    What a customer does not have is as long, or as much, as ``fewest`` customers have at least: ``customer`` is that of
+    each snapshot.
+    """
     some = np.zeros(len(rows), dtype=np.bool_)
     some[:: -(-len(rows) // _ROWS)] = True
     if not 0 < rows.moved[some].sum() < some.sum():
         some[:] = True
-    history = x[:, columns.history].astype(np.float64)
-    known = np.where(np.isnan(history), -np.inf, history).max(axis=0, initial=0.0)
+    known = np.array([max(upper_bound(x[:, column], customer, fewest), 0.0) for column in columns.history])
     part = rows.take(some)
     inputs = _inputs(x, columns, known, base, stage, part)
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,37 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlived:
+    """A stage whose customers too few have watched for long enough: what is known of it, and how surely.
+
+    ``origin`` is a position (-1: before any), ``lived_days`` the longest horizon that enough customers of the stage
+    have lived through, 0 for none. ``probability`` of the target within ``horizon_days``, the longest, rests on the
+    stage's own rate until then and lies between ``low`` and ``high``.
+    """
+
+    origin: int
+    stage: str
+    target: str
+    lived_days: int
+    horizon_days: int
+    probability: float
+    low: float
+    high: float
+
+    @property
+    def sentence(self) -> str:
+        """Say what is not known, and between which bounds the answer lies."""
+        target = "returning" if self.target == "return" else f"reaching {self.target}"
+        if not self.lived_days:
+            return f"{self.stage}: nobody has been there for long enough to tell of {target}; it may be anything"
+        bounds = f"{self.low:.1%} to {self.high:.1%}".replace("%", " %")
+        return (
+            f"{self.stage}: nobody has been seen there for longer than {self.lived_days} days, so {target} within"
+            f" {self.horizon_days} days rests on the stage's own rate until then ({bounds})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Predictor:
     """Definition, trees and calibration: a pure function from histories to probabilities.
 
@@ -55,6 +87,42 @@ class Predictor:
     stage: StageModel | None = None
     reference: Reference | None = None
     drift: DriftReference | None = None
+
+    @property
+    def learned(self) -> npt.NDArray[np.bool_]:
+        """Return what is asked and learned: (1 + stages, targets, horizons), those before any stage first."""
+        # A probability rests on every interval up to its horizon.
+        known = np.logical_and.accumulate(self.trees.base.known, axis=2)
+        found: npt.NDArray[np.bool_] = known & ~self.trees.low[:, None] & self._asked_by_stage[:, :, None]
+        return found
+
+    @property
+    def low_evidence(self) -> npt.NDArray[np.bool_]:
+        """Return what is asked and rests on base rates, of the shape of `learned`."""
+        found: npt.NDArray[np.bool_] = ~self.learned & self._asked_by_stage[:, :, None]
+        return found
+
+    def unlived(self) -> Iterator[Unlived]:
+        """Yield the questions that too few customers of a stage have lived through, and that others have."""
+        journey, days = self.definition.journey, [horizon // DAY for horizon in self.definition.horizons]
+        known = np.logical_and.accumulate(self.trees.base.known, axis=2)
+        ever = np.logical_or.reduce(known, axis=0)
+        for stage in (-1, *self.definition.observable):
+            for target in np.flatnonzero(self._asked_by_stage[stage + 1]):
+                lived = int(known[stage + 1, target].sum())
+                if lived < int(ever[target].sum()) and not self.trees.low[target]:
+                    yield Unlived(
+                        stage,
+                        "Before any stage" if stage < 0 else journey.names[stage],
+                        ["return", *journey.names][target],
+                        days[lived - 1] if lived else 0,
+                        days[-1],
+                        *self.trees.base.bounds(stage, int(target), len(days)),
+                    )
+
+    @property
+    def _asked_by_stage(self) -> npt.NDArray[np.bool_]:
+        return self.definition.asked(np.arange(-1, len(self.definition.journey.stages), dtype=np.int8))
 
     def answer(self, block: Block, as_of: int) -> Answers:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""

@@ -32,7 +32,9 @@ _CHUNK = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """Fitted trees with what they start from; ``low`` marks targets that rest on base rates.
+    """Fitted trees with what they start from; ``low`` marks targets that rest on base rates for everybody.
+
+    What nobody in a stage has lived through rests on base rates, too, whatever the target (`learned`).
 
     ``forest`` is the booster once more, compiled; None where that cannot be, and LightGBM predicts.
     """
@@ -54,17 +56,23 @@ class Trees:
         text = self.booster.model_to_string(num_iteration=rounds)
         return replace(self, booster=lgb.Booster(model_str=text))
 
+    def learned(self, stage: npt.NDArray[np.int8], rows: HazardRows) -> npt.NDArray[np.bool_]:
+        """Return which rows' hazards come from line and trees; those of the others are base rates."""
+        if self.linear is None or self.booster is None:
+            return np.zeros(len(rows), dtype=np.bool_)
+        found: npt.NDArray[np.bool_] = ~self.low[rows.target] & self.base.is_known(stage, rows)
+        return found
+
     def logits(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
     ) -> _F64:
         """Return the logit of each row's hazard, before calibration."""
-        fitted = self.linear is not None and self.booster is not None
-        weak = self.low[rows.target] if fitted else np.ones(len(rows), dtype=np.bool_)
+        weak = ~self.learned(stage, rows)
         result = np.empty(len(rows))
         rest = rows.take(weak)
         where, recency = rest.snapshot, x[:, self.columns.history[0]]
         result[weak] = logit(self.base.hazards(stage[where], recency[where], rest.target, rest.interval))
-        if self.linear is not None and fitted:
+        if self.linear is not None and not weak.all():
             part = rows.take(~weak)
             logits = self.linear.logits(x, self.columns, self.base, stage, part)
             result[~weak] = logits + self.margins(x, stage, part, threads)
@@ -153,8 +161,20 @@ def reach_probabilities(
 ) -> _F64:
     """Return P(T <= h), coherent: (snapshots, 1 + stages, horizons), NaN where a target is not asked."""
     rows = questions(asked, len(horizons))
-    raw = trees.logits(x, stage, rows, threads)
-    hazards = expit(calibration.apply(raw, rows.target, rows.interval))
     result = np.full((*asked.shape, len(horizons)), np.nan)
-    result[asked] = cumulate(hazards.reshape(-1, len(horizons)))
+    result[asked] = cumulate(hazards(trees, calibration, x, stage, rows, threads).reshape(-1, len(horizons)))
     return make_coherent(result)
+
+
+def hazards(
+    trees: Trees,
+    calibration: Calibration,
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    rows: HazardRows,
+    threads: int = 1,
+) -> _F64:
+    """Return each row's hazard; what nobody has lived through is not calibrated, since the maps know nothing of it."""
+    raw = trees.logits(x, stage, rows, threads)
+    mapped = calibration.apply(raw, rows.target, rows.interval)
+    return np.asarray(expit(np.where(trees.base.is_known(stage, rows), mapped, raw)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.models.distributions import FEWEST, names_of_codes
+from cvj_ml.models.distributions import names_of_codes
 from cvj_ml.panel import Panel
 
 _DIGITS = 3
@@ -34,21 +34,22 @@ def learn_reference(panel: Panel) -> Reference:
     catalogue = panel.definition.catalogue
     # Of codes no median can be taken.
     codes = np.array([len(names_of_codes(catalogue, one)) > 0 for one in catalogue.features])
-    everybody = _typical(x, codes)
+    fewest = panel.definition.min_customers
+    everybody = _typical(x, codes, fewest)
     stages = 1 + len(panel.definition.journey.stages)
     typical, own = np.tile(everybody, (stages, 1)), np.zeros(stages, dtype=np.bool_)
     for i in range(stages):
         here = stage == i - 1
-        if here.sum() >= FEWEST:
-            typical[i], own[i] = _typical(x[here], codes), True
+        if here.sum() >= fewest:
+            typical[i], own[i] = _typical(x[here], codes, fewest), True
     return Reference(typical, own)
 
 
-def _typical(x: npt.NDArray[np.float32], codes: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def _typical(x: npt.NDArray[np.float32], codes: npt.NDArray[np.bool_], fewest: int) -> npt.NDArray[np.float32]:
     result = np.full(x.shape[1], np.nan, dtype=np.float32)
     for f in range(x.shape[1]):
         known = x[~np.isnan(x[:, f]), f]
-        if 2 * len(known) <= len(x):
+        if 2 * len(known) <= len(x) or len(known) < fewest:
             continue
         if codes[f]:
             values, counts = np.unique(known, return_counts=True)

@@ -17,6 +17,7 @@ from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from cvj_ml.models.binning import learn_grid
 from cvj_ml.models.stage import HiddenStage, Line, StageModel, corrected, signed_log, standardised
 from cvj_ml.stage_panel import BEFORE_ANY, COPIES, Seen, StageRows, Tracking
 
@@ -131,14 +132,15 @@ def _classifier(part: _Weighed, rows: StageRows, stages: int, seed: int, threads
     some = slice(None, None, -(-len(x) // _LINE_ROWS))
     c = _HINT / float(weights[some].sum())
     line = _fit_line(of_floor[some], x[some], _varying(x[some]), known[some], weights[some], c)
+    grid = learn_grid(x, np.concatenate([at.customer, below.customer]), rows.fewest)
     train = lgb.Dataset(
-        x,
+        grid.bins(x),
         label=known,
         weight=weights if rows.source == "presence" else None,
         init_score=line.logits(of_floor, x),
     )
     trees = lgb.train({**_TREES, "seed": seed, "num_threads": threads}, train, num_boost_round=ROUNDS)
-    return HiddenStage(table, line, trees)
+    return HiddenStage(table, line, grid.in_place_of_bins(trees))
 
 
 def _level(logits: _F64, weight: _F64, seen: float, coverage: float) -> float:

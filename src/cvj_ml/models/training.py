@@ -66,8 +66,10 @@ def fit_reach(
     slopes, helps = identity(targets, intervals), False
     if early.moved.any() and later.moved.any():
         first = fit_trees(panel, early, settings, seed, threads, progress=progress)
-        slopes, helps = _slopes(_outcomes(first, panel, later, threads), targets, intervals, seed)
-        slopes = slopes.shrunk(float(early.moved.sum() / rows.moved.sum()))
+        outcomes = _outcomes(first, panel, later, threads)
+        if outcomes.moved.any():
+            slopes, helps = _slopes(outcomes, targets, intervals, seed)
+            slopes = slopes.shrunk(float(early.moved.sum() / rows.moved.sum()))
     trees = fit_trees(panel, rows, settings, seed, threads, progress=progress)
     recent = rows.take(~before(ends, cut - _YEAR))
     levels = set_levels(slopes if helps else identity(targets, intervals), _outcomes(trees, panel, recent, threads))
@@ -75,6 +77,8 @@ def fit_reach(
 
 
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:
+    """Return predictions beside what happened, of what the trees' rows know something of."""
+    rows = rows.take(trees.base.is_known(panel.stage, rows))
     logit = trees.logits(panel.x, panel.stage, rows, threads)
     return HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
 

@@ -11,7 +11,8 @@ from typing import Any
 from cvj_ml.errors import ModelError, raise_all
 
 MANIFEST = "manifest.json"
-FORMAT = 3
+FORMAT = 4
+"""4: names, bounds and thresholds rest on `min_customers`; an older bundle may hold one customer's."""
 CARD = "card.md"
 RECORD = "track_record.json"
 TREES = "reach.txt"

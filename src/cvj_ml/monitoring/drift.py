@@ -135,7 +135,8 @@ def _equal(predictor: Predictor, counts: DriftCounts) -> Verdict:
     """Judge whether a question has one and the same answer for everybody; base rates may have."""
     names, which = question_names(predictor.definition), score_columns(predictor.definition)
     asked = counts.bins[len(predictor.definition.catalogue.features) : -1, 1:].sum(axis=1)
-    learned = ~predictor.trees.low[[target for target, _ in which]]
+    target, horizon = np.array(which).T
+    learned = np.logical_or.reduce(predictor.learned, axis=0)[target, horizon]
     equal = [names[i] for i in np.flatnonzero(learned & (asked >= FEW) & (counts.lowest == counts.highest))]
     if not equal:
         return Verdict("equal_scores", "pass", 0.0, 0.0, "customers are told apart", _QUALITY)

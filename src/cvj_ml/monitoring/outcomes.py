@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvj_ml.config import DAY, Journey
+from cvj_ml.config import DAY, Journey, QualityLevels
 from cvj_ml.engines import Blocks
+from cvj_ml.errors import GateError
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, stage_at
 from cvj_ml.labels import label, next_touchpoint
 from cvj_ml.monitoring.effects import NOTHING, Estimate, difference, lift, observed_over_expected, top_share
+from cvj_ml.monitoring.gates import Verdict, graded, passed
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
 
@@ -72,6 +74,36 @@ def measure_lists(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> li
                 seen.append(outcome)
                 rows.append({**_who(past), **_effect(pd.concat(seen)), **_quality(past, outcome, listed)})
     return sorted(rows, key=lambda row: (row["as_of"], row["list"]))
+
+
+def quality(
+    spec: QualityLevels,
+    lists: Sequence[PastList],
+    listed: pd.DataFrame,
+    judge: Judge,
+    blocks: Blocks,
+    model_version: str,
+    fewest: int,
+) -> list[Verdict]:
+    """Judge the scores of past nights by what became of those whom no list gave away to contacts; see `untouched`.
+
+    listed: as of `listings`; fewest: moves, happened or expected, from which on a list is judged. Only nights of
+    tonight's model can fail: a new one has done nothing yet that would have to be put right.
+    """
+    found = []
+    for past, outcome in zip(lists, outcomes(lists, judge, blocks), strict=True):
+        moved, expected, ratio = _beside_expected(past, outcome, listed)
+        name, night = f"quality:{past.name}", f"{past.horizon // DAY} days after a night of model {past.model_version}"
+        told = f"{night}, {moved:,} of those whom no list gave away had moved where {expected:,.1f} were expected"
+        if max(moved, expected) < fewest or np.isnan(ratio.low):
+            found.append(passed(name, f"{told}: too few to judge by", GateError.exit_code))
+            continue
+        off = max(ratio.low, 1 / ratio.high if ratio.high > 0 else np.inf, 1.0)
+        fail = spec.fail if past.model_version == model_version else None
+        warn = spec.warn if spec.warn is not None or fail is not None else spec.fail
+        advice = f"That is surely off by a factor of {off:.1f}; look at `cvj-ml measure`, and train anew"
+        found.append(graded(name, off, warn, fail, told, advice, GateError.exit_code))
+    return found or [passed("quality", "no past list's horizon is over yet", GateError.exit_code)]
 
 
 def outcomes(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> list[pd.DataFrame]:
@@ -192,18 +224,26 @@ def _effect(nights: pd.DataFrame) -> dict[str, object]:
     }
 
 
+def _beside_expected(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> tuple[int, float, Estimate]:
+    """Return how many moved of those left alone, how many were expected to, and the weighted ratio of both."""
+    weight = untouched(past, listed)
+    kept = (weight > 0) & outcome["known"].to_numpy()
+    p, y = (outcome[name].to_numpy(dtype=np.float64)[kept] for name in ("probability", "moved"))
+    return int(y.sum()), float(p.sum()), observed_over_expected(p, y, weight[kept])
+
+
 def _quality(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> dict[str, object]:
+    moved_there, expected, found = _beside_expected(past, outcome, listed)
     weight = untouched(past, listed)
     probability, moved = outcome["probability"].to_numpy(dtype=np.float64), outcome["moved"].to_numpy(dtype=np.float64)
     kept = (weight > 0) & outcome["known"].to_numpy()
     w, y = weight[kept], moved[kept]
     names = outcome["customer_id"].tolist()
     lifts = {depth: lift(y, w, top_share(probability, names, depth)[kept]) if len(y) else NOTHING for depth in DEPTHS}
-    found = observed_over_expected(probability[kept], y, w)
     return {
         "untouched_n": int(kept.sum()),
-        "untouched_moved": int(y.sum()),
-        "untouched_expected": float(probability[kept].sum()),
+        "untouched_moved": moved_there,
+        "untouched_expected": expected,
         **_columns("observed_over_expected", found),
         **{name: value for depth, one in lifts.items() for name, value in _columns(f"lift_{depth:.0%}", one).items()},
     }

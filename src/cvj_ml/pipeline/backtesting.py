@@ -59,15 +59,16 @@ def run_backtest(
     instants = rolling(config, until, delay, folds, spacing)
     if len(instants) < folds:
         watcher.say(f"warning: the history has room for {len(instants)} of {folds} folds.")
+    fewest = config.model.min_customers
     for name in segments:  # a wrong one is told before minutes of training
-        segment(name, histories.engine(), instants[-1].cut, np.zeros(0, dtype=np.int64))
+        segment(name, histories.engine(), instants[-1].cut, np.zeros(0, dtype=np.int64), fewest)
     results = [backtest_fold(histories, fold.cut, fold.until, watcher) for fold in instants]
     keys = draw_keys(DRAWS, config.model.seed)
     with watcher.step("Judging older models at later folds"):
         model_age = ageing(results, histories.engine(), delay, histories.threads, keys)
     last = results[-1]
     with watcher.step("Drawing customers for intervals"):
-        by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer) for name in segments]
+        by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer, fewest) for name in segments]
         found = report(results, keys, [gaps_of(last.judged, one, keys) for one in by], model_age)
     write(found, target)
     with watcher.step("Logging to MLflow"):

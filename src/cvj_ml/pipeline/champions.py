@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
-from cvj_ml.errors import CvjError, ModelError, NoRegistryError, RegistryError
+from cvj_ml.errors import CvjError, ModelError, NoRegistryError, RegistryError, raise_all
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle import Bundle
+from cvj_ml.models.verification import FORMAT, MANIFEST
 from cvj_ml.ownership import remove, scratch
 from cvj_ml.pipeline.opening import Watcher, require_same
 from cvj_ml.publish import digest_of, replace_file
@@ -77,6 +78,37 @@ def pin_champion(config: Config, visible: Visible, watcher: Watcher) -> Champion
         _remember(config, found, folder)
     require_same("champion", f"{config.name} version {found.version}", found.bundle, config, visible)
     return found
+
+
+def require_no_old_models(config: Config) -> None:
+    """Raise ModelError for models in use that were trained before nothing of a single customer went into one.
+
+    Their vocabulary and bounds may hold what a customer's erasure has to remove, and no file of a model can be changed.
+    """
+    faults = []
+    for manifest in sorted(Path(config.out, MODELS).glob(f"*/{MANIFEST}")):
+        try:
+            old = int(json.loads(manifest.read_text(encoding="utf-8"))["format"]) < FORMAT
+        except (OSError, ValueError, KeyError, TypeError):
+            old = True  # what cannot be read cannot be vouched for
+        if old:
+            faults.append(f"{manifest.parent}: the copy of a model; it is replaced by the first night after a training")
+    try:
+        versions = tracking.list_versions(config)
+    except NoRegistryError:
+        versions = []
+    faults += [
+        f"{one.name} version {one.version} ({', '.join(one.aliases)})"
+        for one in versions
+        if one.aliases and one.digest and one.bundle_format < FORMAT
+    ]
+    raise_all(
+        ModelError,
+        "These models are from before the rule that nothing of a single customer goes into a model, so they may hold"
+        " what is to be forgotten. Nothing was removed; retrain (`cvj-ml train`), delete these versions in MLflow, and"
+        " forget again:",
+        faults,
+    )
 
 
 def _training_of(config: Config, digest: str, folder: Path, watcher: Watcher) -> LoggedTraining | None:

@@ -12,6 +12,7 @@ from cvj_ml import delivery
 from cvj_ml.config import Config
 from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
+from cvj_ml.pipeline.champions import require_no_old_models
 from cvj_ml.pipeline.opening import Watcher
 from cvj_ml.publish import forget_in_night, hold, nights_naming, remember, was_forgotten
 from cvj_ml.sources import CustomerIds, clear_leftovers, ingest, known_from_readings, rows_held
@@ -40,7 +41,7 @@ def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool 
     """Erase the customers whose ids are the lines of a file.
 
     DataError while a source still has rows of them, or for ids that nothing knows; NightError for a damaged night;
-    LockedError while another run reads: then nothing was removed. What was done stays done where a later step fails,
+    ModelError for a model that may hold something of a single customer; LockedError while another run reads: then nothing was removed. What was done stays done where a later step fails,
     and the same call again does the rest.
     """
     if lies_below(str(file), config.out):
@@ -49,6 +50,8 @@ def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool 
     customers = CustomerIds.of(list(lines), config.ids.match)
     out = Path(config.out)
     with hold(out, "forget"):
+        with watcher.step("Looking at the models"):
+            require_no_old_models(config)
         with watcher.step("Reading sources"):
             store = ingest(config, lambda told: watcher.say(f"warning: {told}"))
             held = rows_held(config, store, customers)

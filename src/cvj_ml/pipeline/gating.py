@@ -15,8 +15,10 @@ from cvj_ml.models.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.monitoring.drift import drift
 from cvj_ml.monitoring.gates import Earlier, Verdict
+from cvj_ml.monitoring.outcomes import Judge, quality
 from cvj_ml.monitoring.preflight import matched, preflight
 from cvj_ml.monitoring.preflight_activity import Activity, activity
+from cvj_ml.pipeline.measuring import newest_matured
 from cvj_ml.pipeline.opening import Histories
 from cvj_ml.sources import Naming, People
 from cvj_ml.windows import before, to_microseconds
@@ -48,6 +50,21 @@ class Gatekeeper:
         spec, store = self.histories.config.gates, self.histories.store
         judged = [matched(spec, name, one, self.earlier) for name, one in self.naming.items()]
         return preflight(spec, store, self.found, self.earlier, cut, self.as_of) + judged
+
+    def quality(self, model_version: str) -> list[Verdict]:
+        """Judge past nights whose horizon is over by tonight; ``model_version`` is that of tonight's model."""
+        config, histories, spec = self.histories.config, self.histories, self.histories.config.gates.quality
+        if spec.warn is None and spec.fail is None:
+            return []
+        judge = Judge(
+            config.journey,
+            histories.visible.unobserved,
+            10**config.value_decimals,
+            self.as_of,
+            histories.store.arrival_delay,
+        )
+        lists, listed = newest_matured(config, judge)
+        return quality(spec, lists, listed, judge, histories.engine(), model_version, config.measure.min_moved)
 
     def after_scoring(self, predictor: Predictor, counts: DriftCounts) -> list[Verdict]:
         """Judge the customers, the scores, and the drift of both; counts are those of all blocks."""

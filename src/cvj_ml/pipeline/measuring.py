@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import DAY, Config
 from cvj_ml.disk import write_table
 from cvj_ml.errors import DataError
-from cvj_ml.monitoring.outcomes import Judge, PastList, measure_lists
+from cvj_ml.monitoring.outcomes import Judge, PastList, listings, measure_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.pipeline.opening import Histories, Watcher, open_histories
 from cvj_ml.publish import LISTS, hold, published_lists
@@ -70,35 +73,75 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
 
 def read_past(config: Config) -> list[PastList]:
     """Return the lists of every published night, with everybody who was scored for them."""
-    lists = []
-    for folder in published_lists(Path(config.out)):
-        scores = pq.read_table(folder / "scores" / "scores.parquet").to_pandas()
-        slugs = {stage.name: stage.slug for stage in config.journey.stages}
-        for row in pq.read_table(folder / LISTS / "summary.parquet").to_pylist():
-            column = f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
-            if column not in scores.columns or row["to_stage"] not in slugs:
-                raise DataError(
-                    f"{folder}: its scores have no column {column}, so the night is damaged or of another journey;"
-                    " remove it, or measure with the configuration that made it."
-                )
-            listed = pq.read_table(
-                folder / LISTS / f"{row['list']}.parquet", columns=["customer_id", "group", "control_share"]
-            ).to_pandas()
-            here = scores.loc[scores["stage"] == row["from_stage"], ["customer_id", column]]
-            scored = here.rename(columns={column: "probability"}).dropna(subset="probability")
-            lists.append(
-                PastList(
-                    row["list"],
-                    row["from_stage"],
-                    row["to_stage"],
-                    row["horizon_days"] * DAY,
-                    row["epoch"],
-                    to_microseconds(scores["as_of"].iloc[0].to_pydatetime()),
-                    str(scores["model_version"].iloc[0]),
-                    scored.merge(listed, on="customer_id", how="left", validate="one_to_one"),
-                )
+    return [past for folder in published_lists(Path(config.out)) for past in _lists_of(config, folder)]
+
+
+def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
+    """Yield the lists of one night."""
+    scores = pq.read_table(folder / "scores" / "scores.parquet").to_pandas()
+    slugs = {stage.name: stage.slug for stage in config.journey.stages}
+    for row in _summary(folder):
+        column = f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
+        if column not in scores.columns or row["to_stage"] not in slugs:
+            raise DataError(
+                f"{folder}: its scores have no column {column}, so the night is damaged or of another journey;"
+                " remove it, or measure with the configuration that made it."
             )
-    return lists
+        here = scores.loc[scores["stage"] == row["from_stage"], ["customer_id", column]]
+        scored = here.rename(columns={column: "probability"}).dropna(subset="probability")
+        yield PastList(
+            row["list"],
+            row["from_stage"],
+            row["to_stage"],
+            row["horizon_days"] * DAY,
+            row["epoch"],
+            to_microseconds(scores["as_of"].iloc[0].to_pydatetime()),
+            str(scores["model_version"].iloc[0]),
+            scored.merge(_listed(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"),
+        )
+
+
+def _summary(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / LISTS / "summary.parquet").to_pylist()
+    return found
+
+
+def _listed(folder: Path, name: str) -> pd.DataFrame:
+    columns = ["customer_id", "group", "control_share"]
+    found: pd.DataFrame = pq.read_table(folder / LISTS / f"{name}.parquet", columns=columns).to_pandas()
+    return found
+
+
+def newest_matured(config: Config, judge: Judge) -> tuple[list[PastList], pd.DataFrame]:
+    """Return of each list the newest one whose horizon is over at the judge's cut, and who was listed near them.
+
+    Scores are read of these nights only; of the others, who was on a list. Stages that are not observed any more are
+    passed over.
+    """
+    nights = {}
+    for folder in published_lists(Path(config.out)):
+        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        nights[folder] = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
+    chosen: dict[str, Path] = {}
+    known = set(judge.journey.names) - judge.unobserved
+    for folder in sorted(nights, key=nights.__getitem__, reverse=True):
+        seen = follow_up(nights[folder], judge.cut, judge.arrival_delay)
+        for row in _summary(folder):
+            if {row["from_stage"], row["to_stage"]} <= known and observed_whole(seen, row["horizon_days"] * DAY):
+                chosen.setdefault(row["list"], folder)
+    found = [
+        past
+        for folder in dict.fromkeys(chosen.values())
+        for past in _lists_of(config, folder)
+        if chosen.get(past.name) == folder
+    ]
+    near = [
+        _listed(folder, row["list"]).assign(as_of=nights[folder], epoch=row["epoch"])
+        for folder in nights
+        if any(observed_whole(past.horizon, abs(nights[folder] - past.as_of)) for past in found)
+        for row in _summary(folder)
+    ]
+    return found, pd.concat(near, ignore_index=True) if near else listings([])
 
 
 def known_history(config: Config, as_of: int) -> pd.DataFrame:

@@ -186,7 +186,7 @@ def make_night(
         return Night(published, night, facts, champion)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
-        run.judge(gates.before_scoring(bundle.predictor))
+        run.judge([*gates.before_scoring(bundle.predictor), *gates.quality(bundle.version)])
     work = work_folder(histories, bundle.digest, config_digest(config), as_of, with_lists=with_lists, resume=resume)
     with run.step("Scoring") as progress:
         scored = score(
@@ -309,6 +309,7 @@ def report_of(
             champion.bundle.version,
             Training.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
             history,
+            tuple(champion.bundle.predictor.unlived()),
         )
 
 

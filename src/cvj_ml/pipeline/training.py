@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from cvj_ml.evaluation.folds import last_matured, require_teachable
 from cvj_ml.evaluation.record import evidence
 from cvj_ml.evaluation.stages import FitOfStages, fit_and_judge
 from cvj_ml.evaluation.track_record import track_record
-from cvj_ml.evaluation.verdict import Verdict, undecided
+from cvj_ml.evaluation.verdict import Verdict, decide_first, undecided
 from cvj_ml.models.bundle import save
 from cvj_ml.models.drift_learning import learn_drift
 from cvj_ml.models.predictor import Predictor
@@ -39,6 +40,9 @@ from cvj_ml.stage_panel import Tracking
 from cvj_ml.windows import to_datetime, to_microseconds
 
 Promote = Literal["auto", "always", "never"]
+
+MOST_TOLD = 3
+"""Stages without evidence that a training warns of; the card has them all."""
 
 
 def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
@@ -73,7 +77,8 @@ class Trained:
 def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto", tune: int = 0) -> Trained:
     """Report the last matured fold once, compare with the champion, refit at ``as_of``, register, promote.
 
-    promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; the first version of a name is the champion.
+    promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; the first version of a name is the champion
+    unless `decide_first` refuses it.
     tune: how many settings of the trees to try on earlier folds first.
     """
     histories = open_histories(config, watcher)
@@ -104,12 +109,19 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
         first = int(panel.as_of.min())
         reference = learn_drift(predictor, histories.engine(progress), histories.store.customers, as_of, first)
         predictor = replace(predictor, drift=reference)
+    if (taught := len(np.unique(panel.customer))) < config.model.min_customers:
+        watcher.say(
+            f"warning: {taught} customer(s) are fewer than model.min_customers ({config.model.min_customers}), so every"
+            " name in the data is `other` and nothing is learned but base rates."
+        )
     names = np.array(["return", *config.journey.names])
     if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
         watcher.say(
             f"warning: too few customers moved to learn from, so these targets rest on base rates by stage and"
             f" recency: {', '.join(weak)}. Scores name them in low_evidence."
         )
+    for one in islice((one for one in predictor.unlived() if one.target == "return"), MOST_TOLD):
+        watcher.say(f"warning: {one.sentence}. Scores name it in low_evidence.")
     facts = Training(
         config, histories.store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, verdict
     )
@@ -133,7 +145,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             tags={"verdict": verdict.sentence, "verdict_numbers": verdict.as_json()},
         )
         # The canary of what is promoted was scored when the bundle was opened, above.
-        version = tracking.log_training(config, record)
+        version = tracking.log_training(config, record, usable=not verdict.refused)
         if verdict.promote:
             version = tracking.promote(config, version.version)
     return Trained(version, result, usage, verdict, posterior)
@@ -142,8 +154,11 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
 def judge_challenger(histories: Histories, result: FoldResult, promote: Promote, watcher: Watcher) -> Verdict:
     """Return whether the recipe of a fold replaces the champion."""
     config, present = histories.config, tracking.find_champion(histories.config)
+    if present is None and promote == "always":
+        return undecided(True, "Promoted: there was no champion; asked for by --promote always, nothing was compared.")
     if present is None:
-        return undecided(True, "Promoted: there was no champion.")
+        learned = bool(result.predictor.learned.any())
+        return decide_first(result.judged, draw_keys(DRAWS, config.model.seed), learned=learned)
     if promote != "auto":
         by_hand = {"always": "Promoted", "never": "Kept the champion"}[promote]
         return undecided(promote == "always", f"{by_hand}: asked for by --promote {promote}, nothing was compared.")

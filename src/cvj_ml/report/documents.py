@@ -11,6 +11,7 @@ import pandas as pd
 from cvj_ml.config import Config
 from cvj_ml.engines import Blocks
 from cvj_ml.lists import RankedList, list_specs
+from cvj_ml.models.predictor import Unlived
 from cvj_ml.report.page import Night, Source, page
 from cvj_ml.report.quality import Training
 from cvj_ml.report.survey import ask, survey
@@ -46,6 +47,7 @@ def make_report(
     model_version: str,
     training: Training | None,
     history: pd.DataFrame,
+    unlived: Sequence[Unlived] = (),
 ) -> Report:
     """Make the report of one night's SCORES and lists."""
     found = survey(ask(config, unobserved, as_of, store.arrival_delay), blocks)
@@ -68,6 +70,7 @@ def make_report(
         usage.not_yet_visible,
         training,
         history,
+        unlived,
     )
     day = to_datetime(as_of, config.zone).date().isoformat()
     markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.report.stays import BEFORE_ANY, STILL_THERE, StayCounts, add
+from cvj_ml.report.stays import AFTER, BEFORE_ANY, STILL_THERE, StayCounts, add
 from cvj_ml.scoring import StoredTable
 
 MINIMUM_MOVERS = 20
@@ -19,16 +19,17 @@ MINIMUM_MOVERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast customers move on from a stage, in whole days; None where too few customers tell.
+    """How fast customers move on from a stage, in days; None where too few customers tell.
 
-    ``moved_by`` is the share that has moved on after 30 and 90 days and ``median`` the day by which half have, both
-    by Kaplan and Meier: customers who are still there count as long as they were seen. ``usual`` is the 75th
+    ``moved_by`` is the share that has moved on after 30 and 90 days and ``median`` the time by which half have, both
+    by Kaplan and Meier: customers who are still there count as long as they were seen. A share is told where as many
+    as MINIMUM_MOVERS came so long ago, a median where half as many were still there until then. ``usual`` is the 75th
     percentile of the days that movers took, ``stalled`` are customers who have been here for longer.
     """
 
     moved_by: tuple[float | None, ...]
-    median: int | None
-    usual: int | None
+    median: float | None
+    usual: float | None
     stalled: int | None
 
 
@@ -86,10 +87,6 @@ class JourneyMap:
         return next(step.name for step in self.steps if step.stage == stage)
 
 
-AFTER = (30, 90)
-"""The days after which the share that moved on is told."""
-
-
 def journey_map(
     config: Config, unobserved: frozenset[str], counts: StayCounts, scores: StoredTable | None, period: int
 ) -> JourneyMap:
@@ -133,21 +130,27 @@ def pace(rows: pd.DataFrame) -> Pace:
     if _sum(movers) < MINIMUM_MOVERS:
         return Pace((None,) * len(AFTER), None, None, None)
     days, left = kaplan_meier(rows["days"].to_numpy(), (rows["next"] != STILL_THERE).to_numpy(), _weights(rows))
-    seen = int(rows["days"].max())
     there = np.concatenate([[1.0], left])
-    shares = tuple(float(1 - there[np.searchsorted(days, after)]) if after <= seen else None for after in AFTER)
+    shares = tuple(
+        float(1 - there[np.searchsorted(days, after, side="right")])
+        if _sum(rows[rows["followed"] > place]) >= MINIMUM_MOVERS
+        else None
+        for place, after in enumerate(AFTER)
+    )
     half = days[left <= 0.5]
+    if len(half) and _sum(rows[rows["days"] >= half[0]]) < MINIMUM_MOVERS // 2:
+        half = half[:0]
     usual = weighted_percentile(movers["days"].to_numpy(), _weights(movers), 0.75)
     waiting = rows[(rows["next"] == STILL_THERE) & (rows["days"] > usual)]
-    return Pace(shares, int(half[0]) if len(half) else None, usual, _sum(waiting))
+    return Pace(shares, float(half[0]) if len(half) else None, usual, _sum(waiting))
 
 
 def kaplan_meier(
-    days: npt.NDArray[np.int64], moved: npt.NDArray[np.bool_], customers: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the days on which somebody moved or was last seen, and the share still there after each.
+    days: npt.NDArray[np.float64], moved: npt.NDArray[np.bool_], customers: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the times at which somebody moved or was last seen, and the share still there after each.
 
-    S(d) = prod over t <= d of (1 - moved_t / at risk_t), Kaplan and Meier (1958). days: whole days of each stay,
+    S(d) = prod over t <= d of (1 - moved_t / at risk_t), Kaplan and Meier (1958). days: of each stay,
     customers: how many stays a row stands for; who was last seen on day t is at risk on it.
     """
     at, place = np.unique(days, return_inverse=True)
@@ -157,11 +160,11 @@ def kaplan_meier(
     return at, np.cumprod(1 - ended / risk)
 
 
-def weighted_percentile(values: npt.NDArray[np.int64], weights: npt.NDArray[np.int64], share: float) -> int:
+def weighted_percentile(values: npt.NDArray[np.float64], weights: npt.NDArray[np.int64], share: float) -> float:
     """Return the smallest value that at least this share of the weight does not exceed."""
     order = np.argsort(values, kind="stable")
     heaped = weights[order].cumsum()
-    return int(values[order][np.searchsorted(heaped, share * heaped[-1])])
+    return float(values[order][np.searchsorted(heaped, share * heaped[-1])])
 
 
 def _dormant(config: Config, scores: StoredTable) -> dict[int, int]:

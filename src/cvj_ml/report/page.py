@@ -16,8 +16,10 @@ from markupsafe import Markup
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.lists import RankedList
+from cvj_ml.models.predictor import Unlived
 from cvj_ml.report import words
 from cvj_ml.report.diagram import draw
+from cvj_ml.report.journey_map import JourneyMap
 from cvj_ml.report.past import past_lists
 from cvj_ml.report.quality import Training, judgements
 from cvj_ml.report.tables import ListTable, list_table
@@ -29,6 +31,9 @@ from cvj_ml.windows import to_datetime
 
 MOST_ROWS = 10_000
 """Rows of all lists together that the page shows, and a tenth of it of one list; the files hold the rest."""
+
+MOST_UNLIVED = 3
+"""Stages whose customers nobody has watched for long enough, as the page tells; the model's card has them all."""
 
 MOST_BYTES = 1_900_000
 """Above it, the page tells fewer reasons a row, so that it still fits into an e-mail."""
@@ -49,7 +54,8 @@ class Source:
 class Night:
     """What the page tells of one night.
 
-    ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first.
+    ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first;
+    ``unlived`` is what the model's training knew too little of.
     """
 
     config: Config
@@ -65,6 +71,7 @@ class Night:
     not_yet_visible: int
     training: Training | None
     history: pd.DataFrame
+    unlived: Sequence[Unlived] = ()
 
 
 def page(night: Night) -> str:
@@ -102,6 +109,7 @@ def context(night: Night, reasons: int = 3) -> dict[str, Any]:
         "judgements": judgements(night.lists, night.training),
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),
+        "unlived": _unlived(night.unlived, sheet.map),
         "sources": night.sources,
         "people": {name: str(one) for name, one in night.naming.items()},
         "used": night.used,
@@ -149,11 +157,19 @@ def _hash(text: str) -> str:
 
 
 def _low_evidence(scores: StoredTable) -> list[str]:
-    """Return the targets that rest on base rates, in the order of the first customer who has them."""
+    """Return the targets that rest on base rates for somebody, in the order of the first customer who has them."""
     found: dict[str, None] = {}
     for batch in scores.batches(["low_evidence"]):
         found |= dict.fromkeys(batch["low_evidence"].flatten().unique().to_pylist())
     return list(found)
+
+
+def _unlived(found: Sequence[Unlived], journey: JourneyMap) -> list[str]:
+    """Say of the stages where somebody stands tonight what nobody has lived through, the return before all."""
+    here = {step.stage: step.here for step in journey.steps}
+    told = [one for one in found if here.get(one.origin, 0)]
+    told.sort(key=lambda one: (one.target != "return", -here[one.origin]))
+    return [f"{one.sentence}; {words.customers(here[one.origin])} stand there now" for one in told[:MOST_UNLIVED]]
 
 
 def _freshness(night: Night) -> list[str]:
@@ -161,11 +177,16 @@ def _freshness(night: Night) -> list[str]:
     counts, zone = night.touchpoints, night.config.zone
     newest = to_datetime(counts.newest, zone)
     told = [f"The newest touchpoint is of {newest:%Y-%m-%d %H:%M}."]
-    age = (night.as_of - counts.newest) // DAY
+    age = (night.as_of - counts.newest) / DAY
     if age >= 1:
         told.append(f"That is {words.days(age)} before this night.")
-    usual = counts.usually / 4
-    told.append(f"The last 7 days brought {counts.lately:,} touchpoints, the four weeks before {usual:,.0f} a week.")
+    brought = f"The last 7 days brought {counts.lately:,} touchpoints"
+    if not counts.weeks:
+        told.append(f"{brought}; no whole week was recorded before (history_from: {night.config.history_from}).")
+        return told
+    usual = counts.usually / counts.weeks
+    before = "the week" if counts.weeks == 1 else f"the {('two', 'three', 'four')[counts.weeks - 2]} weeks"
+    told.append(f"{brought}, {before} before {usual:,.0f}{'' if counts.weeks == 1 else ' a week'}.")
     if counts.lately < usual / 2:
         told.append("That is less than half: check that all data have arrived before you use the lists.")
     return told

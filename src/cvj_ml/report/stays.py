@@ -14,7 +14,7 @@ from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text, Touchpoints
 from cvj_ml.journey import reached
-from cvj_ml.windows import NEVER, Instants, before
+from cvj_ml.windows import NEVER, Instants, before, follow_up, observed_whole
 
 STILL_THERE = -2
 """The ``next`` of a stay that has not ended."""
@@ -31,7 +31,8 @@ class Question:
     """What is asked of every block: the journey and its observed stages, at which instant, over which last period.
 
     ``delay`` is how long touchpoints may take to arrive, ``segment`` a text attribute that tells groups of customers
-    apart, ``rating`` the property of touchpoints that holds ratings. Times are in microseconds.
+    apart, ``rating`` the property of touchpoints that holds ratings. What was before ``observed_from`` was not
+    recorded. Times are in microseconds.
     """
 
     journey: Journey
@@ -42,6 +43,7 @@ class Question:
     delay: int
     segment: str | None
     rating: str
+    observed_from: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,12 @@ def owners(points: Touchpoints) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(points.offsets) - 1), np.diff(points.offsets))
 
 
-COUNTED = ["segment", "stage", "next", "days", "recent"]
+AFTER = (30, 90)
+"""The days after which the share that moved on is told."""
+
+_HOUR = DAY // 24
+
+COUNTED = ["segment", "stage", "next", "days", "followed", "recent"]
 ARRIVED = ["segment", "stage"]
 
 
@@ -95,7 +102,8 @@ ARRIVED = ["segment", "stage"]
 class StayCounts:
     """Numbers of customers, of any number of blocks.
 
-    ``stays``: by segment, stage, next, whole days of the stay (so far), and whether it ended in the last period;
+    ``stays``: by segment, stage, next, days of the stay (so far; up to whole hours), how many of AFTER have passed
+    since it began, whether customers are still there or not, and whether it ended in the last period;
     ``arrivals``: customers whose first stay began in the last period, by segment and stage.
     """
 
@@ -108,13 +116,16 @@ def count_stays(question: Question, block: Block, found: Stays) -> StayCounts:
     as_of = question.as_of
     segments = segments_of(block, question.segment, as_of)
     since = as_of - question.period
+    seen = follow_up(found.start, as_of, 0)
     lasted = np.where(found.end == NEVER, as_of, found.end) - found.start
     frame = pd.DataFrame(
         {
             "segment": segments[found.customer],
             "stage": found.stage,
             "next": found.next,
-            "days": lasted // DAY,
+            # Whole days would take almost one off every stay; hours keep the rows few.
+            "days": -(-lasted // _HOUR) / 24,
+            "followed": np.sum([observed_whole(seen, after * DAY) for after in AFTER], axis=0),
             "recent": (found.end != NEVER) & ~before(found.end, since),
         }
     )

@@ -10,6 +10,7 @@ from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times
 from cvj_ml.report.stays import Question, StayCounts, add_stays, count_stays, stays
 from cvj_ml.report.touchpoints import TouchpointCounts, add_touchpoints, count_touchpoints
+from cvj_ml.windows import midnight
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ def ask(config: Config, unobserved: frozenset[str], as_of: int, delay: int) -> Q
         delay,
         config.report.segment,
         config.report.rating,
+        midnight(config.history_from, config.zone),
     )
 
 

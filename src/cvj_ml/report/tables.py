@@ -44,7 +44,7 @@ class ListTable:
 
     ``targets`` and ``controls`` count the whole list, of which the first ``shown`` rows are here; ``left_out`` counts
     the others who stand in the stage by reason; ``play`` and ``channel`` are those of all rows, where all agree;
-    ``reasons`` is how many the list has for a row at most.
+    ``reasons`` is how many the list has for a row at most. Of a list ``without_evidence`` no row is here.
     """
 
     anchor: str
@@ -65,6 +65,7 @@ class ListTable:
     channel: str | None
     channels: tuple[str, ...]
     reasons: int
+    without_evidence: bool
 
 
 def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
@@ -74,6 +75,7 @@ def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
     """
     rows = one.rows
     group = rows["group"].to_pylist()
+    most = 0 if one.without_evidence else most
     shown = rows.slice(0, most)
     cells: dict[str, Sequence[Any]] = {}
     extra = [name for name in rows.column_names if name not in TARGETS.columns]
@@ -120,6 +122,7 @@ def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
         common["channel"],
         tuple(sorted({value for value in cells.get("channel", ()) if value})),
         len(told),
+        one.without_evidence,
     )
 
 

@@ -15,7 +15,7 @@ from cvj_ml.journey import stage_at
 from cvj_ml.labels import label, stages_ahead
 from cvj_ml.report.stays import Question, Stays, add, owners
 from cvj_ml.snapshots import eligible
-from cvj_ml.windows import NEVER, Instants, before, happened_within
+from cvj_ml.windows import NEVER, Instants, before, happened_within, is_covered
 
 NO_CHANNEL = "(no channel)"
 SEVERAL_CHANNELS = "(several channels)"
@@ -34,7 +34,8 @@ class TouchpointCounts:
     channel of their first touchpoint. ``ratings``: (stage, rating) the latest rating of customers who stand there.
     ``precursors``: (stage, event, inbound) active customers who stood there one horizon ago and had the event in the
     period before, with how many of them ``moved`` on since. ``newest`` is the latest touchpoint before ``as_of``,
-    ``lately`` and ``usually`` the touchpoints of the last 7 days and of the 28 days before.
+    ``lately`` and ``usually`` the touchpoints of the last 7 days and of the whole ``weeks`` before, four at most, that
+    lie after the beginning of the records.
     """
 
     habits: pd.DataFrame
@@ -44,6 +45,7 @@ class TouchpointCounts:
     newest: int
     lately: int
     usually: int
+    weeks: int
 
 
 _HABITS = ["stage", "event", "inbound"]
@@ -57,7 +59,9 @@ def count_touchpoints(question: Question, points: Touchpoints, entries: Instants
     known = live(points, as_of)
     week = 7 * DAY
     recent = known & ~before(points.occurred_at, as_of - week)
-    month = known & ~before(points.occurred_at, as_of - 5 * week) & before(points.occurred_at, as_of - week)
+    # A week of which nothing was recorded is not a week without touchpoints.
+    weeks = sum(is_covered(as_of, (1 + number) * week, question.observed_from) for number in range(1, 5))
+    month = known & ~before(points.occurred_at, as_of - (1 + weeks) * week) & before(points.occurred_at, as_of - week)
     return TouchpointCounts(
         _habits(points, owner, known, found, as_of - question.period),
         _origins(points, owner, known, found),
@@ -66,6 +70,7 @@ def count_touchpoints(question: Question, points: Touchpoints, entries: Instants
         int(points.occurred_at[known].max(initial=-NEVER)),
         int(recent.sum()),
         int(month.sum()),
+        weeks,
     )
 
 
@@ -80,6 +85,7 @@ def add_touchpoints(parts: Iterable[TouchpointCounts]) -> TouchpointCounts:
         max(one.newest for one in gathered),
         sum(one.lately for one in gathered),
         sum(one.usually for one in gathered),
+        max(one.weeks for one in gathered),
     )
 
 
@@ -179,6 +185,8 @@ def _precursors(
     ahead = stages_ahead(journey, unobserved, stage)
     # Nobody is asked who had moved already and only the evidence was late, nor at the top of the journey.
     asked = ahead.any(axis=1) & (labels.asked[:, 1:] == ahead).all(axis=1)
+    # Nor is anybody where the period before was not recorded whole: who shows nothing then may have done anything.
+    asked &= bool(is_covered(asked_at, period, question.observed_from))
     moved_on = (happened_within(labels.times[:, 1:], period) & ahead).any(axis=1)
     customers = len(points.offsets) - 1
     moved, stood = np.zeros(customers, dtype=np.int64), np.full(customers, -2, dtype=np.int64)

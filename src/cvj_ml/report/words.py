@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cvj_ml.config.journey import Play
-from cvj_ml.report.journey_map import AFTER, MINIMUM_MOVERS, Step
+from cvj_ml.report.journey_map import MINIMUM_MOVERS, Step
 from cvj_ml.report.opportunities import Opportunity
 from cvj_ml.report.signs import Sign
+from cvj_ml.report.stays import AFTER
 
 if TYPE_CHECKING:
     from cvj_ml.report.worksheet import Habit, SegmentStep
@@ -31,6 +32,8 @@ def percent(share: float | None) -> str:
         return "–"
     if share == 0 or share >= 0.0995:
         return f"{share:.0%}"
+    if share < 0.00005:
+        return "under 0.01%"
     return f"{share:.1%}" if share >= 0.00995 else f"{share:.2%}"
 
 
@@ -44,9 +47,12 @@ def amount(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 99.5 else f"{number:,.2f}"
 
 
-def days(number: int) -> str:
-    """Return a whole number of days."""
-    return "under a day" if number == 0 else "1 day" if number == 1 else f"{number:,} days"
+def days(number: float) -> str:
+    """Return a time in days, to the nearest; what is shorter than a day is told as that."""
+    if number < 1:
+        return "under a day"
+    nearest = int(number + 0.5)
+    return "1 day" if nearest == 1 else f"{nearest:,} days"
 
 
 def customers(number: int) -> str:

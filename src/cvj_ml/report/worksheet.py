@@ -12,10 +12,10 @@ from cvj_ml.config import Config, ListSpec
 from cvj_ml.config.journey import Play
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.report import words
-from cvj_ml.report.journey_map import AFTER, JourneyMap, Step, journey_map, of_segment, top_segments
+from cvj_ml.report.journey_map import JourneyMap, Step, journey_map, of_segment, top_segments
 from cvj_ml.report.opportunities import Opportunity, opportunities
 from cvj_ml.report.signs import Sign, signs
-from cvj_ml.report.stays import BEFORE_ANY
+from cvj_ml.report.stays import AFTER, BEFORE_ANY
 from cvj_ml.report.survey import Survey
 from cvj_ml.report.touchpoints import NO_CHANNEL
 from cvj_ml.scoring import StoredTable
@@ -145,7 +145,7 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                 **{
                     f"moved_on_within_{days}_days": share for days, share in zip(AFTER, step.pace.moved_by, strict=True)
                 },
-                "median_days": step.pace.median,
+                "median_days": None if step.pace.median is None else round(step.pace.median, 1),
                 "touchpoints": "; ".join(words.habit(one) for one in sheet.habits),
                 "first_channels": "; ".join(f"{name} {words.percent(share)}" for name, share in sheet.channels),
                 "goes_with_moving_on": "; ".join(map(words.sign, sheet.moving)),
@@ -207,7 +207,7 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
         lines += ["| stage | segment | customers | moved on ever | median days |", "| --- | --- | ---: | ---: | ---: |"]
         lines += [
             f"| {_plain(one.step.name)} | {_plain(one.segment)} | {one.step.here:,} | {words.segment_share(one)}"
-            f" | {'' if one.step.pace.median is None else one.step.pace.median} |"
+            f" | {'' if one.step.pace.median is None else f'{one.step.pace.median:.1f}'} |"
             for one in found.segments
         ]
         lines.append("")

@@ -52,7 +52,7 @@ def as_table(predictor: Predictor, block: Block, answers: Answers, as_of: int, m
     for i in definition.observable[1:]:
         for h, day in enumerate(days):
             columns[f"p_reach_{stages[i].slug}_{day}d"] = answers.probability[:, 1 + i, h]
-    columns["low_evidence"] = _low_evidence(definition, predictor.trees.low, answers)
+    columns["low_evidence"] = _low_evidence(predictor, answers)
     columns["model_version"] = pa.repeat(model_version, len(customers))
     schema = scores_contract(definition).schema
     arrays = {
@@ -74,10 +74,9 @@ def _advance(definition: Definition, answers: Answers) -> npt.NDArray[np.float64
     return np.where(following[:, None] == 0, np.nan, chosen)
 
 
-def _low_evidence(definition: Definition, low: npt.NDArray[np.bool_], answers: Answers) -> pa.Array:
-    """Name, per customer, the asked targets that rest on base rates."""
-    names = ["return", *definition.journey.names]
-    # Who stands in the same stage is asked about the same targets.
-    stages = np.arange(-1, len(definition.journey.stages), dtype=np.int8)
-    texts = [[names[j] for j in np.flatnonzero(weak)] for weak in definition.asked(stages) & low]
+def _low_evidence(predictor: Predictor, answers: Answers) -> pa.Array:
+    """Name, per customer, the asked targets that rest on base rates, at some horizon at least."""
+    names = ["return", *predictor.definition.journey.names]
+    # Who stands in the same stage is asked about the same targets, with the same evidence.
+    texts = [[names[j] for j in np.flatnonzero(weak)] for weak in np.logical_or.reduce(predictor.low_evidence, axis=2)]
     return pa.array(texts, pa.list_(pa.string())).take(pa.array(answers.stage.astype(np.int64) + 1))

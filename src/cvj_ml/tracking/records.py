@@ -67,7 +67,8 @@ class ModelVersion:
     """A registered version of the model.
 
     digest: of the bundle, 64 hex digits, and empty for a version that something else registered; cut: ISO instant of
-    the training, empty for an imported bundle; created: ISO instant in UTC, whole seconds.
+    the training, empty for an imported bundle; created: ISO instant in UTC, whole seconds; bundle_format: what the
+    bundle promises (`verification.FORMAT`), 1 where the version does not say.
     """
 
     name: str
@@ -77,3 +78,4 @@ class ModelVersion:
     aliases: tuple[str, ...]
     cut: str
     created: str
+    bundle_format: int = 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError
+from cvj_ml.models.verification import FORMAT
 from cvj_ml.tracking.connection import connect
 from cvj_ml.tracking.records import LoggedTraining, ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.runs import BUNDLE, log_model, log_record, new_run
@@ -28,6 +29,7 @@ CHALLENGER = "challenger"
 
 _CARD = "card.md"
 _PAST_CHAMPIONS = "past_champions"
+_FORMAT_TAG = "bundle_format"
 _PAST_CHAMPIONS_KEPT = 50
 
 # Far above any model's; what is listed as larger is not even downloaded.
@@ -35,8 +37,10 @@ _MOST_FILES = 200
 _MOST_BYTES = 2**30
 
 
-def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
-    """Log a training and register its bundle as the challenger; the first version becomes champion, too.
+def log_training(config: Config, record: TrainingRecord, *, usable: bool = True) -> ModelVersion:
+    """Log a training and register its bundle as the challenger; where there is no champion it becomes that, too.
+
+    Not ``usable``: it was judged to be no model to score with, so it becomes nothing but the challenger.
 
     A failure leaves a run that is marked as failed and no new version. Raises ModelError where the bundle is not one,
     CvjError where the registry fails.
@@ -46,7 +50,7 @@ def log_training(config: Config, record: TrainingRecord) -> ModelVersion:
         with new_run(client, config, f"train {record.cut}") as run:
             model = log_model(client, config, run, record.bundle, record.interface)
             log_record(client, run, model, record)
-        return _register(client, config.name, model, tags, _in_short(record.bundle))
+        return _register(client, config.name, model, tags, _in_short(record.bundle), usable=usable)
 
 
 def log_backtest(config: Config, record: Record) -> str:
@@ -182,7 +186,7 @@ def import_bundle(config: Config, folder: Path, digest: str, interface: Interfac
                 return known
         with new_run(client, config, f"import {digest[:12]}") as run:
             model = log_model(client, config, run, folder, interface)
-        return _register(client, config.name, model, tags, _in_short(folder))
+        return _register(client, config.name, model, tags, _in_short(folder), usable=True)
 
 
 def _in_short(bundle: Path) -> str:
@@ -197,11 +201,12 @@ def _tags(bundle: Path, digest: str, cut: str) -> dict[str, str]:
         raise ModelError(f"{bundle} is not a model bundle: it has no journey.yaml. Name an exported bundle.")
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise ModelError(f"The digest of {bundle} is not 64 hex digits. Verify the bundle first.")
-    return {"digest": digest, "journey_digest": hashlib.sha256(journey.read_bytes()).hexdigest(), "cut": cut}
+    kept = {_FORMAT_TAG: str(FORMAT)}
+    return {**kept, "digest": digest, "journey_digest": hashlib.sha256(journey.read_bytes()).hexdigest(), "cut": cut}
 
 
 def _register(
-    client: MlflowClient, name: str, model: LoggedModel, tags: Mapping[str, str], description: str
+    client: MlflowClient, name: str, model: LoggedModel, tags: Mapping[str, str], description: str, *, usable: bool
 ) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
@@ -220,7 +225,7 @@ def _register(
         model_id=model.model_id,
     )
     client.set_registered_model_alias(name, CHALLENGER, str(created.version))
-    if CHAMPION not in client.get_registered_model(name).aliases:
+    if usable and CHAMPION not in client.get_registered_model(name).aliases:
         client.set_registered_model_alias(name, CHAMPION, str(created.version))
     return _find(_versions(client, name), int(created.version), name)
 
@@ -247,6 +252,7 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
             aliases=tuple(sorted(aliases.get(int(one.version), []))),
             cut=one.tags.get("cut", ""),
             created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+            bundle_format=int(one.tags.get(_FORMAT_TAG, 1)),
         )
         for one in found
     ]

@@ -235,6 +235,8 @@ def _blind_spots(training: Training, assessment: Assessment) -> Iterator[str]:
             f"**Who moves to {listed(weak)}.** Fewer than {LOW_EVIDENCE} customers moved, so everybody of a stage and"
             " recency gets the same base rate; the order within such a list says little."
         )
+    for one in training.predictor.unlived():
+        yield f"**{one.stage} to {one.target}.** {one.sentence.split(': ', 1)[1].capitalize()}."
     judged = assessment.cells[["from", "to", "horizon_days"]].drop_duplicates()
     known = training.result.rows[["from", "to", "horizon_days"]].drop_duplicates()
     if unproven := len(known) - len(judged):

@@ -40,7 +40,10 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
     """
     result = training.result
     assessment = assess(result.judged, keys)
-    by = [segment(name, blocks, result.fold.cut, result.panel.customer) for name in segments_of(result)]
+    by = [
+        segment(name, blocks, result.fold.cut, result.panel.customer, training.definition.min_customers)
+        for name in segments_of(result)
+    ]
     # Every further horizon would cost as much again, and hide what differs behind a stricter correction.
     shown = np.isin(result.judged.horizons, training.horizons)
     judged = replace(result.judged, known=result.judged.known & shown[None, None, :])
