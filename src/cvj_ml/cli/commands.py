@@ -357,7 +357,7 @@ def measure(
 
 def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, with_lists: bool) -> None:
     from cvj_ml import pipeline
-    from cvj_ml.lists import NOT_LISTED, REASONS, SOME_MOVE, title_of
+    from cvj_ml.lists import NOT_LISTED, REASONS, title_of, without_evidence
 
     night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists, accepted=accepted)
     if as_json:
@@ -371,7 +371,7 @@ def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, 
     for one in night.lists:
         title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
         out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
-        if one["listed"] and one.get("expected_moves", SOME_MOVE) < SOME_MOVE:
+        if without_evidence(one["listed"], one.get("expected_moves", one["listed"])):
             told = "    without evidence: not one of them is expected to move, so their order says nothing"
             out.print(told, soft_wrap=True)
         for name, words in {**REASONS, **NOT_LISTED}.items():

@@ -2,7 +2,7 @@
 
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.outreach import outreach, outreach_schema
-from cvj_ml.lists.ranking import SOME_MOVE, RankedList, list_specs, rank, title_of
+from cvj_ml.lists.ranking import RankedList, list_specs, rank, title_of, without_evidence
 from cvj_ml.lists.reasons import with_reasons
 from cvj_ml.lists.spared import SPARED
 from cvj_ml.lists.summary import NOT_LISTED, SUMMARY, summarise
@@ -10,7 +10,6 @@ from cvj_ml.lists.summary import NOT_LISTED, SUMMARY, summarise
 __all__ = [
     "NOT_LISTED",
     "REASONS",
-    "SOME_MOVE",
     "SPARED",
     "SUMMARY",
     "RankedList",
@@ -21,4 +20,5 @@ __all__ = [
     "summarise",
     "title_of",
     "with_reasons",
+    "without_evidence",
 ]

@@ -27,8 +27,9 @@ _TOGETHER = 100_000
 """Customers who are served at a time: most lists are full long before everybody was looked at."""
 
 
-SOME_MOVE = 0.5
-"""Moves expected of all who are listed together, below which their number rounds to none."""
+def without_evidence(listed: int, expected: float) -> bool:
+    """Return whether the moves that are expected of all who are listed round to none, and of each as good as none."""
+    return expected < 0.5 and expected < 0.01 * listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ class RankedList:
 
     @property
     def without_evidence(self) -> bool:
-        """Whether the moves that are expected of all who are listed round to none: their order says nothing."""
-        return bool(len(self.rows)) and self.expected < SOME_MOVE
+        """Whether next to no move is expected of those who are listed: their order says nothing."""
+        return without_evidence(len(self.rows), self.expected)
 
     @property
     def title(self) -> str:

@@ -120,7 +120,8 @@ def count_stays(question: Question, block: Block, found: Stays) -> StayCounts:
     lasted = np.where(found.end == NEVER, as_of, found.end) - found.start
     frame = pd.DataFrame(
         {
-            "segment": segments[found.customer],
+            # Of nobody pandas would not know that these are texts.
+            "segment": pd.Series(segments[found.customer], dtype="str"),
             "stage": found.stage,
             "next": found.next,
             # Whole days would take almost one off every stay; hours keep the rows few.
