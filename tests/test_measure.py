@@ -295,7 +295,7 @@ def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
     histories = pipeline.open_histories(config, pipeline.Silent())
 
     def asked(as_of: int, version: str = "0123456789ab") -> list[Verdict]:
-        return Gatekeeper(histories, as_of, {}, None).quality(version)
+        return Gatekeeper(histories, as_of, {}, None, {}).quality(version)
 
     over = NIGHT + HORIZON + 2 * DAY
     assert [one.name for one in asked(over)] == ["quality"] and asked(over)[0].level == "pass"
@@ -313,7 +313,7 @@ def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
     assert asked(over + DAY, "of another model")[0].level == "warn", "a model of today has nothing to put right"
     lenient = load_config(settings_in(tmp_path, gates={"quality": {"warn": None, "fail": None}}))
     quiet = pipeline.open_histories(lenient, pipeline.Silent())
-    assert Gatekeeper(quiet, over + DAY, {}, None).quality("0123456789ab") == []
+    assert Gatekeeper(quiet, over + DAY, {}, None, {}).quality("0123456789ab") == []
 
 
 def test_only_the_last_night_of_a_list_is_held_against_the_floor(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool 
     """Erase the customers whose ids are the lines of a file.
 
     DataError while a source still has rows of them, or for ids that nothing knows; NightError for a damaged night;
-    ModelError for a model that may hold something of a single customer; LockedError while another run reads: then nothing was removed. What was done stays done where a later step fails,
-    and the same call again does the rest.
+    ModelError for a model that may hold something of a single customer; LockedError while another run reads: then
+    nothing was removed. What was done stays done where a later step fails, and the same call again does the rest.
     """
     if lies_below(str(file), config.out):
         raise ConfigError(f"{file}: it lies below out ({config.out}), where files are removed; put it elsewhere.")
