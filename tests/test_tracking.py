@@ -30,7 +30,7 @@ from tests.mlflow_server import tracking_server, wait_until
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
-from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError
+from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError, RegistryError
 from cvj_ml.scoring import Interface
 from cvj_ml.tracking import TrainingRecord, connection
 
@@ -478,3 +478,42 @@ def test_everything_works_over_http(
     assert [one.version for one in tracking.list_versions(config)] == [3, 2, 1]
     assert (tmp_path / "stored").is_dir()
     assert capfd.readouterr() == ("", "")
+
+
+NONSENSE = {
+    "a page to log in": ("text/html", "<html><form>Log in</form></html>"),
+    "an empty object": ("application/json", "{}"),
+    "an empty list": ("application/json", "[]"),
+    "null": ("application/json", "null"),
+    "another model": ("application/json", '{"registered_model": {"name": "other", "aliases": []}}'),
+    "numbers for text": ("application/json", '{"registered_model": {"name": 5, "aliases": 7}}'),
+    "a cut answer": ("application/json", '{"registered_model": {"na'),
+    "nothing": ("text/plain", ""),
+    "bytes": ("application/octet-stream", "\x00\x01\x02"),
+}
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_a_server_that_answers_with_nonsense_is_told(case: str) -> None:
+    kind, text = NONSENSE[case]
+
+    class Babbling(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Babbling) as babbling:
+        threading.Thread(target=babbling.serve_forever, daemon=True).start()
+        config = make_config(f"http://127.0.0.1:{babbling.server_port}", "shop")
+        for ask in (tracking.list_versions, tracking.pin_champion):
+            with pytest.raises(RegistryError, match=r"The model registry at http://127\.0\.0\.1:\d+ failed: ") as told:
+                ask(config)
+            assert told.value.exit_code == 1
+        babbling.shutdown()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cvj_ml.config import Config
-from cvj_ml.errors import ConfigError, LockedError, NoRegistryError, RegistryError
+from cvj_ml.errors import ConfigError, CvjError, LockedError, NoRegistryError, RegistryError
 from cvj_ml.ownership import claim
 
 if TYPE_CHECKING:
@@ -76,6 +76,17 @@ def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise RegistryError(
                 f"The model registry at {_place(uri)} failed: {_reason(error, uri)}. {_next_step(uri)}"
+            ) from error
+        except CvjError:
+            raise
+        except Exception as error:
+            # Over an answer that is none of an MLflow server's (of a proxy, a page to log in) its client stumbles
+            # with errors of any kind, those of protobuf among them.
+            if database is not None:
+                raise
+            raise RegistryError(
+                f"The model registry at {_place(uri)} failed: the server answers, but not as an MLflow server does."
+                f" {_next_step(uri)}"
             ) from error
 
 

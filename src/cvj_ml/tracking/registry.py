@@ -242,6 +242,8 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     while token is None or token:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
         found += page
+        if page.token and page.token == token:
+            raise LookupError("the same page again")
         token = page.token or ""
     versions = [
         ModelVersion(
@@ -263,11 +265,14 @@ def _registered_model(client: MlflowClient, name: str) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_registered_model(name)
+        found = client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
+    if found.name != name:
+        raise LookupError("an empty answer, or one to another question")
+    return found
 
 
 def _champion(versions: list[ModelVersion]) -> ModelVersion | None:
