@@ -141,7 +141,7 @@ def test_three_stages_in_another_language_with_a_customer_each(french: Path) -> 
 def test_a_suppression_of_strangers_is_refused(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "no.csv").write_text("customer_id\nnobody\n")
     ran = made(trained, tmp_path / "out", suppression={"path": str(tmp_path / "no.csv")})
-    assert ran.code == 3 and "occurs in the log" in ran.err
+    assert ran.code == 3 and "names a customer of the log, so nobody would be held back" in ran.err
     assert not list((tmp_path / "out").glob("as_of=*"))
 
 

@@ -286,7 +286,7 @@ def test_an_older_model_is_judged_on_the_same_customers(customers: list[Customer
 
 def test_the_command_tells_writes_and_logs(trained: Trained, tmp_path: Path) -> None:
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}
-    file = trained.variant(tmp_path, mlflow=registry, model={"max_rows": 2000})
+    file = trained.variant(tmp_path / "out", mlflow=registry, model={"max_rows": 2000})
     options = ["--until", "2025-06-24", "--folds", "2", "--segment", "attribute:country", "--segment", "first_channel"]
     run = call("backtest", file, *options, "--out", tmp_path / "found", "--json")
     assert run.code == 0, run.err

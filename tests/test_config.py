@@ -217,11 +217,17 @@ def test_lists_that_are_not_configured_keep_to_the_epoch_too(write) -> None:
     assert load_config(write(text + "horizons: [7d, 14d]\n")).default_list_horizon == 14 * DAY
 
 
-@given(st.integers(1, 10**6), st.sampled_from(["w", "d", "h", "min", "s"]))
+@given(st.integers(1, 5_214), st.sampled_from(["w", "d", "h", "min", "s"]))
 def test_durations_are_read_and_written_alike(number: int, unit: str) -> None:
     read = parse_duration(f"{number}{unit}")
     assert read % SECOND == 0
     assert parse_duration(format_duration(read)) == read
+
+
+@pytest.mark.parametrize("text", ["5215w", "36501d", "876001h"])
+def test_no_duration_is_longer_than_any_history(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}' is longer than any history; write at most 36500d"):
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["30", "30 days", "-1d", "0d", "1.5d", "", "d", 30, None, True])

@@ -130,7 +130,7 @@ def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool
     people = People()
     day = to_datetime(as_of, UTC).date().isoformat()
     file = Path(config.out) / f"{day}.parquet"
-    file.parent.mkdir(exist_ok=True)
+    claim(file.parent)
     pq.write_table(scores, file)
 
     def write(staged: Path) -> Mapping[str, int]:

@@ -88,7 +88,7 @@ def test_a_night_is_published_verified_and_accounted_for(published: tuple[Path, 
     assert run["model"].keys() == {"version", "run_id", "digest", "source"} and run["versions"]["lightgbm"]
     assert metric(out, "exit_code") == 0 and metric(out, "customers") == CUSTOMERS
     assert {path.name for path in out.iterdir()} == {
-        *(".lock", "CURRENT.json", f"as_of={AS_OF}", "metrics.prom", "models", "store")
+        *(MARKER, ".lock", "CURRENT.json", f"as_of={AS_OF}", "metrics.prom", "models", "store")
     }  # fmt: skip
 
 

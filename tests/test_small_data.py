@@ -175,6 +175,7 @@ def migrated(days_ago: int) -> Block:
             visible_at=occurred,
             superseded_at=np.full(len(occurred), NEVER),
             day=(occurred // DAY).astype(np.int32),
+            date_only=np.zeros(len(occurred), dtype=np.bool_),
             event=Text(np.concatenate(events), ("visit", "purchase")),
             channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
             value=np.zeros(len(occurred), dtype=np.int64),

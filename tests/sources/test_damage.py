@@ -7,7 +7,7 @@ import os
 import pickle
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from cvj_ml.config import Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import StoreError
-from cvj_ml.sources import Store, arrivals, attribute_rows, ingest, rows_held, touchpoint_rows, usage
+from cvj_ml.sources import CustomerIds, Store, arrivals, attribute_rows, ingest, rows_held, touchpoint_rows, usage
 from cvj_ml.sources.store import MANIFEST, open_store, read_manifest
 
 DAYS = pd.date_range("2024-01-01", periods=200, tz="UTC")
@@ -96,16 +96,20 @@ def test_of_two_hundred_flipped_bits_all_are_seen(config: Config) -> None:
     assert open_store(store.folder, store.key, config) is not None and store.faults() == []
 
 
-READERS: dict[str, tuple[str, Callable[[Store], Any]]] = {
-    "an engine": ("touchpoints", lambda store: LocalEngine(store, 1).map(len)),
-    "an engine, attributes": ("attributes", lambda store: LocalEngine(store, 1).map(len)),
-    "an engine, labels": ("stage_labels", lambda store: LocalEngine(store, 1).map(len)),
-    "the accounts": ("touchpoints", lambda store: usage(store, 0)),
-    "the gates": ("touchpoints", lambda store: arrivals(store, 1)),
-    "the audit": ("touchpoints", lambda store: touchpoint_rows(store, 1)),
-    "the audit, attributes": ("attributes", lambda store: attribute_rows(store, 1)),
-    "forget": ("stage_labels", lambda store: rows_held(store, {f"k{number:02d}" for number in range(30)})),
-    "forget, refused rows": ("quarantine", lambda store: rows_held(store, {"k01"})),
+def people_of(numbers: Iterable[int]) -> CustomerIds:
+    return CustomerIds.of([f"k{number:02d}" for number in numbers], "exact")
+
+
+READERS: dict[str, tuple[str, Callable[[Store, Config], Any]]] = {
+    "an engine": ("touchpoints", lambda store, config: LocalEngine(store, 1).map(len)),
+    "an engine, attributes": ("attributes", lambda store, config: LocalEngine(store, 1).map(len)),
+    "an engine, labels": ("stage_labels", lambda store, config: LocalEngine(store, 1).map(len)),
+    "the accounts": ("touchpoints", lambda store, config: usage(store, 0)),
+    "the gates": ("touchpoints", lambda store, config: arrivals(store, 1)),
+    "the audit": ("touchpoints", lambda store, config: touchpoint_rows(store, 1)),
+    "the audit, attributes": ("attributes", lambda store, config: attribute_rows(store, 1)),
+    "forget": ("touchpoints", lambda store, config: rows_held(config, store, people_of(range(30)))),
+    "forget, refused rows": ("quarantine", lambda store, config: rows_held(config, store, people_of([1]))),
 }
 
 
@@ -115,17 +119,17 @@ def test_every_reader_refuses_what_was_not_written(config: Config, reader: str, 
     """Silent error 53; a copy of the store in another process, as workers have one, refuses too."""
     name, read = READERS[reader]
     store = ingest(config)
-    read(store)
+    read(store, config)
     path = store.folder / ("quarantine.parquet" if name == "quarantine" else f"bucket-0001/{name}.parquet")
     for one in (store, pickle.loads(pickle.dumps(store))):
         with flipped(path, random.Random(3)):
             if gone:
                 path.unlink()
             with pytest.raises(StoreError) as caught:
-                read(one)
+                read(one, config)
         assert str(caught.value).startswith(f"{path}: it is {'missing' if gone else 'not what was written'}")
         assert caught.value.exit_code == 1
-        read(one)
+        read(one, config)
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "quarantine.parquet", "bucket-0000/touchpoints.parquet"])

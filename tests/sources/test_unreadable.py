@@ -21,9 +21,9 @@ from tests.sources.test_formats import touchpoints
 
 from cvj_ml.config import Config
 from cvj_ml.errors import CvjError, DataError
-from cvj_ml.sources import ingest, read_contact, read_permissions
+from cvj_ml.sources import ingest, read_people
 from cvj_ml.sources.damage import unreadable
-from cvj_ml.sources.profile import profile_files
+from cvj_ml.sources.profile import open_tables
 
 CANARY = "canary"
 
@@ -90,8 +90,9 @@ def test_a_store_that_grows_refuses_the_same_rows(tmp_path: Path, configure: Cal
 
 def test_init_looks_at_the_rows_that_can_be_read(tmp_path: Path, configure: Callable[..., Config]) -> None:
     log(tmp_path / "log.parquet", **BROKEN["both"][0])
-    (found,) = profile_files([tmp_path / "log.parquet"], configure(sources={"log": {"path": "x"}}), tmp_path / "spill")
-    assert found.rows == 1
+    config = configure(sources={"log": {"path": "x"}})
+    with open_tables([tmp_path / "log.parquet"], config, tmp_path / "spill") as (found,):
+        assert (found.file.rows, found.file.unreadable) == (1, 3)
 
 
 def test_too_many_of_them_say_what_they_are(tmp_path: Path, configure: Callable[..., Config]) -> None:
@@ -107,8 +108,8 @@ def test_people_are_read_strictly(tmp_path: Path, configure: Callable[..., Confi
     )
     base = {"sources": {"log": {"path": "x"}}, "refused_share": 0.9}
     with pytest.raises(DataError, match=r"1 row\(s\): unreadable line"):
-        read_permissions(configure(**base, suppression={"path": "people.parquet"}))
-    contact = read_contact(configure(**base, contact={"path": "people.parquet", "columns": ["email"]}))
+        read_people(configure(**base, suppression={"path": "people.parquet"}))
+    contact = read_people(configure(**base, contact={"path": "people.parquet", "columns": ["email"]})).contact
     assert contact.to_pylist() == [{"customer_id": "a", "email": "x"}]
 
 

@@ -13,10 +13,7 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from typing import Any, TextIO
 
 PATIENCE = 2.0
 """Seconds that a log may wait for a reader that has stopped reading, once; from then on its lines are lost."""
@@ -58,7 +55,7 @@ class _Sink(io.FileIO):
         self._patience = patience
         self._stuck = False
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Pass bytes on as far as that is possible; say that all of them were taken."""
         content = memoryview(data).cast("B")
         rest = content

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvj_ml.histories import Block, Column, Text, Touchpoints
 from cvj_ml.sources import ALWAYS
-from cvj_ml.windows import NEVER, before
+from cvj_ml.windows import before
 
 OTHER = "other"
 
@@ -77,18 +77,18 @@ def sight(block: Block, cut: int) -> Sightings:
         _customers_per_name(points.channel, owner, seen),
         categories,
         frozenset(numbers),
-        _columns_found(points, seen),
+        _columns_found(points, seen, cut),
         static,
         len(np.unique(owner[seen])),
     )
 
 
-def _columns_found(points: Touchpoints, seen: npt.NDArray[np.bool_]) -> dict[str, str]:
-    """Return the columns beside customer_id, occurred_at and event that say something of these rows."""
+def _columns_found(points: Touchpoints, seen: npt.NDArray[np.bool_], cut: int) -> dict[str, str]:
+    """Return the columns beside customer_id, occurred_at and event that say something of these rows by the cut."""
     found = {
         "known_at": (INSTANTS, points.visible_at > points.occurred_at),
         "date_only": (INSTANTS, points.date_only),
-        "touchpoint_id": (TEXTS, points.superseded_at != NEVER),
+        "touchpoint_id": (TEXTS, before(points.superseded_at, cut)),
         "channel": (TEXTS, points.channel.codes >= 0),
         "value": (NUMBERS, points.has_value),
     }

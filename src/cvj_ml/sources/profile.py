@@ -17,7 +17,7 @@ from cvj_ml.sources.columns import ColumnProfile, profile_columns, tally
 from cvj_ml.sources.formats import UNREADABLE_GZIP, encoding_of, is_text
 from cvj_ml.sources.mapping import Field, origin_field
 from cvj_ml.sources.nesting import Nested, find_nested
-from cvj_ml.sources.origins import describe, land
+from cvj_ml.sources.origins import Relation, describe, land, read_rows
 from cvj_ml.sources.sql import connect, identifier, literal
 
 _HELD = 2_000_000
@@ -172,11 +172,18 @@ def _table(
     name: str,
     connection: duckdb.DuckDBPyConnection,
 ) -> Table:
+    def read(rows: Relation) -> Relation:
+        # Every column is read once, so that a row that cannot be is found here.
+        connection.execute(f"SELECT count(COLUMNS(*)) FROM {rows.sql}").fetchall()
+        return rows
+
     parts, unreadable = [], 0
     spec = TableSpec(path=tuple(map(str, paths)), encoding=encoding)
     whole = describe(paths[0].name, spec, config, spill)
     for number, path in enumerate(paths):
-        relation = land(replace(whole, files={"": (path,)}), connection, config, spill / f"landed-{number}")
+        origin = replace(whole, files={"": (path,)})
+        relation = land(origin, connection, config, spill / f"landed-{number}")
+        relation = read_rows(origin, relation, list(origin.types), spill / f"apart-{number}", read)
         parts.append(f"SELECT *, {number} AS {_FILE} FROM {relation.sql}")
         unreadable += relation.unreadable
     try:
