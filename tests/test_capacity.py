@@ -134,6 +134,7 @@ def test_nobody_is_judged_by_trees_that_have_seen_them(panel: Panel, monkeypatch
     assert set.union(*held_out) == everybody and sum(map(len, held_out)) == len(everybody)
 
 
+@pytest.mark.slow
 def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,7 @@ def test_a_disk_that_refuses_is_no_traceback(trained: Trained, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_a_person_at_a_terminal_sees_bars(trained: Trained, tmp_path: Path) -> None:
     file = trained.variant(tmp_path)
     master, slave = pty.openpty()

@@ -46,6 +46,7 @@ def ask(folder: Path, callee: str = CALLEE, caller: str = CALLER) -> tuple[int, 
     return int(answer), int(hits) == 1
 
 
+@pytest.mark.slow
 def test_what_decides_the_machine_code_and_nothing_else(tmp_path: Path) -> None:
     assert ask(tmp_path) == (43, False)
     assert ask(tmp_path) == (43, True)

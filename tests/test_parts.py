@@ -186,6 +186,7 @@ def test_a_night_is_never_made_of_some_blocks(
     assert not (tmp_path / "work" / "scores.parquet").exists()
 
 
+@pytest.mark.slow
 def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Trained, tmp_path: Path) -> None:
     """Kill -9 in the second block: what is published after --resume is what an undisturbed night publishes."""
     code = (

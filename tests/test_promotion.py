@@ -111,6 +111,7 @@ def versions(file: Path) -> dict[int, list[str]]:
     return {one["version"]: one["aliases"] for one in listed}
 
 
+@pytest.mark.slow
 def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(trained: Trained, tmp_path: Path) -> None:
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}
     file = trained.variant(tmp_path, mlflow=registry, model={"max_rows": 1500})

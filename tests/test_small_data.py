@@ -102,6 +102,7 @@ def above_base_rate(result: FoldResult, target: int) -> tuple[npt.NDArray[np.flo
     return np.concatenate(terms), np.concatenate(owners)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("customers", "buyers"), [(50, 1), (50, 5), (50, 40), (400, 1), (400, 5), (400, 50)])
 def test_little_data_is_never_worse_than_the_base_rate_beyond_noise(customers: int, buyers: int) -> None:
     """Over several simulated shops together, the interval of the loss above the base rate reaches down to 0."""

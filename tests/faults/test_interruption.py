@@ -17,6 +17,7 @@ SELECT log.* FROM log, range(1000000000) a, range(1000000000) b WHERE a.range + 
 """It would take years and needs no memory."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_inside_a_query(tmp_path: Path, number: signal.Signals, code: int) -> None:
     (tmp_path / "log.csv").write_text("customer_id,occurred_at,event\na,2024-01-01,purchase\n")

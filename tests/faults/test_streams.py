@@ -106,6 +106,7 @@ def test_results_lost_to_a_full_disk_are_told(ground: Ground) -> None:
     assert (ran.code, ran.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_letter_that_a_terminal_does_not_know_fails_nothing(ground: Ground) -> None:
     program = [sys.executable, "-m", "cvj_ml", "check", ground.folder / "größe.yaml", "--as-of", AS_OF]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "ascii"}
@@ -114,6 +115,7 @@ def test_a_letter_that_a_terminal_does_not_know_fails_nothing(ground: Ground) ->
     assert r"gr\xf6\xdfe.yaml: cannot read the file" in ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "code"),
     [

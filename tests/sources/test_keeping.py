@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from cvj_ml.config import Config
 from cvj_ml.sources import ingest
@@ -102,6 +103,7 @@ def test_a_killed_run_leaves_nothing_for_long_and_a_live_one_is_left_alone(tmp_p
     assert sum(len(again.read(bucket).customers) for bucket in range(2)) == 20
 
 
+@pytest.mark.slow
 def test_runs_killed_at_any_moment_do_not_spoil_the_next(tmp_path):
     for night in range(3):
         add_night(tmp_path, night)
@@ -116,6 +118,7 @@ def test_runs_killed_at_any_moment_do_not_spoil_the_next(tmp_path):
         assert names(tmp_path) == {store.folder.name}
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_get_one_whole_store(tmp_path):
     for night in range(3):
         add_night(tmp_path, night)
