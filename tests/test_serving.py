@@ -371,11 +371,12 @@ def test_a_served_model_says_what_is_missing(server: str, registered: Registered
 def test_the_logged_example_is_answered_and_is_of_nobody(server: str, registered: Registered, tmp_path: Path) -> None:
     import mlflow
 
-    folder = Path(
-        mlflow.artifacts.download_artifacts(
-            registered.model, dst_path=str(tmp_path), registry_uri=registered.registry, tracking_uri=registered.registry
-        )
-    )
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(registered.registry)
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(registered.model, dst_path=str(tmp_path)))
+    finally:
+        mlflow.set_tracking_uri(before)
     text = (folder / "serving_input_example.json").read_text()
     example = json.loads(text, parse_constant=no_constant)
     assert example["params"]["as_of"].startswith(AS_OF)
