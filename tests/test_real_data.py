@@ -298,7 +298,8 @@ def test_stackexchange_names_promote_as_low_evidence(open_config: Open) -> None:
     scores = night.scores.read(["stage", "low_evidence"])
     for stage, weak in zip(scores["stage"].to_pylist(), scores["low_evidence"].to_pylist(), strict=True):
         assert ("Promote" in weak) == (stage != "Promote")
-        assert "return" not in weak
+        # Fewer than model.min_customers were ever at Promote, so what comes after it rests on too few as well.
+        assert "return" not in weak or stage == "Promote"
     assert beats_the_stage(rows, "return", 365)
 
 
