@@ -17,6 +17,7 @@ from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.histories import Block, Text
 from cvj_ml.pipeline import Checked, Night, Silent
+from cvj_ml.pipeline.training import Promote
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -61,9 +62,9 @@ def blocks(found: Checked) -> list[Block]:
     return LocalEngine(found.histories.store, 1).map(lambda block: block)
 
 
-def train_and_rank(config: Config, day: str) -> tuple[Night, Any]:
+def train_and_rank(config: Config, day: str, promote: Promote = "auto") -> tuple[Night, Any]:
     as_of = parse_as_of(day, config.zone)
-    trained = pipeline.train(config, as_of, Silent())
+    trained = pipeline.train(config, as_of, Silent(), promote)
     return pipeline.publish_night(config, as_of, Silent(), with_lists=True), trained.fold.rows
 
 
@@ -292,14 +293,15 @@ def test_stackexchange_stages_are_those_of_the_protocol(open_config: Open) -> No
 def test_stackexchange_names_promote_as_low_evidence(open_config: Open) -> None:
     settings = {"model": {"max_rows": 20_000}, "snapshots": {"every": "84d", "back": "3650d"}}
     config = open_config("stackexchange_martialarts", **settings)
-    night, rows = train_and_rank(config, "2023-12-02")
+    # So few rows may not pass the rule for a first model; this is about what is named.
+    night, rows = train_and_rank(config, "2023-12-02", promote="always")
     assert_lists_are_sound(config, night)
     assert_probabilities_are_coherent(night)
     scores = night.scores.read(["stage", "low_evidence"])
     for stage, weak in zip(scores["stage"].to_pylist(), scores["low_evidence"].to_pylist(), strict=True):
         assert ("Promote" in weak) == (stage != "Promote")
-        # Fewer than model.min_customers were ever at Promote, so what comes after it rests on too few as well.
-        assert "return" not in weak or stage == "Promote"
+        # Among so few rows hardly anybody has lived through a year at the last two stages.
+        assert "return" not in weak or stage in ("Advocate", "Promote")
     assert beats_the_stage(rows, "return", 365)
 
 
