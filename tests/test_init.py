@@ -426,6 +426,21 @@ def test_times_with_offsets_and_in_two_formats(tmp_path: Path, orders: pd.DataFr
     assert found["used"] == 400
 
 
+def test_dates_side_by_side_are_read_each_in_its_own_zone(tmp_path: Path) -> None:
+    """A query has one type a column: of a local time and one in a zone, the local one would be read as UTC."""
+    local = pd.date_range("2024-03-01 09:00", periods=40, freq="5h")
+    zoned = (local + pd.Timedelta(days=1)).tz_localize("UTC")
+    people = pd.DataFrame({"customer_id": [f"c{i}" for i in range(40)], "signup_date": local, "purchase_date": zoned})
+    people.to_parquet(tmp_path / "people.parquet")
+    config = tmp_path / "shop.yaml"
+    done = call("init", tmp_path / "people.parquet", "--config", config, "--time-zone", "America/New_York", "--yes")
+    assert done.code == 0, done.err
+    assert call("check", config, "--as-of", "2024-06-01").code == 0
+    read = pd.concat(map(pd.read_parquet, tmp_path.rglob("bucket-*/touchpoints.parquet")))
+    first = read.groupby("event", observed=True)["occurred_at"].min()
+    assert sorted(first) == [local.min().tz_localize("America/New_York"), zoned.min()]
+
+
 def test_ids_are_compared_between_files(tmp_path: Path, orders: pd.DataFrame) -> None:
     people = pd.DataFrame(
         {"account_no": range(90), "kennung": [f"c{n}" for n in range(90)], "created_at": "2022-12-01"}

@@ -14,7 +14,7 @@ import pytest
 
 from cvj_ml.errors import CvjError, NightError
 from cvj_ml.ownership import MARKER, claim
-from cvj_ml.publish import Published, digest_of, digest_of_table, files, publish, verify_night, writing
+from cvj_ml.publish import Published, digest_of, digest_of_table, files, find_night, publish, verify_night, writing
 
 DIGEST = "0123456789abcdef" * 4
 FACTS = {"model": "m", "as_of": "2024-11-01T00:00:00+00:00"}
@@ -216,13 +216,117 @@ def test_a_tables_digest_is_of_names_content_and_order_and_not_of_chunks() -> No
 
 
 def test_scores_alone_do_not_hide_the_lists_of_their_date(tmp_path: Path) -> None:
-    def with_lists(staged: Path) -> Mapping[str, int]:
-        (staged / "targets").mkdir()
-        (staged / "targets" / "list.txt").write_text("one\n")
-        return {**write(staged), "targets/list.txt": 1}
-
     ranked = night(tmp_path, writer=with_lists)
     night(tmp_path, digest="b" * 64)
     assert current(tmp_path)["night"] == ranked.relative_to(tmp_path).as_posix()
     later = night(tmp_path, as_of="2024-11-02", digest="c" * 64)
     assert current(tmp_path)["night"] == later.relative_to(tmp_path).as_posix()
+
+
+def with_lists(staged: Path) -> Mapping[str, int]:
+    (staged / "targets").mkdir()
+    (staged / "targets" / "list.txt").write_text("one\n")
+    return {**write(staged), "targets/list.txt": 1}
+
+
+def gated(
+    out: Path,
+    *waived: str | None,
+    as_of: str = "2024-11-01",
+    digest: str = DIGEST,
+    lists: bool = False,
+    facts: Mapping[str, object] = FACTS,
+) -> Path:
+    """Publish a night with one gate for each of these, waived by whom."""
+    gates = [{"gate": f"g{i}", "waived": one} for i, one in enumerate(waived)]
+    night_facts = {**facts, "lists": []} if lists else facts
+    return publish(
+        out, as_of, digest, night_facts, lambda: {"gates": gates}, with_lists if lists else write
+    ).folder  # fmt: skip
+
+
+def found(out: Path, facts: Mapping[str, object] = FACTS, *, lists: bool = False, watched: bool = True) -> Path | None:
+    night = find_night(out, "2024-11-01", facts, with_lists=lists, watched=watched)
+    if night is None:
+        return None
+    assert night[0].outcome == "unchanged"
+    assert night[1] == json.loads((night[0].folder / "MANIFEST.json").read_text())
+    return night[0].folder
+
+
+def test_a_night_of_the_same_facts_is_found(tmp_path: Path) -> None:
+    folder = gated(tmp_path, None)
+    assert found(tmp_path) == folder
+    assert found(tmp_path, {**FACTS, "model": "another"}) is None
+    assert found(tmp_path, {**FACTS, "unheard_of": 1}) is None
+    assert found(tmp_path, lists=True) is None
+    assert find_night(tmp_path, "2024-11-02", FACTS, with_lists=False, watched=True) is None
+
+
+def test_a_night_with_lists_is_not_one_of_scores_alone(tmp_path: Path) -> None:
+    folder = gated(tmp_path, None, lists=True)
+    assert found(tmp_path, lists=True) == folder
+    assert found(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("waived", "watched", "is_found"),
+    [
+        ((), True, False),  # no gate was asked
+        ((None, None), False, True),
+        ((None, "accepted"), False, True),
+        (("watched", None), False, False),
+        ((None, "watched"), False, False),
+        ((None, "watched"), True, True),
+    ],
+)
+def test_a_night_is_found_only_if_it_passed_its_gates(
+    tmp_path: Path, waived: tuple[str | None, ...], watched: bool, is_found: bool
+) -> None:
+    folder = gated(tmp_path, *waived)
+    assert found(tmp_path, watched=watched) == (folder if is_found else None)
+
+
+def test_what_cannot_be_used_is_passed_over_for_what_can(tmp_path: Path) -> None:
+    for digest in ("1" * 64, "2" * 64, "3" * 64, "4" * 64):
+        gated(tmp_path, None, digest=digest)
+    good = gated(tmp_path, None, digest="5" * 64)
+    date = tmp_path / "as_of=2024-11-01"
+    (date / ("1" * 12) / "MANIFEST.json").unlink()
+    (date / ("2" * 12) / "run.json").write_text("no JSON")
+    (date / ("3" * 12) / "run.json").write_text("{}")
+    (date / ("4" * 12) / "list.txt").write_text("changed since")
+    assert found(tmp_path) == good
+
+
+def test_a_night_that_is_found_becomes_the_current_one(tmp_path: Path) -> None:
+    first = gated(tmp_path, None)
+    gated(tmp_path, None, digest="e" * 64, facts={**FACTS, "model": "later"})
+    pointer = current(tmp_path)
+    tried = find_night(tmp_path, "2024-11-01", FACTS, with_lists=False, watched=True, dry_run=True)
+    assert tried is not None and tried[0].current and current(tmp_path) == pointer
+    assert found(tmp_path) == first
+    assert current(tmp_path)["night"] == first.relative_to(tmp_path).as_posix()
+    later = gated(tmp_path, None, as_of="2024-11-02", digest="f" * 64)
+    older = find_night(tmp_path, "2024-11-01", FACTS, with_lists=False, watched=True)
+    assert older is not None and not older[0].current
+    assert current(tmp_path)["night"] == later.relative_to(tmp_path).as_posix()
+
+
+def test_a_dry_run_checks_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    night(tmp_path)
+    before = everything(tmp_path)
+    tried = publish_it(tmp_path, as_of="2024-11-02", dry_run=True)
+    assert (tried.outcome, tried.current) == ("tried", True)
+    assert everything(tmp_path) == before and not tried.folder.exists()
+    assert publish_it(tmp_path, as_of="2024-10-31", dry_run=True).current is False
+    assert publish_it(tmp_path, dry_run=True).outcome == "unchanged"
+
+
+def test_a_disk_that_fails_is_told_with_what_it_said(tmp_path: Path) -> None:
+    def full(staged: Path) -> Mapping[str, int]:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(CvjError, match=rf"{DIGEST[:12]}: cannot publish: No space left on device\. Free some space"):
+        night(tmp_path, writer=full)
+    assert {path.name for path in tmp_path.iterdir()} == {MARKER}

@@ -151,6 +151,7 @@ def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_
             "stored": counts.stored,
             "refused": sum(counts.refused.values()),
             "duplicates": counts.duplicates,
+            "unmatched": counts.unmatched,
         }
         for name, counts in store.counts.items()
     ]

@@ -98,13 +98,14 @@ def query_of(made: Draft) -> str:
     if profile.pointed and table.file.is_text:
         customer = f"TRY_CAST(TRY_CAST({customer} AS DOUBLE) AS BIGINT)"
     if made.shape == "dates":
-        dates = " UNION ALL ".join(
-            f"SELECT {customer} AS customer_id, {instant(one)} AS occurred_at, {literal(event_of_date(one.name))} AS"
-            f" event"
-            f" FROM {LINES} WHERE {identifier(one.name)} IS NOT NULL"
-            for one in dates_of(table)
+        found = dates_of(table)
+        # Of two types a query makes one: of a local time and one in a zone, the local time in whatever zone it runs in.
+        cast = "CAST({} AS VARCHAR)" if len({one.type for one in found}) > 1 else "{}"
+        return " UNION ALL ".join(
+            f"SELECT {customer} AS customer_id, {cast.format(instant(one))} AS occurred_at,"
+            f" {literal(event_of_date(one.name))} AS event FROM {LINES} WHERE {identifier(one.name)} IS NOT NULL"
+            for one in found
         )
-        return dates
     at = instant(table.file.column(columns["occurred_at"]))
     value = None
     if "value" in columns and not made.unvalued:
@@ -195,6 +196,8 @@ def _sum_of_lines(made: Draft) -> str | None:
 def instant(when: ColumnProfile) -> str:
     """Return SQL for a time; one that cannot be read is empty, so that the row is refused and counted."""
     own = identifier(when.name)
+    if when.type == "BLOB":
+        own = f"TRY(decode({own}))"
     if when.also is not None:
         return f"make_timestamp({when.moment})"
     if when.time_format is None:

@@ -84,17 +84,19 @@ def ids_in_line(line: str, layout: TextLayout | None, column: str | None) -> lis
     """Return every field of a damaged line that can be the customer's id.
 
     With too many or too few fields the id's place is not certain, but it is within as many fields of its own. Where a
-    quotation mark is the damage, nothing says where fields end, so any piece of the line may be it.
+    quotation mark or an end of a line is the damage, nothing says where fields end, so any piece of it may be it.
     """
     if layout is None:  # a row of a Parquet file, as JSON of what could be read of it
         return sorted({*re.split(r'[\s,:{}"]+', line)} - {""})
     delimiter, columns = layout.delimiter, layout.columns
     if column is None or column not in columns:
         return []
-    if line.count('"') % 2:
-        fields = re.split(f'["{re.escape(delimiter)}\r\n]', line)
-        return sorted({*fields} - {""})
-    fields = next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        fields = [] if line.count('"') % 2 else next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        fields = []
+    if not fields:
+        return sorted({*re.split(f'["{re.escape(delimiter)}\r\n]', line)} - {""})
     place, more = columns.index(column), len(fields) - len(columns)
     return sorted({*fields[max(place + min(more, 0), 0) : place + max(more, 0) + 1]} - {""})
 
