@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from tests.required import absent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("ci", derandomize=True, deadline=None)
 # For a search by hand: pytest --hypothesis-profile=explore
 settings.register_profile("explore", deadline=None, max_examples=1000)
+# For those who ask only whether a test fails (tests/mutation): no search for the simplest example.
+settings.register_profile("unshrunk", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("ci")
 
 

@@ -144,6 +144,7 @@ def test_an_honest_configuration_passes_with_scores_compared(trained: Trained, t
     assert again == found
 
 
+@pytest.mark.slow
 def test_without_a_model_features_are_audited(trained: Trained, tmp_path: Path) -> None:
     file = trained.variant(tmp_path, mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'none.db'}"})
     run = call("audit", file, "--as-of", AS_OF, "--cut-offs", 1)
@@ -152,6 +153,7 @@ def test_without_a_model_features_are_audited(trained: Trained, tmp_path: Path) 
     assert "No leak found at 1 cut-off(s)." in run.out
 
 
+@pytest.mark.slow
 def test_a_kernel_that_sees_the_touchpoint_at_as_of_is_caught(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +200,7 @@ LEAKY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", sorted(LEAKY))
 def test_a_query_that_sums_up_the_whole_log_is_caught(trained: Trained, tmp_path: Path, column: str) -> None:
     """Silent error 21, in a source: no block shows it, the sources as they stood do."""
@@ -211,6 +214,7 @@ def test_a_query_that_sums_up_the_whole_log_is_caught(trained: Trained, tmp_path
     assert feature is None or feature in leaks
 
 
+@pytest.mark.slow
 def test_the_same_query_over_the_past_only_passes(trained: Trained, tmp_path: Path) -> None:
     running = "sum(value) OVER (PARTITION BY customer_id ORDER BY known_at, touchpoint_id)"
     run, found = audit(trained, tmp_path, sources={"touchpoints": touchpoints(value=running)})
@@ -218,6 +222,7 @@ def test_the_same_query_over_the_past_only_passes(trained: Trained, tmp_path: Pa
     assert [(one["file"], one["column"]) for one in found["files"]] == [("log", "known_at")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("static", [True, False])
 def test_an_attribute_of_the_whole_log_is_caught_in_a_query(trained: Trained, tmp_path: Path, static: bool) -> None:
     """Silent error 21: static or dated back, the query over the past gives another number."""
@@ -236,6 +241,7 @@ def test_an_attribute_of_the_whole_log_is_caught_in_a_query(trained: Trained, tm
     assert {"attributes.worth", "attribute_worth"} <= names(found, "sources as they stood")
 
 
+@pytest.mark.slow
 def test_an_exported_column_dated_back_is_caught_by_hindsight(trained: Trained, tmp_path: Path) -> None:
     """Silent error 21: a file whose rows look honest, and a column that knows the whole log."""
     log = pd.read_parquet(trained.folder / "touchpoints.parquet")
@@ -252,6 +258,7 @@ def test_an_exported_column_dated_back_is_caught_by_hindsight(trained: Trained, 
     assert any("one version, known from their first touchpoint on" in warning for warning in found["warnings"])
 
 
+@pytest.mark.slow
 def test_a_query_that_asks_chance_is_named_and_not_called_a_leak(trained: Trained, tmp_path: Path) -> None:
     run, found = audit(trained, tmp_path, sources={"touchpoints": touchpoints(value="random()")})
     assert (run.code, found["leaks"]) == (0, [])
@@ -259,6 +266,7 @@ def test_a_query_that_asks_chance_is_named_and_not_called_a_leak(trained: Traine
     assert any("asks the clock or chance (random)" in one for one in found["warnings"])
 
 
+@pytest.mark.slow
 def test_a_table_of_leaks_holds_no_customer(trained: Trained, tmp_path: Path) -> None:
     file = trained.variant(tmp_path, sources={"touchpoints": touchpoints(value=LEAKY["value"])})
     run = call("audit", file, "--as-of", AS_OF, "--cut-offs", 1)

@@ -284,6 +284,7 @@ def test_an_older_model_is_judged_on_the_same_customers(customers: list[Customer
 # The command.
 
 
+@pytest.mark.slow
 def test_the_command_tells_writes_and_logs(trained: Trained, tmp_path: Path) -> None:
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}
     file = trained.variant(tmp_path / "out", mlflow=registry, model={"max_rows": 2000})

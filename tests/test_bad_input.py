@@ -347,6 +347,7 @@ def test_a_preset_without_a_stage_that_any_touchpoint_enters(told) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("customers", "events"),
     [(1, ("visit", "purchase")), (40, ("visit",)), (40, ("purchase",))],

@@ -72,6 +72,7 @@ def test_a_pattern_that_is_over_is_not(panel: Panel) -> None:
     assert bold.difference > 0 and settings != BOLD
 
 
+@pytest.mark.slow
 def test_a_short_history_judges_by_the_same_days(panel: Panel) -> None:
     rows = patterned(panel)
     nothing = rows.take(np.zeros(len(rows), dtype=np.bool_))
@@ -153,6 +154,7 @@ def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
     assert max(seen) < len(rows) // 2
 
 
+@pytest.mark.slow
 def test_given_settings_are_taken_and_nothing_is_compared(panel: Panel) -> None:
     asked = replace(CAUTIOUS, rounds=3)
     fit = fit_reach(panel, CUT, 0, 1, 1, settings=asked)

@@ -141,6 +141,7 @@ def test_a_night_is_told_in_words(trained: Trained, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_models_are_listed_promoted_rolled_back_exported_verified_and_imported(
     trained: Trained, tmp_path: Path
 ) -> None:

@@ -469,6 +469,7 @@ def test_without_the_suppression_file_nothing_is_published(trained: Trained, tmp
     assert not list((tmp_path / "out").glob("as_of=*"))
 
 
+@pytest.mark.slow
 def test_plays_change_without_a_new_model_and_suppression_makes_another_night(trained: Trained, tmp_path: Path) -> None:
     """Rules and permissions go through the command: what is listed follows them, and the night has another name."""
 

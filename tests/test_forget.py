@@ -369,6 +369,7 @@ def test_ids_that_nothing_knows_are_told_by_their_lines(tmp_path: Path, small: C
     assert (done.customers, done.unknown) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_repeat_is_known_and_a_half_done_run_can_be_repeated(
     tmp_path: Path, small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:

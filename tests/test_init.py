@@ -411,6 +411,7 @@ def test_an_amount_that_every_line_repeats_is_the_orders_and_not_summed(tmp_path
     assert len(read) == 400 and read["value"].sum() == round(100 * orders["total"].sum())
 
 
+@pytest.mark.slow
 def test_times_with_offsets_and_in_two_formats(tmp_path: Path, orders: pd.DataFrame) -> None:
     at = orders["created_at"]
     for written in ("%Y-%m-%d %H:%M:%S -0500", "%Y-%m-%dT%H:%M:%S.000-0500", "%d/%m/%Y %H:%M:%S -0500"):

@@ -251,6 +251,7 @@ def test_float32_probabilities_are_judged_in_float64() -> None:
     assert metrics.log_loss(y, narrow) == metrics.log_loss(y, narrow.astype(np.float64))
 
 
+@pytest.mark.slow
 def test_bootstrap_covers_the_truth_with_whole_customers_and_not_without() -> None:
     random = np.random.default_rng(7)
     covered = naive = 0

@@ -38,6 +38,7 @@ PROBABILITIES = arrays.arrays(
 )
 
 
+@pytest.mark.slow
 @given(PROBABILITIES)
 def test_coherence_is_equal_weight_isotonic_regression_over_the_targets(probabilities: F64) -> None:
     """Silent error 16: not a running maximum, which would push rare stages up."""
@@ -355,6 +356,7 @@ def test_training_is_a_function_of_its_seed() -> None:
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent errors 11 and 17: no row that ends after C' is in the trees that give slopes; then all rows are."""
     definition, panel = panel_of(shop(200, 120))
@@ -403,6 +405,7 @@ def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.M
     assert sum(map(len, parts)) == len(everybody), "each customer is held out once, with all rows"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slopes_help", [True, False])
 def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slopes_help: bool) -> None:
     """Silent error 7: an era long over must not set the level, and less than a year would carry a season."""

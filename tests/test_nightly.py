@@ -103,6 +103,7 @@ def test_a_second_run_finds_the_night_and_scores_nobody(
     assert everything(out / f"as_of={AS_OF}") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["score", "targets"])
 def test_little_data_only_warns_where_a_person_watches(trained: Trained, tmp_path: Path, command: str) -> None:
     """And a night that was published so is not taken over by a run that nobody watches."""
@@ -170,6 +171,7 @@ def test_report_finds_a_night_and_touches_nothing(trained: Trained, out: Path, m
     assert empty.code == 4 and "there is none at all" in empty.err and not (out / "empty").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_does_everything_but_publish(trained: Trained, tmp_path: Path) -> None:
     file = trained.variant(tmp_path / "out")
     tried = call("nightly", file, "--as-of", AS_OF, "--dry-run")
@@ -209,6 +211,7 @@ def test_a_night_that_fails_says_so_in_one_line_and_leaves_the_last_one(trained:
     assert metric(out, "exit_code") == 3 and metric(out, "last_success_timestamp_seconds") == success
 
 
+@pytest.mark.slow
 def test_a_backfill_stops_at_the_first_night_that_fails_and_says_which_are_done(trained: Trained, out: Path) -> None:
     file = trained.variant(out)
     step = Stations.step
@@ -229,6 +232,7 @@ def test_a_backfill_stops_at_the_first_night_that_fails_and_says_which_are_done(
     assert [one["outcome"] for one in again] == ["unchanged", "published", "published"]
 
 
+@pytest.mark.slow
 def test_a_failed_gate_publishes_nothing_unless_it_is_accepted(trained: Trained, tmp_path: Path) -> None:
     file = trained.variant(tmp_path, gates={"customers": {"fewest": 10_000}})
     ran = call("nightly", file, "--as-of", AS_OF)
@@ -277,6 +281,7 @@ def own_registry(trained: Trained, folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "damaged"])
 def test_a_registry_that_is_down_is_stood_in_for_by_the_verified_copy(
     trained: Trained, tmp_path: Path, how: str
@@ -311,6 +316,7 @@ def test_a_registry_that_is_down_is_stood_in_for_by_the_verified_copy(
     assert_stands(out, AS_OF)
 
 
+@pytest.mark.slow
 def test_a_copy_of_another_registry_is_no_copy(trained: Trained, tmp_path: Path) -> None:
     nightly(own_registry(trained, tmp_path), "--as-of", AS_OF)
     moved = trained.variant(tmp_path / "out", name="own", mlflow={"tracking_uri": f"sqlite:///{tmp_path}/new.db"})
@@ -342,6 +348,7 @@ def test_a_registry_that_fails_after_the_champion_is_pinned_changes_no_byte(
     assert night["outcome"] == "unchanged"
 
 
+@pytest.mark.slow
 def test_a_promotion_during_a_run_changes_nothing(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,6 +320,7 @@ def test_what_is_downloaded_and_copied_is_what_is_shown(browser: Any, tmp_path: 
         assert [line.split("\t")[1] for line in copied] == ["Customer", "c05"]
 
 
+@pytest.mark.slow
 def test_the_page_has_no_serious_fault_of_accessibility(browser: Any, tmp_path: Path) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
@@ -501,6 +502,7 @@ def measured(night: str, epoch: str = "2024-quarter-3", difference: float = 0.05
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_history_of_measure_is_a_chart_beside_its_table(browser: Any, tmp_path: Path) -> None:
     from axe_playwright_python.sync_playwright import Axe
 

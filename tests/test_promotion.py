@@ -138,6 +138,7 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     assert json.loads(tags["verdict_numbers"])["estimate"] == judged["verdict"]["estimate"]
 
 
+@pytest.mark.slow
 def test_a_refused_first_model_is_registered_and_nothing_else(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def cvj8() -> Journey:
         return Journey.model_validate(read_yaml(path))
 
 
+@pytest.mark.slow
 def test_the_rules_read_the_true_stage_at_every_midnight(small: Simulation, cvj8: Journey) -> None:
     histories = rows_by_customer(small)
     midnights = [*range(0, 541, 27), 1, 2, 3, 539]

@@ -45,6 +45,7 @@ def searched(trained: Trained, file: Path, trials: int = 2) -> tuple[Fold, Searc
     return fold, found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_no_fold_of_the_search_sees_what_came_after_the_reported_cut(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

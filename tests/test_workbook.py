@@ -182,6 +182,7 @@ ODD = st.text(
 ) | st.sampled_from((*HOSTILE, "a\r=1+1", "a\r\n=1+1,2", '"', '","', "\u2028=1", "\ufeff=1", "y" * 200_000))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(data=st.data())
 def test_whatever_a_contact_holds_the_night_verifies_and_reads_back(tmp_path: Path, data: st.DataObject) -> None:

@@ -77,6 +77,7 @@ def test_columns_of_customers_that_do_not_fit_are_named(ground: Ground, made: Ch
     ground.refuses(3, *words)
 
 
+@pytest.mark.slow
 def test_the_order_of_columns_changes_no_score(ground: Ground) -> None:
     expected = ground.scores(ground.publishes())
     change(ground, lambda frame: frame[frame.columns[::-1]])
@@ -84,6 +85,7 @@ def test_the_order_of_columns_changes_no_score(ground: Ground) -> None:
     pd.testing.assert_frame_equal(ground.scores(ground.publishes()), expected)
 
 
+@pytest.mark.slow
 def test_a_column_that_nobody_asked_for_is_told_and_changes_no_score(ground: Ground) -> None:
     expected = ground.scores(ground.publishes())
     change(ground, lambda frame: frame.assign(shoe_size=43))

@@ -156,6 +156,7 @@ def test_a_file_of_permissions(ground: Ground, table: str, fault: str) -> None:
     ground.refuses(3, "people.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("station", ["Reading sources", "Scoring", "Making the page"])
 def test_a_stop_list_that_is_rewritten_during_the_run(ground: Ground, station: str) -> None:
     """Lists are made of what was read, so what was read has to be what stands there when they are published."""
@@ -177,6 +178,7 @@ def test_a_stop_list_that_is_rewritten_during_the_run(ground: Ground, station: s
     assert night["people"] == {"suppression": {"rows": CUSTOMERS, "nobody": 0}} and not any(night["lists"].values())
 
 
+@pytest.mark.slow
 def test_how_many_rows_name_nobody_is_told_everywhere_and_compared_with_the_night_before(ground: Ground) -> None:
     file = ground.folder / "stop.csv"
     ids = pd.read_parquet(ground.folder / "customers.parquet")["customer_id"].unique()[:60]
@@ -218,6 +220,7 @@ def test_an_input_that_is_still_being_written_is_seen(ground: Ground) -> None:
     assert ground.publishes()["outcome"] == "published"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["store.json", "quarantine.parquet", "bucket-*/touchpoints.parquet"])
 def test_a_bit_of_the_store_that_changed_changes_no_score(ground: Ground, name: str) -> None:
     """Silent error 53: the store is made anew from the sources, which is told; the night has the same bytes."""

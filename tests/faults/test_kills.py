@@ -65,6 +65,7 @@ def test_a_night_killed_at_a_station_is_run_again(fresh: Ground, expected: dict[
     assert nights(fresh) == expected
 
 
+@pytest.mark.slow
 def test_customers_are_not_forgotten_under_a_run_that_reads_them(ground: Ground) -> None:
     """One lock for both: `check` ends as if it were alone, and `forget` says so and takes nothing away."""
     log = pd.read_parquet(ground.touchpoints)

@@ -17,6 +17,7 @@ def move_out(ground: Ground) -> None:
     ground.settings["out"] = "disk/out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [8, 100, 250, 320, 400, 440])
 def test_a_full_disk(ground: Ground, room: int) -> None:
     """With so many kilobytes left; where they run out is told, and with more room the same night is published."""

@@ -71,6 +71,7 @@ def refused(ran: Outcome, *words: str) -> None:
         assert word in ran.err, ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_folder_of_others_loses_nothing(ground: Ground, tmp_path: Path, seed: int) -> None:
     theirs = tmp_path / "theirs"
@@ -92,6 +93,7 @@ def test_a_folder_of_others_loses_nothing(ground: Ground, tmp_path: Path, seed: 
     assert everything(theirs) == before
 
 
+@pytest.mark.slow
 def test_what_an_earlier_version_made_is_taken_over_once_and_only_whole(ground: Ground) -> None:
     (ground.out / MARKER).unlink()
     refused(ground.night(), "--adopt-out")
@@ -240,6 +242,7 @@ def test_no_registry_lies_where_folders_are_removed(ground: Ground, folder: str)
     refused(ground.night(), "mlflow.tracking_uri", "files are removed")
 
 
+@pytest.mark.slow
 def test_the_marker_comes_before_the_registry_and_everything_else(ground: Ground, tmp_path: Path) -> None:
     """A registry in a new `out` is made by the first command that trains; it may not make `out` somebody's folder."""
     (bundle,) = (path for path in (ground.out / "models").iterdir() if path.is_dir())

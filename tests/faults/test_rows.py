@@ -43,6 +43,7 @@ def before(ground: Ground) -> pd.DataFrame:
     return ground.scores(ground.publishes())
 
 
+@pytest.mark.slow
 def test_every_row_twice_is_asked_about_and_counts_once(ground: Ground) -> None:
     """The same touchpoint_id is one touchpoint, so a person who knows of it may accept the rows."""
     expected, last = ground.scores(ground.publishes()), ground.standing()
@@ -67,6 +68,7 @@ def test_every_row_twice_without_ids_fails_the_night(ground: Ground) -> None:
     ground.refuses(5, "rows:touchpoints", "was a file read twice, or older history delivered?")
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_changes_no_byte_of_the_scores(ground: Ground) -> None:
     first = Path(ground.publishes()["night"], "scores", "scores.parquet").read_bytes()
     write(ground, log(ground).sample(frac=1, random_state=3))
@@ -105,6 +107,7 @@ def test_rows_of_the_future_do_not_make_a_dead_source_look_alive(ground: Ground)
     ground.refuses(3, "freshness:touchpoints: silent for", "Check that its export ran")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instant", ["1970-01-01", "1969-12-31T23:59:59", "1900-01-01"])
 def test_rows_of_1970_are_history_like_any_other(ground: Ground, instant: str) -> None:
     """What a system writes for "unknown" is far before every window: it may make nobody young, new or active."""
@@ -183,6 +186,7 @@ def test_the_29th_of_february_is_a_day_where_it_is_one(ground: Ground) -> None:
     assert wrong.code == 2 and "'2023-02-29' is not a date" in wrong.err
 
 
+@pytest.mark.slow
 def test_a_backfill_passes_over_a_change_of_the_clock_and_a_leap_day(ground: Ground) -> None:
     ground.settings["gates"] = {"freshness": {"fail": None}, "drift": {"fail": None}, "customers": {"fewest": 1}}
     for span, days in (

@@ -64,6 +64,7 @@ def commands(ground: Ground) -> Iterator[list[str]]:
     yield ["models", "verify", config]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_is_told_and_all_is_done(ground: Ground, tmp_path: Path, kind: str) -> None:
     # To stdout a command writes when its work is done, and waits as every other one does: for a pager, say.
@@ -86,6 +87,7 @@ def test_a_failure_keeps_its_code(ground: Ground, tmp_path: Path, kind: str, for
     ground.stands(LAST)
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_is_waited_for_once(ground: Ground, tmp_path: Path) -> None:
     assert ground.night().code == 0
     began = time.monotonic()

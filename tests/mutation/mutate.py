@@ -1,16 +1,21 @@
 """``make mutate``: plant faults into the modules that decide, one at a time, and see whether their tests notice.
 
-cosmic-ray makes the mutants; each is written into a copy of the repository, and the module's tests run there. Compiled
-functions run as plain Python (``NUMBA_DISABLE_JIT``), else a mutant would compile for longer than its tests take.
+cosmic-ray makes the mutants; each is written into a copy of the repository, and the module's tests run there, in a
+process that is forked once the libraries are loaded. Compiled functions run as plain Python (``NUMBA_DISABLE_JIT``),
+else a mutant would compile for longer than its tests take.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import difflib
+import importlib
+import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -21,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmic_ray.ast import ast_nodes, get_ast_from_path
-from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.mutating import use_mutation
 from cosmic_ray.plugins import get_operator, operator_names
-from cosmic_ray.testing import run_tests
-from cosmic_ray.work_item import MutationSpec, TestOutcome
+from cosmic_ray.work_item import MutationSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -36,6 +40,10 @@ SEED = "1"
 
 PASS_AT = 0.9
 
+LIBRARIES = ("numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "duckdb", "scipy.stats", "sklearn.linear_model",
+    "lightgbm", "numba", "yaml", "pydantic", "hypothesis.strategies", "pytest")  # fmt: skip
+"""What tests load and nobody mutates."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -43,7 +51,7 @@ class Mutant:
 
     module: str
     spec: MutationSpec
-    tests: str
+    tests: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ def mutants_of(module: str, tests: Sequence[str], most: int) -> list[Mutant]:
                 spec = MutationSpec(
                     module_path=path, operator_name=name, occurrence=occurrence, start_pos=start, end_pos=end
                 )
-                found.append(Mutant(module, spec, " ".join(tests)))
+                found.append(Mutant(module, spec, tuple(tests)))
     drawn = random.Random(f"{SEED}:{module}").sample(found, min(most, len(found)))
     return sorted(drawn, key=lambda one: (one.spec.start_pos, one.spec.operator_name, one.spec.occurrence))
 
@@ -106,27 +114,53 @@ def silent_places(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return places
 
 
-def command(tests: str) -> str:
-    """Return the command that runs some tests and stops at the first that fails."""
-    return f"{sys.executable} -m pytest -x -q -p no:cacheprovider -p no:xdist -p no:randomly {tests}"
-
-
 def enter_copy(folder: str) -> None:
-    """Copy the repository's files for this worker and work there."""
+    """Copy the repository's files for this worker, work there, and load what nobody mutates."""
     copy = Path(folder) / str(os.getpid())
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv*", ".git", "out", "*cache*", "mlruns"))
     os.chdir(copy)
     # Before the installed package; data sets are looked for beside the repository.
+    sys.path[:0] = [str(copy / "src"), str(copy)]
     os.environ |= {"PYTHONPATH": str(copy / "src"), "NUMBA_DISABLE_JIT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = True
     os.environ.setdefault("CVJ_ML_DATA", str(ROOT.parent / "shared" / "data"))
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    for name in LIBRARIES:
+        importlib.import_module(name)
 
 
-def base_seconds(tests: str) -> float:
+def passes(tests: Sequence[str], patience: float) -> tuple[bool, str]:
+    """Return whether tests pass within so many seconds, in a process of their own, and what they said."""
+    with tempfile.NamedTemporaryFile() as said:
+        process = multiprocessing.get_context("fork").Process(target=run_tests, args=(tests, said.name))
+        process.start()
+        process.join(patience)
+        if process.exitcode is None and process.pid is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+        return process.exitcode == 0, said.read().decode(errors="replace")
+
+
+def run_tests(tests: Sequence[str], said: str) -> None:
+    """Run tests until one fails, and end the process with pytest's exit code."""
+    import pytest
+
+    os.setsid()
+    descriptor = os.open(said, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    code = pytest.main(
+        ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=unshrunk", *tests]
+    )
+    sys.stdout.flush()
+    os._exit(int(code))
+
+
+def base_seconds(tests: Sequence[str]) -> float:
     """Return how long the tests take on the unchanged module, which they have to pass."""
     start = time.perf_counter()
-    outcome, output = run_tests(command(tests), 1200)
-    if outcome != TestOutcome.SURVIVED:
+    passed, output = passes(tests, 1200)
+    if not passed:
         raise SystemExit(f"The tests fail without any mutation: {tests}\n{output[-3000:]}")
     return time.perf_counter() - start
 
@@ -134,14 +168,14 @@ def base_seconds(tests: str) -> float:
 def examine(mutant: Mutant, patience: float) -> Verdict:
     """Plant one mutation and run its tests; one that hangs is noticed, too."""
     start = time.perf_counter()
-    result = mutate_and_test([mutant.spec], command(mutant.tests), patience)
-    if result.test_outcome not in (TestOutcome.SURVIVED, TestOutcome.KILLED):
-        raise SystemExit(f"{mutant.module}: no verdict for {mutant.spec}: {result.output}")
-    lines = [line for line in (result.diff or "").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    removed = " ".join(line[1:].strip() for line in lines if line[0] == "-")
-    added = " ".join(line[1:].strip() for line in lines if line[0] == "+")
-    killed = result.test_outcome == TestOutcome.KILLED
-    return Verdict(mutant.module, killed, removed, added, time.perf_counter() - start)
+    with use_mutation(mutant.spec.module_path, get_operator(mutant.spec.operator_name)(), mutant.spec.occurrence) as (
+        before,
+        after,
+    ):
+        passed, _ = passes(mutant.tests, patience)
+    changes = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0))[2:]
+    removed, added = (" ".join(line[1:].strip() for line in changes if line[0] == sign) for sign in "-+")
+    return Verdict(mutant.module, not passed, removed, added, time.perf_counter() - start)
 
 
 def main() -> None:

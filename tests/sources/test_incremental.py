@@ -204,6 +204,7 @@ def test_files_without_an_unused_or_optional_column_are_still_only_added(tmp_pat
     assert_like_new(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_attributes_labels_and_a_query_beside_growing_files(tmp_path, landed):
     write(tmp_path, "log-1.csv", "a,2024-05-01,visit,1,x\nb,2024-05-01,visit,2,y\nd,2024-05-01,visit,2,y\n")
     (tmp_path / "orders.csv").write_text("who,at\na,2024-05-04\nz,2024-05-05\n")
