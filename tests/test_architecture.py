@@ -199,6 +199,18 @@ def test_heavy_dependencies_stay_in_their_place() -> None:
     assert not found
 
 
+def test_folders_named_like_columns_are_no_columns() -> None:
+    """A night lies in a folder ``as_of=…``, which pyarrow would read as a column unless it is told otherwise."""
+    found = [
+        f"{module}:{node.lineno}"
+        for module, node in each_node()
+        if isinstance(node, ast.Call)
+        and called_name(node) in {"read_table", "read_parquet"}
+        and not any(one.arg == "partitioning" for one in node.keywords)
+    ]
+    assert not found, "pass partitioning=None"
+
+
 def test_nothing_is_pickled() -> None:
     found = []
     for module, node in each_node():

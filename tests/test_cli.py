@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,20 +61,21 @@ print(sorted({HEAVY} & sys.modules.keys()))
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["chek"], "No such command 'chek'. Did you mean 'check'?"),
+        (["chek"], r"No such command 'chek'. Did you mean 'check'\?"),
         (["check"], "Missing argument 'CONFIG'."),
         (["check", "shop.yaml"], "Missing option '--as-of'."),
-        (["check", "shop.yaml", "--as_of", "2024-01-01"], "No such option: --as_of"),
-        (["demo", "--customers", "1"], "should be greater than or equal to 100"),
+        (["check", "shop.yaml", "--as_of", "2024-01-01"], r"No such option:? '?--as_of"),
+        (["demo", "--customers", "1"], r"greater than or equal to 100|x>=100"),
         (["demo", "--customers", "many"], "valid integer"),
-        (["models", "promote", "shop.yaml", "0"], "greater than or equal to 1"),
+        (["models", "promote", "shop.yaml", "0"], r"greater than or equal to 1|x>=1"),
     ],
 )
 def test_a_wrong_call_ends_with_2_and_says_what_is_right(arguments: list[str], told: str) -> None:
     run = call(*arguments)
     assert run.code == 2
     assert run.out == ""
-    assert told in " ".join(run.err.replace("│", " ").split())
+    # In the words of the typer that is installed.
+    assert re.search(told, " ".join(run.err.replace("│", " ").split()))
 
 
 def test_without_a_command_the_help_is_shown() -> None:

@@ -477,7 +477,7 @@ def test_plays_change_without_a_new_model_and_suppression_makes_another_night(tr
         run = call("targets", trained.variant(tmp_path / "out", **settings), "--as-of", NIGHT, "--json")
         assert run.code == 0, run.err
         folder = Path(json.loads(run.out)["night"])
-        return folder, pq.read_table(folder / "targets" / "convert__ascend__30d.parquet").to_pylist()
+        return folder, pq.read_table(folder / "targets" / "convert__ascend__30d.parquet", partitioning=None).to_pylist()
 
     plain, rows = night()
     journey = json.loads(trained.config().journey.model_dump_json(exclude_defaults=True))

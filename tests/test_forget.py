@@ -60,8 +60,8 @@ def texts(path: Path) -> Iterator[bytes]:
 @pytest.fixture
 def shop(tmp_path: Path, trained: Trained) -> Path:
     """Write a configuration whose log, attributes, contacts and refused rows hold the canary; return its file."""
-    log = pq.read_table(trained.folder / "touchpoints.parquet")
-    people = pq.read_table(trained.folder / "customers.parquet")
+    log = pq.read_table(trained.folder / "touchpoints.parquet", partitioning=None)
+    people = pq.read_table(trained.folder / "customers.parquet", partitioning=None)
     victim = busiest_converted(trained)
     for name, table in (("touchpoints", log), ("customers", people)):
         place = table.column_names.index("customer_id")
@@ -102,7 +102,9 @@ def busiest_converted(trained: Trained) -> str:
     """Return a customer of many touchpoints who has not reached the last stage, so is on a list."""
     config = load_config(trained.variant(trained.folder / "looked-up"))
     run = call("score", trained.variant(trained.folder / "looked-up"), "--as-of", AS_OF, "--json")
-    scores = pq.read_table(Path(json.loads(run.out)["night"]) / "scores" / "scores.parquet").to_pandas()
+    scores = pq.read_table(
+        Path(json.loads(run.out)["night"]) / "scores" / "scores.parquet", partitioning=None
+    ).to_pandas()
     assert config.journey.names[-1] == "Promote"
     standing = scores[scores["stage"].isin(STAGES)].sort_values("p_reach_promote_30d")
     return str(standing["customer_id"].iloc[-1])
@@ -110,7 +112,7 @@ def busiest_converted(trained: Trained) -> str:
 
 def without_the_canary(folder: Path) -> None:
     for name in ("touchpoints", "customers", "contact"):
-        table = pq.read_table(folder / f"{name}.parquet")
+        table = pq.read_table(folder / f"{name}.parquet", partitioning=None)
         pq.write_table(table.filter(pc.not_equal(table["customer_id"], ID)), folder / f"{name}.parquet")
     lines = (folder / "broken.csv").read_text().splitlines(keepends=True)
     (folder / "broken.csv").write_text("".join(line for line in lines if ID not in line))
@@ -139,7 +141,7 @@ def test_the_forgotten_are_nowhere_and_the_nights_still_verify(
     assert {"store", "as_of", "quarantine", ".audit-killed", "work"} <= kinds
     assert {"index.html", "lists.xlsx", "scores.parquet", "quarantine.parquet"} <= {Path(name).name for name in before}
     assert holders(out, EMAIL) and holders(out, NAME)
-    scores = pq.read_table(night / "scores" / "scores.parquet")
+    scores = pq.read_table(night / "scores" / "scores.parquet", partitioning=None)
     assert database_holds(uri, ID, EMAIL)
 
     ids = tmp_path / "ids.txt"
@@ -172,7 +174,7 @@ def test_the_forgotten_are_nowhere_and_the_nights_still_verify(
 
     assert [verify_night(one.parent).files for one in out.glob("as_of=*/*/_SUCCESS")]
     assert call("verify", out).code == 0
-    left = pq.read_table(night / "scores" / "scores.parquet")
+    left = pq.read_table(night / "scores" / "scores.parquet", partitioning=None)
     assert left.equals(scores.filter(pc.not_equal(scores["customer_id"], ID)))
     manifest = json.loads((night / "MANIFEST.json").read_text())
     assert manifest["forgotten"]["customers"] == 1
@@ -201,7 +203,9 @@ def blocks_of(file: Path) -> Iterator[tuple[str, ...]]:
 
 
 def some_customers(trained: Trained) -> list[str]:
-    ids = pq.read_table(trained.folder / "touchpoints.parquet", columns=["customer_id"])["customer_id"].unique()
+    ids = pq.read_table(trained.folder / "touchpoints.parquet", columns=["customer_id"], partitioning=None)[
+        "customer_id"
+    ].unique()
     # Short ids occur in anything; those that do not look like a word or a number do not.
     found = [one for one in ids.to_pylist() if len(one) >= 6][:20]
     assert found
@@ -324,7 +328,11 @@ def test_a_refused_row_is_known_by_its_id_as_it_was_read(tmp_path: Path, small: 
         erase(config, tmp_path, "1445")
     frame.assign(event="visit")[1:].to_parquet(tmp_path / "log.parquet")
     assert erase(config, tmp_path, "1445").customers == 1
-    assert not [path for path in (tmp_path / "out").rglob("quarantine.parquet") if "1445" in str(pq.read_table(path))]
+    assert not [
+        path
+        for path in (tmp_path / "out").rglob("quarantine.parquet")
+        if "1445" in str(pq.read_table(path, partitioning=None))
+    ]
 
 
 @pytest.mark.parametrize(

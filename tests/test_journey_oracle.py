@@ -49,6 +49,16 @@ def test_a_condition_on_close_touchpoints_holds_when_the_oracle_says(seed: int, 
 
 
 @settings(max_examples=100)
+@given(st.integers(0, 2**32), examples.following())
+def test_what_follows_on_crowded_days_is_that_of_the_oracle(seed: int, one: Journey) -> None:
+    """Silent errors 66 to 68: which touchpoints of a day an earlier stage needed, and which it leaves."""
+    customers = examples.crowded_days(seed, 12)
+    found = plain(entry_times(one, frozenset(), to_block(customers).touchpoints, MINOR_UNITS))
+    for customer, entries in zip(customers, found, strict=True):
+        assert entries == journey.entries(one, (), customer, MINOR_UNITS), customer
+
+
+@settings(max_examples=100)
 @given(examples.customers(), examples.settings_of_journey(), examples.instants())
 def test_evidence_occurs_when_the_oracle_says(customers: list[Customer], setting: Setting, cut: int) -> None:
     """Silent error 3: the evidence, too, is judged by what was visible at the cut."""

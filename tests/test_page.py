@@ -425,7 +425,7 @@ def test_a_published_night_has_its_page_and_worksheet(
             found.screenshot(path=shots / f"{name}.png", full_page=True)
             record_property(f"screenshot_{name}", str(shots / f"{name}.png"))
             for parquet in sorted((folder / "targets").glob("*__*.parquet")):
-                rows = pq.read_table(parquet).to_pylist()
+                rows = pq.read_table(parquet, partitioning=None).to_pylist()
                 for group, table in (("target", "table.rows"), ("control", ".control table")):
                     expected = [
                         [str(row["rank"]), row["customer_id"], words.percent(row["probability"])]
@@ -437,7 +437,7 @@ def test_a_published_night_has_its_page_and_worksheet(
                         "rows => rows.map(r => [...r.cells].slice(0, 3).map(c => c.textContent))",
                     )
                     assert shown == expected
-    stages = pq.read_table(folder / "scores" / "scores.parquet")["stage"].to_pylist()
+    stages = pq.read_table(folder / "scores" / "scores.parquet", partitioning=None)["stage"].to_pylist()
     with visit(browser, file) as found:
         told = dict(
             found.eval_on_selector_all(

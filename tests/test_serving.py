@@ -82,7 +82,7 @@ def night_of(file: Path, out: Path) -> pd.DataFrame:
     published = call("nightly", file, "--as-of", AS_OF)
     assert published.code == 0, published.err
     (found,) = out.rglob("scores/*.parquet")
-    return pq.read_table(found).to_pandas()
+    return pq.read_table(found, partitioning=None).to_pandas()
 
 
 def test_a_frame_is_scored_as_the_night_scores_it(trained: Trained, scores: pd.DataFrame, tmp_path: Path) -> None:

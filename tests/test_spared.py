@@ -110,7 +110,7 @@ def test_published_nights_are_read_back_and_later_ones_are_not(trained: Trained,
         ran = call("targets", file, "--as-of", day)
         assert ran.code == 0, ran.err
         newest = max((published / f"as_of={day}").iterdir(), key=lambda one: one.stat().st_mtime_ns)
-        rows = pq.read_table(newest / "targets" / "engage__subscribe__30d.parquet").to_pylist()
+        rows = pq.read_table(newest / "targets" / "engage__subscribe__30d.parquet", partitioning=None).to_pylist()
         return [row["customer_id"] for row in rows if row["group"] == "control"]
 
     control(NIGHT)

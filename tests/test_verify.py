@@ -160,6 +160,36 @@ def test_counts_that_do_not_add_up_are_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("used", [9, 11, 1_000_009])
+@pytest.mark.parametrize("rows_in", [11, 13, 1_000_012])
+def test_counts_are_compared_both_ways(tmp_path: Path, used: int, rows_in: int) -> None:
+    counts = {**FACTS["counts"], "orders": {**FACTS["counts"]["orders"], "rows_in": rows_in}}
+    night = sealed(tmp_path, {**FACTS, "counts": counts, "rows": {**FACTS["rows"], "used": used}})
+    assert faults(night) == [
+        f"orders: {rows_in:,} rows came in, 12 are accounted for",
+        f"13 rows were stored, {used + 3:,} are used, not yet visible or replaced",
+    ]
+
+
+def test_counts_of_many_rows_add_up(tmp_path: Path) -> None:
+    """Numbers beyond those of which Python keeps one copy, and in which no bit is shared."""
+    counts = {
+        "log": {"rows_in": 4_098, "stored": 3_003, "refused": {"a": 1_001, "b": 3}, "duplicates": 60, "unmatched": 31}
+    }
+    facts = {**FACTS, "counts": counts, "rows": {"used": 2_000, "not_yet_visible": 1_000, "superseded": 3}}
+    assert verify_night(sealed(tmp_path, facts)).rows_in == 4_098
+
+
+@pytest.mark.parametrize(
+    ("listed", "target", "control"), [(3, 3, 1), (3, 1, 1), (4, 2, 1), (2, 2, 1), (4, 3, 1), (2, 1, 1)]
+)
+def test_a_list_holds_whom_it_says(tmp_path: Path, listed: int, target: int, control: int) -> None:
+    lists = [{"list": "a__b__30d", "listed": listed, "target": target, "control": control}]
+    assert faults(sealed(tmp_path, {**FACTS, "lists": lists})) == [
+        f"targets/a__b__30d.parquet: {listed} are listed, {target} to contact and {control} in control, in 3 rows"
+    ]
+
+
 def broken_in_two(staged: Path) -> Mapping[str, int]:
     """As a writer would that leaves a carriage return bare."""
     rows = write(staged)

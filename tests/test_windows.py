@@ -20,11 +20,14 @@ from cvj_ml.windows import (
     happened_within,
     in_window,
     is_covered,
+    is_known,
     is_live,
     midnight,
     observed_whole,
     parse_as_of,
     rows_before,
+    rows_before_window,
+    rows_until,
     time_until,
     to_datetime,
     to_microseconds,
@@ -103,13 +106,26 @@ def test_windows_are_closed_at_their_start(shift: int) -> None:
 def test_rows_before_an_instant_are_counted_among_their_own(times: list[int], as_of: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(times)))
     stop = data.draw(st.integers(start, len(times)))
-    found = rows_before(np.array(times), start, stop, as_of)
-    assert found == start + sum(one < as_of for one in times[start:stop])
+    own = times[start:stop]
+    window = data.draw(st.integers(0, 4))
+    instants = np.array(times)
+    assert rows_before(instants, start, stop, as_of) == start + sum(one < as_of for one in own)
+    assert rows_until(instants, start, stop, as_of) == start + sum(one <= as_of for one in own)
+    before_window = start + sum(one < as_of - window for one in own)
+    assert rows_before_window(instants, start, stop, as_of, window) == before_window
+
+
+@pytest.mark.parametrize("shift, known", NEAR)
+def test_what_a_row_tells_is_known_if_it_is_visible_and_the_row_has_begun(shift: int, known: bool) -> None:
+    assert bool(is_known(AT + shift, AT - DAY, AT)) == known
+    assert bool(is_known(AT - DAY, AT + shift, AT)) == known
+    assert not is_known(AT + shift + 1, AT + shift + 1, AT)
 
 
 def test_times_until_are_signed_and_what_never_happens_stays_so() -> None:
     instants = np.array([AT - 5, AT, AT + 7, NEVER])
     assert time_until(instants, AT).tolist() == [-5, 0, 7, NEVER]
+    assert time_until(instants, -AT).tolist() == [2 * AT - 5, 2 * AT, 2 * AT + 7, NEVER]
     assert time_until(instants, np.array([AT - 5, AT - 1, AT, AT])).tolist() == [0, 1, 7, NEVER]
 
 

@@ -153,7 +153,7 @@ def test_every_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
     assert [row[1] for row in sheets(tmp_path / "t" / "lists.xlsx")["1 Visitor → Buyer, 30 days"][1:]] == [
         shown_as(name) for name in people
     ]
-    table = pq.read_table(tmp_path / "t" / "visitor__buyer__30d.parquet")
+    table = pq.read_table(tmp_path / "t" / "visitor__buyer__30d.parquet", partitioning=None)
     assert table["customer_id"].to_pylist() == people
     assert table.drop_columns(["e-mail"]).equals(first.rows)
     with (tmp_path / "t" / "visitor__buyer__30d.csv").open(encoding="utf-8", newline="") as stream:
@@ -207,7 +207,7 @@ def test_whatever_a_contact_holds_the_night_verifies_and_reads_back(tmp_path: Pa
     verify_night(folder)
     for one in lists:
         expected = with_contact(one.rows, contact_table)
-        assert pq.read_table(folder / "targets" / f"{one.name}.parquet").equals(expected)
+        assert pq.read_table(folder / "targets" / f"{one.name}.parquet", partitioning=None).equals(expected)
         with (folder / "targets" / f"{one.name}.csv").open(encoding="utf-8", newline="") as stream:
             csv.field_size_limit(1 << 20)
             heading, *lines = csv.reader(stream)
@@ -277,7 +277,7 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
     assert told["To contact"] + told["Control"] == 20
     assert told["Epoch of the control group"] == "2024-quarter-4"
     assert {row[0] for row in found["How to read this"][1:]} == {title for title, _ in HOW_TO_READ}
-    saved = pq.read_table(tmp_path / "t" / "summary.parquet")
+    saved = pq.read_table(tmp_path / "t" / "summary.parquet", partitioning=None)
     assert saved.equals(summarise(lists))
 
 

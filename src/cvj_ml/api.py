@@ -99,7 +99,7 @@ def backtest(config: Config, until: str, folds: int = 1) -> pd.DataFrame:
 def score(model: Model, as_of: str) -> pd.DataFrame:
     """Return SCORES: one row a customer with a touchpoint visible before ``as_of``."""
     with _scored(model, as_of) as scored:
-        frame: pd.DataFrame = pd.read_parquet(scored.scores)
+        frame: pd.DataFrame = pd.read_parquet(scored.scores, partitioning=None)
     return frame
 
 

@@ -203,6 +203,64 @@ def close_histories(seed: int, number: int) -> list[Customer]:
 
 
 @st.composite
+def following(draw: st.DrawFn) -> Journey:
+    """A journey whose later stages come after earlier ones, by touchpoints that several of them could use."""
+    first = draw(st.sampled_from(("leaf", "any", "any", "all")))
+    one = draw(_plain_leaf()) if first == "leaf" else {first: draw(st.lists(_plain_leaf(), min_size=2, max_size=3))}
+    two = {**draw(_plain_leaf()), "after": "One"}
+    three = {
+        "any": draw(st.lists(_plain_leaf(), min_size=1, max_size=2)),
+        "after": draw(st.sampled_from(("One", "Two"))),
+    }
+    stages = [{"name": name, "enter": rule} for name, rule in (("One", one), ("Two", two), ("Three", three))]
+    same_day = draw(st.sampled_from(("counts", "counts", "counts", "later")))
+    return Journey.model_validate({"name": "random", "same_day": same_day, "stages": stages})
+
+
+@st.composite
+def _plain_leaf(draw: st.DrawFn) -> dict[str, Any]:
+    leaf: dict[str, Any] = {"event": draw(st.lists(st.sampled_from(EVENTS[:3]), min_size=1, max_size=2, unique=True))}
+    condition = draw(st.sampled_from(("", "", "count", "sum", "distinct")))
+    if condition in ("count", "distinct"):
+        leaf["count"] = draw(st.integers(1, 3))
+    if condition == "sum":
+        leaf["value_at_least"] = draw(st.sampled_from((10, 30)))
+    if condition == "distinct":
+        leaf["distinct"] = draw(st.sampled_from(("plan", "rating", "value", "channel")))
+    if draw(st.integers(0, 3)) == 0:
+        leaf["where"] = draw(
+            st.sampled_from(({"rating": {"gte": 3}}, {"value": {"gt": 0}}, {"channel": {"eq": "web"}}))
+        )
+    return leaf
+
+
+def crowded_days(seed: int, number: int) -> list[Customer]:
+    """Customers with several touchpoints on each of two days, most without hours: what counts there is a choice."""
+    random = Random(seed)
+
+    def one() -> Touch:
+        day, date_only = random.randrange(2), random.random() < 0.7
+        occurred = START + day * DAY + (0 if date_only else random.choice((0, HOUR, 5 * HOUR)))
+        event = random.choice(EVENTS[:3])
+        return Touch(
+            occurred=occurred,
+            visible=occurred + random.choice((0, 0, 0, HOUR, DAY)),
+            superseded=None,
+            day=occurred // DAY,
+            event=event,
+            channel=random.choice((None, *CHANNELS)),
+            value=random.choice((None, -1_000, 1_000, 2_000)),
+            inbound=event not in OUTBOUND,
+            properties={"rating": random.choice((None, 1.0, 3.0, 5.0)), "plan": random.choice((None, *PLANS))},
+            date_only=date_only,
+        )
+
+    return [
+        Customer(f"c{i:03}", in_order([one() for _ in range(random.randint(1, 7))]), ()) for i in range(number)
+    ]  # fmt: skip
+
+
+@st.composite
 def _leaf(draw: st.DrawFn) -> dict[str, Any]:
     leaf: dict[str, Any] = {"event": draw(_EVENT)}
     filtered = draw(st.integers(0, 2)) == 0

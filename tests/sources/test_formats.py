@@ -31,7 +31,7 @@ AT = datetime(2024, 3, 9, 17, 5, 7, tzinfo=UTC)
 def touchpoints(store: Store) -> pd.DataFrame:
     """Return all touchpoints of a store."""
     files = sorted(store.folder.glob("bucket-*/touchpoints.parquet"))
-    return pd.concat([pq.read_table(file).to_pandas() for file in files], ignore_index=True)
+    return pd.concat([pq.read_table(file, partitioning=None).to_pandas() for file in files], ignore_index=True)
 
 
 def instants(config: Config) -> list[datetime]:

@@ -31,7 +31,9 @@ from cvj_ml.windows import NEVER, is_live, to_microseconds
 
 def whole(store):
     """Return all touchpoints of a store as one frame."""
-    tables = [pq.read_table(path) for path in sorted(store.folder.glob("bucket-*/touchpoints.parquet"))]
+    tables = [
+        pq.read_table(path, partitioning=None) for path in sorted(store.folder.glob("bucket-*/touchpoints.parquet"))
+    ]
     return pa.concat_tables(tables).to_pandas().sort_values(["customer_id", "occurred_at"], ignore_index=True)
 
 
@@ -401,7 +403,7 @@ def test_rows_are_refused_by_reason_kept_privately_and_add_up(one_source):
     path = store.folder / "quarantine.parquet"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
-    quarantine = pq.read_table(path).to_pandas()
+    quarantine = pq.read_table(path, partitioning=None).to_pandas()
     assert list(quarantine.source.unique()) == ["log"]
     unreadable = quarantine[quarantine.reason == "unreadable occurred_at"].row.item()
     assert json.loads(unreadable) == {"customer_id": "a", "occurred_at": "nonsense", "event": "visit"}

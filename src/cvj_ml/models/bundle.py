@@ -143,7 +143,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     )
     low = np.array(base["low_evidence"], dtype=np.bool_)
     record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    touchpoints, attributes, scores = (pq.read_table(folder / name) for name in CANARY)
+    touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
     text = (folder / TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None

@@ -78,7 +78,7 @@ def read_past(config: Config) -> list[PastList]:
 
 def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     """Yield the lists of one night."""
-    scores = pq.read_table(folder / "scores" / "scores.parquet").to_pandas()
+    scores = pq.read_table(folder / "scores" / "scores.parquet", partitioning=None).to_pandas()
     slugs = {stage.name: stage.slug for stage in config.journey.stages}
     for row in _summary(folder):
         column = f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
@@ -102,13 +102,15 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
 
 
 def _summary(folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pq.read_table(folder / LISTS / "summary.parquet").to_pylist()
+    found: list[dict[str, Any]] = pq.read_table(folder / LISTS / "summary.parquet", partitioning=None).to_pylist()
     return found
 
 
 def _listed(folder: Path, name: str) -> pd.DataFrame:
     columns = ["customer_id", "group", "control_share"]
-    found: pd.DataFrame = pq.read_table(folder / LISTS / f"{name}.parquet", columns=columns).to_pandas()
+    found: pd.DataFrame = pq.read_table(
+        folder / LISTS / f"{name}.parquet", columns=columns, partitioning=None
+    ).to_pandas()
     return found
 
 
@@ -149,14 +151,14 @@ def known_history(config: Config, as_of: int) -> pd.DataFrame:
     file = Path(config.out, HISTORY)
     if not file.exists():
         return pd.DataFrame()
-    history = pd.read_parquet(file)
+    history = pd.read_parquet(file, partitioning=None)
     until = np.array([to_microseconds(datetime.fromisoformat(one)) for one in history["until"]], dtype=np.int64)
     return history[observed_whole(follow_up(until, as_of, 0), 0)].reset_index(drop=True)
 
 
 def keep(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
     """Add rows to the history and return it; of two rows of one list, epoch and night the later measured one stays."""
-    old = pd.read_parquet(file) if file.exists() else pd.DataFrame()
+    old = pd.read_parquet(file, partitioning=None) if file.exists() else pd.DataFrame()
     parts = [part for part in (old, rows) if len(part)]
     if not parts:
         return old

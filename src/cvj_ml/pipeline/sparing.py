@@ -19,7 +19,7 @@ def listed_in_control(config: Config, as_of: int) -> pa.Table:
     caps, parts = config.eligibility.contact_caps, [SPARED.empty_table()]
     for folder in published_lists(Path(config.out)) if caps else []:
         for file in sorted((folder / LISTS).glob("*__*.parquet")):
-            rows = pq.read_table(file, columns=[*SPARED.names, "group"])
+            rows = pq.read_table(file, columns=[*SPARED.names, "group"], partitioning=None)
             rows = rows.filter(pc.equal(rows["group"], "control")).select(SPARED.names).cast(SPARED)
             night = rows["as_of"].to_numpy()
             parts.append(rows.filter(before(night, as_of) & in_window(night, as_of, max(cap.within for cap in caps))))

@@ -108,12 +108,12 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
         rows = {SCORES: pq.read_metadata(staged / SCORES).num_rows}
         taken = {}
         for name, path in lists.items():
-            table = pq.read_table(path)
+            table = pq.read_table(path, partitioning=None)
             theirs = customers.holds(table["customer_id"])
             taken[name] = table.filter(theirs)
             rows |= _write(staged, name, table.filter(pc.invert(theirs)))
         if lists:
-            summary = pq.read_table(night / LISTS / f"{_SUMMARY}.parquet")
+            summary = pq.read_table(night / LISTS / f"{_SUMMARY}.parquet", partitioning=None)
             left = [_without(row, taken[row["list"]]) for row in summary.to_pylist()]
             rows |= _write(staged, _SUMMARY, pa.Table.from_pylist(left, schema=summary.schema))
         removed = sorted(manifest["files"].keys() - rows.keys())

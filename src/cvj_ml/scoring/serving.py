@@ -104,7 +104,7 @@ def _scores(bundle: Bundle, rows: pd.DataFrame, instant: int) -> pa.Table:
         )
         path = Path(folder, "scores.parquet")
         merge(parts, {path: scores_contract(definition).schema})
-        return pq.read_table(path)
+        return pq.read_table(path, partitioning=None)
 
 
 def _row_by_row(scores: pa.Table, customers: Sequence[str], as_of: int) -> pa.Table:

@@ -214,7 +214,7 @@ def _build(
         name = label.removeprefix("sources.")
         kept = base is not None and label in sources and name in base.sources
         staged[label] = read.joined(base.store.counts[name]) if base and kept else read
-    held = pq.read_table(base.store.checked(QUARANTINE_FILE)) if base else QUARANTINE.empty_table()
+    held = pq.read_table(base.store.checked(QUARANTINE_FILE), partitioning=None) if base else QUARANTINE.empty_table()
     stay = base.sources if base else frozenset[str]()
     quarantine = pa.concat_tables(
         refused_rows(

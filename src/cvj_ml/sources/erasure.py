@@ -37,7 +37,7 @@ def rows_held(config: Config, store: Store, customers: CustomerIds) -> dict[str,
             rows = pq.read_table(file, columns=["customer_id", "source"], partitioning=None)
             theirs = rows["source"].filter(pc.is_in(rows["customer_id"], value_set=customers.ids))
             held.update(f"sources.{name}" for name in theirs.to_pylist())
-    refused = pq.read_table(store.checked(QUARANTINE_FILE))
+    refused = pq.read_table(store.checked(QUARANTINE_FILE), partitioning=None)
     refused = refused.filter(pc.is_in(refused["source"], value_set=pa.array(list(config.sources), pa.string())))
     held.update(f"{name} (refused rows)" for name in refused["source"].filter(_named(refused, customers)).to_pylist())
     for label, (spec, column) in _other_tables(config).items():
