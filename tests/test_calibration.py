@@ -137,6 +137,29 @@ def test_a_cell_may_lack_a_slope_where_the_pool_has_one() -> None:
     assert found.slope[0, 0] != pytest.approx(pooled, abs=0.01)
 
 
+@pytest.mark.parametrize("movers, sloped", [(199, False), (200, True)])
+def test_a_cell_needs_two_hundred_customers_who_moved(movers: int, sloped: bool) -> None:
+    rows = outcomes({(0, 0): (6_000, 0.4, 0.5), (1, 1): (6_000, -0.5, 2.0)}, 5)
+    events = np.flatnonzero((rows.target == 1) & rows.moved)
+    assert len(events) > 200
+    few = rows.customer + 1_000
+    few[events] = np.arange(len(events)) % movers
+    found = fit_slopes(HazardOutcomes(rows.logit, rows.moved, rows.target, rows.interval, few), 2, 2)
+    assert (abs(found.slope[1, 1] - likeliest(rows.logit, rows.moved)[1]) > 0.01) == sloped
+
+
+def test_one_event_moves_a_cell_a_little() -> None:
+    rows = outcomes({(0, 0): (6_000, 0.4, 0.5), (1, 1): (30, 0.0, 1.0)}, 5)
+    mine = np.flatnonzero(rows.target == 1)
+    rows.moved[mine] = np.arange(30) == 7
+    pooled_a, pooled_b = likeliest(rows.logit, rows.moved)
+    own_a, _ = likeliest(rows.logit[mine], rows.moved[mine], slope=pooled_b)
+    assert abs(own_a - pooled_a) > 0.1
+    assert fit_slopes(rows, 2, 2).intercept[1, 1] == pytest.approx(own_a / 51 + pooled_a * 50 / 51, abs=1e-4)
+    kept = Calibration(np.zeros((2, 2)), np.full((2, 2), pooled_b))
+    assert set_levels(kept, rows).intercept[1, 1] == pytest.approx(own_a / 51, abs=1e-4)
+
+
 @pytest.mark.parametrize("happened", [False, True])
 def test_where_nobody_or_everybody_moved_nothing_is_learned(happened: bool) -> None:
     logit = np.array([-1.0, 0.0, 1.0])

@@ -28,9 +28,9 @@ def leaf_mask(points: Touchpoints, rule: Rule, minor_units: int) -> _Mask:
         for operator, operand in tests.items():
             if name == "value":
                 bounds = [float(minor(x, minor_units)) for x in (operand if isinstance(operand, list) else [operand])]
-                mask = mask & points.has_value & _holds(points.value, operator, bounds)
+                mask &= points.has_value & _holds(points.value, operator, bounds)
             else:
-                mask = mask & _column_test(_column(points, name), name, operator, operand)
+                mask &= _column_test(_column(points, name), name, operator, operand)
     return mask
 
 
@@ -172,7 +172,7 @@ def first_firing(
         if after_row[q] == NEVER:
             continue
         start, stop = starts[q], stops[q]
-        first = max(start, after_row[q] + 1)
+        first = max(start, after_row[q])
         if dated:
             while first > start and day[first - 1] >= after_date[q]:
                 first -= 1

@@ -79,8 +79,8 @@ def fire(
     dated = bool(points.date_only.any())
     followed = {name for stage in journey.stages for name in stage.enter.follows()}
     takes = dated and bool(followed) and journey.same_day == "counts"
-    turns = _turns(journey, points, minor_units) if takes else _NONE[0]
     value = np.where(points.has_value, points.value, 0)
+    turns = _turns(journey, points, value, minor_units) if takes else _NONE[0]
     evaluate = _Evaluation(journey, points, questions, minor_units, value, dated, takes, turns, {})
     for i in journey.in_order_of_rules():
         stage = journey.stages[i]
@@ -205,7 +205,7 @@ def both(one: Firings, other: Firings) -> Firings:
     )
 
 
-def _turns(journey: Journey, points: Touchpoints, minor_units: int) -> _Rows:
+def _turns(journey: Journey, points: Touchpoints, value: _Rows, minor_units: int) -> _Rows:
     """Return the rows, those of one instant in the order in which a rule takes them.
 
     What the rules of later stages could use comes last, so that a day on which they can hold is not spoilt by a choice
@@ -221,8 +221,7 @@ def _turns(journey: Journey, points: Touchpoints, minor_units: int) -> _Rows:
     for mask, (_, follows) in zip(masks, leaves, strict=True):
         wanted += mask & follows
     counted = [ranks(distinct_column(points, leaf.distinct))[tied] for leaf, _ in leaves if leaf.distinct]
-    value = np.where(points.has_value, points.value, 0)[tied]
-    keys = [*counted, value, *masks, points.date_only[tied], wanted, np.cumsum(new)[tied]]
+    keys = [*counted, value[tied], *masks, points.date_only[tied], wanted, np.cumsum(new)[tied]]
     rows[tied] = tied[np.lexsort(keys)]
     return rows
 
