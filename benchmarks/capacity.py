@@ -16,16 +16,16 @@ from joblib import cpu_count
 
 from benchmarks.recipes import DRAWS, UNTIL, prepare
 from benchmarks.records import ROOT, commit, machine, today
-from cvj_ml.evaluation.backtest import judged
+from cvj_ml.evaluation.backtest import evaluated
 from cvj_ml.evaluation.bootstrap import draw_keys
+from cvj_ml.evaluation.champion import CHALLENGER, CHAMPION, decide
 from cvj_ml.evaluation.metrics import markdown_table
-from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
-from cvj_ml.models.capacity import BOLD, CAUTIOUS, ERRORS, TIMID
+from cvj_ml.models.hazard.tree_size import DEFAULT, EARLY_STOPPED, ERRORS, LARGE
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 
 FILE = ROOT / "benchmarks" / "results" / "capacity.md"
-NAMES = {TIMID: "half the rounds", BOLD: "bold"}
+NAMES = {EARLY_STOPPED: "half the rounds", LARGE: "bold"}
 
 
 def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str | float | None]:
@@ -38,18 +38,18 @@ def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str 
     again = fit_reach(setting.history, setting.cut, setting.delay, seed, threads, settings=fit.settings)
     given = time.process_time() - began
     said = {
-        CHAMPION: setting.fit(settings=CAUTIOUS),
+        CHAMPION: setting.fit(settings=DEFAULT),
         CHALLENGER: Predictor(setting.history.definition, again.trees, again.calibration).predict(
             setting.test, threads
         ),
     }
-    effect = decide(judged(setting.test, said), draw_keys(DRAWS, seed)).difference
+    effect = decide(evaluated(setting.test, said), draw_keys(DRAWS, seed)).difference
     return {
         "data": name.replace("_", " "),
         **{NAMES[one.settings]: f"{1000 * one.difference:+.2f} ({1000 * one.error:.2f})" for one in fit.comparisons},
         "chosen": f"{fit.settings.rounds} trees of {fit.settings.leaves} leaves",
         "effect": "the cautious trees"
-        if fit.settings == CAUTIOUS
+        if fit.settings == DEFAULT
         else f"{1000 * effect.estimate:+.2f} [{1000 * effect.low:+.2f}, {1000 * effect.high:+.2f}]",
         "cost": f"{chosen:.0f} / {given:.0f}",
     }

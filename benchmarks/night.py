@@ -43,7 +43,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.simulate import simulate
 from cvj_ml.windows import midnight
@@ -222,7 +222,7 @@ def train(given: argparse.Namespace) -> None:
     done = given.cache / "trained"
     if not done.exists():
         settings = config(given, given.cache / "simulated", out=str(given.cache / "training"))
-        pipeline.train(settings, midnight(AS_OF, settings.zone), pipeline.Silent(), "always")
+        commands.train(settings, midnight(AS_OF, settings.zone), commands.Silent(), "always")
         done.touch()
 
 
@@ -285,7 +285,7 @@ def night(given: argparse.Namespace) -> None:
             os.link(folder / "new.parquet", new)
         watcher = Stopwatch()
         wall, cpu = time.perf_counter(), cpu_seconds()
-        found = pipeline.publish_night(settings, midnight(day, settings.zone), watcher, with_lists=True)
+        found = commands.publish_night(settings, midnight(day, settings.zone), watcher, with_lists=True)
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
         told = watcher.stations
         rest = {

@@ -22,13 +22,13 @@ import numpy as np
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
-from cvj_ml.models.contributions import paths_of
-from cvj_ml.models.fitting import Settings, fit_trees
-from cvj_ml.models.reach import EXTRA_COLUMNS, own_x, questions, stacked_x
-from cvj_ml.panel import Panel, build_panel, define, hazard_rows
+from cvj_ml.models.explain.shap import paths_of
+from cvj_ml.models.hazard.fitting import Settings, fit_trees
+from cvj_ml.models.hazard.reach import EXTRA_COLUMNS, own_x, prediction_rows, stacked_x
+from cvj_ml.panel.panel import Panel, build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.snapshots import training_grid
-from cvj_ml.sources import ingest
+from cvj_ml.store import ingest
 from cvj_ml.windows import midnight
 
 SIZES = ((300, 7), (500, 63))
@@ -84,7 +84,7 @@ def measure(panel: Panel, night: Panel, rounds: int, leaves: int) -> None:
     if forest is None or booster is None:
         raise SystemExit("no trees were fitted: give more customers")
     intervals = len(panel.definition.horizons)
-    rows = questions(night.definition.asked(night.stage) & ~trees.low, intervals)
+    rows = prediction_rows(night.definition.asked(night.stage) & ~trees.low, intervals)
     inputs = stacked_x(night.x, night.stage, rows, trees.columns.progress)
     own = own_x(night.x, night.stage, rows, trees.columns.progress)
     reference, expected = least(lambda: booster.predict(inputs, raw_score=True, num_threads=1))

@@ -29,17 +29,17 @@ from benchmarks.records import STORES, commit, config_file, machine, record_open
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.config.settings import SnapshotsSpec
 from cvj_ml.engines import LocalEngine
-from cvj_ml.evaluation.backtest import MINIMUM_MOVED, outcomes, rfm
+from cvj_ml.evaluation.backtest import MINIMUM_MOVED, matured_outcomes, rfm
 from cvj_ml.evaluation.baselines import baselines
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms, markdown_table
 from cvj_ml.histories import Block
 from cvj_ml.journey import observability, stage_at
-from cvj_ml.labels import label
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.panel import Definition, Panel, build_panel, define
+from cvj_ml.panel.labels import label
+from cvj_ml.panel.panel import ModelSpec, Panel, build_panel, define
 from cvj_ml.snapshots import eligible, training_grid
-from cvj_ml.sources import ingest
+from cvj_ml.store import ingest
 from cvj_ml.windows import Instants, edges, happened_within, midnight, observed_whole
 
 _F64 = npt.NDArray[np.float64]
@@ -173,7 +173,7 @@ def measure(protocol: Protocol, instant: Instant, every: int, max_rows: int, see
             file=sys.stderr,
         )
         found.setdefault(MODEL, []).append(Predictor(definition, fit.trees, fit.calibration).predict(test, threads))
-        matured = outcomes(history)
+        matured = matured_outcomes(history)
         for baseline in baselines()[1:]:  # the first, rates by stage, is the protocol's own, on all snapshots
             found.setdefault(baseline.name, []).append(baseline.fit(matured).predict(rfm(test)))
     if protocol.dataset == "cdnow":
@@ -195,7 +195,7 @@ def configured(protocol: Protocol, instant: Instant, every: int, max_rows: int) 
     )
 
 
-def look_back(definition: Definition, engine: LocalEngine, grid: Instants, cut: int, delay: int) -> Past:
+def look_back(definition: ModelSpec, engine: LocalEngine, grid: Instants, cut: int, delay: int) -> Past:
     """Label every training snapshot, without a row budget."""
 
     def part(block: Block) -> Past:

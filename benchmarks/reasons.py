@@ -20,11 +20,11 @@ from pathlib import Path
 
 import yaml
 
-from cvj_ml import pipeline
+from cvj_ml import commands
+from cvj_ml.commands import Silent
 from cvj_ml.config import DAY, load_config
 from cvj_ml.lists import RankedList, rank, with_reasons
 from cvj_ml.lists.reasons import COLUMNS
-from cvj_ml.pipeline import Silent
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import simulate
 from cvj_ml.windows import midnight
@@ -49,10 +49,10 @@ def main() -> None:
         (folder / "c.yaml").write_text(yaml.safe_dump(settings))
         config = load_config(folder / "c.yaml")
         as_of = midnight(simulation.start, config.zone) + simulation.days * DAY
-        pipeline.train(config, as_of, Silent(), promote="always")
-        histories = pipeline.open_histories(config, Silent())
-        predictor = pipeline.champion(config, histories.visible).predictor
-        scored = pipeline.score(histories, predictor, "benchmark", as_of, folder / "work", history=True)
+        commands.train(config, as_of, Silent(), promote="always")
+        histories = commands.open_histories(config, Silent())
+        predictor = commands.champion(config, histories.visible).predictor
+        scored = commands.score(histories, predictor, "benchmark", as_of, folder / "work", history=True)
         lists: list[RankedList] = []
         left = arguments.rows
         everybody = rank(config, StoredTable.at(scored.scores), histories.visible.unobserved, as_of)

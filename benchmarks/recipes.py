@@ -22,23 +22,23 @@ from joblib import cpu_count
 from benchmarks.records import ROOT, STORES, commit, config_file, machine, require_data, today
 from cvj_ml.config import DAY, load_config
 from cvj_ml.engines import LocalEngine
-from cvj_ml.evaluation.backtest import judged
+from cvj_ml.evaluation.backtest import evaluated
 from cvj_ml.evaluation.bootstrap import draw_keys
+from cvj_ml.evaluation.champion import CHALLENGER, CHAMPION, decide
 from cvj_ml.evaluation.folds import last_matured
 from cvj_ml.evaluation.metrics import markdown_table
-from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide
 from cvj_ml.features import PROGRESS, Feature
 from cvj_ml.journey import observability
-from cvj_ml.models import base_rates, binning, fitting, linear, reach, training
-from cvj_ml.models.calibration import identity
-from cvj_ml.models.capacity import BOLD, CAUTIOUS
-from cvj_ml.models.coherence import make_coherent
-from cvj_ml.models.fitting import Settings
+from cvj_ml.models import training
+from cvj_ml.models.hazard import base_rates, binning, fitting, linear, reach
+from cvj_ml.models.hazard.calibration import identity, make_coherent
+from cvj_ml.models.hazard.fitting import Settings
+from cvj_ml.models.hazard.reach import EXTRA_COLUMNS
+from cvj_ml.models.hazard.tree_size import DEFAULT, LARGE
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import EXTRA_COLUMNS
-from cvj_ml.panel import HazardRows, Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.panel import HazardRows, Panel, build_panel, define, hazard_rows
 from cvj_ml.snapshots import training_grid
-from cvj_ml.sources import ingest
+from cvj_ml.store import ingest
 from cvj_ml.windows import parse_as_of
 
 _F64 = npt.NDArray[np.float64]
@@ -89,14 +89,14 @@ def without_calibration(setting: Setting) -> _F64:
     """Leave out slopes and levels."""
     panel, definition = setting.history, setting.history.definition
     rows = hazard_rows(panel.labels, definition.horizons)
-    trees = fitting.fit_trees(panel, rows, CAUTIOUS, setting.seed, setting.threads)
+    trees = fitting.fit_trees(panel, rows, DEFAULT, setting.seed, setting.threads)
     nothing = identity(1 + len(definition.journey.stages), len(definition.horizons))
     return Predictor(definition, trees, nothing).predict(setting.test, setting.threads)
 
 
 def line_alone(setting: Setting) -> _F64:
     """Leave out the trees."""
-    return setting.fit(settings=replace(CAUTIOUS, rounds=1, learning_rate=1e-12))
+    return setting.fit(settings=replace(DEFAULT, rounds=1, learning_rate=1e-12))
 
 
 def from_base_rates(setting: Setting) -> _F64:
@@ -177,7 +177,7 @@ def trusting_other_stages(setting: Setting) -> _F64:
 
 def with_settings(**changes: float) -> Callable[[Setting], _F64]:
     """Return the variant with other settings of the trees."""
-    return lambda setting: setting.fit(settings=replace(CAUTIOUS, **changes))  # type: ignore[arg-type]
+    return lambda setting: setting.fit(settings=replace(DEFAULT, **changes))  # type: ignore[arg-type]
 
 
 def without(hide: Callable[[Feature], bool]) -> Callable[[Setting], _F64]:
@@ -269,8 +269,8 @@ VARIANTS: Mapping[str, Callable[[Setting], _F64]] = {
     "not monotone in progress": unconstrained,
     "split between any two values": bins_of_lightgbm,
     "other stages tell of what nobody has lived through": trusting_other_stages,
-    "always cautious trees": lambda setting: setting.fit(settings=CAUTIOUS),
-    "always bold trees, 150 rounds": lambda setting: setting.fit(settings=replace(BOLD, rounds=150)),
+    "always cautious trees": lambda setting: setting.fit(settings=DEFAULT),
+    "always bold trees, 150 rounds": lambda setting: setting.fit(settings=replace(LARGE, rounds=150)),
     "always middling trees (15 leaves, 200 rows, lambda 20)": with_settings(
         leaves=15, rows_a_leaf=200, lambda_l2=20.0, path_smooth=100.0, rounds=150
     ),
@@ -333,7 +333,7 @@ def compare(setting: Setting, variants: Sequence[str]) -> dict[str, str]:
     found = {}
     for name in variants:
         say(name)
-        other = judged(setting.test, {CHAMPION: recipe, CHALLENGER: VARIANTS[name](setting)})
+        other = evaluated(setting.test, {CHAMPION: recipe, CHALLENGER: VARIANTS[name](setting)})
         difference = decide(other, keys).difference
         star = "*" if difference.low > 0 or difference.high < 0 else ""
         found[name] = f"{1000 * difference.estimate:+.2f}{star}"

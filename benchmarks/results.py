@@ -25,7 +25,7 @@ from benchmarks.records import (
     require_data,
     today,
 )
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.config import DAY, load_config
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, summary
@@ -69,7 +69,7 @@ class Progress:
         print(message, file=sys.stderr)
 
     @contextmanager
-    def step(self, title: str) -> Iterator[pipeline.Progress]:
+    def step(self, title: str) -> Iterator[commands.Progress]:
         """Show a step at its start."""
         self.say(f"  {title}")
         yield lambda done, of: None
@@ -93,14 +93,14 @@ def main() -> None:
 def measure(name: str) -> FoldResult:
     """Backtest a data set's own configuration at its last matured fold."""
     config = load_config(config_file(name)).model_copy(update={"out": str(STORES / name)})
-    (result,) = pipeline.backtest(config, parse_as_of(UNTIL[name], config.zone), 1, Progress())
+    (result,) = commands.backtest(config, parse_as_of(UNTIL[name], config.zone), 1, Progress())
     return result
 
 
 def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
     """Write a data set's files and return its rows of the README's table."""
     means = summary(comparable(result.rows))
-    fold = pipeline.as_of_name(load_config(config_file(name)), result.fold.cut)
+    fold = commands.as_of_name(load_config(config_file(name)), result.fold.cut)
     if name in HOLDS_TEST_OUTCOMES:
         shown = [f"{row['target']} {row['horizon_days']}d {row['log_loss']:.4f}" for row in of_model(means)]
         record_opening(f"results {name}", f"fold {fold}: model's log loss: {'; '.join(shown)}")

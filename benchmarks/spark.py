@@ -32,13 +32,13 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.engines import open_engine
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.histories import Block
-from cvj_ml.models.calibration import identity
-from cvj_ml.models.fitting import Settings, fit_trees
+from cvj_ml.models.hazard.calibration import identity
+from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel import build_panel, define, hazard_rows
+from cvj_ml.panel.panel import build_panel, define, hazard_rows
 from cvj_ml.scoring import merge, score_block, scores_contract, work_off
 from cvj_ml.simulate import simulate
-from cvj_ml.sources import Store, ingest
+from cvj_ml.store import Store, ingest
 from cvj_ml.windows import midnight
 
 RESULT = ROOT / "benchmarks" / "results" / "spark.md"

@@ -26,14 +26,14 @@ from cvj_ml.config import Config, load_config
 from cvj_ml.config.tables import AttributesSpec, SourceSpec
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.metrics import markdown_table
-from cvj_ml.evaluation.stages import POSTERIOR, contenders, stage_metrics, stage_mix
+from cvj_ml.evaluation.stage_evaluation import POSTERIOR, contenders, stage_metrics, stage_mix
 from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
-from cvj_ml.models.stage_fitting import fit_stages
-from cvj_ml.panel import Definition, define
+from cvj_ml.models.stage.posterior_fitting import fit_stages
+from cvj_ml.panel.panel import ModelSpec, define
+from cvj_ml.panel.stage_panel import Seen, StageRows, Tracking, observe, smooth_columns
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.sources import ingest
-from cvj_ml.stage_panel import Seen, StageRows, Tracking, observe, smooth_columns
+from cvj_ml.store import ingest
 from cvj_ml.windows import Instants, midnight
 
 _F64 = npt.NDArray[np.float64]
@@ -67,7 +67,7 @@ SEEDS = {
 class Community:
     """All accounts, in the order of `users`: what thinning needs, and the features of what it leaves."""
 
-    definition: Definition
+    definition: ModelSpec
     block: Block
     entries: Instants
     order: _I64

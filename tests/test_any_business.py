@@ -14,7 +14,7 @@ import pytest
 import yaml
 from tests.trained import AS_OF, SETTINGS, Outcome, Trained, call
 
-from cvj_ml.disk import read_csv
+from cvj_ml.io import read_csv
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -19,7 +19,7 @@ MAX_LINES = 400
 
 # A dependency and the parts of the package that may import it, at the top of a file or inside a function.
 CONFINED = {
-    "duckdb": ("sources", "engines"),
+    "duckdb": ("store", "setup", "customers", "engines"),
     "mlflow": ("tracking",),
     "pyspark": ("engines/spark",),
     "adbc_driver_manager": ("postgres",),
@@ -30,16 +30,16 @@ CONFINED = {
 REMOVES = {"rmtree", "unlink", "rmdir", "removedirs", "os.remove"}
 REPLACES = {"rename", "renames", "os.replace", "shutil.move", "mkdtemp", "copyfile", "copytree"}
 REPLACING = {
-    "demonstration.py": "into a folder that it claimed",
-    "pipeline/champions.py": "of a bundle beside into its place, from which `remove` took a damaged one",
-    "pipeline/measuring.py": "of the history, below out",
-    "publish/files.py": "of whole files and folders of nights",
-    "publish/writing.py": "of a staged night into its place, where there is none",
-    "report/files.py": "of the scores from the folder of work into the staged night",
+    "demo.py": "into a folder that it claimed",
+    "night/champion.py": "of a bundle beside into its place, from which `remove` took a damaged one",
+    "commands/measure.py": "of the history, below out",
+    "night/layout.py": "of whole files and folders of nights",
+    "night/writing.py": "of a staged night into its place, where there is none",
+    "report/list_files.py": "of the scores from the folder of work into the staged night",
     "scoring/parts.py": "of a finished block",
-    "sources/build.py": "of a finished store into its place, where there is none",
-    "sources/keeping.py": "of stores, aside",
-    "sources/scanning.py": "of a whole copy of a text file, in the folder of its reading",
+    "store/build.py": "of a finished store into its place, where there is none",
+    "store/retention.py": "of stores, aside",
+    "store/scanning.py": "of a whole copy of a text file, in the folder of its reading",
     "tracking/registry.py": "of a bundle into a folder that does not exist or is empty",
 }
 

@@ -20,18 +20,18 @@ from tests.oracles.cases import a_definition, a_journey
 from tests.oracles.histories import Customer, as_known
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Outcome, Trained, call
 
-from cvj_ml import pipeline
+from cvj_ml import commands
+from cvj_ml.audit.arrivals import arrival_warnings
+from cvj_ml.audit.leakage import run_audit
+from cvj_ml.audit.outputs import compare_outputs, outputs_at
+from cvj_ml.audit.perturbation import another_future
+from cvj_ml.audit.sample import draw_blocks, draw_cut_offs
+from cvj_ml.audit.target_leakage import target_leaks
 from cvj_ml.config import Config, load_config
 from cvj_ml.errors import ConfigError
 from cvj_ml.features import compute
-from cvj_ml.monitoring.answers import ask, compare
-from cvj_ml.monitoring.arrivals import arrival_warnings
-from cvj_ml.monitoring.audit import run_audit
-from cvj_ml.monitoring.perturbation import another_future
-from cvj_ml.monitoring.sampling import draw_blocks, draw_cut_offs
-from cvj_ml.monitoring.suspicion import suspects
 from cvj_ml.scoring import open_bundle
-from cvj_ml.sources import Truncation, ingest
+from cvj_ml.store import Truncation, ingest
 from cvj_ml.windows import happened_within, parse_as_of
 
 pytest_plugins = ["tests.fixtures"]
@@ -106,21 +106,21 @@ def test_answers_about_the_cut_off_agree_and_later_ones_do_not(
     definition = a_definition(setting.journey, setting.hidden)
     block = to_block(customers)
     other, _ = another_future(block, cut_off, "UTC", np.random.default_rng(1))
-    assert not compare(*(ask(definition, None, one, cut_off) for one in (block, other))).different
-    later = compare(*(ask(definition, None, one, cut_off + MONTH + 1) for one in (block, other)))
+    assert not compare_outputs(*(outputs_at(definition, None, one, cut_off) for one in (block, other))).different
+    later = compare_outputs(*(outputs_at(definition, None, one, cut_off + MONTH + 1) for one in (block, other)))
     assert {kind for kind, _ in later.different} & {"feature", "customer"}
 
 
 def test_a_single_changed_number_is_a_difference() -> None:
     definition = a_definition(a_journey(One={"event": "*"}))
     block = to_block(examples.close_histories(seed=3, number=20))
-    one = ask(definition, None, block, int(block.touchpoints.visible_at.max()))
+    one = outputs_at(definition, None, block, int(block.touchpoints.visible_at.max()))
     for name, column in one.columns.items():
         changed = column.copy()
         changed[7] = 0 if column[7] != 0 else 1
         other = replace(one, columns={**one.columns, name: changed})
-        assert compare(one, other).different == {name: 1}
-    assert compare(one, one).different == {}
+        assert compare_outputs(one, other).different == {name: 1}
+    assert compare_outputs(one, one).different == {}
 
 
 # The command
@@ -186,7 +186,7 @@ def test_scores_that_see_the_touchpoint_at_as_of_are_caught(trained: Trained, mo
         customers=CUSTOMERS,
         seed=1,
         threads=1,
-        step=pipeline.Silent().step,
+        step=commands.Silent().step,
     )
     assert {one.kind for one in found.leaks} == {"feature", "score"}
     assert found.scored
@@ -299,12 +299,12 @@ def test_cut_offs_stand_at_the_time_of_day_of_as_of_and_blocks_are_drawn_whole(t
 
 
 def test_a_planted_feature_is_too_good_and_honest_ones_are_not(trained: Trained) -> None:
-    histories = pipeline.open_histories(trained.config(), pipeline.Silent())
-    panel = pipeline.training_panel(histories, trained.as_of, pipeline.Silent())
-    assert suspects(panel) == []
+    histories = commands.open_histories(trained.config(), commands.Silent())
+    panel = commands.training_panel(histories, trained.as_of, commands.Silent())
+    assert target_leaks(panel) == []
     x, column = panel.x.copy(), panel.definition.catalogue.names.index("attribute_age")
     x[:, column] = -happened_within(panel.labels.times[:, 0], panel.definition.horizons[1]).astype(np.float32)
-    (one,) = suspects(replace(panel, x=x))
+    (one,) = target_leaks(replace(panel, x=x))
     assert (one.feature, one.target, one.horizon_days) == ("attribute_age", "return", 30)
     assert one.auc > 0.99
     assert one.movers >= 30

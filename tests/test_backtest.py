@@ -22,11 +22,11 @@ from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation import metrics
 from cvj_ml.evaluation.ageing import ageing
 from cvj_ml.evaluation.assessment import assess
-from cvj_ml.evaluation.backtest import MODEL, FoldResult, Judged, judge, run_fold, summary
+from cvj_ml.evaluation.backtest import MODEL, Evaluated, FoldResult, evaluate, run_fold, summary
 from cvj_ml.evaluation.bootstrap import draw_keys, holm
 from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.segments import Segment, gaps, segment
-from cvj_ml.models.coherence import make_coherent
+from cvj_ml.models.hazard.calibration import make_coherent
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
 
@@ -116,7 +116,7 @@ def test_folds_nearer_than_the_longest_horizon_are_refused() -> None:
 # Figures of a fold whose truth is known.
 
 
-def made(size: int = 4000, seed: int = 3, **contenders: tuple[float, float]) -> Judged:
+def made(size: int = 4000, seed: int = 3, **contenders: tuple[float, float]) -> Evaluated:
     """Customers of one stage whose true log-odds are known; contenders say slope * truth + shift."""
     random = np.random.default_rng(seed)
     truth = random.normal(-1.0, 1.0, size)
@@ -127,7 +127,9 @@ def made(size: int = 4000, seed: int = 3, **contenders: tuple[float, float]) -> 
         p = np.full(moved.shape, np.nan)
         p[:, 2, 0] = 1 / (1 + np.exp(-(slope * truth + shift)))
         said[name] = p
-    return Judged(("Visitor", "Buyer"), (30 * DAY,), np.arange(size), np.zeros(size, dtype=np.int8), moved, known, said)
+    return Evaluated(
+        ("Visitor", "Buyer"), (30 * DAY,), np.arange(size), np.zeros(size, dtype=np.int8), moved, known, said
+    )
 
 
 def test_a_calibrated_model_does_not_fail_and_an_extreme_or_high_one_does() -> None:
@@ -159,7 +161,7 @@ def test_means_are_those_of_the_summary_and_contain_their_estimate(folds: list[F
     result = folds[1]
     found = assess(result.judged, KEYS)
     assert not found.means.empty
-    rows = judge(result.panel, result.probabilities).merge(
+    rows = evaluate(result.panel, result.probabilities).merge(
         found.cells[["contender", "from", "to", "horizon_days"]], on=["contender", "from", "to", "horizon_days"]
     )
     expected = summary(rows).set_index(["target", "horizon_days", "contender"])["log_loss"]

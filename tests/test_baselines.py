@@ -13,15 +13,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from cvj_ml.errors import DataError
-from cvj_ml.evaluation.baselines import (
-    RFM,
-    LogisticRFM,
-    Outcomes,
-    StageRate,
-    StageRecency,
-    ahead,
-    baselines,
-)
+from cvj_ml.evaluation.baselines import RFM, LogisticRFM, Outcomes, StageRate, StageRecency, ahead, baselines
 
 TARGETS, HORIZONS = 4, 2  # return and three stages
 

@@ -25,17 +25,9 @@ from tests.oracles.examples import DAY, HOUR, START
 from tests.oracles.histories import Touch, Version
 
 from cvj_ml.config import parse_duration
-from cvj_ml.labels import RETURN, Labels
-from cvj_ml.panel import Definition, hazard_rows
-from cvj_ml.windows import (
-    NEVER,
-    follow_up,
-    happened_within,
-    midnight,
-    observed_whole,
-    parse_as_of,
-    time_until,
-)
+from cvj_ml.panel.labels import RETURN, Labels
+from cvj_ml.panel.panel import ModelSpec, hazard_rows
+from cvj_ml.windows import NEVER, follow_up, happened_within, midnight, observed_whole, parse_as_of, time_until
 
 BUY = a_journey(One={"event": "buy"})
 TWO = a_journey(One={"event": "visit"}, Two={"event": "buy"})
@@ -43,7 +35,7 @@ US = 1 / DAY
 """A microsecond, in days."""
 
 
-def asked_on(day: float, *touches: Touch, definition: Definition | None = None):  # type: ignore[no-untyped-def]
+def asked_on(day: float, *touches: Touch, definition: ModelSpec | None = None):  # type: ignore[no-untyped-def]
     return answers(definition or a_definition(BUY), [person(*touches)], moment(day))
 
 

@@ -17,11 +17,11 @@ import pytest
 from tests.trained import Trained, call
 
 from cvj_ml.errors import ModelError
-from cvj_ml.models import bundle as module
-from cvj_ml.models.bundle import load, save
-from cvj_ml.models.calibration import Calibration
-from cvj_ml.models.reach import Trees
-from cvj_ml.models.verification import FORMAT, verify
+from cvj_ml.models.bundle import bundle as module
+from cvj_ml.models.bundle.bundle import load, save
+from cvj_ml.models.bundle.verification import FORMAT, verify_bundle
+from cvj_ml.models.hazard.calibration import Calibration
+from cvj_ml.models.hazard.reach import Trees
 from cvj_ml.scoring import open_bundle
 
 pytest_plugins = ["tests.fixtures"]
@@ -157,7 +157,7 @@ def test_a_bundle_signed_anew_is_not_the_registered_one(copy: Path, trained: Tra
     calibration["intercept"][0][0] += 1
     (copy / "calibration.json").write_text(json.dumps(calibration))
     sign(copy)
-    verify(copy)
+    verify_bundle(copy)
     found = hashlib.sha256((copy / "manifest.json").read_bytes()).hexdigest()
     assert refused(copy, digest) == (
         f"DIR: the bundle's digest is {found[:12]}…, but {digest[:12]}… was registered. The model was changed after it"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from cvj_ml.models.calibration import (
+from cvj_ml.models.hazard.calibration import (
     Calibration,
     HazardOutcomes,
     fit_slopes,

@@ -12,12 +12,20 @@ from tests.oracles.cases import Blocks
 from tests.test_small_data import CONFIG, CUT, FROM, shop
 
 from cvj_ml.config import DAY
-from cvj_ml.models import capacity
-from cvj_ml.models.capacity import BOLD, CAUTIOUS, ERRORS, TIMID, Comparison, choose_settings, compare
-from cvj_ml.models.fitting import Start
-from cvj_ml.models.reach import Trees
+from cvj_ml.models.hazard import tree_size
+from cvj_ml.models.hazard.fitting import Start
+from cvj_ml.models.hazard.reach import Trees
+from cvj_ml.models.hazard.tree_size import (
+    DEFAULT,
+    EARLY_STOPPED,
+    ERRORS,
+    LARGE,
+    TreeSizeComparison,
+    choose_settings,
+    compare_tree_sizes,
+)
 from cvj_ml.models.training import fit_reach
-from cvj_ml.panel import HazardRows, Panel, build_panel, define
+from cvj_ml.panel.panel import HazardRows, Panel, build_panel, define
 
 CUSTOMERS = 1500
 
@@ -57,9 +65,9 @@ def halves(panel: Panel, rows: HazardRows) -> tuple[HazardRows, HazardRows]:
 def test_a_pattern_that_holds_later_and_for_other_customers_is_learned_boldly(panel: Panel) -> None:
     rows = patterned(panel)
     settings, (_, bold) = choose_settings(panel, rows, *halves(panel, rows), 1, 1)
-    assert bold.settings == BOLD and bold.better
+    assert bold.settings == LARGE and bold.better
     assert bold.difference < -ERRORS * bold.error < 0
-    assert settings == replace(BOLD, rounds=settings.rounds) and settings.rounds > 1
+    assert settings == replace(LARGE, rounds=settings.rounds) and settings.rounds > 1
 
 
 def test_a_pattern_that_is_over_is_not(panel: Panel) -> None:
@@ -67,9 +75,9 @@ def test_a_pattern_that_is_over_is_not(panel: Panel) -> None:
     rows = patterned(panel)
     later = rows_of(panel, np.full(len(panel), 0.4))
     early, (_, later) = halves(panel, rows)[0], halves(panel, later)
-    assert compare(panel, early, early, 1, 1)[1].better
+    assert compare_tree_sizes(panel, early, early, 1, 1)[1].better
     settings, (_, bold) = choose_settings(panel, rows, early, later, 1, 1)
-    assert bold.difference > 0 and settings != BOLD
+    assert bold.difference > 0 and settings != LARGE
 
 
 @pytest.mark.slow
@@ -77,35 +85,35 @@ def test_a_short_history_judges_by_the_same_days(panel: Panel) -> None:
     rows = patterned(panel)
     nothing = rows.take(np.zeros(len(rows), dtype=np.bool_))
     _, found = choose_settings(panel, rows, nothing, rows, 1, 1)
-    assert found == compare(panel, rows, rows, 1, 1) != ()
+    assert found == compare_tree_sizes(panel, rows, rows, 1, 1) != ()
 
 
 def test_noise_is_not_learned(panel: Panel) -> None:
     """Bold trees would learn it by heart: the customers who are held out say so."""
     rows = rows_of(panel, np.full(len(panel), 0.3))
     settings, (_, bold) = choose_settings(panel, rows, rows, rows, 1, 1)
-    assert bold.difference > 0 and settings in (CAUTIOUS, TIMID)
+    assert bold.difference > 0 and settings in (DEFAULT, EARLY_STOPPED)
 
 
 def test_the_timid_are_the_first_of_the_cautious_trees(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     """What half the rounds lose in the comparison is what a fit of half the rounds would lose."""
     rows = patterned(panel)
-    (timid, _) = compare(panel, rows, rows, 1, 1)
-    monkeypatch.setattr(capacity, "BOLD", TIMID)
-    (first, fitted) = compare(panel, rows, rows, 1, 1)
+    (timid, _) = compare_tree_sizes(panel, rows, rows, 1, 1)
+    monkeypatch.setattr(tree_size, "BOLD", EARLY_STOPPED)
+    (first, fitted) = compare_tree_sizes(panel, rows, rows, 1, 1)
     assert timid == first == fitted
 
 
 def test_beyond_doubt_is_three_standard_errors() -> None:
-    assert Comparison(BOLD, -0.0301, 0.01).better
-    assert not Comparison(BOLD, -0.0299, 0.01).better
-    assert not Comparison(BOLD, 0.05, 0.01).better
+    assert TreeSizeComparison(LARGE, -0.0301, 0.01).better
+    assert not TreeSizeComparison(LARGE, -0.0299, 0.01).better
+    assert not TreeSizeComparison(LARGE, 0.05, 0.01).better
 
 
 def test_too_few_who_moved_compare_nothing(panel: Panel) -> None:
     rows = rows_of(panel, np.full(len(panel), 0.05))
     assert 0 < rows.moved.sum() < 200
-    assert compare(panel, rows, rows, 1, 1) == ()
+    assert compare_tree_sizes(panel, rows, rows, 1, 1) == ()
 
 
 def test_nobody_is_judged_by_trees_that_have_seen_them(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +149,7 @@ def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
 ) -> None:
     rows = patterned(panel)
     assert choose_settings(panel, rows, rows, rows, 1, 1) == choose_settings(panel, rows, rows, rows, 1, 2)
-    monkeypatch.setattr(capacity, "MOST_ROWS", len(rows) // 2)
+    monkeypatch.setattr(tree_size, "MOST_ROWS", len(rows) // 2)
     seen: list[int] = []
     boost = Start.boost
 
@@ -156,13 +164,17 @@ def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
 
 @pytest.mark.slow
 def test_given_settings_are_taken_and_nothing_is_compared(panel: Panel) -> None:
-    asked = replace(CAUTIOUS, rounds=3)
+    asked = replace(DEFAULT, rounds=3)
     fit = fit_reach(panel, CUT, 0, 1, 1, settings=asked)
     assert fit.settings == asked and fit.comparisons == ()
     own = fit_reach(panel, CUT, 0, 1, 1)
-    assert len(own.comparisons) == 2 and own.settings in (CAUTIOUS, TIMID, replace(BOLD, rounds=own.settings.rounds))
+    assert len(own.comparisons) == 2 and own.settings in (
+        DEFAULT,
+        EARLY_STOPPED,
+        replace(LARGE, rounds=own.settings.rounds),
+    )
 
 
 def test_rows_that_all_moved_compare_nothing(panel: Panel) -> None:
     rows = rows_of(panel, np.ones(len(panel)))
-    assert choose_settings(panel, rows, rows, rows, 1, 1) == (CAUTIOUS, ())
+    assert choose_settings(panel, rows, rows, rows, 1, 1) == (DEFAULT, ())

@@ -12,33 +12,33 @@ import pandas as pd
 import pytest
 from tests.trained import Trained, call
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.config import DAY, Rule
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
-from cvj_ml.evaluation.card import Card, Training, markdown, quality, write_card
+from cvj_ml.evaluation.champion import Transition, decide_first
 from cvj_ml.evaluation.folds import last_matured
-from cvj_ml.evaluation.stages import FitOfStages, StageEvidence
-from cvj_ml.evaluation.verdict import Transition, decide_first
+from cvj_ml.evaluation.stage_evaluation import FitOfStages, StageEvidence
 from cvj_ml.journey.words import rule_in_words
-from cvj_ml.models.bundle import load
+from cvj_ml.model_card import Card, Training, markdown, quality, write_card
+from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.stage import StageModel
+from cvj_ml.models.stage.posterior import StageModel
 from cvj_ml.models.training import fit_reach
-from cvj_ml.stage_panel import Tracking
+from cvj_ml.panel.stage_panel import Tracking
 
 pytest_plugins = ["tests.fixtures"]
 
 
-def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Training, pipeline.Histories]:
+def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Training, commands.Histories]:
     """The facts of the training that made the shared bundle, computed anew."""
     config = trained.config(trained.variant(folder, **settings))
-    silent = pipeline.Silent()
-    histories = pipeline.open_histories(config, silent)
-    usage = pipeline.require_customers(histories, trained.as_of, silent)
+    silent = commands.Silent()
+    histories = commands.open_histories(config, silent)
+    usage = commands.require_customers(histories, trained.as_of, silent)
     fold = last_matured(config, trained.as_of, histories.store.arrival_delay)
-    result = pipeline.backtest_fold(histories, fold.cut, fold.until, silent)
-    panel = pipeline.training_panel(histories, trained.as_of, silent)
+    result = commands.backtest_fold(histories, fold.cut, fold.until, silent)
+    panel = commands.training_panel(histories, trained.as_of, silent)
     fit = fit_reach(panel, trained.as_of, histories.store.arrival_delay, config.model.seed, histories.threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
     keys_ = draw_keys(DRAWS, config.model.seed)
@@ -50,13 +50,13 @@ def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Traini
 
 
 @pytest.fixture(scope="module")
-def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, pipeline.Histories]:
+def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, commands.Histories]:
     # Two threads and other buckets than the training that is compared with.
     return facts_of(trained, tmp_path_factory.mktemp("card"), engine={"threads": 2, "buckets": 3})
 
 
 @pytest.fixture(scope="module")
-def facts(made: tuple[Training, pipeline.Histories]) -> Training:
+def facts(made: tuple[Training, commands.Histories]) -> Training:
     return made[0]
 
 
@@ -66,7 +66,7 @@ def keys(facts: Training) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def card(made: tuple[Training, pipeline.Histories], keys: np.ndarray) -> Card:
+def card(made: tuple[Training, commands.Histories], keys: np.ndarray) -> Card:
     facts, histories = made
     return write_card(facts, histories.engine(), keys)
 
@@ -345,6 +345,6 @@ def test_rules_in_words(rule: dict[str, object], words: str) -> None:
 
 def test_markdown_keeps_names_apart_from_its_own_signs() -> None:
     assert markdown.escape("a|b\n<i>`x`*") == "a\\|b \\<i>\\`x\\`\\*"
-    assert markdown.listed(["a", "b", "c"]) == "a, b and c" and markdown.listed(["a"]) == "a"
-    assert markdown.share(float("nan")) == "–" and markdown.number(1234.5, 1) == "1,234.5"
+    assert markdown.sentence_list(["a", "b", "c"]) == "a, b and c" and markdown.sentence_list(["a"]) == "a"
+    assert markdown.share(float("nan")) == "–" and markdown.formatted(1234.5, 1) == "1,234.5"
     assert markdown.plural(1, "row") == "1 row" and markdown.plural(2, "row") == "2 rows"

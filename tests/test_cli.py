@@ -236,9 +236,9 @@ def test_forced_colours_do_not_put_bars_into_a_log(
 ) -> None:
     from rich.console import Console
 
-    from cvj_ml.cli import terminal
+    from cvj_ml.cli import output
 
-    monkeypatch.setattr(terminal, "err", Console(stderr=True, highlight=False, force_terminal=True))
+    monkeypatch.setattr(output, "err", Console(stderr=True, highlight=False, force_terminal=True))
     run = call("check", trained.variant(tmp_path), "--as-of", AS_OF)
     assert run.err.splitlines() == ["Reading sources", "Counting rows", "Observing stages"]
 

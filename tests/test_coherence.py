@@ -13,14 +13,14 @@ from tests.oracles.cases import Blocks
 from tests.trained import Trained
 
 from cvj_ml.histories import Block
-from cvj_ml.models.bundle import load
-from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.bundle.bundle import load
+from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.stage import HiddenStage, Line, StageModel
-from cvj_ml.panel import Panel, build_panel
+from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
+from cvj_ml.panel.panel import Panel, build_panel
+from cvj_ml.panel.stage_panel import Tracking
 from cvj_ml.scoring import score_block, scores_contract
 from cvj_ml.simulate import random_block
-from cvj_ml.stage_panel import Tracking
 
 pytest_plugins = ["tests.fixtures"]
 

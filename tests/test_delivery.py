@@ -17,9 +17,9 @@ from tests.postgres import PASSWORD, Server, connected
 from tests.trained import AS_OF, Trained, call
 
 from cvj_ml.config import PostgresDelivery
-from cvj_ml.contracts import INSTANT, TARGETS
-from cvj_ml.delivery import deliver
 from cvj_ml.errors import CvjError
+from cvj_ml.night.delivery import deliver
+from cvj_ml.schemas import INSTANT, TARGETS
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml import pipeline
-from cvj_ml.models.bundle import save
+from cvj_ml import commands
+from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.scoring import make_canary
@@ -21,8 +21,8 @@ def train(trained: Trained, folder: Path, threads: int, buckets: int) -> dict[st
     """Train as the command does and return the bundle, file by file."""
     folder.mkdir()
     config = trained.config(trained.variant(folder, engine={"threads": threads, "buckets": buckets}))
-    histories = pipeline.open_histories(config, pipeline.Silent())
-    panel = pipeline.training_panel(histories, trained.as_of, pipeline.Silent())
+    histories = commands.open_histories(config, commands.Silent())
+    panel = commands.training_panel(histories, trained.as_of, commands.Silent())
     fit = fit_reach(panel, trained.as_of, histories.store.arrival_delay, config.model.seed, threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
     save(predictor, make_canary(predictor, trained.as_of, config.model.seed), folder / "bundle")

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from cvj_ml.config import DAY, GatesSpec
+from cvj_ml.gates.drift import CHANCE, drift
+from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.histories import Block
-from cvj_ml.models.bundle import load
-from cvj_ml.models.distributions import Column, DriftCounts, bins_of, learn_bins
-from cvj_ml.models.drift_learning import ENOUGH, _published, learn_drift
-from cvj_ml.models.drift_reference import DriftReference, drift_as_json, drift_from_json, stability, together
+from cvj_ml.models.bundle.bundle import load
+from cvj_ml.models.drift_profile.distributions import ColumnKind, DriftCounts, bins_of, learn_bins
+from cvj_ml.models.drift_profile.learning import ENOUGH, _published, learn_drift
+from cvj_ml.models.drift_profile.reference import DriftReference, drift_as_json, drift_from_json, stability, together
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.monitoring.drift import CHANCE, drift
-from cvj_ml.monitoring.gates import Verdict
 from cvj_ml.simulate import simulate
 
 pytest_plugins = ["tests.fixtures"]
@@ -40,7 +40,7 @@ def matrix(rows: list[list[float]]) -> Any:
     return np.array(rows, dtype=np.float32).reshape(-1, 3)
 
 
-COLUMNS = [Column(), Column(zero=True), Column(names=4)]
+COLUMNS = [ColumnKind(), ColumnKind(zero=True), ColumnKind(names=4)]
 rows_of_three = st.lists(st.tuples(numbers, numbers, st.sampled_from([math.nan, 0, 1, 2, 3])).map(list), max_size=60)
 
 
@@ -72,7 +72,7 @@ def test_counts_of_parts_add_up_to_those_of_the_whole(
 
 def test_ranges_hold_equally_many_of_the_values_other_than_zero() -> None:
     values = np.concatenate([np.zeros(500), np.arange(1, 801)]).astype(np.float32)[:, None]
-    counts = learn_bins(values, [Column()], FEWEST).tally(values)[0]
+    counts = learn_bins(values, [ColumnKind()], FEWEST).tally(values)[0]
     assert counts[1] == 500
     assert counts[2:].tolist() == [101, 100, 100, 100, 100, 100, 100, 99]
 
@@ -82,14 +82,14 @@ def test_every_edge_has_enough_customers_on_its_side(values: list[int]) -> None:
     """Edges are values that customers had, so each stands for 20 of them at least, and no edge for the last 20."""
     column = np.array(values, dtype=np.float32)[:, None]
     known = column[column != 0]
-    bins = learn_bins(column, [Column()], FEWEST)
+    bins = learn_bins(column, [ColumnKind()], FEWEST)
     assert np.isfinite(bins.edges).sum() <= max(len(known) // FEWEST - 1, 0)
     for edge in bins.edges[np.isfinite(bins.edges)]:
         assert (known <= edge).sum() > FEWEST - 1 and (known >= edge).sum() >= FEWEST
 
 
 def test_those_without_are_counted_among_the_base() -> None:
-    bins = bins_of([[], []], [Column(), Column(base=0)])
+    bins = bins_of([[], []], [ColumnKind(), ColumnKind(base=0)])
     counts = bins.tally(np.array([[1, 1], [1, 0], [1, 0], [0, 0], [math.nan, math.nan]], dtype=np.float32))
     presence, _ = bins.split(counts)
     assert presence.tolist() == [[3, 2], [1, 2]], "two of the three who were active have none of the second"
@@ -197,7 +197,7 @@ def learn(predictor: Predictor, block: Block, trained: Any, pieces: int = 3) -> 
 
 @pytest.fixture(scope="module")
 def block(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Block:
-    from cvj_ml.sources import ingest
+    from cvj_ml.store import ingest
 
     folder = tmp_path_factory.mktemp("drift")
     simulate(customers=CUSTOMERS, seed=9).write(folder)
@@ -213,7 +213,7 @@ def count(predictor: Predictor, block: Block, as_of: int, pieces: int) -> DriftC
     return sum(parts[1:], parts[0])
 
 
-def levels(verdicts: list[Verdict]) -> dict[str, str]:
+def levels(verdicts: list[GateVerdict]) -> dict[str, str]:
     return {one.name: one.level for one in verdicts}
 
 

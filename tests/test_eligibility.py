@@ -19,14 +19,14 @@ from tests.trained import AS_OF as NIGHT
 from tests.trained import SETTINGS, Trained, call
 
 from cvj_ml.config import DAY, ContactCap, ExcludeSpec, Stage, load_config
+from cvj_ml.customers import Permissions, read_people
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.lists import RankedList, rank, ranking, summarise
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.outreach import ANSWERED_WITHIN, Outreach, no_outreach, outreach
-from cvj_ml.lists.plays import play_for, preferred_channels
+from cvj_ml.lists.next_action import play_for, preferred_channels
+from cvj_ml.lists.past_contacts import ANSWERED_WITHIN, ContactHistory, contact_history, no_contact_history
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import random_block
-from cvj_ml.sources import Permissions, read_people
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -121,7 +121,7 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
 
 def history_of(night: dict[str, Any], size: int) -> StoredTable:
     sent = np.array(night["sent"], dtype=np.int64).reshape(size, 3)
-    history = Outreach(
+    history = ContactHistory(
         CHANNELS,
         np.array(night["contacts"], dtype=np.int64).reshape(
             size, len(night["settings"]["eligibility"]["contact_caps"])
@@ -290,7 +290,7 @@ def test_histories_are_those_of_plain_loops() -> None:
             attributes={}, outbound=["send"], until=AS_OF,
         )  # fmt: skip
         as_of = AS_OF - 40 * DAY
-        part = outreach(block, as_of, channels, caps)
+        part = contact_history(block, as_of, channels, caps)
         found.append(part)
         visible = [name for i, name in enumerate(block.customers) if plain_visible(block, i, as_of)]
         assert len(part) == len(visible)
@@ -305,7 +305,7 @@ def test_histories_are_those_of_plain_loops() -> None:
             assert part.last_own[row] == last
     assert sum(part.answered.sum() for part in found) > 20
     for part in found:
-        written = Outreach.of(pa.table(dict(part.columns())), channels, len(caps))
+        written = ContactHistory.of(pa.table(dict(part.columns())), channels, len(caps))
         for one in ("channels", "contacts", "sent", "answered", "own", "last_own"):
             assert np.array_equal(getattr(written, one), getattr(part, one)), one
 
@@ -329,8 +329,8 @@ def test_channels_are_ordered_by_answers_then_habit_then_plays(
     sent: list[int], answered: list[int], own: list[int], expected: str
 ) -> None:
     stage = Stage.model_validate(JOURNEY["stages"][1])
-    nothing = no_outreach(1, CHANNELS, ())
-    history = Outreach(
+    nothing = no_contact_history(1, CHANNELS, ())
+    history = ContactHistory(
         CHANNELS, nothing.contacts, *(np.array([row]) for row in (sent, answered, own)),
         nothing.last_own,
     )  # fmt: skip
@@ -339,7 +339,7 @@ def test_channels_are_ordered_by_answers_then_habit_then_plays(
 
 def test_a_stage_without_channels_still_has_its_play() -> None:
     stage = Stage.model_validate({"name": "A", "enter": {"event": "a"}, "plays": [{"text": "Call"}, {"text": "Write"}]})
-    assert preferred_channels(stage, no_outreach(2, (), ())).shape == (2, 0)
+    assert preferred_channels(stage, no_contact_history(2, (), ())).shape == (2, 0)
     assert play_for(stage, None).text == "Call"
     assert play_for(stage.model_copy(update={"plays": ()}), None) is None
 

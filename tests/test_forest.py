@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cvj_ml.models.contributions import paths_of
-from cvj_ml.models.forest import ZERO, parse
+from cvj_ml.models.explain.shap import paths_of
+from cvj_ml.models.hazard.forest import ZERO, parse
 
 F32 = npt.NDArray[np.float32]
 SHARED, OWN = 4, 3

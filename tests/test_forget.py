@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,19 @@ from tests.postgres import Server, connected, free_port
 from tests.trained import AS_OF, SETTINGS, Trained, call
 
 from cvj_ml import tracking
+from cvj_ml.commands import Silent
+from cvj_ml.commands.forget import Forgotten, forget
 from cvj_ml.config import Config, load_config
 from cvj_ml.errors import DataError
-from cvj_ml.models.verification import FORMAT
-from cvj_ml.pipeline import Silent, champions, forgetting
-from cvj_ml.pipeline.forgetting import Forgotten, forget
-from cvj_ml.publish import verify_night
-from cvj_ml.publish.files import exchange
-from cvj_ml.sources import ingest
+from cvj_ml.models.bundle.verification import FORMAT
+from cvj_ml.night import champion, verify_night
+from cvj_ml.night.layout import exchange
+from cvj_ml.store import ingest
 
 pytest_plugins = ["tests.fixtures"]
+
+FORGET = import_module("cvj_ml.commands.forget")
+"""The package has a function of that name, too."""
 
 ID, EMAIL, NAME = "canary-id-93517", "canary.mail@example.org", "Canary Name-Surname"
 
@@ -248,7 +252,7 @@ def test_models_from_before_the_rule_are_refused(trained: Trained, shop: Path, t
     shutil.rmtree(old)
     (found,) = (one for one in tracking.list_versions(config) if "champion" in one.aliases)
     assert found.bundle_format == FORMAT
-    champions.require_no_old_models(config)
+    champion.require_no_old_models(config)
 
 
 def test_two_folders_change_places(tmp_path: Path) -> None:
@@ -386,7 +390,7 @@ def test_a_repeat_is_known_and_a_half_done_run_can_be_repeated(
     ingest(config)
     leave(tmp_path, "x1", "x2")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk has gone"):
-        patch.setattr(forgetting, "clear_leftovers", _fails_after(forgetting.clear_leftovers))
+        patch.setattr(FORGET, "clear_leftovers", _fails_after(FORGET.clear_leftovers))
         erase(config, tmp_path, "x1", "x2")
     assert erase(config, tmp_path, " x2", "x1", "x1").customers == 2
     again = erase(config, tmp_path, "x1", "x2")

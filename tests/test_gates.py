@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cvj_ml.commands.night_gates import earlier_night
 from cvj_ml.config import DAY, Config, GatesSpec
 from cvj_ml.errors import ConfigError, DataError, GateError
-from cvj_ml.monitoring.gates import Earlier, Verdict, accept, require
-from cvj_ml.monitoring.preflight import cohort, columns, fresh, model_age, preflight, rows
-from cvj_ml.monitoring.preflight_activity import LOOKBACK, Activity, activity
-from cvj_ml.pipeline.gating import earlier_night
-from cvj_ml.sources import Store, ingest
+from cvj_ml.gates.preflight import LOOKBACK, Activity, activity, cohort, columns, fresh, model_age, preflight, rows
+from cvj_ml.gates.verdicts import Earlier, GateVerdict, accept, require
+from cvj_ml.store import Store, ingest
 from cvj_ml.windows import to_microseconds
 
 SPEC = GatesSpec()
@@ -277,9 +276,9 @@ def test_half_of_a_source_missing_fails_the_night(make: Callable[..., tuple[Conf
 
 
 FAILED = [
-    Verdict("rows:shop", "fail", 0.5, 0.2, "half is gone", 5),
-    Verdict("customers", "warn", 0.1, 0.05, "a tenth is gone", 5),
-    Verdict("drift:features", "fail", 2.0, 0.25, "a channel is gone", 5),
+    GateVerdict("rows:shop", "fail", 0.5, 0.2, "half is gone", 5),
+    GateVerdict("customers", "warn", 0.1, 0.05, "a tenth is gone", 5),
+    GateVerdict("drift:features", "fail", 2.0, 0.25, "a channel is gone", 5),
 ]
 
 
@@ -298,7 +297,7 @@ def test_all_that_failed_is_told_at_once() -> None:
 
 def test_data_comes_before_quality() -> None:
     with pytest.raises(DataError) as error:
-        require([*FAILED, Verdict("freshness:shop", "fail", 9.0, 7.0, "silent", 3)])
+        require([*FAILED, GateVerdict("freshness:shop", "fail", 9.0, 7.0, "silent", 3)])
     assert error.value.exit_code == 3
     require([one for one in FAILED if one.level != "fail"])
 

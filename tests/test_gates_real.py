@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import yaml
 
+from cvj_ml.commands import Silent
+from cvj_ml.commands.night_gates import Gatekeeper
+from cvj_ml.commands.train import training_panel
 from cvj_ml.config import DAY, Config, load_config
+from cvj_ml.gates.verdicts import Earlier, GateVerdict
 from cvj_ml.histories import Block, Text
-from cvj_ml.models.drift_learning import learn_drift
+from cvj_ml.models.drift_profile.learning import learn_drift
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.monitoring.gates import Earlier, Verdict
-from cvj_ml.pipeline import Silent
-from cvj_ml.pipeline.gating import Gatekeeper
-from cvj_ml.pipeline.opening import Histories, open_histories
-from cvj_ml.pipeline.training import training_panel
+from cvj_ml.run import Histories, open_histories
 from cvj_ml.windows import parse_as_of
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ class Use:
     cut: int
     customers: int
 
-    def night(self, day: int, broken: Break | None = None, since: int = 0) -> dict[str, Verdict]:
+    def night(self, day: int, broken: Break | None = None, since: int = 0) -> dict[str, GateVerdict]:
         """Judge the night so many days after the cut, its blocks broken for the last ``since`` days."""
         as_of = self.cut + day * DAY
 
@@ -79,7 +79,7 @@ def use(dataset: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.Monk
     return make
 
 
-def failed(verdicts: dict[str, Verdict]) -> list[str]:
+def failed(verdicts: dict[str, GateVerdict]) -> list[str]:
     return [f"{one.name}: {one.message}" for one in verdicts.values() if one.level == "fail"]
 
 

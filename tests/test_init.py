@@ -11,8 +11,8 @@ import pytest
 import yaml
 from tests.trained import Outcome, call
 
-from cvj_ml.proposal.events import alike, meaning, meanings, sent_by_business, unsure
-from cvj_ml.sources.columns import words
+from cvj_ml.setup.columns import words
+from cvj_ml.setup.events import alike, meaning, meanings, sent_by_business, unsure
 
 
 def init(folder: Path, *files: Path, **options: str) -> tuple[Outcome, dict, list[str]]:

@@ -24,23 +24,30 @@ from cvj_ml.config import Journey
 from cvj_ml.errors import ConfigError
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times
-from cvj_ml.report import words
-from cvj_ml.report.journey_map import kaplan_meier, pace, weighted_percentile
-from cvj_ml.report.signs import MINIMUM_CUSTOMERS, MINIMUM_MOVERS, signs
-from cvj_ml.report.stays import (
+from cvj_ml.journey_analytics.dwell_times import (
     AFTER,
     BEFORE_ANY,
     STILL_THERE,
     UNKNOWN,
+    DwellTimeCounts,
     Question,
-    StayCounts,
-    add_stays,
-    count_stays,
+    add_dwell_times,
+    count_dwell_times,
+    dwell_times,
     require_segment,
     segments_of,
-    stays,
 )
-from cvj_ml.report.touchpoints import ALL, TouchpointCounts, add_touchpoints, count_touchpoints
+from cvj_ml.journey_analytics.journey_map import kaplan_meier, pace, weighted_percentile
+from cvj_ml.journey_analytics.precursors import (
+    ALL,
+    MINIMUM_CUSTOMERS,
+    MINIMUM_MOVERS,
+    TouchpointCounts,
+    add_touchpoints,
+    count_touchpoints,
+    precursors,
+)
+from cvj_ml.report import wording
 from cvj_ml.windows import NEVER
 
 PERIOD = 4 * DAY
@@ -50,10 +57,10 @@ def asked(journey: Journey, hidden: Sequence[str], as_of: int, delay: int = 0, s
     return Question(journey, frozenset(hidden), MINOR_UNITS, as_of, PERIOD, delay, segment, "rating", 0)
 
 
-def counted(question: Question, block: Block) -> tuple[StayCounts, TouchpointCounts]:
+def counted(question: Question, block: Block) -> tuple[DwellTimeCounts, TouchpointCounts]:
     entries = entry_times(question.journey, question.unobserved, block.touchpoints, question.minor_units)
-    found = stays(block.touchpoints, entries, question.as_of)
-    return count_stays(question, block, found), count_touchpoints(question, block.touchpoints, entries, found)
+    found = dwell_times(block.touchpoints, entries, question.as_of)
+    return count_dwell_times(question, block, found), count_touchpoints(question, block.touchpoints, entries, found)
 
 
 def oracle_stays(journey: Journey, hidden: Sequence[str], customer: Customer, as_of: int) -> list[tuple[int, ...]]:
@@ -79,7 +86,7 @@ def test_stays_are_those_of_a_walk_through_the_history(people: list[Customer], s
     """Silent errors 4 and 26: entries are one array, and a lower stage entered late begins no stay."""
     block = to_block(people)
     entries = entry_times(setting.journey, frozenset(setting.hidden), block.touchpoints, MINOR_UNITS)
-    found = stays(block.touchpoints, entries, as_of)
+    found = dwell_times(block.touchpoints, entries, as_of)
     rows = list(zip(found.customer, found.stage, found.start, found.end, found.next, strict=True))
     expected = [
         (i, *stay) for i, one in enumerate(people) for stay in oracle_stays(setting.journey, setting.hidden, one, as_of)
@@ -118,9 +125,9 @@ def test_blocks_may_be_cut_anywhere(people: list[Customer], setting: Setting, as
     question = asked(setting.journey, setting.hidden, as_of, segment=segment)
     whole = counted(question, to_block(people))
     parts = [counted(question, to_block([one])) for one in reversed(people)]
-    together = add_stays(part for part, _ in parts), add_touchpoints(part for _, part in parts)
+    together = add_dwell_times(part for part, _ in parts), add_touchpoints(part for _, part in parts)
     for name in ("stays", "arrivals"):
-        pd.testing.assert_frame_equal(getattr(add_stays([whole[0]]), name), getattr(together[0], name))
+        pd.testing.assert_frame_equal(getattr(add_dwell_times([whole[0]]), name), getattr(together[0], name))
     for name in ("habits", "origins", "ratings", "precursors"):
         pd.testing.assert_frame_equal(getattr(add_touchpoints([whole[1]]), name), getattr(together[1], name))
 
@@ -289,8 +296,8 @@ def test_a_stay_of_nearly_two_days_is_not_one_day() -> None:
     people = [person(touch(0, event="visit"), touch(1.9, event="buy"), name=f"c{i:02}") for i in range(25)]
     rows = counted(asked(JOURNEY, (), moment(9)), to_block(people))[0].stays
     found = pace(rows[rows["stage"] == 0])
-    assert found.median == pytest.approx(1.9, abs=1 / 24) and words.days(found.median) == "2 days"
-    assert [words.days(one) for one in (0.4, 1.0, 1.4, 1.5, 30.2)] == [
+    assert found.median == pytest.approx(1.9, abs=1 / 24) and wording.days(found.median) == "2 days"
+    assert [wording.days(one) for one in (0.4, 1.0, 1.4, 1.5, 30.2)] == [
         "under a day",
         "1 day",
         "1 day",
@@ -320,13 +327,13 @@ def test_a_weighted_percentile_is_one_of_the_repeated_values(rows: list[tuple[in
     assert weighted_percentile(values, weights, 0.75) == expected
 
 
-def precursors(total: tuple[int, int], **events: tuple[int, int]) -> pd.DataFrame:
+def of_events(total: tuple[int, int], **events: tuple[int, int]) -> pd.DataFrame:
     rows = [(0, ALL, True, *total), *((0, name, True, *numbers) for name, numbers in events.items())]
     return pd.DataFrame(rows, columns=["stage", "event", "inbound", "customers", "moved"])
 
 
 def test_signs_tell_moving_from_staying_and_chance() -> None:
-    found = signs(precursors((1000, 300), good=(200, 120), bad=(300, 40), noise=(400, 121)), 0)
+    found = precursors(of_events((1000, 300), good=(200, 120), bad=(300, 40), noise=(400, 121)), 0)
     assert [one.event for one in found] == ["good", "noise", "bad"]
     assert [(one.moving, one.staying) for one in found] == [(True, False), (False, False), (False, True)]
     good = found[0]
@@ -334,7 +341,7 @@ def test_signs_tell_moving_from_staying_and_chance() -> None:
     assert good.lift == pytest.approx(0.6 / 0.225, rel=0.01)
     assert good.low < good.lift < good.high
     # One touchpoint alone needs no allowance for many: its interval is narrower.
-    alone = signs(precursors((1000, 300), good=(200, 120)), 0)[0]
+    alone = precursors(of_events((1000, 300), good=(200, 120)), 0)[0]
     assert good.low < alone.low < alone.high < good.high
     spread = math.sqrt(1 / 120.5 - 1 / 201 + 1 / 180.5 - 1 / 801)
     assert alone.low == pytest.approx(alone.lift / math.exp(1.959964 * spread), rel=1e-6)
@@ -342,6 +349,6 @@ def test_signs_tell_moving_from_staying_and_chance() -> None:
 
 def test_few_customers_are_no_sign() -> None:
     few = MINIMUM_CUSTOMERS - 1
-    assert signs(precursors((500, 100), rare=(few, few), usual=(500 - few, 90)), 0) == []
-    assert signs(precursors((500, MINIMUM_MOVERS - 1), event=(100, 9)), 0) == []
-    assert signs(precursors((500, 100), event=(100, 50)), BEFORE_ANY) == []
+    assert precursors(of_events((500, 100), rare=(few, few), usual=(500 - few, 90)), 0) == []
+    assert precursors(of_events((500, MINIMUM_MOVERS - 1), event=(100, 9)), 0) == []
+    assert precursors(of_events((500, 100), event=(100, 50)), BEFORE_ANY) == []

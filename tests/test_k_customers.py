@@ -23,15 +23,15 @@ from tests.trained import AS_OF, SETTINGS, call
 
 from cvj_ml.config import Config
 from cvj_ml.histories import Block, Text
-from cvj_ml.models.binning import MOST_BINS, joined, learn_grid, plain_grid, quantile_edges, upper_bound
-from cvj_ml.models.bundle import save
-from cvj_ml.models.capacity import BOLD
-from cvj_ml.models.drift_learning import learn_drift
-from cvj_ml.models.forest import parse
+from cvj_ml.models.bundle.bundle import save
+from cvj_ml.models.drift_profile.learning import learn_drift
+from cvj_ml.models.explain.typical import learn_reference
+from cvj_ml.models.hazard.binning import MOST_BINS, joined, learn_grid, plain_grid, quantile_edges, upper_bound
+from cvj_ml.models.hazard.forest import parse
+from cvj_ml.models.hazard.tree_size import LARGE
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reference import learn_reference
 from cvj_ml.models.training import fit_reach
-from cvj_ml.panel import build_panel, define
+from cvj_ml.panel.panel import build_panel, define
 from cvj_ml.scoring import make_canary
 from cvj_ml.simulate import random_block, simulate
 from cvj_ml.snapshots import training_grid
@@ -203,7 +203,7 @@ def test_no_byte_of_a_bundle_is_of_one_customer_whatever_the_log(seed: int, tmp_
     blocks = Blocks([with_planted(block, int(np.argsort(sizes)[(seed + 1) * len(sizes) // 5]))])
     definition = define(CONFIG, frozenset(), blocks, CUT)
     panel = build_panel(definition, blocks, training_grid(CONFIG, CUT), CUT, 0)
-    settings_ = replace(BOLD, rounds=25, rows_a_leaf=20)
+    settings_ = replace(LARGE, rounds=25, rows_a_leaf=20)
     fit = fit_reach(panel, CUT, 0, seed=1, threads=1, settings=settings_)
     predictor = Predictor(definition, fit.trees, fit.calibration, None, learn_reference(panel))
     predictor = replace(predictor, drift=learn_drift(predictor, blocks, 70, CUT, int(panel.as_of.min())))

@@ -14,8 +14,8 @@ from tests.oracles.cases import HORIZONS, a_journey, labels_of, plain
 from tests.oracles.examples import DAY, HOUR, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch
 
-from cvj_ml.labels import RETURN
-from cvj_ml.panel import hazard_rows
+from cvj_ml.panel.labels import RETURN
+from cvj_ml.panel.panel import hazard_rows
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import NEVER
 

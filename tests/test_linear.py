@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvj_ml.models.base_rates import BaseRates
-from cvj_ml.models.linear import Columns, LinearHazard, _inputs
-from cvj_ml.panel import HazardRows
+from cvj_ml.models.hazard.base_rates import BaseRates
+from cvj_ml.models.hazard.linear import Columns, LinearHazard, _inputs
+from cvj_ml.panel.panel import HazardRows
 
 
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(0, 60))

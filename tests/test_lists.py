@@ -14,18 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvj_ml import contracts
+from cvj_ml import schemas
 from cvj_ml.config import DAY, Config
-from cvj_ml.contracts import TARGETS
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.lists import list_specs, rank
 from cvj_ml.lists.control import epoch_name, in_control
-from cvj_ml.models.track_record import Bands, TrackRecord
+from cvj_ml.models.bundle.track_record import Bands, TrackRecord
+from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import midnight
 
 STAGES = ("Visitor", "Buyer", "Fan")
-CONTRACT = contracts.scores(["visitor", "buyer", "fan"], {"buyer": [7, 30], "fan": [7, 30]}, [7, 30])
+CONTRACT = schemas.scores(["visitor", "buyer", "fan"], {"buyer": [7, 30], "fan": [7, 30]}, [7, 30])
 
 
 def config(**settings: Any) -> Config:

@@ -18,20 +18,20 @@ import yaml
 from tests.test_page import night as page_of
 from tests.trained import SETTINGS, call
 
-from cvj_ml import pipeline
+from cvj_ml import commands
+from cvj_ml.commands.measure import add_to_history, below_floor, read_past
+from cvj_ml.commands.night_gates import Gatekeeper
 from cvj_ml.config import DAY, Config, load_config
+from cvj_ml.customers import People
+from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.lists import rank
-from cvj_ml.monitoring.effects import difference, lift, observed_over_expected, top_share, wilson
-from cvj_ml.monitoring.gates import Verdict
-from cvj_ml.monitoring.outcomes import PastList, listings, untouched
+from cvj_ml.measurement.effects import difference, lift, observed_over_expected, top_share, wilson
+from cvj_ml.measurement.outcomes import PastList, listings, untouched
+from cvj_ml.night import publish, published_lists
 from cvj_ml.ownership import claim
-from cvj_ml.pipeline.gating import Gatekeeper
-from cvj_ml.pipeline.measuring import below_floor, keep, read_past
-from cvj_ml.publish import publish, published_lists
-from cvj_ml.report.files import write_night
+from cvj_ml.report.list_files import write_night
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import Simulation, simulate
-from cvj_ml.sources import People
 from cvj_ml.windows import midnight, to_datetime
 
 UTC = ZoneInfo("UTC")
@@ -292,9 +292,9 @@ def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
     levels = {"quality": {"warn": 1.2, "fail": 1.5}}
     config = load_config(settings_in(tmp_path, measure={"min_moved": 10}, gates=levels))
     past.write(tmp_path)
-    histories = pipeline.open_histories(config, pipeline.Silent())
+    histories = commands.open_histories(config, commands.Silent())
 
-    def asked(as_of: int, version: str = "0123456789ab") -> list[Verdict]:
+    def asked(as_of: int, version: str = "0123456789ab") -> list[GateVerdict]:
         return Gatekeeper(histories, as_of, {}, None, {}).quality(version)
 
     over = NIGHT + HORIZON + 2 * DAY
@@ -312,7 +312,7 @@ def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
     assert "customers" not in found.message and "surely off by a factor of" in found.message
     assert asked(over + DAY, "of another model")[0].level == "warn", "a model of today has nothing to put right"
     lenient = load_config(settings_in(tmp_path, gates={"quality": {"warn": None, "fail": None}}))
-    quiet = pipeline.open_histories(lenient, pipeline.Silent())
+    quiet = commands.open_histories(lenient, commands.Silent())
     assert Gatekeeper(quiet, over + DAY, {}, None, {}).quality("0123456789ab") == []
 
 
@@ -396,8 +396,11 @@ def test_the_history_takes_rows_of_one_key_once(tmp_path: Path) -> None:
 
     claim(tmp_path)
     file = tmp_path / "m" / "history.parquet"
-    assert keep(pd.DataFrame(), file).empty and not file.exists()
-    keep(pd.DataFrame([row("2024-01-02", "2024-03-01T00:00:00+00:00", 1)]), file)
+    assert add_to_history(pd.DataFrame(), file).empty and not file.exists()
+    add_to_history(pd.DataFrame([row("2024-01-02", "2024-03-01T00:00:00+00:00", 1)]), file)
     both = [row("2024-01-02", "2024-02-01T00:00:00+00:00", 2), row("2024-01-01", "2024-02-01T00:00:00+00:00", 3)]
-    assert keep(pd.DataFrame(both), file)["n"].tolist() == [3, 1]
-    assert keep(pd.DataFrame([row("2024-01-01", "2024-04-01T00:00:00+00:00", 4)]), file)["n"].tolist() == [4, 1]
+    assert add_to_history(pd.DataFrame(both), file)["n"].tolist() == [3, 1]
+    assert add_to_history(pd.DataFrame([row("2024-01-01", "2024-04-01T00:00:00+00:00", 4)]), file)["n"].tolist() == [
+        4,
+        1,
+    ]

@@ -16,13 +16,21 @@ from tests.oracles.cases import Blocks
 from cvj_ml.config import DAY, Config
 from cvj_ml.histories import Block, Text, Touchpoints
 from cvj_ml.models import training
-from cvj_ml.models.base_rates import BaseRates, fit_base_rates
-from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, recalibrate, set_levels
-from cvj_ml.models.coherence import cumulate, make_coherent
-from cvj_ml.models.fitting import LOW_EVIDENCE
+from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
+from cvj_ml.models.hazard.calibration import (
+    Calibration,
+    HazardOutcomes,
+    cumulate,
+    fit_slopes,
+    identity,
+    make_coherent,
+    recalibrate,
+    set_levels,
+)
+from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_reach
-from cvj_ml.panel import Definition, HazardRows, Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.panel import HazardRows, ModelSpec, Panel, build_panel, define, hazard_rows
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, edges, parse_as_of
 
@@ -303,13 +311,13 @@ def shop(customers: int, buyers: int) -> Block:
     )
 
 
-def panel_of(block: Block) -> tuple[Definition, Panel]:
+def panel_of(block: Block) -> tuple[ModelSpec, Panel]:
     blocks = Blocks([block])
     definition = define(CONFIG, frozenset(), blocks, CUT)
     return definition, build_panel(definition, blocks, training_grid(CONFIG, CUT), CUT, 0)
 
 
-def check_answers(definition: Definition, fit: Fit, block: Block) -> F64:
+def check_answers(definition: ModelSpec, fit: Fit, block: Block) -> F64:
     """Predict, and check what must hold of every answer."""
     p = Predictor(definition, fit.trees, fit.calibration).answer(block, CUT).probability
     known = ~np.isnan(p)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvj_ml.monitoring.gates import Verdict
-from cvj_ml.pipeline import Silent
-from cvj_ml.pipeline.metrics import Gauge, as_text, last_success, write_metrics
-from cvj_ml.pipeline.stations import Stations
+from cvj_ml.commands import Silent
+from cvj_ml.gates.verdicts import GateVerdict
+from cvj_ml.night.prometheus import Gauge, as_text, last_success, write_metrics
+from cvj_ml.night.timings import Stations
 
 NIGHT = {
     "instant": "2025-06-24T00:00:00+02:00",
@@ -48,7 +48,7 @@ def parse(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
             yield name, unescaped, float(found[3])
 
 
-def run_of(*verdicts: Verdict) -> Stations:
+def run_of(*verdicts: GateVerdict) -> Stations:
     run = Stations(Silent())
     with run.step("Scoring"):
         pass
@@ -59,7 +59,7 @@ def run_of(*verdicts: Verdict) -> Stations:
 
 def test_every_sample_is_readable_and_stands_once(tmp_path: Path) -> None:
     run = run_of(
-        Verdict("rows:orders", "warn", 0.07, 0.05, "fewer", 3), Verdict("model_age", "pass", None, None, "", 5)
+        GateVerdict("rows:orders", "warn", 0.07, 0.05, "fewer", 3), GateVerdict("model_age", "pass", None, None, "", 5)
     )
     write_metrics(tmp_path, "shop", run, 0)
     samples = list(parse((tmp_path / "metrics.prom").read_text()))

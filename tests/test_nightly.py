@@ -13,22 +13,25 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.trained import AS_OF, CUSTOMERS, Outcome, Trained, call
 
-from cvj_ml import pipeline, tracking
-from cvj_ml.models.bundle import save
-from cvj_ml.models.calibration import Calibration
+from cvj_ml import commands, tracking
+from cvj_ml.models.bundle.bundle import save
+from cvj_ml.models.hazard.calibration import Calibration
+from cvj_ml.night import current_night, verify_night
+from cvj_ml.night.timings import Stations
 from cvj_ml.ownership import MARKER
-from cvj_ml.pipeline import nights
-from cvj_ml.pipeline.stations import Stations
-from cvj_ml.publish import current_night, verify_night
 from cvj_ml.scoring import make_canary, open_bundle
 
 pytest_plugins = ["tests.fixtures"]
+
+SCORE = import_module("cvj_ml.commands.score")
+"""The package has a function of that name, too."""
 
 ROOT = Path(__file__).resolve().parents[1]
 EARLIER = "2025-06-10"
@@ -96,7 +99,7 @@ def test_a_second_run_finds_the_night_and_scores_nobody(
     trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = everything(out / f"as_of={AS_OF}")
-    monkeypatch.setattr("cvj_ml.pipeline.nights.score", None)
+    monkeypatch.setattr(SCORE, "score", None)
     (night,) = nightly(trained.variant(out), "--as-of", AS_OF)["nights"]
     assert (night["outcome"], night["current"]) == ("unchanged", True)
     assert night["lists"] == {"convert__ascend__30d": 10, "advocate__promote__30d": 5}
@@ -155,7 +158,7 @@ def test_every_command_that_publishes_asks_the_gates(trained: Trained, out: Path
 def test_report_finds_a_night_and_touches_nothing(trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent error 52: neither sources nor models are read for it, and nobody is kept from writing meanwhile."""
     for name in ("open_histories", "pin_champion", "hold", "publish"):
-        monkeypatch.setattr(f"cvj_ml.pipeline.nights.{name}", None)
+        monkeypatch.setattr(SCORE, name, None)
     before = everything(out)
     ran = call("report", trained.variant(out), "--as-of", AS_OF)
     (night,) = out.glob(f"as_of={AS_OF}/*")
@@ -250,22 +253,22 @@ def test_a_store_that_is_damaged_under_a_night_ends_it_and_is_made_anew(
     trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silent error 53: each reader checks anew what was written to since it was looked at."""
-    file, whole = trained.variant(out), nights.score
+    file, whole = trained.variant(out), SCORE.score
 
-    def score_from_a_bad_disk(histories: pipeline.Histories, *rest: Any, **settings: Any) -> Any:
+    def score_from_a_bad_disk(histories: commands.Histories, *rest: Any, **settings: Any) -> Any:
         victim = histories.store.folder / "bucket-0002" / "touchpoints.parquet"
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 1
         victim.write_bytes(bytes(content))
         return whole(histories, *rest, **settings)
 
-    monkeypatch.setattr(nights, "score", score_from_a_bad_disk)
+    monkeypatch.setattr(SCORE, "score", score_from_a_bad_disk)
     ran = call("nightly", file, "--as-of", LATER)
     assert ran.code == 1
     assert "bucket-0002/touchpoints.parquet: it is not what was written (its sha256 differs" in ran.err
     assert "Run the same command again: it makes the store anew from the sources." in ran.err
     assert_stands(out, AS_OF)
-    monkeypatch.setattr(nights, "score", whole)
+    monkeypatch.setattr(SCORE, "score", whole)
     again = call("nightly", file, "--as-of", LATER, "--json")
     assert again.code == 0 and "is damaged and is made anew from the sources: bucket-0002/" in again.err
     assert_stands(out, LATER)
@@ -403,7 +406,7 @@ def test_what_nobody_foresaw_tells_where_and_not_what(
     def broken(*arguments: object, **settings: object) -> None:
         raise KeyError("customer-4711")
 
-    monkeypatch.setattr("cvj_ml.pipeline.nights.score", broken)
+    monkeypatch.setattr(SCORE, "score", broken)
     ran = call("nightly", trained.variant(out), "--as-of", EARLIER, "--log-format", form)
     assert ran.code == 1
     assert "an unforeseen KeyError" in ran.err and "nights.py:" in ran.err
@@ -418,7 +421,7 @@ def test_memory_that_runs_out_is_told_with_what_to_change(
     def greedy(*arguments: object, **settings: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("cvj_ml.pipeline.nights.score", greedy)
+    monkeypatch.setattr(SCORE, "score", greedy)
     ran = call("nightly", trained.variant(out), "--as-of", EARLIER, "--log-format", form)
     assert ran.code == 1
     assert "memory ran out" in ran.err and "engine.threads" in ran.err and "unforeseen" not in ran.err
@@ -523,7 +526,7 @@ def test_what_a_killed_run_left_is_swept_and_resume_goes_on_from_its_blocks(
     def scored_again(*arguments: object) -> None:
         raise AssertionError("every block was finished")
 
-    monkeypatch.setattr("cvj_ml.pipeline.scores.as_table", scored_again)
+    monkeypatch.setattr("cvj_ml.night.scores.as_table", scored_again)
     (night,) = nightly(file, "--as-of", EARLIER, "--resume")["nights"]
     assert night["outcome"] == "published"
     assert_stands(out, AS_OF)
@@ -541,4 +544,4 @@ def test_a_locked_database_of_the_registry_is_waited_for(trained: Trained, out: 
 def test_an_instant_within_a_day_has_a_night_of_its_own(trained: Trained, out: Path) -> None:
     (night,) = nightly(trained.variant(out), "--as-of", "2025-06-10T06:00:00")["nights"]
     assert night["as_of"] == "2025-06-10T060000" and not night["current"]
-    assert pipeline.as_of_name(trained.config(), trained.as_of) == AS_OF
+    assert commands.as_of_name(trained.config(), trained.as_of) == AS_OF

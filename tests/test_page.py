@@ -20,23 +20,23 @@ import pytest
 from tests.browser import opened, visit
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml import contracts
+from cvj_ml import schemas
+from cvj_ml.commands.measure import known_history
 from cvj_ml.config import Config
-from cvj_ml.contracts import TARGETS
+from cvj_ml.customers import Naming
+from cvj_ml.journey_analytics.counts import JourneyCounts
+from cvj_ml.journey_analytics.dwell_times import STILL_THERE, DwellTimeCounts, Question
+from cvj_ml.journey_analytics.journey_map import opportunities
+from cvj_ml.journey_analytics.precursors import ALL, TouchpointCounts
 from cvj_ml.lists import RankedList, summarise
 from cvj_ml.ownership import claim
-from cvj_ml.pipeline.measuring import known_history
-from cvj_ml.report import words
-from cvj_ml.report.opportunities import opportunities
-from cvj_ml.report.page import MOST_BYTES, Night, Source, page
-from cvj_ml.report.past import past_lists
-from cvj_ml.report.quality import Training
-from cvj_ml.report.stays import STILL_THERE, Question, StayCounts
-from cvj_ml.report.survey import Survey
-from cvj_ml.report.touchpoints import ALL, TouchpointCounts
+from cvj_ml.report import wording
+from cvj_ml.report.campaign_history import list_histories
+from cvj_ml.report.page import MOST_BYTES, PageFacts, Source, page
+from cvj_ml.report.wording import TrainedModel
 from cvj_ml.report.worksheet import worksheet, worksheet_markdown, worksheet_rows
+from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
-from cvj_ml.sources import Naming
 from cvj_ml.windows import midnight
 
 pytest_plugins = ["tests.fixtures"]
@@ -85,7 +85,7 @@ AT = midnight(date(2024, 11, 1), CONFIG.zone)
 
 
 def scores(size: int) -> pa.Table:
-    contract = contracts.scores(SLUGS, {slug: [30] for slug in SLUGS[1:]}, [30])
+    contract = schemas.scores(SLUGS, {slug: [30] for slug in SLUGS[1:]}, [30])
     values: dict[str, Any] = {
         "customer_id": [f"c{i}" for i in range(size)],
         "stage": [STAGES[0]] * size,
@@ -143,16 +143,18 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
     )
 
 
-def survey_of(segment: str | None = None) -> Survey:
+def survey_of(segment: str | None = None) -> JourneyCounts:
     """Counts as a survey of 300 customers would have them."""
     stays = pd.DataFrame(
         [("<b>vip</b>", 0, STILL_THERE, 90, 2, False, 200), ("b", 0, 1, 5, 2, True, 60), ("b", 0, 2, 9, 2, True, 40)],
         columns=["segment", "stage", "next", "days", "followed", "recent", "customers"],
     )
     ended = stays.iloc[1:].assign(stage=[1, 2], next=STILL_THERE, recent=False)
-    return Survey(
+    return JourneyCounts(
         Question(CONFIG.journey, frozenset(), 100, AT, CONFIG.report.period, 0, segment, "rating", 0),
-        StayCounts(pd.concat([stays, ended]), pd.DataFrame([("b", 0, 7)], columns=["segment", "stage", "customers"])),
+        DwellTimeCounts(
+            pd.concat([stays, ended]), pd.DataFrame([("b", 0, 7)], columns=["segment", "stage", "customers"])
+        ),
         TouchpointCounts(
             pd.DataFrame(
                 [(0, "<b>click</b>", True, 50, 80)],
@@ -172,10 +174,10 @@ def survey_of(segment: str | None = None) -> Survey:
     )
 
 
-def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.DataFrame | None = None) -> Night:
+def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.DataFrame | None = None) -> PageFacts:
     assert CONFIG.lists is not None
     table, found = StoredTable.of(scores(300)), survey_of(segment)
-    return Night(
+    return PageFacts(
         CONFIG,
         AT,
         "0123456789ab",
@@ -187,7 +189,7 @@ def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.D
         {"suppression": Naming(60, 2)},
         8,
         2,
-        Training("2024-11-01", "2024-09-01", {"test.auc.visitor__script_b_buyer.30d": 0.83}),
+        TrainedModel("2024-11-01", "2024-09-01", {"test.auc.visitor__script_b_buyer.30d": 0.83}),
         pd.DataFrame() if history is None else history,
     )
 
@@ -238,7 +240,7 @@ def test_a_list_of_whom_nobody_is_expected_to_move_is_no_ranking(browser: Any, t
         shown = opened_page.locator("main").inner_text()
         assert "not one is expected to move in time" in shown and "without evidence" in shown
         assert "Nobody is on this list" not in shown
-    assert words.percent(1e-5) == "under 0.01%" and words.percent(0.0) == "0%"
+    assert wording.percent(1e-5) == "under 0.01%" and wording.percent(0.0) == "0%"
 
 
 def test_the_policy_lets_nothing_else_run_or_load(browser: Any, tmp_path: Path) -> None:
@@ -428,7 +430,7 @@ def test_a_published_night_has_its_page_and_worksheet(
                 rows = pq.read_table(parquet, partitioning=None).to_pylist()
                 for group, table in (("target", "table.rows"), ("control", ".control table")):
                     expected = [
-                        [str(row["rank"]), row["customer_id"], words.percent(row["probability"])]
+                        [str(row["rank"]), row["customer_id"], wording.percent(row["probability"])]
                         for row in rows
                         if row["group"] == group
                     ]
@@ -548,7 +550,7 @@ def test_before_anything_is_measured_the_page_says_when_it_will_be() -> None:
 
 @pytest.mark.parametrize("difference", [0.0, 0.004, -0.31, 0.9])
 def test_a_single_night_has_a_chart_with_room_for_its_interval(difference: float) -> None:
-    (found,) = past_lists(pd.DataFrame([measured("2024-09-01", difference=difference)]), [])
+    (found,) = list_histories(pd.DataFrame([measured("2024-09-01", difference=difference)]), [])
     assert found.effect is not None and 2 <= len(found.effect.ticks) <= 9
     heights = [y for y, _ in found.effect.ticks]
     assert heights == sorted(heights, reverse=True) and found.effect.reference in heights

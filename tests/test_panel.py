@@ -19,8 +19,8 @@ from tests.oracles.histories import Customer
 
 from cvj_ml.config import Config
 from cvj_ml.histories import Block
-from cvj_ml.labels import RETURN, Labels
-from cvj_ml.panel import Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.labels import RETURN, Labels
+from cvj_ml.panel.panel import Panel, build_panel, define, hazard_rows
 from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import Snapshots, sampling_keys, training_grid
 from cvj_ml.windows import midnight, parse_as_of

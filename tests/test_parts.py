@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.errors import CvjError
-from cvj_ml.models.bundle import load
+from cvj_ml.models.bundle.bundle import load
+from cvj_ml.night import scores as scoring
 from cvj_ml.ownership import claim
-from cvj_ml.pipeline import scores as scoring
-from cvj_ml.scoring import Parts, StoredTable, merge, merging
+from cvj_ml.scoring import Parts, StoredTable, merge, scores_table
 from cvj_ml.scoring import parts as parts_module
 
 pytest_plugins = ["tests.fixtures"]
@@ -65,7 +65,7 @@ def test_parts_are_merged_in_the_order_of_code_points_into_the_same_bytes(
     where = data.draw(st.lists(st.integers(0, 6), min_size=len(names), max_size=len(names)))
     folder = tmp_path_factory.mktemp("merge")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "ROW_GROUP", group)
+        patch.setattr(scores_table, "ROW_GROUP", group)
         patch.setattr(parts_module, "BATCH", batch)
         for name, parts in (
             ("spread", spread(folder / "several", names, where, buckets)),
@@ -142,12 +142,12 @@ def test_a_block_that_two_workers_finish_is_there_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def histories(trained: Trained, tmp_path: Path) -> pipeline.Histories:
-    return pipeline.open_histories(trained.config(trained.variant(tmp_path / "night")), pipeline.Silent())
+def histories(trained: Trained, tmp_path: Path) -> commands.Histories:
+    return commands.open_histories(trained.config(trained.variant(tmp_path / "night")), commands.Silent())
 
 
 def test_finished_blocks_are_not_scored_again(
-    trained: Trained, histories: pipeline.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: commands.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim(tmp_path / "work")
     predictor, work = load(trained.bundle).predictor, tmp_path / "work"
@@ -157,7 +157,7 @@ def test_finished_blocks_are_not_scored_again(
 
     def score(resume: bool) -> bytes:
         scored.clear()
-        found = pipeline.score(histories, predictor, "v", trained.as_of, work, history=True, resume=resume)
+        found = commands.score(histories, predictor, "v", trained.as_of, work, history=True, resume=resume)
         assert found.history is not None
         assert found.counts.customers == pq.read_metadata(found.scores).num_rows
         assert found.counts.bins.sum() == found.counts.customers * len(found.counts.bins), "of all blocks, done or not"
@@ -176,13 +176,13 @@ def test_finished_blocks_are_not_scored_again(
 
 
 def test_a_night_is_never_made_of_some_blocks(
-    trained: Trained, histories: pipeline.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: commands.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder on a network may hide what a worker wrote: then there are no scores, and --resume is the next step."""
     whole = Parts.write
     monkeypatch.setattr(Parts, "write", lambda self, bucket, table: bucket == 1 or whole(self, bucket, table))
     with pytest.raises(CvjError, match=r"1 of 4 finished blocks cannot be read here\..*--resume"):
-        pipeline.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
+        commands.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
     assert not (tmp_path / "work" / "scores.parquet").exists()
 
 
@@ -221,7 +221,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "merge", merged)
         config = trained.config(file)
-        night = pipeline.publish_night(config, trained.as_of, pipeline.Silent(), with_lists=True, resume=True)
+        night = commands.publish_night(config, trained.as_of, commands.Silent(), with_lists=True, resume=True)
     assert len(seen) == 4 and {name: seen[name] for name in stamps} == stamps, "two blocks were as the kill left them"
     assert not (tmp_path / "killed" / "work").exists()
     reference = call("targets", trained.variant(tmp_path / "quiet"), "--as-of", AS_OF, "--json")
@@ -233,7 +233,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
 
 
 def test_without_resume_what_other_nights_left_is_removed(
-    trained: Trained, histories: pipeline.Histories, tmp_path: Path
+    trained: Trained, histories: commands.Histories, tmp_path: Path
 ) -> None:
     def folder(as_of: int, *, resume: bool) -> Path:
         return scoring.work_folder(histories, "model", "settings", as_of, with_lists=True, resume=resume)
@@ -249,7 +249,7 @@ def test_without_resume_what_other_nights_left_is_removed(
 
 
 def test_a_full_disk_ends_with_what_to_do(
-    trained: Trained, histories: pipeline.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: commands.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(source: object, target: object) -> None:
         raise OSError(28, os.strerror(28))
@@ -257,6 +257,6 @@ def test_a_full_disk_ends_with_what_to_do(
     claim(tmp_path / "work")
     monkeypatch.setattr("cvj_ml.scoring.parts.os.replace", full)
     with pytest.raises(CvjError, match=r"No space left on device\. Free some space.*--resume goes on") as told:
-        pipeline.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
+        commands.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
     assert told.value.exit_code == 1
     assert not list((tmp_path / "work" / "blocks").iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,13 @@ from tests.oracles.cases import Blocks
 from tests.trained import AS_OF, Trained, call
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.evaluation import challenge as challenges
+from cvj_ml.evaluation import champion as challenges
 from cvj_ml.evaluation.backtest import FoldResult, run_fold
-from cvj_ml.evaluation.challenge import challenge
+from cvj_ml.evaluation.champion import challenge, undecided
 from cvj_ml.evaluation.folds import Fold
-from cvj_ml.evaluation.verdict import undecided
-from cvj_ml.models.bundle import load
-from cvj_ml.models.calibration import Calibration
+from cvj_ml.models.bundle.bundle import load
+from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.pipeline import training
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -144,7 +143,7 @@ def test_a_refused_first_model_is_registered_and_nothing_else(
 ) -> None:
     """Silent error 73: exit 5, a challenger, no champion; --promote always uses it all the same."""
     bad = replace(undecided(False, "Not promoted: worse than base rates."), refused=True)
-    monkeypatch.setattr(training, "decide_first", lambda *_, **__: bad)
+    monkeypatch.setattr(import_module("cvj_ml.commands.train"), "decide_first", lambda *_, **__: bad)
     file = trained.variant(
         tmp_path, mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}, model={"max_rows": 1000}
     )

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from cvj_ml.errors import CvjError, NightError
+from cvj_ml.night import Published, digest_of, digest_of_table, find_night, layout, publish, verify_night, writing
 from cvj_ml.ownership import MARKER, claim
-from cvj_ml.publish import Published, digest_of, digest_of_table, files, find_night, publish, verify_night, writing
 
 DIGEST = "0123456789abcdef" * 4
 FACTS = {"model": "m", "as_of": "2024-11-01T00:00:00+00:00"}
@@ -136,8 +136,8 @@ def test_a_night_that_fails_leaves_the_last_one_and_no_trace(tmp_path: Path, fai
 def test_nothing_shows_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is on the disk before the rename, and the pointer comes last."""
     order: list[str] = []
-    sync, replace = files.sync, os.replace
-    for module in (files, writing):
+    sync, replace = layout.sync, os.replace
+    for module in (layout, writing):
         monkeypatch.setattr(module, "sync", lambda path: (order.append(f"sync {path.name}"), sync(path))[1])
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append(f"rename to {Path(b).name}"), replace(a, b))[1])
     night(tmp_path)

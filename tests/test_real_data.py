@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 
-from cvj_ml import pipeline
+from cvj_ml import commands
+from cvj_ml.commands import Checked, Night, Silent
+from cvj_ml.commands.train import Promote
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.histories import Block, Text
-from cvj_ml.pipeline import Checked, Night, Silent
-from cvj_ml.pipeline.training import Promote
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -51,7 +51,7 @@ def open_config(
 
 
 def check(config: Config, day: str) -> Checked:
-    return pipeline.check(config, parse_as_of(day, config.zone), Silent())
+    return commands.check(config, parse_as_of(day, config.zone), Silent())
 
 
 def by_stage(found: Checked) -> dict[str, int]:
@@ -64,8 +64,8 @@ def blocks(found: Checked) -> list[Block]:
 
 def train_and_rank(config: Config, day: str, promote: Promote = "auto") -> tuple[Night, Any]:
     as_of = parse_as_of(day, config.zone)
-    trained = pipeline.train(config, as_of, Silent(), promote)
-    return pipeline.publish_night(config, as_of, Silent(), with_lists=True), trained.fold.rows
+    trained = commands.train(config, as_of, Silent(), promote)
+    return commands.publish_night(config, as_of, Silent(), with_lists=True), trained.fold.rows
 
 
 def assert_lists_are_sound(config: Config, night: Night) -> None:

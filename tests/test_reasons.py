@@ -16,19 +16,18 @@ import pytest
 from scipy.special import expit
 from tests.trained import Trained
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ModelError
 from cvj_ml.histories import Block
 from cvj_ml.lists import RankedList, rank, with_reasons
-from cvj_ml.lists.reasons import COLUMNS, SMALLEST, by_fact
-from cvj_ml.lists.words import compare, name, say
-from cvj_ml.models.calibration import Calibration
-from cvj_ml.models.explanation import Explainer
-from cvj_ml.models.predictor import Answers, Predictor
-from cvj_ml.models.reach import questions
-from cvj_ml.models.reference import learn_reference
-from cvj_ml.panel import HazardRows
+from cvj_ml.lists.reasons import COLUMNS, SMALLEST, beside_typical, by_fact, name, say
+from cvj_ml.models.explain.explanation import Explainer
+from cvj_ml.models.explain.typical import learn_reference
+from cvj_ml.models.hazard.calibration import Calibration
+from cvj_ml.models.hazard.reach import prediction_rows
+from cvj_ml.models.predictor import Predictions, Predictor
+from cvj_ml.panel.panel import HazardRows
 from cvj_ml.scoring import StoredTable, open_bundle
 
 pytest_plugins = ["tests.fixtures"]
@@ -56,7 +55,7 @@ def predictor(trained: Trained) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def answers(trained: Trained, predictor: Predictor) -> Answers:
+def answers(trained: Trained, predictor: Predictor) -> Predictions:
     canary = open_bundle(trained.bundle).canary
     return predictor.answer(canary.block, canary.as_of)
 
@@ -65,7 +64,7 @@ def margins(predictor: Predictor, x: npt.NDArray[np.float32], stage: int, target
     """The margin of each row as the documentation defines it, one row and interval after the other."""
     result = np.zeros(len(x))
     for i in range(len(x)):
-        rows = questions(np.arange(predictor.calibration.slope.shape[0])[None] == target, intervals)
+        rows = prediction_rows(np.arange(predictor.calibration.slope.shape[0])[None] == target, intervals)
         raw = predictor.trees.logits(x[i : i + 1], np.array([stage], dtype=np.int8), rows)
         mapped = predictor.calibration.apply(raw, rows.target, rows.interval)
         logits = np.where(predictor.trees.base.known[stage + 1, target, :intervals], mapped, raw)
@@ -77,7 +76,7 @@ def margins(predictor: Predictor, x: npt.NDArray[np.float32], stage: int, target
     return result
 
 
-def test_contributions_and_base_add_up_to_the_margin(predictor: Predictor, answers: Answers) -> None:
+def test_contributions_and_base_add_up_to_the_margin(predictor: Predictor, answers: Predictions) -> None:
     """Silent error 29: one named margin; what target, steps and interval add is in the base."""
     definition, reference, explainer = predictor.definition, predictor.reference, Explainer(predictor)
     assert reference is not None
@@ -98,7 +97,7 @@ def test_contributions_and_base_add_up_to_the_margin(predictor: Predictor, answe
     assert checked > 5, "targets with trees were explained, too"
 
 
-def test_a_row_is_explained_the_same_in_any_company(predictor: Predictor, answers: Answers) -> None:
+def test_a_row_is_explained_the_same_in_any_company(predictor: Predictor, answers: Predictions) -> None:
     assert predictor.reference is not None
     rows = np.flatnonzero(answers.stage == 1)
     explainer, typical = Explainer(predictor), predictor.reference.typical[2]
@@ -119,7 +118,7 @@ def test_a_customer_like_most_has_nothing_to_tell(predictor: Predictor) -> None:
     assert np.abs(found.contributions).max() < 1e-12 < SMALLEST
 
 
-def test_the_linear_start_is_shared_out_exactly(predictor: Predictor, answers: Answers) -> None:
+def test_the_linear_start_is_shared_out_exactly(predictor: Predictor, answers: Predictions) -> None:
     """Shapley values of a quadratic form: they sum to the difference, and swap their sign with the two customers."""
     linear, trees = predictor.trees.linear, predictor.trees
     assert linear is not None
@@ -140,7 +139,7 @@ def test_the_linear_start_is_shared_out_exactly(predictor: Predictor, answers: A
     assert set(np.unique(rows.target)) == set(range(targets))
 
 
-def test_a_pair_of_facts_shares_its_product(predictor: Predictor, answers: Answers) -> None:
+def test_a_pair_of_facts_shares_its_product(predictor: Predictor, answers: Predictions) -> None:
     """A product of two facts is halved between them, whoever of the two is named first."""
     linear, columns = predictor.trees.linear, predictor.trees.columns
     assert linear is not None
@@ -157,25 +156,25 @@ def test_a_pair_of_facts_shares_its_product(predictor: Predictor, answers: Answe
 
 
 @pytest.fixture(scope="module")
-def histories(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Histories:
+def histories(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> commands.Histories:
     lists = [{"from": a, "to": b, "horizon": "30d", "capacity": 6} for a, b in LISTS]
     config = trained.config(trained.variant(tmp_path_factory.mktemp("reasons"), lists=lists))
-    return pipeline.open_histories(config, pipeline.Silent())
+    return commands.open_histories(config, commands.Silent())
 
 
 @pytest.fixture(scope="module")
 def ranked(
-    trained: Trained, histories: pipeline.Histories, tmp_path_factory: pytest.TempPathFactory
+    trained: Trained, histories: commands.Histories, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RankedList, ...]:
     model = open_bundle(trained.bundle).predictor
     folder = tmp_path_factory.mktemp("scores")
-    scores = pipeline.score(histories, model, "0123456789ab", trained.as_of, folder).scores
+    scores = commands.score(histories, model, "0123456789ab", trained.as_of, folder).scores
     return rank(histories.config, StoredTable.at(scores), histories.visible.unobserved, trained.as_of)
 
 
 @pytest.fixture(scope="module")
 def explained(
-    trained: Trained, histories: pipeline.Histories, ranked: tuple[RankedList, ...]
+    trained: Trained, histories: commands.Histories, ranked: tuple[RankedList, ...]
 ) -> tuple[RankedList, ...]:
     return with_reasons(ranked, open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of)
 
@@ -209,7 +208,7 @@ def test_reasons_say_facts_and_never_a_feature(
 
 
 def test_reasons_depend_on_no_other_list(
-    trained: Trained, histories: pipeline.Histories, ranked: list[RankedList], explained: tuple[RankedList, ...]
+    trained: Trained, histories: commands.Histories, ranked: list[RankedList], explained: tuple[RankedList, ...]
 ) -> None:
     model = open_bundle(trained.bundle).predictor
     for one, expected in zip(ranked, explained, strict=True):
@@ -218,7 +217,7 @@ def test_reasons_depend_on_no_other_list(
 
 
 def test_only_the_buckets_of_listed_customers_are_read(
-    trained: Trained, histories: pipeline.Histories, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: commands.Histories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = histories.store
     wanted = store.read(2).customers[3], store.read(2).customers[7]
@@ -244,7 +243,7 @@ def test_only_the_buckets_of_listed_customers_are_read(
 
 
 def test_a_score_that_comes_out_otherwise_stops_the_lists(
-    trained: Trained, histories: pipeline.Histories, ranked: list[RankedList]
+    trained: Trained, histories: commands.Histories, ranked: list[RankedList]
 ) -> None:
     rows = ranked[1].rows
     changed = pa.array(np.nextafter(rows["probability"].to_numpy(), 1.0))
@@ -253,7 +252,7 @@ def test_a_score_that_comes_out_otherwise_stops_the_lists(
         with_reasons([other], open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of)
 
 
-def test_a_model_without_a_reference_gives_no_reasons(trained: Trained, histories: pipeline.Histories) -> None:
+def test_a_model_without_a_reference_gives_no_reasons(trained: Trained, histories: commands.Histories) -> None:
     model = replace(open_bundle(trained.bundle).predictor, reference=None)
     with pytest.raises(ModelError, match="Train anew"):
         with_reasons([], model, histories.engine(), trained.as_of)
@@ -284,10 +283,10 @@ def test_the_golden_reasons(explained: tuple[RankedList, ...]) -> None:
 
 
 def test_what_is_typical_is_learned_from_customers_and_not_from_rows(
-    trained: Trained, histories: pipeline.Histories
+    trained: Trained, histories: commands.Histories
 ) -> None:
     """Silent error 10: a customer counts once, with the newest snapshot; few customers show what is typical of all."""
-    panel = pipeline.training_panel(histories, trained.as_of, pipeline.Silent())
+    panel = commands.training_panel(histories, trained.as_of, commands.Silent())
     found, fewest = learn_reference(panel), panel.definition.min_customers
     newest = {int(who): i for i, who in sorted(enumerate(panel.customer), key=lambda pair: panel.as_of[pair[0]])}
     rows = np.array(sorted(newest.values()))
@@ -323,7 +322,7 @@ def words(trained: Trained) -> Any:
             for one, value in given.items():
                 row[names.index(one)] = value
             rows.append(row)
-        return compare(definition, names.index(column), rows[0], rows[1], stage)
+        return beside_typical(definition, names.index(column), rows[0], rows[1], stage)
 
     return tell
 

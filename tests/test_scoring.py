@@ -13,12 +13,12 @@ import pytest
 from tests.oracles.cases import a_definition
 from tests.trained import Trained
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.config import DAY, Journey
 from cvj_ml.histories import Block
-from cvj_ml.models.bundle import load
-from cvj_ml.models.predictor import Answers
-from cvj_ml.models.stage import assemble
+from cvj_ml.models.bundle.bundle import load
+from cvj_ml.models.predictor import Predictions
+from cvj_ml.models.stage.posterior import assemble
 from cvj_ml.scoring import score_block, scores_contract
 from cvj_ml.snapshots import Snapshots
 
@@ -28,13 +28,13 @@ DAYS = (7, 30)
 
 
 @pytest.fixture(scope="module")
-def night(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Night:
+def night(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> commands.Night:
     config = trained.config(trained.variant(tmp_path_factory.mktemp("night")))
-    return pipeline.publish_night(config, trained.as_of, pipeline.Silent(), with_lists=True)
+    return commands.publish_night(config, trained.as_of, commands.Silent(), with_lists=True)
 
 
 @pytest.fixture(scope="module")
-def frame(night: pipeline.Night) -> pd.DataFrame:
+def frame(night: commands.Night) -> pd.DataFrame:
     found: pd.DataFrame = night.scores.read().to_pandas()
     return found
 
@@ -46,7 +46,7 @@ def reach(frame: pd.DataFrame, stages: list[str], days: int) -> npt.NDArray[np.f
     return found
 
 
-def test_scores_keep_their_contract_and_are_sorted(night: pipeline.Night, trained: Trained) -> None:
+def test_scores_keep_their_contract_and_are_sorted(night: commands.Night, trained: Trained) -> None:
     definition = load(trained.bundle).predictor.definition
     contract = scores_contract(definition)
     table = pq.read_table(night.folder / "scores" / "scores.parquet", partitioning=None)
@@ -130,10 +130,10 @@ def test_low_evidence_names_the_targets_ahead_that_rest_on_base_rates(
         assert len(set(found)) == len(found)
 
 
-def answers(stage: list[int], probability: npt.NDArray[np.float64]) -> Answers:
+def answers(stage: list[int], probability: npt.NDArray[np.float64]) -> Predictions:
     count = len(stage)
     position = np.arange(count, dtype=np.int64)
-    return Answers(
+    return Predictions(
         Snapshots(position, np.zeros(count, dtype=np.int64)),
         np.array(stage, dtype=np.int8),
         np.where(np.array(stage) < 0, np.nan, 1.0),
@@ -161,7 +161,7 @@ class Fixed:
         asked = self.definition.asked(np.arange(-1, 4, dtype=np.int8))
         self.low_evidence = np.repeat((asked & self.rare)[:, :, None], 3, axis=2)
 
-    def answer(self, block: Block, as_of: int) -> Answers:
+    def answer(self, block: Block, as_of: int) -> Predictions:
         return self.given
 
 
@@ -212,11 +212,11 @@ def test_nobody_to_score_is_an_empty_table() -> None:
 def test_a_night_that_has_passed_can_be_scored_again(trained: Trained, tmp_path: Path) -> None:
     """A backfill sees what was visible then: everybody who came later is missing."""
     config = trained.config(trained.variant(tmp_path))
-    histories = pipeline.open_histories(config, pipeline.Silent())
+    histories = commands.open_histories(config, commands.Silent())
     predictor = load(trained.bundle).predictor
     early, late = (
         pq.read_table(
-            pipeline.score(histories, predictor, "v", trained.as_of - days * DAY, tmp_path / str(days)).scores,
+            commands.score(histories, predictor, "v", trained.as_of - days * DAY, tmp_path / str(days)).scores,
             partitioning=None,
         )
         for days in (400, 0)

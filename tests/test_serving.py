@@ -21,7 +21,7 @@ from tests.mlflow_server import scoring_server, tracking_server
 from tests.trained import AS_OF, SETTINGS, Trained, call
 
 from cvj_ml.errors import ConfigError, DataError
-from cvj_ml.models.bundle import Bundle
+from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.scoring import interface_of, open_bundle, score_frame
 from cvj_ml.scoring.frames import tables_of
 

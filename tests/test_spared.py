@@ -16,11 +16,11 @@ from tests.test_lists import AS_OF, config
 from tests.trained import AS_OF as NIGHT
 from tests.trained import SETTINGS, Trained, call
 
+from cvj_ml.commands import listed_in_control
 from cvj_ml.config import DAY, ContactCap, load_config
-from cvj_ml.lists import SPARED, rank
-from cvj_ml.lists.outreach import no_outreach
-from cvj_ml.lists.spared import spared_contacts
-from cvj_ml.pipeline import listed_in_control
+from cvj_ml.lists import HOLDOUT_EXPOSURES, rank
+from cvj_ml.lists.control import holdout_exposures
+from cvj_ml.lists.past_contacts import no_contact_history
 from cvj_ml.scoring import StoredTable
 
 pytest_plugins = ["tests.fixtures"]
@@ -42,9 +42,10 @@ ROWS = st.lists(
 @given(ROWS)
 def test_nights_are_counted_as_plain_loops_count_them(rows: list[tuple[str, str | None, int]]) -> None:
     spared = pa.Table.from_pylist(
-        [{"customer_id": name, "channel": channel, "as_of": AS_OF + at} for name, channel, at in rows], SPARED
+        [{"customer_id": name, "channel": channel, "as_of": AS_OF + at} for name, channel, at in rows],
+        HOLDOUT_EXPOSURES,
     )
-    found = spared_contacts(pa.array(["a", "b", "z", "é"]), spared, AS_OF, CAPS)
+    found = holdout_exposures(pa.array(["a", "b", "z", "é"]), spared, AS_OF, CAPS)
     for i, name in enumerate(["a", "b", "z", "é"]):
         for k, cap in enumerate(CAPS):
             nights = {
@@ -72,10 +73,10 @@ def nightly(nights: int, *, resting: bool) -> list[tuple[int, int]]:
     spared: list[dict[str, Any]] = []
     found = []
     for at in range(AS_OF, AS_OF + nights * DAY, DAY):
-        history = no_outreach(size, CHANNELS, made.eligibility.contact_caps)
+        history = no_contact_history(size, CHANNELS, made.eligibility.contact_caps)
         recent = {name for name, when in sent if at - 14 * DAY <= when < at}
         history.contacts[:, 0] = [name in recent for name in ids]
-        past = pa.Table.from_pylist(spared, SPARED) if resting else None
+        past = pa.Table.from_pylist(spared, HOLDOUT_EXPOSURES) if resting else None
         stored = StoredTable.of(pa.table(dict(history.columns())))
         (only,) = rank(made, StoredTable.of(people), frozenset(), at, history=stored, spared=past)
         rows = only.rows.to_pylist()

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,19 @@ from tests import spark
 from tests.test_determinism import changed, everything
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.config import DAY, Config, EngineSpec, load_config
 from cvj_ml.engines import Engine, LocalEngine, open_engine
 from cvj_ml.errors import ConfigError, CvjError, DataError, GateError, ModelError
 from cvj_ml.histories import Block
-from cvj_ml.models.bundle import load
-from cvj_ml.models.calibration import identity
-from cvj_ml.models.fitting import Settings, fit_trees
+from cvj_ml.models.bundle.bundle import load
+from cvj_ml.models.hazard.calibration import identity
+from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.ownership import MARKER
-from cvj_ml.panel import Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.panel import Panel, build_panel, define, hazard_rows
 from cvj_ml.scoring import merge, score_block, scores_contract, work_off
-from cvj_ml.sources import Store, ingest
+from cvj_ml.store import Store, ingest
 from cvj_ml.windows import parse_as_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,7 +121,7 @@ def test_panel_and_scores_of_online_retail_are_those_of_the_local_engine(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**document, "engine": spark.engine()}), encoding="utf-8")
     config = load_config(tmp_path / "config.yaml")
     cut = parse_as_of("2011-09-06", config.zone)
-    histories = pipeline.open_histories(config, pipeline.Silent())
+    histories = commands.open_histories(config, commands.Silent())
     local, remote = LocalEngine(histories.store, 2), histories.engine()
     definition = define(config, histories.visible.unobserved, local, cut)
     assert definition == define(config, histories.visible.unobserved, remote, cut)
@@ -180,7 +181,7 @@ def test_each_block_is_a_task_and_nothing_is_shuffled(engine: Engine, store: Sto
 
 @pytest.mark.slow
 def test_a_worker_with_another_version_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvj_ml.engines.spark.work.installed", lambda: "0.0.1")
+    monkeypatch.setattr("cvj_ml.engines.spark.worker.installed", lambda: "0.0.1")
     with pytest.raises(ConfigError, match=r"^A worker of Spark has cvj-ml [\d.]+, the driver 0\.0\.1\. Give"):
         engine.map(len)
 
@@ -220,7 +221,7 @@ def test_an_error_of_a_block_ends_a_command_as_it_does_locally(
     def fail(entries: object, as_of: int) -> None:
         raise DataError("The block is not as it was.")
 
-    monkeypatch.setattr("cvj_ml.pipeline.checking.stage_at", fail)
+    monkeypatch.setattr(import_module("cvj_ml.commands.check"), "stage_at", fail)
     files = [trained.variant(tmp_path / "spark", engine=spark.engine()), trained.variant(tmp_path / "local")]
     remote, local = (call("check", file, "--as-of", AS_OF) for file in files)
     assert (remote.code, local.code) == (3, 3)

@@ -16,26 +16,26 @@ from tests.oracles.cases import Blocks, a_definition, a_journey, moment, person,
 from tests.oracles.histories import Version
 
 from cvj_ml.config import CompleteSpec
-from cvj_ml.evaluation import stage_baselines
-from cvj_ml.evaluation import stages as judging
-from cvj_ml.evaluation.stages import (
+from cvj_ml.evaluation import stage_evaluation
+from cvj_ml.evaluation import stage_evaluation as judging
+from cvj_ml.evaluation.stage_evaluation import (
     FLOOR,
     ORDINAL,
     POSTERIOR,
     TABLE,
     contenders,
     first_copies,
-    fit_and_judge,
-    log_loss,
+    fit_and_evaluate,
     mix_if_misstated,
     ranked_probability_score,
+    stage_log_loss,
     stage_metrics,
     stage_mix,
 )
-from cvj_ml.models import stage_fitting
-from cvj_ml.models.stage import assemble, corrected
-from cvj_ml.models.stage_fitting import fit_stages
-from cvj_ml.stage_panel import BEFORE_ANY, Seen, StageRows, Tracking, stage_rows
+from cvj_ml.models.stage import posterior_fitting
+from cvj_ml.models.stage.posterior import assemble, corrected
+from cvj_ml.models.stage.posterior_fitting import fit_stages
+from cvj_ml.panel.stage_panel import BEFORE_ANY, Seen, StageRows, Tracking, stage_rows
 
 STAGES = 4
 COVERAGE = np.array([1.0, 1.0, 0.6, 0.3])
@@ -217,7 +217,7 @@ def test_the_posterior_beats_every_baseline_on_customers_it_has_not_seen(fitted)
     definition = a_definition(JOURNEY)
     judged = stage_rows(definition, tracking(), blocks, moment(90)).seen
     found = {name: predict(judged) for name, predict in contenders(rows, tracking(complete_when=FULL), 1, 1).items()}
-    losses = {name: log_loss(truth, p) for name, p in found.items()}
+    losses = {name: stage_log_loss(truth, p) for name, p in found.items()}
     scores = {name: ranked_probability_score(truth, p) for name, p in found.items()}
     for baseline in (FLOOR, TABLE, ORDINAL):
         assert losses[POSTERIOR] < losses[baseline] - 0.005
@@ -254,12 +254,12 @@ def test_the_level_of_presence_only_data_holds_for_customers_who_taught_nothing(
     (_, top), below = model.stages, rows.seen.take(rows.seen.floor == 0)
     assert top is not None
     taught = top.logits(below.x, below.floor, 1) - top.shift
-    assert stage_fitting._level(taught, np.ones(len(below)), at_top, 0.5) > top.shift + 0.2
+    assert posterior_fitting._level(taught, np.ones(len(below)), at_top, 0.5) > top.shift + 0.2
 
 
 def test_few_customers_get_the_table_and_are_named(definition) -> None:
     blocks, _, _ = world(40, 1)
-    found = fit_and_judge(definition, tracking(complete_when=FULL), blocks, moment(90), 1, 1)
+    found = fit_and_evaluate(definition, tracking(complete_when=FULL), blocks, moment(90), 1, 1)
     assert [one is not None and one.trees is None for one in found.model.stages] == [False, False, True, True]
     (warning,) = found.warnings(JOURNEY.names)
     assert warning.startswith("fewer than 30 customers are known at Fan, Promoter, or below")
@@ -273,7 +273,7 @@ def test_nobody_and_hardly_anybody_do_not_crash(definition, size) -> None:
     cut = moment(90) if size else moment(-1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = fit_and_judge(definition, tracking(complete_when=FULL), blocks, cut, 1, 1)
+        found = fit_and_evaluate(definition, tracking(complete_when=FULL), blocks, cut, 1, 1)
     assert found.evidence is None
     x = np.zeros((1, len(definition.catalogue.names)), np.float32)
     assert found.model.posterior(x, np.array([1], np.int8)).sum() == pytest.approx(1)
@@ -297,7 +297,7 @@ def test_metrics_by_hand() -> None:
     truth = np.array([0, 2])
     p = np.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]])
     clipped = p[0, 0] / (1 + judging.CLIP)
-    assert log_loss(truth, p) == pytest.approx(-(np.log(clipped) + np.log(0.5)) / 2)
+    assert stage_log_loss(truth, p) == pytest.approx(-(np.log(clipped) + np.log(0.5)) / 2)
     assert ranked_probability_score(truth, p) == pytest.approx((0.25 / 2 + (0.0625 + 0.25) / 2) / 2)
     found = stage_metrics(truth, p)
     assert (found["accuracy"], found["macro_f1"], found["kappa"]) == (1.0, 1.0, 1.0)
@@ -316,7 +316,7 @@ def test_the_ordinal_regression_has_the_right_gradient(monkeypatch: pytest.Monke
         checked.append(check_grad(lambda w: loss(w)[0], lambda w: loss(w)[1], at))
         return type("Found", (), {"x": at})
 
-    monkeypatch.setattr(stage_baselines, "minimize", check)
-    p = stage_baselines.ordinal_regression(seen, 4, np.array([0, 1]))(seen)
+    monkeypatch.setattr(stage_evaluation, "minimize", check)
+    p = stage_evaluation.ordinal_regression(seen, 4, np.array([0, 1]))(seen)
     assert checked[0] < 1e-3
     assert np.allclose(p.sum(axis=1), 1) and (p[seen.floor == 1][:, 0] == 0).all()

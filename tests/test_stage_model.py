@@ -15,17 +15,17 @@ from tests.oracles.cases import Blocks, a_definition, a_predictor, moment
 from tests.test_stage import COVERAGE, FULL, JOURNEY, STAGES, tracking, world
 from tests.trained import SETTINGS, call
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.config import load_config
 from cvj_ml.errors import ModelError
-from cvj_ml.evaluation.stages import POSTERIOR, fit_and_judge
-from cvj_ml.models.bundle import load, save
+from cvj_ml.evaluation.stage_evaluation import POSTERIOR, fit_and_evaluate
+from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.stage_fitting import fit_stages
-from cvj_ml.panel import define
+from cvj_ml.models.stage.posterior_fitting import fit_stages
+from cvj_ml.panel.panel import define
+from cvj_ml.panel.stage_panel import Tracking, stage_rows
 from cvj_ml.scoring import make_canary, open_bundle, score_block
 from cvj_ml.simulate import simulate
-from cvj_ml.stage_panel import Tracking, stage_rows
 from cvj_ml.windows import parse_as_of
 
 CUT = moment(90)
@@ -142,9 +142,9 @@ def test_the_whole_way_on_simulated_customers(tmp_path: Path) -> None:
     assert abs(p.sum(axis=0)[7] / true[7] - 1) < 0.5 * abs(counted[7] / true[7] - 1)
 
     config = load_config(file)
-    histories = pipeline.open_histories(config, pipeline.Silent())
+    histories = commands.open_histories(config, commands.Silent())
     definition = define(config, histories.visible.unobserved, histories.engine(), instant)
-    found = fit_and_judge(definition, Tracking.of(config), histories.engine(), instant, 1, 1)
+    found = fit_and_evaluate(definition, Tracking.of(config), histories.engine(), instant, 1, 1)
     assert found.evidence is not None and found.evidence.customers > 350
     losses = found.evidence.metrics.set_index("contender")["log_loss"]
     assert (losses[POSTERIOR] < losses.drop(POSTERIOR)).all()

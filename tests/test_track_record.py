@@ -16,9 +16,9 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.evaluation.backtest import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import wilson_interval
-from cvj_ml.evaluation.track_record import MINIMUM_CUSTOMERS, _apart, bands_of, track_record
-from cvj_ml.models.track_record import Bands, TrackRecord
-from cvj_ml.panel import build_panel
+from cvj_ml.evaluation.score_bands import MINIMUM_CUSTOMERS, _apart, bands_of, track_record
+from cvj_ml.models.bundle.track_record import Bands, TrackRecord
+from cvj_ml.panel.panel import build_panel
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
 

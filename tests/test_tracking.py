@@ -86,7 +86,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def fetch_champion(config: Config, folder: Path) -> tuple[Path, tracking.ModelVersion]:
-    version = tracking.pin_champion(config)
+    version = tracking.current_champion(config)
     return tracking.fetch(config, version, folder), version
 
 
@@ -512,7 +512,7 @@ def test_a_server_that_answers_with_nonsense_is_told(case: str) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Babbling) as babbling:
         threading.Thread(target=babbling.serve_forever, daemon=True).start()
         config = make_config(f"http://127.0.0.1:{babbling.server_port}", "shop")
-        for ask in (tracking.list_versions, tracking.pin_champion):
+        for ask in (tracking.list_versions, tracking.current_champion):
             with pytest.raises(RegistryError, match=r"The model registry at http://127\.0\.0\.1:\d+ failed: ") as told:
                 ask(config)
             assert told.value.exit_code == 1

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from tests.trained import AS_OF, CUSTOMERS, Trained, call
 
-from cvj_ml import pipeline
+from cvj_ml import commands
 from cvj_ml.config import load_config
 from cvj_ml.errors import CvjError
 from cvj_ml.evaluation import backtest, tuning
 from cvj_ml.evaluation.folds import Fold, last_matured
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.evaluation.tuning import Search, Trial, search
-from cvj_ml.models.capacity import CAUTIOUS
-from cvj_ml.models.fitting import Settings
+from cvj_ml.models.hazard.fitting import Settings
+from cvj_ml.models.hazard.tree_size import DEFAULT
 from cvj_ml.models.training import fit_reach
 from cvj_ml.windows import parse_as_of
 
@@ -30,14 +30,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits of few rounds: what is tested is what they are asked, not what they learn."""
 
     def quickly(*arguments: Any, settings: Settings | None, **named: Any) -> Any:
-        return fit_reach(*arguments, settings=replace(settings or CAUTIOUS, rounds=2), **named)
+        return fit_reach(*arguments, settings=replace(settings or DEFAULT, rounds=2), **named)
 
     monkeypatch.setattr(tuning, "fit_reach", quickly)
 
 
 def searched(trained: Trained, file: Path, trials: int = 2) -> tuple[Fold, Search]:
     config = load_config(file)
-    histories = pipeline.open_histories(config, pipeline.Silent())
+    histories = commands.open_histories(config, commands.Silent())
     fold = last_matured(config, parse_as_of(AS_OF, config.zone), histories.store.arrival_delay)
     found = search(
         config, histories.engine(), histories.visible.unobserved, fold, histories.store.arrival_delay, trials, 1
@@ -74,10 +74,10 @@ def test_a_history_without_an_earlier_fold_keeps_the_settings(trained: Trained, 
 
 def test_the_luckiest_of_many_is_not_chosen() -> None:
     """A difference that one trial alone would carry does not carry the best of ten."""
-    other = replace(CAUTIOUS, leaves=9)
+    other = replace(DEFAULT, leaves=9)
     lucky = Trial(other, 0.29, Interval(-0.01, -0.019, -0.001), 0.03)
     sure = Trial(other, 0.29, Interval(-0.01, -0.015, -0.005), 0.0001)
-    same = Trial(CAUTIOUS, 0.3, Interval(0.0, -0.01, 0.01), 1.0)
+    same = Trial(DEFAULT, 0.3, Interval(0.0, -0.01, 0.01), 1.0)
     assert tuning._choose([lucky], ()).settings == other
     assert tuning._choose([lucky, *[same] * 9], ()).settings is None
     chosen = tuning._choose([sure, *[same] * 9], ())

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY
-from cvj_ml.evaluation.backtest import MODEL, Judged
+from cvj_ml.evaluation.backtest import MODEL, Evaluated
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import draw_keys
+from cvj_ml.evaluation.champion import CHALLENGER, CHAMPION, decide, decide_first
 from cvj_ml.evaluation.metrics import log_loss_terms
-from cvj_ml.evaluation.verdict import CHALLENGER, CHAMPION, decide, decide_first
 
 KEYS = draw_keys(300, 1)
 
 
 def two_models(
     champion: tuple[float, float] = (1, 0), challenger: tuple[float, float] = (1, 0), size: int = 3000, seed: int = 2
-) -> Judged:
+) -> Evaluated:
     """Half of the customers stand before Buyer, half before Fan; each model's slope is that of its stage."""
     random = np.random.default_rng(seed)
     truth = random.normal(-1, 1, size)
@@ -37,7 +37,7 @@ def two_models(
         p = np.full(moved.shape, np.nan)
         p[rows, ahead, 0] = 1 / (1 + np.exp(-np.array(slopes)[stage] * truth - (np.array(slopes)[stage] - 1)))
         said[name] = p
-    return Judged(("Visitor", "Buyer", "Fan"), (30 * DAY,), rows, stage, moved, known, said)
+    return Evaluated(("Visitor", "Buyer", "Fan"), (30 * DAY,), rows, stage, moved, known, said)
 
 
 def test_a_clearly_better_challenger_is_promoted_with_its_numbers() -> None:
@@ -109,7 +109,7 @@ def test_no_model_replaces_one_that_would_replace_it(a: float, b: float, seed: i
     assert not (one.promote and two.promote)
 
 
-def first_model(slope: float, shift: float = 0.0, size: int = 3000) -> Judged:
+def first_model(slope: float, shift: float = 0.0, size: int = 3000) -> Evaluated:
     """A model whose log-odds are those of the truth times a slope, beside the share of each stage."""
     judged = two_models(challenger=(1, 1), size=size)
     truth = judged.probabilities[CHALLENGER]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.trained import call
 
 from cvj_ml.errors import CvjError, NightError
-from cvj_ml.publish import publish, verify_night
-from cvj_ml.publish.writing import seal
+from cvj_ml.night import publish, verify_night
+from cvj_ml.night.writing import seal
 
 FACTS: dict[str, Any] = {
     "as_of": "2024-11-01T00:00:00+00:00",

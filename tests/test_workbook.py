@@ -23,17 +23,17 @@ from tests.test_eligibility import JOURNEY, scores_of
 from tests.test_lists import AS_OF, config
 from tests.test_page import STAGES, night
 
-from cvj_ml import disk
+from cvj_ml import io
 from cvj_ml.config import Config
-from cvj_ml.contracts import TARGETS
-from cvj_ml.disk import guarded, read_csv, write_table
 from cvj_ml.errors import CvjError
+from cvj_ml.io import read_csv, spreadsheet_safe, write_table
 from cvj_ml.lists import RankedList, rank, summarise
-from cvj_ml.publish import publish, verify_night
+from cvj_ml.night import publish, verify_night
 from cvj_ml.report import workbook as module
-from cvj_ml.report.files import with_contact, write_lists
+from cvj_ml.report.list_files import with_contact, write_lists
 from cvj_ml.report.workbook import HOW_TO_READ
 from cvj_ml.report.workbook import JOURNEY as JOURNEY_SHEET
+from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
 
 HOSTILE = (
@@ -169,7 +169,7 @@ def test_every_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
     st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_from("=+-@'\t\r\n "), max_size=6))
 )
 def test_no_text_of_a_csv_begins_a_formula_and_each_can_be_had_back(texts: list[str]) -> None:
-    guarded_texts = guarded(pa.table({"x": pa.array(texts, pa.string())}))["x"].to_pylist()
+    guarded_texts = spreadsheet_safe(pa.table({"x": pa.array(texts, pa.string())}))["x"].to_pylist()
     for text, found in zip(texts, guarded_texts, strict=True):
         assert found.strip()[:1] not in {*"=+-@＝＋－＠"} and found[:1] not in {*"\t\r\n"}
         assert (found[1:] if found.startswith("'") else found) == text
@@ -238,7 +238,7 @@ def test_a_table_that_would_not_read_back_is_not_written(
     assert write_table(tmp_path, "t", table) == {"t.parquet": 2, "t.csv": 2}
     heading, *lines = read_csv(tmp_path / "t.csv")
     assert heading == ["'=a", "b", "c", "d"] and [line[1:] for line in lines] == [["0.1", "1", ""], ["", "", "-0.0"]]
-    monkeypatch.setattr(disk, "_quoted", lambda cell: cell.replace("a", "b") + "a")
+    monkeypatch.setattr(io, "_quoted", lambda cell: cell.replace("a", "b") + "a")
     with pytest.raises(CvjError, match=r"^t\.csv: what was written does not read back as it was"):
         write_table(tmp_path, "t", table)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.features import package
 from benchmarks.features.emission import Emission
 from cvj_ml.config import Config
-from cvj_ml.sources import Store, ingest
+from cvj_ml.store import Store, ingest
 
 
 def ingested(file: Path, out: Path) -> Store:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from cvj_ml import pipeline
+from cvj_ml import commands
+from cvj_ml.commands import Histories, Scored, Silent
 from cvj_ml.config import DAY, Config
-from cvj_ml.evaluation.record import low_targets
+from cvj_ml.customers import match_people, read_people
+from cvj_ml.evaluation.mlflow_record import low_targets
 from cvj_ml.lists import rank
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.ownership import claim
-from cvj_ml.panel import Panel
-from cvj_ml.pipeline import Histories, Scored, Silent
+from cvj_ml.panel.panel import Panel
 from cvj_ml.scoring import StoredTable
-from cvj_ml.sources import match_people, read_people
 from cvj_ml.windows import parse_as_of
 
 UNREGISTERED = "unregistered"
@@ -69,9 +69,9 @@ class Model:
 
 def build_panel(config: Config, as_of: str) -> TrainingPanel:
     """Read the sources and build the training panel of what was visible before ``as_of``."""
-    histories = pipeline.open_histories(config, Silent())
+    histories = commands.open_histories(config, Silent())
     instant = parse_as_of(as_of, config.zone)
-    return TrainingPanel(histories, pipeline.training_panel(histories, instant, Silent()), instant)
+    return TrainingPanel(histories, commands.training_panel(histories, instant, Silent()), instant)
 
 
 def fit(panel: TrainingPanel) -> Model:
@@ -84,15 +84,15 @@ def fit(panel: TrainingPanel) -> Model:
         panel.panel, panel.as_of, histories.store.arrival_delay, histories.config.model.seed, histories.threads
     )
     definition = panel.panel.definition
-    posterior = pipeline.true_stages(histories, definition, panel.as_of, Silent())
+    posterior = commands.true_stages(histories, definition, panel.as_of, Silent())
     stage = posterior.model if posterior else None
     return Model(Predictor(definition, fitted.trees, fitted.calibration, stage), histories)
 
 
 def backtest(config: Config, until: str, folds: int = 1) -> pd.DataFrame:
     """Return one row of metrics for each fold, contender, transition and horizon."""
-    results = pipeline.backtest(config, parse_as_of(until, config.zone), folds, Silent())
-    named = [result.rows.assign(fold=pipeline.as_of_name(config, result.fold.cut)) for result in results]
+    results = commands.backtest(config, parse_as_of(until, config.zone), folds, Silent())
+    named = [result.rows.assign(fold=commands.as_of_name(config, result.fold.cut)) for result in results]
     return pd.concat(named, ignore_index=True)
 
 
@@ -118,7 +118,7 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
             instant,
             history=StoredTable.at(scored.history) if scored.history else None,
             permissions=people.permissions,
-            spared=pipeline.listed_in_control(config, instant),
+            spared=commands.listed_in_control(config, instant),
         )
     return {one.name: one.rows.to_pandas() for one in lists}
 
@@ -128,4 +128,4 @@ def _scored(model: Model, as_of: str, *, history: bool = False) -> Iterator[Scor
     instant = parse_as_of(as_of, model.histories.config.zone)
     with tempfile.TemporaryDirectory() as folder:
         claim(Path(folder))  # blocks are written and removed in it
-        yield pipeline.score(model.histories, model.predictor, UNREGISTERED, instant, Path(folder), history=history)
+        yield commands.score(model.histories, model.predictor, UNREGISTERED, instant, Path(folder), history=history)

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvj_ml.disk import sync
 from cvj_ml.errors import ConfigError, CvjError, raise_all
+from cvj_ml.io import sync
 
 MARKER = ".cvj-ml-output"
 """The file that makes a folder ours. Its name alone counts, so it is there whole as soon as it is there."""

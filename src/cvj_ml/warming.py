@@ -12,15 +12,15 @@ import numpy as np
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.bootstrap import draw_keys, grouped_sums, resample
-from cvj_ml.models.base_rates import fit_base_rates
-from cvj_ml.models.calibration import identity
-from cvj_ml.models.explanation import Explainer
-from cvj_ml.models.linear import columns_of, fit_linear
+from cvj_ml.models.explain.explanation import Explainer
+from cvj_ml.models.hazard.base_rates import fit_base_rates
+from cvj_ml.models.hazard.calibration import identity
+from cvj_ml.models.hazard.linear import fit_linear, linear_columns
+from cvj_ml.models.hazard.reach import Trees, reach_probabilities, stacked_x
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.reach import Trees, reach_probabilities, stacked_x
-from cvj_ml.panel import build_panel, define, hazard_rows
+from cvj_ml.panel.panel import build_panel, define, hazard_rows
 from cvj_ml.simulate import simulate
-from cvj_ml.sources import ingest
+from cvj_ml.store import ingest
 from cvj_ml.windows import midnight
 
 
@@ -47,7 +47,7 @@ def warm() -> None:
     rows = hazard_rows(panel.labels, definition.horizons)
     stages, intervals = len(config.journey.stages), len(config.horizons)
     base = fit_base_rates(rows, panel.customer, panel.stage, panel.column("recency"), stages, intervals, 20)
-    columns = columns_of(definition)
+    columns = linear_columns(definition)
     booster = lgb.train(
         {"num_leaves": 3, "min_data_in_leaf": 1, "verbosity": -1, "num_threads": 1},
         lgb.Dataset(stacked_x(panel.x, panel.stage, rows, columns.progress), label=rows.moved),

@@ -14,8 +14,8 @@ import yaml
 from tests.faults.warmed import Running, Warmed
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Outcome, Trained
 
+from cvj_ml.night import current_night
 from cvj_ml.ownership import MARKER
-from cvj_ml.publish import current_night
 
 LAST = "2025-06-23"
 """The good night, the day before the one that the faults strike."""

@@ -18,8 +18,8 @@ from tests.faults.ground import LAST, Ground
 from tests.faults.warmed import ROOT
 from tests.trained import AS_OF
 
-from cvj_ml.cli.streams import PATIENCE
-from cvj_ml.publish import current_night
+from cvj_ml.cli.output import PATIENCE
+from cvj_ml.night import current_night
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -17,11 +17,11 @@ from cvj_ml.config import Journey
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.journey import StageState, entry_times, stage_at
-from cvj_ml.labels import Labels, label
-from cvj_ml.models.calibration import identity
-from cvj_ml.models.fitting import Settings, fit_trees
+from cvj_ml.models.hazard.calibration import identity
+from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel import Definition, build_panel, hazard_rows
+from cvj_ml.panel.labels import Labels, label
+from cvj_ml.panel.panel import ModelSpec, build_panel, hazard_rows
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.windows import NEVER
 
@@ -101,11 +101,11 @@ def a_definition(
     observed_from: int = LONG_AGO,
     next_stages: int | None = None,
     zone: str = "UTC",
-) -> Definition:
+) -> ModelSpec:
     """A small definition: windows of 1, 2 and 7 days, a trend of 2 days, horizons of 2, 5 and 9 days."""
     observable = [name for name in journey.names if name not in hidden]
     catalogue = compile_catalogue(vocabulary, observable, tuple(WINDOWS.values()), TREND, SESSION_GAP, 2)
-    return Definition(journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND), 2)
+    return ModelSpec(journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND), 2)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Answers:
         return float(self.x[0, self.columns.index(name)])
 
 
-def answers(definition: Definition, customers: Sequence[Customer], as_of: int) -> Answers:
+def answers(definition: ModelSpec, customers: Sequence[Customer], as_of: int) -> Answers:
     """Ask the package for eligibility, stage, days in stage and features."""
     block = to_block(customers)
     entries = definition.entries(block)
@@ -146,7 +146,7 @@ def answers(definition: Definition, customers: Sequence[Customer], as_of: int) -
     )
 
 
-def a_predictor(definition: Definition, blocks: Blocks, instants: npt.NDArray[np.int64], cut: int) -> Predictor:
+def a_predictor(definition: ModelSpec, blocks: Blocks, instants: npt.NDArray[np.int64], cut: int) -> Predictor:
     """A small model fitted on the panel of these blocks."""
     panel = build_panel(definition, blocks, instants, cut, 0)
     settings = Settings(leaves=4, rows_a_leaf=10, lambda_l2=1.0, path_smooth=0.0, rounds=5)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvj_ml.config import Config, Match
-from cvj_ml.sources.customer_ids import CustomerIds, Known, canonical, canonical_sql, ids_in_line
-from cvj_ml.sources.headers import TextLayout
-from cvj_ml.sources.sql import connect
+from cvj_ml.store.customer_ids import CustomerIds, Known, canonical, canonical_sql, ids_in_line
+from cvj_ml.store.headers import TextLayout
+from cvj_ml.store.sql import connect_duckdb
 
 LOG = ("A-1", "b-2", "15", "007", "0015000000abcAA", "Straße", "x y")
 PARTS = [*"Abßé07'\"“” =-", "\u00a0", "\u200b", "\ufeff", "\uff21", "\uff02", "ﬁ", ".0", "e\u0301"]
@@ -79,7 +79,7 @@ def test_readings_are_of_single_ids_and_each_is_looser_than_the_one_before(ids: 
 def test_sql_reads_as_everything_else_does(match: Match, tmp_path: Path) -> None:
     ids = [first + second for first in PARTS for second in PARTS] + [None]
     config = Config.model_construct(ids=Config.model_fields["ids"].annotation(match=match), engine=_engine())
-    with connect(config, tmp_path) as connection:
+    with connect_duckdb(config, tmp_path) as connection:
         connection.register("given", pa.table({"id": pa.array(ids, pa.string())}))
         rows = connection.execute(f"SELECT id, {canonical_sql('id', match)} FROM given").fetchall()
     assert len(rows) == len(ids)

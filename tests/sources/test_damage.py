@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 
 from cvj_ml.config import Config
+from cvj_ml.customers import rows_held
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import StoreError
-from cvj_ml.sources import CustomerIds, Store, arrivals, attribute_rows, ingest, rows_held, touchpoint_rows, usage
-from cvj_ml.sources.store import MANIFEST, open_store, read_manifest
+from cvj_ml.store import CustomerIds, Store, arrivals, attribute_rows, ingest, touchpoint_rows, usage
+from cvj_ml.store.store import MANIFEST, open_store, read_manifest
 
 DAYS = pd.date_range("2024-01-01", periods=200, tz="UTC")
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cvj_ml.engines import LocalEngine
-from cvj_ml.sources import ingest
+from cvj_ml.store import ingest
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, DataError
-from cvj_ml.sources import Store, ingest
-from cvj_ml.sources.mapping import plain_number
+from cvj_ml.store import Store, ingest
+from cvj_ml.store.mapping import plain_number
 
 Source = Callable[..., Config]
 
@@ -121,7 +121,7 @@ def test_typed_times_need_no_format(one_source: Source) -> None:
     st.sampled_from(["%d.%m.%Y %H:%M:%S.%f", "%m/%d/%Y %I:%M:%S.%f %p", "%Y%m%d%H%M%S", "%d %B %Y %H:%M"]),
 )
 def test_python_writes_what_is_read(at: datetime, pattern: str) -> None:
-    from cvj_ml.sources.mapping import formatted_instant
+    from cvj_ml.store.mapping import formatted_instant
 
     written = at.strftime(pattern)
     meant = datetime.strptime(written, pattern).replace(tzinfo=UTC)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cvj_ml.config import Config
 from cvj_ml.errors import DataError
-from cvj_ml.sources import build, ingest, plan
+from cvj_ml.store import build, cache_key, ingest
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 JOURNEY = {"name": "one", "stages": [{"name": "Buyer", "enter": {"event": "purchase"}}]}
@@ -89,7 +89,7 @@ def landed(monkeypatch):
         return land(origin, *rest)
 
     monkeypatch.setattr(build, "land", spy)
-    monkeypatch.setattr(plan, "LEAST_SHARE", 0.0)
+    monkeypatch.setattr(cache_key, "LEAST_SHARE", 0.0)
     return read
 
 

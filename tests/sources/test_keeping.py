@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from cvj_ml.config import Config
-from cvj_ml.sources import ingest
+from cvj_ml.store import ingest
 
 SETTINGS = {
     "name": "test",

@@ -11,9 +11,9 @@ from tests.sources.conftest import JOURNEY
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ConfigError, DataError
-from cvj_ml.evaluation.stages import FitOfStages
-from cvj_ml.sources import ingest
-from cvj_ml.stage_panel import Tracking, stage_rows
+from cvj_ml.evaluation.stage_evaluation import FitOfStages
+from cvj_ml.panel.stage_panel import Tracking, stage_rows
+from cvj_ml.store import ingest
 from cvj_ml.windows import parse_as_of
 
 STAGES = {
@@ -91,7 +91,7 @@ def test_a_label_above_a_stage_that_is_always_seen_contradicts_it(labelled) -> N
 
 def test_many_conflicts_are_told(labelled) -> None:
     rows = rows_at(labelled(), "2024-02-20")
-    from cvj_ml.models.stage_fitting import fit_stages
+    from cvj_ml.models.stage.posterior_fitting import fit_stages
 
     model = fit_stages(rows, Tracking.of(labelled()), 1, 1)
     told = FitOfStages(model, None, rows.labels, rows.conflicts, pd.DataFrame()).warnings(("Buyer", "Fan"))

@@ -15,8 +15,8 @@ import pytest
 from tests.sources.test_formats import touchpoints
 
 from cvj_ml.config import Config
-from cvj_ml.sources import ingest
-from cvj_ml.sources.nesting import find_nested
+from cvj_ml.setup.nesting import find_nested
+from cvj_ml.store import ingest
 
 AT = [datetime(2024, 3, day) for day in (1, 2, 3)]
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cvj_ml.config import Config
+from cvj_ml.customers import match_people, read_people
+from cvj_ml.customers.permissions import Naming, People
 from cvj_ml.errors import DataError
-from cvj_ml.sources import ingest, match_people, read_people
-from cvj_ml.sources.people import Naming, People
+from cvj_ml.store import ingest
 
 Configure = Callable[..., Config]
 
@@ -186,14 +187,14 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
     tmp_path: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silent error 58: what was read is what lists use."""
-    from cvj_ml.sources import customers
+    from cvj_ml.customers import id_tables
 
-    real = customers.land
+    real = id_tables.land
 
     def rewritten(*arguments: Any) -> Any:
         stop(tmp_path)  # as a program that writes the file anew: a header alone at first
         return real(*arguments)
 
-    monkeypatch.setattr(customers, "land", rewritten)
+    monkeypatch.setattr(id_tables, "land", rewritten)
     with pytest.raises(DataError, match="suppression: a file changed after this run had begun to read it"):
         matched(tmp_path, configure, **stop(tmp_path, "A-1"))

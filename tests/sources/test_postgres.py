@@ -14,8 +14,9 @@ import pytest
 from tests.postgres import PASSWORD, Server, free_port
 
 from cvj_ml.config import Config
+from cvj_ml.customers import read_people
 from cvj_ml.errors import ConfigError, CvjError, DataError
-from cvj_ml.sources import ingest, read_people
+from cvj_ml.store import ingest
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -25,8 +25,8 @@ import pytest
 
 from cvj_ml.config import Config, SourceSpec
 from cvj_ml.errors import DataError
-from cvj_ml.sources.origins import describe, land
-from cvj_ml.sources.sql import connect
+from cvj_ml.store.source_location import land, locate
+from cvj_ml.store.sql import connect_duckdb
 
 CANARY = "canary-4711"
 ROWS = [(f"{CANARY}-{i}", f"2024-03-0{i} 10:00:00", "purchase") for i in range(1, 8)]
@@ -50,8 +50,8 @@ def read(tmp_path: Path, configure: Callable[..., Config]) -> Callable[..., list
         spec = {"path": str(tmp_path / name), **settings}
         config = configure(sources={"log": spec})
         folder = tmp_path / f"read-{next(number)}"
-        origin = describe("sources.log", SourceSpec.model_validate(spec), config, folder / "spill")
-        with connect(config, folder / "spill") as connection:
+        origin = locate("sources.log", SourceSpec.model_validate(spec), config, folder / "spill")
+        with connect_duckdb(config, folder / "spill") as connection:
             relation = land(origin, connection, config, folder / "landed")
             assert relation.unreadable == 0
             return connection.execute(f"SELECT * FROM {relation.sql} ORDER BY ALL").fetchall()
@@ -271,4 +271,4 @@ def test_two_kinds_in_one_path(tmp_path: Path, configure: Callable[..., Config])
     (tmp_path / "b").write_bytes(parquet())
     spec = SourceSpec(path=(str(tmp_path / "a.csv"), str(tmp_path / "b")))
     with pytest.raises(DataError, match="path mixes text and Parquet files"):
-        describe("sources.log", spec, configure(sources={"log": {"path": "a.csv"}}), tmp_path / "spill")
+        locate("sources.log", spec, configure(sources={"log": {"path": "a.csv"}}), tmp_path / "spill")

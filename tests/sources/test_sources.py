@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, Config, TableSpec
+from cvj_ml.customers import read_people
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import entry_times
 from cvj_ml.ownership import MARKER
-from cvj_ml.sources import ingest, read_people
-from cvj_ml.sources.mapping import Field, read_value
-from cvj_ml.sources.zones import to_utc, to_wall
+from cvj_ml.store import ingest
+from cvj_ml.store.mapping import Field, read_value
+from cvj_ml.store.sql import to_utc, to_wall
 from cvj_ml.windows import NEVER, is_live, to_microseconds
 
 

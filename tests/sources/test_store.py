@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, SECOND
-from cvj_ml.contracts import PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.errors import DataError
 from cvj_ml.histories import Text
-from cvj_ml.sources import Usage, bucket_of, ingest, usage
-from cvj_ml.sources.refusals import account
-from cvj_ml.sources.store import ALWAYS, bucket_sql
+from cvj_ml.schemas import PROPERTY, STORE_TOUCHPOINTS
+from cvj_ml.store import Usage, bucket_of, ingest, usage
+from cvj_ml.store.refusals import account
+from cvj_ml.store.store import ALWAYS, bucket_sql
 from cvj_ml.windows import NEVER, is_live
 
 CONNECTION = duckdb.connect()

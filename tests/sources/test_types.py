@@ -25,8 +25,8 @@ import pytest
 from tests.sources.test_formats import touchpoints
 
 from cvj_ml.config import Config, SourceSpec
-from cvj_ml.sources import ingest
-from cvj_ml.sources.mapping import (
+from cvj_ml.store import ingest
+from cvj_ml.store.mapping import (
     Field,
     Reading,
     kind_of,
@@ -38,8 +38,8 @@ from cvj_ml.sources.mapping import (
     read_value,
     wall_column,
 )
-from cvj_ml.sources.origins import Origin, describe, land
-from cvj_ml.sources.sql import connect
+from cvj_ml.store.source_location import SourceLocation, land, locate
+from cvj_ml.store.sql import connect_duckdb
 
 ZONE = ZoneInfo("America/New_York")
 """Of the business: what naive times are read in."""
@@ -236,11 +236,13 @@ def held() -> pa.Table:
 
 
 @pytest.fixture
-def described(held: pa.Table, tmp_path: Path, configure: Callable[..., Config]) -> tuple[Origin, Config, SourceSpec]:
+def described(
+    held: pa.Table, tmp_path: Path, configure: Callable[..., Config]
+) -> tuple[SourceLocation, Config, SourceSpec]:
     pq.write_table(held, tmp_path / "log.parquet")
     spec = SourceSpec(path=(str(tmp_path / "log.parquet"),))
     config = configure(sources={"log": {"path": "log.parquet"}}, time_zone=ZONE.key)
-    return describe("sources.log", spec, config, tmp_path / "spill"), config, spec
+    return locate("sources.log", spec, config, tmp_path / "spill"), config, spec
 
 
 def numbers(column: pa.ChunkedArray) -> list[Any]:
@@ -252,11 +254,11 @@ def numbers(column: pa.ChunkedArray) -> list[Any]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_type_in_every_role(
-    held: pa.Table, described: tuple[Origin, Config, SourceSpec], role: str, tmp_path: Path
+    held: pa.Table, described: tuple[SourceLocation, Config, SourceSpec], role: str, tmp_path: Path
 ) -> None:
     origin, config, spec = described
     read, expected = ROLES[role]
-    with connect(config, tmp_path / "spill") as connection:
+    with connect_duckdb(config, tmp_path / "spill") as connection:
         relation = land(origin, connection, config, tmp_path / "landed")
         wrong = []
         for name in held.column_names:
@@ -297,7 +299,7 @@ def test_pandas_and_the_store_agree_on_instants(one_source: Callable[..., Config
     ["1e300", "99999999999999999999999999999", "-99999999999999999999999999999", "9223372036854775807", "inf", "nan"],
 )
 def test_no_number_is_too_large_for_a_format(time_format: str, raw: str) -> None:
-    from cvj_ml.sources.mapping import formatted_instant
+    from cvj_ml.store.mapping import formatted_instant
 
     for kind in ("VARCHAR", "DOUBLE"):
         sql = f"SELECT {formatted_instant('one', time_format)} FROM (SELECT CAST('{raw}' AS {kind}) AS one)"
@@ -306,7 +308,7 @@ def test_no_number_is_too_large_for_a_format(time_format: str, raw: str) -> None
 
 
 def test_nanoseconds_since_1970_are_cut_off() -> None:
-    from cvj_ml.sources.mapping import formatted_instant
+    from cvj_ml.store.mapping import formatted_instant
 
     sql = (
         f"SELECT {formatted_instant('one', 'epoch ns')} FROM (VALUES ('1709999999999999999'), ('-1'), ('1999')) t(one)"

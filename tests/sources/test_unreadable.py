@@ -20,10 +20,11 @@ import pytest
 from tests.sources.test_formats import touchpoints
 
 from cvj_ml.config import Config
+from cvj_ml.customers import read_people
 from cvj_ml.errors import CvjError, DataError
-from cvj_ml.sources import ingest, read_people
-from cvj_ml.sources.damage import unreadable
-from cvj_ml.sources.profile import open_tables
+from cvj_ml.setup.profile import open_tables
+from cvj_ml.store import ingest
+from cvj_ml.store.damage import unreadable
 
 CANARY = "canary"
 

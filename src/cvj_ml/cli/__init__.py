@@ -7,8 +7,7 @@ import sys
 
 from cvj_ml.cli.commands import app
 from cvj_ml.cli.failures import HANDLED, in_words, stoppable
-from cvj_ml.cli.streams import unfailing
-from cvj_ml.cli.terminal import err
+from cvj_ml.cli.output import err, unfailing
 from cvj_ml.errors import exit_code_of
 
 __all__ = ["app", "main"]

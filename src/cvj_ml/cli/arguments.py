@@ -46,7 +46,7 @@ def read(config_file: Path, instant: str | None = None, *, adopt_out: bool = Fal
 
 def read_duration(text: str, option: str) -> int:
     """Return a duration such as ``90d`` in microseconds."""
-    from cvj_ml.config.durations import parse_duration
+    from cvj_ml.config.base import parse_duration
     from cvj_ml.errors import ConfigError
 
     try:
@@ -60,8 +60,8 @@ def read_columns(told: list[str]) -> dict[tuple[str | None, str], str]:
 
     Several may stand in one text, parted by blanks. ConfigError for any other form or role.
     """
-    from cvj_ml.contracts import TOUCHPOINT_ROLES
     from cvj_ml.errors import ConfigError, nearest, raise_all
+    from cvj_ml.schemas import TOUCHPOINT_ROLES
 
     found: dict[tuple[str | None, str], str] = {}
     faults, known = [], (*TOUCHPOINT_ROLES, "rating")

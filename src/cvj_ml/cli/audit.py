@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cvj_ml.cli.terminal import out, show
+from cvj_ml.cli.output import out, show
 
 if TYPE_CHECKING:
+    from cvj_ml.commands import Audited
     from cvj_ml.config import Config
-    from cvj_ml.pipeline import Audited
 
 _LEAKS = 40  # of the table; --json has all
 
 
 def as_document(done: Audited, config: Config) -> dict[str, Any]:
     """Return the findings as plain data."""
-    from cvj_ml.pipeline import as_of_name
+    from cvj_ml.commands import as_of_name
 
     found = done.findings
     return {
@@ -37,7 +37,7 @@ def show_findings(done: Audited, config: Config) -> None:
     """Print what was tested, what leaks, and what looks suspicious."""
     import pandas as pd
 
-    from cvj_ml.pipeline import as_of_name
+    from cvj_ml.commands import as_of_name
 
     found = done.findings
     what = f"scores of model {done.model_version}" if done.model_version else "no scores (nothing is trained yet)"

@@ -13,11 +13,11 @@ import typer
 from cvj_ml.cli.arguments import Accept, AdoptOut, AsOf, ConfigFile, Json, Promotion, read, read_columns, read_duration
 from cvj_ml.cli.models import models
 from cvj_ml.cli.nights import forget, nightly, show_people, verify
-from cvj_ml.cli.terminal import Terminal, ask, out, print_json, show, show_metrics
+from cvj_ml.cli.output import Terminal, ask_person, out, print_json, show, show_metrics
 
 if TYPE_CHECKING:
     from cvj_ml.config import Config
-    from cvj_ml.evaluation.verdict import Verdict
+    from cvj_ml.evaluation.champion import Verdict
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,7 +36,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Simulate customers, train, register, score and rank: the whole job on data of a known process."""
-    from cvj_ml.demonstration import run_demo
+    from cvj_ml.demo import run_demo
     from cvj_ml.lists import title_of
 
     terminal = Terminal()
@@ -94,7 +94,7 @@ def init(
 ) -> None:
     """Look at your files, tell every doubt, and write a first configuration, for you to correct."""
     from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
-    from cvj_ml.proposal import look, write
+    from cvj_ml.setup import look, write_config
 
     told = read_columns(column or [])
     with Terminal().step("Looking at the files"):
@@ -108,10 +108,12 @@ def init(
     )
     asks = not as_json and sys.stdin.isatty() and sys.stderr.isatty()
     left = [
-        one for name, one in blocking.items() if not yes and name not in (accept or ()) and not (asks and ask(str(one)))
+        one
+        for name, one in blocking.items()
+        if not yes and name not in (accept or ()) and not (asks and ask_person(str(one)))
     ]
     if not left:
-        write(found, config_file)
+        write_config(found, config_file)
     if as_json:
         doubts = [one.as_document() for one in found.doubts]
         written = None if left else str(config_file)
@@ -139,10 +141,10 @@ def init(
 @app.command()
 def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_json: Json = False) -> None:
     """Read everything and show what the configuration makes of it, without training."""
-    from cvj_ml import pipeline
+    from cvj_ml import commands
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    found = pipeline.check(config, instant, Terminal())
+    found = commands.check(config, instant, Terminal())
     store = found.histories.store
     sources = [
         {
@@ -196,11 +198,11 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
-    from cvj_ml import pipeline
+    from cvj_ml import commands
     from cvj_ml.evaluation.backtest import summary
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    done = pipeline.train(config, instant, Terminal(), promote, tune)
+    done = commands.train(config, instant, Terminal(), promote, tune)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
         print_json(
@@ -216,7 +218,7 @@ def train(
         )
         require_usable(done.verdict, promote)
         return
-    show_metrics(table, f"On the last matured fold ({pipeline.as_of_name(config, done.fold.fold.cut)})")
+    show_metrics(table, f"On the last matured fold ({commands.as_of_name(config, done.fold.fold.cut)})")
     if done.stages and (judged := done.stages.evidence):
         show(judged.metrics, f"The current stage of {judged.customers:,} customers held out, their evidence hidden")
     out.print(
@@ -259,8 +261,8 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
-    from cvj_ml.cli.backtests import report_as_json, show_report
-    from cvj_ml.pipeline import run_backtest
+    from cvj_ml.cli.backtest import report_as_json, show_report
+    from cvj_ml.commands import run_backtest
 
     config, instant = read(config_file, until, adopt_out=adopt_out)
     apart = None if spacing is None else read_duration(spacing, "--spacing")
@@ -284,12 +286,12 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Look for answers that know their future: in features, stages, scores, and in your own sources."""
-    from cvj_ml import pipeline
+    from cvj_ml import commands
     from cvj_ml.cli.audit import as_document, show_findings
     from cvj_ml.errors import GateError
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    done = pipeline.audit(config, instant, Terminal(), bundle=model, cut_offs=cut_offs, customers=customers, seed=seed)
+    done = commands.audit(config, instant, Terminal(), bundle=model, cut_offs=cut_offs, customers=customers, seed=seed)
     if as_json:
         print_json(as_document(done, config))
     else:
@@ -322,10 +324,10 @@ def targets(
 @app.command()
 def report(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
     """Find the published night and say where its page and worksheet are; nothing is made or published."""
-    from cvj_ml import pipeline
+    from cvj_ml import commands
 
     config, instant = read(config_file, as_of)
-    found = pipeline.show_night(config, instant)
+    found = commands.show_night(config, instant)
     if as_json:
         print_json(found)
         return
@@ -341,12 +343,12 @@ def measure(
     as_json: Json = False,
 ) -> None:
     """Say whether past lists worked, target against control, and whether their scores were right."""
-    from cvj_ml import pipeline
-    from cvj_ml.cli.measures import measured_as_json, show_measured
+    from cvj_ml import commands
+    from cvj_ml.cli.measure import measured_as_json, show_measured
     from cvj_ml.errors import GateError, raise_all
 
     config, instant = read(config_file, until, adopt_out=adopt_out)
-    done = pipeline.measure(config, instant, Terminal())
+    done = commands.measure(config, instant, Terminal())
     if as_json:
         print_json(measured_as_json(done))
     else:
@@ -357,10 +359,10 @@ def measure(
 
 
 def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, with_lists: bool) -> None:
-    from cvj_ml import pipeline
+    from cvj_ml import commands
     from cvj_ml.lists import NOT_LISTED, REASONS, title_of, without_evidence
 
-    night = pipeline.publish_night(config, instant, Terminal(), with_lists=with_lists, accepted=accepted)
+    night = commands.publish_night(config, instant, Terminal(), with_lists=with_lists, accepted=accepted)
     if as_json:
         print_json(night.as_document())
         return

@@ -63,7 +63,7 @@ def _queries_ended() -> Iterator[None]:
         while not over.is_set() and (number := os.read(told, 1)):
             # More than once, since the next query may have begun before Python saw the signal.
             while number[0] in SIGNALS and "duckdb" in sys.modules:
-                from cvj_ml.sources.sql import interrupt_queries
+                from cvj_ml.store.sql import interrupt_queries
 
                 interrupt_queries()
                 if over.wait(0.1):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cvj_ml.cli.arguments import BundleFolder, ConfigFile, Json, Version, read
-from cvj_ml.cli.terminal import out, print_json, show
+from cvj_ml.cli.output import out, print_json, show
 
 if TYPE_CHECKING:
     from cvj_ml.tracking import ModelVersion
@@ -63,9 +63,9 @@ def models_rollback(config_file: ConfigFile, as_json: Json = False) -> None:
 def models_export(config_file: ConfigFile, version: Version, folder: BundleFolder, as_json: Json = False) -> None:
     """Write the bundle of a version into a new folder."""
     from cvj_ml import tracking
-    from cvj_ml.models.verification import verify
+    from cvj_ml.models.bundle.verification import verify_bundle
 
-    verify(tracking.export(read(config_file)[0], version, folder))
+    verify_bundle(tracking.export(read(config_file)[0], version, folder))
     if as_json:
         print_json({"version": version, "folder": str(folder)})
         return
@@ -94,8 +94,8 @@ def models_verify(
     as_json: Json = False,
 ) -> None:
     """Check every digest of a bundle and score its canary, as a night does before it uses one."""
+    from cvj_ml.commands import verify_version
     from cvj_ml.errors import ConfigError
-    from cvj_ml.pipeline import verify_version
     from cvj_ml.scoring import open_bundle
 
     found: dict[str, Any]

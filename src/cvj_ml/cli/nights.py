@@ -11,8 +11,7 @@ import typer
 
 from cvj_ml.cli.arguments import Accept, AdoptOut, ConfigFile, Json, read
 from cvj_ml.cli.failures import HANDLED, in_words
-from cvj_ml.cli.logs import JsonLines
-from cvj_ml.cli.terminal import Terminal, err, out, print_json
+from cvj_ml.cli.output import JsonLines, Terminal, err, out, print_json
 from cvj_ml.errors import exit_code_of
 
 if TYPE_CHECKING:
@@ -40,12 +39,12 @@ def nightly(
     as_json: Json = False,
 ) -> None:
     """Score, rank and publish unwatched: the night is right, or it is not published and the last one stays."""
-    from cvj_ml import pipeline
+    from cvj_ml import commands
 
     watcher = JsonLines() if log_format == "json" else Terminal()
     with _told_to(watcher):
         config, _ = read(config_file, adopt_out=adopt_out)
-        nights = pipeline.nightly(
+        nights = commands.nightly(
             config,
             _instants(config, as_of, backfill),
             watcher,
@@ -65,7 +64,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every file, row and count of a published night."""
-    from cvj_ml.publish import verify_night
+    from cvj_ml.night import verify_night
 
     found = verify_night(folder)
     if as_json:
@@ -106,10 +105,10 @@ def forget(
     """Erase customers from the store, published nights and PostgreSQL, once the sources hold them no more."""
     from dataclasses import asdict
 
-    from cvj_ml import pipeline
+    from cvj_ml import commands
 
     config, _ = read(config_file, adopt_out=adopt_out)
-    done = pipeline.forget(config, customers, Terminal(), allow_unknown=allow_unknown)
+    done = commands.forget(config, customers, Terminal(), allow_unknown=allow_unknown)
     if as_json:
         print_json(asdict(done))
         return

@@ -1,22 +1,24 @@
 """One YAML file, one frozen configuration."""
 
-from cvj_ml.config.databases import NAME_BYTES, DeliverSpec, PostgresDelivery, PostgresSource
-from cvj_ml.config.durations import DAY, SECOND, format_duration, parse_duration
-from cvj_ml.config.engine import EngineSpec
+from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
 from cvj_ml.config.journey import Journey, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
-from cvj_ml.config.settings import Config, load_config, preset_names
+from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names
 from cvj_ml.config.tables import (
     EPOCHS,
+    NAME_BYTES,
     AttributesSpec,
     CompleteSpec,
     ContactSpec,
     DecimalMark,
+    DeliverSpec,
     Encoding,
     IdsSpec,
     Match,
     PermissionSpec,
+    PostgresDelivery,
+    PostgresSource,
     SourceSpec,
     StageLabelsSpec,
     TableSpec,

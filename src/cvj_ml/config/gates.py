@@ -6,8 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cvj_ml.config.base import Section
-from cvj_ml.config.durations import DAY, Duration
+from cvj_ml.config.base import DAY, Duration, Section
 
 Silence = Literal["usual"] | Duration | None
 """How long a source may be silent: as it was before, a fixed time, or (null) as long as it likes."""

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from cvj_ml.config.base import Section, _as_list
-from cvj_ml.config.durations import Duration
+from cvj_ml.config.base import Duration, Section, _as_list
 from cvj_ml.errors import nearest
 
 Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in"]

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from cvj_ml.config.base import Section, _as_list
-from cvj_ml.config.durations import Duration
+from cvj_ml.config.base import Duration, Section, _as_list
 from cvj_ml.config.journey import Journey
 from cvj_ml.errors import nearest
 

@@ -1,7 +1,11 @@
-"""The configuration of one use: sources, journey, model, lists."""
+"""How blocks are laid out and worked on; no setting here changes a result.
+
+The configuration of one use: sources, journey, model, lists.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import date
 from importlib.resources import files
@@ -9,14 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from cvj_ml.config.base import ResolvedPath, Section
-from cvj_ml.config.databases import DeliverSpec
+from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated
 from cvj_ml.config.documents import read_yaml
-from cvj_ml.config.durations import DAY, Duration, format_duration
-from cvj_ml.config.engine import EngineSpec
-from cvj_ml.config.faults import check
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import Journey, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
@@ -25,12 +25,51 @@ from cvj_ml.config.tables import (
     AttributesSpec,
     CompleteSpec,
     ContactSpec,
+    DeliverSpec,
     IdsSpec,
     PermissionSpec,
     SourceSpec,
     StageLabelsSpec,
 )
 from cvj_ml.errors import nearest
+
+
+def _as_text(value: Any) -> Any:
+    """Return numbers and switches as Spark writes them: YAML has types where Spark's settings are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+class EngineSpec(Section):
+    """How blocks are laid out and worked on; no setting here changes a result."""
+
+    kind: Literal["local", "spark"] = "local"
+    threads: int | None = Field(default=None, ge=1, le=4096, description="of this machine; default: every core")
+    buckets: int | None = Field(default=None, ge=1, le=4096, description="default: by the number of rows")
+    memory_limit: str | None = Field(default=None, description="of DuckDB: a number with KB, MB, GB or TB")
+    master: str | None = Field(default=None, description="address of Spark's cluster; default: local[*], this machine")
+    conf: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default={}, description="Spark's own settings")
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _known_unit(cls, limit: str | None) -> str | None:
+        if limit is None:
+            return None
+        found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*[KMGT]i?B", limit, re.IGNORECASE)
+        if found is None or not float(found[1]):
+            raise ValueError(f"{limit!r} is no amount of memory; write a number and KB, MB, GB or TB, such as 4GB")
+        return limit
+
+    @model_validator(mode="after")
+    def _settings_of_spark(self) -> Self:
+        if self.kind != "spark" and (self.master or self.conf):
+            raise ValueError("master and conf are Spark's: write `kind: spark` beside them, or leave them out")
+        foreign = sorted(name for name in self.conf if not name.startswith("spark."))
+        if foreign:
+            raise ValueError(f"conf: Spark's settings begin with `spark.`, unlike {', '.join(map(repr, foreign))}")
+        return self
+
 
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
 
@@ -180,7 +219,7 @@ class Config(Section):
         file = Path(folder, reference)
         if lies_below(str(file), str(Path(folder, str(data.get("out", "out"))))):
             raise ValueError(f"journey: {reference} lies below out, where files are removed; put it elsewhere")
-        return {**data, "journey": check(Journey, read_yaml(file), file)}
+        return {**data, "journey": validated(Journey, read_yaml(file), file)}
 
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
@@ -317,4 +356,4 @@ def load_config(path: str | Path) -> Config:
     Raises ConfigError with every fault at once.
     """
     file = Path(path)
-    return check(Config, read_yaml(file), file)
+    return validated(Config, read_yaml(file), file)

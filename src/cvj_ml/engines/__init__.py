@@ -1,9 +1,8 @@
 """Engines map a function over the blocks of a store."""
 
 from cvj_ml.config import EngineSpec
-from cvj_ml.engines.blocks import Blocks, Engine, Progress
-from cvj_ml.engines.local import LocalEngine
-from cvj_ml.sources import Store
+from cvj_ml.engines.local import Blocks, Engine, LocalEngine, Progress
+from cvj_ml.store import Store
 
 __all__ = ["Blocks", "Engine", "LocalEngine", "Progress", "open_engine", "require_engine"]
 

@@ -15,7 +15,7 @@ from cvj_ml.evaluation.assessment import bounds, moves_of, questions, stacked
 from cvj_ml.evaluation.backtest import MODEL, FoldResult
 from cvj_ml.evaluation.bootstrap import grouped_sums, interval
 from cvj_ml.evaluation.metrics import log_loss_terms
-from cvj_ml.panel import build_panel
+from cvj_ml.panel.panel import build_panel
 from cvj_ml.windows import to_datetime
 
 OLDER = "older model"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.config import DAY
-from cvj_ml.evaluation.backtest import MODEL, Cell, Judged
+from cvj_ml.evaluation.backtest import MODEL, Cell, Evaluated
 from cvj_ml.evaluation.bootstrap import Resampled, holm, interval, p_value, reflected_interval, resample
 from cvj_ml.evaluation.metrics import (
     Interval,
@@ -59,7 +59,7 @@ class Assessment:
     baseline_wins: pd.DataFrame
 
 
-def assess(judged: Judged, keys: npt.NDArray[np.uint64]) -> Assessment:
+def assess(judged: Evaluated, keys: npt.NDArray[np.uint64]) -> Assessment:
     """Judge every contender of a fold; ``keys`` are those of the draws (`draw_keys`)."""
     cells = [cell for cell in judged.cells() if judged.judgeable(cell)]
     names = [MODEL, *(name for name in judged.probabilities if name != MODEL)]
@@ -81,7 +81,7 @@ def assess(judged: Judged, keys: npt.NDArray[np.uint64]) -> Assessment:
     )
 
 
-def questions(judged: Judged, cells: Sequence[Cell]) -> Iterator[tuple[str, int, list[Cell]]]:
+def questions(judged: Evaluated, cells: Sequence[Cell]) -> Iterator[tuple[str, int, list[Cell]]]:
     """Yield (question, horizon, its cells): ``reach`` of later stages and ``return`` are judged apart."""
     for question in ("reach", "return"):
         for h in range(len(judged.horizons)):
@@ -90,12 +90,12 @@ def questions(judged: Judged, cells: Sequence[Cell]) -> Iterator[tuple[str, int,
                 yield question, h, here
 
 
-def stacked(judged: Judged, cells: Sequence[Cell], contender: str) -> npt.NDArray[np.float64]:
+def stacked(judged: Evaluated, cells: Sequence[Cell], contender: str) -> npt.NDArray[np.float64]:
     """Return what a contender said in several cells, one after the other."""
     return np.concatenate([judged.said(contender, cell) for cell in cells])
 
 
-def moves_of(judged: Judged, cells: Sequence[Cell]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def moves_of(judged: Evaluated, cells: Sequence[Cell]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Return who moved in several cells, and whose rows these are."""
     moved = np.concatenate([judged.moves(cell) for cell in cells])
     return moved, np.concatenate([judged.customer[cell.rows] for cell in cells])
@@ -106,7 +106,7 @@ def bounds(name: str, found: Interval) -> dict[str, float]:
     return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def calibratable(judged: Judged, cell: Cell) -> bool:
+def calibratable(judged: Evaluated, cell: Cell) -> bool:
     """Return whether enough distinct customers moved for a word on calibration."""
     return len(np.unique(judged.customer[cell.rows[judged.moves(cell)]])) >= MINIMUM_CALIBRATED
 
@@ -115,11 +115,11 @@ def _loss(moved: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> float:
     return float(log_loss_terms(moved, p).mean())
 
 
-def _name(judged: Judged, cell: Cell) -> dict[str, str | int]:
+def _name(judged: Evaluated, cell: Cell) -> dict[str, str | int]:
     return {"from": cell.origin, "to": cell.name, "horizon_days": judged.horizons[cell.horizon] // DAY}
 
 
-def _rows(judged: Judged, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
+def _rows(judged: Evaluated, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
     """Yield a cell's row for each contender; calibration is the model's, AUCs of others stand without interval."""
     moved = judged.moves(cell)
     p = judged.said(MODEL, cell)
@@ -153,7 +153,7 @@ def _calibrated(moved: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], drawn:
     }
 
 
-def _tests(judged: Judged, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
+def _tests(judged: Evaluated, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
     """Yield what Holm's correction takes in: each baseline's log loss above the model's, the model's calibration."""
     moved, p = judged.moves(cell), judged.said(MODEL, cell)
     for name, losses in zip(names[1:], drawn.log_loss[1:], strict=True):
@@ -172,13 +172,13 @@ def _tests(judged: Judged, cell: Cell, names: Sequence[str], drawn: Resampled) -
     yield _test(judged, cell, MODEL, "calibration_slope", slope, p_slope)
 
 
-def _test(judged: Judged, cell: Cell, contender: str, figure: str, found: Interval, p: float) -> dict[str, object]:
+def _test(judged: Evaluated, cell: Cell, contender: str, figure: str, found: Interval, p: float) -> dict[str, object]:
     found_bounds = {"estimate": found.estimate, "low": found.low, "high": found.high}
     return {**_name(judged, cell), "contender": contender, "figure": figure, **found_bounds, "p": p}
 
 
 def _means(
-    judged: Judged, cells: Sequence[Cell], names: Sequence[str], drawn: Sequence[Resampled]
+    judged: Evaluated, cells: Sequence[Cell], names: Sequence[str], drawn: Sequence[Resampled]
 ) -> Iterator[dict[str, object]]:
     draws_of = dict(zip(cells, drawn, strict=True))
     for question, h, here in questions(judged, cells):
@@ -203,7 +203,7 @@ def _means(
             }
 
 
-def _calibration(judged: Judged, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> Iterator[dict[str, object]]:
+def _calibration(judged: Evaluated, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> Iterator[dict[str, object]]:
     for question, h, here in questions(judged, [cell for cell in cells if calibratable(judged, cell)]):
         moved, customer = moves_of(judged, here)
         p = stacked(judged, here, MODEL)

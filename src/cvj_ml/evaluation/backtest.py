@@ -14,10 +14,10 @@ from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
-from cvj_ml.models.fitting import Settings
+from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_reach
-from cvj_ml.panel import Panel, build_panel, define
+from cvj_ml.panel.panel import Panel, build_panel, define
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import happened_within, observed_whole
 
@@ -45,9 +45,9 @@ class FoldResult:
         return Predictor(self.panel.definition, self.fit.trees, self.fit.calibration)
 
     @property
-    def judged(self) -> Judged:
+    def judged(self) -> Evaluated:
         """The fold's snapshots with their outcomes and every contender's probabilities."""
-        return judged(self.panel, self.probabilities)
+        return evaluated(self.panel, self.probabilities)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Evaluated:
     """Snapshots, what became of them, and what every contender had said before.
 
     n snapshots, J targets (return, then each stage), H horizons: customer (codes) and stage are (n,); moved, known
@@ -106,10 +106,10 @@ class Judged:
         return enough and all(np.isfinite(self.said(name, cell)).all() for name in self.probabilities)
 
 
-def judged(panel: Panel, probabilities: Mapping[str, _F64]) -> Judged:
+def evaluated(panel: Panel, probabilities: Mapping[str, _F64]) -> Evaluated:
     """Return a panel's snapshots with their outcomes beside what was said of them."""
-    found, definition = outcomes(panel), panel.definition
-    return Judged(
+    found, definition = matured_outcomes(panel), panel.definition
+    return Evaluated(
         definition.journey.names,
         definition.horizons,
         panel.customer,
@@ -162,10 +162,10 @@ def run_fold(
     fit = fit_reach(history, fold.cut, arrival_delay, config.model.seed, threads, settings=settings, progress=progress)
     predictor = Predictor(history.definition, fit.trees, fit.calibration)
     probabilities = {MODEL: predictor.predict(test, threads)}
-    past = outcomes(history)
+    past = matured_outcomes(history)
     for baseline in baselines():
         probabilities[baseline.name] = baseline.fit(past).predict(rfm(test))
-    return FoldResult(fold, fit, test, probabilities, judge(test, probabilities))
+    return FoldResult(fold, fit, test, probabilities, evaluate(test, probabilities))
 
 
 def rfm(panel: Panel) -> RFM:
@@ -178,7 +178,7 @@ def rfm(panel: Panel) -> RFM:
     )
 
 
-def outcomes(panel: Panel) -> Outcomes:
+def matured_outcomes(panel: Panel) -> Outcomes:
     """Return what became of a panel's snapshots within each horizon, where that is known."""
     labels, horizons = panel.labels, panel.definition.horizons
     moved = np.stack([happened_within(labels.times, horizon) for horizon in horizons], axis=2)
@@ -186,13 +186,13 @@ def outcomes(panel: Panel) -> Outcomes:
     return Outcomes(rfm(panel), panel.customer, moved, labels.asked[:, :, None] & matured[:, None, :])
 
 
-def judge(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:
+def evaluate(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:
     """Return one row of metrics for each contender, transition and horizon.
 
     The target ``return`` is judged over all customers; reach of a stage for each stage that customers come from.
     Cells in which fewer than ten customers moved show their counts only.
     """
-    found = judged(panel, probabilities)
+    found = evaluated(panel, probabilities)
     rows = []
     for cell in found.cells():
         moved = found.moves(cell)

@@ -15,7 +15,7 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.evaluation.assessment import SIGNIFICANT, bounds
-from cvj_ml.evaluation.backtest import MINIMUM_MOVED, MODEL, Cell, Judged
+from cvj_ml.evaluation.backtest import MINIMUM_MOVED, MODEL, Cell, Evaluated
 from cvj_ml.evaluation.bootstrap import grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.features.compute import latest_known
@@ -73,7 +73,7 @@ def segment(name: str, blocks: Blocks, as_of: int, customers: npt.NDArray[np.int
     return Segment(name, tuple(map(str, kinds)), codes.astype(np.int64))
 
 
-def gaps(judged: Judged, by: Segment, keys: npt.NDArray[np.uint64]) -> pd.DataFrame:
+def gaps(judged: Evaluated, by: Segment, keys: npt.NDArray[np.uint64]) -> pd.DataFrame:
     """Compare the model's log loss and observed/expected in each subgroup with the rest of the same cell.
 
     One row a subgroup, transition and horizon in which at least 10 customers of the subgroup and 10 of the rest
@@ -92,7 +92,7 @@ def gaps(judged: Judged, by: Segment, keys: npt.NDArray[np.uint64]) -> pd.DataFr
     )
 
 
-def _cell_gaps(judged: Judged, cell: Cell, by: Segment, keys: npt.NDArray[np.uint64]) -> Iterator[dict[str, object]]:
+def _cell_gaps(judged: Evaluated, cell: Cell, by: Segment, keys: npt.NDArray[np.uint64]) -> Iterator[dict[str, object]]:
     moved, p, customer = judged.moves(cell), judged.said(MODEL, cell), judged.customer[cell.rows]
     codes = by.codes[cell.rows]
     movers = np.array([len(np.unique(customer[moved & (codes == g)])) for g in range(len(by.values))])

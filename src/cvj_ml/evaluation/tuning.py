@@ -18,12 +18,12 @@ from cvj_ml.config import Config
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import CvjError
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, stacked
-from cvj_ml.evaluation.backtest import MODEL, Panels, build_panels, judged
+from cvj_ml.evaluation.backtest import MODEL, Panels, build_panels, evaluated
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, interval, p_value
+from cvj_ml.evaluation.champion import deciding_cells
 from cvj_ml.evaluation.folds import Fold, rolling, unteachable
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
-from cvj_ml.evaluation.verdict import deciding_cells
-from cvj_ml.models.fitting import Settings
+from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 
@@ -129,7 +129,7 @@ def _losses(
     """Return the log loss of every row that counts, and whose row it is."""
     fit = fit_reach(panels.history, cut, arrival_delay, seed, threads, settings=settings)
     predictor = Predictor(panels.history.definition, fit.trees, fit.calibration)
-    found = judged(panels.test, {MODEL: predictor.predict(panels.test, threads)})
+    found = evaluated(panels.test, {MODEL: predictor.predict(panels.test, threads)})
     cells = deciding_cells(found)
     if not cells:
         return np.zeros(0), np.zeros(0, dtype=np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.histories import Block, Column, Text, Touchpoints
-from cvj_ml.sources import ALWAYS
+from cvj_ml.store import ALWAYS
 from cvj_ml.windows import before
 
 OTHER = "other"

@@ -1,7 +1,6 @@
 """From touchpoints to stages."""
 
-from cvj_ml.journey.coverage import coverage_of, draw_hidden, entries_when_hidden, hide
-from cvj_ml.journey.observability import Visible, observability
+from cvj_ml.journey.observability import Visible, coverage_of, draw_hidden, entries_when_hidden, hide, observability
 from cvj_ml.journey.progress import Progress, progress
 from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, occurrence_times, reached, stage_at
 

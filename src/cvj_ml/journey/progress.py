@@ -10,8 +10,8 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import Journey, Rule
 from cvj_ml.histories import Touchpoints
+from cvj_ml.journey.entry_rules import Firings, both, start_of_history
 from cvj_ml.journey.leaves import distinct_codes, leaf_mask
-from cvj_ml.journey.rules import Firings, both, start_of_history
 from cvj_ml.journey.stages import Followed
 from cvj_ml.windows import NEVER, Instants, is_known, is_live, rows_before, rows_before_window, rows_until
 

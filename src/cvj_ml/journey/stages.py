@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY, Journey
 from cvj_ml.histories import Touchpoints
-from cvj_ml.journey.rules import Firings, Questions, fire
+from cvj_ml.journey.entry_rules import Firings, Questions, fire
 from cvj_ml.windows import NEVER, Instants, before, rows_before
 
 _Rows = npt.NDArray[np.int64]

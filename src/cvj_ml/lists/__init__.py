@@ -1,21 +1,29 @@
 """Ranked lists for marketers."""
 
+from cvj_ml.lists.control import HOLDOUT_EXPOSURES
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.outreach import outreach, outreach_schema
-from cvj_ml.lists.ranking import RankedList, list_specs, rank, title_of, without_evidence
+from cvj_ml.lists.past_contacts import contact_history, contact_history_schema
+from cvj_ml.lists.ranking import (
+    NOT_LISTED,
+    SUMMARY,
+    RankedList,
+    list_specs,
+    rank,
+    summarise,
+    title_of,
+    without_evidence,
+)
 from cvj_ml.lists.reasons import with_reasons
-from cvj_ml.lists.spared import SPARED
-from cvj_ml.lists.summary import NOT_LISTED, SUMMARY, summarise
 
 __all__ = [
+    "HOLDOUT_EXPOSURES",
     "NOT_LISTED",
     "REASONS",
-    "SPARED",
     "SUMMARY",
     "RankedList",
+    "contact_history",
+    "contact_history_schema",
     "list_specs",
-    "outreach",
-    "outreach_schema",
     "rank",
     "summarise",
     "title_of",

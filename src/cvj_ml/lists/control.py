@@ -1,15 +1,24 @@
-"""The control group: a random share that is deliberately not contacted, the same people for all lists of an epoch."""
+"""The control group: a random share that is deliberately not contacted, the same people for all lists of an epoch.
+
+Contact caps for those in control: a night on which chance spared a customer counts as a contact.
+
+Whoever was contacted rests until the caps let go. If whoever was spared did not rest as well, those in control would
+stay on the lists while the others drop out, and would soon fill a list that has a capacity.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from cvj_ml.windows import to_datetime
+from cvj_ml.config import ContactCap
+from cvj_ml.windows import before, in_window, to_datetime
 
 _MONTHS = {"month": 1, "quarter": 3, "half": 6, "year": 12}
 
@@ -33,3 +42,28 @@ def in_control(customers: Iterable[str], salt: str, epoch: str, share: float) ->
         draw.update(name.encode())
         drawn.append(int.from_bytes(draw.digest()[:8], "big") < bound)
     return np.array(drawn, dtype=np.bool_)
+
+
+HOLDOUT_EXPOSURES = pa.schema([("customer_id", pa.string()), ("channel", pa.string()), ("as_of", pa.int64())])
+"""Who was listed in control on which night (an instant), and the channel that they would have been reached through."""
+
+
+def holdout_exposures(
+    customers: pa.Array, spared: pa.Table, as_of: int, caps: Sequence[ContactCap]
+) -> npt.NDArray[np.int64]:
+    """Return (customers, caps): the nights before ``as_of``, within each cap's window, on which they were spared.
+
+    Several lists of one night are one occasion, and nights after ``as_of`` count for nothing.
+    """
+    night = spared["as_of"].to_numpy()
+    past = before(night, as_of)
+    found = np.zeros((len(customers), len(caps)), dtype=np.int64)
+    for i, cap in enumerate(caps):
+        counted = past & in_window(night, as_of, cap.within)
+        if cap.channel is not None:
+            counted &= np.array([name == cap.channel for name in spared["channel"].to_pylist()], dtype=np.bool_)
+        rows = spared.filter(pa.array(counted))
+        occasions = rows.group_by(["customer_id", "as_of"]).aggregate([])
+        places = pc.index_in(occasions["customer_id"], value_set=customers).drop_null().to_numpy()
+        found[:, i] = np.bincount(places, minlength=len(customers))
+    return found

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import Config, ListSpec
+from cvj_ml.customers import Permissions
 from cvj_ml.errors import DataError, nearest, raise_all
-from cvj_ml.lists.outreach import Outreach
-from cvj_ml.sources import Permissions
+from cvj_ml.lists.past_contacts import ContactHistory
 
 REASONS = {
     "already_there": "probably there already, or not predicted",
@@ -44,7 +44,7 @@ class Reachable:
     allowed: _Mask
 
 
-def reachable(config: Config, customers: pa.Array, history: Outreach, permissions: Permissions) -> Reachable:
+def reachable(config: Config, customers: pa.Array, history: ContactHistory, permissions: Permissions) -> Reachable:
     """Apply suppression, consent and contact caps to some customers and their history."""
     size = len(customers)
     allowed = np.ones((size, len(history.channels)), dtype=np.bool_)
@@ -70,7 +70,7 @@ def left_out(
     spec: ListSpec,
     scores: pa.Table,
     probability: npt.NDArray[np.float64],
-    history: Outreach,
+    history: ContactHistory,
     may: Reachable,
     taken: _Mask,
     as_of: int,

@@ -1,4 +1,7 @@
-"""TARGETS: whom to contact next, one ranked list a transition."""
+"""TARGETS: whom to contact next, one ranked list a transition.
+
+What became of every customer of a list's stage, one row a list.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_channels
-from cvj_ml.contracts import TARGETS
+from cvj_ml.customers import Permissions
 from cvj_ml.errors import ConfigError, raise_all
-from cvj_ml.lists.control import epoch_name, in_control
+from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control
 from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
-from cvj_ml.lists.outreach import Outreach, no_outreach, outreach_columns
-from cvj_ml.lists.plays import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
-from cvj_ml.lists.spared import SPARED, spared_contacts
-from cvj_ml.models.track_record import NO_RECORD, TrackRecord
+from cvj_ml.lists.next_action import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
+from cvj_ml.lists.past_contacts import ContactHistory, contact_history_columns, no_contact_history
+from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
+from cvj_ml.schemas import TARGETS, Contract
 from cvj_ml.scoring import StoredTable
-from cvj_ml.sources import Permissions
 
 _TOGETHER = 100_000
 """Customers who are served at a time: most lists are full long before everybody was looked at."""
@@ -139,7 +141,7 @@ def rank(
         as_of,
         track_record,
         history,
-        SPARED.empty_table() if spared is None else spared,
+        HOLDOUT_EXPOSURES.empty_table() if spared is None else spared,
         permissions,
         str(scores.first("model_version")) if len(stage) else "",
         np.zeros(len(stage), dtype=np.bool_),
@@ -208,25 +210,25 @@ class _Night:
             epoch,
         )
 
-    def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> Outreach:
+    def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> ContactHistory:
         """Return the history of some rows of SCORES, of channels as far as the stage's plays go through them.
 
         Among the contacts are the nights on which customers were spared.
         """
         channels, caps = play_channels(self.config.journey), self.config.eligibility.contact_caps
         if self.history is None:
-            history = no_outreach(len(customers), channels, caps)
+            history = no_contact_history(len(customers), channels, caps)
         else:
             asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
-            columns = outreach_columns(asked, len(caps))
-            history = Outreach.of(self.history.read(columns, rows), channels, len(caps))
+            columns = contact_history_columns(asked, len(caps))
+            history = ContactHistory.of(self.history.read(columns, rows), channels, len(caps))
         if not len(self.spared):
             return history
-        spared = spared_contacts(customers, self.spared, self.as_of, caps)
+        spared = holdout_exposures(customers, self.spared, self.as_of, caps)
         return replace(history, contacts=history.contacts + spared)
 
     def _serve(
-        self, stage: Stage, ranked: npt.NDArray[np.int64], history: Outreach, may: Reachable, capacity: int | None
+        self, stage: Stage, ranked: npt.NDArray[np.int64], history: ContactHistory, may: Reachable, capacity: int | None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Serve the ranked customers until the list is full; return what becomes of each, and the channel."""
         left = len(ranked) if capacity is None else capacity
@@ -300,3 +302,57 @@ class _Night:
             self.config.stage_value[name] * np.nan_to_num(self._reach(name, spec, scores)) for name in self._later(spec)
         ]
         return np.sum(parts, axis=0) if parts else np.full(len(scores), np.nan)
+
+
+NOT_LISTED = {
+    "channel_full": "the channels of the plays are full tonight",
+    "list_full": "ranked below the list's capacity",
+}
+"""Why an eligible customer is not listed."""
+
+SUMMARY = Contract(
+    "SUMMARY",
+    {
+        "list": pa.string(),
+        "from_stage": pa.string(),
+        "to_stage": pa.string(),
+        "horizon_days": pa.int64(),
+        "by": pa.string(),
+        "epoch": pa.string(),
+        "in_stage": pa.int64(),
+        **dict.fromkeys(REASONS, pa.int64()),
+        "eligible": pa.int64(),
+        **dict.fromkeys(NOT_LISTED, pa.int64()),
+        "listed": pa.int64(),
+        "target": pa.int64(),
+        "control": pa.int64(),
+        "expected_moves": pa.float64(),
+    },
+    ("list",),
+)
+
+
+def summarise(lists: Sequence[RankedList]) -> pa.Table:
+    """Return the counts of lists: in_stage is the sum of the reasons and eligible, eligible that of the rest."""
+    rows = [
+        {
+            "list": one.name,
+            "from_stage": one.spec.from_stage,
+            "to_stage": one.spec.to_stage,
+            "horizon_days": one.spec.horizon // DAY,
+            "by": one.spec.by,
+            "epoch": one.epoch,
+            "in_stage": one.in_stage,
+            **one.left_out,
+            "eligible": one.eligible,
+            **one.not_listed,
+            "listed": len(one.rows),
+            "target": len(one.rows) - one.control,
+            "control": one.control,
+            "expected_moves": one.expected,
+        }
+        for one in lists
+    ]
+    table = pa.Table.from_pylist(rows, schema=pa.schema(SUMMARY.columns.items()))
+    SUMMARY.check(table)
+    return table

@@ -11,20 +11,20 @@ import numpy.typing as npt
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
-from cvj_ml.models.calibration import Calibration
-from cvj_ml.models.distributions import Bins, DriftCounts, bins_of, columns_of, count
-from cvj_ml.models.drift_reference import DriftReference
-from cvj_ml.models.reach import Trees, reach_probabilities
-from cvj_ml.models.reference import Reference
-from cvj_ml.models.stage import StageModel, assemble
-from cvj_ml.panel import Definition, Panel
+from cvj_ml.models.drift_profile.distributions import ColumnBins, DriftCounts, bins_of, columns_of, count_bins
+from cvj_ml.models.drift_profile.reference import DriftReference
+from cvj_ml.models.explain.typical import Reference
+from cvj_ml.models.hazard.calibration import Calibration
+from cvj_ml.models.hazard.reach import Trees, reach_probabilities
+from cvj_ml.models.stage.posterior import StageModel, assemble
+from cvj_ml.panel.panel import ModelSpec, Panel
 from cvj_ml.snapshots import Snapshots, eligible
 
 _F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Predictions:
     """What a model says of a block's eligible customers at one instant.
 
     ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
@@ -81,7 +81,7 @@ class Predictor:
     in a model that is only measured.
     """
 
-    definition: Definition
+    definition: ModelSpec
     trees: Trees
     calibration: Calibration
     stage: StageModel | None = None
@@ -124,7 +124,7 @@ class Predictor:
     def _asked_by_stage(self) -> npt.NDArray[np.bool_]:
         return self.definition.asked(np.arange(-1, len(self.definition.journey.stages), dtype=np.int8))
 
-    def answer(self, block: Block, as_of: int) -> Answers:
+    def answer(self, block: Block, as_of: int) -> Predictions:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""
         entries = self.definition.entries(block)
         snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
@@ -137,13 +137,13 @@ class Predictor:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
-        return Answers(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x)
+        return Predictions(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x)
 
-    def count(self, answers: Answers, bins: Bins | None = None) -> DriftCounts:
+    def count(self, answers: Predictions, bins: ColumnBins | None = None) -> DriftCounts:
         """Count the customers of `answer` in the reference's bins, or in others; counts of blocks add up."""
         columns = columns_of(self.definition)
         bins = bins or (self.drift.bins if self.drift else bins_of([[]] * len(columns), columns))
-        return count(self.definition, bins, answers.x, answers.stage, answers.probability)
+        return count_bins(self.definition, bins, answers.x, answers.stage, answers.probability)
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""

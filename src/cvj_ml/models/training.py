@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvj_ml.config import DAY
-from cvj_ml.models.calibration import Calibration, HazardOutcomes, fit_slopes, identity, log_losses, set_levels
-from cvj_ml.models.capacity import Comparison, choose_settings
-from cvj_ml.models.fitting import Settings, fit_trees
-from cvj_ml.models.reach import Trees
-from cvj_ml.panel import HazardRows, Panel, hazard_rows
+from cvj_ml.models.hazard.calibration import Calibration, HazardOutcomes, fit_slopes, identity, log_losses, set_levels
+from cvj_ml.models.hazard.fitting import Settings, fit_trees
+from cvj_ml.models.hazard.reach import Trees
+from cvj_ml.models.hazard.tree_size import TreeSizeComparison, choose_settings
+from cvj_ml.panel.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import before, edges, observed_whole
 
 _FOLDS = 5
@@ -30,7 +30,7 @@ class Fit:
     calibration: Calibration
     settings: Settings
     calibrated: bool
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[TreeSizeComparison, ...] = ()
 
 
 def fit_reach(
@@ -60,7 +60,7 @@ def fit_reach(
     early = rows.take(observed_whole(inner_cut - ends, 0))
     later = rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
     targets, intervals = 1 + len(panel.definition.journey.stages), len(bounds)
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[TreeSizeComparison, ...] = ()
     if settings is None:
         settings, comparisons = choose_settings(panel, rows, early, later, seed, threads, progress)
     slopes, helps = identity(targets, intervals), False

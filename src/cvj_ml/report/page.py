@@ -1,4 +1,7 @@
-"""The page of a night: one HTML file that needs nothing else, made of a dict of plain values and a template."""
+"""The page of a night: one HTML file that needs nothing else, made of a dict of plain values and a template.
+
+The report of a night: counted in one pass over the blocks, then written as a page and as Markdown.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,18 +19,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.lists import RankedList
+from cvj_ml.customers import Naming
+from cvj_ml.engines import Blocks
+from cvj_ml.journey_analytics.counts import count_journey, question_of
+from cvj_ml.journey_analytics.journey_map import JourneyMap
+from cvj_ml.journey_analytics.precursors import TouchpointCounts
+from cvj_ml.lists import RankedList, list_specs
 from cvj_ml.models.predictor import Unlived
-from cvj_ml.report import words
-from cvj_ml.report.diagram import draw
-from cvj_ml.report.journey_map import JourneyMap
-from cvj_ml.report.past import past_lists
-from cvj_ml.report.quality import Training, judgements
-from cvj_ml.report.tables import ListTable, list_table
-from cvj_ml.report.touchpoints import TouchpointCounts
-from cvj_ml.report.worksheet import Worksheet
+from cvj_ml.report import wording
+from cvj_ml.report.campaign_history import list_histories
+from cvj_ml.report.charts import draw
+from cvj_ml.report.list_files import ListTable, list_table
+from cvj_ml.report.wording import TrainedModel, judgements
+from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
 from cvj_ml.scoring import StoredTable
-from cvj_ml.sources import Naming
+from cvj_ml.store import Store, Usage
 from cvj_ml.windows import to_datetime
 
 MOST_ROWS = 10_000
@@ -51,7 +58,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class PageFacts:
     """What the page tells of one night.
 
     ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first;
@@ -69,12 +76,12 @@ class Night:
     naming: Mapping[str, Naming]
     used: int
     not_yet_visible: int
-    training: Training | None
+    training: TrainedModel | None
     history: pd.DataFrame
     unlived: Sequence[Unlived] = ()
 
 
-def page(night: Night) -> str:
+def page(night: PageFacts) -> str:
     """Return the page; equal nights give equal text, since it holds no clock and no random number."""
     # Reasons are the longest part of a row, and the workbook has them all.
     for reasons in (3, 2, 1):
@@ -84,7 +91,7 @@ def page(night: Night) -> str:
     return render(context(night, 0))
 
 
-def context(night: Night, reasons: int = 3) -> dict[str, Any]:
+def context(night: PageFacts, reasons: int = 3) -> dict[str, Any]:
     """Return everything that the template shows, as plain values; ``reasons`` is the most told of a row."""
     config, sheet = night.config, night.worksheet
     most = min(MOST_ROWS // 10, MOST_ROWS // max(len(night.lists), 1))
@@ -105,7 +112,7 @@ def context(night: Night, reasons: int = 3) -> dict[str, Any]:
         "map": sheet.map,
         "drawing": draw(sheet.map),
         "worksheet": sheet,
-        "past": past_lists(night.history, [one.name for one in night.lists]),
+        "past": list_histories(night.history, [one.name for one in night.lists]),
         "judgements": judgements(night.lists, night.training),
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),
@@ -131,17 +138,17 @@ def render(values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": words.percent,
-        "count": words.count,
-        "amount": words.amount,
-        "days": words.days,
+        "percent": wording.percent,
+        "count": wording.whole_number,
+        "amount": wording.amount,
+        "days": wording.days,
     }
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none';"
         " form-action 'none'"
     )
     return environment.get_template("page.html").render(
-        {**values, "words": words, "style": Markup(style), "script": Markup(script), "policy": policy}
+        {**values, "words": wording, "style": Markup(style), "script": Markup(script), "policy": policy}
     )
 
 
@@ -169,17 +176,17 @@ def _unlived(found: Sequence[Unlived], journey: JourneyMap) -> list[str]:
     here = {step.stage: step.here for step in journey.steps}
     told = [one for one in found if here.get(one.origin, 0)]
     told.sort(key=lambda one: (one.target != "return", -here[one.origin]))
-    return [f"{one.sentence}; {words.customers(here[one.origin])} stand there now" for one in told[:MOST_UNLIVED]]
+    return [f"{one.sentence}; {wording.customers(here[one.origin])} stand there now" for one in told[:MOST_UNLIVED]]
 
 
-def _freshness(night: Night) -> list[str]:
+def _freshness(night: PageFacts) -> list[str]:
     """Say how new the data are, and whether the last week looks like the weeks before."""
     counts, zone = night.touchpoints, night.config.zone
     newest = to_datetime(counts.newest, zone)
     told = [f"The newest touchpoint is of {newest:%Y-%m-%d %H:%M}."]
     age = (night.as_of - counts.newest) / DAY
     if age >= 1:
-        told.append(f"That is {words.days(age)} before this night.")
+        told.append(f"That is {wording.days(age)} before this night.")
     brought = f"The last 7 days brought {counts.lately:,} touchpoints"
     if not counts.weeks:
         told.append(f"{brought}; no whole week was recorded before (history_from: {night.config.history_from}).")
@@ -192,4 +199,69 @@ def _freshness(night: Night) -> list[str]:
     return told
 
 
-__all__ = ["ListTable", "Night", "Source", "context", "page", "render"]
+__all__ = ["ListTable", "PageFacts", "Source", "context", "page", "render"]
+
+
+PAGE = "report/index.html"
+WORKSHEET = "report/worksheet.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The page, the worksheet as Markdown and as values, and how many rows of lists there are."""
+
+    page: str
+    markdown: str
+    worksheet: Worksheet
+    listed: int
+
+
+def make_report(
+    config: Config,
+    store: Store,
+    unobserved: frozenset[str],
+    blocks: Blocks,
+    as_of: int,
+    scores: StoredTable,
+    lists: Sequence[RankedList],
+    naming: Mapping[str, Naming],
+    usage: Usage,
+    model_version: str,
+    training: TrainedModel | None,
+    history: pd.DataFrame,
+    unlived: Sequence[Unlived] = (),
+) -> Documents:
+    """Make the report of one night's SCORES and lists."""
+    found = count_journey(question_of(config, unobserved, as_of, store.arrival_delay), blocks)
+    sheet = worksheet(config, found, scores, list_specs(config, unobserved))
+    sources = [
+        Source(name, counts.rows_in, counts.stored, sum(counts.refused.values()), counts.duplicates)
+        for name, counts in store.counts.items()
+    ]
+    night = PageFacts(
+        config,
+        as_of,
+        model_version,
+        scores,
+        lists,
+        sheet,
+        found.touchpoints,
+        sources,
+        naming,
+        usage.used,
+        usage.not_yet_visible,
+        training,
+        history,
+        unlived,
+    )
+    day = to_datetime(as_of, config.zone).date().isoformat()
+    markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")
+    return Documents(page(night), markdown, sheet, sum(len(one.rows) for one in lists))
+
+
+def write_report(report: Documents, folder: Path) -> Mapping[str, int]:
+    """Write page and worksheet into a night's folder and return the rows of each file."""
+    (folder / PAGE).parent.mkdir()
+    (folder / PAGE).write_text(report.page, encoding="utf-8")
+    (folder / WORKSHEET).write_text(report.markdown, encoding="utf-8")
+    return {PAGE: report.listed, WORKSHEET: len(report.worksheet.sheets)}

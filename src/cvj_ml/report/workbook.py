@@ -1,8 +1,14 @@
-"""The workbook: how to read it, a summary, one sheet a list, apart from them whom not to contact, the worksheet."""
+"""The workbook: how to read it, a summary, one sheet a list, apart from them whom not to contact, the worksheet.
+
+Cells of a workbook: text stays text, whatever it looks like.
+
+The Value Journey worksheet as a sheet of the workbook: a column a stage, then opportunities and segments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +19,8 @@ import xlsxwriter
 from xlsxwriter.exceptions import FileCreateError
 
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
-from cvj_ml.report.cells import write_cell, write_text
-from cvj_ml.report.journey_sheet import WIDTHS, write_worksheet
-from cvj_ml.report.worksheet import Worksheet
+from cvj_ml.report import wording
+from cvj_ml.report.worksheet import Worksheet, told
 
 MAX_ROWS = 200_000
 """Customers on a sheet; a longer list is cut there, and its sheet's last row says so."""
@@ -251,3 +256,123 @@ def _track_record(rows: pa.Table) -> list[str | None]:
 def _width(heading: str, values: Sequence[Any]) -> float:
     shown: Iterator[int] = (len(value) for value in values if isinstance(value, str))
     return float(min(max(len(heading) // 2 + 4, 9, *shown, 0) + 2, _WIDEST))
+
+
+_LONGEST = 32_767
+
+# XML cannot hold these; the writer escapes the other control characters.
+_NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\ufffd")
+
+
+def write_cell(sheet: Any, row: int, place: int, value: Any, form: Any = None) -> None:
+    """Write a text or a number; what is missing leaves the cell empty."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return
+    if isinstance(value, str):
+        write_text(sheet, row, place, value, form)
+    else:
+        _written(sheet.write_number(row, place, value, form))
+
+
+def write_text(sheet: Any, row: int, place: int, words: str, form: Any = None) -> None:
+    """Write text as text: no formula, link or number is made of it; what Excel cannot hold ends with an ellipsis."""
+    shown = words.translate(_NOT_IN_XML)
+    if len(shown.encode("utf-16-le")) > 2 * _LONGEST:
+        shown = shown.encode("utf-16-le")[: 2 * (_LONGEST - 1)].decode("utf-16-le", errors="ignore") + "…"
+    _written(sheet.write_string(row, place, shown, form))
+
+
+def _written(code: int) -> None:
+    """Stop where the library has left a cell out or cut it: it says so by a number alone."""
+    if code:
+        raise AssertionError(f"a cell does not fit on its sheet (code {code})")
+
+
+WIDTHS = (24, 34)
+"""The widths of the first column and of every stage's."""
+
+_LINE_HEIGHT, _TALLEST = 15, 400  # in points; a spreadsheet refuses rows above 409
+
+
+def write_worksheet(sheet: Any, found: Worksheet, forms: Mapping[str, Any]) -> None:
+    """Write from the top; ``forms``: head, bold, wrap, percent, count, and amount."""
+    names = dict.fromkeys(name for one in found.sheets for name, _ in told(one, found.map.period_days))
+    stages = [dict(told(one, found.map.period_days)) for one in found.sheets]
+    _row(sheet, 0, ["Stage", *(one.step.name for one in found.sheets)], forms["head"])
+    row = 1
+    for name in names:
+        cells = ["\n".join(stage.get(name, ())) for stage in stages]
+        sheet.set_row(row, _height(cells))
+        write_text(sheet, row, 0, name, forms["bold"])
+        for place, text in enumerate(cells, 1):
+            write_text(sheet, row, place, text, forms["wrap"])
+        row += 1
+    # These stand beside the table and not in it, so they may run over the cells to their right.
+    for text in (wording.ASSOCIATION, wording.ROOM):
+        row += 1
+        write_text(sheet, row, 0, text)
+    for heading, kinds, lines in (_opportunities(found), _segments(found)):
+        if not lines:
+            continue
+        row += 2
+        _row(sheet, row, heading, forms["head"])
+        for line in lines:
+            row += 1
+            for place, (kind, value) in enumerate(zip(kinds, line, strict=True)):
+                write_cell(sheet, row, place, value, forms[kind])
+
+
+def _opportunities(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list[Sequence[Any]]]:
+    heading = ("Where there is most to gain", "Customers", "Average", "Best quarter", "Gap", "Room for", "Worth")
+    kinds = ("bold", "count", "percent", "percent", "percent", "count", "amount")
+    return (
+        heading,
+        kinds,
+        [
+            (
+                f"{one.origin} → {one.to}, {wording.days(one.horizon_days)}",
+                *(one.customers, one.probability, one.best, one.gap, one.moves, one.value),
+            )
+            for one in found.opportunities
+        ],
+    )
+
+
+def _segments(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list[Sequence[Any]]]:
+    heading = (
+        f"By {found.segment}",
+        "Segment",
+        "Customers",
+        "Moved on ever",
+        "From (95 %)",
+        "To (95 %)",
+        "Median days",
+    )
+    kinds = ("bold", "wrap", "count", "percent", "percent", "percent", "count")
+    return (
+        heading,
+        kinds,
+        [
+            (
+                *(one.step.name, one.segment, one.step.here, one.step.moved / one.step.entered),
+                *(one.low, one.high, one.step.pace.median),
+            )
+            for one in found.segments
+        ],
+    )
+
+
+def _row(sheet: Any, row: int, texts: Sequence[str], form: Any) -> None:
+    for place, text in enumerate(texts):
+        write_text(sheet, row, place, text, form)
+
+
+def _height(cells: Sequence[str]) -> float:
+    """Return the height that the fullest cell needs: spreadsheets do not fit rows that they did not write."""
+    lines = max((sum(_lines(cell)) for cell in cells), default=1)
+    return float(min(max(lines, 1) * _LINE_HEIGHT, _TALLEST))
+
+
+def _lines(cell: str) -> Iterator[int]:
+    for line in cell.split("\n"):
+        yield max(1, math.ceil(len(line) / (WIDTHS[1] - 4)))

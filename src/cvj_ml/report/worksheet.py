@@ -11,13 +11,19 @@ import pandas as pd
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.config.journey import Play
 from cvj_ml.evaluation.metrics import wilson_interval
-from cvj_ml.report import words
-from cvj_ml.report.journey_map import JourneyMap, Step, journey_map, of_segment, top_segments
-from cvj_ml.report.opportunities import Opportunity, opportunities
-from cvj_ml.report.signs import Sign, signs
-from cvj_ml.report.stays import AFTER, BEFORE_ANY
-from cvj_ml.report.survey import Survey
-from cvj_ml.report.touchpoints import NO_CHANNEL
+from cvj_ml.journey_analytics.counts import JourneyCounts
+from cvj_ml.journey_analytics.dwell_times import AFTER, BEFORE_ANY
+from cvj_ml.journey_analytics.journey_map import (
+    JourneyMap,
+    Opportunity,
+    Step,
+    journey_map,
+    of_segment,
+    opportunities,
+    top_segments,
+)
+from cvj_ml.journey_analytics.precursors import NO_CHANNEL, Precursor, precursors
+from cvj_ml.report import wording
 from cvj_ml.scoring import StoredTable
 
 TOP = 6
@@ -50,8 +56,8 @@ class Sheet:
     plays: tuple[Play, ...]
     habits: tuple[Habit, ...]
     channels: tuple[tuple[str, float], ...]
-    moving: tuple[Sign, ...]
-    staying: tuple[Sign, ...]
+    moving: tuple[Precursor, ...]
+    staying: tuple[Precursor, ...]
     rating: Rating | None
 
 
@@ -76,7 +82,7 @@ class Worksheet:
     segments: tuple[SegmentStep, ...]
 
 
-def worksheet(config: Config, found: Survey, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
+def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
     """Fill in the worksheet from the counts of all blocks and one night's SCORES."""
     question = found.question
     drawn = journey_map(config, question.unobserved, found.stays, scores, question.period)
@@ -92,7 +98,7 @@ def worksheet(config: Config, found: Survey, scores: StoredTable, specs: Sequenc
     return Worksheet(drawn, sheets, tuple(opportunities(config, scores, specs)), question.segment, tuple(by_segment))
 
 
-def _sheet(config: Config, found: Survey, step: Step) -> Sheet:
+def _sheet(config: Config, found: JourneyCounts, step: Step) -> Sheet:
     counts = found.touchpoints
     habits = counts.habits[counts.habits["stage"] == step.stage]
     habits = habits.sort_values(["customers", "event"], ascending=[False, True]).head(TOP)
@@ -102,7 +108,7 @@ def _sheet(config: Config, found: Survey, step: Step) -> Sheet:
         origins = origins.head(0)
     ratings = counts.ratings[counts.ratings["stage"] == step.stage]
     rated = int(ratings["customers"].sum())
-    told = signs(counts.precursors, step.stage)
+    told = precursors(counts.precursors, step.stage)
     return Sheet(
         step,
         config.journey.stages[step.stage].plays if step.stage >= 0 else (),
@@ -146,14 +152,14 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                     f"moved_on_within_{days}_days": share for days, share in zip(AFTER, step.pace.moved_by, strict=True)
                 },
                 "median_days": None if step.pace.median is None else round(step.pace.median, 1),
-                "touchpoints": "; ".join(words.habit(one) for one in sheet.habits),
-                "first_channels": "; ".join(f"{name} {words.percent(share)}" for name, share in sheet.channels),
-                "goes_with_moving_on": "; ".join(map(words.sign, sheet.moving)),
-                "goes_with_staying": "; ".join(map(words.sign, sheet.staying)),
+                "touchpoints": "; ".join(wording.habit(one) for one in sheet.habits),
+                "first_channels": "; ".join(f"{name} {wording.percent(share)}" for name, share in sheet.channels),
+                "goes_with_moving_on": "; ".join(map(wording.sign, sheet.moving)),
+                "goes_with_staying": "; ".join(map(wording.sign, sheet.staying)),
                 "rating_mean": sheet.rating.mean if sheet.rating else None,
                 "rated_customers": sheet.rating.customers if sheet.rating else None,
-                "opportunities": "; ".join(map(words.opportunity, best)),
-                "plays": "; ".join(map(words.play, sheet.plays)),
+                "opportunities": "; ".join(map(wording.opportunity, best)),
+                "plays": "; ".join(map(wording.play, sheet.plays)),
             }
         )
     return pd.DataFrame(rows)
@@ -164,20 +170,20 @@ def told(sheet: Sheet, period: int) -> list[tuple[str, tuple[str, ...]]]:
     step = sheet.step
     goal = ("Goal", (step.goal,) if step.goal else ())
     if not step.observed:
-        return [one for one in (goal, ("Customers", (words.UNOBSERVED,))) if one[1]]
-    speed, stalling = words.speed(step), words.stalling(step)
+        return [one for one in (goal, ("Customers", (wording.UNOBSERVED,))) if one[1]]
+    speed, stalling = wording.speed(step), wording.stalling(step)
     topics = [
         goal,
-        ("Customers", (words.standing(step),)),
-        (f"Last {period} days", (words.movement(step),)),
+        ("Customers", (wording.standing(step),)),
+        (f"Last {period} days", (wording.movement(step),)),
         ("Moving on", (speed,) if speed else ()),
         ("Stalling", (stalling,) if stalling else ()),
-        (f"What they do (last {period} days)", tuple(map(words.habit, sheet.habits))),
-        ("First channel", tuple(f"{name} {words.percent(share)}" for name, share in sheet.channels)),
-        ("Goes with moving on", tuple(map(words.sign, sheet.moving))),
-        ("Goes with staying", tuple(map(words.sign, sheet.staying))),
-        ("Satisfaction", (words.rating(sheet.rating.mean, sheet.rating.customers),) if sheet.rating else ()),
-        ("Plays", tuple(map(words.play, sheet.plays))),
+        (f"What they do (last {period} days)", tuple(map(wording.habit, sheet.habits))),
+        ("First channel", tuple(f"{name} {wording.percent(share)}" for name, share in sheet.channels)),
+        ("Goes with moving on", tuple(map(wording.sign, sheet.moving))),
+        ("Goes with staying", tuple(map(wording.sign, sheet.staying))),
+        ("Satisfaction", (wording.rating(sheet.rating.mean, sheet.rating.customers),) if sheet.rating else ()),
+        ("Plays", tuple(map(wording.play, sheet.plays))),
     ]
     return [one for one in topics if one[1]]
 
@@ -185,11 +191,11 @@ def told(sheet: Sheet, period: int) -> list[tuple[str, tuple[str, ...]]]:
 def worksheet_markdown(found: Worksheet, title: str) -> str:
     """Return the worksheet as Markdown; names from the data stay text, whatever characters they hold."""
     period = found.map.period_days
-    lines = [f"# {_plain(title)}", "", words.ASSOCIATION, ""]
+    lines = [f"# {_plain(title)}", "", wording.ASSOCIATION, ""]
     if found.opportunities:
-        lines += ["## Where there is most to gain", "", words.ROOM, ""]
+        lines += ["## Where there is most to gain", "", wording.ROOM, ""]
         lines += [
-            f"{i}. {_plain(f'{one.origin} → {one.to}')}: {words.opportunity(one)}"
+            f"{i}. {_plain(f'{one.origin} → {one.to}')}: {wording.opportunity(one)}"
             for i, one in enumerate(found.opportunities, start=1)
         ]
         lines.append("")
@@ -198,7 +204,7 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
         lines += [f"## {_plain(step.name)}", ""]
         lines += [_plain(step.goal), ""] if step.goal else []
         if not step.observed:
-            lines += [words.UNOBSERVED, ""]
+            lines += [wording.UNOBSERVED, ""]
             continue
         lines += [f"- **{name}:** {_plain('; '.join(texts))}" for name, texts in told(sheet, period) if name != "Goal"]
         lines.append("")
@@ -206,7 +212,7 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
         lines += [f"## By {_plain(found.segment or '')}", ""]
         lines += ["| stage | segment | customers | moved on ever | median days |", "| --- | --- | ---: | ---: | ---: |"]
         lines += [
-            f"| {_plain(one.step.name)} | {_plain(one.segment)} | {one.step.here:,} | {words.segment_share(one)}"
+            f"| {_plain(one.step.name)} | {_plain(one.segment)} | {one.step.here:,} | {wording.segment_share(one)}"
             f" | {'' if one.step.pace.median is None else f'{one.step.pace.median:.1f}'} |"
             for one in found.segments
         ]

@@ -1,12 +1,10 @@
 """SCORES: one row a customer, for one instant; made block by block, merged on disk, read by column."""
 
 from cvj_ml.scoring.frames import in_spark_task
-from cvj_ml.scoring.merging import merge
 from cvj_ml.scoring.opening import make_canary, open_bundle
 from cvj_ml.scoring.parts import Parts, metadata_of, work_off
+from cvj_ml.scoring.scores_table import StoredTable, as_table, merge, score_block, scores_contract
 from cvj_ml.scoring.serving import Interface, interface_of, score_frame
-from cvj_ml.scoring.stored import StoredTable
-from cvj_ml.scoring.table import as_table, score_block, scores_contract
 
 __all__ = [
     "Interface",

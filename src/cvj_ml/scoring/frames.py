@@ -16,10 +16,10 @@ import pandas as pd
 import pyarrow as pa
 from pandas.api import types
 
-from cvj_ml.contracts import INSTANT, TOUCHPOINT_ROLES
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.features import INSTANTS, NUMBERS, TEXTS
-from cvj_ml.panel import Definition
+from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.schemas import INSTANT, TOUCHPOINT_ROLES
 
 TABLE, ROWS = "table", "rows"
 TOUCHPOINTS, ATTRIBUTES = "touchpoints", "attributes"
@@ -30,7 +30,7 @@ _EXACT = 2**53
 _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
 
 
-def touchpoint_columns(definition: Definition) -> tuple[tuple[str, ...], dict[str, str]]:
+def touchpoint_columns(definition: ModelSpec) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the columns that touchpoints must have, and the kind of every one that they may have.
 
     A column in which training found something decides scores, so it has to be there, be it empty.
@@ -49,7 +49,7 @@ def touchpoint_columns(definition: Definition) -> tuple[tuple[str, ...], dict[st
     return tuple(name for name in kinds if name in _NEEDED or name in found), kinds
 
 
-def attribute_columns(definition: Definition) -> dict[str, str]:
+def attribute_columns(definition: ModelSpec) -> dict[str, str]:
     """Return the columns that attributes must have, and their kinds; none where the model uses no attributes."""
     vocabulary = definition.catalogue.vocabulary
     kinds = dict.fromkeys(vocabulary.numbers, NUMBERS) | dict.fromkeys(vocabulary.categories, TEXTS)
@@ -75,7 +75,7 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
             return frame.explode(list(frame.columns), ignore_index=True)
         return frame
     faults, records = list[str](), list[dict[str, Any]]()
-    customers = customer_ids(frame)
+    customers = frame_customers(frame)
     if repeated := len(customers) - len(set(customers)):
         faults.append(f"{repeated} row(s) repeat a customer; with {ROWS!r}, a customer has one row")
     strangers = 0
@@ -90,7 +90,7 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_records(records)
 
 
-def customer_ids(frame: pd.DataFrame) -> list[str]:
+def frame_customers(frame: pd.DataFrame) -> list[str]:
     """Return the customers of a frame with a row each, as text; raises DataError where a row names none."""
     found = [_id_as_text(one) for one in frame["customer_id"]] if "customer_id" in frame.columns else []
     if len(found) != len(frame) or None in found:
@@ -113,7 +113,7 @@ def in_spark_task() -> bool:
     return spark is not None and spark.TaskContext.get() is not None
 
 
-def tables_of(definition: Definition, frame: pd.DataFrame) -> dict[str, pa.Table]:
+def tables_of(definition: ModelSpec, frame: pd.DataFrame) -> dict[str, pa.Table]:
     """Return the touchpoints and, where the model uses any, the attributes of a frame."""
     faults: list[str] = []
     required, kinds = touchpoint_columns(definition)

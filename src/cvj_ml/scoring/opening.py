@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from cvj_ml.errors import ModelError, raise_all
-from cvj_ml.models.bundle import Bundle, Canary, load
-from cvj_ml.models.canary import canary_block
-from cvj_ml.models.predictor import Answers, Predictor
-from cvj_ml.models.reach import questions
-from cvj_ml.scoring.table import as_table, score_block
+from cvj_ml.models.bundle.bundle import Bundle, Canary, load
+from cvj_ml.models.bundle.canary import canary_block
+from cvj_ml.models.hazard.reach import prediction_rows
+from cvj_ml.models.predictor import Predictions, Predictor
+from cvj_ml.scoring.scores_table import as_table, score_block
 
 _TOLERANCE = 1e-9
 
@@ -47,9 +47,9 @@ def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
     return bundle
 
 
-def _unlike_lightgbm(predictor: Predictor, answers: Answers) -> int:
+def _unlike_lightgbm(predictor: Predictor, answers: Predictions) -> int:
     """Return how many rows of the canary the compiled trees score otherwise than LightGBM."""
-    rows = questions(predictor.definition.asked(answers.stage), len(predictor.definition.horizons))
+    rows = prediction_rows(predictor.definition.asked(answers.stage), len(predictor.definition.horizons))
     compiled = predictor.trees.margins(answers.x, answers.stage, rows)
     return int((compiled != predictor.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())
 

@@ -20,7 +20,7 @@ from cvj_ml.engines import Engine
 from cvj_ml.errors import CvjError
 from cvj_ml.histories import Block
 from cvj_ml.ownership import remove
-from cvj_ml.sources import bucket_of
+from cvj_ml.store import bucket_of
 
 BATCH = 1000
 """Rows that are read together; each batch of a part but the last has so many."""
@@ -97,7 +97,7 @@ def work_off(
     return [path for _, path in sorted(found.items())]
 
 
-def read_rows(path: Path, start: int, stop: int) -> pa.Table:
+def read_part(path: Path, start: int, stop: int) -> pa.Table:
     """Return some neighbouring rows of a part; other batches of it are not read."""
     first = start // BATCH
     with pa.OSFile(str(path)) as file:

@@ -18,8 +18,8 @@ from cvj_ml.config import Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import DataError
 from cvj_ml.histories import Block, Column, Text
-from cvj_ml.models.bundle import Bundle
-from cvj_ml.panel import Definition
+from cvj_ml.models.bundle.bundle import Bundle
+from cvj_ml.panel.panel import ModelSpec
 from cvj_ml.scoring.frames import (
     ATTRIBUTES,
     HEADING,
@@ -27,15 +27,14 @@ from cvj_ml.scoring.frames import (
     TABLE,
     TOUCHPOINTS,
     attribute_columns,
-    customer_ids,
     flat,
+    frame_customers,
     tables_of,
     touchpoint_columns,
 )
-from cvj_ml.scoring.merging import merge
 from cvj_ml.scoring.parts import work_off
-from cvj_ml.scoring.table import score_block, scores_contract
-from cvj_ml.sources import ingest
+from cvj_ml.scoring.scores_table import merge, score_block, scores_contract
+from cvj_ml.store import ingest
 from cvj_ml.windows import NEVER, before, parse_as_of, to_datetime
 
 # One customer is asked about oftener than a million; the number changes no score.
@@ -84,7 +83,7 @@ def score_frame(bundle: Bundle, frame: pd.DataFrame, as_of: str) -> pd.DataFrame
     else:
         silent = not len(rows) or (TABLE in rows.columns and (rows[TABLE] == ATTRIBUTES).all())
         found = scores_contract(definition).schema.empty_table() if silent else _scores(bundle, rows, instant)
-        scores = _row_by_row(found, customer_ids(frame), instant)
+        scores = _row_by_row(found, frame_customers(frame), instant)
     as_frame: pd.DataFrame = scores.to_pandas()
     return as_frame
 
@@ -116,7 +115,7 @@ def _row_by_row(scores: pa.Table, customers: Sequence[str], as_of: int) -> pa.Ta
     return rows.set_column(1, scores.schema.field("as_of"), instants)
 
 
-def _configuration(definition: Definition, tables: Mapping[str, pa.Table], folder: Path) -> Config:
+def _configuration(definition: ModelSpec, tables: Mapping[str, pa.Table], folder: Path) -> Config:
     """Write the tables and return the configuration under which a night would read them."""
     sources: dict[str, dict[str, Any]] = {}
     for name, table in tables.items():

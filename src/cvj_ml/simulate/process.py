@@ -165,7 +165,7 @@ def draw_paths(people: Population, days: int, rng: np.random.Generator, campaign
     return Paths(stages, engagements)
 
 
-def reach_probabilities(
+def true_reach_probabilities(
     people: Population, stage: Ints, engagement: Ints, days: Sequence[int], factor: float = 1.0
 ) -> Floats:
     """Return P(stage j or higher after d days) from the latent state; shape (customers, stages, len(days)).

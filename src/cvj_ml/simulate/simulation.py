@@ -15,13 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, SECOND
-from cvj_ml.contracts import INSTANT
 from cvj_ml.errors import ConfigError
-from cvj_ml.simulate.attributes import draw_attributes
-from cvj_ml.simulate.background import behaviour, sends
-from cvj_ml.simulate.details import CHANNELS, Details, draw_details
-from cvj_ml.simulate.evidence import add_evidence
-from cvj_ml.simulate.log import EVENTS, Log, join
+from cvj_ml.schemas import INSTANT
+from cvj_ml.simulate.evidence import CHANNELS, Details, add_evidence, draw_attributes, draw_details
+from cvj_ml.simulate.log import EVENTS, Log, behaviour, join, sends
 from cvj_ml.simulate.process import (
     STAGES,
     Campaign,
@@ -31,7 +28,7 @@ from cvj_ml.simulate.process import (
     Population,
     draw_paths,
     draw_population,
-    reach_probabilities,
+    true_reach_probabilities,
 )
 from cvj_ml.windows import Instants, midnight
 
@@ -113,7 +110,7 @@ class Simulation:
         engagement = self._paths.engagement[day].astype(np.int64)
         reach = np.full((len(stage), STAGES, len(horizons)), np.nan)
         if len(horizons):
-            reach[present] = reach_probabilities(
+            reach[present] = true_reach_probabilities(
                 self._people.take(present), stage[present], engagement[present], [h // DAY for h in horizons], factor
             )
         return reach

@@ -1,7 +1,7 @@
 """Runs and model versions in MLflow: the only package that imports it, and only inside functions."""
 
-from cvj_ml.tracking.records import Fingerprint, LoggedTraining, ModelVersion, Record, TrainingRecord
 from cvj_ml.tracking.registry import (
+    current_champion,
     export,
     fetch,
     find_champion,
@@ -12,10 +12,10 @@ from cvj_ml.tracking.registry import (
     log_backtest,
     log_search,
     log_training,
-    pin_champion,
     promote,
     rollback,
 )
+from cvj_ml.tracking.runs import Fingerprint, LoggedTraining, ModelVersion, Record, TrainingRecord
 
 __all__ = [
     "Fingerprint",
@@ -23,6 +23,7 @@ __all__ = [
     "ModelVersion",
     "Record",
     "TrainingRecord",
+    "current_champion",
     "export",
     "fetch",
     "find_champion",
@@ -33,7 +34,6 @@ __all__ = [
     "log_backtest",
     "log_search",
     "log_training",
-    "pin_champion",
     "promote",
     "rollback",
 ]

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError
-from cvj_ml.models.verification import FORMAT
+from cvj_ml.models.bundle.verification import FORMAT
 from cvj_ml.tracking.connection import connect
-from cvj_ml.tracking.records import LoggedTraining, ModelVersion, Record, TrainingRecord
-from cvj_ml.tracking.runs import BUNDLE, log_model, log_record, new_run
+from cvj_ml.tracking.runs import (
+    BUNDLE,
+    LoggedTraining,
+    ModelVersion,
+    Record,
+    TrainingRecord,
+    log_model,
+    log_record,
+    new_run,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,7 +138,7 @@ def find_training(config: Config, digest: str) -> LoggedTraining | None:
     return None
 
 
-def pin_champion(config: Config) -> ModelVersion:
+def current_champion(config: Config) -> ModelVersion:
     """Return the champion, to be used from here on whatever is promoted meanwhile.
 
     Raises ModelError where there is no registry, no champion or no bundle, RegistryError where the registry fails.

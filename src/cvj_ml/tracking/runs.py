@@ -1,4 +1,9 @@
-"""Logging: one run with its settings, data fingerprints and results, and the bundle as a model."""
+"""Logging: one run with its settings, data fingerprints and results, and the bundle as a model.
+
+What a training leaves behind, and what the registry knows of a model version.
+
+What the logged model takes and gives, as MLflow describes it.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +13,36 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+import pandas as pd
 import pyarrow as pa
+from pandas.api import types
 
 from cvj_ml.config import Config
-from cvj_ml.disk import write_csv
 from cvj_ml.errors import CvjError, raise_all
+from cvj_ml.io import write_csv
 from cvj_ml.tracking.connection import sqlite_file
-from cvj_ml.tracking.records import Fingerprint, Record
-from cvj_ml.tracking.signature import signature_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, LoggedModel, Run
 
     from cvj_ml.scoring import Interface
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cvj_ml.scoring import Interface
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, DataType
+
+    from cvj_ml.scoring import Interface
+
 
 T = TypeVar("T")
 
@@ -183,3 +199,99 @@ def _forget_paths(description: Any) -> None:
     flavor["model_code_path"] = Path(flavor["model_code_path"]).name
     for artifact in flavor["artifacts"].values():
         artifact["uri"] = artifact["path"]
+
+
+class Fingerprint(TypedDict):
+    """One input file: its name, the sha256 of its content and its size."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a run leaves: settings, data fingerprints and results, but no customer's data.
+
+    cut: ISO instant at which observation ends; inputs: fingerprints of each source's files; metrics: such as
+    ``test.log_loss.convert__ascend.30d``; tables and figures: by the name of their artifact.
+    """
+
+    parameters: Mapping[str, str | int | float]
+    cut: str
+    inputs: Mapping[str, Sequence[Fingerprint]]
+    metrics: Mapping[str, float]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord(Record):
+    """One training, ready to be logged with its bundle.
+
+    bundle: the folder of DESIGN section 9 and digest its sha256 (64 hex digits); interface: what its model takes and
+    gives, with an example of simulated customers; tags: of the version.
+    """
+
+    bundle: Path
+    digest: str
+    interface: Interface
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoggedTraining:
+    """What the run of a registered version logged; ``cut`` is the ISO instant of the training."""
+
+    cut: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version of the model.
+
+    digest: of the bundle, 64 hex digits, and empty for a version that something else registered; cut: ISO instant of
+    the training, empty for an imported bundle; created: ISO instant in UTC, whole seconds; bundle_format: what the
+    bundle promises (`verification.FORMAT`), 1 where the version does not say.
+    """
+
+    name: str
+    version: int
+    digest: str
+    run_id: str
+    aliases: tuple[str, ...]
+    cut: str
+    created: str
+    bundle_format: int = 1
+
+
+def signature_of(interface: Interface) -> ModelSignature:
+    """Return rows → SCORES with the parameter ``as_of``.
+
+    The columns have names and no types: MLflow would refuse times with a zone and whole numbers, and make the text
+    "None" of a null. The model reads them as ingest reads a source, and its errors name what is missing, which
+    MLflow's do not; so MLflow requires only what every form of the rows has.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    anything: AnyType = AnyType()  # type: ignore[no-untyped-call]  # MLflow gives its constructor no types
+    names = dict.fromkeys(("customer_id", *interface.required, *interface.optional))
+    return ModelSignature(
+        Schema([ColSpec(anything, name, required=name == "customer_id") for name in names]),
+        Schema([ColSpec(_type(column), str(name)) for name, column in interface.scores.items()]),
+        ParamSchema([ParamSpec("as_of", DataType.string, default=None)]),
+    )
+
+
+def _type(column: pd.Series) -> DataType | Array:
+    """Return MLflow's type of a column of SCORES; instants are ISO text there, since MLflow's have no zone."""
+    from mlflow.types.schema import Array, DataType
+
+    if types.is_bool_dtype(column):
+        return DataType.boolean
+    if types.is_float_dtype(column):
+        return DataType.double
+    return Array(DataType.string) if column.name == "low_evidence" else DataType.string

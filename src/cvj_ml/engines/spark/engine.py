@@ -1,24 +1,34 @@
-"""The Spark engine: the blocks of a store, worked on by the workers of a cluster."""
+"""The Spark engine: the blocks of a store, worked on by the workers of a cluster.
+
+Spark's session: whether there can be one, and how it is opened.
+"""
 
 from __future__ import annotations
 
+import atexit
+import importlib.util
+import os
+import shutil
+import sys
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvj_ml.config import EngineSpec
-from cvj_ml.engines.blocks import Progress, Result
-from cvj_ml.engines.spark.session import open_session
-from cvj_ml.engines.spark.work import SCHEMA, Failure, on_groups
-from cvj_ml.errors import CvjError
+from cvj_ml.engines.local import Progress, Result
+from cvj_ml.engines.spark.worker import SCHEMA, Failure, on_groups
+from cvj_ml.errors import ConfigError, CvjError
 from cvj_ml.histories import Block
-from cvj_ml.sources import Store
+from cvj_ml.store import Store
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
 
 _INTERVAL = 0.5
 """Seconds between looks at how far a job is."""
@@ -130,3 +140,62 @@ def _watched(session: SparkSession, progress: Progress | None, finished: int, ev
         over.set()
         watcher.join()
     progress(every, every)
+
+
+LOCAL = "local[*]"
+
+_SETTINGS = {
+    "spark.app.name": "cvj-ml",
+    "spark.ui.enabled": "false",
+    # Results reach Python as they come and are not gathered in the JVM, so their sum needs no limit there.
+    "spark.driver.maxResultSize": "0",
+    "spark.log.level": "ERROR",
+    "spark.ui.showConsoleProgress": "false",
+}
+_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+
+
+def require_spark() -> None:
+    """Raise ConfigError, with the line to run, where pyspark or Java is missing."""
+    if importlib.util.find_spec("pyspark") is None:
+        raise ConfigError("engine.kind: spark needs pyspark, which is not installed: pip install 'cvj-ml[spark]'")
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java") is None and not (home and Path(home, "bin", "java").is_file()):
+        raise ConfigError(
+            "engine.kind: spark needs Java 17 or 21, and there is no `java`: apt-get install default-jre-headless, or"
+            " set JAVA_HOME to where it is."
+        )
+
+
+def open_session(spec: EngineSpec) -> SparkSession:
+    """Return the session of this process, opened with the engine's settings where there is none yet.
+
+    A session that is open already, as in a notebook on a cluster, is used as it is.
+    """
+    require_spark()
+    # It is about values that pass through pandas; here none does.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    master = spec.master or LOCAL
+    settings = {**_SETTINGS, **(_LOOPBACK if master.startswith("local") else {}), **spec.conf}
+    # Workers run the interpreter that runs this, unless somebody names theirs.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.master(master)
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    try:
+        session = builder.getOrCreate()
+    except (PySparkException, Py4JError) as error:
+        raise ConfigError(
+            f"Spark could not be started at {master}: {str(error).splitlines()[0]} Check engine.master and engine.conf,"
+            f" and `java -version` (17 or 21)."
+        ) from error
+    # So that the cluster sees the application end well.
+    atexit.register(session.stop)
+    return session

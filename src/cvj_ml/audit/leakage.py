@@ -1,0 +1,110 @@
+"""The leakage audit: no answer about an instant may change with what could be known only from then on.
+
+Three proofs of a leak (each a difference that must not be), and two kinds of suspicion. The first proof has its own
+control: it counts whose answers *do* differ where they must, so that it cannot pass because nothing was tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from cvj_ml.audit.arrivals import arrival_warnings
+from cvj_ml.audit.backfill import backfilled_columns
+from cvj_ml.audit.perturbation import Power, perturb
+from cvj_ml.audit.replay import replay
+from cvj_ml.audit.sample import AuditScope, Leak, Report, draw_blocks, draw_cut_offs
+from cvj_ml.audit.target_leakage import TargetLeak, target_leaks
+from cvj_ml.config import Config
+from cvj_ml.evaluation.folds import unteachable
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.panel.panel import ModelSpec, build_panel
+from cvj_ml.snapshots import training_grid
+from cvj_ml.store import FileTime, Store
+
+_PANEL_ROWS = 500_000
+
+Step = Callable[[str], AbstractContextManager[Report]]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Leaks (exit code 5), suspicions (warnings), and what was tested.
+
+    ``rebuilt`` are the cut-offs at which the sources were read as they stood; ``customers`` those of the sample;
+    ``scored`` is whether a model's scores were compared, too.
+    """
+
+    leaks: tuple[Leak, ...]
+    suspects: tuple[TargetLeak, ...]
+    warnings: tuple[str, ...]
+    power: tuple[Power, ...]
+    rebuilt: tuple[int, ...]
+    files: tuple[FileTime, ...]
+    customers: int
+    scored: bool
+
+
+def run_audit(
+    config: Config,
+    store: Store,
+    definition: ModelSpec,
+    predictor: Predictor | None,
+    as_of: int,
+    *,
+    cut_offs: int,
+    customers: int,
+    seed: int,
+    threads: int,
+    step: Step,
+) -> Findings:
+    """Audit whole blocks of about so many customers at random cut-offs before ``as_of``.
+
+    Raises DataError where no cut-off can be drawn, or the inputs cannot be read.
+    """
+    subject = AuditScope(config, draw_blocks(store, customers, threads, seed), definition, predictor)
+    instants = draw_cut_offs(config, subject.sample, as_of, cut_offs, seed)
+    with step("Changing the future") as progress:
+        perturbed, power = perturb(subject, instants, seed, progress)
+    with step("Reading the sources as they stood") as progress:
+        rebuilt = replay(subject, instants, progress)
+    with step("Looking for hindsight") as progress:
+        blocks = subject.sample.engine(progress).map(lambda block: block)
+        leaks = [*perturbed.leaks("another future"), *rebuilt.tally.leaks("sources as they stood")]
+        leaks += [
+            Leak("hindsight", "column", f"{one.column} is the {one.equals} of the whole log", one.customers, one.of, 0)
+            for one in backfilled_columns(blocks, definition.minor_units)
+        ]
+        warnings = [*rebuilt.warnings, *arrival_warnings(config, store, subject.sample.buckets)]
+        warnings += [f"{one.table}.files.{one.file}: {one.reason}" for one in rebuilt.files if one.undecided]
+    with step("Judging single features") as progress:
+        suspected, unjudged = too_good(subject, as_of, seed, progress)
+    return Findings(
+        tuple(leaks),
+        tuple(suspected),
+        (*warnings, *unjudged),
+        tuple(power),
+        rebuilt.cut_offs,
+        rebuilt.files,
+        subject.sample.customers,
+        predictor is not None,
+    )
+
+
+def too_good(subject: AuditScope, as_of: int, seed: int, progress: Report) -> tuple[list[TargetLeak], list[str]]:
+    """Return the features that alone separate too well on the panel of the sample, or why none was judged."""
+    config, store = subject.config, subject.sample.store
+    if len(unteachable(config, as_of, store.arrival_delay)) == len(config.horizons):
+        return [], ["no single feature was judged: no horizon is over for any snapshot; audit at a later --as-of"]
+    instants = training_grid(config, as_of)
+    panel = build_panel(
+        subject.definition,
+        subject.sample.engine(progress),
+        instants,
+        as_of,
+        store.arrival_delay,
+        max_rows=_PANEL_ROWS,
+        seed=seed,
+    )
+    return target_leaks(panel), []

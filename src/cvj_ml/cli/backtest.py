@@ -1,0 +1,196 @@
+"""How a backtest reads on a screen and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cvj_ml.cli.output import out, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cvj_ml.evaluation.mlflow_record import Evaluation
+
+_SHOWN = 12
+_WORDS = {"reach": "Reach of a later stage", "return": "Return"}
+
+
+def report_as_json(report: Evaluation) -> dict[str, Any]:
+    """Return every table of a report by its name, and the folds."""
+    return {"folds": list(report.folds), **{name: table.to_dict("records") for name, table in report.tables.items()}}
+
+
+def show_report(report: Evaluation) -> None:
+    """Print what a person has to know of a backtest; everything else is in its files."""
+    means, last = report.last("means"), report.folds[-1]
+    if means.empty:
+        out.print(f"Fold {last}: too few customers moved in every transition, so nothing can be judged.\n")
+        return
+    out.print(
+        f"Last fold, {last}: fitted on what was visible before it, judged by what came after. In brackets stand 95 %"
+        " intervals over customers.\n",
+        soft_wrap=True,
+    )
+    for question, words in _WORDS.items():
+        if len(here := means[means["question"] == question]):
+            columns = ["days", "moved", "log loss", "best baseline", "model better by"]
+            show(_losses(here), f"{words}: log loss, lower is better", columns)
+    _show_baselines(report)
+    _show_calibration(report)
+    _show_earlier(report)
+    if "model_age" in report.tables:
+        _show_age(report.tables["model_age"])
+    if "subgroup_gaps" in report.tables:
+        _show_gaps(report.last("subgroup_gaps"))
+
+
+def _losses(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the model's means beside the best baseline's."""
+    from cvj_ml.evaluation.backtest import MODEL
+
+    rows = []
+    for (question, days), here in means.groupby(["question", "horizon_days"]):
+        model = here[here["contender"] == MODEL].iloc[0]
+        best = here[here["contender"] != MODEL].sort_values("log_loss", kind="stable").iloc[0]
+        rows.append(
+            {
+                "question": question,
+                "days": days,
+                "moved": model["moved"],
+                "log loss": _interval(model, "log_loss"),
+                "best baseline": best["contender"],
+                "model better by": _interval(best, "log_loss_above_model"),
+            }
+        )
+    return _frame(rows)
+
+
+def _list_horizon(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the horizon nearest to 30 days, that of the lists."""
+    nearest = min(table["horizon_days"].unique(), key=lambda days: (abs(days - 30), days))
+    rows: pd.DataFrame = table[table["horizon_days"] == nearest]
+    return rows
+
+
+def _show_earlier(report: Evaluation) -> None:
+    table = report.tables["means"]
+    earlier = table[table["fold"] != report.folds[-1]]
+    if earlier.empty:
+        return
+    shown = _concat([_losses(rows).assign(fold=fold) for fold, rows in _list_horizon(earlier).groupby("fold")])
+    title = "Earlier folds (settings may be chosen on these, so they prove less)"
+    show(shown, title, ["fold", "question", "days", "log loss", "model better by"])
+
+
+def _show_baselines(report: Evaluation) -> None:
+    wins = report.tables["baseline_wins"]
+    cells = report.last("cells")
+    judged = len(cells[["from", "to", "horizon_days"]].drop_duplicates())
+    clear = wins[wins["beyond_chance"]]
+    means = report.last("means")
+    for row in means[means["log_loss_above_model"] < 0].to_dict("records"):
+        surely = "beyond chance" if row["log_loss_above_model_high"] < 0 else "which may be chance"
+        out.print(
+            f"On average {row['contender']} does better than the model for {row['question']} within"
+            f" {row['horizon_days']} days, {surely}.",
+            soft_wrap=True,
+        )
+    places = len(wins[["from", "to", "horizon_days"]].drop_duplicates())
+    if clear.empty:
+        out.print(
+            f"A baseline has the lower log loss in {places} of {judged} transitions and horizons, in none of them"
+            " beyond chance (Holm's correction over all comparisons).\n",
+            soft_wrap=True,
+        )
+        return
+    title = f"A baseline does better than the model, beyond chance, in {len(clear)} comparison(s):"
+    better = [_text(-row["log_loss_above_model"], -row["high"], -row["low"]) for row in clear.to_dict("records")]
+    named = clear.assign(better_by=better)
+    show(named.head(_SHOWN), title, ["from", "to", "horizon_days", "contender", "better_by"])
+
+
+def _show_calibration(report: Evaluation) -> None:
+    table, failing = report.last("calibration"), report.tables["failing"]
+    if table.empty:
+        out.print("Calibration: in no transition 100 customers moved, so there is nothing to say about it.\n")
+        return
+    rows = [
+        {
+            "question": row["question"],
+            "days": row["horizon_days"],
+            "observed/expected": _interval(row, "observed_expected", 2),
+            "slope": _interval(row, "calibration_slope", 2),
+            "mean error": _interval(row, "expected_calibration_error"),
+        }
+        for row in table.to_dict("records")
+    ]
+    show(_frame(rows), "Calibration, over transitions in which at least 100 customers moved")
+    out.print(
+        "Observed/expected above 1: more moved than predicted. Slope below 1: predictions too extreme. Both are 1 where"
+        " the probabilities can be taken at their word.\n",
+        soft_wrap=True,
+    )
+    if failing.empty:
+        out.print("No transition's calibration fails: none differs from 1 after Holm's correction.\n", soft_wrap=True)
+        return
+    named = failing.assign(
+        days=failing["horizon_days"],
+        figure=failing["figure"].map({"observed_expected": "obs/exp", "calibration_slope": "slope"}),
+        value=[_text(row["estimate"], row["low"], row["high"], 2) for row in failing.to_dict("records")],
+    ).sort_values("p_holm", kind="stable")
+    title = f"Failing: {len(failing)} figure(s) differ from 1 after Holm's correction"
+    show(named.head(_SHOWN), title, ["from", "to", "days", "figure", "value", "finding"])
+
+
+def _show_age(table: pd.DataFrame) -> None:
+    table = _list_horizon(table)
+    shown = table.assign(
+        days=table["horizon_days"], lost=[_interval(row, "lost_by_age") for row in table.to_dict("records")]
+    ).rename(columns={"log_loss": "older", "log_loss_refitted": "refitted"})
+    columns = ["judged_at", "age_days", "question", "days", "older", "refitted", "lost"]
+    show(shown, "Model age: log loss of an older model beside the one refitted at the fold", columns)
+
+
+def _show_gaps(table: pd.DataFrame) -> None:
+    flagged = table[table["calibration_differs"] | table["log_loss_differs"]]
+    segments = ", ".join(dict.fromkeys(table["segment"])) or "the segments asked for"
+    if flagged.empty:
+        out.print(
+            f"Subgroups ({segments}): {len(table):,} comparisons with the rest of the same transition and horizon, none"
+            " differs after Holm's correction.\n",
+            soft_wrap=True,
+        )
+        return
+    both = flagged["calibration_differs"] & flagged["log_loss_differs"]
+    shown = flagged.rename(columns={"horizon_days": "days", "observed_expected": "obs/exp"}).assign(
+        rest=flagged["observed_expected_rest"],
+        differs=both.map({True: "both", False: ""}).where(
+            both, flagged["calibration_differs"].map({True: "calibration", False: "log loss"})
+        ),
+    )
+    columns = ["value", "from", "to", "days", "obs/exp", "rest", "log_loss_gap", "differs"]
+    title = f"Subgroups that differ from the rest: {len(flagged)} of {len(table):,} comparisons"
+    show(shown.head(_SHOWN), title, columns)
+
+
+def _interval(row: Any, name: str, digits: int = 3) -> str:
+    return _text(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
+
+
+def _text(value: float, low: float | None, high: float | None, digits: int = 3) -> str:
+    if value != value:
+        return ""
+    known = low is not None and high is not None and low == low and high == high
+    return f"{value:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})" if known else f"{value:.{digits}f}"
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def _concat(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat(parts, ignore_index=True)

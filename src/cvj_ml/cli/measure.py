@@ -1,0 +1,37 @@
+"""How a measurement reads on a screen and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cvj_ml.cli.output import out
+from cvj_ml.measurement.effects import contact_words, effect_words, score_words
+
+if TYPE_CHECKING:
+    from cvj_ml.commands import Measured
+
+
+def measured_as_json(done: Measured) -> dict[str, Any]:
+    """Return the rows of this measurement, the history's file, and what is below the floor."""
+    return {
+        "rows": done.rows.to_dict("records"),
+        "waiting": done.waiting,
+        "history": str(done.file),
+        "below_floor": list(done.faults),
+    }
+
+
+def show_measured(done: Measured) -> None:
+    """Print for each list and epoch what its last night says."""
+    if done.rows.empty:
+        out.print(f"Nothing to measure yet: {done.waiting} published list(s) wait for the end of their horizon.")
+        return
+    last = done.rows.groupby(["list", "epoch"], sort=False).tail(1)
+    for row in ({str(name): value for name, value in one.items()} for one in last.to_dict("records")):
+        out.print(f"\n{row['from_stage']} → {row['to_stage']}, {row['horizon_days']} days, epoch {row['epoch']}")
+        for line in (effect_words(row), contact_words(row), score_words(row)):
+            if line:
+                out.print(f"  {line}", soft_wrap=True)
+    if done.waiting:
+        out.print(f"\n{done.waiting} published list(s) wait for the end of their horizon.")
+    out.print(f"\nEvery night: {done.file}", soft_wrap=True)

@@ -1,0 +1,55 @@
+"""Each command's story, in one short function."""
+
+from cvj_ml.commands.audit import Audited, audit, model_to_audit
+from cvj_ml.commands.backtest import Backtested, backtest, backtest_fold, run_backtest
+from cvj_ml.commands.check import Checked, check
+from cvj_ml.commands.forget import Forgotten, forget
+from cvj_ml.commands.measure import Measured, measure
+from cvj_ml.commands.nightly import nightly
+from cvj_ml.commands.score import Night, config_digest, publish_night, show_night
+from cvj_ml.commands.train import Promote, Trained, judge_challenger, train, training_panel, true_stages
+from cvj_ml.night.champion import Champion, champion, verify_version
+from cvj_ml.night.reading import listed_in_control
+from cvj_ml.night.scores import Scored, score
+from cvj_ml.run import Histories, Progress, Silent, Watcher, as_of_name, open_histories, require_customers, require_same
+
+__all__ = [
+    "Audited",
+    "Backtested",
+    "Champion",
+    "Checked",
+    "Forgotten",
+    "Histories",
+    "Measured",
+    "Night",
+    "Progress",
+    "Promote",
+    "Scored",
+    "Silent",
+    "Trained",
+    "Watcher",
+    "as_of_name",
+    "audit",
+    "backtest",
+    "backtest_fold",
+    "champion",
+    "check",
+    "config_digest",
+    "forget",
+    "judge_challenger",
+    "listed_in_control",
+    "measure",
+    "model_to_audit",
+    "nightly",
+    "open_histories",
+    "publish_night",
+    "require_customers",
+    "require_same",
+    "run_backtest",
+    "score",
+    "show_night",
+    "train",
+    "training_panel",
+    "true_stages",
+    "verify_version",
+]

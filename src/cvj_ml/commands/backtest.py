@@ -1,0 +1,129 @@
+"""The story of ``cvj-ml backtest``: fit at rolling instants, judge with intervals, write tables and plots, log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from cvj_ml import tracking
+from cvj_ml.config import Config
+from cvj_ml.evaluation.ageing import ageing
+from cvj_ml.evaluation.backtest import FoldResult, run_fold
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
+from cvj_ml.evaluation.folds import Fold, rolling
+from cvj_ml.evaluation.mlflow_record import Evaluation, report
+from cvj_ml.evaluation.plots import save_figure
+from cvj_ml.evaluation.segments import gaps as gaps_of
+from cvj_ml.evaluation.segments import segment
+from cvj_ml.io import write_table
+from cvj_ml.models.hazard.fitting import Settings
+from cvj_ml.ownership import claim, owner_of, remove
+from cvj_ml.run import Histories, Watcher, as_of_name, open_histories, require_customers
+from cvj_ml.windows import to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backtested:
+    """A backtest's report, the folder that holds it, and its run in MLflow."""
+
+    report: Evaluation
+    folder: Path
+    run_id: str
+
+
+def run_backtest(
+    config: Config,
+    until: int,
+    watcher: Watcher,
+    *,
+    folds: int,
+    spacing: int | None = None,
+    segments: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Backtested:
+    """Refit at up to ``folds`` instants, judge each by what came after, and write and log what was found.
+
+    spacing: between folds, in microseconds; segments: as in `segment`; folder: where tables and plots are written, by
+    default ``<out>/backtest/until=<date>``.
+    """
+    target = folder or Path(config.out, "backtest", f"until={as_of_name(config, until)}")
+    if folder is not None and owner_of(folder / "tables") is None:
+        claim(folder)  # told before minutes of training
+    histories = open_histories(config, watcher)
+    require_customers(histories, until, watcher)
+    delay = histories.store.arrival_delay
+    instants = rolling(config, until, delay, folds, spacing)
+    if len(instants) < folds:
+        watcher.say(f"warning: the history has room for {len(instants)} of {folds} folds.")
+    fewest = config.model.min_customers
+    for name in segments:  # a wrong one is told before minutes of training
+        segment(name, histories.engine(), instants[-1].cut, np.zeros(0, dtype=np.int64), fewest)
+    results = [backtest_fold(histories, fold.cut, fold.until, watcher) for fold in instants]
+    keys = draw_keys(DRAWS, config.model.seed)
+    with watcher.step("Judging older models at later folds"):
+        model_age = ageing(results, histories.engine(), delay, histories.threads, keys)
+    last = results[-1]
+    with watcher.step("Drawing customers for intervals"):
+        by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer, fewest) for name in segments]
+        found = report(results, keys, [gaps_of(last.judged, one, keys) for one in by], model_age)
+    write_backtest(found, target)
+    with watcher.step("Logging to MLflow"):
+        run_id = tracking.log_backtest(config, _record(histories, until, found))
+    return Backtested(found, target, run_id)
+
+
+def write_backtest(found: Evaluation, folder: Path) -> None:
+    """Write every table as CSV and Parquet and every plot as SVG into a folder that is ours.
+
+    An earlier backtest there is replaced.
+    """
+    for kind in ("tables", "plots"):
+        remove(folder / kind, strict=True)
+        (folder / kind).mkdir(parents=True)
+    for name, table in found.tables.items():
+        write_table(folder / "tables", name, pa.Table.from_pandas(table, preserve_index=False))
+    for name, figure in found.figures.items():
+        save_figure(figure, folder / "plots" / f"{name}.svg")
+
+
+def _record(histories: Histories, until: int, found: Evaluation) -> tracking.Record:
+    config = histories.config
+    return tracking.Record(
+        parameters={"folds": " ".join(found.folds), "draws": DRAWS, "seed": config.model.seed},
+        cut=to_datetime(until, config.zone).isoformat(),
+        inputs=histories.store.fingerprints,
+        metrics=found.metrics,
+        tables=found.tables,
+        figures=found.figures,
+    )
+
+
+def backtest_fold(
+    histories: Histories, cut: int, until: int, watcher: Watcher, settings: Settings | None = None
+) -> FoldResult:
+    """Fit at a past instant and judge by what came after."""
+    with watcher.step(f"Backtest at {to_datetime(cut, histories.config.zone).date()}") as progress:
+        return run_fold(
+            histories.config,
+            histories.engine(),
+            histories.visible.unobserved,
+            Fold(cut, until),
+            histories.store.arrival_delay,
+            histories.threads,
+            progress,
+            settings,
+        )
+
+
+def backtest(config: Config, until: int, folds: int, watcher: Watcher) -> list[FoldResult]:
+    """Refit and judge at rolling instants up to ``until``, the oldest first."""
+    histories = open_histories(config, watcher)
+    require_customers(histories, until, watcher)
+    return [
+        backtest_fold(histories, fold.cut, fold.until, watcher)
+        for fold in rolling(config, until, histories.store.arrival_delay, folds)
+    ]

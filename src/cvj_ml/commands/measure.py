@@ -1,0 +1,201 @@
+"""The story of ``cvj-ml measure``: past nights whose horizons are over, judged and kept in a history."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.errors import DataError
+from cvj_ml.io import write_table
+from cvj_ml.measurement.outcomes import Judge, PastList, listings, measure_lists
+from cvj_ml.night import LISTS, hold, published_lists
+from cvj_ml.ownership import scratch
+from cvj_ml.run import Histories, Watcher, open_histories
+from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
+
+KEY = ["list", "epoch", "night"]
+HISTORY = Path("measure", "history.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The rows of this measurement, the whole history, its file, and what fell below the configured floor."""
+
+    rows: pd.DataFrame
+    history: pd.DataFrame
+    file: Path
+    faults: tuple[str, ...]
+    waiting: int
+
+
+def measure(config: Config, until: int, watcher: Watcher) -> Measured:
+    """Judge every published list whose horizon is over by ``until``, and keep one row a list, epoch and night."""
+    with hold(Path(config.out), "measure"):
+        return _measure(config, until, watcher)
+
+
+def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
+    with watcher.step("Reading published nights"):
+        lists = read_past(config)
+    histories = open_histories(config, watcher)
+    usable = [past for past in lists if {past.from_stage, past.to_stage} <= _observable(histories)]
+    if len(usable) < len(lists):
+        watcher.say(f"warning: {len(lists) - len(usable)} past list(s) name stages that are not observed any more.")
+    judge = Judge(
+        config.journey,
+        histories.visible.unobserved,
+        10**config.value_decimals,
+        until,
+        histories.store.arrival_delay,
+    )
+    with watcher.step("Looking at what became of the customers") as progress:
+        found = measure_lists(usable, judge, histories.engine(progress))
+    rows = pd.DataFrame(found)
+    if len(rows):
+        rows.insert(2, "night", [to_datetime(one, config.zone).isoformat() for one in rows.pop("as_of")])
+        rows["until"] = to_datetime(until, config.zone).isoformat()
+    file = Path(config.out, HISTORY)
+    history = add_to_history(rows, file)
+    faults = tuple(below_floor(config, rows))
+    return Measured(rows, history, file, faults, sum(not judge.is_over(past) for past in usable))
+
+
+def read_past(config: Config) -> list[PastList]:
+    """Return the lists of every published night, with everybody who was scored for them."""
+    return [past for folder in published_lists(Path(config.out)) for past in _lists_of(config, folder)]
+
+
+def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
+    """Yield the lists of one night."""
+    scores = pq.read_table(folder / "scores" / "scores.parquet", partitioning=None).to_pandas()
+    slugs = {stage.name: stage.slug for stage in config.journey.stages}
+    for row in _summary(folder):
+        column = f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
+        if column not in scores.columns or row["to_stage"] not in slugs:
+            raise DataError(
+                f"{folder}: its scores have no column {column}, so the night is damaged or of another journey;"
+                " remove it, or measure with the configuration that made it."
+            )
+        here = scores.loc[scores["stage"] == row["from_stage"], ["customer_id", column]]
+        scored = here.rename(columns={column: "probability"}).dropna(subset="probability")
+        yield PastList(
+            row["list"],
+            row["from_stage"],
+            row["to_stage"],
+            row["horizon_days"] * DAY,
+            row["epoch"],
+            to_microseconds(scores["as_of"].iloc[0].to_pydatetime()),
+            str(scores["model_version"].iloc[0]),
+            scored.merge(_listed(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"),
+        )
+
+
+def _summary(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / LISTS / "summary.parquet", partitioning=None).to_pylist()
+    return found
+
+
+def _listed(folder: Path, name: str) -> pd.DataFrame:
+    columns = ["customer_id", "group", "control_share"]
+    found: pd.DataFrame = pq.read_table(
+        folder / LISTS / f"{name}.parquet", columns=columns, partitioning=None
+    ).to_pandas()
+    return found
+
+
+def newest_matured(config: Config, judge: Judge) -> tuple[list[PastList], pd.DataFrame]:
+    """Return of each list the newest one whose horizon is over at the judge's cut, and who was listed near them.
+
+    Scores are read of these nights only; of the others, who was on a list. Stages that are not observed any more are
+    passed over.
+    """
+    nights = {}
+    for folder in published_lists(Path(config.out)):
+        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        nights[folder] = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
+    chosen: dict[str, Path] = {}
+    known = set(judge.journey.names) - judge.unobserved
+    for folder in sorted(nights, key=nights.__getitem__, reverse=True):
+        seen = follow_up(nights[folder], judge.cut, judge.arrival_delay)
+        for row in _summary(folder):
+            if {row["from_stage"], row["to_stage"]} <= known and observed_whole(seen, row["horizon_days"] * DAY):
+                chosen.setdefault(row["list"], folder)
+    found = [
+        past
+        for folder in dict.fromkeys(chosen.values())
+        for past in _lists_of(config, folder)
+        if chosen.get(past.name) == folder
+    ]
+    near = [
+        _listed(folder, row["list"]).assign(as_of=nights[folder], epoch=row["epoch"])
+        for folder in nights
+        if any(observed_whole(past.horizon, abs(nights[folder] - past.as_of)) for past in found)
+        for row in _summary(folder)
+    ]
+    return found, pd.concat(near, ignore_index=True) if near else listings([])
+
+
+def known_history(config: Config, as_of: int) -> pd.DataFrame:
+    """Return what measurements up to ``as_of`` have found: a page shows nothing that its night could not know."""
+    file = Path(config.out, HISTORY)
+    if not file.exists():
+        return pd.DataFrame()
+    history = pd.read_parquet(file, partitioning=None)
+    until = np.array([to_microseconds(datetime.fromisoformat(one)) for one in history["until"]], dtype=np.int64)
+    return history[observed_whole(follow_up(until, as_of, 0), 0)].reset_index(drop=True)
+
+
+def add_to_history(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Add rows to the history and return it; of two rows of one list, epoch and night the later measured one stays."""
+    old = pd.read_parquet(file, partitioning=None) if file.exists() else pd.DataFrame()
+    parts = [part for part in (old, rows) if len(part)]
+    if not parts:
+        return old
+    both = pd.concat(parts, ignore_index=True)
+    both["_order"] = [datetime.fromisoformat(one).timestamp() for one in both["until"]]
+    both = both.sort_values([*KEY, "_order"], kind="stable").drop_duplicates(KEY, keep="last").drop(columns="_order")
+    history = both.sort_values(["night", "list"], kind="stable", ignore_index=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(file.parent, f".{file.stem}-") as staged:
+        for name in write_table(staged, file.stem, pa.Table.from_pandas(history, preserve_index=False)):
+            os.replace(staged / name, file.with_name(name))
+    return history
+
+
+def below_floor(config: Config, rows: pd.DataFrame) -> list[str]:
+    """Return where the last measured night of a list is surely worse than the configured floor."""
+    if rows.empty:
+        return []
+    floor, faults = config.measure, []
+    for _, row in rows.groupby("list", sort=True).tail(1).iterrows():
+        # Where many were expected, it says something that few moved.
+        if max(row["untouched_moved"], row["untouched_expected"]) < floor.min_moved:
+            continue
+        place = f"{row['list']}, {row['night'][:10]}"
+        if row["lift_10pct_high"] < floor.min_lift:
+            faults.append(
+                f"{place}: the likeliest tenth moved {row['lift_10pct']:.2f} times as often as all (at most"
+                f" {row['lift_10pct_high']:.2f}), below min_lift {floor.min_lift:g}"
+            )
+        low, high = row["observed_over_expected_low"], row["observed_over_expected_high"]
+        if low > floor.max_miscalibration or high < 1 / floor.max_miscalibration:
+            faults.append(
+                f"{place}: {row['observed_over_expected']:.2f} customers moved for each one expected ({low:.2f} to"
+                f" {high:.2f}), off by more than max_miscalibration {floor.max_miscalibration:g}"
+            )
+    return faults
+
+
+def _observable(histories: Histories) -> set[str]:
+    return set(histories.config.journey.names) - histories.visible.unobserved

@@ -1,0 +1,338 @@
+"""One published night: the story of ``cvj-ml score`` and ``cvj-ml targets``, and what every command publishes by.
+
+What happens to a night besides its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.commands.measure import known_history
+from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
+from cvj_ml.config import Config
+from cvj_ml.customers import People, match_people, read_people
+from cvj_ml.errors import NightError
+from cvj_ml.lists import RankedList, rank, summarise, with_reasons
+from cvj_ml.night import (
+    LISTS,
+    Published,
+    current_night,
+    digest_of,
+    digest_of_table,
+    find_night,
+    hold,
+    publish,
+    published_nights,
+    verify_night,
+)
+from cvj_ml.night.champion import Champion, pin_champion
+from cvj_ml.night.delivery import deliver
+from cvj_ml.night.reading import listed_in_control
+from cvj_ml.night.scores import score, work_folder
+from cvj_ml.night.timings import Stations, package_version
+from cvj_ml.ownership import remove
+from cvj_ml.report.list_files import SCORES, with_contact, write_night
+from cvj_ml.report.page import PAGE, WORKSHEET, Documents, make_report, write_report
+from cvj_ml.report.wording import TrainedModel
+from cvj_ml.run import Histories, Watcher, as_of_name, open_histories, require_customers
+from cvj_ml.scoring import StoredTable
+from cvj_ml.store import Usage
+from cvj_ml.windows import to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """A published night, made now or found: where it is, and what it was made from."""
+
+    published: Published
+    as_of: str
+    facts: Mapping[str, Any]
+    champion: Champion
+
+    @property
+    def folder(self) -> Path:
+        """The night's folder."""
+        return self.published.folder
+
+    @property
+    def scores(self) -> StoredTable:
+        """The scores, as published."""
+        return StoredTable.at(self.folder / SCORES)
+
+    @property
+    def page(self) -> Path | None:
+        """Where the page is; None where it went with customers who were forgotten, or nothing was published."""
+        return self.folder / PAGE if (self.folder / PAGE).is_file() else None
+
+    @property
+    def lists(self) -> list[dict[str, Any]]:
+        """The summary of the lists, a row each; none where they were not asked for."""
+        return list(self.facts.get("lists", ()))
+
+    def rows(self, name: str) -> pa.Table:
+        """Return the rows of a list, as published."""
+        return pq.read_table(self.folder / LISTS / f"{name}.parquet", partitioning=None)
+
+    @property
+    def model_version(self) -> str:
+        """The ``model_version`` of the scores."""
+        return self.champion.bundle.version
+
+    def as_document(self) -> dict[str, Any]:
+        """Return what became of the night as plain data."""
+        return {
+            "night": str(self.folder),
+            "as_of": self.as_of,
+            "instant": self.facts["as_of"],
+            "outcome": self.published.outcome,
+            "current": self.published.current,
+            "page": str(self.page) if self.page else None,
+            "customers": self.facts[OBSERVED]["customers"],
+            "model_version": self.model_version,
+            "model_source": self.champion.source,
+            "lists": {one["list"]: one["listed"] for one in self.lists},
+            "people": self.facts[OBSERVED].get("people", {}),
+            "rows": rows_by_outcome(self.facts),
+        }
+
+
+def publish_night(
+    config: Config,
+    as_of: int,
+    watcher: Watcher,
+    *,
+    with_lists: bool,
+    accepted: Collection[str] = (),
+    resume: bool = False,
+) -> Night:
+    """Score every eligible customer with the champion, rank the lists, make the page, publish all in one step.
+
+    The gates of a night are asked; those whose names are ``accepted`` only warn, and little data does, too, since a
+    person looks at what comes out. With ``resume`` the blocks that an earlier run of the same night finished are not
+    scored again.
+    """
+    run = Stations(watcher, accepted, watched=True)
+    with hold(Path(config.out), "targets" if with_lists else "score"):
+        people = read_people(config) if with_lists else None
+        histories = open_histories(config, run)
+        people = match_people(people, config, histories.store) if people else None
+        usage = require_customers(histories, as_of, run)
+        with run.step("Fetching the champion"):
+            champion = pin_champion(config, histories.visible, run)
+        return make_night(histories, people, champion, usage, as_of, run, resume=resume)
+
+
+def show_night(config: Config, as_of: int) -> dict[str, Any]:
+    """Return where the published night of an instant and its page are, as plain data; nothing is made or published.
+
+    NightError where there is none, it is not whole, or it has no page.
+    """
+    out, name = Path(config.out), as_of_name(config, as_of)
+    day = to_datetime(as_of, config.zone).isoformat() if "T" in name else name
+    command = f"`cvj-ml targets CONFIG --as-of {day}` makes and publishes it"
+    nights = published_nights(out, name)
+    if not nights:
+        newest = max((path.name.removeprefix("as_of=") for path in out.glob("as_of=*")), default=None)
+        there = f"the newest is that of {newest}" if newest else "there is none at all"
+        raise NightError(f"{out}: no night of {name} is published; {there}. {command}, if its gates pass.")
+    folder = next((one for one in nights if (one / PAGE).is_file()), nights[0])
+    manifest = verify_night(folder).manifest
+    if PAGE not in manifest["files"]:
+        raise NightError(f"{folder}: it has no page, which goes where customers are forgotten. {command} anew.")
+    return {
+        "night": str(folder),
+        "as_of": name,
+        "instant": manifest["as_of"],
+        "current": folder == current_night(out),
+        "page": str(folder / PAGE),
+        "worksheet": str(folder / WORKSHEET),
+        "customers": manifest["files"][SCORES]["rows"],
+        "model_version": manifest["model"][:12],
+        "lists": {one["list"]: one["listed"] for one in manifest.get("lists", ())},
+    }
+
+
+def make_night(
+    histories: Histories,
+    people: People | None,
+    champion: Champion,
+    usage: Usage,
+    as_of: int,
+    run: Stations,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+) -> Night:
+    """Make and publish one night with a pinned champion; the caller holds the lock of the output folder.
+
+    It has no lists where no people were read. Nothing is published where a gate fails. A night that has passed its
+    gates, is published and whole is found and not made again, so a run that goes on after a failure is soon where it
+    stopped.
+    """
+    config, bundle, with_lists = histories.config, champion.bundle, people is not None
+    out, night = Path(config.out), as_of_name(config, as_of)
+    measured = known_history(config, as_of)
+    spared = listed_in_control(config, as_of)
+    facts = facts_of(histories, champion, usage, as_of, people, spared, measured)
+    if people is not None:
+        people.require_unchanged()
+    if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
+        published, facts = found
+        if not dry_run:
+            hand_over(config, published.folder, run)
+        return Night(published, night, facts, champion)
+    with run.step("Looking at the sources"):
+        gates = Gatekeeper.of(histories, as_of, people)
+        run.judge(gates.before_scoring(bundle.predictor))
+        # Past nights are judged by the rules, which sources that have changed their columns may not fit.
+        run.judge(gates.quality(bundle.version))
+    work = work_folder(histories, bundle.digest, config_digest(config), as_of, with_lists=with_lists, resume=resume)
+    with run.step("Scoring") as progress:
+        scored = score(
+            histories, bundle.predictor, bundle.version, as_of, work, progress, history=with_lists, resume=resume
+        )
+        run.judge(gates.after_scoring(bundle.predictor, scored.counts))
+    scores = StoredTable.at(scored.scores)
+    lists: tuple[RankedList, ...] = ()
+    if people is not None:
+        with run.step("Ranking the lists"):
+            unobserved, record = histories.visible.unobserved, bundle.track_record
+            history = StoredTable.at(scored.history) if scored.history else None
+            lists = rank(
+                config,
+                scores,
+                unobserved,
+                as_of,
+                record,
+                history=history,
+                permissions=people.permissions,
+                spared=spared,
+            )
+        with run.step("Giving reasons") as progress:
+            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
+    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
+    facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
+
+    def write(staged: Path) -> Mapping[str, int]:
+        with run.step("Writing the night"):
+            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night)
+            rows = {**rows, **write_report(report, staged)}
+            if people is not None:
+                people.require_unchanged()
+            return rows
+
+    published = publish(
+        out,
+        night,
+        digest_of(facts, [one.name for one in lists], "report"),
+        facts,
+        lambda: run.document(champion),
+        write,
+        dry_run=dry_run,
+    )
+    remove(work.parent)
+    if not dry_run:
+        hand_over(config, published.folder, run)
+    return Night(published, night, facts, champion)
+
+
+def facts_of(
+    histories: Histories,
+    champion: Champion,
+    usage: Usage,
+    as_of: int,
+    people: People | None,
+    spared: pa.Table,
+    measured: pd.DataFrame,
+) -> dict[str, Any]:
+    """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
+    config, store = histories.config, histories.store
+    facts: dict[str, Any] = {
+        "as_of": to_datetime(as_of, config.zone).isoformat(),
+        "software": package_version(),
+        "store": store.key,
+        "model": champion.bundle.digest,
+        "model_from": "registry" if champion.copied is None else "local copy, registry down",
+        "training": digest_of(asdict(champion.training)) if champion.training else None,
+        "config": config_digest(config),
+        "counts": {name: asdict(counts) for name, counts in store.counts.items()},
+        "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
+        "inputs": dict(store.fingerprints),
+    }
+    if people is not None:
+        # By content: where these tables lie, and in how many files, changes no list.
+        facts["people"] = {name: digest_of_table(table.rows) for name, table in people.tables.items()}
+        if len(spared):
+            facts["spared"] = digest_of_table(spared)
+    if len(measured):
+        facts["history"] = digest_of(measured.to_dict("list"))
+    return facts
+
+
+def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Return what became of the rows of all touchpoint sources together; the outcomes add up to ``rows_in``."""
+    counts = facts["counts"].values()
+    return {
+        "rows_in": sum(one["rows_in"] for one in counts),
+        **facts["rows"],
+        "duplicates": sum(one["duplicates"] for one in counts),
+        "refused": sum(sum(one["refused"].values()) for one in counts),
+        "unmatched": sum(one["unmatched"] for one in counts),
+    }
+
+
+def report_of(
+    histories: Histories,
+    champion: Champion,
+    as_of: int,
+    scores: StoredTable,
+    lists: tuple[RankedList, ...],
+    people: People | None,
+    usage: Usage,
+    history: pd.DataFrame,
+    watcher: Watcher,
+) -> Documents:
+    """Make the page and the worksheet of a night."""
+    logged = champion.training
+    with watcher.step("Making the page") as progress:
+        return make_report(
+            histories.config,
+            histories.store,
+            histories.visible.unobserved,
+            histories.engine(progress),
+            as_of,
+            scores,
+            [replace(one, rows=with_contact(one.rows, people.contact)) for one in lists] if people else [],
+            people.naming if people else {},
+            usage,
+            champion.bundle.version,
+            TrainedModel.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
+            history,
+            tuple(champion.bundle.predictor.unlived()),
+        )
+
+
+_PLACES = {"sources", "attributes", "contact", "suppression", "consent"}
+_PLACES |= {"measure", "gates", "mlflow", "engine", "deliver", "out"}
+
+
+def config_digest(config: Config) -> str:
+    """Return a digest of every setting that can change a list; where things lie does not."""
+    return digest_of(config.model_dump(mode="json", exclude=_PLACES))
+
+
+def hand_over(config: Config, night: Path, watcher: Watcher) -> None:
+    """Deliver a published night to where the configuration says; one that cannot be delivered stays published."""
+    if config.deliver is None:
+        return
+    with watcher.step("Delivering to PostgreSQL"):
+        outcome = deliver(config.deliver.postgres, night)
+    if outcome == "kept":
+        watcher.say("PostgreSQL keeps the night that it shows: it is newer, or has lists where this one has none.")

@@ -1,0 +1,255 @@
+"""The story of ``cvj-ml train``.
+
+The story of ``cvj-ml train --tune``: settings are searched for on earlier folds, and every trial is logged.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cvj_ml import tracking
+from cvj_ml.commands.backtest import backtest_fold
+from cvj_ml.config import Config
+from cvj_ml.errors import ModelError
+from cvj_ml.evaluation.backtest import FoldResult
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
+from cvj_ml.evaluation.champion import Verdict, challenge, decide_first, undecided
+from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable
+from cvj_ml.evaluation.mlflow_record import evidence
+from cvj_ml.evaluation.score_bands import track_record
+from cvj_ml.evaluation.stage_evaluation import FitOfStages, fit_and_evaluate
+from cvj_ml.evaluation.tuning import Search, Trial, search
+from cvj_ml.model_card import Training, write_card
+from cvj_ml.models.bundle.bundle import save
+from cvj_ml.models.drift_profile.learning import learn_drift
+from cvj_ml.models.explain.typical import learn_reference
+from cvj_ml.models.hazard.fitting import Settings
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.training import fit_reach
+from cvj_ml.night.champion import champion
+from cvj_ml.panel.panel import ModelSpec, Panel, build_panel, define
+from cvj_ml.panel.stage_panel import Tracking
+from cvj_ml.run import Histories, Watcher, open_histories, require_customers
+from cvj_ml.scoring import interface_of, make_canary, open_bundle
+from cvj_ml.snapshots import training_grid
+from cvj_ml.store import Usage
+from cvj_ml.windows import to_datetime, to_microseconds
+
+Promote = Literal["auto", "always", "never"]
+
+MOST_TOLD = 3
+"""Stages without evidence that a training warns of; the card has them all."""
+
+
+def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
+    """Build the panel of everything that was visible before the cut."""
+    config, store = histories.config, histories.store
+    require_teachable(config, cut, store.arrival_delay, "Training")
+    with watcher.step("Building the panel") as progress:
+        engine = histories.engine(progress)
+        definition = define(config, histories.visible.unobserved, engine, cut)
+        return build_panel(
+            definition,
+            engine,
+            training_grid(config, cut),
+            cut,
+            store.arrival_delay,
+            max_rows=config.model.max_rows,
+            seed=config.model.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A registered model, the fold that its metrics come from, and the fit of the current stage where there is one."""
+
+    version: tracking.ModelVersion
+    fold: FoldResult
+    usage: Usage
+    verdict: Verdict
+    stages: FitOfStages | None
+
+
+def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto", tune: int = 0) -> Trained:
+    """Report the last matured fold once, compare with the champion, refit at ``as_of``, register, promote.
+
+    promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; the first version of a name is the champion
+    unless `decide_first` refuses it.
+    tune: how many settings of the trees to try on earlier folds first.
+    """
+    histories = open_histories(config, watcher)
+    usage = require_customers(histories, as_of, watcher)
+    # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
+    require_teachable(config, as_of, histories.store.arrival_delay, "Training")
+    fold = last_matured(config, as_of, histories.store.arrival_delay)
+    settings = tuned_settings(histories, fold, tune, watcher) if tune else None
+    result = backtest_fold(histories, fold.cut, fold.until, watcher, settings)
+    with watcher.step("Keeping the track record"):
+        record_of_fold = track_record(result, histories.engine(), histories.store.arrival_delay, histories.threads)
+    verdict = judge_challenger(histories, result, promote, watcher)
+    panel = training_panel(histories, as_of, watcher)
+    with watcher.step("Refitting at as_of") as progress:
+        fit = fit_reach(
+            panel,
+            as_of,
+            histories.store.arrival_delay,
+            config.model.seed,
+            histories.threads,
+            settings=result.fit.settings,
+            progress=progress,
+        )
+    posterior = true_stages(histories, panel.definition, as_of, watcher)
+    stage_model = posterior.model if posterior else None
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
+    with watcher.step("Remembering the customers") as progress:
+        first = int(panel.as_of.min())
+        reference = learn_drift(predictor, histories.engine(progress), histories.store.customers, as_of, first)
+        predictor = replace(predictor, drift=reference)
+    if (taught := len(np.unique(panel.customer))) < config.model.min_customers:
+        watcher.say(
+            f"warning: {taught} customer(s) are fewer than model.min_customers ({config.model.min_customers}), so every"
+            " name in the data is `other` and nothing is learned but base rates."
+        )
+    names = np.array(["return", *config.journey.names])
+    if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
+        watcher.say(
+            f"warning: too few customers moved to learn from, so these targets rest on base rates by stage and"
+            f" recency: {', '.join(weak)}. Scores name them in low_evidence."
+        )
+    for one in islice((one for one in predictor.unlived() if one.target == "return"), MOST_TOLD):
+        watcher.say(f"warning: {one.sentence}. Scores name it in low_evidence.")
+    facts = Training(
+        config, histories.store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, verdict
+    )
+    with watcher.step("Writing the model card"):
+        card = write_card(facts, histories.engine(), draw_keys(DRAWS, config.model.seed))
+    with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch, "bundle")
+        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle, record_of_fold, card.text)
+        opened = open_bundle(bundle, digest)
+        found = evidence(predictor, panel, result, fit, posterior)
+        record = tracking.TrainingRecord(
+            parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},
+            cut=to_datetime(as_of, config.zone).isoformat(),
+            inputs=histories.store.fingerprints,
+            metrics={**found.metrics, **card.metrics},
+            bundle=bundle,
+            digest=digest,
+            interface=interface_of(opened),
+            tables={**found.tables, **card.tables},
+            figures=found.figures,
+            tags={"verdict": verdict.sentence, "verdict_numbers": verdict.as_json()},
+        )
+        # The canary of what is promoted was scored when the bundle was opened, above.
+        version = tracking.log_training(config, record, usable=not verdict.refused)
+        if verdict.promote:
+            version = tracking.promote(config, version.version)
+    return Trained(version, result, usage, verdict, posterior)
+
+
+def judge_challenger(histories: Histories, result: FoldResult, promote: Promote, watcher: Watcher) -> Verdict:
+    """Return whether the recipe of a fold replaces the champion."""
+    config, present = histories.config, tracking.find_champion(histories.config)
+    if present is None and promote == "always":
+        return undecided(True, "Promoted: there was no champion; asked for by --promote always, nothing was compared.")
+    if present is None:
+        learned = bool(result.predictor.learned.any())
+        return decide_first(result.judged, draw_keys(DRAWS, config.model.seed), learned=learned)
+    if promote != "auto":
+        by_hand = {"always": "Promoted", "never": "Kept the champion"}[promote]
+        return undecided(promote == "always", f"{by_hand}: asked for by --promote {promote}, nothing was compared.")
+    if not present.cut:
+        return undecided(False, "Kept the champion: it was imported, so nobody knows which outcomes it has seen.")
+    try:
+        bundle = champion(config, histories.visible)
+    except ModelError as error:
+        watcher.say(f"warning: {error}")
+        return undecided(False, "Kept the champion, which cannot be compared under this configuration.")
+    with watcher.step("Comparing with the champion"):
+        return challenge(
+            config,
+            result,
+            bundle.predictor,
+            to_microseconds(datetime.fromisoformat(present.cut)),
+            histories.engine(),
+            histories.visible.unobserved,
+            histories.store.arrival_delay,
+            histories.threads,
+        )
+
+
+def true_stages(histories: Histories, definition: ModelSpec, cut: int, watcher: Watcher) -> FitOfStages | None:
+    """Fit and judge the posterior of the true stage at the cut; None where no coverage is declared."""
+    if not histories.config.coverage:
+        return None
+    with watcher.step("Fitting the current stage") as progress:
+        found = fit_and_evaluate(
+            definition,
+            Tracking.of(histories.config),
+            histories.engine(progress),
+            cut,
+            histories.config.model.seed,
+            histories.threads,
+        )
+    for warning in found.warnings(definition.journey.names):
+        watcher.say(f"warning: {warning}")
+    return found
+
+
+def tuned_settings(histories: Histories, reported: Fold, trials: int, watcher: Watcher) -> Settings | None:
+    """Return the settings to train with, None for the package's own; the reported fold is not looked at."""
+    config = histories.config
+    with watcher.step(f"Trying {trials} settings on earlier folds") as progress:
+        found = search(
+            config,
+            histories.engine(),
+            histories.visible.unobserved,
+            reported,
+            histories.store.arrival_delay,
+            trials,
+            histories.threads,
+            progress,
+        )
+    watcher.say(found.sentence)
+    cut = to_datetime(reported.cut, config.zone).isoformat()
+    tracking.log_search(config, _record(histories, found, cut), [_trial(one, cut) for one in found.trials])
+    return found.settings
+
+
+def _record(histories: Histories, found: Search, cut: str) -> tracking.Record:
+    zone = histories.config.zone
+    return tracking.Record(
+        parameters={
+            **(_named(found.settings) if found.settings else {}),
+            "folds": " ".join(to_datetime(fold.cut, zone).date().isoformat() for fold in found.folds) or "none",
+            "verdict": found.sentence,
+        },
+        cut=cut,
+        inputs=histories.store.fingerprints,
+        metrics={},
+    )
+
+
+def _trial(one: Trial, cut: str) -> tracking.Record:
+    above = {"": one.above.estimate, "_low": one.above.low, "_high": one.above.high}
+    return tracking.Record(
+        parameters=_named(one.settings),
+        cut=cut,
+        inputs={},
+        metrics={
+            "validation.log_loss": one.log_loss,
+            **{f"validation.log_loss_above_own{bound}": value for bound, value in above.items()},
+            "validation.p": one.p,
+        },
+    )
+
+
+def _named(settings: Settings) -> dict[str, str | int | float]:
+    return {f"trees_{name}": value for name, value in settings.as_dict().items()}

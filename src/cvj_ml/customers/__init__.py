@@ -1,0 +1,15 @@
+"""What the business says about its customers: permissions and contacts, and who has to be forgotten."""
+
+from cvj_ml.customers.erasure import clear_leftovers, known_from_readings, rows_held
+from cvj_ml.customers.permissions import Naming, People, Permissions, match_people, read_people
+
+__all__ = [
+    "Naming",
+    "People",
+    "Permissions",
+    "clear_leftovers",
+    "known_from_readings",
+    "match_people",
+    "read_people",
+    "rows_held",
+]

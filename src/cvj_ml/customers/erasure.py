@@ -1,0 +1,100 @@
+"""Where customers who have to be forgotten still stand, and removing what earlier readings left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.config import Config, TableSpec
+from cvj_ml.customers.id_tables import rows_naming
+from cvj_ml.ownership import remove
+from cvj_ml.store.cache_key import ATTRIBUTES, LABELS
+from cvj_ml.store.customer_ids import CustomerIds
+from cvj_ml.store.refusals import QUARANTINE_FILE
+from cvj_ml.store.retention import take_away
+from cvj_ml.store.store import ATTRIBUTES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_of
+
+_LEFT_BEHIND = (".audit-*", ".contact-*", ".suppression-*", ".consent-*")
+"""Folders of runs that were killed while they read or checked."""
+
+_KEPT_ROWS = (TOUCHPOINTS_FILE, ATTRIBUTES_FILE, LABELS_FILE)
+
+
+def rows_held(config: Config, store: Store, customers: CustomerIds) -> dict[str, int]:
+    """Return how many rows of these customers each source and table has now, refused rows included.
+
+    Of touchpoints the store has every row. The other tables are read themselves: rows of whoever has no touchpoint
+    are not in it. The suppression is left out: whoever is forgotten may stay there.
+    """
+    held: Counter[str] = Counter()
+    for bucket in sorted({bucket_of(customer, store.buckets) for customer in customers.ids.to_pylist()}):
+        if (file := store.bucket_file(bucket, TOUCHPOINTS_FILE)) is not None:
+            rows = pq.read_table(file, columns=["customer_id", "source"], partitioning=None)
+            theirs = rows["source"].filter(pc.is_in(rows["customer_id"], value_set=customers.ids))
+            held.update(f"sources.{name}" for name in theirs.to_pylist())
+    refused = pq.read_table(store.checked(QUARANTINE_FILE), partitioning=None)
+    refused = refused.filter(pc.is_in(refused["source"], value_set=pa.array(list(config.sources), pa.string())))
+    held.update(f"{name} (refused rows)" for name in refused["source"].filter(_named(refused, customers)).to_pylist())
+    for label, (spec, column) in _other_tables(config).items():
+        held[label] += rows_naming(label, spec, column, config, customers)
+    return {name: count for name, count in sorted(held.items()) if count}
+
+
+def known_from_readings(out: Path, customers: CustomerIds) -> pa.Array:
+    """Return which of these customers any store or quarantined file in an output folder has."""
+    found = [customers.ids.slice(0, 0)]
+    files = [file for name in _KEPT_ROWS for file in (out / "store").glob(f"*/*/{name}")]
+    files += [*(out / "store").glob(f"*/{QUARANTINE_FILE}"), *(out / "quarantine").glob("*.parquet")]
+    for file in files:
+        try:
+            found += [customers.among(column) for column in _ids(file)]
+        except (OSError, pa.ArrowException):
+            continue  # what is damaged knows nobody, and is removed with the rest
+    return pa.concat_arrays(found).unique()
+
+
+def clear_leftovers(out: Path, keep: Store) -> dict[str, int]:
+    """Remove all that was read from sources except one store; return how many folders or files went, by kind.
+
+    All of it can be made anew from the sources, so nothing is searched: rows that were refused may hold an id in a
+    form that no search finds. Raises LockedError, and removes nothing, while another run reads a store or makes one.
+    """
+    removed = {"stores": take_away(out / "store", keep)}
+    kinds = {
+        "quarantined files": list((out / "quarantine").glob("*")),
+        "unfinished blocks": list((out / "work").glob("*")),
+        "leftovers of killed runs": [path for pattern in _LEFT_BEHIND for path in out.glob(pattern)],
+    }
+    for path in (path for paths in kinds.values() for path in paths):
+        remove(path, strict=True)
+    return removed | {kind: len(paths) for kind, paths in kinds.items()}
+
+
+def _other_tables(config: Config) -> dict[str, tuple[TableSpec, str]]:
+    """Return the tables beside the touchpoints with their columns of ids."""
+    mapped = {ATTRIBUTES: config.attributes, LABELS: config.stage_labels}
+    people = {"consent": config.consent, "contact": config.contact}
+    return {
+        **{name: (spec, spec.columns.get("customer_id", "customer_id")) for name, spec in mapped.items() if spec},
+        **{name: (spec, spec.customer_id) for name, spec in people.items() if spec},
+    }
+
+
+def _ids(file: Path) -> Iterator[pa.Array]:
+    """Yield the ids of a file of a store, or of refused rows, which may have several each."""
+    with pq.ParquetFile(file) as table:
+        for name in {"customer_id", "customer_ids"} & {*table.schema_arrow.names}:
+            for batch in table.iter_batches(columns=[name]):
+                yield batch[name] if name == "customer_id" else batch[name].flatten()
+
+
+def _named(refused: pa.Table, customers: CustomerIds) -> pa.Array:
+    """Return which refused rows are, or may be, of these customers."""
+    ids = refused["customer_ids"].combine_chunks()
+    rows = pc.list_parent_indices(ids).filter(customers.holds(ids.flatten()))
+    return pc.is_in(pa.array(range(len(refused)), pa.int64()), value_set=rows.cast(pa.int64()))

@@ -1,0 +1,243 @@
+"""What a training leaves for MLflow: parameters, metrics, tables, plots, signature; never a customer's data.
+
+A backtest as tables, plots and metrics: the last fold apart, since earlier ones are for choices.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cvj_ml.config import DAY, format_duration
+from cvj_ml.evaluation import plots
+from cvj_ml.evaluation.assessment import Assessment, assess, moves_of, questions, stacked
+from cvj_ml.evaluation.backtest import MODEL, Evaluated, FoldResult, matured_outcomes, summary
+from cvj_ml.evaluation.stage_evaluation import POSTERIOR, FitOfStages, StageEvidence
+from cvj_ml.models.hazard.fitting import feature_names
+from cvj_ml.models.hazard.reach import hazards
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.training import Fit
+from cvj_ml.panel.panel import HazardRows, Panel, hazard_rows
+from cvj_ml.windows import edges, to_datetime
+
+_METRICS = (
+    "log_loss",
+    "brier",
+    "auc",
+    "average_precision",
+    "lift_1",
+    "lift_5",
+    "lift_10",
+    "gain_10",
+    "calibration_slope",
+    "expected_calibration_error",
+    "observed_expected",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Parameters, metrics, tables and figures of one training."""
+
+    parameters: Mapping[str, str | int | float]
+    metrics: Mapping[str, float]
+    tables: Mapping[str, pd.DataFrame]
+    figures: Mapping[str, Figure]
+
+
+def evidence(
+    predictor: Predictor, panel: Panel, result: FoldResult, fit: Fit, stages: FitOfStages | None = None
+) -> Evidence:
+    """Gather what is shown of a training; all metrics are those of the fold, none of the refitted model."""
+    zone = panel.definition.zone
+    parameters: dict[str, str | int | float] = {
+        **{f"trees_{name}": value for name, value in fit.settings.as_dict().items()},
+        "calibrated": str(fit.calibrated),
+        "features": len(panel.definition.catalogue.features),
+        "snapshots_eligible": panel.eligible,
+        "snapshots_used": len(panel),
+        "sampled_share": panel.share,
+        "late_evidence_dropped": panel.labels.late,
+        "fold_cut": to_datetime(result.fold.cut, zone).isoformat(),
+        "horizons": " ".join(format_duration(horizon) for horizon in panel.definition.horizons),
+        "low_evidence": " ".join(low_targets(predictor)) or "none",
+    }
+    metrics = dict(_metrics(result.rows))
+    tables = {"metrics_per_transition": result.rows, "summary": summary(result.rows)}
+    if stages:
+        parameters["stage_truth"] = stages.model.source
+        tables["stage_mix_if_coverage_is_wrong"] = stages.misstated
+        if stages.evidence:
+            parameters["stage_customers_judged"] = stages.evidence.customers
+            metrics |= dict(_stage_metrics(stages.evidence))
+            tables |= {"stage_metrics": stages.evidence.metrics, "stage_mix": stages.evidence.mix}
+    return Evidence(
+        parameters,
+        metrics,
+        tables,
+        dict(_figures(predictor, panel, result)),
+    )
+
+
+def low_targets(predictor: Predictor) -> list[str]:
+    """Return the observable targets that rest on base rates."""
+    journey = predictor.definition.journey
+    asked = [0, *(1 + i for i in predictor.definition.observable)]
+    names = ["return", *journey.names]
+    return [names[j] for j in asked if predictor.trees.low[j]]
+
+
+def _metrics(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    for row in rows.to_dict("records"):
+        contender = "test" if row["contender"] == MODEL else f"baseline.{_slug(str(row['contender']))}"
+        cell = cell_name(str(row["from"]), str(row["to"]), int(row["horizon_days"]))
+        for name in _METRICS if row["contender"] == MODEL else ("log_loss", "auc"):
+            value = float(row.get(name, np.nan))
+            if np.isfinite(value):
+                yield f"{contender}.{name}.{cell}", value
+
+
+def _stage_metrics(found: StageEvidence) -> Iterator[tuple[str, float]]:
+    """Yield the metrics of the current stage, and the mix as ``stage.mix.<stage>``: expected over true customers."""
+    for prefix, table in (("", found.metrics), ("mix.", found.mix)):
+        for row in table.to_dict("records"):
+            contender = "stage" if row["contender"] == POSTERIOR else f"baseline.stage_{_slug(str(row['contender']))}"
+            for name, value in row.items():
+                if name != "contender" and np.isfinite(value):
+                    yield f"{contender}.{prefix}{_slug(str(name))}", float(value)
+
+
+def cell_name(origin: str, to: str, days: int) -> str:
+    """Return how metrics name a transition and horizon, such as ``convert__ascend.30d``."""
+    return f"{_slug(origin)}__{_slug(to)}.{days}d"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator[tuple[str, Figure]]:
+    test, found = result.panel, matured_outcomes(result.panel)
+    for h, horizon in enumerate(panel.definition.horizons):
+        known = found.known[:, 1:, h] & np.isfinite(result.probabilities[MODEL][:, 1:, h])
+        moved = found.moved[:, 1:, h][known]
+        name = f"{horizon // DAY}d"
+        if moved.any() and not moved.all():
+            title = f"Reach of later stages within {horizon // DAY} days"
+            yield f"calibration_{name}", plots.reliability(moved, result.probabilities[MODEL][:, 1:, h][known], title)
+            contenders = {kind: p[:, 1:, h][known] for kind, p in result.probabilities.items()}
+            if all(np.isfinite(p).all() for p in contenders.values()):
+                yield f"gain_{name}", plots.gain_curve(moved, contenders, title)
+    if predictor.trees.booster is not None:
+        gain = predictor.trees.booster.feature_importance("gain")
+        yield "importance", plots.importance(feature_names(panel), gain, "What the trees split on (gain)")
+    rows = hazard_rows(test.labels, test.definition.horizons)
+    if len(rows):
+        expected = _hazards(result, rows)
+        bounds = [bound // DAY for bound in edges(test.definition.horizons)]
+        counted = range(len(bounds) - 1)
+        yield (
+            "hazard_calibration",
+            plots.hazard_calibration(
+                [float(expected[rows.interval == m].sum()) for m in counted],
+                [float(rows.moved[rows.interval == m].sum()) for m in counted],
+                [f"{low}-{high}" for low, high in itertools.pairwise(bounds)],
+                "Expected and observed events by interval",
+            ),
+        )
+
+
+def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
+    """Return the fold model's calibrated hazards on its own test rows."""
+    test, fit = result.panel, result.fit
+    return hazards(fit.trees, fit.calibration, test.x, test.stage, rows)
+
+
+QUESTIONS = {"reach": "reach a later stage", "return": "return"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Tables over all folds, with the column ``fold`` first, and plots and metrics of the last one.
+
+    tables: cells, means and calibration of every fold (`Assessment`), then failing and baseline_wins of the last one,
+    then subgroup_gaps of the last one and model_age, where they were asked for.
+    """
+
+    folds: tuple[str, ...]
+    tables: Mapping[str, pd.DataFrame]
+    figures: Mapping[str, Figure]
+    metrics: Mapping[str, float]
+
+    def last(self, table: str) -> pd.DataFrame:
+        """Return the rows of the last fold, without the column ``fold``."""
+        frame = self.tables[table]
+        return frame.loc[frame["fold"] == self.folds[-1]].drop(columns="fold").reset_index(drop=True)
+
+
+def report(
+    results: Sequence[FoldResult],
+    keys: npt.NDArray[np.uint64],
+    gaps: Sequence[pd.DataFrame] = (),
+    model_age: pd.DataFrame | None = None,
+) -> Evaluation:
+    """Assess every fold, the oldest first; ``gaps`` are those of the last fold, one table a segment."""
+    zone = results[-1].panel.definition.zone
+    folds = tuple(to_datetime(result.fold.cut, zone).date().isoformat() for result in results)
+    assessed = [assess(result.judged, keys) for result in results]
+    tables = {name: _over_folds(assessed, folds, name) for name in ("cells", "means", "calibration")}
+    last = slice(len(folds) - 1, None)
+    tables |= {name: _over_folds(assessed[last], folds[last], name) for name in ("failing", "baseline_wins")}
+    if gaps:
+        joined = pd.concat(gaps, ignore_index=True)
+        joined.insert(0, "fold", folds[-1])
+        tables["subgroup_gaps"] = joined
+    if model_age is not None and len(model_age):
+        tables["model_age"] = model_age
+    figures = dict(_reliability(results[-1].judged))
+    figures |= dict(_ageing(model_age)) if model_age is not None else {}
+    return Evaluation(folds, tables, figures, dict(headline_metrics(assessed[-1], "backtest")))
+
+
+def _over_folds(assessed: Sequence[Assessment], folds: Sequence[str], name: str) -> pd.DataFrame:
+    tables = []
+    for one, fold in zip(assessed, folds, strict=True):
+        table: pd.DataFrame = getattr(one, name).copy()
+        table.insert(0, "fold", pd.Series(fold, index=table.index, dtype="str"))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _reliability(judged: Evaluated) -> Iterator[tuple[str, Figure]]:
+    cells = [cell for cell in judged.cells() if judged.judgeable(cell)]
+    for question, h, here in questions(judged, cells):
+        days = judged.horizons[h] // DAY
+        moved, _ = moves_of(judged, here)
+        title = f"Predicted and observed: {QUESTIONS[question]} within {days} days"
+        yield f"reliability_{question}_{days}d", plots.reliability(moved, stacked(judged, here, MODEL), title)
+
+
+def _ageing(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    for (question, days), rows in table.groupby(["question", "horizon_days"]):
+        title = f"What an older model loses: {QUESTIONS[str(question)]} within {days} days"
+        lost, low, high = (rows[f"lost_by_age{bound}"] for bound in ("", "_low", "_high"))
+        yield f"model_age_{question}_{days}d", plots.ageing(rows["age_days"], lost, low, high, title)
+
+
+def headline_metrics(assessment: Assessment, prefix: str) -> Iterator[tuple[str, float]]:
+    """Yield a fold's means and pooled calibration with their bounds, under names for MLflow."""
+    means = assessment.means[assessment.means["contender"] == MODEL]
+    figures = {"means": ("log_loss",), "calibration": ("observed_expected", "calibration_slope")}
+    for table, names in ((means, figures["means"]), (assessment.calibration, figures["calibration"])):
+        for row in table.to_dict("records"):
+            for name in names:
+                for bound in ("", "_low", "_high"):
+                    if np.isfinite(value := float(row[f"{name}{bound}"])):
+                        yield f"{prefix}.{name}{bound}.{row['question']}.{row['horizon_days']}d", value

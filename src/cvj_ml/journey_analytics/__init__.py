@@ -1,0 +1,1 @@
+"""What is counted about a business's customers for its page and worksheet."""

@@ -1,0 +1,58 @@
+"""One pass over all blocks: everything that the page and the worksheet count about customers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cvj_ml.config import Config
+from cvj_ml.engines import Blocks
+from cvj_ml.histories import Block
+from cvj_ml.journey import entry_times
+from cvj_ml.journey_analytics.dwell_times import (
+    DwellTimeCounts,
+    Question,
+    add_dwell_times,
+    count_dwell_times,
+    dwell_times,
+)
+from cvj_ml.journey_analytics.precursors import TouchpointCounts, add_touchpoints, count_touchpoints
+from cvj_ml.windows import midnight
+
+
+@dataclass(frozen=True, slots=True)
+class JourneyCounts:
+    """The counts of all blocks."""
+
+    question: Question
+    stays: DwellTimeCounts
+    touchpoints: TouchpointCounts
+
+
+def question_of(config: Config, unobserved: frozenset[str], as_of: int, delay: int) -> Question:
+    """Return the question of a configuration at an instant."""
+    return Question(
+        config.journey,
+        unobserved,
+        10**config.value_decimals,
+        as_of,
+        config.report.period,
+        delay,
+        config.report.segment,
+        config.report.rating,
+        midnight(config.history_from, config.zone),
+    )
+
+
+def count_journey(question: Question, blocks: Blocks) -> JourneyCounts:
+    """Count all blocks; needs at least one customer."""
+
+    def one(block: Block) -> tuple[DwellTimeCounts, TouchpointCounts]:
+        points = block.touchpoints
+        entries = entry_times(question.journey, question.unobserved, points, question.minor_units)
+        found = dwell_times(points, entries, question.as_of)
+        return count_dwell_times(question, block, found), count_touchpoints(question, points, entries, found)
+
+    parts = blocks.map(one)
+    return JourneyCounts(
+        question, add_dwell_times(part for part, _ in parts), add_touchpoints(part for _, part in parts)
+    )

@@ -1,0 +1,1 @@
+"""Whether past lists worked, and whether their scores were right."""

@@ -1,0 +1,137 @@
+"""Did contacting help, and were the scores right? Differences of shares, and ratios of weighted sums.
+
+What a row of the history of `measure` says, in sentences: for a screen and for the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.evaluation.metrics import wilson_interval
+
+_Z = 1.959963984540054
+_NOUGHT = 3.688879454113936  # −log 0.025: the largest Poisson mean that gives nought with 2.5 %
+_F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+NOTHING = Estimate(np.nan, np.nan, np.nan)
+
+
+def wilson(moved: int, of: int) -> Estimate:
+    """Return a share with Wilson's score interval (Wilson 1927)."""
+    if not of:
+        return NOTHING
+    low, high = wilson_interval(moved, of)
+    return Estimate(moved / of, float(low), float(high))
+
+
+def difference(target_moved: int, target: int, control_moved: int, control: int) -> Estimate:
+    """Return share of target minus share of control, with Newcombe's interval from Wilson's (1998, method 10).
+
+    low = d − √((p₁ − l₁)² + (u₂ − p₂)²), high = d + √((u₁ − p₁)² + (p₂ − l₂)²).
+    """
+    one, two = wilson(target_moved, target), wilson(control_moved, control)
+    found = one.value - two.value
+    low = found - np.hypot(one.value - one.low, two.high - two.value)
+    return Estimate(found, float(low), float(found + np.hypot(one.high - one.value, two.value - two.low)))
+
+
+def observed_over_expected(probability: _F64, moved: _F64, weight: _F64) -> Estimate:
+    """Return Σwy / Σwp, with an interval on the log scale that treats customers as drawn independently.
+
+    By linearisation var(log R) = Σ w²(y − Rp)² / (Σwy)². Where nobody moved, the upper end is that of a Poisson count
+    of nought, 3.69, in customers of the mean weight.
+    """
+    happened, expected = float(weight @ moved), float(weight @ probability)
+    if not expected:
+        return NOTHING
+    if not happened:
+        return Estimate(0.0, 0.0, _NOUGHT * float((weight**2) @ probability) / expected**2)
+    ratio = happened / expected
+    spread = np.sqrt(np.sum((weight * (moved - ratio * probability)) ** 2)) / happened
+    return _on_log_scale(ratio, float(spread))
+
+
+def lift(moved: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Estimate:
+    """Return how often those at the top moved, over how often all did: (Σ_top wy / Σ_top w) / (Σ wy / Σ w).
+
+    The interval is that of the ratio's logarithm, linearised, over customers drawn independently. Where nobody at the
+    top moved, the upper end is Wilson's for as many customers as the weights are worth, (Σ_top w)² / Σ_top w².
+    """
+    a, b, c, d = float(weight[top] @ moved[top]), float(weight[top].sum()), float(weight @ moved), float(weight.sum())
+    if not b or not c:
+        return NOTHING
+    if not a:
+        worth = b**2 / float(weight[top] @ weight[top])
+        return Estimate(0.0, 0.0, _Z**2 / (worth + _Z**2) / (c / d))
+    pull = weight * (top * (moved / a - 1 / b) - (moved / c - 1 / d))
+    return _on_log_scale(a / b / (c / d), float(np.sqrt(np.sum(pull**2))))
+
+
+def top_share(probability: _F64, names: Sequence[str], share: float) -> npt.NDArray[np.bool_]:
+    """Return who is among the likeliest share (at least one); ties are cut by name, as in a list."""
+    order = np.lexsort((np.array(names, dtype=str), -probability))
+    top = np.zeros(len(probability), dtype=np.bool_)
+    top[order[: max(1, round(share * len(order)))]] = True
+    return top
+
+
+def _on_log_scale(value: float, spread: float) -> Estimate:
+    return Estimate(value, float(value * np.exp(-_Z * spread)), float(value * np.exp(_Z * spread)))
+
+
+def effect_words(row: Mapping[str, Any]) -> str:
+    """Say whether contacting helped."""
+    if not row["target_n"] or not row["control_n"]:
+        return "Did it work? Nobody can say: one of the two groups is empty."
+    rates = [row[f"{arm}_moved"] / row[f"{arm}_n"] for arm in ("target", "control")]
+    low, high = row["difference_low"], row["difference_high"]
+    verdict = "It helped" if low > 0 else "It harmed" if high < 0 else "No effect is shown"
+    gained = abs(row["difference"]) * row["target_n"]
+    about = f", about {gained:,.0f} customers {'more' if low > 0 else 'fewer'}" if low > 0 or high < 0 else ""
+    return (
+        f"{verdict}: {rates[0]:.1%} of {row['target_n']:,} in the target group moved, {rates[1]:.1%} of"
+        f" {row['control_n']:,} in control: {100 * row['difference']:+.1f} points"
+        f" ({100 * low:+.1f} to {100 * high:+.1f}){about}."
+    )
+
+
+def contact_words(row: Mapping[str, Any]) -> str:
+    """Say which share of each group was contacted; nothing where both groups are empty."""
+    parts = [
+        f"{row[f'{arm}_contacted']:.0%} of {name}"
+        for arm, name in (("target", "the target group"), ("control", "control"))
+        if row[f"{arm}_n"]
+    ]
+    return f"Contacted within the horizon, for whatever reason: {' and '.join(parts)}." if parts else ""
+
+
+def score_words(row: Mapping[str, Any]) -> str:
+    """Say whether the probabilities came true; nothing where they could not be judged."""
+    if row["observed_over_expected"] != row["observed_over_expected"]:
+        return ""
+    found = (
+        f"Scores, on {row['untouched_n']:,} customers whom the lists left alone:"
+        f" {row['observed_over_expected']:.2f} moved for each one expected"
+        f" ({row['observed_over_expected_low']:.2f} to {row['observed_over_expected_high']:.2f})"
+    )
+    if row["lift_10pct"] != row["lift_10pct"]:
+        return found + "."
+    low, high = row["lift_10pct_low"], row["lift_10pct_high"]
+    return (
+        found + f"; the likeliest tenth moved {row['lift_10pct']:.1f} times as often as all ({low:.1f} to {high:.1f})."
+    )

@@ -1,0 +1,254 @@
+"""What became of the customers of past nights: the listed against their control group, and scores against outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cvj_ml.config import DAY, Journey, QualityLevels
+from cvj_ml.engines import Blocks
+from cvj_ml.errors import GateError
+from cvj_ml.gates.verdicts import GateVerdict, graded, passed
+from cvj_ml.histories import Block
+from cvj_ml.journey import entry_times, stage_at
+from cvj_ml.measurement.effects import NOTHING, Estimate, difference, lift, observed_over_expected, top_share
+from cvj_ml.panel.labels import label, next_touchpoint
+from cvj_ml.snapshots import Snapshots
+from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
+
+DEPTHS = (0.05, 0.1, 0.2, 0.5)
+"""Shares of the likeliest of a stage at which the realised lift is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastList:
+    """A list of a past night, with everybody who was scored for it.
+
+    ``scored`` has customer_id, probability (of reaching ``to_stage`` within ``horizon``), group (target, control or
+    null for those not listed) and control_share, one row a customer of ``from_stage``.
+    """
+
+    name: str
+    from_stage: str
+    to_stage: str
+    horizon: int
+    epoch: str
+    as_of: int
+    model_version: str
+    scored: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """How outcomes are read: the journey, and what was visible at the cut."""
+
+    journey: Journey
+    unobserved: frozenset[str]
+    minor_units: int
+    cut: int
+    arrival_delay: int
+
+    def is_over(self, past: PastList) -> bool:
+        """Return whether a list's horizon was observed to its end."""
+        return bool(observed_whole(follow_up(past.as_of, self.cut, self.arrival_delay), past.horizon))
+
+
+def measure_lists(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> list[dict[str, object]]:
+    """Return one row for each list whose horizon is over, in order of time.
+
+    Effect: from each customer's first listed night of the epoch, everybody in the group that chance gave them, whoever
+    was contacted (intention to treat); nights of the epoch so far count together. Quality of scores: on customers whom
+    no list near the night gave away to contacts; see `untouched`.
+    """
+    over = sorted((past for past in lists if judge.is_over(past)), key=lambda past: (past.as_of, past.name))
+    found, listed = outcomes(over, judge, blocks), listings(lists)
+    rows: list[dict[str, object]] = []
+    for name, epoch in dict.fromkeys((past.name, past.epoch) for past in over):
+        seen: list[pd.DataFrame] = []
+        for past, outcome in zip(over, found, strict=True):
+            if (past.name, past.epoch) == (name, epoch):
+                seen.append(outcome)
+                rows.append({**_who(past), **_effect(pd.concat(seen)), **_quality(past, outcome, listed)})
+    return sorted(rows, key=lambda row: (row["as_of"], row["list"]))
+
+
+def quality(
+    spec: QualityLevels,
+    lists: Sequence[PastList],
+    listed: pd.DataFrame,
+    judge: Judge,
+    blocks: Blocks,
+    model_version: str,
+    fewest: int,
+) -> list[GateVerdict]:
+    """Judge the scores of past nights by what became of those whom no list gave away to contacts; see `untouched`.
+
+    listed: as of `listings`; fewest: moves, happened or expected, from which on a list is judged. Only nights of
+    tonight's model can fail: a new one has done nothing yet that would have to be put right.
+    """
+    found = []
+    for past, outcome in zip(lists, outcomes(lists, judge, blocks), strict=True):
+        moved, expected, ratio = _beside_expected(past, outcome, listed)
+        name, night = f"quality:{past.name}", f"{past.horizon // DAY} days after a night of model {past.model_version}"
+        told = f"{night}, {moved:,} of those whom no list gave away had moved where {expected:,.1f} were expected"
+        if max(moved, expected) < fewest or np.isnan(ratio.low):
+            found.append(passed(name, f"{told}: too few to judge by", GateError.exit_code))
+            continue
+        off = max(ratio.low, 1 / ratio.high if ratio.high > 0 else np.inf, 1.0)
+        fail = spec.fail if past.model_version == model_version else None
+        warn = spec.warn if spec.warn is not None or fail is not None else spec.fail
+        advice = f"That is surely off by a factor of {off:.1f}; look at `cvj-ml measure`, and train anew"
+        found.append(graded(name, off, warn, fail, told, advice, GateError.exit_code))
+    return found or [passed("quality", "no past list's horizon is over yet", GateError.exit_code)]
+
+
+def outcomes(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> list[pd.DataFrame]:
+    """Return each list's ``scored`` with moved, contacted, and known (whether the customer can be judged).
+
+    Not known is who had been at the stage before the night though nobody could see it then, and who is no longer in
+    the log.
+    """
+    asked = pd.concat(
+        [past.scored[["customer_id"]].assign(night=past.as_of, which=i) for i, past in enumerate(lists)]
+        or [pd.DataFrame({"customer_id": [], "night": [], "which": []})],
+        ignore_index=True,
+    )
+    codes, names = pd.factorize(asked["customer_id"])
+    position = {name: i for i, name in enumerate(names)}
+    answers = np.zeros((3, len(asked)), dtype=np.bool_)  # moved, contacted, known
+    night, which = asked["night"].to_numpy(dtype=np.int64), asked["which"].to_numpy(dtype=np.int64)
+
+    def judge_block(block: Block) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        here = np.full(len(names), -1, dtype=np.int64)
+        for i, name in enumerate(block.customers):
+            if name in position:
+                here[position[name]] = i
+        rows = np.flatnonzero(here[codes] >= 0)
+        return rows, _outcomes(block, judge, lists, here[codes[rows]], night[rows], which[rows])
+
+    for rows, answer in blocks.map(judge_block):
+        answers[:, rows] = answer
+    ends = np.cumsum([len(past.scored) for past in lists])
+    parts = np.split(answers, ends[:-1], axis=1) if len(lists) else []
+    return [
+        past.scored.assign(moved=part[0], contacted=part[1], known=part[2])
+        for past, part in zip(lists, parts, strict=True)
+    ]
+
+
+def _outcomes(
+    block: Block,
+    judge: Judge,
+    lists: Sequence[PastList],
+    customer: npt.NDArray[np.int64],
+    night: npt.NDArray[np.int64],
+    which: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    pairs, place = np.unique(np.stack([customer, night]), axis=1, return_inverse=True)
+    snapshots = Snapshots(pairs[0], pairs[1])
+    points, place = block.touchpoints, place.ravel()
+    entries = entry_times(judge.journey, judge.unobserved, points, judge.minor_units)
+    labels = label(
+        judge.journey,
+        judge.unobserved,
+        points,
+        snapshots,
+        stage_at(entries[snapshots.customer], snapshots.as_of).stage,
+        judge.minor_units,
+        judge.cut,
+        judge.arrival_delay,
+    )
+    until_send = time_until(next_touchpoint(points, ~points.inbound, snapshots, judge.cut), snapshots.as_of)
+    target = np.array([1 + judge.journey.index(past.to_stage) for past in lists], dtype=np.int64)[which]
+    horizon = np.array([past.horizon for past in lists], dtype=np.int64)[which]
+    moved = happened_within(labels.times[place, target], horizon)
+    contacted = happened_within(until_send[place], horizon)
+    return np.stack([moved, contacted, labels.asked[place, target]])
+
+
+def listings(lists: Sequence[PastList]) -> pd.DataFrame:
+    """Return one row for each customer of each list: customer_id, group, control_share, as_of, epoch."""
+    parts = [one.scored.dropna(subset="group").assign(as_of=one.as_of, epoch=one.epoch) for one in lists]
+    columns = ["customer_id", "group", "control_share", "as_of", "epoch"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def untouched(past: PastList, listed: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return a weight for each scored customer: what is left when contacts are taken out without choosing by outcome.
+
+    Who was in a target group on any list within a horizon before or after the night weighs nothing. Who was listed
+    then, but in control, stands for those too: weight 1 / control_share for each epoch. Everybody else weighs 1.
+    """
+    nights = listed["as_of"].to_numpy(dtype=np.int64)
+    after = happened_within(time_until(nights, past.as_of), past.horizon)
+    before = happened_within(-time_until(nights, past.as_of), past.horizon)
+    near = listed[after | before]
+    weight = pd.Series(1.0, index=past.scored["customer_id"])
+    share = near.drop_duplicates(["customer_id", "epoch"]).groupby("customer_id")["control_share"].prod()
+    control = share[share > 0].index.intersection(weight.index)
+    weight.loc[control] = 1 / share[control]
+    target = pd.Index(near.loc[near["group"] == "target", "customer_id"].unique())
+    weight.loc[weight.index.intersection(target)] = 0.0
+    return np.asarray(weight, dtype=np.float64)
+
+
+def _who(past: PastList) -> dict[str, object]:
+    return {
+        "list": past.name,
+        "epoch": past.epoch,
+        "as_of": past.as_of,
+        "from_stage": past.from_stage,
+        "to_stage": past.to_stage,
+        "horizon_days": past.horizon // DAY,
+        "model_version": past.model_version,
+    }
+
+
+def _effect(nights: pd.DataFrame) -> dict[str, object]:
+    """Return target against control: each customer once, as first listed; ``nights`` are in order of time."""
+    listed = nights.dropna(subset="group").drop_duplicates("customer_id")
+    known = listed[listed["known"]]
+    arms = {name: known[known["group"] == name] for name in ("target", "control")}
+    counts = {name: (int(arm["moved"].sum()), len(arm)) for name, arm in arms.items()}
+    found = difference(*counts["target"], *counts["control"]) if all(n for _, n in counts.values()) else NOTHING
+    return {
+        **{f"{name}_n": n for name, (_, n) in counts.items()},
+        **{f"{name}_moved": moved for name, (moved, _) in counts.items()},
+        **{f"{name}_contacted": float(arm["contacted"].mean()) if len(arm) else np.nan for name, arm in arms.items()},
+        "not_judged": int((~listed["known"]).sum()),
+        **_columns("difference", found),
+    }
+
+
+def _beside_expected(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> tuple[int, float, Estimate]:
+    """Return how many moved of those left alone, how many were expected to, and the weighted ratio of both."""
+    weight = untouched(past, listed)
+    kept = (weight > 0) & outcome["known"].to_numpy()
+    p, y = (outcome[name].to_numpy(dtype=np.float64)[kept] for name in ("probability", "moved"))
+    return int(y.sum()), float(p.sum()), observed_over_expected(p, y, weight[kept])
+
+
+def _quality(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> dict[str, object]:
+    moved_there, expected, found = _beside_expected(past, outcome, listed)
+    weight = untouched(past, listed)
+    probability, moved = outcome["probability"].to_numpy(dtype=np.float64), outcome["moved"].to_numpy(dtype=np.float64)
+    kept = (weight > 0) & outcome["known"].to_numpy()
+    w, y = weight[kept], moved[kept]
+    names = outcome["customer_id"].tolist()
+    lifts = {depth: lift(y, w, top_share(probability, names, depth)[kept]) if len(y) else NOTHING for depth in DEPTHS}
+    return {
+        "untouched_n": int(kept.sum()),
+        "untouched_moved": moved_there,
+        "untouched_expected": expected,
+        **_columns("observed_over_expected", found),
+        **{name: value for depth, one in lifts.items() for name, value in _columns(f"lift_{depth:.0%}", one).items()},
+    }
+
+
+def _columns(name: str, found: Estimate) -> dict[str, float]:
+    name = name.replace("%", "pct")
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -1,0 +1,90 @@
+"""From the facts of a training to its card: the text, and the same numbers as metrics and tables for MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cvj_ml.engines import Blocks
+from cvj_ml.evaluation.assessment import Assessment, assess
+from cvj_ml.evaluation.backtest import MODEL
+from cvj_ml.evaluation.mlflow_record import cell_name, headline_metrics
+from cvj_ml.evaluation.segments import gaps, segment
+from cvj_ml.model_card import provenance, quality
+from cvj_ml.model_card.facts import Training, card_segments
+
+_BOUNDED = ("log_loss", "auc", "observed_expected", "calibration_slope", "expected_calibration_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The card as Markdown, and its numbers: metrics with ``_low`` and ``_high``, and the tables of the assessment.
+
+    What stands before the first ``##`` is the card in short.
+    """
+
+    text: str
+    metrics: Mapping[str, float]
+    tables: Mapping[str, pd.DataFrame]
+
+
+def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64]) -> Card:
+    """Assess the fold of a training and write its card; the same training gives the same bytes.
+
+    blocks: all customers, whose subgroups are read as they were known at the fold; keys: of the draws (`draw_keys`).
+    """
+    result = training.result
+    assessment = assess(result.judged, keys)
+    by = [
+        segment(name, blocks, result.fold.cut, result.panel.customer, training.definition.min_customers)
+        for name in card_segments(result)
+    ]
+    # Every further horizon would cost as much again, and hide what differs behind a stricter correction.
+    shown = np.isin(result.judged.horizons, training.horizons)
+    judged = replace(result.judged, known=result.judged.known & shown[None, None, :])
+    compared = pd.concat([gaps(judged, one, keys) for one in by], ignore_index=True)
+    sections = [
+        _heading(training, assessment, compared),
+        provenance.answered_questions(training),
+        provenance.data(training),
+        provenance.journey(training),
+        provenance.features(training),
+        quality.accuracy(training, assessment),
+        quality.calibration(training, assessment),
+        quality.current_stage(training),
+        quality.subgroups(compared, [one.name for one in by]),
+        provenance.blind_spots(training, assessment),
+        quality.verdict(training),
+        provenance.recipe(training),
+    ]
+    tables = {
+        **{f"fold_{name}": getattr(assessment, name) for name in Assessment.__dataclass_fields__},
+        "fold_subgroup_gaps": compared,
+    }
+    return Card("\n\n".join(sections) + "\n", dict(_metrics(assessment)), tables)
+
+
+def _heading(training: Training, assessment: Assessment, compared: pd.DataFrame) -> str:
+    points = [
+        *quality.quality_in_short(training, assessment, compared),
+        *provenance.provenance_in_short(training),
+        training.verdict.sentence,
+    ]
+    title = f"# Model card: {training.config.name}\n\n{provenance.purpose(training)}\n\n"
+    return title + "\n".join(f"- {point}" for point in points)
+
+
+def _metrics(assessment: Assessment) -> Iterator[tuple[str, float]]:
+    """Yield the means, and the bounds of every transition, whose estimates `record.evidence` has."""
+    yield from headline_metrics(assessment, "test")
+    cells = assessment.cells
+    for row in cells[cells["contender"] == MODEL].to_dict("records"):
+        cell = cell_name(str(row["from"]), str(row["to"]), int(row["horizon_days"]))
+        for name in _BOUNDED:
+            for bound in ("low", "high"):
+                if np.isfinite(value := float(row[f"{name}_{bound}"])):
+                    yield f"test.{name}_{bound}.{cell}", value

@@ -1,0 +1,1 @@
+"""The model as a folder of text and numbers."""

@@ -1,0 +1,1 @@
+"""Why a customer is more, or less, likely to advance."""

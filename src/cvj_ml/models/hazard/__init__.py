@@ -1,0 +1,1 @@
+"""The reach model: discrete-time hazards of later stages, calibrated and coherent."""

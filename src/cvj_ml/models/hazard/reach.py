@@ -1,0 +1,179 @@
+"""The reach model: one LightGBM of the discrete-time hazard over targets and intervals.
+
+A row is (snapshot, target, interval); the label is whether the event falls into the interval given that it has not
+happened before (Allison 1982; Tutz and Schmid 2016, *Modeling Discrete Time-to-Event Data*). Target and interval are
+inputs, so rare transitions borrow strength and every horizon comes from one fit. The trees learn the difference
+from a linear hazard, which enters as an offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+from scipy.special import expit, logit
+
+from cvj_ml.models.hazard.base_rates import BaseRates
+from cvj_ml.models.hazard.calibration import Calibration, cumulate, make_coherent
+from cvj_ml.models.hazard.forest import Forest, parse
+from cvj_ml.models.hazard.linear import Columns, LinearHazard
+from cvj_ml.panel.panel import HazardRows
+
+_F64 = npt.NDArray[np.float64]
+
+EXTRA_COLUMNS = ("fulfilled", "remaining", "target", "steps_ahead", "interval")
+_CHUNK = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Fitted trees with what they start from; ``low`` marks targets that rest on base rates for everybody.
+
+    What nobody in a stage has lived through rests on base rates, too, whatever the target (`learned`).
+
+    ``forest`` is the booster once more, compiled; None where that cannot be, and LightGBM predicts.
+    """
+
+    booster: lgb.Booster | None
+    linear: LinearHazard | None
+    base: BaseRates
+    low: npt.NDArray[np.bool_]
+    columns: Columns
+    forest: Forest | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "forest", parse(self.booster) if self.booster else None)
+
+    def first(self, rounds: int) -> Trees:
+        """Return these trees after fewer rounds."""
+        if self.booster is None:
+            return self
+        text = self.booster.model_to_string(num_iteration=rounds)
+        return replace(self, booster=lgb.Booster(model_str=text))
+
+    def learned(self, stage: npt.NDArray[np.int8], rows: HazardRows) -> npt.NDArray[np.bool_]:
+        """Return which rows' hazards come from line and trees; those of the others are base rates."""
+        if self.linear is None or self.booster is None:
+            return np.zeros(len(rows), dtype=np.bool_)
+        found: npt.NDArray[np.bool_] = ~self.low[rows.target] & self.base.is_known(stage, rows)
+        return found
+
+    def logits(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
+    ) -> _F64:
+        """Return the logit of each row's hazard, before calibration."""
+        weak = ~self.learned(stage, rows)
+        result = np.empty(len(rows))
+        rest = rows.take(weak)
+        where, recency = rest.snapshot, x[:, self.columns.history[0]]
+        result[weak] = logit(self.base.hazards(stage[where], recency[where], rest.target, rest.interval))
+        if self.linear is not None and not weak.all():
+            part = rows.take(~weak)
+            logits = self.linear.logits(x, self.columns, self.base, stage, part)
+            result[~weak] = logits + self.margins(x, stage, part, threads)
+        return result
+
+    def margins(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
+    ) -> _F64:
+        """Return what the trees add to the logit of each row's hazard."""
+        forest = self.forest
+        if forest is None:
+            return self.margins_by_lightgbm(x, stage, rows, threads)
+
+        def work(part: HazardRows) -> _F64:
+            return forest.margins(x, own_x(x, stage, part, self.columns.progress), part.snapshot)
+
+        chunks = [rows.take(slice(begin, begin + _CHUNK)) for begin in range(0, len(rows), _CHUNK)]
+        parts = Parallel(n_jobs=min(threads, len(chunks)) or 1, backend="threading")(map(delayed(work), chunks))
+        return np.concatenate([np.zeros(0), *parts])
+
+    def margins_by_lightgbm(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
+    ) -> _F64:
+        """Return the same numbers from LightGBM itself: the reference, and the way when there is no forest."""
+        result = np.zeros(len(rows))
+        if self.booster is None:
+            return result
+        for begin in range(0, len(rows), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            inputs = stacked_x(x, stage, rows.take(chunk), self.columns.progress)
+            raw = self.booster.predict(inputs, raw_score=True, num_threads=threads, validate_features=False)
+            result[chunk] = np.asarray(raw)
+        return result
+
+
+def stacked_x(
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    rows: HazardRows,
+    progress_columns: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """Return the model's inputs: X of each row's snapshot, progress towards the target, target, steps, interval."""
+    result = np.empty((len(rows), x.shape[1] + len(EXTRA_COLUMNS)), dtype=np.float32)
+    np.take(x, rows.snapshot, axis=0, out=result[:, : x.shape[1]])
+    result[:, x.shape[1] :] = own_x(x, stage, rows, progress_columns)
+    return result
+
+
+def own_x(
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    rows: HazardRows,
+    progress_columns: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """Return the inputs in which the rows of one snapshot differ: EXTRA_COLUMNS."""
+    result = np.empty((len(rows), len(EXTRA_COLUMNS)), dtype=np.float32)
+    columns = progress_columns[rows.target]
+    known = columns[:, 0] >= 0
+    for k in (0, 1):
+        result[:, k] = np.where(known, x[rows.snapshot, columns[:, k]], np.nan)
+    result[:, 2] = rows.target
+    result[:, 3] = np.where(rows.target == 0, 0, rows.target - 1 - stage[rows.snapshot])
+    result[:, 4] = rows.interval
+    return result
+
+
+def prediction_rows(asked: npt.NDArray[np.bool_], intervals: int) -> HazardRows:
+    """Return the rows to predict for every asked (snapshot, target): all intervals in order."""
+    snapshot, target = np.nonzero(asked)
+    return HazardRows(
+        np.repeat(snapshot, intervals).astype(np.int64),
+        np.repeat(target, intervals).astype(np.int8),
+        np.tile(np.arange(intervals, dtype=np.int8), len(snapshot)),
+        np.zeros(len(snapshot) * intervals, dtype=np.bool_),
+    )
+
+
+def reach_probabilities(
+    trees: Trees,
+    calibration: Calibration,
+    asked: npt.NDArray[np.bool_],
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    horizons: Sequence[int],
+    threads: int = 1,
+) -> _F64:
+    """Return P(T <= h), coherent: (snapshots, 1 + stages, horizons), NaN where a target is not asked."""
+    rows = prediction_rows(asked, len(horizons))
+    result = np.full((*asked.shape, len(horizons)), np.nan)
+    result[asked] = cumulate(hazards(trees, calibration, x, stage, rows, threads).reshape(-1, len(horizons)))
+    return make_coherent(result)
+
+
+def hazards(
+    trees: Trees,
+    calibration: Calibration,
+    x: npt.NDArray[np.float32],
+    stage: npt.NDArray[np.int8],
+    rows: HazardRows,
+    threads: int = 1,
+) -> _F64:
+    """Return each row's hazard; what nobody has lived through is not calibrated, since the maps know nothing of it."""
+    raw = trees.logits(x, stage, rows, threads)
+    mapped = calibration.apply(raw, rows.target, rows.interval)
+    return np.asarray(expit(np.where(trees.base.is_known(stage, rows), mapped, raw)))

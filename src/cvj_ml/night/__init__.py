@@ -1,0 +1,29 @@
+"""A published night: written beside under a lock, checked, renamed, made current in one step, verified afterwards."""
+
+from cvj_ml.night.forgetting import Rewritten, forget_in_night, nights_naming, remember, was_forgotten
+from cvj_ml.night.layout import LISTS, replace_file
+from cvj_ml.night.locking import hold
+from cvj_ml.night.reading import current_night, published_lists, published_nights
+from cvj_ml.night.verifying import Verified, verify_night
+from cvj_ml.night.writing import Published, digest_of, digest_of_table, find_night, publish
+
+__all__ = [
+    "LISTS",
+    "Published",
+    "Rewritten",
+    "Verified",
+    "current_night",
+    "digest_of",
+    "digest_of_table",
+    "find_night",
+    "forget_in_night",
+    "hold",
+    "nights_naming",
+    "publish",
+    "published_lists",
+    "published_nights",
+    "remember",
+    "replace_file",
+    "verify_night",
+    "was_forgotten",
+]

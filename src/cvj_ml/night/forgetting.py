@@ -1,0 +1,177 @@
+"""Taking customers out of a published night, which stays whole, verified and in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.errors import NightError, raise_all
+from cvj_ml.io import write_table
+from cvj_ml.night.layout import FORGOTTEN, LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED, as_json, replace_file
+from cvj_ml.night.verifying import night_faults
+from cvj_ml.night.writing import move, seal
+from cvj_ml.ownership import remove
+from cvj_ml.report.list_files import SCORES
+from cvj_ml.store import CustomerIds
+
+_SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """How many rows left a night, and how many files went whole since they are not rewritten row by row."""
+
+    scores: int
+    listed: int
+    files: int
+
+
+def nights_naming(out: Path, customers: CustomerIds) -> tuple[list[Path], pa.Array]:
+    """Return the nights that hold any of these customers, in order of their dates, and which customers those are.
+
+    Raises NightError with every folder that cannot be searched, or that is not what was published: to write that
+    again would vouch for it.
+    """
+    naming, faults, found = [], list[str](), [customers.ids.slice(0, 0)]
+    for night in sorted(path for path in out.glob("as_of=*/*") if path.is_dir()):
+        try:
+            files = (night / SCORES, *_lists(night).values())
+            theirs = [customers.among(one["customer_id"]) for file in files for one in _batches(file, ["customer_id"])]
+            held = any(map(len, theirs))
+            if held and (damage := night_faults(night)):
+                faults.append(f"{night}: {'; '.join(damage)}")
+            naming += [night] if held else []
+            found += theirs
+        except (OSError, pa.ArrowException, KeyError) as error:
+            faults.append(f"{night}: it cannot be searched ({type(error).__name__})")
+    raise_all(
+        NightError,
+        "Published nights are damaged, so nobody can be forgotten in them. Nothing was removed; remove these folders,"
+        " or go back to copies:",
+        faults,
+    )
+    return naming, pa.concat_arrays(found).unique()
+
+
+def was_forgotten(out: Path, customers: CustomerIds) -> bool:
+    """Return whether an earlier call, finished or not, was about exactly these customers."""
+    kept = _kept(out)
+    return kept is not None and _digest(customers, kept["salt"]) in kept["digests"]
+
+
+def remember(out: Path, customers: CustomerIds) -> None:
+    """Keep that these customers are being forgotten, as a digest of all their ids together that names nobody.
+
+    It is salted and slow to compute, so that few and short ids are not found by trying.
+    """
+    kept = _kept(out) or {"salt": os.urandom(16).hex(), "digests": []}
+    digests = sorted({*kept["digests"], _digest(customers, kept["salt"])})
+    replace_file(out / FORGOTTEN, as_json({"salt": kept["salt"], "digests": digests}))
+
+
+def _kept(out: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads((out / FORGOTTEN).read_text(encoding="utf-8"))
+        return {"salt": str(document["salt"]), "digests": [str(one) for one in document["digests"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(customers: CustomerIds, salt: str) -> str:
+    # Of ids that differ no two sets are one text.
+    text = json.dumps([customers.match, customers.ids.to_pylist()])
+    return hashlib.scrypt(text.encode(), salt=salt.encode(), n=1 << 15, r=8, p=4, maxmem=1 << 26).hex()
+
+
+def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten:
+    """Take customers out of a published night that is whole.
+
+    Ranks and probabilities of the others stay what they were. The page, the worksheet and the workbook, which name
+    customers in running text, go. The caller holds the lock of ``out``.
+    """
+    lists = _lists(night)
+    manifest = json.loads((night / MANIFEST).read_text(encoding="utf-8"))
+    staged = out / f"{STAGED}{uuid.uuid4().hex[:12]}"
+    staged.mkdir(mode=PRIVATE_FOLDER)
+    try:
+        scores = _copy_without(night / SCORES, staged / SCORES, customers)
+        rows = {SCORES: pq.read_metadata(staged / SCORES).num_rows}
+        taken = {}
+        for name, path in lists.items():
+            table = pq.read_table(path, partitioning=None)
+            theirs = customers.holds(table["customer_id"])
+            taken[name] = table.filter(theirs)
+            rows |= _write(staged, name, table.filter(pc.invert(theirs)))
+        if lists:
+            summary = pq.read_table(night / LISTS / f"{_SUMMARY}.parquet", partitioning=None)
+            left = [_without(row, taken[row["list"]]) for row in summary.to_pylist()]
+            rows |= _write(staged, _SUMMARY, pa.Table.from_pylist(left, schema=summary.schema))
+        removed = sorted(manifest["files"].keys() - rows.keys())
+        seal(staged, _facts(manifest, scores, removed, taken), _document(night / RUN), rows)
+        move(out, staged, night)
+    finally:
+        remove(staged)
+    return Rewritten(scores, sum(map(len, taken.values())), len(removed))
+
+
+def _lists(night: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((night / LISTS).glob("*.parquet")) if path.stem != _SUMMARY}
+
+
+def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(columns=columns)
+
+
+def _copy_without(source: Path, target: Path, customers: CustomerIds) -> int:
+    """Copy a table batch by batch without the rows of customers; return how many those were."""
+    target.parent.mkdir(exist_ok=True)
+    left_out = 0
+    with pq.ParquetWriter(target, pq.read_schema(source)) as writer:
+        for batch in _batches(source):
+            theirs = customers.holds(batch["customer_id"])
+            left_out += theirs.true_count
+            writer.write_batch(batch.filter(pc.invert(theirs)))
+    return left_out
+
+
+def _write(staged: Path, name: str, table: pa.Table) -> dict[str, int]:
+    (staged / LISTS).mkdir(exist_ok=True)
+    return {f"{LISTS}/{file}": count for file, count in write_table(staged / LISTS, name, table).items()}
+
+
+def _without(counted: Mapping[str, Any], taken: pa.Table) -> dict[str, Any]:
+    """Return the counts of a list without customers who were on it; who was left out of it is counted for ever."""
+    groups = taken["group"].to_pylist()
+    less = {group: groups.count(group) for group in ("target", "control")}
+    less |= dict.fromkeys(("listed", "eligible", "in_stage"), len(groups))
+    return {name: value - less.get(name, 0) if name in less else value for name, value in counted.items()}
+
+
+def _facts(
+    manifest: Mapping[str, Any], scores: int, removed: list[str], taken: Mapping[str, pa.Table]
+) -> dict[str, Any]:
+    """Return what the manifest says now: how many were forgotten, and what is not there any more."""
+    facts = {name: value for name, value in manifest.items() if name != "files"}
+    before = manifest.get("forgotten", {"customers": 0, "removed": []})
+    facts["forgotten"] = {
+        "customers": before["customers"] + scores,
+        "removed": sorted({*before["removed"], *removed}),
+    }
+    if "lists" in manifest:
+        facts["lists"] = [_without(row, taken[row["list"]]) for row in manifest["lists"]]
+    return facts
+
+
+def _document(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

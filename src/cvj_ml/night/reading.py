@@ -1,0 +1,95 @@
+"""Finding published nights in an output folder.
+
+Who was listed in control on earlier nights, read back from what was published.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.config import Config
+from cvj_ml.errors import NightError
+from cvj_ml.lists import HOLDOUT_EXPOSURES
+from cvj_ml.night.layout import CURRENT, LISTS, RUN, SUCCESS
+from cvj_ml.windows import before, in_window
+
+
+def current_night(out: Path) -> Path | None:
+    """Return the folder of the current night, None where nothing was published yet; NightError for a damaged pointer.
+
+    That the folder is whole, or there at all, is `verify_night`'s question.
+    """
+    pointer = read_pointer(out)
+    return None if pointer is None else out / pointer["night"]
+
+
+def read_pointer(out: Path) -> dict[str, str] | None:
+    """Return what CURRENT.json says, ``as_of`` and ``night``; None where there is none."""
+    file = out / CURRENT
+    try:
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
+        pointer = {name: str(found[name]) for name in ("as_of", "night")}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        pointer = {}
+    parts = Path(pointer.get("night", "")).parts
+    if len(parts) != 2 or parts[0] != f"as_of={pointer['as_of']}":
+        raise NightError(
+            f"{file}: the pointer to the current night is damaged. The nights themselves are not: remove this file and"
+            " run the newest night again, which finds itself published and writes the pointer anew."
+        )
+    return pointer
+
+
+def published_nights(out: Path, as_of: str) -> list[Path]:
+    """Return the finished nights of a date: the current one first, then those with lists, then the youngest."""
+    current = current_night(out)
+
+    def rank(folder: Path) -> tuple[bool, bool, float]:
+        return folder == current, (folder / LISTS).is_dir(), _started(folder)
+
+    found = [path.parent for path in (out / f"as_of={as_of}").glob(f"*/{SUCCESS}")]
+    return sorted(found, key=rank, reverse=True)
+
+
+def published_lists(out: Path) -> list[Path]:
+    """Return the folders of the nights with lists, in order of their dates; of several for one date the youngest."""
+    found = []
+    for night in sorted(out.glob("as_of=*")):
+        runs = [
+            (_started(folder), folder)
+            for folder in sorted(night.iterdir())
+            if (folder / SUCCESS).is_file() and (folder / LISTS / "summary.parquet").is_file()
+        ]
+        found += [max(runs)[1]] if runs else []
+    return found
+
+
+def _started(night: Path) -> float:
+    """Return when a night was made; one whose run.json cannot be read is older than all."""
+    try:
+        return float(json.loads((night / RUN).read_text(encoding="utf-8"))["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
+
+
+def listed_in_control(config: Config, as_of: int) -> pa.Table:
+    """Return `SPARED` of the nights before ``as_of``, as far back as a contact cap looks."""
+    caps, parts = config.eligibility.contact_caps, [HOLDOUT_EXPOSURES.empty_table()]
+    for folder in published_lists(Path(config.out)) if caps else []:
+        for file in sorted((folder / LISTS).glob("*__*.parquet")):
+            rows = pq.read_table(file, columns=[*HOLDOUT_EXPOSURES.names, "group"], partitioning=None)
+            rows = (
+                rows.filter(pc.equal(rows["group"], "control")).select(HOLDOUT_EXPOSURES.names).cast(HOLDOUT_EXPOSURES)
+            )
+            night = rows["as_of"].to_numpy()
+            parts.append(rows.filter(before(night, as_of) & in_window(night, as_of, max(cap.within for cap in caps))))
+    return pa.concat_tables(parts)

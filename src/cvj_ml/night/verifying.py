@@ -1,0 +1,129 @@
+"""Whether a published night is what was published: every file, every row, every count."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.errors import NightError, raise_all
+from cvj_ml.io import read_csv
+from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, is_plain_file, sha256_of
+from cvj_ml.night.reading import current_night
+
+_OWN = {MANIFEST, RUN, SUCCESS}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A night that is whole: where it is, for which instant, and how much was checked."""
+
+    folder: Path
+    as_of: str
+    model: str
+    files: int
+    rows_in: int
+    manifest: Mapping[str, Any] = field(repr=False)
+
+
+def verify_night(folder: Path) -> Verified:
+    """Check a night's folder, or the current night of an output folder; NightError with every fault at once."""
+    night = folder
+    if not (folder / MANIFEST).is_file() and (folder / CURRENT).is_file():
+        night = current_night(folder) or folder
+    if not night.is_dir():
+        raise NightError(
+            f"{night}: there is no such night. Name the folder of a night, <out>/as_of=<date>/<digest>, or the output"
+            " folder for its current one."
+        )
+    raise_all(
+        NightError,
+        f"{night}: this is not what was published. Run the night again, which replaces it, or go back to a copy:",
+        night_faults(night),
+    )
+    manifest = _document(night / MANIFEST)
+    rows_in = sum(counts["rows_in"] for counts in manifest.get("counts", {}).values())
+    return Verified(night, manifest["as_of"], manifest["model"], len(manifest["files"]), rows_in, manifest)
+
+
+def night_faults(night: Path) -> list[str]:
+    """Return everything in which a folder differs from the night that was published there."""
+    if not (night / MANIFEST).is_file():
+        return [f"there is no {MANIFEST}, so this is no published night"]
+    faults = [f"{name} is missing" for name in (SUCCESS, RUN) if not (night / name).is_file()]
+    if not faults and (night / SUCCESS).read_text(encoding="utf-8", errors="replace").strip() != sha256_of(
+        night / MANIFEST
+    ):
+        faults.append(f"{MANIFEST} was changed ({SUCCESS} names another sha256)")
+    try:
+        manifest = _document(night / MANIFEST)
+        files = {str(name): (str(item["sha256"]), int(item["rows"])) for name, item in manifest["files"].items()}
+        return [*faults, *_file_faults(night, files), *_count_faults(manifest, files)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [*faults, f"{MANIFEST} cannot be read"]
+
+
+def _document(file: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return document
+
+
+def _file_faults(night: Path, files: Mapping[str, tuple[str, int]]) -> Iterator[str]:
+    found = {path.relative_to(night).as_posix(): path for path in sorted(night.rglob("*"))}
+    for name in sorted(files.keys() - found.keys()):
+        yield f"{name} is missing"
+    folders = {parent.as_posix() for name in files for parent in Path(name).parents}
+    for name, path in found.items():
+        if name in files and is_plain_file(path):
+            digest, rows = files[name]
+            if sha256_of(path) != digest:
+                yield f"{name} was changed (its sha256 differs from the manifest's)"
+            elif (counted := _rows_of(path)) not in (None, rows):
+                yield f"{name} has {counted:,} rows, the manifest says {rows:,}"
+        elif name in files:
+            yield f"{name} is no plain file"
+        elif name not in _OWN and not (name in folders and path.is_dir() and not path.is_symlink()):
+            yield f"{name} does not belong to the night"
+
+
+def _rows_of(path: Path) -> int | None:
+    """Return the rows of a table, -1 where it is damaged; None for what is none."""
+    try:
+        if path.suffix == ".parquet":
+            rows: int = pq.read_metadata(path).num_rows
+            return rows
+        if path.suffix == ".csv":
+            # A line of another length is a cell that broke in two.
+            lengths = Counter(map(len, read_csv(path)))
+            return lengths.total() - 1 if len(lengths) == 1 else -1
+    except (pa.ArrowException, csv.Error, UnicodeDecodeError):
+        return -1
+    return None
+
+
+def _count_faults(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> Iterator[str]:
+    """Yield where rows in are not rows used, not yet visible, replaced, left out as duplicates, or refused."""
+    stored = 0
+    for name, counts in manifest.get("counts", {}).items():
+        refused = sum(counts["refused"].values())
+        accounted = counts["stored"] + refused + counts["duplicates"] + counts["unmatched"]
+        stored += counts["stored"]
+        if counts["rows_in"] != accounted:
+            yield f"{name}: {counts['rows_in']:,} rows came in, {accounted:,} are accounted for"
+    if "rows" in manifest and (accounted := sum(manifest["rows"].values())) != stored:
+        yield f"{stored:,} rows were stored, {accounted:,} are used, not yet visible or replaced"
+    for one in manifest.get("lists", ()):
+        file = f"{LISTS}/{one['list']}.parquet"
+        listed = files.get(file, ("", -1))[1]
+        if not one["listed"] == one["target"] + one["control"] == listed:
+            yield (
+                f"{file}: {one['listed']:,} are listed, {one['target']:,} to contact and {one['control']:,} in"
+                f" control, in {listed:,} rows"
+            )

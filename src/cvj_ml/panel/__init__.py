@@ -1,0 +1,1 @@
+"""Where features meet labels: the rows that models learn from."""

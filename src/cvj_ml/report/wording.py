@@ -1,0 +1,228 @@
+"""How numbers are told: short sentences and figures with as many digits as they deserve.
+
+How good the probabilities were when they could be judged, in words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cvj_ml.config import DAY
+from cvj_ml.config.journey import Play
+from cvj_ml.evaluation.mlflow_record import cell_name
+from cvj_ml.journey_analytics.dwell_times import AFTER
+from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
+from cvj_ml.journey_analytics.precursors import Precursor
+from cvj_ml.lists import RankedList
+
+if TYPE_CHECKING:
+    from cvj_ml.report.worksheet import Habit, SegmentStep
+
+
+UNOBSERVED = "The data show nothing of this stage, so nothing is predicted about it."
+
+ASSOCIATION = (
+    "What goes with moving on or with staying is an association: those customers may have moved on anyway. Only a test"
+    " with a control group shows a cause."
+)
+
+ROOM = (
+    "Customers × probability gap × value: how many more would move on if all of them did so as readily as the quarter"
+    " with the highest probability. It says where there is room, not what a campaign will bring."
+)
+
+
+def percent(share: float | None) -> str:
+    """Return a share as text: one decimal below 10 %, two below 1 %."""
+    if share is None or share != share:
+        return "–"
+    if share == 0 or share >= 0.0995:
+        return f"{share:.0%}"
+    if share < 0.00005:
+        return "under 0.01%"
+    return f"{share:.1%}" if share >= 0.00995 else f"{share:.2%}"
+
+
+def whole_number(number: int) -> str:
+    """Return a whole number with its thousands apart."""
+    return f"{number:,}"
+
+
+def amount(number: float) -> str:
+    """Return an amount: without decimals from 100 on."""
+    return f"{number:,.0f}" if abs(number) >= 99.5 else f"{number:,.2f}"
+
+
+def days(number: float) -> str:
+    """Return a time in days, to the nearest; what is shorter than a day is told as that."""
+    if number < 1:
+        return "under a day"
+    nearest = int(number + 0.5)
+    return "1 day" if nearest == 1 else f"{nearest:,} days"
+
+
+def customers(number: int) -> str:
+    """Return a number of customers."""
+    return f"{number:,} customer{'' if number == 1 else 's'}"
+
+
+def standing(step: Step) -> str:
+    """Say who stands in a stage."""
+    silent = (
+        f", {'all' if step.dormant == step.here else whole_number(step.dormant)} of them silent" if step.dormant else ""
+    )
+    return f"{customers(step.here)} now{silent}; {whole_number(step.entered)} have been here"
+
+
+def movement(step: Step) -> str:
+    """Say who came and left in the last period."""
+    parts = [f"{whole_number(step.new)} new"] if step.new else []
+    parts += [f"{whole_number(step.came)} came from earlier stages"] if step.came else []
+    # Nobody moves on from the top.
+    parts += [f"{whole_number(step.left)} moved on"] if step.moved else []
+    return ", ".join(parts) or "nobody came or left"
+
+
+def speed(step: Step) -> str:
+    """Say how many move on, and how fast."""
+    if step.moved < MINIMUM_MOVERS:
+        return ""
+    told = [
+        f"{percent(share)} within {after} days"
+        for after, share in zip(AFTER, step.pace.moved_by, strict=True)
+        if share is not None
+    ]
+    half = (
+        "fewer than half have moved on in the time observed"
+        if step.pace.median is None
+        else f"half have moved on after {days(step.pace.median)}"
+    )
+    return ", ".join([*told, half])
+
+
+def stalling(step: Step) -> str:
+    """Say who has been in a stage for unusually long."""
+    if step.pace.usual is None or step.pace.stalled is None:
+        return ""
+    usual = days(step.pace.usual)
+    return f"{customers(step.pace.stalled)} here for more than {usual}, longer than three of four who moved on"
+
+
+def spoken(name: str) -> str:
+    """Return a name of the data as it is spoken: underscores are spaces."""
+    return name.replace("_", " ")
+
+
+def habit(one: Habit) -> str:
+    """Say what customers of a stage do."""
+    sent = "" if one.inbound else " (sent by us)"
+    return f"{spoken(one.event)}{sent} {percent(one.share)}"
+
+
+def sign(one: Precursor) -> str:
+    """Say how a touchpoint goes with moving on."""
+    sent = "" if one.inbound else " (sent by us)"
+    return (
+        f"{spoken(one.event)}{sent} {times(one.lift)}× ({times(one.low)} to {times(one.high)}):"
+        f" {percent(one.share_with)} of {whole_number(one.with_it)} moved on, {percent(one.share_without)} without it"
+    )
+
+
+def rating(mean: float, rated: int) -> str:
+    """Say how satisfied customers are."""
+    return f"{mean:.1f} on average, the latest rating of {customers(rated)}"
+
+
+def moves(number: float) -> str:
+    """Return an expected number of moves."""
+    return f"{number:,.0f}" if number >= 9.95 else f"{number:.1f}"
+
+
+def times(ratio: float) -> str:
+    """Return a ratio, with so many digits that one beside 1 is told from it."""
+    return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}"
+
+
+def opportunity(one: Opportunity) -> str:
+    """Say how much room a transition has."""
+    worth = "" if one.value is None else f", worth {amount(one.value)}"
+    return (
+        f"{customers(one.customers)}, {percent(one.probability)} on average against {percent(one.best)} for the best"
+        f" quarter within {days(one.horizon_days)}: room for {moves(one.moves)} more{worth}"
+    )
+
+
+def play(one: Play) -> str:
+    """Say what can be done, and through which channels."""
+    return f"{one.text} ({', '.join(one.channels)})" if one.channels else one.text
+
+
+def segment_share(one: SegmentStep) -> str:
+    """Say which share of a segment moved on, with its interval."""
+    return f"{percent(one.step.moved / one.step.entered)} ({percent(one.low)} to {percent(one.high)})"
+
+
+_STRENGTHS = ((0.85, "Ranks very well"), (0.75, "Ranks well"), (0.65, "Ranks fairly"), (0.55, "Ranks weakly"))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What the registry knows of the model's training; instants are ISO text, metrics as they were logged."""
+
+    cut: str
+    judged_at: str
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, cut: str, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> TrainedModel:
+        """Return what a run logged; days are enough for people."""
+        return cls(cut[:10], parameters.get("fold_cut", "")[:10], metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One list's transition on the fold that the training was judged by: sentences, or why there are none."""
+
+    title: str
+    ranking: str
+    level: str
+
+
+def judgements(lists: Sequence[RankedList], training: TrainedModel | None) -> list[Judgement]:
+    """Return a judgement a list, from metrics such as ``test.auc.convert__ascend.30d``."""
+    return [_judge(one, training) for one in lists]
+
+
+def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
+    if training is None:
+        return Judgement(one.title, "The registry has no metrics of this model.", "")
+    cell = cell_name(one.spec.from_stage, one.spec.to_stage, one.spec.horizon // DAY)
+
+    def metric(name: str) -> float:
+        return training.metrics.get(f"test.{name}.{cell}", math.nan)
+
+    auc, lift, level = metric("auc"), metric("lift_10"), metric("observed_expected")
+    if math.isnan(auc):
+        return Judgement(one.title, "Not judged: too few customers made this move in the test.", "")
+    pairs = f"Of a customer who moved and one who did not, it ranked the mover higher in {auc:.0%} of all pairs"
+    tenth = "" if math.isnan(lift) else f"; the tenth at the top held {lift:.1f} times the average share of movers"
+    return Judgement(one.title, f"{_strength(auc)}. {pairs}{tenth}.", _level(level))
+
+
+def _strength(auc: float) -> str:
+    for least, told in _STRENGTHS:
+        if auc >= least:
+            return told
+    return "Hardly better than chance"
+
+
+def _level(ratio: float) -> str:
+    if math.isnan(ratio):
+        return ""
+    moved = f"where 100 moves were expected, {100 * ratio:.0f} happened"
+    if ratio < 0.9:
+        return f"Probabilities were too high: {moved}."
+    return f"Probabilities were too low: {moved}." if ratio > 1.1 else f"Probabilities were about right: {moved}."

@@ -1,0 +1,104 @@
+"""What every command begins with: who is told, and the histories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from joblib import cpu_count
+
+from cvj_ml.config import Config
+from cvj_ml.engines import Engine, open_engine, require_engine
+from cvj_ml.engines import Progress as Progress
+from cvj_ml.errors import DataError, ModelError, raise_all
+from cvj_ml.journey import Visible, observability
+from cvj_ml.journey_analytics.dwell_times import require_segment
+from cvj_ml.lists import list_specs
+from cvj_ml.models.bundle.bundle import Bundle
+from cvj_ml.models.bundle.verification import differences
+from cvj_ml.store import Store, Usage, ingest, usage
+from cvj_ml.windows import midnight, to_datetime
+
+
+class Watcher(Protocol):
+    """Who is told what a command does."""
+
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Show a line; a log gets the numbers in it by their names, too."""
+
+    def step(self, title: str) -> AbstractContextManager[Progress]:
+        """Show a step that takes a while; the callable is told (done, of)."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Show nothing."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Progress]:
+        """Show nothing."""
+        yield lambda done, of: None
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """The customers of a configuration: the store, an engine over it, and the stages that can be seen."""
+
+    config: Config
+    store: Store
+    visible: Visible
+    threads: int
+
+    def engine(self, progress: Progress | None = None) -> Engine:
+        """Return the configured engine over the store's blocks."""
+        return open_engine(self.config.engine, self.store, progress)
+
+
+def open_histories(config: Config, watcher: Watcher) -> Histories:
+    """Read the sources into the store (or find it there) and compare the journey with what occurs."""
+    require_engine(config.engine)
+    with watcher.step("Reading sources"):
+        store = ingest(config, lambda told: watcher.say(f"warning: {told}"))
+    visible = observability(config, store.events, store.property_kinds)
+    for warning in visible.warnings:
+        watcher.say(f"warning: {warning}")
+    # Lists and worksheets that cannot be made are told before hours of training.
+    list_specs(config, visible.unobserved)
+    require_segment(config.report.segment, store.attribute_kinds)
+    return Histories(config, store, visible, config.engine.threads or cpu_count())
+
+
+def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usage:
+    """Account for every row at an instant; DataError where nothing is visible before it."""
+    with watcher.step("Counting rows"):
+        found = usage(histories.store, as_of)
+    stored = sum(counts.stored for counts in histories.store.counts.values())
+    if found.used + found.not_yet_visible + found.superseded != stored:
+        raise AssertionError(f"{stored} rows are stored, {found} are accounted for")
+    if not found.used:
+        day = to_datetime(as_of, histories.config.zone).date()
+        raise DataError(
+            f"No touchpoint is visible before {day}: all {stored} stored rows come later. Check --as-of, the time"
+            f" zone (times:) and known_at of the sources."
+        )
+    return found
+
+
+def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:
+    """Raise ModelError where a model does not answer for the configuration's journey and data."""
+    raise_all(
+        ModelError,
+        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train --promote always` with it, or go"
+        f" back to the settings that the {kind} was trained with:",
+        differences(bundle.predictor, config, visible),
+    )
+
+
+def as_of_name(config: Config, instant: int) -> str:
+    """Return the date of a midnight, or the whole instant in a form fit for a file name."""
+    local = to_datetime(instant, config.zone)
+    return local.date().isoformat() if instant == midnight(local.date(), config.zone) else f"{local:%Y-%m-%dT%H%M%S}"

@@ -1,0 +1,207 @@
+"""A block's customers as rows of SCORES.
+
+A table on disk that may be larger than memory: read by column and by row.
+
+All blocks' rows in the order of customer_id, written to Parquet piece by piece.
+
+Memory holds the ids, their order, and one piece of the result: each part is sorted, so the rows that a piece takes
+from it stand side by side. Row groups have a fixed size, so the bytes do not depend on how the rows were spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from cvj_ml import schemas
+from cvj_ml.config import DAY
+from cvj_ml.histories import Block
+from cvj_ml.models.predictor import Predictions, Predictor
+from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.scoring.parts import read_part
+
+
+def scores_contract(definition: ModelSpec) -> schemas.Contract:
+    """Return the contract of the SCORES that a model of this definition gives."""
+    days = [horizon // DAY for horizon in definition.horizons]
+    slugs = [stage.slug for stage in definition.journey.stages]
+    return schemas.scores(slugs, {slugs[i]: days for i in definition.observable[1:]}, days)
+
+
+def score_block(predictor: Predictor, block: Block, as_of: int, model_version: str) -> pa.Table:
+    """Score a block's customers at one instant; rows sorted by customer."""
+    return as_table(predictor, block, predictor.answer(block, as_of), as_of, model_version)
+
+
+def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: int, model_version: str) -> pa.Table:
+    """Return a model's answers as rows of SCORES."""
+    definition = predictor.definition
+    customers = [block.customers[i] for i in answers.snapshots.customer]
+    stages = definition.journey.stages
+    names = pa.array([*definition.journey.names, None], pa.string())
+    predicted = np.where(answers.stage < 0, -1, np.argmax(np.nan_to_num(answers.true_stage), axis=1))
+    days = [horizon // DAY for horizon in definition.horizons]
+    columns: dict[str, object] = {
+        "customer_id": customers,
+        "as_of": np.full(len(customers), as_of).astype("datetime64[us]"),
+        "stage": names.take(pa.array(answers.stage.astype(np.int64) % len(names))),
+        "days_in_stage": answers.days_in_stage,
+        "dormant": answers.dormant,
+        "stage_predicted": names.take(pa.array(predicted % len(names))),
+        "stage_probability": answers.true_stage.max(axis=1),
+    }
+    for i, stage in enumerate(stages):
+        columns[f"p_stage_{stage.slug}"] = answers.true_stage[:, i]
+    for h, day in enumerate(days):
+        columns[f"p_return_{day}d"] = answers.probability[:, 0, h]
+    advance = _advance(definition, answers)
+    for h, day in enumerate(days):
+        columns[f"p_advance_{day}d"] = advance[:, h]
+    for i in definition.observable[1:]:
+        for h, day in enumerate(days):
+            columns[f"p_reach_{stages[i].slug}_{day}d"] = answers.probability[:, 1 + i, h]
+    columns["low_evidence"] = _low_evidence(predictor, answers)
+    columns["model_version"] = pa.repeat(model_version, len(customers))
+    schema = scores_contract(definition).schema
+    arrays = {
+        name: values if isinstance(values, pa.Array) else pa.array(values, schema.field(name).type, from_pandas=True)
+        for name, values in columns.items()
+    }
+    return pa.table(arrays, schema)
+
+
+def _advance(definition: ModelSpec, answers: Predictions) -> npt.NDArray[np.float64]:
+    """Return reach of the next observable stage; NaN at the top."""
+    following = np.array(
+        [
+            next((1 + i for i in definition.observable if i > stage), 0)
+            for stage in range(-1, len(definition.journey.stages))
+        ]
+    )[answers.stage.astype(np.int64) + 1]
+    chosen = answers.probability[np.arange(len(following)), following]
+    return np.where(following[:, None] == 0, np.nan, chosen)
+
+
+def _low_evidence(predictor: Predictor, answers: Predictions) -> pa.Array:
+    """Name, per customer, the asked targets that rest on base rates, at some horizon at least."""
+    names = ["return", *predictor.definition.journey.names]
+    # Who stands in the same stage is asked about the same targets, with the same evidence.
+    texts = [[names[j] for j in np.flatnonzero(weak)] for weak in np.logical_or.reduce(predictor.low_evidence, axis=2)]
+    return pa.array(texts, pa.list_(pa.string())).take(pa.array(answers.stage.astype(np.int64) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """A table whose columns and rows are read when they are asked for; rows keep their order."""
+
+    source: ds.Dataset
+
+    @classmethod
+    def at(cls, file: Path) -> StoredTable:
+        """Return the table of a Parquet file."""
+        return cls(ds.dataset(file, format="parquet"))
+
+    @classmethod
+    def of(cls, table: pa.Table) -> StoredTable:
+        """Return a table that is in memory already."""
+        return cls(ds.dataset(table))
+
+    def __len__(self) -> int:
+        return int(self.source.count_rows())
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of all columns, in order."""
+        return list(self.source.schema.names)
+
+    def first(self, column: str) -> object:
+        """Return a column's value in the first row."""
+        return self.source.head(1, columns=[column])[column][0].as_py()
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Return some columns of all rows, piece by piece."""
+        # One piece ahead is enough, and more would be memory.
+        yield from self.source.to_batches(
+            columns=list(columns), use_threads=False, batch_readahead=1, fragment_readahead=1
+        )
+
+    def read(self, columns: Sequence[str] | None = None, rows: npt.NDArray[np.bool_] | None = None) -> pa.Table:
+        """Return some columns (default: all) of the rows that a mask marks (default: all)."""
+        names = self.column_names if columns is None else list(columns)
+        schema = pa.schema([self.source.schema.field(name) for name in names])
+        parts, begin = [], 0
+        for batch in self.batches(names):
+            marked = None if rows is None else rows[begin : begin + len(batch)]
+            begin += len(batch)
+            parts.append(batch if marked is None else batch.filter(pa.array(marked)))
+        return pa.Table.from_batches(parts, schema).combine_chunks()
+
+
+ROW_GROUP = 100_000
+KEY = "customer_id"
+
+
+def merge(parts: Sequence[Path], files: Mapping[Path, pa.Schema]) -> int:
+    """Write the rows of all parts, sorted by customer_id, into Parquet files and return how many there are.
+
+    Each part is an Arrow file that is sorted already, with the key as its first column. Each file gets the columns of
+    its schema.
+    """
+    ids = pa.chunked_array([_keys(path) for path in parts], pa.string())
+    order = pc.sort_indices(ids).to_numpy().astype(np.int64)
+    begins = np.cumsum([0] + [len(chunk) for chunk in ids.chunks])
+    del ids
+    last: str | None = None
+    with ExitStack() as stack:
+        writers = {path: stack.enter_context(_writer(path, schema)) for path, schema in files.items()}
+        for start in range(0, len(order), ROW_GROUP):
+            piece = _take(parts, begins, order[start : start + ROW_GROUP])
+            last = _require_ascending(piece[KEY].combine_chunks(), last)
+            for path, writer in writers.items():
+                writer.write_table(piece.select(files[path].names), row_group_size=ROW_GROUP)
+    return len(order)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    # Probabilities hardly repeat: a dictionary of them would be made in vain.
+    texts = [field.name for field in schema if not pa.types.is_floating(field.type) and field.name != KEY]
+    return pq.ParquetWriter(path, schema, use_dictionary=texts)
+
+
+def _keys(path: Path) -> pa.Array:
+    with pa.OSFile(str(path)) as file:
+        table = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[0])).read_all()
+    return table[KEY].combine_chunks()
+
+
+def _take(parts: Sequence[Path], begins: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Return rows by their numbers over all parts; those of one part have to be neighbours in it."""
+    part = np.searchsorted(begins, rows, side="right") - 1
+    low, high = np.full(len(parts), np.iinfo(np.int64).max), np.full(len(parts), -1)
+    np.minimum.at(low, part, rows)
+    np.maximum.at(high, part, rows)
+    slices, placed, size = [], np.zeros(len(parts), dtype=np.int64), 0
+    for i in np.flatnonzero(high >= 0).tolist():
+        slices.append(read_part(parts[i], int(low[i] - begins[i]), int(high[i] - begins[i]) + 1))
+        placed[i], size = size - low[i], size + len(slices[-1])
+    if size != len(rows):
+        raise AssertionError(f"a part is not sorted by {KEY}")
+    return pa.concat_tables(slices).combine_chunks().take(pa.array(placed[part] + rows))
+
+
+def _require_ascending(ids: pa.Array, last: str | None) -> str:
+    """Raise AssertionError unless each id is greater than the one before; return the last one."""
+    ascending = pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py() is not False
+    first = ids[0].as_py()
+    if not ascending or (last is not None and last >= first):
+        raise AssertionError(f"a {KEY} occurs in two rows")
+    return str(ids[-1].as_py())

@@ -1,0 +1,379 @@
+"""The proposal as YAML: every guess with what it was guessed from, for a person to correct."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from cvj_ml.config import EPOCHS, Config
+from cvj_ml.setup.columns import words
+from cvj_ml.setup.doubts import SHOWN, Doubt, first_of
+from cvj_ml.setup.events import COMMITTED, alike, meaning, meanings, sent_by_business, unsure
+from cvj_ml.setup.profile import Table
+from cvj_ml.setup.queries import LINES, Draft, dates_of
+from cvj_ml.store.sql import literal
+
+_HORIZONS = (7, 14, 30, 60, 90)
+_BURN_IN, _SPACING = 90, 14
+_YAML_VALUES = ("true", "false", "null", "yes", "no", "on", "off")
+_KNOWN_ENOUGH = 0.5
+_REFUSED_SHARE: float = Config.model_fields["refused_share"].default
+"""What the configuration allows where it says nothing."""
+_ASKED_SHARE = 0.05
+"""More refused rows than this are not accepted without a question."""
+_APART = timedelta(days=14)
+"""How long after everything else ended a source has to begin to be one of what lies ahead."""
+_LATE = 0.1
+"""A source of fewer rows than this share of all is small: it does not decide where the history begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A configuration as text, the date to ask about first, and what a person should look at or answer."""
+
+    text: str
+    as_of: date
+    doubts: tuple[Doubt, ...]
+
+
+def propose(
+    name: str, time_zone: str, drafts: Sequence[Draft], attributes: Sequence[tuple[str, Table, str]],
+    doubts: Sequence[Doubt], uncounted: Iterable[str], beside: Path,
+) -> Proposal:  # fmt: skip
+    """Write the configuration of drafted logs, at least one, and of tables with a row a customer and no time.
+
+    ``uncounted`` are events that mean a purchase but are not to be counted as one.
+    """
+    found = [*doubts, *(doubt for one in drafts for doubt in one.doubts)]
+    known: Counter[str] = Counter()
+    for one in drafts:
+        known.update(one.events)
+    first, last, calendar = _calendar_of(drafts)
+    as_of = last.date() + timedelta(days=1)
+    burn_in, horizons, short = _horizons((as_of - first.date()).days)
+    body = ["sources:"]
+    for draft in drafts:
+        body += _source(draft, beside)
+    refused, refusals = _refused(drafts)
+    body += refused
+    body += _attributes(attributes, beside)
+    sent = sent_by_business(known)
+    journey, events = _journey(known, sent, set(uncounted), drafts)
+    found += [*calendar, *short, *refusals, *events]
+    body += [
+        f"outbound: {_flow(sent)}  # what you send or show: a feature, never the customer's own activity",
+        *journey,
+        f"horizons: [{', '.join(f'{days}d' for days in horizons)}]",
+        'control: {share: 0.1}  # add  salt: "${CVJ_SALT}"  so that nobody can foretell who is in the control group',
+        "",
+    ]
+    head = [
+        "# Guessed from the files by `cvj-ml init`. Read it line by line: what is wrong here is wrong in every list."
+    ]
+    for doubt in found:
+        head.append(f"# {f'accepted {doubt.name}' if doubt.blocking else 'note'}: {_one_line(str(doubt))}")
+    head += [
+        f"name: {name}",
+        f"time_zone: {time_zone}  # of the business: its days, and the midnight that a date means",
+        f"history_from: {first.date()}  # from here on every source records; guessed from the first rows",
+        f"burn_in: {burn_in}d  # no training before history_from + burn_in",
+    ]
+    return Proposal("\n".join([*head, *body]), as_of, tuple(found))
+
+
+def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doubt]]:
+    """Return when the history of all sources begins and ends, without what lies ahead and what is small and late."""
+    dated = [(one, one.first, one.last) for one in drafts if one.first and one.last]
+    found: list[Doubt] = []
+    for one, begins, _ in list(dated):
+        rest = [last for other, _, last in dated if other is not one]
+        if rest and begins > max(rest) + _APART and len(dated) > 1:
+            dated = [item for item in dated if item[0] is not one]
+            found.append(Doubt(
+                f"{one.source}.ahead", one.table.file.name,
+                f"it begins on {begins:%Y-%m-%d}, {(begins - max(rest)).days:,} days after everything else ended:"
+                f" planned rows,"
+                " or a source that began when the others were no longer exported? It decides no date here.",
+                numbers={"rows": one.rows},
+                way_out="If it is right, export the other files up to the same day, or leave this one out.",
+            ))  # fmt: skip
+    rows = sum(one.rows for one, _, _ in dated)
+    earliest = min(begins for _, begins, _ in dated)
+    small = [item for item in dated if item[0].rows < _LATE * rows and item[1] > earliest + timedelta(days=30)]
+    large = [item for item in dated if item not in small]
+    first = max((begins for _, begins, _ in large), default=earliest)
+    for one, begins, _ in small:
+        if begins > first + timedelta(days=30):
+            found.append(Doubt(
+                f"{one.source}.late", one.table.file.name,
+                f"it begins on {begins:%Y-%m-%d} and is small ({one.rows:,} of {rows:,} rows), so history_from"
+                f" ({first:%Y-%m-%d}) does not wait for it: before that day its events are unknown, not absent.",
+                numbers={"rows": one.rows}, way_out="If its events matter for a stage, set history_from to that day.",
+            ))  # fmt: skip
+    for one, begins, _ in large:
+        cut = [other for other, start, _ in large if start < begins - timedelta(days=30)]
+        if begins == first and cut:
+            found.append(Doubt(
+                f"{one.source}.begins", one.table.file.name,
+                f"it begins on {begins:%Y-%m-%d}, later than {first_of([other.source for other in cut])}, so the"
+                f" history of all"
+                " begins there: what is before is not learned from.", numbers={"rows": one.rows},
+                way_out="If it matters less than a longer history, set history_from to an earlier day.",
+            ))  # fmt: skip
+    return first, max(last for _, _, last in dated), found
+
+
+def _source(draft: Draft, beside: Path) -> list[str]:
+    table, mapped = draft.table, dict(draft.roles.columns)
+    file = table.file
+    if draft.unvalued:
+        mapped.pop("value", None)
+    span = f", {draft.first:%Y-%m-%d} to {draft.last:%Y-%m-%d}" if draft.first and draft.last else ""
+    lines = [f"  {draft.source}:  # {file.rows:,} rows{span}"]
+    path = _path(file.paths, beside)
+    when = draft.column("occurred_at")
+    value = draft.column("value")
+    properties = {key: key for key in ("rating",) if key in mapped}
+    if draft.query is not None:
+        lines += ["    query: >-", f"      {_one_line(draft.query)}", f"    files: {{{LINES}: {path}}}"]
+        properties |= {"_".join(words(name)): "_".join(words(name)) for name in draft.properties}
+        if properties and draft.shape != "dates":
+            lines.append(f"    columns: {_mapping(properties)}")
+    else:
+        properties = {
+            "_".join(words(name)) or "column": name for name in draft.properties if name not in mapped.values()
+        }
+        lines += [f"    path: {path}", f"    columns: {_mapping({**mapped, **properties})}"]
+        if draft.event is not None:
+            lines.append(f"    constants: {{event: {_scalar(draft.event)}}}")
+    if draft.null_values:
+        lines.append(f"    null_values: {_quoted_flow(draft.null_values)}  # what stands where nobody is known")
+    if file.encoding != "utf-8":
+        lines.append(f"    encoding: {file.encoding}")
+    if draft.query is None and when is not None and when.time_format:
+        lines.append(f"    time_format: {_scalar(when.time_format)}")
+    if value is not None and value.decimal_mark and not draft.unvalued and not (draft.query and draft.shape == "lines"):
+        lines.append(f'    decimal_mark: "{value.decimal_mark}"')
+    zoned = when is not None and (when.zoned or when.time_format in EPOCHS)
+    if when is not None and not zoned:
+        zone = "utc" if {"utc", "gmt"} & set(words(when.name)) else "local"
+        lines.append(f"    times: {zone}  # the zone of times that name none: local (time_zone), utc, or a zone")
+    if "known_at" not in mapped:
+        lines.append("    # known_after: 1d   if a row is known later than it happens, as where files come once a day")
+    used = {*draft.roles.columns.values(), *draft.properties, draft.key or "", *(draft.only or ())[:1]}
+    used |= {one.name for one in dates_of(table)} if draft.shape == "dates" else set()
+    if others := [one.name for one in file.columns if one.name not in used and one.name.strip()]:
+        lines.append(f"    # not used (any can become a property for rules): {first_of(others)}")
+    return lines
+
+
+def _path(paths: Sequence[Path], beside: Path) -> str:
+    """Return the paths of a source: one, or a pattern that today matches these files and no other, or all of them."""
+    if len(paths) == 1:
+        return _scalar(os.path.relpath(paths[0].resolve(), beside))
+    folder, names = paths[0].parent, [path.name for path in paths]
+    start = re.sub(r"\d[\d\W_]*$", "", _start(names))
+    end = "".join(paths[0].suffixes[-2:] if paths[0].name.endswith(".gz") else paths[0].suffixes[-1:])
+    pattern = folder.resolve() / f"{glob.escape(start)}*{end}"
+    if {Path(one) for one in glob.glob(str(pattern))} == {folder.resolve() / name for name in names}:
+        return _scalar(os.path.relpath(pattern, beside))
+    return _flow(os.path.relpath(path.resolve(), beside) for path in paths)
+
+
+def _start(names: Sequence[str]) -> str:
+    """Return what all names begin with."""
+    first, last = min(names), max(names)
+    return next((first[:i] for i, sign in enumerate(first) if i >= len(last) or last[i] != sign), first)
+
+
+def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
+    """Return the setting without which rows of nobody would end every run, no higher than they explain."""
+    most, doubts = 0.0, []
+    for one in drafts:
+        rows, reasons = _refusals(one)
+        total = sum(reasons.values())
+        share = total / max(1, rows)
+        if share > _REFUSED_SHARE:
+            most = max(most, share)
+            told = ", ".join(f"{words_}: {number:,}" for words_, number in reasons.items() if number)
+            doubts.append(Doubt(
+                f"{one.source}.refused", one.table.file.name,
+                f"{total:,} of {rows:,} rows ({share:.1%}) cannot be used and are refused and counted ({told});"
+                f" refused_share"
+                " is raised for them.", share > _ASKED_SHARE, {"rows": total, "of": rows, **reasons},
+                way_out="If you know whose they are, or what they say, correct them.",
+            ))  # fmt: skip
+    return ([f"refused_share: {math.ceil(1000 * most) / 1000:g}"] if most else []), doubts
+
+
+def _refusals(one: Draft) -> tuple[int, dict[str, int]]:
+    """Return how many rows a source will have, and how many of them are refused, by reason."""
+    file, value = one.table.file, one.column("value")
+    if one.query is not None:
+        empty = ", ".join(map(literal, one.null_values)) or "''"
+        wrapped = (
+            f"SELECT * REPLACE (CASE WHEN CAST(customer_id AS VARCHAR) NOT IN ({empty}) THEN customer_id END AS"
+            f" customer_id) FROM ({one.query})"
+        )
+        rows, nobody, timeless = one.table.read_by(wrapped, LINES)
+        return rows, {"no customer": nobody, "no time": timeless}
+    customer, when = one.column("customer_id"), one.column("occurred_at")
+    rows = file.rows + file.unreadable
+    if customer is None or when is None:
+        return rows, {}
+    values = (customer.placeholders or {}).items()
+    nobody = file.rows - customer.filled + sum(number for value_, number in values if value_ in one.null_values)
+    no_number = (
+        value.unread - sum((value.placeholders or {}).get(text, 0) for text in one.null_values)
+        if value and not one.unvalued
+        else 0
+    )
+    known = one.column("known_at")
+    return rows, {
+        "no customer": nobody,
+        "no time": file.rows - when.filled + when.unread,
+        "no time when it was known": file.rows - known.filled + known.unread if known else 0,
+        "no number as value": max(0, no_number),
+        "broken line": file.unreadable,
+    }
+
+
+def _attributes(tables: Sequence[tuple[str, Table, str]], beside: Path) -> list[str]:
+    lines: list[str] = []
+    for _, table, customer in tables[:1]:
+        file = table.file
+        named = [
+            one.name
+            for one in file.columns
+            if one.name != customer and one.kind in ("text", "number") and words(one.name)
+        ]
+        columns = {"customer_id": customer, **{"_".join(words(one)): one for one in named}}
+        lines += [
+            "attributes:",
+            f"  path: {_path(file.paths, beside)}",
+            *([f"  encoding: {file.encoding}"] if file.encoding != "utf-8" else []),
+            f"  columns: {_mapping(columns)}",
+            "  static: true  # true only of what never changes; else map  known_at",
+        ]
+    return lines
+
+
+def _journey(
+    known: Mapping[str, int], sent: list[str], uncounted: set[str], drafts: Sequence[Draft]
+) -> tuple[list[str], list[Doubt]]:
+    own = [name for name in known if name not in sent]
+    found = {canonical: [name for name in names if name not in uncounted] for canonical, names in meanings(own).items()}
+    found = {canonical: names for canonical, names in found.items() if names}
+    mapped = {canonical: names for canonical, names in found.items() if names != [canonical]}
+    ours = {f"{one.event}_undone" for one in drafts if one.undone}
+    unmapped = [name for name in own if name not in ours and not any(name in names for names in found.values())]
+    lines = ["journey: cvj8  # or journey5, loyalty5, flowchart7, a file of your own, or stages written here"]
+    if mapped:
+        lines.append("events:  # the preset's name: yours")
+        lines += [f"  {name}: {_flow(events)}" for name, events in mapped.items()]
+    else:
+        lines.append("# events: {purchase: [order_paid]}  # the preset's names: yours")
+    if unmapped:
+        lines.append(f"# mapped to nothing: {first_of([f'{name} ({known[name]:,})' for name in unmapped])}")
+    return lines, _event_doubts(known, own, found, unmapped, drafts)
+
+
+def _event_doubts(
+    known: Mapping[str, int],
+    own: list[str],
+    found: Mapping[str, list[str]],
+    unmapped: list[str],
+    drafts: Sequence[Draft],
+) -> list[Doubt]:
+    doubts = []
+    open_ones = [name for name in unmapped if unsure(name)]
+    for canonical in COMMITTED:
+        names = [name for name in open_ones if unsure(name) == canonical]
+        if names:
+            sure = found.get(canonical, [])
+            now, then = _people(drafts, sure), {name: _people(drafts, [*sure, name]) for name in names[:SHOWN]}
+            doubts.append(Doubt(
+                f"events.{canonical}", "",
+                f"{first_of(names)} may or may not mean a {canonical}: some of the words fit, others do not. Mapped are"
+                f" {first_of(sure) or 'none'}: {now:,} customers. With "
+                + ", ".join(f"{name} ({known[name]:,} rows) {people:,}" for name, people in then.items())
+                + ". They are not mapped.", True, {"customers": now, **then}, tuple(names),
+                f"If they do, write them under events: {{{canonical}: {_flow([*sure, *names])}}}.",
+            ))  # fmt: skip
+    if others := [name for name in unmapped if alike(name)]:
+        doubts.append(Doubt(
+            "events.alike", "",
+            f"{first_of([f'{name} ({known[name]:,} rows)' for name in others])} hold a word of a purchase, a booking"
+            f" or a trial, but"
+            " say something else: none of them is mapped.", False, {}, tuple(others),
+        ))  # fmt: skip
+    share = 1 - sum(known[name] for name in unmapped) / max(1, sum(known[name] for name in own))
+    if share < _KNOWN_ENOUGH:
+        doubts.append(Doubt(
+            "events.unknown", "",
+            f"The preset knows {share:.0%} of the rows by the names of their events, so few customers get beyond its"
+            " first stages: map your events under events, or write your own stages (docs/journey.md).", False,
+            {"share": share},
+        ))  # fmt: skip
+    if not any(meaning(name) in COMMITTED for names in found.values() for name in names):
+        doubts.append(Doubt(
+            "events.no-purchase", "",
+            "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a customer:"
+            " map one"
+            " under events, or write your own stages (docs/journey.md).", True,
+        ))  # fmt: skip
+    return doubts
+
+
+def _people(drafts: Sequence[Draft], names: Sequence[str]) -> int:
+    """Return the most customers of one source who have one of these events."""
+    most = 0
+    for one in drafts:
+        if "event" in one.roles.columns and names:
+            listed_names = ", ".join(map(literal, names))
+            where = f"{one.table.text(one.roles.get('event'))} IN ({listed_names})"
+            customer = one.roles.get("customer_id")
+            most = max(most, one.table.distinct(customer, where=f"{where} AND {one.table.text(customer)} IS NOT NULL"))
+    return most
+
+
+def _horizons(days: int) -> tuple[int, list[int], list[Doubt]]:
+    """Return burn-in and horizons that so many days of history can teach: a fold and the training before it."""
+    burn_in = min(_BURN_IN, max(1, days // 5))
+    room = max(1, (days - burn_in - min(_SPACING, days // 10)) // 3)
+    horizons = [one for one in _HORIZONS if one <= room] or [room]
+    doubts = []
+    if horizons[-1] < _HORIZONS[-1]:
+        text = f"The history of {days} days is short: the longest horizon is {horizons[-1]} days."
+        doubts.append(Doubt("history.short", "", text, numbers={"days": days}))
+    return burn_in, horizons, doubts
+
+
+def _scalar(text: str) -> str:
+    """Return a text as YAML; what YAML could read as anything else is quoted."""
+    plain = re.fullmatch(r"[A-Za-z_./][\w./*-]*", text) and text.lower() not in _YAML_VALUES
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _flow(names: Iterable[str]) -> str:
+    return f"[{', '.join(map(_scalar, names))}]"
+
+
+def _quoted_flow(names: Iterable[str]) -> str:
+    return f"[{', '.join(json.dumps(name, ensure_ascii=False) for name in names)}]"
+
+
+def _mapping(items: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{_scalar(name)}: {_scalar(own)}" for name, own in items.items()) + "}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

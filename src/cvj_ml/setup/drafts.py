@@ -1,0 +1,346 @@
+"""What the rows of a table are (touchpoints, lines or versions of orders, dates side by side), and how to read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+from cvj_ml.setup.columns import ColumnProfile, words
+from cvj_ml.setup.doubts import Doubt, first_of, nobody_values
+from cvj_ml.setup.events import COMMITTED, is_done, is_undone, meaning, meanings
+from cvj_ml.setup.profile import Table
+from cvj_ml.setup.queries import Draft, Shape, dates_of, event_of_date, groups_of, needs_query, number_sql, query_of
+from cvj_ml.setup.roles import (
+    Roles,
+    find_change,
+    find_keys,
+    find_quantity,
+    is_currency,
+    is_modification,
+    is_price,
+    is_state,
+)
+from cvj_ml.store.sql import literal
+
+_NEARLY = 0.98
+_LINES = 1.5
+"""Rows a customer and instant from which rows are taken for lines of orders, not for touchpoints."""
+_PAID = 0.9
+_SEVERAL = 0.02
+"""Share of ids that repeat from which they are those of orders with several rows."""
+
+
+def find_shape(table: Table, roles: Roles) -> tuple[Shape, str | None, str | None]:
+    """Return what the rows of a log are, the column that tells orders apart, and the one that dates their versions."""
+    customer, at, taken = roles.get("customer_id"), roles.get("occurred_at"), set(roles.columns.values())
+    if "event" not in roles.columns and find_change(table, taken):
+        return "changes", None, None
+    if {"touchpoint_id", "known_at"} <= roles.told:
+        return "versions", roles.get("touchpoint_id"), roles.get("known_at")
+    one_each = table.file.column(customer).distinct >= _NEARLY * table.file.column(customer).filled
+    if "event" not in roles.columns and one_each and len(dates_of(table)) > 1 and "occurred_at" not in roles.told:
+        return "dates", None, None
+    keys = find_keys(
+        table, {customer, at} | {name for role, name in roles.columns.items() if role in ("value", "event")}
+    )
+    if "touchpoint_id" in roles.told:
+        return "rows", roles.get("touchpoint_id"), None
+    event = [roles.get("event")] if "event" in roles.columns else []
+    repeating = []
+    for one in keys:
+        filled = one.filled - one.nobody
+        if one.distinct >= (1 - _SEVERAL) * filled:
+            continue
+        one_customer, one_time, keys_found = _within(table, one.name, customer, at)
+        if one_customer < _NEARLY * keys_found:
+            continue
+        if event and table.distinct(one.name, *event, where=f"{table.text(one.name)} IS NOT NULL") * _LINES > filled:
+            continue  # each event of an order has its row
+        if one_time >= _NEARLY * keys_found:
+            if not event and (known := _versioned(table, one.name, at)):
+                return "versions", one.name, known
+            return "lines", one.name, None
+        repeating.append(one.name)
+    unique = next((one.name for one in keys if one.distinct == one.filled == table.file.rows), None)
+    if not event and not repeating and table.file.rows > _LINES * table.distinct(customer, at):
+        return "lines", None, None
+    half = next((one.name for one in keys if one.filled > table.file.rows / 2), None)
+    return "rows", unique or (repeating[0] if repeating else half), None
+
+
+def _within(table: Table, key: str, customer: str, at: str) -> tuple[int, int, int]:
+    one_customer, one_time, keys = table.connection.execute(
+        f"SELECT count(*) FILTER (WHERE c <= 1), count(*) FILTER (WHERE t <= 1), count(*) FROM"
+        f" (SELECT count(DISTINCT {table.text(customer)}) AS c, count(DISTINCT {table.text(at)}) AS t"
+        f" FROM {table.sql} WHERE {table.text(key)} IS NOT NULL GROUP BY {table.text(key)})"
+    ).fetchall()[0]
+    return int(one_customer), int(one_time), int(keys)
+
+
+def _versioned(table: Table, key: str, at: str) -> str | None:
+    """Return the time that tells the versions of an order apart, if its rows are such."""
+    for one in table.file.columns:
+        if one.kind == "time" and one.name != at and is_modification(one.name) and one.filled == table.file.rows:
+            several, same, _ = table.within([key], one.name)
+            if several and same <= 0.1 * several:
+                return one.name
+    return None
+
+
+def draft(source: str, table: Table, roles: Roles) -> Draft:
+    """Return how a log is read, with the doubts about it."""
+    shape, key, known = find_shape(table, roles)
+    columns = dict(roles.columns)
+    if shape == "versions" and key and known:
+        columns |= {"touchpoint_id": key, "known_at": known}
+    elif shape == "rows" and key and "touchpoint_id" not in columns:
+        column = table.file.column(key)
+        if column.distinct == column.filled == table.file.rows:
+            columns["touchpoint_id"] = key
+    made = Draft(source, table, replace(roles, columns=columns), shape, key)
+    customer = table.file.column(columns["customer_id"])
+    made = replace(made, null_values=tuple(nobody_values(table, customer)))
+    made = _with_states(_with_money(_with_events(made)))
+    return replace(made, query=query_of(made) if needs_query(made) else None)
+
+
+def _with_events(made: Draft) -> Draft:
+    """Return the draft with its events and how often they occur."""
+    file, columns = made.table.file, made.roles.columns
+    at = made.column("occurred_at")
+    made = replace(made, first=at.first if at else None, last=at.last if at else None)
+    if made.shape == "dates":
+        return _with_dates(made)
+    if made.shape == "changes":
+        return _with_changes(made)
+    if "event" in columns:
+        return replace(made, events=made.table.tally(columns["event"]))
+    stem = "_".join(one for one in words(file.paths[0].name.split(".")[0]) if not one.isdigit()) or "row"
+    said = next(iter(meanings([stem, stem.removesuffix("s")])), None)
+    customer = file.column(columns["customer_id"])
+    if (
+        customer.distinct - len(customer.placeholders or ()) >= _NEARLY * (customer.filled - customer.nobody)
+        and "value" not in columns
+    ):
+        event, why = "signup", "a row a customer, with a time: when they came"
+    else:
+        event, why = said or ("purchase" if "value" in columns else stem), "by the file's name" if said else ""
+    texts = [
+        one.name
+        for one in file.columns
+        if one.kind == "text" and one.filled == file.rows and one.names and 1 < len(one.names) <= 50
+        and one.name not in columns.values() and not is_currency(one)
+    ]  # fmt: skip
+    value = made.column("value")
+    paid = value is not None and (made.shape != "rows" or value.filled >= _PAID * file.rows)
+    plain = event == "signup" or (paid and event == "purchase")
+    doubt = Doubt(
+        f"{made.source}.event", file.name,
+        f"no column names the events, so every row is taken for {event!r}" + (f" ({why})" if why else "") + "."
+        + (f" {first_of(texts)} would be properties." if texts else ""),
+        not plain, {"rows": file.rows}, tuple(texts),
+        f"If one is the event: --column {file.paths[0].name}:event=COLUMN.",
+    )  # fmt: skip
+    made = replace(made, event=event, events={event: file.rows}, doubts=(*made.doubts, doubt))
+    if made.shape == "lines":
+        orders = made.table.distinct(*groups_of(made))
+        made = replace(made, events={event: orders}, doubts=(*made.doubts, Doubt(
+            f"{made.source}.order-lines", file.name,
+            f"several rows of a customer stand at one instant, as lines of an order do: {file.rows:,} rows are"
+            f" {orders:,}"
+            f" orders by {first_of(groups_of(made))}. A query makes one touchpoint of them.", made.key is None,
+            {"rows": file.rows, "orders": orders}, way_out="Check what it groups by and what it sums up.",
+        )))  # fmt: skip
+    elif made.shape == "versions":
+        orders = made.table.distinct(columns["touchpoint_id"])
+        made = replace(made, events={event: orders}, doubts=(*made.doubts, Doubt(
+            f"{made.source}.versions", file.name,
+            f"{columns['touchpoint_id']} stands in several rows, one for each time that it changed: {file.rows:,}"
+            f" rows are"
+            f" {orders:,} orders, of which the newest row known counts ({columns['known_at']}).",
+            not {"touchpoint_id", "known_at"} <= made.roles.told, {"rows": file.rows, "orders": orders},
+            way_out="If each row is a touchpoint of its own, take touchpoint_id and known_at out of columns.",
+        )))  # fmt: skip
+    return made
+
+
+def _with_dates(made: Draft) -> Draft:
+    dates, file = dates_of(made.table), made.table.file
+    events = {event_of_date(one.name): one.filled for one in dates}
+    left = [one.name for one in file.columns if one.kind == "time" and one not in dates]
+    made = replace(
+        made,
+        events=events,
+        first=min(one.first for one in dates if one.first),
+        last=max(one.last for one in dates if one.last),
+    )
+    total = sum(events.values())
+    disagree = _contradiction(made)
+    return replace(made, doubts=(*made.doubts, Doubt(
+        f"{made.source}.several-dates", file.name,
+        f"several date columns stand side by side in one row a customer ({made.roles.get('customer_id')}, {file.rows:,}"
+        f" rows): {first_of([one.name for one in dates])}. A query makes a touchpoint of each, {total:,} in all, with"
+        " the"
+        f" events {first_of(list(events))}." + (f" {first_of(left)} is left out." if left else "") + disagree, True,
+        {"dates": len(dates), "touchpoints": total}, tuple(one.name for one in dates),
+        f"If one alone is meant: --column {file.paths[0].name}:occurred_at=COLUMN.", query_of(made),
+    )))  # fmt: skip
+
+
+def _contradiction(made: Draft) -> str:
+    """Return words on how many rows have dates out of the order in which their columns stand."""
+    dates = dates_of(made.table)
+    wrong = " OR ".join(f"({a.moment}) > ({b.moment})" for a, b in pairwise(dates))
+    (rows,) = made.table.ask(f"count(*) FILTER (WHERE {wrong})")
+    return f" In {rows:,} rows two neighbours are not in that order." if rows else ""
+
+
+def _with_changes(made: Draft) -> Draft:
+    change = find_change(made.table, made.roles.columns.values())
+    assert change is not None, "the shape says that there is a change"
+    file, new = made.table.file, change[1]
+    fields = next(
+        (
+            one
+            for one in file.columns
+            if one.names and set(words(one.name)) & {"field", "attribute", "property", "feld", "campo", "champ"}
+        ),
+        None,
+    )
+    columns = {**made.roles.columns, "event": new}
+    where = None
+    made = replace(made, roles=replace(made.roles, columns=columns))
+    told = ""
+    if fields is not None and fields.names and len(fields.names) > 1:
+        texts = {
+            name: made.table.ask(
+                f"count(*) FILTER (WHERE TRY_CAST({made.table.text(new)} AS DOUBLE) IS NULL)",
+                f"{made.table.text(fields.name)} = {literal(name)}",
+            )[0]
+            for name in fields.names
+        }
+        where = max(texts, key=lambda name: (texts[name], name))
+        rows_of = first_of([f"{name} ({rows:,} rows)" for name, rows in fields.names.items()])
+        told = f" {fields.name} says what changed: {rows_of}; only {where} is read."
+    condition = f"{made.table.text(fields.name)} = {literal(where)}" if fields is not None and where else "TRUE"
+    text = made.table.text(new)
+    counted = made.table.connection.execute(
+        f"SELECT {text}, count(*) FROM {made.table.sql} WHERE {condition} AND {text} IS NOT NULL GROUP BY 1 ORDER BY"
+        f" 2 DESC, 1"
+    ).fetchall()
+    made = replace(made, events=dict(counted), only=(fields.name, where) if fields is not None and where else None)
+    return replace(made, doubts=(*made.doubts, Doubt(
+        f"{made.source}.changes", file.name,
+        f"each row is a change from {change[0]} to {new}, so {new} is taken for the event"
+        f" ({first_of(list(dict(counted)))})."
+        + told + " The state before the first change has no row, and a state can be left for a lower one.", True,
+        {"rows": sum(dict(counted).values())}, (change[0],),
+        f"Another event: --column {file.paths[0].name}:event=COLUMN.",
+        query_of(made) if made.only else None,
+    )))  # fmt: skip
+
+
+def _with_money(made: Draft) -> Draft:
+    """Return the draft with what speaks against its amounts: currencies, signs, rivals."""
+    value, file, found = made.column("value"), made.table.file, list(made.doubts)
+    if value is None:
+        return made
+    rivals = [one for one in made.roles.rivals.get("value", ()) if one.column.name != value.name]
+    equal = [one for one in rivals if one.tier >= 2 or (one.tier == 1 and not made.roles.rivals["value"][0].tier >= 2)]
+    if rivals and "value" not in made.roles.told:
+        found.append(Doubt(
+            f"{made.source}.value-rivals", file.name,
+            f"{value.name} is taken for the value of a row, and not {first_of([str(one) for one in rivals])}.",
+            bool(equal) and made.shape != "lines", {}, tuple(one.column.name for one in rivals),
+            f"Another one: --column {file.paths[0].name}:value=COLUMN.",
+        ))  # fmt: skip
+    currency = next((one for one in file.columns if is_currency(one) and one.names), None)
+    if currency is not None and currency.names and len(currency.names) > 1:
+        shares = ", ".join(f"{name} in {rows:,} rows" for name, rows in currency.names.items())
+        found.append(Doubt(
+            f"{made.source}.currencies", file.name,
+            f"{value.name} is in {len(currency.names)} currencies ({currency.name}: {shares}), and a sum over them"
+            f" means"
+            " nothing. It is not read as the value; both columns become properties.", True, dict(currency.names),
+            tuple(currency.names), "To have a value, convert it to one currency in a query.",
+        ))  # fmt: skip
+        made = replace(made, unvalued=True, properties=(*made.properties, value.name, currency.name))
+    below, of = _below_zero(made, value)
+    if below:
+        found.append(Doubt(
+            f"{made.source}.negative", file.name,
+            f"{value.name} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and"
+            f" cancellations are:"
+            " each would count as a purchase. A query gives them the event 'refund' instead.", True,
+            {"rows": below, "of": of}, way_out="A refund does not undo the purchase before it.",
+        ))  # fmt: skip
+    if "event" in made.roles.columns:
+        mapped = [name for name in made.events if meaning(name) in COMMITTED]
+        text = made.table.text(made.roles.get("event"))
+        named = ", ".join(map(literal, mapped)) or "''"
+        elsewhere = made.table.ask(f"count({made.table.text(value.name)})", f"{text} NOT IN ({named})")[0]
+        if mapped and elsewhere > 0.05 * value.filled and below == 0:
+            found.append(Doubt(
+                f"{made.source}.value-elsewhere", file.name,
+                f"{value.name} also stands in {elsewhere:,} rows of events that are no purchase; it is their value,"
+                f" too.",
+                numbers={"rows": elsewhere},
+            ))  # fmt: skip
+    return replace(made, doubts=tuple(found))
+
+
+def _below_zero(made: Draft, value: ColumnProfile) -> tuple[int, int]:
+    """Return how many rows that mean a purchase have an amount below zero (or a quantity), and how many there are."""
+    table, columns = made.table, made.roles.columns
+    where = "TRUE"
+    if "event" in columns:
+        mapped = [name for name in made.events if meaning(name) in COMMITTED]
+        where = f"{table.text(columns['event'])} IN ({', '.join(map(literal, mapped))})" if mapped else "FALSE"
+    elif meaning(made.event or "") not in COMMITTED:
+        return 0, 0
+    amounts = [value.name]
+    if made.shape == "lines" and is_price(value.name) and (quantity := find_quantity(table, columns.values())):
+        amounts.append(quantity)
+    tests = " OR ".join(f"{number_sql(table, one, strict=False)} < 0" for one in amounts)
+    below, of = table.ask(f"count(*) FILTER (WHERE {tests}), count(*)", where)
+    return int(below), int(of)
+
+
+def _with_states(made: Draft) -> Draft:
+    """Return the draft with orders that came to nothing set apart, where a column says in which state each is."""
+    if made.event is None or meaning(made.event) not in COMMITTED:
+        return made
+    file = made.table.file
+    states = [
+        one
+        for one in file.columns
+        if one.names and one.kind == "text" and one.name not in made.roles.columns.values()
+        and (any(map(is_undone, one.names)) or (is_state(one.name) and not all(map(is_done, one.names))))
+    ]  # fmt: skip
+    state = min(states, key=lambda one: not is_state(one.name), default=None)
+    if state is None or state.names is None:
+        return made
+    undone = {name: rows for name, rows in state.names.items() if is_undone(name)}
+    others = {name: rows for name, rows in state.names.items() if name not in undone}
+    text = (
+        f"{state.name} says in which state each is: "
+        + first_of([f"{name} ({rows:,} rows)" for name, rows in state.names.items()])
+        + "."
+    )
+    if made.shape == "versions":
+        undone = {}  # which row counts depends on the day that is asked about
+    text += f" {first_of(list(undone))} came to nothing and get the event {made.event + '_undone'!r}." if undone else ""
+    text += f" {first_of(list(others))} count as {made.event!r}." if others else ""
+    doubt = Doubt(
+        f"{made.source}.states", file.name, text,
+        not all(map(is_done, state.names)),
+        dict(state.names), tuple(state.names), "If others are no purchases, say so in a query.",
+    )  # fmt: skip
+    made = replace(made, doubts=(*made.doubts, doubt), properties=(*made.properties, state.name))
+    if not undone:
+        return made
+    events = {
+        made.event or "": sum(made.events.values()) - sum(undone.values()),
+        f"{made.event}_undone": sum(undone.values()),
+    }
+    return replace(made, events=events, undone=(state.name, tuple(undone)))

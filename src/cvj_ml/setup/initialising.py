@@ -1,0 +1,305 @@
+"""The story of ``cvj-ml init``: look at the files, guess what they hold, ask, write a configuration to correct."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cvj_ml.config import Config, load_config
+from cvj_ml.config.base import validated
+from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
+from cvj_ml.setup.columns import words
+from cvj_ml.setup.document import Proposal, propose
+from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, payment_doubts, time_doubts
+from cvj_ml.setup.drafts import draft
+from cvj_ml.setup.profile import Table, open_tables
+from cvj_ml.setup.queries import LINES, Draft
+from cvj_ml.setup.roles import (
+    LIKELY,
+    Candidate,
+    Roles,
+    choose_customer,
+    find_change,
+    find_customers,
+    find_events,
+    find_others,
+    find_times,
+    find_values,
+    says_known,
+    says_money,
+)
+
+Told = Mapping[tuple[str | None, str], str]
+"""What a person said: (file or None for all, role) to the column."""
+
+_ONE_EACH = 0.97
+_PAID = 0.9
+"""With an amount in so many rows, each is taken for a purchase unless a column plainly names events."""
+_MONTHS = frozenset(
+    words(
+        "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august"
+        " september october"
+        " november december q part of export final copy new old neu data daten"
+    )
+)
+
+
+def look(files: Sequence[Path], target: Path, time_zone: str, told: Told) -> Proposal:
+    """Return the configuration that these files seem to need, with every doubt; nothing is written.
+
+    ``told`` names columns. Raises ConfigError where the target exists or a column is wrong, DataError for files that
+    cannot be read or of which none is a log.
+    """
+    if target.exists():
+        raise ConfigError(f"{target} exists already; name another file with --config, or remove it.")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", target.stem).strip("-_") or "customers"
+    # Only to look: the settings that reading needs, checked as those of a file are.
+    settings = {
+        "name": name,
+        "time_zone": time_zone,
+        "history_from": "2000-01-01",
+        "sources": {"files": {"path": [str(path.absolute()) for path in files]}},
+        "journey": "cvj8",
+    }
+    looking = validated(Config, settings, target)
+    with tempfile.TemporaryDirectory() as scratch, open_tables(files, looking, Path(scratch)) as tables:
+        raise_all(ConfigError, "These columns cannot be used:", _told_nowhere(told, tables))
+        return _propose(name, time_zone, tables, told, target.resolve().parent)
+
+
+def write_config(proposal: Proposal, target: Path) -> None:
+    """Write a configuration whose doubts are answered; an existing file is never replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("x", encoding="utf-8") as stream:
+        stream.write(proposal.text)
+    load_config(target)
+
+
+def _propose(name: str, time_zone: str, tables: Sequence[Table], told: Told, beside: Path) -> Proposal:
+    tables = [part for table in tables for part in _parts(table, told)]
+    roles = [_roles(table, told) for table in tables]
+    _require_a_log(tables, roles)
+    roles, doubts = _shared_customers(tables, roles)
+    drafts: list[Draft] = []
+    attributes: list[tuple[str, Table, str]] = []
+    uncounted: list[str] = []
+    for table, found in zip(tables, roles, strict=True):
+        source = _source_name(table, [one.source for one in drafts])
+        if found.missing:
+            doubts += _without_a_time(source, table, found, attributes)
+            continue
+        made = draft(source, table, found)
+        drafts.append(made)
+        payments, left_out = payment_doubts(source, table, made.roles, made.key)
+        uncounted += left_out
+        doubts += [
+            *customer_doubts(source, table, made.roles), *time_doubts(source, table, made.roles), *payments,
+            *file_doubts(source, table, made.shape in ("lines", "versions")), *_nested(source, made),
+        ]  # fmt: skip
+    return propose(name, time_zone, drafts, attributes, doubts, uncounted, beside)
+
+
+def _parts(table: Table, told: Told) -> list[Table]:
+    """Return a table as one, or by what its files are called where no column names the events."""
+    paths = table.file.paths
+    kinds: dict[tuple[str, ...], list[Path]] = {}
+    for path in paths:
+        said = tuple(one for one in words(path.name.split(".")[0]) if not one.isdigit() and one not in _MONTHS)
+        kinds.setdefault(said, []).append(path)
+    if len(kinds) == 1 or "event" in _roles(table, told).columns:
+        return [table]
+    return [table.part(group) for group in kinds.values()]
+
+
+def _roles(table: Table, told: Told) -> Roles:
+    """Return the roles of a table's columns; what a person told wins where the table has that column."""
+    names = {one.name for one in table.file.columns}
+    files = {path.name for path in table.file.paths} | {str(path) for path in table.file.paths}
+    columns: dict[str, str] = {}
+    for (file, role), name in told.items():
+        if name in names and (file is None or file in files or str(Path(file).absolute()) in files):
+            columns[role] = name
+    said, rivals = frozenset(columns), dict[str, Sequence[Candidate]]()
+    customers = find_customers(table)
+    best = choose_customer(table, customers) if "customer_id" not in columns else None
+    if best is not None:
+        columns["customer_id"] = best.column.name
+    own = columns.get("customer_id")
+    rivals["customer_id"] = [
+        one for one in customers if one.column.name != own and one.plausible and one.tier >= LIKELY
+    ]
+    times = find_times(table, columns.values())
+    if "occurred_at" not in columns and times:
+        columns["occurred_at"] = times[0].column.name
+    rivals["occurred_at"] = [one for one in times if one.column.name != columns.get("occurred_at")]
+    if "known_at" not in columns and (known := _known(table, columns, times)):
+        columns["known_at"] = known
+    events = find_events(table, columns.values())
+    values = find_values(table, columns.values())
+    paid = bool(values) and values[0].column.filled >= _PAID * table.file.rows
+    changes = find_change(table, columns.values()) is not None
+    if "event" not in columns and events and (events[0].tier == 2 or (not changes and (events[0].tier or not paid))):
+        columns["event"] = events[0].column.name
+    rivals["event"] = [one for one in events if one.column.name != columns.get("event")]
+    if "value" not in columns and values:
+        columns["value"] = values[0].column.name
+    rivals["value"] = values
+    columns |= {role: name for role, name in find_others(table, columns.values()).items() if role not in columns}
+    return Roles(columns, said, rivals, best is None or best.tier >= LIKELY)
+
+
+def _known(table: Table, columns: Mapping[str, str], times: Sequence[Candidate]) -> str | None:
+    """Return the time when a row was known: its name says so, and it is never before the row happened."""
+    if "occurred_at" not in columns:
+        return None
+    when = table.file.column(columns["occurred_at"])
+    for one in times:
+        column = one.column
+        if says_known(column.name) and column.filled == table.file.rows and column.name != when.name:
+            (early,) = table.ask(f"count(*) FILTER (WHERE ({column.moment}) < ({when.moment}))")
+            # A source has one format of times.
+            if early <= 0.001 * table.file.rows and column.time_format == when.time_format and not column.also:
+                return column.name
+    return None
+
+
+def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
+    """Return the columns that a person named and no file has, and those that cannot be what was said."""
+    faults = []
+    for (file, role), name in told.items():
+        of = [
+            table
+            for table in tables
+            if file is None
+            or any(file in (path.name, str(path)) or Path(file).absolute() == path for path in table.file.paths)
+        ]
+        where = f"{file}:" if file else ""
+        if not of:
+            known_files = [path.name for table in tables for path in table.file.paths]
+            faults.append(f"{where}{role}={name}: there is no file {file!r}.{nearest(file or '', known_files)}")
+            continue
+        known = [one.name for table in of for one in table.file.columns]
+        if name not in known:
+            faults.append(f"{where}{role}={name}: no file has a column {name!r}.{nearest(name, known)}")
+        elif role in ("occurred_at", "known_at"):
+            wrong = [one for table in of for one in table.file.columns if one.name == name and one.kind != "time"]
+            faults += [
+                f"{where}{role}={name}: it holds no times that can be read; write them as 2024-01-31 10:00:00, with"
+                f" +01:00"
+                " where they have an offset"
+                for _ in wrong[:1]
+            ]
+    return faults
+
+
+def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles]) -> None:
+    """Raise DataError where no table has a customer and a time."""
+    if not all(one.missing for one in roles):
+        return
+    raise_all(
+        DataError,
+        "No file is a log of touchpoints. Name the columns with --column, as in --column customer_id=cust; a time is a"
+        " timestamp, a date, or text or numbers that time_format can describe (docs/configuration.md):",
+        [
+            f"{table.file.name}: no {' and no '.join(found.missing)} found among"
+            f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}"
+            for table, found in zip(tables, roles, strict=True)
+        ],
+    )
+
+
+def _shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[list[Roles], list[Doubt]]:
+    """Compare ids between tables: the id that the largest log shares wins; tables that share nobody are a doubt."""
+    logs = [i for i, one in enumerate(roles) if not one.missing]
+    main = max(logs, key=lambda i: ("event" in roles[i].columns, tables[i].file.rows))
+    own, found, doubts = roles[main].get("customer_id"), list(roles), list[Doubt]()
+    for i, (table, one) in enumerate(zip(tables, roles, strict=True)):
+        if i == main:
+            continue
+        ids = {
+            item.name
+            for item in table.file.columns
+            if set(words(item.name)) == {"id"} and item.kind in ("text", "number")
+        }
+        ids |= {item.column.name for item in find_customers(table)} | {one.columns.get("customer_id", "")} - {""}
+        shared = {name: table.in_common(name, tables[main], own) for name in sorted(ids)}
+        mine = one.columns.get("customer_id")
+        best = max(shared, key=lambda name: (shared[name], name == mine), default=None)
+        source, log = _source_name(table, []), tables[main].file.name
+        if (
+            best is not None
+            and best != mine
+            and "customer_id" not in one.told
+            and shared[best] > shared.get(mine or "", 0)
+        ):
+            columns = {role: name for role, name in one.columns.items() if name != best} | {"customer_id": best}
+            found[i] = replace(one, columns=columns, certain=True, rivals={**one.rivals, "customer_id": ()})
+            if mine is not None:
+                doubts.append(Doubt(
+                    f"{source}.shared-id", table.file.name,
+                    f"{best} is taken for the customer: it shares {shared[best]:,} ids with {own} of {log}, and {mine}"
+                    f" {shared[mine]:,}.", numbers=shared, rivals=(mine,),
+                    way_out=f"Another one: --column {table.file.paths[0].name}:customer_id=COLUMN.",
+                ))  # fmt: skip
+        elif mine is not None and not shared[mine]:
+            doubts.append(Doubt(
+                f"{source}.shares-nobody", table.file.name,
+                f"its customers ({mine}, {table.file.column(mine).distinct:,} ids) and those of {log} ({own},"
+                f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in"
+                f" both.", True, shared,
+                way_out=f"If another column has the same ids: --column {table.file.paths[0].name}:customer_id=COLUMN.",
+            ))  # fmt: skip
+    return found, doubts
+
+
+def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tuple[str, Table, str]]) -> list[Doubt]:
+    """Take a table without a time for attributes, if it has a row a customer and is the first."""
+    file, customer = table.file, roles.columns.get("customer_id")
+    if customer is None or attributes or file.column(customer).distinct < _ONE_EACH * file.rows:
+        return [Doubt(
+            f"{source}.left-out", file.name, "it is left out: it is neither a log with times nor one row a customer.",
+            numbers={"rows": file.rows},
+        )]  # fmt: skip
+    attributes.append((source, table, customer))
+    return [Doubt(
+        f"{source}.static", file.name,
+        "it has no time, so its columns are declared static: remove what changes, such as totals or a churn flag, or"
+        " the"
+        " model will know the future.",
+    )]  # fmt: skip
+
+
+def _nested(source: str, made: Draft) -> list[Doubt]:
+    """Return the doubt of columns that hold several values in one, with the query that reads them."""
+    nested = made.table.nested(LINES)
+    if nested is None:
+        return []
+    money = [
+        name
+        for name in nested.query.split(" AS ")
+        if "value" not in made.roles.columns and says_money(name.split(",")[0])
+    ]
+    what = first_of([f"{name} ({kind})" for name, kind in nested.columns.items()])
+    return [Doubt(
+        f"{source}.nested", made.table.file.name,
+        f"{what} hold several values in one and are not read."
+        + (" What the rows were worth seems to be among them, and no other column says it." if money else ""),
+        bool(money), way_out=f"The query makes plain columns of them: query, and files: {{{LINES}: <the path>}}.",
+        query=nested.query,
+    )]  # fmt: skip
+
+
+def _source_name(table: Table, taken: Sequence[str]) -> str:
+    """Return a name for a source, from its file's or folder's, each once."""
+    first = table.file.paths[0]
+    stem = first.name.split(".")[0]
+    if len(table.file.paths) > 1:
+        letters = re.sub(r"[\W\d_]+$", "", re.sub(r"\d.*$", "", stem))
+        stem = letters if re.search("[a-zA-Z]", letters) else first.parent.name
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "source"
+    while name in taken:
+        name += "_2"
+    return name

@@ -1,0 +1,217 @@
+"""Files as tables to ask about, before there is a configuration: their columns, and how their rows hang together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from cvj_ml.config import Config, Encoding, TableSpec
+from cvj_ml.errors import DataError, raise_all
+from cvj_ml.setup.columns import ColumnProfile, profile_columns, tally
+from cvj_ml.setup.nesting import Nested, find_nested
+from cvj_ml.store.formats import UNREADABLE_GZIP, encoding_of, is_text
+from cvj_ml.store.mapping import Field, origin_field
+from cvj_ml.store.source_location import Relation, land, locate, read_rows
+from cvj_ml.store.sql import connect_duckdb, identifier, literal
+
+_HELD = 2_000_000
+"""Tables of at most so many rows are held in memory for all questions; larger ones are read anew for each."""
+
+_FILE = '"__file"'
+
+
+@dataclass(frozen=True, slots=True)
+class FileProfile:
+    """Files of one kind, read as one table: their paths, encoding, rows (and lines that are none) and columns."""
+
+    paths: tuple[Path, ...]
+    encoding: Encoding
+    rows: int
+    columns: tuple[ColumnProfile, ...]
+    unreadable: int = 0
+
+    @property
+    def name(self) -> str:
+        """How to call the files in a message."""
+        return self.paths[0].name + (f" and {len(self.paths) - 1} more like it" if len(self.paths) > 1 else "")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every column is text, as in CSV files."""
+        return is_text(self.paths[0])
+
+    def column(self, name: str) -> ColumnProfile:
+        """Return the column of this name."""
+        return next(one for one in self.columns if one.name == name)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A profiled table that answers questions about its rows; every count is exact."""
+
+    file: FileProfile
+    sql: str
+    fields: Mapping[str, Field]
+    connection: duckdb.DuckDBPyConnection
+
+    def ask(self, select: str, where: str = "TRUE") -> tuple[Any, ...]:
+        """Return one row of aggregates over the rows."""
+        return tuple(self.connection.execute(f"SELECT {select} FROM {self.sql} WHERE {where}").fetchall()[0])
+
+    def text(self, column: str) -> str:
+        """Return SQL for a column as text; the empty text, and what means nobody, is null."""
+        text = f"nullif({self.fields[column].text}, '')"
+        nobody = self.file.column(column).placeholders or {}
+        return f"CASE WHEN {text} NOT IN ({', '.join(map(literal, nobody))}) THEN {text} END" if nobody else text
+
+    def tally(self, column: str) -> dict[str, int]:
+        """Return the values of a column with their rows, however many they are."""
+        found = self.file.column(column).names
+        return dict(found) if found is not None else tally(self.text(column), self.sql, self.connection)
+
+    def distinct(self, *columns: str, where: str = "TRUE") -> int:
+        """Return in how many different combinations of these columns the rows stand."""
+        listed = ", ".join(self.text(one) for one in columns)
+        return int(
+            self.connection.execute(
+                f"SELECT count(*) FROM (SELECT DISTINCT {listed} FROM {self.sql} WHERE {where})"
+            ).fetchall()[0][0]
+        )
+
+    def within(self, key: Sequence[str], column: str) -> tuple[int, int, int]:
+        """Return of how many groups of several rows there are, in how many a column is one value throughout, or once.
+
+        The last counts groups in which one row alone has a value.
+        """
+        keys, text = ", ".join(self.text(one) for one in key), self.text(column)
+        known = " AND ".join(f"{self.text(one)} IS NOT NULL" for one in key)
+        several, same, once = self.connection.execute(
+            f"SELECT count(*), count(*) FILTER (WHERE filled = n AND kinds = 1), count(*) FILTER (WHERE filled <= 1)"
+            f" FROM (SELECT count(*) AS n, count({text}) AS filled, count(DISTINCT {text}) AS kinds"
+            f" FROM {self.sql} WHERE {known} GROUP BY {keys} HAVING count(*) > 1)"
+        ).fetchall()[0]
+        return int(several), int(same), int(once)
+
+    @cached_property
+    def repeats(self) -> tuple[int, int]:
+        """Return how many rows repeat another one exactly, and how many rows stand in several files at once."""
+        columns = ", ".join(identifier(one.name) for one in self.file.columns)
+        within, across = self.connection.execute(
+            f"SELECT coalesce(sum(n - files), 0), coalesce(sum(files - 1), 0)"
+            f" FROM (SELECT count(*) AS n, count(DISTINCT {_FILE}) AS files FROM {self.sql} GROUP BY {columns})"
+        ).fetchall()[0]
+        return int(within), int(across)
+
+    def in_common(self, own: str, other: Table, theirs: str) -> int:
+        """Return how many different values a column shares with one of another table."""
+        rows = (
+            f"SELECT {self.text(own)} FROM {self.sql} WHERE {self.text(own)} IS NOT NULL"
+            f" INTERSECT SELECT {other.text(theirs)} FROM {other.sql}"
+        )
+        return int(self.connection.execute(f"SELECT count(*) FROM ({rows})").fetchall()[0][0])
+
+    def read_by(self, query: str, name: str) -> tuple[int, int, int]:
+        """Return how many rows a query over this table has, those without customer_id, and then without a time."""
+        rows, customers, times = self.connection.execute(
+            f"WITH {identifier(name)} AS (SELECT * EXCLUDE ({_FILE}) FROM {self.sql})"
+            f" SELECT count(*), count(*) FILTER (WHERE customer_id IS NULL),"
+            f" count(*) FILTER (WHERE customer_id IS NOT NULL AND occurred_at IS NULL) FROM ({query})"
+        ).fetchall()[0]
+        return int(rows), int(customers), int(times)
+
+    def nested(self, name: str) -> Nested | None:
+        """Return what stands nested in the columns, with the query that makes plain columns of them."""
+        return find_nested(f"(SELECT * EXCLUDE ({_FILE}) FROM {self.sql})", self.connection, name)
+
+    def part(self, paths: Sequence[Path]) -> Table:
+        """Return the rows of some of the files alone."""
+        chosen = ", ".join(str(self.file.paths.index(path)) for path in paths)
+        sql = f"(SELECT * FROM {self.sql} WHERE {_FILE} IN ({chosen}))"
+        return _profiled(replace(self.file, paths=tuple(paths)), sql, self.fields, self.connection)
+
+
+@contextlib.contextmanager
+def open_tables(paths: Sequence[Path], config: Config, spill: Path) -> Iterator[list[Table]]:
+    """Read Parquet and CSV files once, as tables to ask about; files of one folder with the same columns are one.
+
+    Raises DataError for files that cannot be read, with all of them at once.
+    """
+    faults: list[str] = []
+    alike: dict[tuple[object, ...], tuple[Encoding, list[Path]]] = {}
+    for path in dict.fromkeys(path.absolute() for path in paths):
+        try:
+            encoding = _encoding(path)
+            origin = locate(path.name, TableSpec(path=(str(path),), encoding=encoding), config, spill)
+        except DataError as error:
+            faults.append(str(error))
+            continue
+        kind = (path.parent, origin.untyped, encoding, *origin.types.items())
+        alike.setdefault(kind, (encoding, []))[1].append(path)
+    raise_all(DataError, "These files cannot be read:", faults)
+    with connect_duckdb(config, spill) as connection:
+        found = [
+            _table(tuple(group), encoding, config, spill / str(number), f"t{number}", connection)
+            for number, (encoding, group) in enumerate(alike.values())
+        ]
+        empty = [f"{one.file.name}: it holds no row; name a file with data" for one in found if not one.file.rows]
+        raise_all(DataError, "These files cannot be used:", empty)
+        yield found
+
+
+def _table(
+    paths: tuple[Path, ...],
+    encoding: Encoding,
+    config: Config,
+    spill: Path,
+    name: str,
+    connection: duckdb.DuckDBPyConnection,
+) -> Table:
+    def read(rows: Relation) -> Relation:
+        # Every column is read once, so that a row that cannot be is found here.
+        connection.execute(f"SELECT count(COLUMNS(*)) FROM {rows.sql}").fetchall()
+        return rows
+
+    parts, unreadable = [], 0
+    spec = TableSpec(path=tuple(map(str, paths)), encoding=encoding)
+    whole = locate(paths[0].name, spec, config, spill)
+    for number, path in enumerate(paths):
+        origin = replace(whole, files={"": (path,)})
+        relation = land(origin, connection, config, spill / f"landed-{number}")
+        relation = read_rows(origin, relation, list(origin.types), spill / f"apart-{number}", read)
+        parts.append(f"SELECT *, {number} AS {_FILE} FROM {relation.sql}")
+        unreadable += relation.unreadable
+    try:
+        connection.execute(f"CREATE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(parts)}")
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()
+        if rows <= _HELD:
+            connection.execute(f"CREATE TEMP TABLE {name}_held AS SELECT * FROM {name}")
+            name = f"{name}_held"
+        fields = {own: origin_field(whole, own) for own in whole.types}
+        return _profiled(FileProfile(paths, encoding, rows, (), unreadable), name, fields, connection)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        # Its message can quote a value.
+        raise DataError(f"{paths[0]}: its rows cannot be read ({type(error).__name__}); is the file whole?") from None
+
+
+def _profiled(file: FileProfile, sql: str, fields: Mapping[str, Field], connection: duckdb.DuckDBPyConnection) -> Table:
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM {sql}").fetchall()
+    columns = profile_columns(list(fields.values()), sql, connection) if rows else ()
+    return Table(replace(file, rows=rows, columns=columns), sql, fields, connection)
+
+
+def _encoding(path: Path) -> Encoding:
+    """Return how the text of a file is encoded; it need not be a file that can be read."""
+    if not path.is_file():
+        return "utf-8"
+    try:
+        return encoding_of(path) if is_text(path) else "utf-8"
+    except (OSError, *UNREADABLE_GZIP):
+        return "utf-8"

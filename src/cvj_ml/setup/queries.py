@@ -1,0 +1,227 @@
+"""How a drafted table is read: the roles and shape of its rows, and the query where a plain path cannot say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from cvj_ml.config import EPOCHS
+from cvj_ml.setup.columns import ColumnProfile, words
+from cvj_ml.setup.doubts import Doubt
+from cvj_ml.setup.events import COMMITTED, meaning
+from cvj_ml.setup.profile import Table
+from cvj_ml.setup.roles import Roles, find_quantity, is_modification, is_price
+from cvj_ml.store.sql import identifier, literal
+
+_NO_EVENT = frozenset(words("became become a an date at on time timestamp datetime first when entered"))
+"""Words of a date's column that do not say what happened then."""
+
+Shape = Literal["rows", "lines", "versions", "dates", "changes"]
+
+LINES = "lines"
+"""What a proposed query calls its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """How a table is going to be read: its shape, roles, the constant event or the query, and what is left out.
+
+    ``key`` tells orders apart; ``only`` names a column and the value that rows must have there, ``undone`` a column
+    with the states in which an order came to nothing; ``unvalued`` says that amounts are not the value.
+    """
+
+    source: str
+    table: Table
+    roles: Roles
+    shape: Shape = "rows"
+    key: str | None = None
+    only: tuple[str, str] | None = None
+    undone: tuple[str, tuple[str, ...]] | None = None
+    event: str | None = None
+    events: Mapping[str, int] = field(default_factory=dict)
+    first: datetime | None = None
+    last: datetime | None = None
+    query: str | None = None
+    properties: tuple[str, ...] = ()
+    null_values: tuple[str, ...] = ()
+    unvalued: bool = False
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows the table has."""
+        return self.table.file.rows
+
+    def column(self, role: str) -> ColumnProfile | None:
+        """Return the column of a role."""
+        return self.table.file.column(self.roles.get(role)) if role in self.roles.columns else None
+
+
+def dates_of(table: Table) -> list[ColumnProfile]:
+    """Return the columns that say when something happened to a customer; not when the row was changed."""
+    return [one for one in table.file.columns if one.kind == "time" and one.first and not is_modification(one.name)]
+
+
+def event_of_date(name: str) -> str:
+    """Return the event that a column of dates is about: ``Became a Lead Date`` is ``lead``."""
+    said = [one for one in words(name) if one not in _NO_EVENT]
+    return {"create": "created"}.get(" ".join(said), "_".join(said)) or "happened"
+
+
+def needs_query(made: Draft) -> bool:
+    """Return whether a plain path with columns cannot read the table as it is meant."""
+    at = made.column("occurred_at")
+    names = {one.name.split(".", 1)[1] for one in made.doubts}
+    return bool(
+        made.shape in ("lines", "dates")
+        or made.only
+        or "negative" in names
+        or made.undone
+        or (at is not None and at.also)
+    )
+
+
+def groups_of(made: Draft) -> list[str]:
+    """Return the columns whose values the lines of one order have in common."""
+    if made.key and made.shape == "lines":
+        return [made.key]
+    return [made.roles.get("customer_id"), made.roles.get("occurred_at")]
+
+
+def query_of(made: Draft) -> str:
+    """Return the query that reads a table: one row a touchpoint, under the names of the roles."""
+    table, columns = made.table, made.roles.columns
+    customer = identifier(columns["customer_id"])
+    profile = table.file.column(columns["customer_id"])
+    if profile.pointed and table.file.is_text:
+        customer = f"TRY_CAST(TRY_CAST({customer} AS DOUBLE) AS BIGINT)"
+    if made.shape == "dates":
+        found = dates_of(table)
+        # Of two types a query makes one: of a local time and one in a zone, the local time in whatever zone it runs in.
+        cast = "CAST({} AS VARCHAR)" if len({one.type for one in found}) > 1 else "{}"
+        return " UNION ALL ".join(
+            f"SELECT {customer} AS customer_id, {cast.format(instant_sql(one))} AS occurred_at,"
+            f" {literal(event_of_date(one.name))} AS event FROM {LINES} WHERE {identifier(one.name)} IS NOT NULL"
+            for one in found
+        )
+    at = instant_sql(table.file.column(columns["occurred_at"]))
+    value = None
+    if "value" in columns and not made.unvalued:
+        value = identifier(columns["value"])
+    event = literal(made.event) if made.event else identifier(columns["event"])
+    kept = {role: identifier(name) for role, name in columns.items() if role in ("touchpoint_id", "channel", "rating")}
+    if "known_at" in columns:
+        kept["known_at"] = instant_sql(table.file.column(columns["known_at"]))
+    kept |= {_key(name): identifier(name) for name in made.properties}
+    amount = number_sql(table, columns["value"], strict=made.shape == "lines") if "value" in columns else None
+    groups: list[str] = []
+    if made.shape == "lines":
+        amount = _sum_of_lines(made)
+        value = amount if not made.unvalued else None
+        groups, kept = (
+            _lines_groups(made, customer, at),
+            {name: f"max({sql})" for name, sql in kept.items() if name != "touchpoint_id"},
+        )
+        alone = _alone(made)
+        customer, at = (f"max({customer})" if alone else customer), f"min({at})"
+        event = event if made.event else f"max({event})"
+    event = _apart(made, event, amount)
+    selected = {
+        "customer_id": customer,
+        "occurred_at": at,
+        "event": event,
+        **({"value": value} if value else {}),
+        **kept,
+    }
+    listed_columns = ", ".join(sql if sql == identifier(name) else f"{sql} AS {name}" for name, sql in selected.items())
+    query = f"SELECT {listed_columns} FROM {LINES}"
+    if made.only:
+        column, name = made.only
+        query += f" WHERE {identifier(column)} = {literal(name)}"
+    return query + (f" GROUP BY {', '.join(groups)}" if groups else "")
+
+
+def _apart(made: Draft, event: str, amount: str | None) -> str:
+    """Return SQL of the event with what is no purchase set apart: what came to nothing, and what was paid back."""
+    cases = []
+    if made.undone:
+        state, names = made.undone
+        column = f"max({identifier(state)})" if made.shape == "lines" else identifier(state)
+        cases.append(f"WHEN {column} IN ({', '.join(map(literal, names))}) THEN {literal(f'{made.event}_undone')}")
+    if amount and any(one.name.endswith(".negative") for one in made.doubts):
+        of = ""
+        if "event" in made.roles.columns:
+            mapped = ", ".join(literal(name) for name in made.events if meaning(name) in COMMITTED)
+            of = f"{identifier(made.roles.get('event'))} IN ({mapped}) AND "
+        cases.append(f"WHEN {of}{amount} < 0 THEN 'refund'")
+    return f"CASE {' '.join(cases)} ELSE {event} END" if cases else event
+
+
+def _alone(made: Draft) -> bool:
+    """Return whether lines may lack the customer, so that the order's number alone tells which belong together."""
+    customer = made.table.file.column(made.roles.get("customer_id"))
+    if made.key is None or customer.filled == made.rows:
+        return False
+    several, _, once = made.table.within([made.key], customer.name)
+    return once >= 0.5 * several > 0
+
+
+def _lines_groups(made: Draft, customer: str, at: str) -> list[str]:
+    if made.key is None:
+        return [customer, at]
+    order = identifier(made.key)
+    groups = [order] if _alone(made) else [customer, order]
+    column = made.table.file.column(made.key)
+    # Lines without an order's number would all become one order.
+    groups += [f"CASE WHEN {order} IS NULL THEN {at} END"] if column.filled < made.rows else []
+    return groups + ([identifier(made.roles.get("event"))] if "event" in made.roles.columns else [])
+
+
+def _sum_of_lines(made: Draft) -> str | None:
+    """Return SQL of an order's amount: that of the order where each line repeats it or one alone has it, else a sum."""
+    if "value" not in made.roles.columns:
+        return None
+    name = made.roles.get("value")
+    key = [made.key] if made.key else [made.roles.get("customer_id"), made.roles.get("occurred_at")]
+    several, same, once = made.table.within(key, name)
+    strict = number_sql(made.table, name, strict=True)
+    quantity = find_quantity(made.table, made.roles.columns.values()) if is_price(name) else None
+    if several and same + once >= 0.95 * several and not is_price(name):
+        return f"max({strict})"
+    return f"sum({number_sql(made.table, quantity, strict=True)} * {strict})" if quantity else f"sum({strict})"
+
+
+def instant_sql(when: ColumnProfile) -> str:
+    """Return SQL for a time; one that cannot be read is empty, so that the row is refused and counted."""
+    own = identifier(when.name)
+    if when.type == "BLOB":
+        own = f"TRY(decode({own}))"
+    if when.also is not None:
+        return f"make_timestamp({when.moment})"
+    if when.time_format is None:
+        return own
+    if when.time_format in EPOCHS:
+        return f"make_timestamp({when.moment})"
+    return f"try_strptime({own}, {literal(when.time_format)})"
+
+
+def number_sql(table: Table, name: str, *, strict: bool) -> str:
+    """Return SQL for the number of a row, which in a CSV file is text.
+
+    Strictly, one that cannot be read fails the query: left out of an order's sum, nobody would see that it is missing.
+    """
+    cast, own = "CAST" if strict else "TRY_CAST", identifier(name)
+    column = table.file.column(name)
+    if column.type != "VARCHAR":
+        return own
+    own = f"nullif({own}, '')"
+    if column.decimal_mark is None:
+        return f"{cast}({own} AS DOUBLE)"
+    bare = f"regexp_replace({own}, '[^0-9{column.decimal_mark}+-]', '', 'g')"
+    return f"{cast}(replace({bare}, '{column.decimal_mark}', '.') AS DOUBLE)"
+
+
+def _key(name: str) -> str:
+    return "_".join(words(name)) or "column"

@@ -1,0 +1,391 @@
+"""Which column is the customer, the time, the event, the value: what they hold decides, names break ties."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cvj_ml.setup.columns import ColumnProfile, words
+from cvj_ml.setup.events import meaning
+from cvj_ml.setup.profile import Table
+
+_PERSON = frozenset(
+    words(
+        "customer cust client user member subscriber donor contact person patient guest visitor buyer shopper player"
+        " student"
+        " profile supporter constituent consumer payer household attendee participant kunde kunden kundin"
+        " kundennummer kundennr"
+        " cliente clientes klant klient kund usuario usuarios utente utilisateur acheteur donateur nutzer benutzer"
+        " mitglied"
+        " spender kaufer comprador socio miembro membre lid gebruiker asiakas distinct clientid customerid custid"
+        " userid"
+        " memberid visitorid contactid donorid "
+    )
+)
+_COOKIE = frozenset(words("anonymous pseudo cookie device fullvisitorid idfa fingerprint browser"))
+_GROUP = frozenset(
+    words("account accountid company organisation organization konto firma empresa cuenta compte family")
+)
+_ENTITY = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity"))
+_ID = frozenset(words("id ids no nr number num key uuid guid code hash unique ref reference external crm internal"))
+_NOT = frozenset(
+    words(
+        "owner rep agent seller vendor merchant supplier created modified updated assigned manager employee staff"
+        " operator handler product item sku article variant order invoice transaction basket cart session event"
+        " message campaign page url store shop branch warehouse country city region zip postal postcode state row"
+        " index line lineitem status type category source medium channel currency price amount ticket shipment payment"
+        " coupon discount tag list segment parent resource activity referrer count phone address street birth gender"
+        " age since total spent language consent title company accepts marketing group agentid verantwortlich besitzer"
+        " propietario proprietaire eigenaar bearbeiter vendeur vendedor verkaufer unnamed field landing lifetime first"
+        " last middle"
+    )
+)
+_STAFF = frozenset(
+    words("owner rep agent seller vendor merchant supplier created modified assigned manager employee staff")
+)
+_PEOPLE = frozenset(
+    words(
+        "customers users clients members accounts people persons contacts subscribers households donors leads visitors"
+        " kunden usuarios clientes membres utilisateurs"
+    )
+)
+
+_OCCURRED = (
+    "occurred at", "event time", "event timestamp", "timestamp", "occurred", "order date", "purchase date",
+    "transaction"
+    " date", "invoice date", "gift date", "donation date", "payment date", "created at", "created", "creation date",
+    "order purchase timestamp", "ts", "datetime", "event date", "date time", "date", "datum", "zeit", "zeitpunkt",
+    "bestelldatum", "fecha", "data", "time",
+)  # fmt: skip
+_KNOWN = frozenset(
+    words("known loaded ingested received inserted synced exported recorded arrived arrival processed etl")
+)
+_MODIFIED = frozenset(words("modified updated update changed last sync edited geandert modifie")) | _KNOWN
+_OTHER_TIME = frozenset(
+    words(
+        "birth birthday dob expiry expires expiration due estimated expected delivery delivered end until valid next"
+        " scheduled renewal sent original"
+    )
+)
+_EVENT = (
+    "event name", "event type", "event", "action", "activity", "touchpoint", "interaction", "verb", "ereignis",
+    "aktion", "evento", "evenement", "accion", "gebeurtenis", "event action", "interaction type", "activity type",
+    "concept name",
+)  # fmt: skip
+_EVENT_WEAK = ("metric", "type", "kind", "name", "category", "operation", "what", "art", "tipo")
+_STATE = frozenset(words("status state stage zustand estado statut etat fulfillment"))
+_OLD, _NEW = (
+    frozenset(words("old previous from before prior alt ancien anterior")),
+    frozenset(words("new current to after next neu nouveau nuevo")),
+)
+_MONEY = (
+    ("value", "amount", "revenue", "total", "betrag", "umsatz", "montant", "importe", "bedrag", "belopp", "valor",
+     "gesamt", "gesamtbetrag", "summe", "gmv", "purchase revenue", "grand total", "monto", "importo"),
+    ("gross", "sales", "spend", "spent", "paid", "subtotal", "net", "preis", "prix", "precio", "prezzo", "prijs",
+     "price", "sum", "donation", "turnover", "charge"),
+)  # fmt: skip
+_NO_MONEY = frozenset(
+    words(
+        "refund refunded refunds tax taxes vat shipping discount discounts fee fees tip tips balance outstanding"
+        " quantity qty"
+        " count cost weight lifetime exchange rate margin profit duties installment fulfillment percent number id"
+        " max min"
+        " average mwst rabatt iva tva versand remise descuento freight orders items visits age year"
+    )
+)
+_CHANNEL = ("channel", "utm source", "medium", "utm medium", "source", "platform", "device", "kanal", "canal")
+_TOUCHPOINT = (
+    "touchpoint id", "event id", "message id", "transaction id", "order id", "gift id", "donation id", "payment id",
+    "invoice id", "row id", "uuid", "order number", "order no", "order name", "bestellnummer", "id",
+)  # fmt: skip
+_ORDER = frozenset(
+    words(
+        "order invoice basket transaction receipt purchase bestellung bestellnummer bestellnr rechnung pedido"
+        " commande booking"
+        " name payment charge donation gift checkout increment sale"
+    )
+)
+_QUANTITY = ("quantity", "qty", "units", "count", "menge", "anzahl", "stuck", "cantidad", "quantite", "aantal")
+_RATING = ("rating", "stars", "score", "nps", "bewertung")
+_LABEL_LENGTH = 60
+
+CURRENCIES = frozenset(
+    words(
+        "AED ARS AUD BDT BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP GEL GHS HKD HRK HUF IDR ILS INR ISK JPY KES"
+        " KRW KWD"
+        " LKR MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TND TRY TWD TZS UAH UGX USD"
+        " UYU VND XAF"
+        " XOF ZAR BTC ETH USDT"
+    )
+)
+"""Codes of currencies; a column that holds nothing else is one of currencies."""
+
+CERTAIN, NAMED, LIKELY, POSSIBLE = 4, 3, 2, 1
+"""How much the name of a column speaks for the customer: a person and nothing else, a person beside other words, an
+address or a group or a case, an id of something unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A column that could have a role: how much its name speaks for it, and what it holds."""
+
+    column: ColumnProfile
+    tier: int
+    plausible: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.column.name} ({self.column.distinct:,} different in {self.column.filled:,} rows)"
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The columns of one table: role to column, the roles a person told, and the rivals that were left."""
+
+    columns: Mapping[str, str]
+    told: frozenset[str]
+    rivals: Mapping[str, Sequence[Candidate]] = field(default_factory=dict)
+    certain: bool = True
+    """Whether the customer's column says by its name that it is one."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Return which of customer and time could not be found."""
+        return tuple(role for role in ("customer_id", "occurred_at") if role not in self.columns)
+
+    def get(self, role: str) -> str:
+        """Return the column of a role that there is."""
+        return self.columns[role]
+
+
+def find_customers(table: Table) -> list[Candidate]:
+    """Return the columns that could be the customer, the best first."""
+    file = table.file
+    people = bool(set(words(file.paths[0].stem)) & _PEOPLE)
+    found = []
+    for one in file.columns:
+        tier = _tier(one, people)
+        usable = one.kind == "text" or (one.kind == "number" and (one.whole or tier >= NAMED or one.type == "VARCHAR"))
+        if tier and usable and one.filled > one.nobody and one.distinct - len(one.placeholders or ()) > (file.rows > 2):
+            found.append(Candidate(one, tier))
+    most = max((one.column.distinct for one in found), default=0)
+    judged = [Candidate(one.column, one.tier, _is_plausible(one.column, file.rows, most)) for one in found]
+    return sorted(
+        judged,
+        key=lambda one: (
+            not one.plausible,
+            one.tier < LIKELY,
+            2 * (one.column.filled - one.column.nobody) < file.rows,  # nearly empty
+            -one.tier,
+            -one.column.filled,
+            one.column.people > one.column.filled / 2,
+            one.column.emails > 0,
+            len(words(one.column.name)),
+            one.column.name,
+        ),
+    )
+
+
+def _tier(column: ColumnProfile, people: bool) -> int:
+    parts = set(words(column.name))
+    joined = {part.removesuffix(end) for part in parts for end in ("id", "nr", "no", "number") if part.endswith(end)}
+    human = parts & _PERSON or {part.removesuffix("s") for part in parts} & _PERSON or joined & _PERSON
+    if 2 * column.emails > column.filled and not parts & _STAFF:
+        return LIKELY
+    if parts & _NOT or not parts or (parts & _ENTITY and "name" in parts):
+        return 0
+    if parts & _COOKIE:
+        return LIKELY
+    if human:
+        rest = parts - _PERSON - _ID - joined
+        if column.people > column.filled / 2 or column.emails > column.filled / 2 or rest & {"name", "mail", "email"}:
+            return LIKELY
+        return NAMED if rest - {"s"} and not any(part.removesuffix("id") in joined for part in rest) else CERTAIN
+    if parts & (_GROUP | _ENTITY) or (people and parts == {"id"}):
+        return LIKELY
+    if (parts & _ID and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
+        return POSSIBLE
+    return 0
+
+
+def _is_plausible(column: ColumnProfile, rows: int, most: int) -> bool:
+    """Return whether a column can tell people apart: not a handful of values where another has many times as many."""
+    if column.distinct <= 1 and rows > 20:
+        return False
+    return not (column.distinct <= 12 and rows >= 20 * column.distinct and most >= 10 * column.distinct)
+
+
+def choose_customer(table: Table, candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the customer's column: the first candidate, unless another id stands for the same people more fully."""
+    if not candidates or not candidates[0].plausible:
+        return None
+    best = candidates[0]
+    if not set(words(best.column.name)) & _COOKIE:
+        return best
+    # Everybody who was seen without a name and later logs in is known by the name.
+    for one in candidates:
+        if one.tier >= NAMED and one.plausible and not set(words(one.column.name)) & _COOKIE:
+            known = table.distinct(best.column.name, where=f"{table.text(one.column.name)} IS NOT NULL")
+            if known >= _EVERYBODY * table.distinct(best.column.name):
+                return one
+    return best
+
+
+_EVERYBODY = 0.95
+
+
+def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
+    """Return the columns that could say when a row happened, the best first."""
+    rows, free = table.file.rows, [one for one in table.file.columns if one.name not in set(taken)]
+    times = [Candidate(one, _place(one.name, _OCCURRED)) for one in free if one.kind == "time" and one.first]
+    return sorted(
+        times,
+        key=lambda one: (
+            bool(set(words(one.column.name)) & (_MODIFIED | _OTHER_TIME)),
+            one.column.filled < _EVERYBODY * rows,
+            one.column.ahead + one.column.ancient > 0,
+            one.column.days_only,
+            -one.tier,
+            len(words(one.column.name)),
+        ),
+    )
+
+
+def is_modification(name: str) -> bool:
+    """Return whether a column's name says when a row was last changed or stored, not when something happened."""
+    return bool(set(words(name)) & _MODIFIED)
+
+
+def says_known(name: str) -> bool:
+    """Return whether a column's name says when a row was received."""
+    return bool(set(words(name)) & _KNOWN)
+
+
+def is_state(name: str) -> bool:
+    """Return whether a column's name says that it holds the state of something."""
+    return bool(set(words(name)) & _STATE)
+
+
+def find_events(table: Table, taken: Iterable[str]) -> list[Candidate]:
+    """Return the columns that could name the event of a row, the best first; only those with tier above 0 say so."""
+    rows, found = table.file.rows, []
+    for one in table.file.columns:
+        if one.name in set(taken) or one.kind != "text" or one.filled < _EVERYBODY * rows or one.emails > rows / 2:
+            continue
+        if (
+            is_state(one.name)
+            or is_currency(one)
+            or not one.distinct > 0
+            or set(words(one.name)) & (_NOT - {"event", "activity", "type", "category"})
+        ):
+            continue
+        strong = _place(one.name, _EVENT)
+        known = _known_share(one)
+        if strong or known > 0.5 or (_place(one.name, _EVENT_WEAK) and 1 < one.distinct <= max(30, rows / 10)):
+            found.append(Candidate(one, 2 if strong else 1 if known > 0.5 else 0))
+    return sorted(
+        found,
+        key=lambda one: (
+            -one.tier,
+            -_known_share(one.column),
+            -_place(one.column.name, _EVENT),
+            len(words(one.column.name)),
+        ),
+    )
+
+
+def find_change(table: Table, taken: Iterable[str]) -> tuple[str, str] | None:
+    """Return the columns (old, new) of a log of changes: two texts of which one's values become the other's."""
+    texts = [one for one in table.file.columns if one.kind in ("text", "number") and one.name not in set(taken)]
+    for new in texts:
+        for old in texts:
+            named = set(words(old.name)) & _OLD and set(words(new.name)) & _NEW
+            if named and new.name != old.name and set(words(old.name)) - _OLD == set(words(new.name)) - _NEW:
+                return old.name, new.name
+    return None
+
+
+def _known_share(column: ColumnProfile) -> float:
+    """Return the share of rows whose value means something to the preset."""
+    if not column.names:
+        return 0.0
+    return sum(rows for name, rows in column.names.items() if meaning(name)) / max(1, column.filled)
+
+
+def find_values(table: Table, taken: Iterable[str]) -> list[Candidate]:
+    """Return the columns that could be the amount of a row, the best first."""
+    found = []
+    for one in table.file.columns:
+        parts = set(words(one.name))
+        if one.name in set(taken) or one.kind != "number" or not one.filled or parts & _NO_MONEY:
+            continue
+        for tier, names in zip((2, 1), _MONEY, strict=True):
+            if place := _place(one.name, names):
+                found.append((Candidate(one, tier), place))
+                break
+    found.sort(key=lambda item: (-item[0].tier, len(words(item[0].column.name)), -item[1], item[0].column.name))
+    return [one for one, _ in found]
+
+
+def says_money(name: str) -> bool:
+    """Return whether a column's name says an amount of money."""
+    return any(_place(name, names) for names in _MONEY) and not set(words(name)) & _NO_MONEY
+
+
+def is_currency(column: ColumnProfile) -> bool:
+    """Return whether a column holds codes of currencies and nothing else."""
+    return bool(column.names) and all(name.strip().lower() in CURRENCIES for name in column.names or ())
+
+
+def is_price(name: str) -> bool:
+    """Return whether an amount is that of one piece, to be multiplied by how many there are."""
+    return bool(set(words(name)) & {"price", "preis", "prix", "precio", "prijs", "prezzo"})
+
+
+def find_keys(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
+    """Return the columns that look like the number of an order or a row, those whose name says so first."""
+    free = [one for one in table.file.columns if one.name not in set(taken) and one.filled > one.nobody]
+    keys = [
+        one
+        for one in free
+        if one.kind == "text" or (one.kind == "number" and (one.whole or one.pointed))
+        if set(words(one.name)) & (_ORDER | _ID) or re.search("id$|nr$|number$", one.name.lower())
+        if "unnamed" not in words(one.name) and words(one.name) and not is_state(one.name)
+        if one.distinct > 2 and 2 * one.emails < one.filled and not set(words(one.name)) & (_PERSON | _GROUP | _COOKIE)
+    ]
+    return sorted(
+        keys, key=lambda one: (-_place(one.name, _TOUCHPOINT), not set(words(one.name)) & _ORDER, -one.distinct)
+    )
+
+
+def find_named(
+    table: Table, taken: Iterable[str], names: Sequence[str], kinds: tuple[str, ...]
+) -> ColumnProfile | None:
+    """Return the column of these kinds whose name holds the words of the earliest entry."""
+    free = [one for one in table.file.columns if one.name not in set(taken) and one.filled and one.kind in kinds]
+    best = max(free, key=lambda one: (_place(one.name, names), -len(words(one.name))), default=None)
+    return best if best is not None and _place(best.name, names) else None
+
+
+def find_others(table: Table, taken: Iterable[str]) -> dict[str, str]:
+    """Return channel and rating, which are used where there are any."""
+    taken, found = set(taken), {}
+    channel = find_named(table, taken, _CHANNEL, ("text",))
+    if channel is not None and channel.names is not None:
+        found["channel"] = channel.name
+    rating = find_named(table, taken, _RATING, ("number",))
+    if rating is not None and rating.distinct <= 20:
+        found["rating"] = rating.name
+    return found
+
+
+def find_quantity(table: Table, taken: Iterable[str]) -> str | None:
+    """Return the column that says how many pieces a line of an order has."""
+    found = find_named(table, taken, _QUANTITY, ("number",))
+    return found.name if found else None
+
+
+def _place(name: str, entries: Sequence[str]) -> int:
+    """Return how early an entry stands whose words a name holds, larger for earlier ones; 0 for none."""
+    parts = set(words(name))
+    return next((len(entries) - i for i, entry in enumerate(entries) if set(entry.split()) <= parts), 0)

@@ -1,0 +1,367 @@
+"""From all sources to one finished store: describe, map, stage, sort each bucket, rename into place."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
+from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
+from cvj_ml.ownership import claim
+from cvj_ml.store.buckets import Base, TouchpointSorter
+from cvj_ml.store.cache_key import ATTRIBUTES, LABELS, IngestPlan, added_files, find_base, make_plan
+from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
+from cvj_ml.store.postgres_source import Databases
+from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
+from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
+from cvj_ml.store.source_location import Fingerprint, Relation, land, locate, read_rows, typed
+from cvj_ml.store.sql import connect_duckdb, within_memory
+from cvj_ml.store.staging import (
+    Mapped,
+    Staged,
+    folded_together,
+    join_kinds,
+    kinds_of,
+    map_attributes,
+    map_labels,
+    map_source,
+    mixed_ids,
+    refused_rows,
+    stage,
+)
+from cvj_ml.store.store import FORMAT, Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
+
+_HEADING = "The sources cannot be used:"
+
+ROWS_PER_BUCKET = 1 << 20
+
+
+def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Store:
+    """Read every source into ``<out>/store/<key>`` and return the store; reuse it where nothing changed.
+
+    A store that is damaged is not used: it is made anew from the sources, and that is told.
+
+    Raises ConfigError for mappings and queries that are wrong, DataError for files, columns or rows that are; each
+    lists all faults of all sources. Refused rows are in ``quarantine.parquet`` in the store, or in
+    ``<out>/quarantine`` where too many were refused for a store to be made.
+    """
+    claim(Path(config.out))
+    root = Path(config.out) / "store"
+    root.mkdir(exist_ok=True)
+    with within_memory(config), staging(root) as work:
+        tables = _map(config, work)
+        stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
+        fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}
+        raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
+        plan = make_plan(config, tables, fingerprints)
+        folder = root / plan.key[:12]
+        damaged: set[Path] = set()
+        store, base = _usable(root, plan, tables, config, damaged, tell)
+        if store is None:
+            built = work / "store"
+            built.mkdir(mode=0o700)
+            with connect_duckdb(config, work / "spill") as connection:
+                manifest = _build(config, tables, plan, fingerprints, base, work, built, connection)
+            if stamps != {label: mapped.origin.stamps() for label, mapped in tables.items()}:
+                raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
+            sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
+            sources |= {label: fingerprints[label] for label in (ATTRIBUTES, LABELS) if label in fingerprints}
+            columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
+            facts = {"key": plan.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
+            facts |= {"meaning": plan.meaning, "contents": plan.contents}
+            write_manifest(built, {**facts, **manifest})
+            store = _put(built, folder, plan.key, config, damaged)
+    # A store that was made under a laxer refused_share is not good enough for a stricter one.
+    refused = folder / QUARANTINE_FILE
+    raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
+    clear(root, store, damaged)
+    return store
+
+
+def _usable(
+    root: Path,
+    plan: IngestPlan,
+    tables: Mapping[str, Mapped],
+    config: Config,
+    damaged: set[Path],
+    tell: Callable[[str], object],
+) -> tuple[Store | None, Base | None]:
+    """Return the wanted store, or else one that only lacks rows, every file of it whole; name those that are damaged.
+
+    Files are read outside the guard: that takes a while, and the store is held.
+    """
+    while True:
+        store: Store | None = None
+        base: Base | None = None
+        try:
+            with guarded(root):
+                folder = root / plan.key[:12]
+                store = open_store(folder, plan.key, config) if folder not in damaged else None
+                base = None if store else find_base(root, plan, tables, config, damaged)
+                used = store or (base.store if base else None)
+                if used is None:
+                    return None, None
+                hold_store(used)
+            faults = used.faults(config.engine.threads)
+            place = used.folder
+        except StoreError as error:
+            faults, place = [str(error)], error.folder
+        if not faults:
+            return store, base
+        damaged.add(place)
+        told = f"{'; '.join(faults[:3])}{f'; and {len(faults) - 3} more file(s)' if len(faults) > 3 else ''}"
+        tell(f"the store {place} is damaged and is made anew from the sources: {told}")
+
+
+def _map(config: Config, work: Path) -> dict[str, Mapped]:
+    """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
+    misconfigured, faults = _config_faults(config), list[str]()
+    tables: dict[str, Mapped] = {}
+    specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
+    specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
+    with Databases(config, work) as databases:
+        for label, spec in specs.items():
+            try:
+                origin = locate(label, databases.landed(label, spec), config, work / "spill")
+            except ConfigError as error:
+                misconfigured.append(str(error))
+                continue
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            if isinstance(spec, SourceSpec):
+                tables[label] = map_source(origin, spec, config, faults)
+            elif isinstance(spec, AttributesSpec):
+                tables[label] = map_attributes(origin, spec, config, faults)
+            elif isinstance(spec, StageLabelsSpec):
+                tables[label] = map_labels(origin, spec, config, faults)
+    faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
+    raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
+    return tables
+
+
+def _shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
+    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
+    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
+    return [
+        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
+        " leave the file out of one of both"
+        for label, files in fingerprints.items()
+        for item in files
+        if label != LABELS and item["sha256"] in own
+    ]
+
+
+def _config_faults(config: Config) -> list[str]:
+    return [
+        f"sources.{name}: {column!r} is in both columns and constants; keep one of them"
+        for name, spec in config.sources.items()
+        for column in spec.columns.keys() & spec.constants.keys()
+    ]
+
+
+def _build(
+    config: Config,
+    tables: Mapping[str, Mapped],
+    plan: IngestPlan,
+    fingerprints: Mapping[str, list[Fingerprint]],
+    base: Base | None,
+    work: Path,
+    built: Path,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, Any]:
+    """Write all buckets and the quarantine; return what store.json says about them."""
+    place = work / ("added" if base else "whole")
+    landed: dict[str, Relation | None] = {}
+    unread = []
+    for label, mapped in tables.items():
+        try:
+            landed[label] = _land(label, mapped, fingerprints[label], base, connection, config, place)
+        except DataError as error:
+            unread.append(str(error))
+    raise_all(DataError, _HEADING, unread)
+    sources = [label for label in tables if label not in (ATTRIBUTES, LABELS)]
+    every = {label: _kinds(label, mapped, landed[label], base, connection) for label, mapped in tables.items()}
+    kinds = join_kinds(every[label] for label in sources)
+    rows = sum(one.rows(connection) for label in sources if (one := landed[label]))
+    rows += sum(base.store.counts[name].rows_in for name in base.sources) if base else 0
+    buckets = config.engine.buckets or _enough_buckets(rows)
+    if base and (kinds != base.store.property_kinds or buckets != base.store.buckets):
+        return _build(config, tables, plan, fingerprints, None, work, built, connection)
+
+    staged: dict[str, Staged] = {}
+    for label, mapped in tables.items():
+        own = kinds if label in sources else join_kinds([every[label]])
+        read = Staged(place / "rows" / mapped.origin.slot, 0)
+        if relation := landed[label]:
+            landed[label], read = _stage(mapped, relation, own, buckets, connection, place)
+        name = label.removeprefix("sources.")
+        kept = base is not None and label in sources and name in base.sources
+        staged[label] = read.joined(base.store.counts[name]) if base and kept else read
+    held = pq.read_table(base.store.checked(QUARANTINE_FILE), partitioning=None) if base else QUARANTINE.empty_table()
+    stay = base.sources if base else frozenset[str]()
+    quarantine = pa.concat_tables(
+        refused_rows(
+            name, one, landed[label], tables[label].id_column, held if name in stay else held.slice(0, 0), connection
+        )
+        for label, one in sorted(staged.items())
+        for name in (label.removeprefix("sources."),)
+    )
+    return _write(config, tables, plan, staged, every, buckets, base, quarantine, built, connection)
+
+
+def _land(
+    label: str,
+    mapped: Mapped,
+    fingerprints: list[Fingerprint],
+    base: Base | None,
+    connection: duckdb.DuckDBPyConnection,
+    config: Config,
+    place: Path,
+) -> Relation | None:
+    """Return the rows of a table that have to be read; None where the base has them all."""
+    if base is None or label.removeprefix("sources.") not in base.sources or label in (ATTRIBUTES, LABELS):
+        return land(mapped.origin, connection, config, place / "landed" / mapped.origin.slot)
+    added = added_files(base, label, mapped, fingerprints)
+    if mapped.origin.spec.query is not None or not added:
+        return None
+    origin = replace(mapped.origin, files={"": added})
+    # Some files alone may have fewer columns, or narrower types, than all of them.
+    return typed(land(origin, connection, config, place / "landed" / mapped.origin.slot), mapped.origin.types)
+
+
+def _kinds(
+    label: str,
+    mapped: Mapped,
+    relation: Relation | None,
+    base: Base | None,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, str | None]:
+    read = [kinds_of(mapped, relation, connection)] if relation else []
+    if base and label.removeprefix("sources.") in base.sources and label not in (ATTRIBUTES, LABELS):
+        read.append(dict(base.kinds[label]))
+    # What is text in one file is text in all.
+    return {name: max((one[name] for one in read), key=(None, "double", "string").index) for name in mapped.extras}
+
+
+def _stage(
+    mapped: Mapped,
+    relation: Relation,
+    kinds: Mapping[str, str],
+    buckets: int,
+    connection: duckdb.DuckDBPyConnection,
+    place: Path,
+) -> tuple[Relation, Staged]:
+    """Stage the rows of a table; return them with the relation that they were read from."""
+    slot = mapped.origin.slot
+
+    def read(rows: Relation) -> tuple[Relation, Staged]:
+        folder = place / ("rows" if rows is relation else "rows-apart") / slot
+        return rows, stage(mapped, rows, kinds, buckets, connection, folder)
+
+    owned = [one.own for one in mapped.owns if one.own is not None]
+    return read_rows(mapped.origin, relation, owned, place / "apart" / slot, read)
+
+
+def _enough_buckets(rows: int) -> int:
+    """Return a power of two that leaves about a million rows to a bucket, so that memory does not grow with the log."""
+    return min(4096, max(16, 1 << (max(rows - 1, 0) // ROWS_PER_BUCKET).bit_length()))
+
+
+def _write(
+    config: Config,
+    tables: Mapping[str, Mapped],
+    plan: IngestPlan,
+    all_staged: Mapping[str, Staged],
+    every: Mapping[str, Mapping[str, str | None]],
+    buckets: int,
+    base: Base | None,
+    quarantine: pa.Table,
+    built: Path,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, Any]:
+    staged = {label: one for label, one in all_staged.items() if label not in (ATTRIBUTES, LABELS)}
+    kinds = join_kinds(every[label] for label in staged)
+    attribute_kinds = join_kinds([every[ATTRIBUTES]]) if ATTRIBUTES in every else {}
+    faults = _row_faults(config, all_staged)
+    touchpoints = TouchpointSorter(config, tables, staged, kinds, base, buckets, connection)
+    faults += touchpoints.faults()
+    if config.ids.match == "folded":
+        faults += folded_together(staged, connection)
+    owned = labelled = None
+    if ATTRIBUTES in all_staged:
+        owned = AttributeSorter(config, all_staged[ATTRIBUTES], attribute_kinds, connection)
+        faults += owned.faults()
+    if LABELS in all_staged:
+        labelled = LabelSorter(all_staged[LABELS], connection)
+    if faults:
+        heading = _HEADING
+        if len(quarantine):
+            path = Path(config.out) / "quarantine" / f"{plan.key[:12]}.parquet"
+            write_quarantine(quarantine, path)
+            heading = f"{_HEADING} (the refused rows are in {path})"
+        raise_all(DataError, heading, faults)
+
+    for bucket in range(buckets):
+        folder = built / bucket_name(bucket)
+        customers = touchpoints.write(bucket, folder)
+        if owned and customers is not None:
+            owned.write(bucket, customers, folder)
+        if labelled and customers is not None:
+            labelled.write(bucket, customers, folder)
+    write_quarantine(quarantine, built / QUARANTINE_FILE)
+    return {
+        "buckets": buckets,
+        "kinds": {label: dict(one) for label, one in every.items()},
+        "property_kinds": kinds,
+        "attribute_kinds": attribute_kinds,
+        "attribute_counts": counts_as_json(owned.counts()) if owned else None,
+        "label_counts": counts_as_json(labelled.counts()) if labelled else None,
+        **touchpoints.summary(),
+    }
+
+
+def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
+    """Return the tables of which too much was refused, or nothing is left."""
+    faults: list[str] = []
+    for label, one in staged.items():
+        too_many = excess(label, one.rows_in, one.refused, config.refused_share)
+        if too_many and one.refused.get("unreadable stage"):
+            too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
+        faults += too_many
+        if not one.accepted and not too_many:
+            faults.append(f"{label}: {one.rows_in} rows came in and none is left; is the export complete?")
+    return faults
+
+
+def _put(built: Path, folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store:
+    """Put a finished store in its place; another process may have been faster with the same content."""
+    to_disk(built)
+    with guarded(folder.parent):
+        if store := _there(folder, key, config, damaged):
+            return hold_store(store)
+        if folder.exists():
+            set_aside(folder.parent, [folder])
+        built.rename(folder)
+        to_disk(folder.parent, deep=False)
+        store = open_store(folder, key, config)
+        if store is None:
+            raise CvjError(f"{folder}: the store cannot be read back once it is in its place; run again.")
+        return hold_store(store)
+
+
+def _there(folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store | None:
+    """Return the store in a place unless it is damaged; one that was may have been replaced by now."""
+    try:
+        store = open_store(folder, key, config)
+    except StoreError:
+        return None
+    return None if store and folder in damaged and store.faults(config.engine.threads) else store

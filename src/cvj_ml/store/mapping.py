@@ -1,0 +1,395 @@
+"""From a source's own columns to the canonical ones, as SQL expressions.
+
+Each ``Field`` knows where a canonical column comes from; each ``Reading`` is SQL for its canonical value.
+A value that is there, but of which nothing can be read, refuses its row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
+from cvj_ml.errors import nearest
+from cvj_ml.store.customer_ids import canonical_sql
+from cvj_ml.store.source_location import SourceLocation
+from cvj_ml.store.sql import has_offset, identifier, literal, to_local, to_utc, with_offset, without_offset
+
+_FAMILIES = {
+    '"NULL"': "null",
+    "NULL": "null",
+    "VARCHAR": "text",
+    "BLOB": "text",
+    "JSON": "text",
+    "UUID": "text",
+    "DURATION": "duration",
+    "HALF": "float",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "FLOAT": "float",
+    "DOUBLE": "float",
+    "INTEGER": "integer",
+    "UINTEGER": "integer",
+}
+_FAMILIES |= {f"{sign}{size}INT": "integer" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
+_EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
+"""The last whole number up to which a type of floats has every one."""
+
+_TIMES = ("occurred_at", "known_at", "as_of")
+
+_IGNORED = r"[\s'’$€£¥₹\x{00A0}\x{202F}]"
+"""What numbers in text are written with besides marks and digits."""
+
+_MICROSECONDS = {"epoch s": 1_000_000, "epoch ms": 1_000, "epoch us": 1}
+"""By what a number of the configuration's EPOCHS becomes microseconds."""
+
+# Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
+_YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where a canonical column comes from: SQL of the raw value and its DuckDB type."""
+
+    raw: str
+    type: str
+    untyped: bool
+    own: str | None
+
+    @property
+    def family(self) -> str:
+        """Return null, integer, float, decimal, text, boolean, date, zoned, naive, duration or other."""
+        kind = self.type.upper()
+        if kind.endswith("]"):
+            return "other"
+        if kind.startswith("TIMESTAMP"):
+            return "zoned" if "TIME ZONE" in kind or "TZ" in kind else "naive"
+        if kind.startswith(("DECIMAL", "ENUM")):
+            return "decimal" if kind.startswith("DECIMAL") else "text"
+        return _FAMILIES.get(kind, "other")
+
+    @property
+    def nested(self) -> bool:
+        """Whether a value is a list, a structure or the like."""
+        return self.type.endswith("]") or self.type.upper().startswith(("STRUCT", "MAP", "UNION"))
+
+    @property
+    def text(self) -> str:
+        """SQL of the value as text; bytes are UTF-8, and null where they are not."""
+        return f"TRY(decode({self.raw}))" if self.type == "BLOB" else f"CAST({self.raw} AS VARCHAR)"
+
+    @property
+    def undecodable(self) -> str:
+        """SQL of whether there are bytes that are no UTF-8."""
+        return f"({self.raw} IS NOT NULL AND {self.text} IS NULL)" if self.type == "BLOB" else "FALSE"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """SQL of the canonical value (null where it cannot be read), and of whether the source has a value there.
+
+    ``wall`` is the local wall time of an instant; it is a column of its own, to be evaluated once, under the name
+    ``wall_column`` to which ``value`` refers.
+    """
+
+    value: str
+    there: str = "FALSE"
+    wall: str | None = None
+
+
+def map_fields(
+    origin: SourceLocation,
+    columns: Mapping[str, str],
+    constants: Mapping[str, str],
+    roles: Iterable[str],
+    required: Iterable[str],
+    faults: list[str],
+) -> dict[str, Field]:
+    """Return the fields by canonical name: mapped, constant, or of the same name in the source."""
+    fields: dict[str, Field] = {}
+
+    for name, own in columns.items():
+        if own in origin.types:
+            fields[name] = origin_field(origin, own)
+        else:
+            faults.append(f"{origin.label}: columns.{name}: there is no column {own!r}.{nearest(own, origin.types)}")
+    for name, text in constants.items():
+        fields[name] = Field(literal(text), "VARCHAR", True, None)
+    for role in roles:
+        if role not in fields and role not in columns and role in origin.types:
+            fields[role] = origin_field(origin, role)
+    for role in required:
+        if role not in fields and role not in columns:
+            faults.append(
+                f"{origin.label}: there is no column {role!r}; map it under columns ({role}: <its name there>)."
+                f"{nearest(role, origin.types)} Columns found: {', '.join(origin.types)}"
+            )
+    faults += _idle_times(origin, [one for name, one in fields.items() if name in _TIMES])
+    return fields
+
+
+def _idle_times(origin: SourceLocation, times: Sequence[Field]) -> list[str]:
+    """Return the fault of a zone in which nothing is read: what is counted since 1970 has none."""
+    spec, counted = origin.spec, ("text", "integer", "float", "decimal")
+    told = "times" in spec.model_fields_set and spec.times != "utc"
+    if not told or spec.time_format not in EPOCHS or not times or any(one.family not in counted for one in times):
+        return []
+    return [
+        f"{origin.label}: times: {spec.times} changes nothing beside time_format: {spec.time_format}, which counts from"
+        " 1970 in UTC; leave times out, or, if the clock that was counted ran in local time, correct it in a query"
+    ]
+
+
+def origin_field(origin: SourceLocation, own: str) -> Field:
+    """Return a column of a table as a field; what means an empty cell there is null."""
+    plain = Field(identifier(own), origin.told.get(own, origin.types[own]), origin.untyped, own)
+    if not (empty := ", ".join(map(literal, origin.spec.null_values))):
+        return plain
+    return replace(plain, raw=f"CASE WHEN {plain.text} NOT IN ({empty}) THEN {plain.raw} END")
+
+
+def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
+    """Return an id as text: integers and integral floats in decimal, text as it is, the empty text as null."""
+    raw = field.raw
+    match field.family:
+        case "text":
+            return Reading(f"nullif({field.text}, '')", field.undecodable)
+        case "null":
+            return Reading("CAST(NULL AS VARCHAR)")
+        case "integer":
+            return Reading(f"CAST({raw} AS VARCHAR)")
+        case "float":
+            # Beyond the last exact integer of the type two ids can be one number.
+            whole = f"{raw} = trunc({raw}) AND abs({raw}) <= {_EXACT[field.type.upper()]}"
+            value = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) END"
+            return Reading(value, f"({raw} IS NOT NULL AND NOT isnan({raw}))")
+        case "decimal":
+            value = f"CASE WHEN {raw} = trunc({raw}) THEN CAST(CAST({raw} AS HUGEINT) AS VARCHAR) END"
+            return Reading(value, f"({raw} IS NOT NULL)")
+    faults.append(f"{label}: {name} is {field.type}; an id is text or a whole number.")
+    return Reading("CAST(NULL AS VARCHAR)")
+
+
+def read_customer_id(label: str, field: Field, config: Config, faults: list[str]) -> Reading:
+    """Return a customer's id as text, read as ``ids.match`` says: the same in every table."""
+    text = read_id(label, "customer_id", field, faults)
+    return replace(text, value=canonical_sql(text.value, config.ids.match))
+
+
+def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:
+    """Return a name such as an event as text; the empty text is null."""
+    if field.nested or field.family == "duration":
+        faults.append(f"{label}: {name} is {field.type}; it is text. Take what names it out of it, in a query")
+        return Reading("CAST(NULL AS VARCHAR)")
+    return Reading(_as_text(field), field.undecodable)
+
+
+def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: Config, faults: list[str]) -> Reading:
+    """Return an instant as microseconds; naive times are in the source's zone, a date is its midnight.
+
+    ``time_format`` says how text and numbers are read; typed columns need none.
+    """
+    zone = {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times)
+    raw = field.raw
+    wall_name = wall_column(name)
+    naive = f"CASE WHEN {wall_name} {_YEARS} THEN {to_utc(wall_name, zone)} END"
+    utc = f"CASE WHEN {wall_name} {_YEARS} THEN {wall_name} END"
+    if spec.time_format and field.family in ("text", "integer", "float", "decimal"):
+        written = field.text if field.family == "text" else raw
+        there = f"(nullif(trim(CAST({written} AS VARCHAR)), '') IS NOT NULL OR {field.undecodable})"
+        wall = formatted_instant(written, spec.time_format)
+        return Reading(utc if is_absolute(spec.time_format) else naive, there, wall)
+    match field.family:
+        case "zoned" | "naive" | "date":
+            value = utc if field.family == "zoned" else naive
+            return Reading(value, f"({raw} IS NOT NULL)", instant_of(field))
+        case "text":
+            text = f"nullif(trim({field.text}), '')"
+            offset, zoned = has_offset(text), with_offset(text)
+            wall = f"CASE WHEN NOT {offset} THEN {without_offset(text)} END"
+            value = f"CASE WHEN {offset} THEN CASE WHEN {zoned} {_YEARS} THEN {zoned} END ELSE {naive} END"
+            return Reading(value, f"({text} IS NOT NULL OR {field.undecodable})", wall)
+        case "null":
+            return Reading("CAST(NULL AS BIGINT)")
+    faults.append(
+        f"{label}: {name} is {field.type}; give a timestamp, a date or ISO 8601 text, or say how it is written:"
+        " time_format: epoch s (or ms, us, ns), or a pattern such as %Y%m%d"
+    )
+    return Reading("CAST(NULL AS BIGINT)")
+
+
+def tells_day_only(field: Field, spec: SourceSpec) -> str:
+    """Return SQL for whether a value of ``occurred_at`` has no hours, by its type, its format or as it is written."""
+    if spec.resolution == "day" or field.family == "date":
+        return "TRUE"
+    if field.family in ("text", "integer", "float", "decimal") and spec.time_format:
+        hours = spec.time_format in EPOCHS or re.search("%[HI]", spec.time_format.replace("%%", ""))
+        return "FALSE" if hours else "TRUE"
+    return f"coalesce(strpos({field.text}, ':') = 0, FALSE)" if field.family == "text" else "FALSE"
+
+
+def read_occurrence(
+    label: str, field: Field, spec: SourceSpec, config: Config, faults: list[str]
+) -> tuple[Reading, Reading]:
+    """Return the readings of ``occurred_at`` and ``date_only``.
+
+    ``times`` says in which zone hours are; a date that is written without any is a day of the business's own calendar.
+    """
+    day_only = tells_day_only(field, spec)
+    instant = read_instant(label, "occurred_at", field, spec, config, faults)
+    unwritten = tells_day_only(field, spec.model_copy(update={"resolution": None}))
+    if unwritten != "FALSE" and spec.times not in ("local", config.time_zone):
+        local = read_instant(label, "occurred_at", field, spec.model_copy(update={"times": "local"}), config, [])
+        value = f"CASE WHEN {unwritten} THEN {local.value} ELSE {instant.value} END"
+        instant = Reading(value, instant.there, instant.wall)
+    return instant, Reading(day_only)
+
+
+def local_day(instant: str, config: Config) -> str:
+    """Return SQL for the wall time (microseconds) at which the local day of an instant begins."""
+    wall = f"make_timestamp({to_local(instant, config.time_zone)})"
+    return f"epoch_us(CAST(date_trunc('day', {wall}) AS TIMESTAMP))"
+
+
+def visible_at(spec: SourceSpec, config: Config, *, known: bool) -> str:
+    """Return SQL over the readings of a touchpoint (and ``local_day``) for the instant from which it is visible.
+
+    What happened some time on a day and is known so many days later is known just before the midnight that ends the
+    last of them: a question asked at that midnight, which sees what came before it, sees the row.
+    """
+    if known:
+        return "greatest(occurred_at, known_at)"
+    if spec.known_after is None:
+        return "occurred_at"
+    later = f"occurred_at + {spec.known_after}"
+    if spec.known_after % DAY:
+        return later
+    end = to_utc(f"(local_day + {spec.known_after})", config.time_zone)
+    return f"CASE WHEN date_only THEN {end} - 1 ELSE {later} END"
+
+
+def instant_of(field: Field) -> str:
+    """Return SQL for the microseconds of a typed time or date, null where it is beyond all calendars.
+
+    Nanoseconds are cut off: to round them could carry an event over a midnight.
+    """
+    if "_NS" in field.type:
+        return _cut(f"epoch_ns({field.raw})")
+    kind = "TIMESTAMPTZ" if field.family == "zoned" else "TIMESTAMP"
+    return f"epoch_us(TRY_CAST({field.raw} AS {kind}))"
+
+
+def _cut(nanoseconds: str) -> str:
+    return f"({nanoseconds} // 1000 - CAST({nanoseconds} % 1000 < 0 AS INTEGER))"
+
+
+def is_absolute(time_format: str | None) -> bool:
+    """Return whether what is written in a format names an instant, whatever the zone."""
+    return time_format is not None and (time_format in EPOCHS or "%z" in time_format.replace("%%", ""))
+
+
+def formatted_instant(raw: str, time_format: str) -> str:
+    """Return SQL for the microseconds that text or a number means by a ``time_format``, null where it does not fit."""
+    number = f"TRY_CAST({raw} AS DECIMAL(38, 9))"
+    if time_format in _MICROSECONDS:
+        return f"TRY_CAST(TRY(round({number} * {_MICROSECONDS[time_format]})) AS BIGINT)"
+    if time_format in EPOCHS:
+        return f"TRY_CAST({_cut(f'CAST(floor({number}) AS HUGEINT)')} AS BIGINT)"
+    return f"epoch_us(TRY_STRPTIME(trim(CAST({raw} AS VARCHAR)), {literal(time_format)}))"
+
+
+def wall_column(name: str) -> str:
+    """Return the name of the column that holds the wall time of an instant."""
+    return f"__wall_{name}"
+
+
+def read_value(label: str, field: Field, spec: TableSpec, decimals: int, faults: list[str]) -> Reading:
+    """Return a value in minor units, rounded half away from zero; null stays null, as does NaN."""
+    raw, unit = field.raw, 10**decimals
+    match field.family:
+        case "float":
+            # 2.675 is 267.4999… times 100 as a float: the inner rounding restores the decimal that was meant.
+            minor = f"round(round(CAST({raw} AS DOUBLE) * {unit}, 6))"
+            # Beyond the last exact integer it would be another amount.
+            value = f"CASE WHEN abs({minor}) <= {_EXACT['DOUBLE']} THEN TRY_CAST({minor} AS BIGINT) END"
+            return Reading(value, f"({raw} IS NOT NULL AND NOT isnan({raw}))")
+        case "integer" | "decimal" | "text":
+            there = f"nullif(trim({field.text}), '')" if field.family == "text" else raw
+            number = plain_number(there, spec.decimal_mark) if field.family == "text" else raw
+            value = f"TRY_CAST(TRY_CAST({number} AS DECIMAL(25, {decimals})) * {unit} AS BIGINT)"
+            return Reading(value, f"({there} IS NOT NULL OR {field.undecodable})")
+        case "null":
+            return Reading("CAST(NULL AS BIGINT)")
+    faults.append(f"{label}: value is {field.type}; it is a number, or text that holds one.")
+    return Reading("CAST(NULL AS BIGINT)")
+
+
+def plain_number(text: str, decimal_mark: str | None) -> str:
+    """Return SQL for a number as SQL writes it: without currency sign and thousands separators, with a point.
+
+    Null where separators do not stand between groups of three digits, so that no mark is taken for another.
+    """
+    if decimal_mark is None:
+        return text
+    other = "." if decimal_mark == "," else ","
+    bare = f"regexp_replace({text}, {literal(_IGNORED)}, '', 'g')"
+    shape = rf"[-+]?((\d+|\d{{1,3}}([{other}]\d{{3}})+)([{decimal_mark}]\d*)?|[{decimal_mark}]\d+)"
+    plain = f"replace(replace({bare}, '{other}', ''), '{decimal_mark}', '.')"
+    return f"CASE WHEN regexp_full_match({bare}, {literal(shape)}) THEN {plain} END"
+
+
+def kind_of(field: Field) -> str | None:
+    """Return what a property is by its type: double or string, None where only the values can tell."""
+    if field.untyped or field.family == "null":
+        return None
+    return "double" if field.family in ("integer", "float", "decimal", "boolean", "duration") else "string"
+
+
+def read_property(field: Field, kind: str, spec: TableSpec) -> Reading:
+    """Return a property as double (null unless finite, truth values 0 and 1) or as text (the empty text is null).
+
+    It is there, and refuses its row, where it is bytes that are no text.
+    """
+    if kind == "string":
+        return Reading(_as_text(field), field.undecodable)
+    number = f"TRY_CAST({_number_in(field, spec)} AS DOUBLE)"
+    # Zero is written plainly: 0.0 and -0.0 are equal but not the same bytes.
+    return Reading(f"CASE WHEN NOT isfinite({number}) THEN NULL WHEN {number} = 0 THEN 0.0::DOUBLE ELSE {number} END")
+
+
+def casts_to_double(field: Field, spec: TableSpec) -> str:
+    """Return SQL for whether every value of an untyped column is a number."""
+    return f"count(nullif({field.raw}, '')) = count(TRY_CAST({_number_in(field, spec)} AS DOUBLE))"
+
+
+def _number_in(field: Field, spec: TableSpec) -> str:
+    return plain_number(field.raw, spec.decimal_mark) if field.untyped else field.raw
+
+
+def reason(readings: Mapping[str, Reading], required: Iterable[str], extras: Mapping[str, str]) -> str:
+    """Return SQL for the first reason to refuse a row, null for a good one.
+
+    It stands outside the select of the readings, where ``<name>`` is the value and ``<name>_there`` says whether
+    the source has one; ``extras`` are columns that say so of unreadable properties, and the properties' names.
+    """
+    needed, cases = set(required), []
+    for name, reading in readings.items():
+        if reading.there != "FALSE":
+            cases.append(f"WHEN {name} IS NULL AND {name}_there THEN {literal(f'unreadable {name}')}")
+        if name in needed:
+            cases.append(f"WHEN {name} IS NULL THEN {literal(f'no {name}')}")
+    cases += [f"WHEN {column} THEN {literal(f'unreadable {name}')}" for column, name in extras.items()]
+    return f"CASE {' '.join(cases)} END"
+
+
+def _as_text(field: Field) -> str:
+    raw = field.raw
+    match field.family:
+        case "float":
+            whole = f"{raw} = trunc({raw}) AND abs({raw}) < 1e15"
+            number = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) ELSE CAST({raw} AS VARCHAR) END"
+            return f"CASE WHEN NOT isnan({raw}) THEN {number} END"
+        case "other" if field.nested:
+            return f"CAST(to_json({raw}) AS VARCHAR)"
+    return f"nullif({field.text}, '')"

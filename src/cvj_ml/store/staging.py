@@ -1,0 +1,370 @@
+"""The first pass over a table: mapped rows, hashed into buckets, refused ones set apart with their reason."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
+from cvj_ml.schemas import TOUCHPOINT_ROLES
+from cvj_ml.store.customer_ids import canonical_sql, ids_in_line
+from cvj_ml.store.mapping import (
+    Field,
+    Reading,
+    casts_to_double,
+    kind_of,
+    local_day,
+    map_fields,
+    read_customer_id,
+    read_id,
+    read_instant,
+    read_label,
+    read_occurrence,
+    read_property,
+    read_value,
+    reason,
+    visible_at,
+    wall_column,
+)
+from cvj_ml.store.refusals import QUARANTINE, Counts
+from cvj_ml.store.source_location import Relation, SourceLocation
+from cvj_ml.store.sql import as_named, identifier, literal, to_utc
+from cvj_ml.store.store import SourceColumn, bucket_sql
+
+_REFUSED = -1
+
+_SPELLING = "spelling"
+"""A customer id before it is folded, staged beside what it is read as: to see whether two ids become one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A described table with its columns mapped: readings of the roles, fields of everything else.
+
+    ``id_column`` holds the customer ids, ``id_family`` is what they are by type (text or a number); ``extras`` are
+    properties or attributes; ``known`` says that a column tells when a row became known. Of touchpoints,
+    ``occurred_at`` and ``visible_at`` are SQL over the readings and over ``local_day``, which is SQL over the readings.
+    """
+
+    origin: SourceLocation
+    readings: Mapping[str, Reading]
+    required: tuple[str, ...]
+    extras: Mapping[str, Field]
+    owns: tuple[Field, ...]
+    id_column: str | None
+    id_family: str | None
+    known: bool
+    local_day: str = "NULL"
+    occurred_at: str | None = None
+    visible_at: str | None = None
+
+    def columns(self) -> dict[str, SourceColumn]:
+        """Return every column of the table, what kind it is, and whether it is read."""
+        read = {one.own for one in self.owns}
+        kinds = {name: Field("", kind, self.origin.untyped, name).family for name, kind in self.origin.types.items()}
+        numbers = ("integer", "float", "decimal")
+        return {
+            name: {"kind": "number" if kind in numbers else kind, "read": name in read} for name, kind in kinds.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A staged table: where its buckets are, and its counts so far, with those of files that were read before."""
+
+    folder: Path
+    rows_in: int
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def files(self, bucket: int) -> list[Path]:
+        """Return the staged files of one bucket."""
+        return sorted((self.folder / f"bucket={bucket}").glob("*.parquet"))
+
+    def pattern(self) -> str:
+        """Return a glob of all good rows' files."""
+        return f"{glob.escape(str(self.folder))}/bucket=[0-9]*/*.parquet"
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether any good row was staged."""
+        return any(self.folder.glob("bucket=[0-9]*"))
+
+    def joined(self, counts: Counts) -> Staged:
+        """Return the same rows, counted together with those of files that were read before."""
+        refused = Counter(self.refused) + Counter(counts.refused)
+        return Staged(self.folder, self.rows_in + counts.rows_in, dict(refused))
+
+    @property
+    def accepted(self) -> int:
+        """The number of rows not refused."""
+        return self.rows_in - sum(self.refused.values())
+
+
+def map_source(origin: SourceLocation, spec: SourceSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of a touchpoint source, adding what is wrong to the faults."""
+    needed = ("customer_id", "occurred_at", "event")
+    fields = map_fields(origin, spec.columns, spec.constants, TOUCHPOINT_ROLES, needed, faults)
+    label = origin.label
+    readings: dict[str, Reading] = {}
+    null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
+    readings["customer_id"] = readings["touchpoint_id"] = null
+    if "customer_id" in fields:
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
+    if "touchpoint_id" in fields:
+        readings["touchpoint_id"] = read_id(label, "touchpoint_id", fields["touchpoint_id"], faults)
+    if "customer_id" in fields and config.ids.match == "folded":
+        text = read_id(label, "customer_id", fields["customer_id"], [])
+        readings[_SPELLING] = Reading(canonical_sql(text.value, "trimmed"))
+    for name in ("event", "channel"):
+        readings[name] = read_label(label, name, fields[name], faults) if name in fields else null
+    required = list(needed)
+    readings["occurred_at"], readings["date_only"] = no_number, Reading("FALSE")
+    if "occurred_at" in fields:
+        times = read_occurrence(label, fields["occurred_at"], spec, config, faults)
+        readings["occurred_at"], readings["date_only"] = times
+    readings["known_at"] = no_number
+    known = "known_at" in fields
+    if known:
+        readings["known_at"] = read_instant(label, "known_at", fields["known_at"], spec, config, faults)
+        if spec.known_after is not None:
+            faults.append(f"{label}: it has a column for known_at and known_after; keep one of them")
+        # To read a missing known_at as "at once" would let late rows into the past.
+        required.append("known_at")
+    readings["value"] = no_number
+    if "value" in fields:
+        readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults)
+    extras = {name: fields[name] for name in fields if name not in TOUCHPOINT_ROLES}
+    return Mapped(
+        origin,
+        readings,
+        tuple(required),
+        extras,
+        _owned(fields),
+        *_ids(fields),
+        known,
+        # Hours that mean nothing do not make a row known earlier than they say.
+        local_day("occurred_at", config) if readings["date_only"].value != "FALSE" else "NULL",
+        to_utc("local_day", config.time_zone) if spec.resolution == "day" else "occurred_at",
+        visible_at(spec, config, known=known),
+    )
+
+
+def map_attributes(origin: SourceLocation, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the attributes table, adding what is wrong to the faults."""
+    roles = ("customer_id",) if spec.static else ("customer_id", "known_at")
+    fields = map_fields(origin, spec.columns, {}, roles, ("customer_id",), faults)
+    label = origin.label
+    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)"), "known_at": Reading("CAST(NULL AS BIGINT)")}
+    if "customer_id" in fields:
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
+    required = ["customer_id"]
+    if spec.static and "known_at" in fields:
+        faults.append(f"{label}: columns.known_at and static: true exclude each other; keep one of them")
+    elif "known_at" in fields:
+        readings["known_at"] = read_instant(label, "known_at", fields["known_at"], spec, config, faults)
+        required.append("known_at")
+    elif not spec.static and "known_at" not in spec.columns:
+        faults.append(
+            f"{label}: nothing says when an attribute became known, so old snapshots would see today's values."
+            " Map the time of each version (columns: {known_at: <its column>}), or, if these columns never change"
+            " for a customer, declare static: true"
+        )
+    extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
+    if not extras:
+        faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
+    return Mapped(origin, readings, tuple(required), extras, _owned(fields), *_ids(fields), not spec.static)
+
+
+def map_labels(origin: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the stage labels, adding what is wrong to the faults; a stage that is unknown is refused."""
+    roles, label = ("customer_id", "as_of", "stage", "known_at"), origin.label
+    fields = map_fields(origin, spec.columns, {}, roles, roles, faults)
+    faults += [
+        f"{label}: columns.{name}: stage labels have {', '.join(roles)} and nothing else; remove it"
+        for name in spec.columns
+        if name not in roles
+    ]
+    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)")}
+    if "customer_id" in fields:
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
+    for name in ("as_of", "known_at"):
+        readings[name] = Reading("CAST(NULL AS BIGINT)")
+        if name in fields:
+            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    readings["stage"] = Reading("CAST(NULL AS VARCHAR)")
+    if "stage" in fields:
+        text = read_label(label, "stage", fields["stage"], faults).value
+        names = ", ".join(map(literal, config.journey.names))
+        readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
+    return Mapped(origin, readings, roles, {}, _owned(fields), *_ids(fields), True)
+
+
+def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
+    """Return double or string for every property or attribute of a table; None where it has no value at all."""
+    kinds = {name: kind_of(one) for name, one in mapped.extras.items()}
+    asked = [name for name, one in mapped.extras.items() if kinds[name] is None and one.untyped]
+    if asked:
+        tests = ", ".join(casts_to_double(mapped.extras[name], mapped.origin.spec) for name in asked)
+        row = connection.execute(f"SELECT {tests} FROM {relation.sql}").fetchall()[0]
+        kinds |= {name: "double" if numeric else "string" for name, numeric in zip(asked, row, strict=True)}
+    return kinds
+
+
+def join_kinds(tables: Iterable[Mapping[str, str | None]]) -> dict[str, str]:
+    """Return the kind of every property or attribute: text in one table makes it text in all."""
+    found: dict[str, set[str | None]] = {}
+    for kinds in tables:
+        for name, kind in kinds.items():
+            found.setdefault(name, set()).add(kind)
+    return {name: "string" if "string" in kinds else "double" for name, kinds in sorted(found.items())}
+
+
+def stage(
+    mapped: Mapped,
+    relation: Relation,
+    kinds: Mapping[str, str],
+    buckets: int,
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+) -> Staged:
+    """Write mapped rows to ``folder``, one sub-folder a bucket; extras are columns x0, x1 … in the order of kinds.
+
+    Instants are microseconds. Refused rows go to a bucket of their own, with ``reason`` and ``row`` as JSON text.
+    """
+    walls = [f"{one.wall} AS {wall_column(name)}" for name, one in mapped.readings.items() if one.wall is not None]
+    columns = [f"({one.value}) AS {name}" for name, one in mapped.readings.items()]
+    columns += [f"{one.there} AS {name}_there" for name, one in mapped.readings.items()]
+    unreadable: dict[str, str] = {}
+    for index, (name, kind) in enumerate(kinds.items()):
+        value = Reading(f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})")
+        if extra := mapped.extras.get(name):
+            value = read_property(extra, kind, mapped.origin.spec)
+        columns.append(f"{value.value} AS x{index}")
+        if value.there != "FALSE":
+            columns.append(f"{value.there} AS x{index}_there")
+            unreadable[f"x{index}_there"] = name
+    # The row is shown as it stands in the file, with what means an empty cell.
+    plain = [replace(one, raw=identifier(one.own)) for one in mapped.owns if one.own is not None]
+    owned = {str(one.own): f"coalesce({one.text}, CAST({one.raw} AS VARCHAR))" for one in plain}
+    as_json = ", ".join(f"{literal(name)}: {text}" for name, text in owned.items())
+    columns += [f"{{{as_json}}} AS raw"]
+    kept = [*mapped.readings, *(f"x{index}" for index in range(len(kinds))), "reason"]
+    if mapped.occurred_at is not None:
+        kept = [name for name in kept if name not in ("occurred_at", "known_at")]
+        kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]
+    bucket = bucket_sql("customer_id", buckets)
+    folder.mkdir(parents=True)
+    connection.execute(
+        f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {_REFUSED} END AS bucket,"
+        f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
+        f" FROM (SELECT *, {reason(mapped.readings, mapped.required, unreadable)} AS reason,"
+        f" {mapped.local_day} AS local_day"
+        f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {relation.sql}))))"
+        f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
+    )
+    rows_in = sum(pq.read_metadata(path).num_rows for path in folder.glob("bucket=*/*.parquet")) + relation.unreadable
+    staged = Staged(folder, rows_in)
+    for path in staged.files(_REFUSED):
+        reasons = pq.read_table(path, columns=["reason"], partitioning=None)["reason"]
+        for item in reasons.value_counts().to_pylist():
+            staged.refused[item["values"]] = staged.refused.get(item["values"], 0) + item["counts"]
+    if relation.unreadable:
+        staged.refused["unreadable line"] = relation.unreadable
+    return staged
+
+
+def refused_rows(
+    source: str,
+    staged: Staged,
+    relation: Relation | None,
+    id_column: str | None,
+    before: pa.Table,
+    connection: duckdb.DuckDBPyConnection,
+) -> pa.Table:
+    """Return the refused rows of a table, and those of files read before, for the quarantine, in a stable order."""
+    parts = [f"SELECT reason, row, customer_ids FROM before WHERE source = {literal(source)}"]
+    if files := staged.files(_REFUSED):
+        names = ", ".join(map(as_named, files))
+        # Of a row without a readable id every value may be the one.
+        ids = "CASE WHEN customer_id IS NULL THEN json_extract_string(row, '$.*') ELSE [customer_id] END"
+        parts.append(f"SELECT reason, row, {ids} FROM read_parquet([{names}], hive_partitioning=false)")
+    if relation and relation.unreadable:
+        lines = connection.sql(f"SELECT * FROM {relation.rejects}").to_arrow_table().to_pylist()
+        fields = [
+            {
+                "source": source,
+                "reason": "unreadable line",
+                "row": one["csv_line"],
+                "customer_ids": ids_in_line(
+                    one["csv_line"], relation.layouts[one["file"]] if relation.layouts else None, id_column
+                ),
+            }
+            for one in lines
+        ]
+        connection.register("lines", pa.Table.from_pylist(fields, schema=QUARANTINE))
+        parts.append("SELECT reason, row, customer_ids FROM lines")
+    connection.register("before", before)
+    rows = f"SELECT {literal(source)} AS source, * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL"
+    table = connection.sql(rows).to_arrow_table().cast(QUARANTINE)
+    connection.unregister("before")
+    if relation and relation.unreadable:
+        connection.unregister("lines")
+    return table
+
+
+def folded_together(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the fault of touchpoint sources in which different ids are read as one.
+
+    Ids that differ by capital letters alone are one customer in one business and two in another.
+    """
+    parts = [
+        f"SELECT DISTINCT {literal(label)} AS source, customer_id, {_SPELLING}"
+        f" FROM read_parquet({literal(one.pattern())}, hive_partitioning=false)"
+        for label, one in staged.items()
+        if one.has_rows
+    ]
+    if not parts:
+        return []
+    written = f"WITH written AS ({' UNION ALL '.join(parts)})"
+    several = f"SELECT customer_id FROM written GROUP BY customer_id HAVING min({_SPELLING}) <> max({_SPELLING})"
+    number, sources = connection.execute(
+        f"{written} SELECT count(DISTINCT customer_id), list(DISTINCT source) FROM written"
+        f" WHERE customer_id IN ({several})"
+    ).fetchall()[0]
+    if not number:
+        return []
+    return [
+        f"{' and '.join(sorted(sources))}: {number} customer(s) would be made of several different ids by ids.match"
+        " folded. Ids that differ by capital letters alone are often different people, as a CRM's of 15 characters"
+        " are: say match: trimmed. If they are the same people, write them alike in the source (a query can)"
+    ]
+
+
+def mixed_ids(config: Config, families: Mapping[str, str | None]) -> list[str]:
+    """Return the fault of customer ids that are a number in one table and text in another."""
+    if config.ids.text or len(set(families.values()) - {None}) < 2:
+        return []
+    found = ", ".join(f"{family} in {label}" for label, family in families.items() if family)
+    return [
+        f"customer_id is {found}: 7 and 007 may or may not be one customer. If the ids agree when numbers are written"
+        " in decimal, say ids: text; else convert them in a query"
+    ]
+
+
+def _owned(fields: Mapping[str, Field]) -> tuple[Field, ...]:
+    return tuple(one for one in fields.values() if one.own is not None)
+
+
+def _ids(fields: Mapping[str, Field]) -> tuple[str | None, str | None]:
+    """Return the column of the customer ids, and what they are: text, a number, or None where none is there."""
+    if "customer_id" not in fields:
+        return None, None
+    one = fields["customer_id"]
+    return one.own, None if one.family == "null" else "text" if one.family == "text" else "a number"

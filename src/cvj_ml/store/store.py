@@ -1,0 +1,375 @@
+"""The store: canonical touchpoints in bucketed Parquet, written once, checked and read back as blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cvj_ml.config import Config
+from cvj_ml.errors import StoreError
+from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, Touchpoints
+from cvj_ml.schemas import PROPERTY
+from cvj_ml.store.refusals import Counts, excess
+from cvj_ml.store.source_location import Fingerprint
+from cvj_ml.windows import NEVER, Instants
+
+ATTRIBUTE = "attribute_"
+TOUCHPOINTS_FILE = "touchpoints.parquet"
+ATTRIBUTES_FILE = "attributes.parquet"
+LABELS_FILE = "stage_labels.parquet"
+MANIFEST = "store.json"
+
+FORMAT = 6
+"""The version of the store's layout and of the rules by which rows are read; part of the key."""
+
+ALWAYS = np.iinfo(np.int64).min
+"""``known_at`` of a static attribute."""
+
+
+def bucket_of(customer_id: str, buckets: int) -> int:
+    """Return the bucket of a customer: the first 8 hex digits of the md5 of the UTF-8 id, modulo the buckets."""
+    digest = hashlib.md5(customer_id.encode(), usedforsecurity=False).hexdigest()
+    return int(digest[:8], 16) % buckets
+
+
+def bucket_sql(customer_id: str, buckets: int) -> str:
+    """Return SQL that agrees with ``bucket_of``."""
+    return f"CAST(CAST('0x' || left(md5({customer_id}), 8) AS UINTEGER) % {buckets} AS INTEGER)"
+
+
+class SourceColumn(TypedDict):
+    """A column of a source: what kind of values it has (number, text, date …), and whether it is read."""
+
+    kind: str
+    read: bool
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Store:
+    """A finished store.
+
+    ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
+    ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` and
+    ``label_counts`` are None where no attributes, no stage labels are configured. ``files`` are the sha256 of all files
+    but store.json, by their names in the folder: whoever reads one asks `checked` or `bucket_file` for it.
+    """
+
+    folder: Path
+    buckets: int
+    key: str
+    counts: Mapping[str, Counts]
+    attribute_counts: Counts | None
+    label_counts: Counts | None
+    events: Mapping[str, int]
+    arrival_delay: int
+    bucket_customers: tuple[int, ...]
+    fingerprints: Mapping[str, list[Fingerprint]]
+    columns: Mapping[str, Mapping[str, SourceColumn]]
+    property_kinds: Mapping[str, str]
+    attribute_kinds: Mapping[str, str]
+    outbound: frozenset[str]
+    files: Mapping[str, str]
+
+    @property
+    def customers(self) -> int:
+        """The number of customers."""
+        return sum(self.bucket_customers)
+
+    def buckets_of(self, customers: Iterable[str] | None) -> list[int]:
+        """Return the buckets that have customers, or in which these customers would be, in order."""
+        held = [bucket for bucket, number in enumerate(self.bucket_customers) if number]
+        if customers is None:
+            return held
+        asked = {bucket_of(name, self.buckets) for name in customers}
+        return [bucket for bucket in held if bucket in asked]
+
+    def bucket_file(self, bucket: int, name: str) -> Path | None:
+        """Return a file of a bucket as `checked` does; None where the store has none, since nobody is in it."""
+        file = f"{bucket_name(bucket)}/{name}"
+        return self.checked(file) if file in self.files else None
+
+    def checked(self, name: str) -> Path:
+        """Return the path of a file whose bytes are those that were written; StoreError where they are not."""
+        path = self.folder / name
+        if fault := _fault(path, self.files[name]):
+            raise StoreError(
+                f"{path}: {fault}. What it holds is not used. Run the same command again: it makes the store anew from"
+                " the sources. If it comes again, the disk or the memory of this machine is at fault.",
+                self.folder,
+            )
+        return path
+
+    def faults(self, threads: int | None = None) -> list[str]:
+        """Return every file that is not what was written; files are read by several threads."""
+        with ThreadPoolExecutor(threads) as pool:
+            found = pool.map(lambda name: _fault(self.folder / name, self.files[name]), self.files)
+            return [f"{name}: {fault}" for name, fault in zip(self.files, found, strict=True) if fault]
+
+    def read(self, bucket: int) -> Block:
+        """Return the whole customers of one bucket, sorted by id."""
+        if not self.bucket_customers[bucket]:
+            return _nobody(self)
+        texts = [PROPERTY + name for name, kind in self.property_kinds.items() if kind == "string"]
+        numbers = [PROPERTY + name for name, kind in self.property_kinds.items() if kind != "string"]
+        table = _load(
+            self.checked(f"{bucket_name(bucket)}/{TOUCHPOINTS_FILE}"),
+            ["occurred_at", "visible_at", "superseded_at", "day", "date_only", "value", *numbers],
+            ["customer_id", "event", "channel", *texts],
+        )
+        customers, offsets = _runs(table["customer_id"])
+        event = _text(table["event"])
+        value = table["value"]
+        touchpoints = Touchpoints(
+            offsets=offsets,
+            occurred_at=_instants(table["occurred_at"]),
+            visible_at=_instants(table["visible_at"]),
+            superseded_at=_instants(table["superseded_at"], NEVER),
+            day=_numbers(table["day"], np.int32),
+            date_only=_numbers(table["date_only"], np.bool_),
+            event=event,
+            channel=_text(table["channel"]),
+            value=_numbers(pc.fill_null(value, 0), np.int64),
+            has_value=_numbers(pc.is_valid(value), np.bool_),
+            inbound=~event.isin(self.outbound),
+            properties=_columns(table, PROPERTY, self.property_kinds),
+        )
+        kinds = self.attribute_kinds
+        return Block(
+            customers,
+            touchpoints,
+            _attributes(self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}"), customers, kinds) if kinds else None,
+            _labels(self.checked(f"{bucket_name(bucket)}/{LABELS_FILE}"), customers) if self.label_counts else None,
+        )
+
+
+def bucket_name(bucket: int) -> str:
+    """Return the folder name of a bucket."""
+    return f"bucket-{bucket:04d}"
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write store.json, with the sha256 of every other file and of itself, so that no damage goes unseen."""
+    paths = sorted(folder.rglob("*.parquet"))
+    document = {**manifest, "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}}
+    (folder / MANIFEST).write_text(_sealed(document), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return store.json of a folder; FileNotFoundError where there is none, StoreError where it is damaged."""
+    path = folder / MANIFEST
+    content = path.read_bytes()
+    try:
+        document: dict[str, Any] = json.loads(content)
+        if document.pop(_SEAL, None) is None and document["format"] != FORMAT:
+            return document  # of a version that sealed nothing; nobody reads such a store
+        if _sealed(document).encode() == content:
+            return document
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise StoreError(f"{path}: it is not what was written (its own sha256 differs)", folder)
+
+
+def open_store(folder: Path, key: str, config: Config) -> Store | None:
+    """Return the store of this key in a folder, None where there is none; StoreError for a damaged store.json.
+
+    Whether its other files are whole is what `Store.faults` says, and what reading each asks again.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        manifest = read_manifest(folder)
+    except FileNotFoundError:
+        raise StoreError(f"{folder / MANIFEST}: it is missing", folder) from None
+    if manifest["key"] != key or manifest["format"] != FORMAT:
+        return None
+    attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
+    delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
+    return Store(
+        folder=folder,
+        buckets=manifest["buckets"],
+        key=key,
+        counts={name: Counts(**counts) for name, counts in manifest["counts"].items()},
+        attribute_counts=Counts(**attributes) if attributes else None,
+        label_counts=Counts(**labels) if labels else None,
+        events=manifest["events"],
+        arrival_delay=max(
+            measured if (given := delays[name]) is None else given
+            for name, measured in manifest["measured_delays"].items()
+        ),
+        bucket_customers=tuple(manifest["bucket_customers"]),
+        fingerprints=manifest["fingerprints"],
+        columns=manifest["columns"],
+        property_kinds=manifest["property_kinds"],
+        attribute_kinds=manifest["attribute_kinds"],
+        outbound=frozenset(config.outbound),
+        files=manifest["files"],
+    )
+
+
+_SEAL = "sha256"
+
+_SEEN: set[tuple[object, ...]] = set()
+"""Files whose sha256 this process has computed, as they were then: a night reads each several times."""
+
+
+def _sealed(document: Mapping[str, Any]) -> str:
+    """Return a document as text that holds its own sha256: any other text of it is not this one."""
+    plain = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
+    seal = hashlib.sha256(plain.encode()).hexdigest()
+    return json.dumps({**document, _SEAL: seal}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _fault(path: Path, sha256: str) -> str | None:
+    """Say in what a file is not the one that was written; None where it is that one."""
+    try:
+        if (*_state(path), sha256) in _SEEN or _sha256(path) == sha256:
+            return None
+    except FileNotFoundError:
+        return "it is missing"
+    return "it is not what was written (its sha256 differs from the one in store.json)"
+
+
+def _sha256(path: Path) -> str:
+    """Return the sha256 of a file, and remember of which state of the file it is."""
+    state = _state(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _SEEN.add((*state, digest))
+    return digest
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes whenever a file is written to, by whatever means; not even root can set the last."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def refusal_faults(store: Store, config: Config) -> list[str]:
+    """Return the tables of which more was refused than the configuration allows now."""
+    faults: list[str] = []
+    for name, counts in store.counts.items():
+        faults += excess(f"sources.{name}", counts.rows_in, counts.refused, config.refused_share)
+    for label, counted in (("attributes", store.attribute_counts), ("stage_labels", store.label_counts)):
+        if counted:
+            faults += excess(label, counted.rows_in, counted.refused, config.refused_share)
+    return faults
+
+
+def counts_as_json(counts: Counts) -> dict[str, Any]:
+    """Return counts as plain data."""
+    return asdict(counts)
+
+
+def _load(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+    """Return some columns of a file; texts as the codes that the file holds, which need not be made anew."""
+    # Blocks are read by worker threads already; a second layer of threads would only add memory.
+    return pq.read_table(
+        path, columns=[*texts, *columns], use_threads=False, partitioning=None, read_dictionary=list(texts)
+    )
+
+
+def _runs(column: pa.ChunkedArray) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return the distinct values of a sorted column and the offsets of their runs."""
+    encoded = _encoded(column)
+    codes = encoded.indices.to_numpy()
+    begins = np.flatnonzero(np.diff(codes, prepend=-1))
+    values = encoded.dictionary.take(pa.array(codes[begins]))
+    return tuple(values.to_pylist()), np.append(begins, len(codes)).astype(np.int64)
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    return column.unify_dictionaries().combine_chunks() if column.num_chunks else pa.array([], column.type)
+
+
+def _numbers(column: pa.ChunkedArray, kind: type[np.generic]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(column.to_numpy(), dtype=kind)
+
+
+def _instants(column: pa.ChunkedArray, missing: int | None = None) -> Instants:
+    numbers = column.cast(pa.int64())
+    return _numbers(numbers if missing is None else pc.fill_null(numbers, missing), np.int64)
+
+
+def _text(column: pa.ChunkedArray) -> Text:
+    """Return codes into the sorted distinct values; -1 is null."""
+    encoded = _encoded(column)
+    values = encoded.dictionary.to_pylist()
+    order = sorted(range(len(values)), key=values.__getitem__)
+    rank = np.full(len(values) + 1, -1, dtype=np.int32)
+    rank[order] = np.arange(len(values), dtype=np.int32)
+    codes = pc.fill_null(encoded.indices.cast(pa.int32()), len(values)).to_numpy(zero_copy_only=False)
+    return Text(rank[codes], tuple(values[i] for i in order))
+
+
+def _columns(table: pa.Table, prefix: str, kinds: Mapping[str, str]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for name, kind in kinds.items():
+        column = table[prefix + name]
+        columns[name] = _text(column) if kind == "string" else _numbers(pc.fill_null(column, np.nan), np.float64)
+    return columns
+
+
+def _offsets(owner_column: pa.ChunkedArray, customers: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Return where each customer's rows of a table begin and end."""
+    owners, ends = _runs(owner_column)
+    # Every owner is a customer of the block and both are sorted, so one pass places them.
+    position = np.searchsorted(np.array(customers, dtype=object), np.array(owners, dtype=object))
+    lengths = np.zeros(len(customers), dtype=np.int64)
+    lengths[position] = np.diff(ends)
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
+def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
+    table = _load(path, ["as_of", "known_at"], ["customer_id", "stage"])
+    return StageLabels(
+        offsets=_offsets(table["customer_id"], customers),
+        as_of=_instants(table["as_of"]),
+        known_at=_instants(table["known_at"]),
+        stage=_text(table["stage"]),
+    )
+
+
+def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
+    texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
+    numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
+    table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
+    return Attributes(
+        offsets=_offsets(table["customer_id"], customers),
+        known_at=_instants(table["known_at"], ALWAYS),
+        columns=_columns(table, ATTRIBUTE, kinds),
+    )
+
+
+def _nobody(store: Store) -> Block:
+    """Return the block of a bucket without customers."""
+
+    def empty(kinds: Mapping[str, str]) -> dict[str, Column]:
+        return {name: text if kind == "string" else np.empty(0) for name, kind in kinds.items()}
+
+    text = Text(np.empty(0, dtype=np.int32), ())
+    instants = np.empty(0, dtype=np.int64)
+    flags = np.empty(0, dtype=np.bool_)
+    start = np.zeros(1, dtype=np.int64)
+    touchpoints = Touchpoints(
+        start, instants, instants, instants, np.empty(0, dtype=np.int32), flags, text, text, instants, flags, flags,
+        empty(store.property_kinds),
+    )  # fmt: skip
+    kinds = store.attribute_kinds
+    return Block(
+        (),
+        touchpoints,
+        Attributes(start, instants, empty(kinds)) if kinds else None,
+        StageLabels(start, instants, instants, text) if store.label_counts else None,
+    )

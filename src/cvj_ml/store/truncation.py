@@ -1,0 +1,227 @@
+"""The sources as they stood: every input reduced to the rows known before a cut-off, then read like any other.
+
+A mapped file keeps the rows whose own ``known_at`` (or ``occurred_at``) lies before it. A query is run again over
+files without the rows written from then on, so what it sums up cannot hold them either. Which column says when a
+row of a file was written is told by ``row_times``, or is the only time that the file has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+
+from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
+from cvj_ml.errors import ConfigError, nearest, raise_all
+from cvj_ml.store.mapping import Field, Reading, origin_field, read_instant, tells_day_only, wall_column
+from cvj_ml.store.postgres_source import Databases
+from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
+from cvj_ml.store.sql import connect_duckdb, identifier, literal
+from cvj_ml.store.staging import Mapped, map_attributes, map_source
+from cvj_ml.windows import midnight, to_datetime
+
+_ROLES = ("known_at", "occurred_at")
+
+
+@dataclass(frozen=True, slots=True)
+class FileTime:
+    """How the rows of one file of a query are told apart by time: ``column``, or None with the ``reason``.
+
+    ``undecided`` marks a file whose times are several, so that nobody but its owner can choose.
+    """
+
+    table: str
+    file: str
+    column: str | None
+    reason: str = ""
+    undecided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A described table, and SQL of the instant (microseconds) at which each row of its files was written.
+
+    ``day_only`` is SQL, too: whether that instant is a day of which the hours are not known.
+    """
+
+    origin: SourceLocation
+    instants: Mapping[str, str]
+    day_only: Mapping[str, str]
+    files: tuple[FileTime, ...]
+    known_after: int = 0
+
+
+class Truncation:
+    """Reduces the inputs of a configuration, time and again; what is the same for every cut-off is found once."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._config = config
+        self._folder = folder
+        self._number = 0
+        faults: list[str] = []
+        self._tables = dict(_timed(config, folder, faults))
+        raise_all(ConfigError, "The inputs cannot be told apart by time:", faults)
+
+    @property
+    def files(self) -> tuple[FileTime, ...]:
+        """Every file that a query reads, with the time of its rows."""
+        return tuple(one for timed in self._tables.values() for one in timed.files)
+
+    def before(self, cut_off: int | None) -> Config | None:
+        """Return the configuration that reads what was known before the cut-off; None where that is nothing.
+
+        None as the cut-off keeps every row. Tables without a row are left out.
+        """
+        self._number += 1
+        folder = self._folder / str(self._number)
+        folder.mkdir()
+        specs: dict[str, TableSpec] = {}
+        with connect_duckdb(self._config, folder / "spill") as connection:
+            for label, timed in self._tables.items():
+                path = _write(timed, cut_off, self._config, connection, folder / timed.origin.slot)
+                if path is not None:
+                    read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
+                    specs[label] = timed.origin.spec.model_copy(update={**read, "encoding": "utf-8"})
+        attributes = specs.pop("attributes", None)
+        if not specs:
+            return None
+        sources = {label.removeprefix("sources."): spec for label, spec in specs.items()}
+        # Rows that cannot be read are kept on both sides, and must not stop a small part of the file.
+        changed = {"sources": sources, "attributes": attributes, "out": str(folder / "out"), "refused_share": 1.0}
+        return self._config.model_copy(update=changed)
+
+
+def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[str, Timed]]:
+    specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    specs |= {"attributes": config.attributes} if config.attributes else {}
+    with Databases(config, folder) as databases:
+        for label, spec in specs.items():
+            origin = locate(label, databases.landed(label, spec), config, folder / "spill")
+            if spec.query is not None:
+                yield label, _timed_query(origin, config, folder, faults)
+                continue
+            ignored: list[str] = []  # ingest has told them
+            if isinstance(spec, SourceSpec):
+                mapped = map_source(origin, spec, config, ignored)
+            elif isinstance(spec, AttributesSpec):
+                mapped = map_attributes(origin, spec, config, ignored)
+            instant = _mapped_instant(mapped)
+            instants = {"": instant} if instant else {}
+            if isinstance(spec, SourceSpec):
+                day_only = {"": mapped.readings["date_only"].value}
+                yield label, Timed(origin, instants, day_only, (), spec.known_after or 0)
+            else:
+                yield label, Timed(origin, instants, {}, ())
+
+
+def _mapped_instant(mapped: Mapped) -> str | None:
+    """Return SQL of the latest time of a row of a mapped file; None where it has none."""
+    found = [_whole(mapped.readings[name], name) for name in _ROLES if name in mapped.required]
+    if not found:
+        return None
+    return f"greatest({', '.join(found)})" if len(found) > 1 else found[0]
+
+
+def _timed_query(origin: SourceLocation, config: Config, folder: Path, faults: list[str]) -> Timed:
+    spec, instants, files = origin.spec, dict[str, str](), list[FileTime]()
+    day_only = dict[str, str]()
+    days = isinstance(spec, SourceSpec) and _gives_days(origin, spec)
+    for name, paths in origin.files.items():
+        # By their names, not as patterns: a real file name may look like one.
+        one_table = TableSpec(path=tuple(map(str, paths)), encoding=spec.encoding)
+        raw = locate(f"{origin.label}.files.{name}", one_table, config, folder / "spill")
+        one = _time_of(origin.label, name, raw, spec.row_times.get(name), config, folder, faults)
+        files.append(one)
+        if one.column is not None:
+            field = origin_field(raw, one.column)
+            reading = read_instant(f"{origin.label}.row_times", name, field, spec, config, faults)
+            instants[name] = _whole(reading, name)
+            if isinstance(spec, SourceSpec):
+                day_only[name] = "TRUE" if days else tells_day_only(field, spec)
+    known_after = spec.known_after if isinstance(spec, SourceSpec) else None
+    return Timed(origin, instants, day_only, tuple(files), known_after or 0)
+
+
+def _gives_days(origin: SourceLocation, spec: SourceSpec) -> bool:
+    """Return whether a query gives days, whatever hours the rows have from which it makes them."""
+    own = spec.columns.get("occurred_at", "occurred_at")
+    kind = origin.types.get(own)
+    return kind is not None and tells_day_only(Field(identifier(own), kind, False, own), spec) == "TRUE"
+
+
+def _time_of(
+    label: str, name: str, raw: SourceLocation, told: str | None, config: Config, folder: Path, faults: list[str]
+) -> FileTime:
+    if told is not None:
+        if told not in raw.types:
+            faults.append(f"{label}.row_times.{name}: there is no column {told!r}.{nearest(told, raw.types)}")
+            return FileTime(label, name, None, "the column named does not exist")
+        return FileTime(label, name, told)
+    times = _text_times(raw, config, folder) if raw.untyped else _typed_times(raw)
+    named = [role for role in _ROLES if role in times]
+    if len(times) == 1 or named:
+        return FileTime(label, name, named[0] if named else times[0])
+    if not times:
+        return FileTime(label, name, None, "it has no time, so it is taken as it is today")
+    several = f"it has several times ({', '.join(times)}); name the one at which a row was written under row_times"
+    return FileTime(label, name, None, several, undecided=True)
+
+
+def _typed_times(raw: SourceLocation) -> list[str]:
+    return [name for name, kind in raw.types.items() if kind.upper().startswith(("TIMESTAMP", "DATE"))]
+
+
+def _text_times(raw: SourceLocation, config: Config, folder: Path) -> list[str]:
+    """Return the columns of a CSV file all of whose values are dates or instants."""
+    with connect_duckdb(config, folder / "spill") as connection:
+        relation = land(raw, connection, config, folder / raw.slot)
+        shown = "CASE WHEN regexp_matches({0}, '^\\d{{4}}-\\d\\d-\\d\\d') THEN TRY_CAST({0} AS TIMESTAMPTZ) END"
+        tests = [
+            f"count(nullif({one}, '')) > 0 AND count(nullif({one}, '')) = count({shown.format(one)})"
+            for one in map(identifier, raw.types)
+        ]
+        (found,) = connection.execute(f"SELECT {', '.join(tests)} FROM {relation.sql}").fetchall()
+    return [name for name, is_time in zip(raw.types, found, strict=True) if is_time]
+
+
+def _whole(reading: Reading, name: str) -> str:
+    """Return a reading as one expression over the file's own columns."""
+    return f"({reading.value})".replace(wall_column(name), f"({reading.wall})")
+
+
+def _limit(timed: Timed, file: str, cut_off: int, config: Config) -> str:
+    """Return SQL of the instant from which a row of a file is not known before the cut-off."""
+    limit, day_only = cut_off - timed.known_after, timed.day_only.get(file, "FALSE")
+    if day_only == "FALSE" or not timed.known_after or timed.known_after % DAY:
+        return str(limit)
+    # A day is known once so many days have passed: by the cut-off, those that lie so many days before its own.
+    days = timedelta(days=1 - timed.known_after // DAY)
+    by_day = midnight(to_datetime(cut_off, config.zone).date() + days, config.zone)
+    return f"CASE WHEN {day_only} THEN {by_day} ELSE {limit} END"
+
+
+def _write(
+    timed: Timed, cut_off: int | None, config: Config, connection: duckdb.DuckDBPyConnection, folder: Path
+) -> Path | None:
+    """Write the rows of a table known before the cut-off and return the file; None where there is no row."""
+    folder.mkdir()
+    # A row without a readable time stays: nothing says that it came later.
+    kept = {} if cut_off is None else {
+        name: f"NOT coalesce({at} >= {_limit(timed, name, cut_off, config)}, FALSE)"
+        for name, at in timed.instants.items()
+    }  # fmt: skip
+    origin, of_path = timed.origin, timed.origin.spec.query is None
+    relation = land(origin if of_path else replace(origin, kept=kept), connection, config, folder / "landed")
+    target = folder / ("rows.csv" if origin.untyped else "rows.parquet")
+    condition = f" WHERE {kept['']}" if of_path and kept else ""
+    how = "FORMAT csv, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"'" if origin.untyped else "FORMAT parquet"
+
+    def write(rows: Relation) -> int:
+        copy = f"COPY (SELECT * FROM {rows.sql}{condition}) TO {literal(target)} ({how})"
+        ((number,),) = connection.execute(copy).fetchall()
+        return int(number)
+
+    return target if read_rows(origin, relation, [*origin.types], folder / "apart", write) else None
