@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -291,6 +292,19 @@ def test_modules_are_short_and_named_after_their_subject() -> None:
     assert not long, f"over {MAX_LINES} lines: make a package with the same import path"
     vague = {"util", "utils", "helper", "helpers"}
     assert not [module for module in map(relative, MODULES) if vague & set(re.split(r"[/_.]", module))]
+
+
+def test_one_name_is_one_thing() -> None:
+    """No two modules of one name (a command's two files apart), and no two public classes."""
+    stems = Counter(path.stem for path in MODULES if path.name != "__init__.py" and path.parent.name != "cli")
+    assert not [name for name, count in stems.items() if count > 1]
+    classes = Counter(
+        node.name
+        for path in MODULES
+        for node in parse(path).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert not [name for name, count in classes.items() if count > 1]
 
 
 def test_files_name_no_machine_and_no_registry() -> None:

@@ -447,8 +447,7 @@ def running(file: Path, station: str, marker: Path, *arguments: str) -> Iterator
 import pathlib, signal, sys, time
 # A test run in the background of a shell ignores SIGINT, and so would its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from cvj_ml.pipeline import nights
-from cvj_ml.pipeline.stations import Stations
+from cvj_ml.night.timings import Stations
 step = Stations.step
 def stay(run, title):
     if title == {station!r}:

@@ -192,7 +192,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from cvj_ml import pipeline\n"
+        "from cvj_ml import commands\n"
         "from cvj_ml.config import load_config\n"
         "from cvj_ml.scoring import Parts\n"
         "whole = Parts.write\n"
@@ -202,7 +202,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    whole(self, bucket, table)\n"
         "Parts.write = write\n"
-        "pipeline.publish_night(load_config(Path(sys.argv[1])), int(sys.argv[2]), pipeline.Silent(), with_lists=True)\n"
+        "commands.publish_night(load_config(Path(sys.argv[1])), int(sys.argv[2]), commands.Silent(), with_lists=True)\n"
     )
     file = trained.variant(tmp_path / "killed")
     done = subprocess.run([sys.executable, "-c", code, str(file), str(trained.as_of)], check=False, timeout=300)

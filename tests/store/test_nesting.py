@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.sources.test_formats import touchpoints
+from tests.store.test_formats import touchpoints
 
 from cvj_ml.config import Config
 from cvj_ml.setup.nesting import find_nested

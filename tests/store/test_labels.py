@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.oracles.cases import a_definition
-from tests.sources.conftest import JOURNEY
+from tests.store.conftest import JOURNEY
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine

@@ -22,8 +22,8 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from tests.sources.conftest import JOURNEY, ROLES
-from tests.sources.test_types import kinds
+from tests.store.conftest import JOURNEY, ROLES
+from tests.store.test_types import kinds
 from tests.trained import call
 
 FILES = 300

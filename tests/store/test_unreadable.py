@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.sources.test_formats import touchpoints
+from tests.store.test_formats import touchpoints
 
 from cvj_ml.config import Config
 from cvj_ml.customers import read_people

@@ -267,7 +267,7 @@ def test_a_large_table_is_read_in_flat_memory(tmp_path: Path, postgres: Server) 
     )
     program = (
         "import resource, sys; from pathlib import Path; import pyarrow.parquet as pq\n"
-        "from cvj_ml.config import Config, SourceSpec; from cvj_ml.sources.postgres import Databases\n"
+        "from cvj_ml.config import Config, SourceSpec; from cvj_ml.store.postgres_source import Databases\n"
         "from cvj_ml.ownership import claim\n"
         "uri, table, folder = sys.argv[1:]; claim(Path(folder))\n"
         "config = Config.model_validate(dict(name='x', time_zone='UTC', history_from='2024-01-01', journey='cvj8',\n"

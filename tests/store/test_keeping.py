@@ -30,7 +30,7 @@ PROGRAM = f"""
 import sys
 from pathlib import Path
 from cvj_ml.config import Config
-from cvj_ml.sources import build, ingest
+from cvj_ml.store import build, ingest
 config = Config.model_validate({SETTINGS!r}, context={{"folder": Path(sys.argv[1])}})
 """
 READ = "store = ingest(config); print('ready', flush=True); sys.stdin.read(); print(store.read(0).customers)"
