@@ -16,10 +16,10 @@ from joblib import cpu_count
 
 from benchmarks.recipes import DRAWS, UNTIL, prepare
 from benchmarks.records import ROOT, commit, machine, today
-from cvj_ml.evaluation.backtest import evaluated
+from cvj_ml.evaluation.backtesting import evaluated
 from cvj_ml.evaluation.bootstrap import draw_keys
-from cvj_ml.evaluation.champion import CHALLENGER, CHAMPION, decide
 from cvj_ml.evaluation.metrics import markdown_table
+from cvj_ml.evaluation.promotion import CHALLENGER, CHAMPION, decide
 from cvj_ml.models.hazard.tree_size import DEFAULT, EARLY_STOPPED, ERRORS, LARGE
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach

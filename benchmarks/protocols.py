@@ -29,7 +29,7 @@ from benchmarks.records import STORES, commit, config_file, machine, record_open
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.config.settings import SnapshotsSpec
 from cvj_ml.engines import LocalEngine
-from cvj_ml.evaluation.backtest import MINIMUM_MOVED, matured_outcomes, rfm
+from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, matured_outcomes, rfm
 from cvj_ml.evaluation.baselines import baselines
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms, markdown_table
 from cvj_ml.histories import Block

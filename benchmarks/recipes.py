@@ -22,11 +22,11 @@ from joblib import cpu_count
 from benchmarks.records import ROOT, STORES, commit, config_file, machine, require_data, today
 from cvj_ml.config import DAY, load_config
 from cvj_ml.engines import LocalEngine
-from cvj_ml.evaluation.backtest import evaluated
+from cvj_ml.evaluation.backtesting import evaluated
 from cvj_ml.evaluation.bootstrap import draw_keys
-from cvj_ml.evaluation.champion import CHALLENGER, CHAMPION, decide
 from cvj_ml.evaluation.folds import last_matured
 from cvj_ml.evaluation.metrics import markdown_table
+from cvj_ml.evaluation.promotion import CHALLENGER, CHAMPION, decide
 from cvj_ml.features import PROGRESS, Feature
 from cvj_ml.journey import observability
 from cvj_ml.models import training

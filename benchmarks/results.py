@@ -28,7 +28,7 @@ from benchmarks.records import (
 from cvj_ml import commands
 from cvj_ml.config import DAY, load_config
 from cvj_ml.evaluation.assessment import Assessment, assess
-from cvj_ml.evaluation.backtest import MODEL, FoldResult, summary
+from cvj_ml.evaluation.backtesting import MODEL, FoldResult, summary
 from cvj_ml.evaluation.baselines import baselines
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.metrics import markdown_table

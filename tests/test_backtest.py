@@ -22,7 +22,7 @@ from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation import metrics
 from cvj_ml.evaluation.ageing import ageing
 from cvj_ml.evaluation.assessment import assess
-from cvj_ml.evaluation.backtest import MODEL, Evaluated, FoldResult, evaluate, run_fold, summary
+from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluate, run_fold, summary
 from cvj_ml.evaluation.bootstrap import draw_keys, holm
 from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.segments import Segment, gaps, segment

@@ -16,8 +16,8 @@ from cvj_ml import commands
 from cvj_ml.config import DAY, Rule
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
-from cvj_ml.evaluation.champion import Transition, decide_first
 from cvj_ml.evaluation.folds import last_matured
+from cvj_ml.evaluation.promotion import Transition, decide_first
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, StageEvidence
 from cvj_ml.journey.words import rule_in_words
 from cvj_ml.model_card import Card, Training, markdown, quality, write_card

@@ -45,7 +45,7 @@ LIST = "engage__subscribe__30d"
 def test_intervals_are_those_of_the_literature() -> None:
     """Newcombe 1998, table II, method 10, and his examples of Wilson's interval (81 of 263, 0 of 20)."""
     found = difference(56, 70, 48, 80)
-    assert (found.value, round(found.low, 4), round(found.high, 4)) == (pytest.approx(0.2), 0.0524, 0.3339)
+    assert (found.estimate, round(found.low, 4), round(found.high, 4)) == (pytest.approx(0.2), 0.0524, 0.3339)
     found = difference(9, 10, 3, 10)
     assert (round(found.low, 4), round(found.high, 4)) == (0.1705, 0.8090)
     found = difference(10, 10, 0, 10)
@@ -79,11 +79,11 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_where_nobody_moved_there_is_still_an_upper_end() -> None:
     p, w, nobody = np.full(100, 0.2), np.ones(100), np.zeros(100)
     found = observed_over_expected(p, nobody, w)
-    assert (found.value, found.low, round(found.high, 4)) == (0, 0, round(3.6889 / 20, 4))
-    assert np.isnan(lift(nobody, w, p > 0).value)
+    assert (found.estimate, found.low, round(found.high, 4)) == (0, 0, round(3.6889 / 20, 4))
+    assert np.isnan(lift(nobody, w, p > 0).estimate)
     top = np.arange(100) < 20
     found = lift(np.where(top, 0.0, 1.0), w, top)
-    assert (found.value, found.low, found.high) == (0, 0, pytest.approx(wilson(0, 20).high / 0.8))
+    assert (found.estimate, found.low, found.high) == (0, 0, pytest.approx(wilson(0, 20).high / 0.8))
 
 
 def test_the_likeliest_share_is_cut_as_a_list_is() -> None:
@@ -202,7 +202,7 @@ def test_effects_of_several_campaigns_lie_in_their_intervals() -> None:
         arms = [moved[here & arm] for arm in (target, ~target)]
         found.append(difference(arms[0].sum(), len(arms[0]), arms[1].sum(), len(arms[1])))
     assert sum(one.low <= truth <= one.high for one, truth in zip(found, truths, strict=True)) >= 7
-    assert np.mean([one.value for one in found]) == pytest.approx(np.mean(truths), abs=0.04)
+    assert np.mean([one.estimate for one in found]) == pytest.approx(np.mean(truths), abs=0.04)
 
 
 def test_a_horizon_counts_from_the_instant_on_at_which_it_is_over(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from tests.oracles.cases import Blocks
 from tests.trained import AS_OF, Trained, call
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.evaluation import champion as challenges
-from cvj_ml.evaluation.backtest import FoldResult, run_fold
-from cvj_ml.evaluation.champion import challenge, undecided
+from cvj_ml.evaluation import promotion as challenges
+from cvj_ml.evaluation.backtesting import FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
+from cvj_ml.evaluation.promotion import challenge, undecided
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.predictor import Predictor

@@ -10,7 +10,7 @@ import pytest
 from tests.oracles.cases import Blocks
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.evaluation.backtest import MODEL, FoldResult, run_fold
+from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms

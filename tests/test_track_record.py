@@ -13,7 +13,7 @@ from tests.oracles.blocks import to_block, to_customers
 from tests.oracles.cases import Blocks
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.evaluation.backtest import MODEL, FoldResult, run_fold
+from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.evaluation.score_bands import MINIMUM_CUSTOMERS, _apart, bands_of, track_record

@@ -13,7 +13,7 @@ from tests.trained import AS_OF, CUSTOMERS, Trained, call
 from cvj_ml import commands
 from cvj_ml.config import load_config
 from cvj_ml.errors import CvjError
-from cvj_ml.evaluation import backtest, tuning
+from cvj_ml.evaluation import backtesting, tuning
 from cvj_ml.evaluation.folds import Fold, last_matured
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.evaluation.tuning import Search, Trial, search
@@ -52,13 +52,13 @@ def test_no_fold_of_the_search_sees_what_came_after_the_reported_cut(
 ) -> None:
     """Silent error 11: settings are chosen on earlier cuts, and the reported fold stays unseen."""
     cuts: list[tuple[int, int]] = []
-    build = backtest.build_panel
+    build = backtesting.build_panel
 
     def built(definition: Any, blocks: Any, instants: Any, until: int, *arguments: Any, **named: Any) -> Any:
         cuts.append((int(instants.max()), until))
         return build(definition, blocks, instants, until, *arguments, **named)
 
-    monkeypatch.setattr(backtest, "build_panel", built)
+    monkeypatch.setattr(backtesting, "build_panel", built)
     reported, found = searched(trained, trained.variant(tmp_path))
     assert len(found.folds) == tuning.FOLDS and len(found.trials) == 2
     assert all(asked < reported.cut and until <= reported.cut for asked, until in cuts)

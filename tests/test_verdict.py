@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY
-from cvj_ml.evaluation.backtest import MODEL, Evaluated
+from cvj_ml.evaluation.backtesting import MODEL, Evaluated
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import draw_keys
-from cvj_ml.evaluation.champion import CHALLENGER, CHAMPION, decide, decide_first
 from cvj_ml.evaluation.metrics import log_loss_terms
+from cvj_ml.evaluation.promotion import CHALLENGER, CHAMPION, decide, decide_first
 
 KEYS = draw_keys(300, 1)
 

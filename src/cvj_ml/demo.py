@@ -12,7 +12,7 @@ import pandas as pd
 
 from cvj_ml.commands import Night, Watcher, publish_night, train
 from cvj_ml.config import DAY, load_config
-from cvj_ml.evaluation.backtest import FoldResult, matured_outcomes
+from cvj_ml.evaluation.backtesting import FoldResult, matured_outcomes
 from cvj_ml.evaluation.metrics import log_loss
 from cvj_ml.ownership import claim
 from cvj_ml.simulate import Simulation, simulate

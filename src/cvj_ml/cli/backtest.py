@@ -46,7 +46,7 @@ def show_report(report: Evaluation) -> None:
 
 def _losses(means: pd.DataFrame) -> pd.DataFrame:
     """Return the model's means beside the best baseline's."""
-    from cvj_ml.evaluation.backtest import MODEL
+    from cvj_ml.evaluation.backtesting import MODEL
 
     rows = []
     for (question, days), here in means.groupby(["question", "horizon_days"]):

@@ -17,7 +17,7 @@ from cvj_ml.cli.output import Terminal, ask_person, out, print_json, show, show_
 
 if TYPE_CHECKING:
     from cvj_ml.config import Config
-    from cvj_ml.evaluation.champion import Verdict
+    from cvj_ml.evaluation.promotion import Verdict
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -199,7 +199,7 @@ def train(
 ) -> None:
     """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
     from cvj_ml import commands
-    from cvj_ml.evaluation.backtest import summary
+    from cvj_ml.evaluation.backtesting import summary
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
     done = commands.train(config, instant, Terminal(), promote, tune)

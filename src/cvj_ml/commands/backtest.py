@@ -12,7 +12,7 @@ import pyarrow as pa
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.evaluation.ageing import ageing
-from cvj_ml.evaluation.backtest import FoldResult, run_fold
+from cvj_ml.evaluation.backtesting import FoldResult, run_fold
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.mlflow_record import Evaluation, report

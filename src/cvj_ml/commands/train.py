@@ -18,11 +18,11 @@ from cvj_ml import tracking
 from cvj_ml.commands.backtest import backtest_fold
 from cvj_ml.config import Config
 from cvj_ml.errors import ModelError
-from cvj_ml.evaluation.backtest import FoldResult
+from cvj_ml.evaluation.backtesting import FoldResult
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
-from cvj_ml.evaluation.champion import Verdict, challenge, decide_first, undecided
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable
 from cvj_ml.evaluation.mlflow_record import evidence
+from cvj_ml.evaluation.promotion import Verdict, challenge, decide_first, undecided
 from cvj_ml.evaluation.score_bands import track_record
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, fit_and_evaluate
 from cvj_ml.evaluation.tuning import Search, Trial, search

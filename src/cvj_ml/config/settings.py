@@ -103,7 +103,7 @@ class SnapshotsSpec(Section):
         return every
 
 
-class ModelSpec(Section):
+class ModelSettings(Section):
     """The row budget and the seed of training, and on how many customers whatever a model holds rests."""
 
     max_rows: int = Field(default=1_500_000, ge=1_000)
@@ -188,7 +188,7 @@ class Config(Section):
     targets: Literal["all"] | NextStages = "all"
     snapshots: SnapshotsSpec = SnapshotsSpec()
     features: FeaturesSpec = FeaturesSpec()
-    model: ModelSpec = ModelSpec()
+    model: ModelSettings = ModelSettings()
     lists: tuple[ListSpec, ...] | None = None
     stage_value: dict[str, float] = {}
     eligibility: EligibilitySpec = EligibilitySpec()

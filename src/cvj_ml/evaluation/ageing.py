@@ -12,7 +12,7 @@ import pandas as pd
 from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.assessment import bounds, moves_of, questions, stacked
-from cvj_ml.evaluation.backtest import MODEL, FoldResult
+from cvj_ml.evaluation.backtesting import MODEL, FoldResult
 from cvj_ml.evaluation.bootstrap import grouped_sums, interval
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.panel.panel import build_panel

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.config import DAY
-from cvj_ml.evaluation.backtest import MODEL, Cell, Evaluated
+from cvj_ml.evaluation.backtesting import MODEL, Cell, Evaluated
 from cvj_ml.evaluation.bootstrap import Resampled, holm, interval, p_value, reflected_interval, resample
 from cvj_ml.evaluation.metrics import (
     Interval,

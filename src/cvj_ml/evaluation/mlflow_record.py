@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from cvj_ml.config import DAY, format_duration
 from cvj_ml.evaluation import plots
 from cvj_ml.evaluation.assessment import Assessment, assess, moves_of, questions, stacked
-from cvj_ml.evaluation.backtest import MODEL, Evaluated, FoldResult, matured_outcomes, summary
+from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, matured_outcomes, summary
 from cvj_ml.evaluation.stage_evaluation import POSTERIOR, FitOfStages, StageEvidence
 from cvj_ml.models.hazard.fitting import feature_names
 from cvj_ml.models.hazard.reach import hazards

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
-from cvj_ml.evaluation.backtest import MODEL, Evaluated, FoldResult, evaluated
+from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluated
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.models.bundle.track_record import Bands, TrackRecord
 from cvj_ml.panel.panel import build_panel

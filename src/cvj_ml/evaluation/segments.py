@@ -15,7 +15,7 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.evaluation.assessment import SIGNIFICANT, bounds
-from cvj_ml.evaluation.backtest import MINIMUM_MOVED, MODEL, Cell, Evaluated
+from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL, Cell, Evaluated
 from cvj_ml.evaluation.bootstrap import grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.features.compute import latest_known

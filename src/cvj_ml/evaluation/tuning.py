@@ -18,11 +18,11 @@ from cvj_ml.config import Config
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import CvjError
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, stacked
-from cvj_ml.evaluation.backtest import MODEL, Panels, build_panels, evaluated
+from cvj_ml.evaluation.backtesting import MODEL, Panels, build_panels, evaluated
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, interval, p_value
-from cvj_ml.evaluation.champion import deciding_cells
 from cvj_ml.evaluation.folds import Fold, rolling, unteachable
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
+from cvj_ml.evaluation.promotion import deciding_cells
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach

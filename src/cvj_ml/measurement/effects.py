@@ -6,51 +6,41 @@ What a row of the history of `measure` says, in sentences: for a screen and for 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.evaluation.metrics import wilson_interval
+from cvj_ml.evaluation.metrics import Interval, wilson_interval
 
 _Z = 1.959963984540054
 _NOUGHT = 3.688879454113936  # −log 0.025: the largest Poisson mean that gives nought with 2.5 %
 _F64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with its 95 % interval; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
+NOTHING = Interval(np.nan, np.nan, np.nan)
 
 
-NOTHING = Estimate(np.nan, np.nan, np.nan)
-
-
-def wilson(moved: int, of: int) -> Estimate:
+def wilson(moved: int, of: int) -> Interval:
     """Return a share with Wilson's score interval (Wilson 1927)."""
     if not of:
         return NOTHING
     low, high = wilson_interval(moved, of)
-    return Estimate(moved / of, float(low), float(high))
+    return Interval(moved / of, float(low), float(high))
 
 
-def difference(target_moved: int, target: int, control_moved: int, control: int) -> Estimate:
+def difference(target_moved: int, target: int, control_moved: int, control: int) -> Interval:
     """Return share of target minus share of control, with Newcombe's interval from Wilson's (1998, method 10).
 
     low = d − √((p₁ − l₁)² + (u₂ − p₂)²), high = d + √((u₁ − p₁)² + (p₂ − l₂)²).
     """
     one, two = wilson(target_moved, target), wilson(control_moved, control)
-    found = one.value - two.value
-    low = found - np.hypot(one.value - one.low, two.high - two.value)
-    return Estimate(found, float(low), float(found + np.hypot(one.high - one.value, two.value - two.low)))
+    found = one.estimate - two.estimate
+    low = found - np.hypot(one.estimate - one.low, two.high - two.estimate)
+    return Interval(found, float(low), float(found + np.hypot(one.high - one.estimate, two.estimate - two.low)))
 
 
-def observed_over_expected(probability: _F64, moved: _F64, weight: _F64) -> Estimate:
+def observed_over_expected(probability: _F64, moved: _F64, weight: _F64) -> Interval:
     """Return Σwy / Σwp, with an interval on the log scale that treats customers as drawn independently.
 
     By linearisation var(log R) = Σ w²(y − Rp)² / (Σwy)². Where nobody moved, the upper end is that of a Poisson count
@@ -60,13 +50,13 @@ def observed_over_expected(probability: _F64, moved: _F64, weight: _F64) -> Esti
     if not expected:
         return NOTHING
     if not happened:
-        return Estimate(0.0, 0.0, _NOUGHT * float((weight**2) @ probability) / expected**2)
+        return Interval(0.0, 0.0, _NOUGHT * float((weight**2) @ probability) / expected**2)
     ratio = happened / expected
     spread = np.sqrt(np.sum((weight * (moved - ratio * probability)) ** 2)) / happened
     return _on_log_scale(ratio, float(spread))
 
 
-def lift(moved: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Estimate:
+def lift(moved: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Interval:
     """Return how often those at the top moved, over how often all did: (Σ_top wy / Σ_top w) / (Σ wy / Σ w).
 
     The interval is that of the ratio's logarithm, linearised, over customers drawn independently. Where nobody at the
@@ -77,7 +67,7 @@ def lift(moved: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Estimate:
         return NOTHING
     if not a:
         worth = b**2 / float(weight[top] @ weight[top])
-        return Estimate(0.0, 0.0, _Z**2 / (worth + _Z**2) / (c / d))
+        return Interval(0.0, 0.0, _Z**2 / (worth + _Z**2) / (c / d))
     pull = weight * (top * (moved / a - 1 / b) - (moved / c - 1 / d))
     return _on_log_scale(a / b / (c / d), float(np.sqrt(np.sum(pull**2))))
 
@@ -90,8 +80,8 @@ def top_share(probability: _F64, names: Sequence[str], share: float) -> npt.NDAr
     return top
 
 
-def _on_log_scale(value: float, spread: float) -> Estimate:
-    return Estimate(value, float(value * np.exp(-_Z * spread)), float(value * np.exp(_Z * spread)))
+def _on_log_scale(value: float, spread: float) -> Interval:
+    return Interval(value, float(value * np.exp(-_Z * spread)), float(value * np.exp(_Z * spread)))
 
 
 def effect_words(row: Mapping[str, Any]) -> str:

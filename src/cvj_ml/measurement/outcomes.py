@@ -12,10 +12,11 @@ import pandas as pd
 from cvj_ml.config import DAY, Journey, QualityLevels
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import GateError
+from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.gates.verdicts import GateVerdict, graded, passed
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, stage_at
-from cvj_ml.measurement.effects import NOTHING, Estimate, difference, lift, observed_over_expected, top_share
+from cvj_ml.measurement.effects import NOTHING, difference, lift, observed_over_expected, top_share
 from cvj_ml.panel.labels import label, next_touchpoint
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
@@ -224,7 +225,7 @@ def _effect(nights: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _beside_expected(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> tuple[int, float, Estimate]:
+def _beside_expected(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> tuple[int, float, Interval]:
     """Return how many moved of those left alone, how many were expected to, and the weighted ratio of both."""
     weight = untouched(past, listed)
     kept = (weight > 0) & outcome["known"].to_numpy()
@@ -249,6 +250,6 @@ def _quality(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> dic
     }
 
 
-def _columns(name: str, found: Estimate) -> dict[str, float]:
+def _columns(name: str, found: Interval) -> dict[str, float]:
     name = name.replace("%", "pct")
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}

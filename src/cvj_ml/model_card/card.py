@@ -11,7 +11,7 @@ import pandas as pd
 
 from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.assessment import Assessment, assess
-from cvj_ml.evaluation.backtest import MODEL
+from cvj_ml.evaluation.backtesting import MODEL
 from cvj_ml.evaluation.mlflow_record import cell_name, headline_metrics
 from cvj_ml.evaluation.segments import gaps, segment
 from cvj_ml.model_card import provenance, quality

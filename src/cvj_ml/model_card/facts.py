@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.evaluation.backtest import FoldResult
-from cvj_ml.evaluation.champion import Verdict
+from cvj_ml.evaluation.backtesting import FoldResult
+from cvj_ml.evaluation.promotion import Verdict
 from cvj_ml.evaluation.segments import ATTRIBUTE, FIRST_CHANNEL
 from cvj_ml.evaluation.stage_evaluation import FitOfStages
 from cvj_ml.journey import Visible

@@ -9,7 +9,7 @@ from pathlib import PureWindowsPath
 
 from cvj_ml.config import DAY, SourceSpec, format_duration
 from cvj_ml.evaluation.assessment import Assessment
-from cvj_ml.evaluation.backtest import MINIMUM_MOVED
+from cvj_ml.evaluation.backtesting import MINIMUM_MOVED
 from cvj_ml.journey.words import duration_in_words, rule_in_words
 from cvj_ml.model_card.facts import Training, first_and_last
 from cvj_ml.model_card.markdown import NOTHING, bullets, escape, formatted, plural, sentence_list, share, table

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cvj_ml.config import DAY
 from cvj_ml.evaluation.assessment import MINIMUM_CALIBRATED, Assessment
-from cvj_ml.evaluation.backtest import MINIMUM_MOVED, MODEL
+from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL
 from cvj_ml.evaluation.stage_evaluation import CLIP
 from cvj_ml.model_card.facts import Training
 from cvj_ml.model_card.markdown import (

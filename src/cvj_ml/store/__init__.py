@@ -4,6 +4,7 @@ from cvj_ml.store.build import ingest
 from cvj_ml.store.customer_ids import CustomerIds
 from cvj_ml.store.refusals import Counts, Usage
 from cvj_ml.store.rows import arrivals, attribute_rows, touchpoint_rows, usage
+from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.store import ALWAYS, Store, bucket_of, read_manifest
 from cvj_ml.store.truncation import FileTime, Truncation
 
@@ -12,6 +13,7 @@ __all__ = [
     "Counts",
     "CustomerIds",
     "FileTime",
+    "Fingerprint",
     "Store",
     "Truncation",
     "Usage",

@@ -31,7 +31,7 @@ _MOST_SHOWN = 10_000
 
 
 class Fingerprint(TypedDict):
-    """An input file by its content."""
+    """An input file: its name, the sha256 of its content and its size."""
 
     file: str
     sha256: str

@@ -15,10 +15,9 @@ from cvj_ml.tracking.registry import (
     promote,
     rollback,
 )
-from cvj_ml.tracking.runs import Fingerprint, LoggedTraining, ModelVersion, Record, TrainingRecord
+from cvj_ml.tracking.runs import LoggedTraining, ModelVersion, Record, TrainingRecord
 
 __all__ = [
-    "Fingerprint",
     "LoggedTraining",
     "ModelVersion",
     "Record",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -26,6 +26,7 @@ from pandas.api import types
 from cvj_ml.config import Config
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.io import write_csv
+from cvj_ml.store import Fingerprint
 from cvj_ml.tracking.connection import sqlite_file
 
 if TYPE_CHECKING:
@@ -199,14 +200,6 @@ def _forget_paths(description: Any) -> None:
     flavor["model_code_path"] = Path(flavor["model_code_path"]).name
     for artifact in flavor["artifacts"].values():
         artifact["uri"] = artifact["path"]
-
-
-class Fingerprint(TypedDict):
-    """One input file: its name, the sha256 of its content and its size."""
-
-    file: str
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)

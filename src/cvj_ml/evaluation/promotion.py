@@ -22,7 +22,7 @@ import numpy.typing as npt
 from cvj_ml.config import DAY, Config, format_duration
 from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, questions, stacked
-from cvj_ml.evaluation.backtest import MINIMUM_MOVED, MODEL, Cell, Evaluated, FoldResult, run_fold
+from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL, Cell, Evaluated, FoldResult, run_fold
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.folds import Fold
