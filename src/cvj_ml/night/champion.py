@@ -12,6 +12,7 @@ from pathlib import Path
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.errors import CvjError, ModelError, NoRegistryError, RegistryError, raise_all
+from cvj_ml.io import sorted_json
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import FORMAT, MANIFEST
@@ -154,7 +155,7 @@ def _remember(config: Config, found: Champion, folder: Path) -> None:
     """Note down which copy is the champion's, and remove those of earlier ones."""
     today = datetime.now().astimezone().date().isoformat()
     note = _Note(_registry(config), found.bundle.digest, found.version, found.run_id, found.training, today)
-    replace_file(folder / _COPY, json.dumps(asdict(note), indent=1, sort_keys=True) + "\n")
+    replace_file(folder / _COPY, sorted_json(asdict(note)))
     for path in folder.iterdir():
         if re.fullmatch("[0-9a-f]{64}", path.name) and path.name != found.bundle.digest:
             remove(path)

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
-from cvj_ml.io import write_table
-from cvj_ml.night.layout import FORGOTTEN, LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED, as_json, replace_file
+from cvj_ml.io import sorted_json, write_table
+from cvj_ml.night.layout import FORGOTTEN, LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED, replace_file
 from cvj_ml.night.verifying import night_faults
 from cvj_ml.night.writing import move, seal
 from cvj_ml.ownership import remove
@@ -76,7 +76,7 @@ def remember(out: Path, customers: CustomerIds) -> None:
     """
     kept = _kept(out) or {"salt": os.urandom(16).hex(), "digests": []}
     digests = sorted({*kept["digests"], _digest(customers, kept["salt"])})
-    replace_file(out / FORGOTTEN, as_json({"salt": kept["salt"], "digests": digests}))
+    replace_file(out / FORGOTTEN, sorted_json({"salt": kept["salt"], "digests": digests}))
 
 
 def _kept(out: Path) -> dict[str, Any] | None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
-import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 from cvj_ml.io import sync
 from cvj_ml.ownership import remove
@@ -28,11 +25,6 @@ _HERE, _EXCHANGE = -100, 2
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
-
-
-def as_json(document: Any) -> str:
-    """Return a document as text: the same content gives the same bytes."""
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def replace_file(path: Path, text: str, mode: int = PRIVATE_FILE) -> None:
@@ -61,12 +53,6 @@ def exchange(one: Path, other: Path) -> None:
     os.replace(other, beside)
     os.replace(one, other)
     os.replace(beside, one)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_plain_file(path: Path) -> bool:

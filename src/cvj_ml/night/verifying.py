@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
-from cvj_ml.io import read_csv
-from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, is_plain_file, sha256_of
+from cvj_ml.io import read_csv, sha256_of
+from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, is_plain_file
 from cvj_ml.night.reading import current_night
 
 _OWN = {MANIFEST, RUN, SUCCESS}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from cvj_ml.errors import CvjError, raise_all
-from cvj_ml.io import sync
+from cvj_ml.io import sha256_of, sorted_json, sync
 from cvj_ml.night.layout import (
     CURRENT,
     LISTS,
@@ -24,10 +24,8 @@ from cvj_ml.night.layout import (
     RUN,
     STAGED,
     SUCCESS,
-    as_json,
     exchange,
     replace_file,
-    sha256_of,
 )
 from cvj_ml.night.reading import read_pointer
 from cvj_ml.night.verifying import night_faults
@@ -114,7 +112,7 @@ def find_night(
     It has passed gates, as its run.json says, and becomes the current one as if it had just been published. What a
     gate let pass only because somebody watched is not taken over by a run that nobody watches.
     """
-    wanted = json.loads(as_json(facts))
+    wanted = json.loads(sorted_json(facts))
     for folder in sorted((out / f"as_of={as_of}").glob("*")):
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -145,8 +143,8 @@ def seal(staged: Path, facts: Mapping[str, Any], run: Mapping[str, Any], rows: M
     """Add the manifest, run.json and the mark to the files of a night, each on the disk before what vouches for it."""
     names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     files = {name: {"sha256": sha256_of(staged / name), "rows": rows[name]} for name in names}
-    (staged / MANIFEST).write_text(as_json({**facts, "files": files}), encoding="utf-8")
-    (staged / RUN).write_text(as_json(run), encoding="utf-8")
+    (staged / MANIFEST).write_text(sorted_json({**facts, "files": files}), encoding="utf-8")
+    (staged / RUN).write_text(sorted_json(run), encoding="utf-8")
     for path in staged.rglob("*"):
         path.chmod(PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE)
         sync(path)
@@ -196,5 +194,5 @@ def _make_current(out: Path, date: str, night: Path, has_lists: bool, dry_run: b
         if newest > date or (newest == date and not has_lists and (out / shown["night"] / LISTS).is_dir()):
             return False
     if not dry_run:
-        replace_file(out / CURRENT, as_json(target))
+        replace_file(out / CURRENT, sorted_json(target))
     return True

@@ -19,6 +19,7 @@ import pyarrow as pa
 from cvj_ml.engines import Engine
 from cvj_ml.errors import CvjError
 from cvj_ml.histories import Block
+from cvj_ml.io import sha256_of
 from cvj_ml.ownership import remove
 from cvj_ml.store import bucket_of
 
@@ -39,7 +40,7 @@ class Parts:
         found: dict[int, Path] = {}
         for path in sorted(self.folder.iterdir()):
             named = _NAME.fullmatch(path.name)
-            if named and named[2] == _digest(path):
+            if named and named[2] == sha256_of(path):
                 found[int(named[1])] = path
             else:
                 remove(path)
@@ -110,8 +111,3 @@ def metadata_of(path: Path) -> dict[bytes, bytes]:
     """Return what a function put into the metadata of a block's schema."""
     with pa.OSFile(str(path)) as file:
         return dict(pa.ipc.open_file(file).schema.metadata or {})
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

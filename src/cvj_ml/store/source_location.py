@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config, TableSpec
 from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, DataError, nearest
+from cvj_ml.io import sha256_of
 from cvj_ml.store.damage import UNREADABLE_ROWS, split_unreadable, unreadable
 from cvj_ml.store.formats import UNREADABLE_GZIP, is_text, require_table
 from cvj_ml.store.headers import TextLayout
@@ -78,9 +79,7 @@ def fingerprints(paths: Iterable[Path]) -> list[Fingerprint]:
     found: list[Fingerprint] = []
     for path in paths:
         try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            found.append({"file": path.name, "sha256": digest, "bytes": path.stat().st_size})
+            found.append({"file": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size})
         except OSError as error:
             raise DataError(f"{path}: cannot read the file: {error.strerror}.") from None
     return found

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config
 from cvj_ml.errors import StoreError
 from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, Touchpoints
+from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
 from cvj_ml.store.refusals import Counts, excess
 from cvj_ml.store.source_location import Fingerprint
@@ -228,7 +229,7 @@ def _sealed(document: Mapping[str, Any]) -> str:
     """Return a document as text that holds its own sha256: any other text of it is not this one."""
     plain = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
     seal = hashlib.sha256(plain.encode()).hexdigest()
-    return json.dumps({**document, _SEAL: seal}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return sorted_json({**document, _SEAL: seal})
 
 
 def _fault(path: Path, sha256: str) -> str | None:
@@ -244,8 +245,7 @@ def _fault(path: Path, sha256: str) -> str | None:
 def _sha256(path: Path) -> str:
     """Return the sha256 of a file, and remember of which state of the file it is."""
     state = _state(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     _SEEN.add((*state, digest))
     return digest
 

@@ -18,19 +18,10 @@ from cvj_ml.config import CompleteSpec, Journey
 from cvj_ml.errors import ModelError
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
+from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
-from cvj_ml.models.bundle.verification import (
-    CANARY,
-    CARD,
-    FORMAT,
-    MANIFEST,
-    RECORD,
-    TREES,
-    names_in,
-    sha256_of,
-    verify_bundle,
-)
+from cvj_ml.models.bundle.verification import CANARY, CARD, FORMAT, MANIFEST, RECORD, TREES, names_in, verify_bundle
 from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.base_rates import BaseRates
@@ -230,7 +221,7 @@ def _text_of(booster: lgb.Booster) -> str:
 
 
 def _write_json(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(sorted_json(document), encoding="utf-8")
 
 
 def _references_as_json(predictor: Predictor) -> dict[str, Any]:

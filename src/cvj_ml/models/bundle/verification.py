@@ -5,7 +5,6 @@ Whether a trained model still answers the question that a configuration asks.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import stat
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ModelError, raise_all
+from cvj_ml.io import sha256_of
 from cvj_ml.journey import Visible
 from cvj_ml.models.predictor import Predictor
 
@@ -84,12 +84,6 @@ def verify_bundle(folder: Path, digest: str | None = None) -> dict[str, Any]:
 def names_in(folder: Path) -> list[str]:
     """Return the files of a bundle that is being saved, in order, but for the manifest."""
     return sorted(_plain_files(folder)[0] - {MANIFEST})
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain_files(folder: Path) -> tuple[set[str], list[str]]:
