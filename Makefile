@@ -31,7 +31,7 @@ test-fast: venv ## Run all tests but the slow ones
 	@$(PYTEST) -m "not slow"
 
 # Left out is what asks about the source tree, and not about what the package does.
-BEHAVIOUR := -m "not slow" --ignore=tests/test_architecture.py --ignore=tests/test_packaging.py
+BEHAVIOUR := -m "not slow" --ignore=tests/test_architecture.py --ignore=tests/test_packaging.py --ignore=tests/test_docs.py
 
 test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml admits
 	@export CVJ_ML_CACHE="$$PWD/.venv-lowest/cache"

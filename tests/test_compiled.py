@@ -57,6 +57,15 @@ def test_what_decides_the_machine_code_and_nothing_else(tmp_path: Path) -> None:
     assert ask(tmp_path) == (43, True), "the first machine code is still there, so branches do not push each other out"
 
 
+@pytest.mark.slow
+def test_a_function_that_moved_to_another_module_is_compiled_anew(tmp_path: Path) -> None:
+    """Its old machine code imports the module that it was in, which may be gone."""
+    assert ask(tmp_path) == (43, False)
+    (tmp_path / "callee.py").rename(tmp_path / "elsewhere.py")
+    elsewhere = CALLER.replace("from callee", "from elsewhere")
+    assert ask(tmp_path, "raise ImportError('the function has gone from here')", elsewhere) == (43, False)
+
+
 FLAG = 1
 TABLE = {"a": 1}
 

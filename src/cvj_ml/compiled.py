@@ -61,6 +61,8 @@ def _content(function: Any) -> tuple[object, ...]:
     codes = list(_nested(function.__code__))
     names = sorted({one.argval for code in codes for one in get_instructions(code) if one.opname == "LOAD_GLOBAL"})
     return (
+        # Machine code names the module of each function in it, and that is imported when the code is loaded.
+        function.__module__,
         function.__qualname__,
         function.__defaults__,
         [
