@@ -442,6 +442,16 @@ def test_dates_side_by_side_are_read_each_in_its_own_zone(tmp_path: Path) -> Non
     assert sorted(first) == [local.min().tz_localize("America/New_York"), zoned.min()]
 
 
+def test_amounts_with_several_currency_signs_are_no_value(tmp_path: Path, orders: pd.DataFrame) -> None:
+    """Read without their signs, 12 dollars and 12 yen would be added up."""
+    one = orders["total"].map("€ {:,.2f}".format)
+    assert "log.currencies" not in open_doubts(told(tmp_path, orders.assign(total=one), "--yes", "--json"))
+    two = one.where(orders.index % 4 > 0, orders["total"].map("{:,.2f}$".format))
+    done = told(tmp_path, orders.assign(total=two), "--yes", "--json")
+    assert open_doubts(done)["log.currencies"]["numbers"] == {"€": 300, "$": 100}
+    assert "value" not in config_of(tmp_path)["sources"]["log"].get("columns", {})
+
+
 def test_ids_are_compared_between_files(tmp_path: Path, orders: pd.DataFrame) -> None:
     people = pd.DataFrame(
         {"account_no": range(90), "kennung": [f"c{n}" for n in range(90)], "created_at": "2022-12-01"}

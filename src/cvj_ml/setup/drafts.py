@@ -265,6 +265,15 @@ def _with_money(made: Draft) -> Draft:
             tuple(currency.names), "To have a value, convert it to one currency in a query.",
         ))  # fmt: skip
         made = replace(made, unvalued=True, properties=(*made.properties, value.name, currency.name))
+    elif value.decimal_mark is not None and len(beside := made.table.beside_numbers(value.name)) > 1:
+        shares = ", ".join(f"{sign} in {rows:,} rows" for sign, rows in list(beside.items())[:5])
+        found.append(Doubt(
+            f"{made.source}.currencies", file.name,
+            f"{value.name} has {len(beside)} different signs beside its numbers ({shares}); a sum over currencies"
+            " means nothing. It is not read as the value and becomes a property.", True, beside,
+            tuple(beside), "To have a value, convert it to one currency in a query.",
+        ))  # fmt: skip
+        made = replace(made, unvalued=True, properties=(*made.properties, value.name))
     below, of = _below_zero(made, value)
     if below:
         found.append(Doubt(

@@ -98,6 +98,14 @@ class Table:
         ).fetchall()[0]
         return int(several), int(same), int(once)
 
+    def beside_numbers(self, column: str) -> dict[str, int]:
+        """Return what stands beside the digits of a text column, such as a currency sign, with its rows."""
+        beside = rf"upper(regexp_replace({self.text(column)}, '[\d\s.,''+()\x{{A0}}\x{{202F}}\x{{2212}}-]', '', 'g'))"
+        counted = (
+            f"SELECT {beside} AS beside, count(*) FROM {self.sql} GROUP BY 1 HAVING beside <> '' ORDER BY 2 DESC, 1"
+        )
+        return dict(self.connection.execute(counted).fetchall())
+
     @cached_property
     def repeats(self) -> tuple[int, int]:
         """Return how many rows repeat another one exactly, and how many rows stand in several files at once."""
