@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,8 @@ from tests.trained import Outcome, call
 
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.events import alike, meaning, meanings, sent_by_business, unsure
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def init(folder: Path, *files: Path, **options: str) -> tuple[Outcome, dict, list[str]]:
@@ -479,3 +485,31 @@ def test_ids_that_a_spreadsheet_rounded_or_that_are_names_are_asked_about(tmp_pa
     assert "log.names-as-ids" in open_doubts(told(tmp_path, names, "--json"))
     house = orders.assign(customer_id=orders["customer_id"].where(orders.index % 3 > 0, "till"))
     assert "log.one-id" in open_doubts(told(tmp_path, house, "--json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 3), ("", 3)])
+def test_on_a_terminal_each_doubt_is_asked(tmp_path: Path, orders: pd.DataFrame, answer: str, code: int) -> None:
+    orders.assign(total=orders["total"].where(orders.index % 5 > 0, -orders["total"])).to_csv(
+        tmp_path / "log.csv", index=False
+    )
+    blocking = len(open_doubts(call("init", tmp_path / "log.csv", "--config", tmp_path / "x.yaml", "--json")))
+    assert blocking
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "cvj_ml", "init", str(tmp_path / "log.csv")]
+    command += ["--config", str(tmp_path / "shop.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
+        os.close(slave)
+        seen = b""
+        try:
+            while part := os.read(master, 4096):
+                asked = part.count(b"[y/N]")
+                seen += part
+                os.write(master, f"{answer}\n".encode() * asked)
+        except OSError:  # how Linux says that nobody holds the other end any more
+            pass
+    os.close(master)
+    assert process.returncode == code, seen.decode()
+    assert seen.count(b"Go on with this? [y/N]") == blocking
+    assert (tmp_path / "shop.yaml").exists() == (code == 0)
