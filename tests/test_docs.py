@@ -22,7 +22,7 @@ from cvj_ml.config import Config
 pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")])
 SETTINGS_IN = ("configuration", "gates", "journey", "lists", "postgres", "spark", "sizing", "store", "page")
 
 
