@@ -3,7 +3,7 @@
     python -m benchmarks.capacity [--max-rows 200000] [--only cdnow starbucks]
 
 Writes ``benchmarks/results/capacity.md``. The decision is `choose_settings`, made on what was visible at the cut of a
-development fold (`benchmarks.recipes`); the fold's outcomes then judge it against the cautious trees.
+development fold (`benchmarks.recipes`); the fold's outcomes then judge it against the default trees.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 
 FILE = ROOT / "benchmarks" / "results" / "capacity.md"
-NAMES = {EARLY_STOPPED: "half the rounds", LARGE: "bold"}
+NAMES = {EARLY_STOPPED: "half the rounds", LARGE: "large"}
 
 
 def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str | float | None]:
@@ -48,7 +48,7 @@ def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str 
         "data": name.replace("_", " "),
         **{NAMES[one.settings]: f"{1000 * one.difference:+.2f} ({1000 * one.error:.2f})" for one in fit.comparisons},
         "chosen": f"{fit.settings.rounds} trees of {fit.settings.leaves} leaves",
-        "effect": "the cautious trees"
+        "effect": "the default trees"
         if fit.settings == DEFAULT
         else f"{1000 * effect.estimate:+.2f} [{1000 * effect.low:+.2f}, {1000 * effect.high:+.2f}]",
         "cost": f"{chosen:.0f} / {given:.0f}",
@@ -75,7 +75,7 @@ def main() -> None:
         "cost": "CPU s of the fit, choosing / given",
     }
     FILE.write_text(
-        "# How much the trees may learn\n\nLog loss minus that of the cautious trees, in thousandths: below 0 is"
+        "# How much the trees may learn\n\nLog loss minus that of the default trees, in thousandths: below 0 is"
         " better. First on customers held out, on later days where the history has some (what decides, at"
         f" {ERRORS:g} standard errors); last on the development fold, which the decision has not seen. At most"
         f" {asked.max_rows:,} hazard rows, seed {asked.seed}.\n\n{markdown_table(rows, headings)}\n"

@@ -269,12 +269,12 @@ VARIANTS: Mapping[str, Callable[[Setting], _F64]] = {
     "not monotone in progress": unconstrained,
     "split between any two values": bins_of_lightgbm,
     "other stages tell of what nobody has lived through": trusting_other_stages,
-    "always cautious trees": lambda setting: setting.fit(settings=DEFAULT),
-    "always bold trees, 150 rounds": lambda setting: setting.fit(settings=replace(LARGE, rounds=150)),
+    "always default trees": lambda setting: setting.fit(settings=DEFAULT),
+    "always large trees, 150 rounds": lambda setting: setting.fit(settings=replace(LARGE, rounds=150)),
     "always middling trees (15 leaves, 200 rows, lambda 20)": with_settings(
         leaves=15, rows_a_leaf=200, lambda_l2=20.0, path_smooth=100.0, rounds=150
     ),
-    "cautious trees, half the rounds": with_settings(rounds=150),
+    "default trees, half the rounds": with_settings(rounds=150),
     "without counts": without_group("counts"),
     "without rhythm": without_group("rhythm"),
     "without values": without_group("values"),

@@ -1,4 +1,4 @@
-"""How much the trees may learn: cautious unless customers who are held out bear bolder ones out."""
+"""How much the trees may learn: default unless customers who are held out bear larger ones out."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def halves(panel: Panel, rows: HazardRows) -> tuple[HazardRows, HazardRows]:
 
 def test_a_pattern_that_holds_later_and_for_other_customers_is_learned_boldly(panel: Panel) -> None:
     rows = patterned(panel)
-    settings, (_, bold) = choose_settings(panel, rows, *halves(panel, rows), 1, 1)
-    assert bold.settings == LARGE and bold.better
-    assert bold.difference < -ERRORS * bold.error < 0
+    settings, (_, large) = choose_settings(panel, rows, *halves(panel, rows), 1, 1)
+    assert large.settings == LARGE and large.better
+    assert large.difference < -ERRORS * large.error < 0
     assert settings == replace(LARGE, rounds=settings.rounds) and settings.rounds > 1
 
 
@@ -76,8 +76,8 @@ def test_a_pattern_that_is_over_is_not(panel: Panel) -> None:
     later = rows_of(panel, np.full(len(panel), 0.4))
     early, (_, later) = halves(panel, rows)[0], halves(panel, later)
     assert compare_tree_sizes(panel, early, early, 1, 1)[1].better
-    settings, (_, bold) = choose_settings(panel, rows, early, later, 1, 1)
-    assert bold.difference > 0 and settings != LARGE
+    settings, (_, large) = choose_settings(panel, rows, early, later, 1, 1)
+    assert large.difference > 0 and settings != LARGE
 
 
 @pytest.mark.slow
@@ -89,19 +89,19 @@ def test_a_short_history_judges_by_the_same_days(panel: Panel) -> None:
 
 
 def test_noise_is_not_learned(panel: Panel) -> None:
-    """Bold trees would learn it by heart: the customers who are held out say so."""
+    """Large trees would learn it by heart: the customers who are held out say so."""
     rows = rows_of(panel, np.full(len(panel), 0.3))
-    settings, (_, bold) = choose_settings(panel, rows, rows, rows, 1, 1)
-    assert bold.difference > 0 and settings in (DEFAULT, EARLY_STOPPED)
+    settings, (_, large) = choose_settings(panel, rows, rows, rows, 1, 1)
+    assert large.difference > 0 and settings in (DEFAULT, EARLY_STOPPED)
 
 
 def test_the_timid_are_the_first_of_the_cautious_trees(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     """What half the rounds lose in the comparison is what a fit of half the rounds would lose."""
     rows = patterned(panel)
-    (timid, _) = compare_tree_sizes(panel, rows, rows, 1, 1)
-    monkeypatch.setattr(tree_size, "BOLD", EARLY_STOPPED)
+    (early_stopped, _) = compare_tree_sizes(panel, rows, rows, 1, 1)
+    monkeypatch.setattr(tree_size, "LARGE", EARLY_STOPPED)
     (first, fitted) = compare_tree_sizes(panel, rows, rows, 1, 1)
-    assert timid == first == fitted
+    assert early_stopped == first == fitted
 
 
 def test_beyond_doubt_is_three_standard_errors() -> None:

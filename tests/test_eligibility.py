@@ -255,7 +255,9 @@ def test_the_summary_adds_up(night: dict[str, Any]) -> None:
 # What histories say.
 
 
-def plain_outreach(block: Any, customer: int, as_of: int, channels: tuple[str, ...], caps: list[ContactCap]) -> Any:
+def plain_contact_history(
+    block: Any, customer: int, as_of: int, channels: tuple[str, ...], caps: list[ContactCap]
+) -> Any:
     points = block.touchpoints
     rows = range(points.offsets[customer], points.offsets[customer + 1])
     live = [i for i in rows if points.visible_at[i] < as_of <= points.superseded_at[i]]
@@ -295,7 +297,7 @@ def test_histories_are_those_of_plain_loops() -> None:
         visible = [name for i, name in enumerate(block.customers) if plain_visible(block, i, as_of)]
         assert len(part) == len(visible)
         for row, name in enumerate(visible):
-            contacts, sent, answered, own, last = plain_outreach(
+            contacts, sent, answered, own, last = plain_contact_history(
                 block, block.customers.index(name), as_of, channels, caps
             )
             assert part.contacts[row].tolist() == contacts

@@ -118,7 +118,7 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
             instant,
             history=StoredTable.at(scored.history) if scored.history else None,
             permissions=people.permissions,
-            spared=commands.listed_in_control(config, instant),
+            exposures=commands.listed_in_control(config, instant),
         )
     return {one.name: one.rows.to_pandas() for one in lists}
 

@@ -179,8 +179,8 @@ def make_night(
     config, bundle, with_lists = histories.config, champion.bundle, people is not None
     out, night = Path(config.out), as_of_name(config, as_of)
     measured = known_history(config, as_of)
-    spared = listed_in_control(config, as_of)
-    facts = facts_of(histories, champion, usage, as_of, people, spared, measured)
+    exposures = listed_in_control(config, as_of)
+    facts = facts_of(histories, champion, usage, as_of, people, exposures, measured)
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -213,7 +213,7 @@ def make_night(
                 record,
                 history=history,
                 permissions=people.permissions,
-                spared=spared,
+                exposures=exposures,
             )
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
@@ -249,7 +249,7 @@ def facts_of(
     usage: Usage,
     as_of: int,
     people: People | None,
-    spared: pa.Table,
+    exposures: pa.Table,
     measured: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
@@ -269,8 +269,8 @@ def facts_of(
     if people is not None:
         # By content: where these tables lie, and in how many files, changes no list.
         facts["people"] = {name: digest_of_table(table.rows) for name, table in people.tables.items()}
-        if len(spared):
-            facts["spared"] = digest_of_table(spared)
+        if len(exposures):
+            facts["spared"] = digest_of_table(exposures)
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts

@@ -49,20 +49,20 @@ HOLDOUT_EXPOSURES = pa.schema([("customer_id", pa.string()), ("channel", pa.stri
 
 
 def holdout_exposures(
-    customers: pa.Array, spared: pa.Table, as_of: int, caps: Sequence[ContactCap]
+    customers: pa.Array, exposures: pa.Table, as_of: int, caps: Sequence[ContactCap]
 ) -> npt.NDArray[np.int64]:
     """Return (customers, caps): the nights before ``as_of``, within each cap's window, on which they were spared.
 
     Several lists of one night are one occasion, and nights after ``as_of`` count for nothing.
     """
-    night = spared["as_of"].to_numpy()
+    night = exposures["as_of"].to_numpy()
     past = before(night, as_of)
     found = np.zeros((len(customers), len(caps)), dtype=np.int64)
     for i, cap in enumerate(caps):
         counted = past & in_window(night, as_of, cap.within)
         if cap.channel is not None:
-            counted &= np.array([name == cap.channel for name in spared["channel"].to_pylist()], dtype=np.bool_)
-        rows = spared.filter(pa.array(counted))
+            counted &= np.array([name == cap.channel for name in exposures["channel"].to_pylist()], dtype=np.bool_)
+        rows = exposures.filter(pa.array(counted))
         occasions = rows.group_by(["customer_id", "as_of"]).aggregate([])
         places = pc.index_in(occasions["customer_id"], value_set=customers).drop_null().to_numpy()
         found[:, i] = np.bincount(places, minlength=len(customers))

@@ -51,7 +51,7 @@ class ContactHistory:
         )
 
     def columns(self) -> Mapping[str, pa.Array]:
-        """Return the numbers as columns, named as ``outreach_schema`` names them."""
+        """Return the numbers as columns, named as ``contact_history_schema`` names them."""
         tables = (self.contacts, self.sent, self.answered, self.own)
         numbers = [table[:, i] for table in tables for i in range(table.shape[1])]
         schema = contact_history_schema(len(self.channels), self.contacts.shape[1])

@@ -119,7 +119,7 @@ def rank(
     *,
     history: StoredTable | None = None,
     permissions: Permissions | None = None,
-    spared: pa.Table | None = None,
+    exposures: pa.Table | None = None,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -128,8 +128,8 @@ def rank(
     then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
     Each row carries what the model's track record says of customers who were scored like this. Of SCORES a list reads
     the rows of its stage, and of these the columns that it needs.
-    history: of the customers of SCORES, in their order, by ``outreach_schema`` (None: nobody was ever contacted);
-    spared: who was listed in control on earlier nights (None: nobody).
+    history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: nobody was contacted);
+    exposures: who was listed in control on earlier nights (None: nobody).
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     require_permissions(permissions, channels)
@@ -141,7 +141,7 @@ def rank(
         as_of,
         track_record,
         history,
-        HOLDOUT_EXPOSURES.empty_table() if spared is None else spared,
+        HOLDOUT_EXPOSURES.empty_table() if exposures is None else exposures,
         permissions,
         str(scores.first("model_version")) if len(stage) else "",
         np.zeros(len(stage), dtype=np.bool_),
@@ -160,7 +160,7 @@ class _Night:
     as_of: int
     track_record: TrackRecord
     history: StoredTable | None
-    spared: pa.Table
+    exposures: pa.Table
     permissions: Permissions
     model_version: str
     taken: npt.NDArray[np.bool_]
@@ -222,10 +222,10 @@ class _Night:
             asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
             columns = contact_history_columns(asked, len(caps))
             history = ContactHistory.of(self.history.read(columns, rows), channels, len(caps))
-        if not len(self.spared):
+        if not len(self.exposures):
             return history
-        spared = holdout_exposures(customers, self.spared, self.as_of, caps)
-        return replace(history, contacts=history.contacts + spared)
+        exposures = holdout_exposures(customers, self.exposures, self.as_of, caps)
+        return replace(history, contacts=history.contacts + exposures)
 
     def _serve(
         self, stage: Stage, ranked: npt.NDArray[np.int64], history: ContactHistory, may: Reachable, capacity: int | None

@@ -312,7 +312,7 @@ def _capacity(training: Training) -> str:
     ]
     if not found:
         return ""
-    chosen = "the package's cautious trees were kept" if training.fit.settings == DEFAULT else "these were taken"
+    chosen = "the package's default trees were kept" if training.fit.settings == DEFAULT else "these were taken"
     return (
         " How much trees may learn was asked of customers who were held out, on later days where there are some: their"
         f" log loss is changed through {sentence_list(found)}. It takes {ERRORS:g} standard errors below 0 to be"

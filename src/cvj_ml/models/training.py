@@ -45,7 +45,7 @@ def fit_reach(
 ) -> Fit:
     """Fit trees and calibration on a panel labelled at the cut.
 
-    Without settings the trees are cautious, unless customers who are held out bear others out (`choose_settings`).
+    Without settings the trees are default, unless customers who are held out bear others out (`choose_settings`).
     Trees are fitted on rows ended by C' = cut - max(90 days, a quarter of the outcome span). Rows that start at or
     after C' give the slopes of the calibration, kept only if they lower the log loss of customers they have not
     seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share of

@@ -1,6 +1,6 @@
-"""How much the trees may learn: cautious ones, or others where customers who were held out bear them out.
+"""How much the trees may learn: default ones, or others where customers who were held out bear them out.
 
-A panel repeats each customer many times, so its rows say less than their number suggests, and cautious trees are safe
+A panel repeats each customer many times, so its rows say less than their number suggests, and default trees are safe
 on any data. Where histories are rich they leave much unsaid, where they are poor they say too much;
 docs/decisions/0018-capacity.md has the figures.
 """
@@ -24,14 +24,14 @@ LARGE = Settings(leaves=31, rows_a_leaf=100, lambda_l2=5.0, path_smooth=20.0, ro
 EARLY_STOPPED = replace(DEFAULT, rounds=150)
 
 ERRORS = 3.0
-"""Standard errors over customers that other trees' log loss has to lie below the cautious ones'."""
+"""Standard errors over customers that other trees' log loss has to lie below the default ones'."""
 
 MOST_ROWS = 200_000
-"""Hazard rows that the comparison is made on: fewer favour the cautious trees, never the bold ones."""
+"""Hazard rows that the comparison is made on: fewer favour the default trees, never the large ones."""
 
 _FOLDS = 4
 _MOVED = 200
-"""Customers who moved below whom nothing is compared: the cautious trees are used."""
+"""Customers who moved below whom nothing is compared: the default trees are used."""
 
 _MOST_ROUNDS = 1000
 
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class TreeSizeComparison:
-    """Mean log loss of trees with other settings minus the cautious ones', with its standard error over customers."""
+    """Mean log loss of trees with other settings minus the default ones', with its standard error over customers."""
 
     settings: Settings
     difference: float
@@ -64,7 +64,7 @@ def choose_settings(
     """Return the settings for trees on ``rows``, and what they were compared by.
 
     All are fitted on ``early`` rows and judged by ``later`` ones, of other customers: what trees have learned has to
-    hold for other people and at another time. A history too short for later rows judges by the same days. The bold
+    hold for other people and at another time. A history too short for later rows judges by the same days. The large
     trees' rounds then end where held-out customers gain nothing more, on all rows.
     """
     if min(_movers(panel, early), _movers(panel, later)) < _MOVED:
@@ -101,12 +101,12 @@ def compare_tree_sizes(
     for k, (start, taught, held) in enumerate(_folds(panel, early, later, seed)):
         if start.linear is None:
             return ()
-        cautious, bold = (start.with_trees(start.boost(taught, one, seed, threads)) for one in (DEFAULT, LARGE))
-        # Timid trees are the first of the cautious ones.
+        default, large = (start.with_trees(start.boost(taught, one, seed, threads)) for one in (DEFAULT, LARGE))
+        # Early-stopped trees are the first of the default ones.
         for settings, trees in (
-            (DEFAULT, cautious),
-            (EARLY_STOPPED, cautious.first(EARLY_STOPPED.rounds)),
-            (LARGE, bold),
+            (DEFAULT, default),
+            (EARLY_STOPPED, default.first(EARLY_STOPPED.rounds)),
+            (LARGE, large),
         ):
             logits[settings][held] = trees.logits(panel.x, panel.stage, later.take(held), threads)
         if progress is not None:

@@ -41,11 +41,11 @@ ROWS = st.lists(
 
 @given(ROWS)
 def test_nights_are_counted_as_plain_loops_count_them(rows: list[tuple[str, str | None, int]]) -> None:
-    spared = pa.Table.from_pylist(
+    exposures = pa.Table.from_pylist(
         [{"customer_id": name, "channel": channel, "as_of": AS_OF + at} for name, channel, at in rows],
         HOLDOUT_EXPOSURES,
     )
-    found = holdout_exposures(pa.array(["a", "b", "z", "é"]), spared, AS_OF, CAPS)
+    found = holdout_exposures(pa.array(["a", "b", "z", "é"]), exposures, AS_OF, CAPS)
     for i, name in enumerate(["a", "b", "z", "é"]):
         for k, cap in enumerate(CAPS):
             nights = {
@@ -70,19 +70,19 @@ def nightly(nights: int, *, resting: bool) -> list[tuple[int, int]]:
         eligibility={"contact_caps": [{"max": 1, "within": "14d"}]},
     )
     sent: list[tuple[str, int]] = []
-    spared: list[dict[str, Any]] = []
+    exposures: list[dict[str, Any]] = []
     found = []
     for at in range(AS_OF, AS_OF + nights * DAY, DAY):
         history = no_contact_history(size, CHANNELS, made.eligibility.contact_caps)
         recent = {name for name, when in sent if at - 14 * DAY <= when < at}
         history.contacts[:, 0] = [name in recent for name in ids]
-        past = pa.Table.from_pylist(spared, HOLDOUT_EXPOSURES) if resting else None
+        past = pa.Table.from_pylist(exposures, HOLDOUT_EXPOSURES) if resting else None
         stored = StoredTable.of(pa.table(dict(history.columns())))
-        (only,) = rank(made, StoredTable.of(people), frozenset(), at, history=stored, spared=past)
+        (only,) = rank(made, StoredTable.of(people), frozenset(), at, history=stored, exposures=past)
         rows = only.rows.to_pylist()
         sent += [(row["customer_id"], at + DAY // 2) for row in rows if row["group"] == "target"]
         control = [row for row in rows if row["group"] == "control"]
-        spared += [{"customer_id": row["customer_id"], "channel": row["channel"], "as_of": at} for row in control]
+        exposures += [{"customer_id": row["customer_id"], "channel": row["channel"], "as_of": at} for row in control]
         found.append((len(rows) - len(control), len(control)))
     return found
 
