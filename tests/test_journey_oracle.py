@@ -19,6 +19,7 @@ from cvj_ml.config import Journey
 from cvj_ml.errors import ConfigError, CvjError
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, occurrence_times, reached, stage_at
+from cvj_ml.journey.entry_rules import Questions, fire
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import NEVER
 
@@ -364,6 +365,15 @@ def test_after_waits_for_the_rule_of_the_stage_itself_not_for_a_higher_one() -> 
     one = person(touch(1, event="review"), touch(2), touch(3, event="visit"), touch(4))
     found = entry_times(rules, frozenset(), to_block([one]).touchpoints, MINOR_UNITS)
     assert plain(found) == [[START + 3 * DAY, START + 4 * DAY, START + DAY, None]]
+
+
+def test_only_stages_that_others_follow_are_looked_at_where_only_they_are_asked_for() -> None:
+    rules = a_journey(One={"event": "visit"}, Two={"event": "buy", "after": "One"}, Three={"event": "review"})
+    points = to_block([person(touch(1, event="visit"), touch(2))]).touchpoints
+    asked = Questions(np.array([0]), np.array([2]), np.array([START + 9 * DAY]))
+    assert fire(rules, points, asked, MINOR_UNITS).keys() == {"One", "Two", "Three"}
+    (only,) = fire(rules, points, asked, MINOR_UNITS, followed_only=True).items()
+    assert only[0] == "One" and only[1].row.tolist() == [0]
 
 
 def test_a_hidden_stage_is_never_entered() -> None:

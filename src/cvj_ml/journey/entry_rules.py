@@ -11,9 +11,10 @@ time, so wherever one is compared, local days are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,20 +40,38 @@ class Questions:
         return len(self.start)
 
 
+class UsedRows(NamedTuple):
+    """Rows that a rule needed on the day on which it fired, each with its question; two arrays of one length."""
+
+    question: _Rows
+    row: _Rows
+
+    def of(self, chosen: _Mask) -> UsedRows:
+        """Return those of some questions."""
+        kept = chosen[self.question]
+        return UsedRows(self.question[kept], self.row[kept])
+
+    def and_those(self, others: UsedRows) -> UsedRows:
+        """Return these and others."""
+        if not len(others.question):
+            return self
+        return UsedRows(np.concatenate([self.question, others.question]), np.concatenate([self.row, others.row]))
+
+
 @dataclass(frozen=True, slots=True)
 class Firings:
     """Where a rule fired, question by question, and what is later than that.
 
     ``row`` is the last row of the moment (NEVER: it did not fire). Later is a row that lies after ``instant`` and on
     ``day`` or a later one, or, if it is date-only, on ``date`` or a later one; and in neither case one of the ``used``
-    rows, which the rule needed on the day on which it fired: pairs (question, row).
+    rows.
     """
 
     row: _Rows
     instant: Instants
     day: _Rows
     date: _Rows
-    used: tuple[_Rows, _Rows]
+    used: UsedRows
 
     def happened(self) -> _Mask:
         """Return for which questions the rule fired."""
@@ -60,13 +79,12 @@ class Firings:
 
     def used_by_question(self) -> tuple[_Rows, _Rows]:
         """Return where the used rows of each question begin, one more than there are questions, and the rows."""
-        if not len(self.used[0]):
-            return np.zeros(len(self.row) + 1, dtype=np.int64), self.used[1]
-        order = np.argsort(self.used[0], kind="stable")
-        return np.searchsorted(self.used[0][order], np.arange(len(self.row) + 1)), self.used[1][order]
+        order = np.argsort(self.used.question, kind="stable")
+        begins = np.searchsorted(self.used.question[order], np.arange(len(self.row) + 1))
+        return begins, self.used.row[order]
 
 
-_NONE = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+_NONE = UsedRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
 def fire(
@@ -80,7 +98,7 @@ def fire(
     followed = {name for stage in journey.stages for name in stage.enter.follows()}
     takes = dated and bool(followed) and journey.same_day == "counts"
     value = np.where(points.has_value, points.value, 0)
-    turns = _turns(journey, points, value, minor_units) if takes else _NONE[0]
+    turns = _turns(journey, points, value, minor_units) if takes else _NONE.row
     evaluate = _Evaluation(journey, points, questions, minor_units, value, dated, takes, turns, {})
     for i in journey.in_order_of_rules():
         stage = journey.stages[i]
@@ -112,30 +130,25 @@ class _Evaluation:
         if rule.after:
             after = both(after, self.fired[rule.after])
         if rule.any:
-            return self._earliest([self.rule(child, after) for child in rule.any])
+            return reduce(self._earlier, [self.rule(child, after) for child in rule.any])
         if rule.all:
             return reduce(both, [self.rule(child, after) for child in rule.all])
         return self._leaf(rule, after)
 
-    def _earliest(self, firings: Sequence[Firings]) -> Firings:
-        """Return for each question the firing that came first; of several at one instant, what leaves most later."""
-        best = firings[0]
-        for other in firings[1:]:
-            pairs = [(self._instant(best), self._instant(other))]
-            pairs += [(getattr(best, name), getattr(other, name)) for name in ("date", "day", "instant")]
-            better = np.zeros(len(self.questions), dtype=np.bool_)
-            for mine, its in reversed(pairs):
-                better = (its < mine) | ((its == mine) & better)
-            kept = [(one.used[0][chosen[one.used[0]]], one.used[1][chosen[one.used[0]]])
-                    for one, chosen in ((best, ~better), (other, better))]  # fmt: skip
-            best = Firings(
-                np.where(better, other.row, best.row),
-                np.where(better, other.instant, best.instant),
-                np.where(better, other.day, best.day),
-                np.where(better, other.date, best.date),
-                (np.concatenate([one[0] for one in kept]), np.concatenate([one[1] for one in kept])),
-            )
-        return best
+    def _earlier(self, one: Firings, other: Firings) -> Firings:
+        """Return for each question the firing that came first; of two at one instant, what leaves more later."""
+        pairs = [(self._instant(one), self._instant(other))]
+        pairs += [(getattr(one, name), getattr(other, name)) for name in ("date", "day", "instant")]
+        better = np.zeros(len(self.questions), dtype=np.bool_)
+        for mine, its in reversed(pairs):
+            better = np.where(its == mine, better, its < mine)
+        return Firings(
+            np.where(better, other.row, one.row),
+            np.where(better, other.instant, one.instant),
+            np.where(better, other.day, one.day),
+            np.where(better, other.date, one.date),
+            one.used.of(~better).and_those(other.used.of(better)),
+        )
 
     def _instant(self, firings: Firings) -> Instants:
         if not len(self.points):
@@ -186,22 +199,19 @@ class _Evaluation:
             return both(Firings(row, instant, after.day, after.date, after.used), after)
         never = np.full(len(row), -NEVER, dtype=np.int64)
         date = points.day[there] + np.int64(self.journey.same_day == "later")
-        own = Firings(row, np.where(by_day, never, instant), np.where(by_day, date, never), date, (used[0], used[1]))
+        own = Firings(row, np.where(by_day, never, instant), np.where(by_day, date, never), date, UsedRows(*used))
         return both(own, after)
 
 
 def both(one: Firings, other: Firings) -> Firings:
     """Return the firing of two rules that both have to hold: what is later is later than either."""
-    used = one.used
-    if len(other.used[0]):
-        used = (np.concatenate([used[0], other.used[0]]), np.concatenate([used[1], other.used[1]]))
     return Firings(
         np.maximum(one.row, other.row),
         np.maximum(one.instant, other.instant),
         # Where no day decides there is but one array of them.
         one.day if one.day is other.day else np.maximum(one.day, other.day),
         one.date if one.date is other.date else np.maximum(one.date, other.date),
-        used,
+        one.used.and_those(other.used),
     )
 
 
@@ -215,7 +225,7 @@ def _turns(journey: Journey, points: Touchpoints, value: _Rows, minor_units: int
     owner = np.repeat(np.arange(len(points.offsets) - 1), np.diff(points.offsets))
     new = np.append(True, (owner[1:] != owner[:-1]) | (points.occurred_at[1:] != points.occurred_at[:-1]))
     tied = np.flatnonzero(~(new & np.append(new[1:], True)))
-    leaves = [leaf for stage in journey.stages for leaf in _leaves(stage.enter, follows=False)]
+    leaves = [leaf for stage in journey.stages for leaf in _leaves(stage.enter, False)]
     masks = [leaf_mask(points, leaf, minor_units)[tied] for leaf, _ in leaves]
     wanted = np.zeros(len(tied), dtype=np.int64)
     for mask, (_, follows) in zip(masks, leaves, strict=True):
@@ -226,10 +236,10 @@ def _turns(journey: Journey, points: Touchpoints, value: _Rows, minor_units: int
     return rows
 
 
-def _leaves(rule: Rule, *, follows: bool) -> Iterator[tuple[Rule, bool]]:
+def _leaves(rule: Rule, follows: bool) -> Iterator[tuple[Rule, bool]]:
     """Yield the leaves of a rule, and whether an ``after`` stands above each."""
     follows = follows or rule.after is not None
     if rule.event:
         yield rule, follows
     for child in (rule.any or ()) + (rule.all or ()):
-        yield from _leaves(child, follows=follows)
+        yield from _leaves(child, follows)
