@@ -49,7 +49,7 @@ def test_a_condition_on_close_touchpoints_holds_when_the_oracle_says(seed: int, 
         assert entries == journey.entries(one, (), customer, MINOR_UNITS), customer
 
 
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32), examples.following())
 def test_what_follows_on_crowded_days_is_that_of_the_oracle(seed: int, one: Journey) -> None:
     """Silent errors 66 to 68: which touchpoints of a day an earlier stage needed, and which it leaves."""

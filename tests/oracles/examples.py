@@ -220,11 +220,11 @@ def following(draw: st.DrawFn) -> Journey:
 @st.composite
 def _plain_leaf(draw: st.DrawFn) -> dict[str, Any]:
     leaf: dict[str, Any] = {"event": draw(st.lists(st.sampled_from(EVENTS[:3]), min_size=1, max_size=2, unique=True))}
-    condition = draw(st.sampled_from(("", "", "count", "sum", "distinct")))
+    condition = draw(st.sampled_from(("", "count", "sum", "sum", "distinct", "distinct")))
     if condition in ("count", "distinct"):
         leaf["count"] = draw(st.integers(1, 3))
     if condition == "sum":
-        leaf["value_at_least"] = draw(st.sampled_from((10, 30)))
+        leaf["value_at_least"] = draw(st.sampled_from((10, 20, 30)))
     if condition == "distinct":
         leaf["distinct"] = draw(st.sampled_from(("plan", "rating", "value", "channel")))
     if draw(st.integers(0, 3)) == 0:

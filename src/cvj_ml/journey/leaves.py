@@ -172,10 +172,9 @@ def first_firing(
         if after_row[q] == NEVER:
             continue
         start, stop = starts[q], stops[q]
-        first = max(start, after_row[q])
+        # Of dates the row itself does not tell what is later than the stage before.
+        first = start if dated else max(start, after_row[q])
         if dated:
-            while first > start and day[first - 1] >= after_date[q]:
-                first -= 1
             for i in range(used_from[q], used_from[q + 1]):
                 used_by[used_row[i]] = q
         else:
