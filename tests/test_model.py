@@ -1,4 +1,4 @@
-"""The model's parts: base rates, calibration, coherence; and training on whatever little there is."""
+"""The model's parts: base rates, calibration; and training on whatever little there is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from sklearn.isotonic import IsotonicRegression
 from tests.oracles.cases import Blocks
 
 from cvj_ml.config import DAY, Config
@@ -20,10 +16,8 @@ from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.hazard.calibration import (
     Calibration,
     HazardOutcomes,
-    cumulate,
     fit_slopes,
     identity,
-    make_coherent,
     recalibrate,
     set_levels,
 )
@@ -35,61 +29,6 @@ from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, edges, parse_as_of
 
 F64 = npt.NDArray[np.float64]
-
-
-# Coherence.
-
-PROBABILITIES = arrays.arrays(
-    np.float64,
-    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3)),
-    elements=st.one_of(st.just(np.nan), st.floats(0, 1, width=32), st.sampled_from([0.0, 0.25, 0.5, 1.0])),
-)
-
-
-@pytest.mark.slow
-@given(PROBABILITIES)
-def test_coherence_is_equal_weight_isotonic_regression_over_the_targets(probabilities: F64) -> None:
-    """Silent error 16: not a running maximum, which would push rare stages up."""
-    before = probabilities.copy()
-    found = make_coherent(probabilities)
-    assert np.array_equal(probabilities, before, equal_nan=True), "the input stays as it was"
-    assert np.array_equal(np.isnan(found), np.isnan(probabilities))
-    regression = IsotonicRegression(increasing=False)
-    for i, h in np.ndindex(probabilities.shape[0], probabilities.shape[2]):
-        asked = ~np.isnan(probabilities[i, :, h])
-        given_values = probabilities[i, asked, h]
-        if len(given_values):
-            expected = regression.fit_transform(np.arange(len(given_values)), given_values)
-            assert found[i, asked, h] == pytest.approx(expected, abs=1e-9)
-            assert found[i, asked, h].sum() == pytest.approx(given_values.sum(), abs=1e-9)
-
-
-@given(PROBABILITIES)
-def test_coherence_keeps_what_grows_with_the_horizon_growing(probabilities: F64) -> None:
-    """Silent error 15: what is non-decreasing in h stays so, and an ordered vector stays as it is."""
-    missing = np.isnan(probabilities).any(axis=2, keepdims=True)
-    growing = np.where(missing, np.nan, np.sort(probabilities, axis=2))
-    found = make_coherent(growing)
-    steps = np.diff(found, axis=2)
-    assert (steps[~np.isnan(steps)] >= -1e-12).all()
-    assert make_coherent(found) == pytest.approx(found, abs=1e-12, nan_ok=True)
-
-
-def test_a_violation_is_pooled_and_the_rest_left_alone() -> None:
-    given_values = np.array([[[0.9], [0.3], [0.5], [np.nan], [0.1]]])
-    assert make_coherent(given_values)[0, :, 0].tolist() == pytest.approx([0.9, 0.4, 0.4, np.nan, 0.1], nan_ok=True)
-
-
-@given(arrays.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=st.floats(0, 1)))
-def test_cumulated_hazards_are_one_minus_the_survival(hazards: F64) -> None:
-    """Silent error 15: calibrated hazards, whatever they are, give probabilities that grow with h."""
-    found = cumulate(hazards)
-    for row, expected in zip(found, hazards, strict=True):
-        survival = 1.0
-        for value, hazard in zip(row, expected, strict=True):
-            survival *= 1 - hazard
-            assert value == pytest.approx(1 - survival, abs=1e-12)
-    assert (np.diff(found, axis=1) >= 0).all() and (found >= 0).all() and (found <= 1).all()
 
 
 # Base rates.
