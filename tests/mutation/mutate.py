@@ -186,6 +186,11 @@ def examine(mutant: Mutant, patience: float) -> Verdict:
     return Verdict(not passed, removed, added)
 
 
+def score(noticed: int, of: int) -> str:
+    """Return the share of mutants that were noticed, of those that are not equal to the module."""
+    return f"{noticed / max(1, of):.1%}"
+
+
 def main() -> None:
     """Print the score of each module, and every mutant that survived with its reason, if one is written down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -206,7 +211,7 @@ def main() -> None:
         for line, reason in one.get("equal", {}).items()
     }
     mutants = {module: mutants_of(module, names, asked.most) for module, names in tests.items()}
-    killed = failed = 0
+    killed = alike = failed = 0
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(asked.jobs, initializer=enter_copy, initargs=(folder,)) as pool,
@@ -220,13 +225,16 @@ def main() -> None:
         for module, running in futures.items():
             survivors = [one.change for one in (future.result() for future in running) if not one.killed]
             noticed = len(running) - len(survivors)
-            killed += noticed
-            failed += noticed < PASS_AT * len(running)
-            print(f"{module}: {noticed} of {len(running)} noticed ({noticed / max(1, len(running)):.0%})")
+            equal = sum((module, change) in reasons for change in survivors)
+            killed, alike = killed + noticed, alike + equal
+            failed += noticed < PASS_AT * (len(running) - equal)
+            print(
+                f"{module}: {noticed} of {len(running)} noticed, {equal} equal: {score(noticed, len(running) - equal)}"
+            )
             for change in sorted(survivors):
                 print(f"    {change}\n        {reasons.get((module, change), 'no reason is written down')}", flush=True)
     made = sum(map(len, mutants.values()))
-    print(f"{killed} of {made} noticed ({killed / max(1, made):.1%})")
+    print(f"{killed} of {made} noticed, {alike} equal: {score(killed, made - alike)}")
     raise SystemExit(int(failed > 0))
 
 
