@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -27,6 +27,15 @@ def commands(command: Any, words: str = "cvj-ml") -> Iterator[tuple[str, Any]]:
             yield from commands(one, f"{words} {name}")
     else:
         yield words, command
+
+
+def command_of(words: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return the command that is called by the words behind ``cvj-ml``, and the words that follow its name."""
+    command: Any = typer.main.get_command(app)
+    rest = list(words)
+    while hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    return command, rest
 
 
 def cell(text: str) -> str:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import typer
 import yaml
 from pydantic import BaseModel
-from tests.cli_reference import FILE, reference
+from tests.cli_reference import FILE, command_of, reference
 from tests.trained import Trained
 
 import cvj_ml
-from cvj_ml.cli import app
 from cvj_ml.config import Config
 
 pytest_plugins = ["tests.fixtures"]
@@ -46,11 +44,8 @@ def test_commands_in_blocks_are_known(block: str) -> None:
         words = shlex.split(line, comments=True)
         if not words or words[0] != "cvj-ml":
             continue
-        command: Any = typer.main.get_command(app)
-        words = words[1:]
-        while hasattr(command, "commands"):
-            command, words = command.commands[words[0]], words[1:]
-        command.make_context("cvj-ml", words)
+        command, rest = command_of(words[1:])
+        command.make_context("cvj-ml", rest)
 
 
 def setting_names(model: type[BaseModel], seen: frozenset[type] = frozenset()) -> Iterator[str]:

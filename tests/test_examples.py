@@ -10,13 +10,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 import yaml
+from tests.cli_reference import command_of
 
-from cvj_ml.cli import app
 from cvj_ml.errors import ConfigError, CvjError, DataError, GateError, LockedError, ModelError, NightError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,10 +38,8 @@ def commands(content: str) -> Iterator[list[str]]:
 
 def options_of(words: list[str]) -> tuple[set[str], list[str]]:
     """Return the options that a command knows, and the words that follow its name."""
-    command: Any = typer.main.get_command(app)
-    while hasattr(command, "commands"):
-        command, words = command.commands[words[0]], words[1:]
-    return {option for parameter in command.params for option in parameter.opts}, words
+    command, rest = command_of(words)
+    return {option for parameter in command.params for option in parameter.opts}, rest
 
 
 def described() -> list[Path]:

@@ -50,7 +50,6 @@ LIBRARIES = ("numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "duckdb", 
 class Mutant:
     """One mutation, and the tests that should notice it."""
 
-    module: str
     spec: MutationSpec
     tests: tuple[str, ...]
 
@@ -85,7 +84,7 @@ def mutants_of(module: str, tests: Sequence[str], most: int) -> list[Mutant]:
                 spec = MutationSpec(
                     module_path=path, operator_name=name, occurrence=occurrence, start_pos=start, end_pos=end
                 )
-                found.append(Mutant(module, spec, tuple(tests)))
+                found.append(Mutant(spec, tuple(tests)))
     source = path.read_text(encoding="utf-8")
     drawn = random.Random(f"{SEED}:{path.stem}").sample(found, len(found))
     drawn = list(islice((one for one in drawn if can_be_made(one, source)), most))

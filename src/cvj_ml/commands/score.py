@@ -1,6 +1,6 @@
 """One published night: the story of ``cvj-ml score`` and ``cvj-ml targets``, and what every command publishes by.
 
-What happens to a night besides its folder.
+`hand_over` is what happens to a night besides its folder.
 """
 
 from __future__ import annotations

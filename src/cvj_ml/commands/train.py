@@ -1,6 +1,6 @@
 """The story of ``cvj-ml train``.
 
-The story of ``cvj-ml train --tune``: settings are searched for on earlier folds, and every trial is logged.
+With ``--tune``, settings are searched for on earlier folds, and every trial is logged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How blocks are laid out and worked on; no setting here changes a result.
-
-The configuration of one use: sources, journey, model, lists.
-"""
+"""The configuration of one use: sources, journey, model, lists; and how blocks are worked on (changes no result)."""
 
 from __future__ import annotations
 

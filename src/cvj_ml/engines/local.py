@@ -1,6 +1,6 @@
-"""What every engine does; the rest of the package knows no more of them.
+"""What every engine does, and the local one: blocks are read and worked on by threads of this process.
 
-The local engine: blocks are read and worked on by threads of this process.
+The rest of the package knows no more of them than `Engine` says.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A block's customers as rows of SCORES.
-
-A table on disk that may be larger than memory: read by column and by row.
-
-All blocks' rows in the order of customer_id, written to Parquet piece by piece.
+"""SCORES as a table: a block's rows, all blocks' rows merged on disk by customer_id, and read back by column and row.
 
 Memory holds the ids, their order, and one piece of the result: each part is sorted, so the rows that a piece takes
 from it stand side by side. Row groups have a fixed size, so the bytes do not depend on how the rows were spread.
