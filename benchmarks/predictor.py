@@ -22,6 +22,7 @@ import numpy as np
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
+from cvj_ml.journey import Journey
 from cvj_ml.models.explain.shap import paths_of
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.hazard.reach import EXTRA_COLUMNS, own_x, prediction_rows, stacked_x
@@ -70,7 +71,7 @@ def panels(customers: int) -> tuple[Panel, Panel]:
         )
         engine = LocalEngine(ingest(config))
         cut = midnight(date(2025, 6, 24), config.zone)
-        definition = define(config, frozenset(), engine, cut)
+        definition = define(config, Journey(config.journey), engine, cut)
         panel = build_panel(definition, engine, training_grid(config, cut), cut, 2 * DAY, max_rows=300_000, seed=1)
         return panel, build_panel(definition, engine, np.array([cut], dtype=np.int64), cut, 0)
 

@@ -152,10 +152,10 @@ def measure(protocol: Protocol, instant: Instant, every: int, max_rows: int, see
     config = configured(protocol, instant, every, max_rows)
     store = ingest(config)
     engine = LocalEngine(store, threads)
-    unobserved = observability(config, store.events, store.property_kinds).unobserved
+    journey = observability(config, store.events, store.property_kinds).journey
     cut = midnight(instant.day, config.zone)
     grid = training_grid(config, cut)
-    definition = define(config, unobserved, engine, cut)
+    definition = define(config, journey, engine, cut)
     delay = store.arrival_delay
     past = look_back(definition, engine, grid, cut, delay)
     until = midnight(instant.day + timedelta(days=max(instant.horizons)), config.zone)
@@ -203,11 +203,9 @@ def look_back(definition: ModelSpec, engine: LocalEngine, grid: Instants, cut: i
         stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
         labels = label(
             definition.journey,
-            definition.unobserved,
             block.touchpoints,
             snapshots,
             stage,
-            definition.minor_units,
             cut,
             delay,
         )

@@ -55,7 +55,7 @@ def main() -> None:
         scored = commands.score(histories, predictor, "benchmark", as_of, folder / "work", history=True)
         lists: list[RankedList] = []
         left = arguments.rows
-        everybody = rank(config, StoredTable.at(scored.scores), histories.visible.unobserved, as_of)
+        everybody = rank(config, StoredTable.at(scored.scores), histories.visible.journey, as_of)
         for one in sorted(everybody, key=lambda one: -len(one.rows)):
             lists.append(cut(one, left))
             left -= len(lists[-1].rows)

@@ -305,9 +305,9 @@ def prepare(name: str, max_rows: int, seed: int, threads: int) -> Setting:
     config = config.model_copy(update={"horizons": HORIZONS.get(name, config.horizons)})
     store = ingest(config)
     engine = LocalEngine(store, threads)
-    unobserved = observability(config, store.events, store.property_kinds).unobserved
+    journey = observability(config, store.events, store.property_kinds).journey
     fold = last_matured(config, parse_as_of(UNTIL[name], config.zone), store.arrival_delay)
-    definition = define(config, unobserved, engine, fold.cut)
+    definition = define(config, journey, engine, fold.cut)
     sparse = config.snapshots.model_copy(update={"every": 2 * config.snapshots.every})
     twice = config.model_copy(update={"snapshots": sparse})
 

@@ -32,6 +32,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.engines import open_engine
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.histories import Block
+from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
@@ -109,7 +110,7 @@ def contender(name: str, folder: Path) -> Figures:
     with measured(found, "start"):
         engine.map(len)
     with measured(found, "panel"):
-        definition = define(config, frozenset(), engine, cut)
+        definition = define(config, Journey(config.journey), engine, cut)
         instants = np.arange(12, dtype=np.int64) * -14 * DAY + cut - 30 * DAY
         panel = build_panel(definition, engine, instants, cut, 2 * DAY, max_rows=500_000, seed=1)
     settings = Settings(7, 500, lambda_l2=10.0, path_smooth=1000.0, rounds=100)

@@ -28,7 +28,7 @@ from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.stage_evaluation import POSTERIOR, contenders, stage_metrics, stage_mix
 from cvj_ml.histories import Block
-from cvj_ml.journey import stage_at
+from cvj_ml.journey import Journey, stage_at
 from cvj_ml.models.stage.posterior_fitting import fit_stages
 from cvj_ml.panel.panel import ModelSpec, define
 from cvj_ml.panel.stage_panel import Seen, StageRows, Tracking, observe, smooth_columns
@@ -102,7 +102,7 @@ def open_community() -> Community:
     config = configured(str(folder))
     engine = LocalEngine(ingest(config))
     as_of = midnight(DAY, config.zone)
-    definition = define(config, frozenset(), engine, as_of)
+    definition = define(config, Journey(config.journey), engine, as_of)
     (block,) = engine.map(lambda one: one)
     ids = pd.read_parquet(folder / "users.parquet", columns=["Id"])["Id"].astype(str)
     position = {name: i for i, name in enumerate(block.customers)}

@@ -26,6 +26,7 @@ from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluate
 from cvj_ml.evaluation.bootstrap import draw_keys, holm
 from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.segments import Segment, gaps, segment
+from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.calibration import make_coherent
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
@@ -74,14 +75,15 @@ def customers() -> list[Customer]:
 @pytest.fixture(scope="module")
 def folds(customers: list[Customer]) -> list[FoldResult]:
     return [
-        run_fold(CONFIG, Blocks([to_block(customers)]), frozenset(), Fold(cut, UNTIL), 0, 1) for cut in (CUT, LATER)
+        run_fold(CONFIG, Blocks([to_block(customers)]), Journey(CONFIG.journey), Fold(cut, UNTIL), 0, 1)
+        for cut in (CUT, LATER)
     ]
 
 
 def test_a_fold_never_sees_the_future(customers: list[Customer], folds: list[FoldResult]) -> None:
     """What becomes visible from the cut on changes outcomes and not one bit of what anybody had said before."""
     past = [as_known(one, CUT) for one in customers]
-    blind = run_fold(CONFIG, Blocks([to_block(past)]), frozenset(), Fold(CUT, UNTIL), 0, 1)
+    blind = run_fold(CONFIG, Blocks([to_block(past)]), Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
     seen = folds[0]
     assert [blind.panel.names[i] for i in blind.panel.customer] == [seen.panel.names[i] for i in seen.panel.customer]
     assert blind.probabilities.keys() == seen.probabilities.keys()
@@ -93,7 +95,7 @@ def test_a_fold_never_sees_the_future(customers: list[Customer], folds: list[Fol
 def test_test_snapshots_are_never_sampled(customers: list[Customer]) -> None:
     """Silent error 12: the row budget is for training; figures are those of everybody."""
     small = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"max_rows": 1000})})
-    result = run_fold(small, Blocks([to_block(customers)]), frozenset(), Fold(CUT, UNTIL), 0, 1)
+    result = run_fold(small, Blocks([to_block(customers)]), Journey(small.journey), Fold(CUT, UNTIL), 0, 1)
     seen = [one for one in customers if any(touch.visible < CUT for touch in one.touches)]
     assert len(result.panel) == result.panel.eligible == len(seen) and result.panel.share == 1.0
 

@@ -12,6 +12,7 @@ from tests.oracles.cases import Blocks
 from tests.test_small_data import CONFIG, CUT, FROM, shop
 
 from cvj_ml.config import DAY
+from cvj_ml.journey import Journey
 from cvj_ml.models.hazard import tree_size
 from cvj_ml.models.hazard.fitting import Start
 from cvj_ml.models.hazard.reach import Trees
@@ -34,7 +35,7 @@ CUSTOMERS = 1500
 def panel() -> Panel:
     """Many customers with few snapshots each, and features that say nothing yet."""
     blocks = Blocks([shop(CUSTOMERS, 300, seed=1)])
-    definition = define(CONFIG, frozenset(), blocks, CUT)
+    definition = define(CONFIG, Journey(CONFIG.journey), blocks, CUT)
     found = build_panel(definition, blocks, np.array([CUT - 200 * DAY, CUT - 100 * DAY]), CUT, 0)
     x = np.random.default_rng(5).normal(size=found.x.shape).astype(np.float32)
     x[:, definition.catalogue.names.index("recency")] = found.column("recency")

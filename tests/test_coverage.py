@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.oracles.blocks import to_block, to_customers
 from tests.oracles.cases import a_journey, person, touch
-from tests.oracles.examples import MINOR_UNITS
 
-from cvj_ml.journey import coverage_of, draw_hidden, entries_when_hidden, entry_times, hide
+from cvj_ml.journey import Journey, coverage_of, draw_hidden, entries_when_hidden, entry_times, hide
 from cvj_ml.windows import NEVER
 
 JOURNEY = a_journey(
@@ -30,10 +29,10 @@ HISTORIES = st.lists(
 def left(touches, *stages: int) -> tuple[list[tuple[str, float | None]], list[int]]:
     """What is left of one customer when stages are hidden, and the stages entered on it."""
     block = to_block([person(*touches)])
-    entries = entry_times(JOURNEY, frozenset(), block.touchpoints, MINOR_UNITS)
+    entries = entry_times(Journey(JOURNEY), block.touchpoints)
     hidden = np.isin(np.arange(4), stages)[None, :]
-    points = hide(JOURNEY, block.touchpoints, hidden, entries, MINOR_UNITS)
-    seen = entries_when_hidden(JOURNEY, frozenset(), points, hidden, MINOR_UNITS)
+    points = hide(Journey(JOURNEY), block.touchpoints, hidden, entries)
+    seen = entries_when_hidden(Journey(JOURNEY), points, hidden)
     (customer,) = to_customers(type(block)(block.customers, points))
     rows = [(one.event, one.properties["rating"]) for one in customer.touches]
     return rows, np.flatnonzero(seen[0] < NEVER).tolist()
@@ -77,22 +76,22 @@ def test_what_follows_a_hidden_stage_is_not_entered_either() -> None:
 def test_a_hidden_stage_is_not_entered_whatever_still_matches_its_rule() -> None:
     journey = a_journey(Convert={"event": "buy"}, Fan={"event": "buy"})
     block = to_block([person(touch(1), touch(2))])
-    entries = entry_times(journey, frozenset(), block.touchpoints, MINOR_UNITS)
+    entries = entry_times(Journey(journey), block.touchpoints)
     hidden = np.array([[False, True]])
-    points = hide(journey, block.touchpoints, hidden, entries, MINOR_UNITS)
+    points = hide(Journey(journey), block.touchpoints, hidden, entries)
     assert len(points) == 1, "Convert needs the first purchase"
-    seen = entries_when_hidden(journey, frozenset(), points, hidden, MINOR_UNITS)
+    seen = entries_when_hidden(Journey(journey), points, hidden)
     assert (seen < NEVER).tolist() == [[True, False]]
 
 
 def test_a_customer_may_be_left_without_any_touchpoint() -> None:
     journey = a_journey(Convert={"event": "buy"})
     block = to_block([person(touch(1), name="a"), person(touch(1, event="visit"), name="b")])
-    entries = entry_times(journey, frozenset(), block.touchpoints, MINOR_UNITS)
+    entries = entry_times(Journey(journey), block.touchpoints)
     hidden = np.array([[True], [True]])
-    points = hide(journey, block.touchpoints, hidden, entries, MINOR_UNITS)
+    points = hide(Journey(journey), block.touchpoints, hidden, entries)
     assert points.offsets.tolist() == [0, 0, 1]
-    assert (entries_when_hidden(journey, frozenset(), points, hidden, MINOR_UNITS) == NEVER).all()
+    assert (entries_when_hidden(Journey(journey), points, hidden) == NEVER).all()
 
 
 @given(HISTORIES, st.sets(st.sampled_from([CONVERT, ASCEND, ADVOCATE])))
@@ -112,21 +111,23 @@ def test_hiding_only_takes_away(history, stages) -> None:
 
 
 def test_a_draw_is_of_the_customer_and_the_stage_alone() -> None:
-    coverage = coverage_of(JOURNEY, {"Ascend": 0.7, "Advocate": 0.5})
+    coverage = coverage_of(JOURNEY.names, {"Ascend": 0.7, "Advocate": 0.5})
     assert coverage.tolist() == [1.0, 1.0, 0.7, 0.5]
     names = [f"c{i}" for i in range(4000)]
-    hidden = draw_hidden(names, JOURNEY, coverage, seed=1)
+    hidden = draw_hidden(names, Journey(JOURNEY), coverage, seed=1)
     assert not hidden[:, :ASCEND].any(), "what is always seen is never hidden"
     some = [17, 3, 2999]
-    assert (draw_hidden([names[i] for i in some], JOURNEY, coverage, seed=1) == hidden[some]).all()
-    only = draw_hidden(names, JOURNEY, coverage_of(JOURNEY, {"Advocate": 0.5}), seed=1)
+    assert (draw_hidden([names[i] for i in some], Journey(JOURNEY), coverage, seed=1) == hidden[some]).all()
+    only = draw_hidden(names, Journey(JOURNEY), coverage_of(JOURNEY.names, {"Advocate": 0.5}), seed=1)
     assert (only[:, ADVOCATE] == hidden[:, ADVOCATE]).all()
-    assert (draw_hidden(names, JOURNEY, coverage, seed=2) != hidden).any()
+    assert (draw_hidden(names, Journey(JOURNEY), coverage, seed=2) != hidden).any()
     assert hidden.mean(axis=0)[ASCEND:] == pytest.approx([0.3, 0.5], abs=0.03)
     assert np.corrcoef(hidden[:, ASCEND], hidden[:, ADVOCATE])[0, 1] == pytest.approx(0, abs=0.05)
 
 
 def test_less_coverage_hides_more_of_the_same() -> None:
     names = [f"c{i}" for i in range(500)]
-    some, more = (draw_hidden(names, JOURNEY, coverage_of(JOURNEY, {"Ascend": c}), 1) for c in (0.8, 0.4))
+    some, more = (
+        draw_hidden(names, Journey(JOURNEY), coverage_of(JOURNEY.names, {"Ascend": c}), 1) for c in (0.8, 0.4)
+    )
     assert (more >= some).all() and more.sum() > some.sum()

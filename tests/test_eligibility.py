@@ -21,6 +21,7 @@ from tests.trained import SETTINGS, Trained, call
 from cvj_ml.config import DAY, ContactCap, ExcludeSpec, Stage, load_config
 from cvj_ml.customers import Permissions, read_people
 from cvj_ml.errors import ConfigError, DataError
+from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, ranking, summarise
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.next_action import play_for, preferred_channels
@@ -208,10 +209,11 @@ def expected(night: dict[str, Any]) -> list[tuple[list[tuple[str, str]], Counter
 def made(night: dict[str, Any]) -> tuple[RankedList, ...]:
     scores = scores_of(night["stages"], night["buyer"], night["fan"], night["weak"])
     named = {name: None if night[name] is None else table_of(night[name]) for name in ("suppression", "consent")}
+    settings = config(**night["settings"])
     return rank(
-        config(**night["settings"]),
+        settings,
         StoredTable.of(scores),
-        frozenset(),
+        Journey(settings.journey),
         AS_OF,
         history=history_of(night, len(scores)),
         permissions=Permissions(**named),
@@ -355,7 +357,7 @@ def test_expected_value_counts_later_stages_and_can_rank() -> None:
         by: rank(
             config(lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "by": by}],
                    stage_value={"Buyer": 10, "Fan": 100}),
-            scores, frozenset(), AS_OF,
+            scores, Journey(config().journey), AS_OF,
         )[0].rows
         for by in ("probability", "expected_value")
     }  # fmt: skip
@@ -415,8 +417,8 @@ def test_a_suppression_of_a_channel_that_no_play_uses_is_an_error() -> None:
     scores = StoredTable.of(scores_of(["Visitor"], [0.5], [0.1], [False]))
     settings = config(journey=JOURNEY)
     with pytest.raises(DataError, match=r"no play of the journey goes through 'e-mail'\. Did you mean 'email'\?"):
-        rank(settings, scores, frozenset(), AS_OF, permissions=Permissions(table_of([("c00", "e-mail")])))
-    (listed, _) = rank(settings, scores, frozenset(), AS_OF, permissions=Permissions(table_of([])))
+        rank(settings, scores, Journey(settings.journey), AS_OF, permissions=Permissions(table_of([("c00", "e-mail")])))
+    (listed, _) = rank(settings, scores, Journey(settings.journey), AS_OF, permissions=Permissions(table_of([])))
     assert len(listed.rows) == 1
 
 
@@ -539,7 +541,7 @@ def test_the_control_share_of_a_list_is_binomial_and_blind_to_scores(
         lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "capacity": capacity, "min_probability": least}],
         control={"share": share, "salt": salt or "x"},
     )
-    (one,) = rank(made_config, StoredTable.of(scores), frozenset(), AS_OF)
+    (one,) = rank(made_config, StoredTable.of(scores), Journey(made_config.journey), AS_OF)
     control = np.array([group == "control" for group in one.rows["group"].to_pylist()])
     # 4.5 standard deviations either way: about 7 in a million by chance.
     assert abs(control.mean() - share) < 4.5 * np.sqrt(share * (1 - share) / len(control))

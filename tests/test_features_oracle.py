@@ -26,7 +26,7 @@ from tests.oracles.cases import (
 from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch, Version
 
-from cvj_ml.config import Journey
+from cvj_ml.config import JourneySpec
 from cvj_ml.features import Vocabulary, Written, learn, sight
 from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import eligible
@@ -106,7 +106,7 @@ def test_features_of_any_journey_are_those_of_the_oracle(
 
 @settings(max_examples=30)
 @given(st.integers(0, 2**32), examples.windowed(), st.integers(1, 8))
-def test_features_of_close_touchpoints_are_those_of_the_oracle(seed: int, journey: Journey, day: int) -> None:
+def test_features_of_close_touchpoints_are_those_of_the_oracle(seed: int, journey: JourneySpec, day: int) -> None:
     """The progress towards rules with windows and distinct values, where windows are full and their edges met."""
     setting = Setting(journey, frozenset())
     check(examples.close_histories(seed, 4), setting, [moment(day), moment(day + 1)], cases.LONG_AGO, False)
@@ -186,7 +186,7 @@ def test_progress_counts_what_the_rule_would_count() -> None:
     rules = a_journey(One={"event": "buy"}, Two={"event": "*", "count": 2, "after": "One"})
     bought, told = touch(1, date_only=True), touch(1, event="review", date_only=True)
 
-    def missing(journey: Journey, *touches: Touch) -> float:
+    def missing(journey: JourneySpec, *touches: Touch) -> float:
         found = answers(a_definition(journey), [person(*touches)], moment(5))
         return found.feature(next(name for name in found.columns if name.startswith("remaining") and "Two" in name))
 

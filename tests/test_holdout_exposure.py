@@ -18,6 +18,7 @@ from tests.trained import SETTINGS, Trained, call
 
 from cvj_ml.commands import listed_in_control
 from cvj_ml.config import DAY, ContactCap, load_config
+from cvj_ml.journey import Journey
 from cvj_ml.lists import HOLDOUT_EXPOSURES, rank
 from cvj_ml.lists.control import holdout_exposures
 from cvj_ml.lists.past_contacts import no_contact_history
@@ -78,7 +79,7 @@ def nightly(nights: int, *, resting: bool) -> list[tuple[int, int]]:
         history.contacts[:, 0] = [name in recent for name in ids]
         past = pa.Table.from_pylist(exposures, HOLDOUT_EXPOSURES) if resting else None
         stored = StoredTable.of(pa.table(dict(history.columns())))
-        (only,) = rank(made, StoredTable.of(people), frozenset(), at, history=stored, exposures=past)
+        (only,) = rank(made, StoredTable.of(people), Journey(made.journey), at, history=stored, exposures=past)
         rows = only.rows.to_pylist()
         sent += [(row["customer_id"], at + DAY // 2) for row in rows if row["group"] == "target"]
         control = [row for row in rows if row["group"] == "control"]

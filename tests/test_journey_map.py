@@ -20,10 +20,10 @@ from tests.oracles.journey import entries as oracle_entries
 from tests.oracles.journey import stage_at as oracle_stage_at
 from tests.oracles.labels import is_eligible, outlook
 
-from cvj_ml.config import Journey
+from cvj_ml.config import JourneySpec
 from cvj_ml.errors import ConfigError
 from cvj_ml.histories import Block
-from cvj_ml.journey import entry_times
+from cvj_ml.journey import Journey, entry_times
 from cvj_ml.journey_analytics.dwell_times import (
     AFTER,
     BEFORE_ANY,
@@ -53,17 +53,19 @@ from cvj_ml.windows import NEVER
 PERIOD = 4 * DAY
 
 
-def asked(journey: Journey, hidden: Sequence[str], as_of: int, delay: int = 0, segment: str | None = None) -> Question:
-    return Question(journey, frozenset(hidden), MINOR_UNITS, as_of, PERIOD, delay, segment, "rating", 0)
+def asked(
+    journey: JourneySpec, hidden: Sequence[str], as_of: int, delay: int = 0, segment: str | None = None
+) -> Question:
+    return Question(Journey(journey, frozenset(hidden)), as_of, PERIOD, delay, segment, "rating", 0)
 
 
 def counted(question: Question, block: Block) -> tuple[DwellTimeCounts, TouchpointCounts]:
-    entries = entry_times(question.journey, question.unobserved, block.touchpoints, question.minor_units)
+    entries = entry_times(question.journey, block.touchpoints)
     found = dwell_times(block.touchpoints, entries, question.as_of)
     return count_dwell_times(question, block, found), count_touchpoints(question, block.touchpoints, entries, found)
 
 
-def oracle_stays(journey: Journey, hidden: Sequence[str], customer: Customer, as_of: int) -> list[tuple[int, ...]]:
+def oracle_stays(journey: JourneySpec, hidden: Sequence[str], customer: Customer, as_of: int) -> list[tuple[int, ...]]:
     """Walk through a customer's instants: (stage, start, end or NEVER, next) of every stay."""
     seen = min(one.visible for one in customer.touches)
     if seen >= as_of:
@@ -85,7 +87,7 @@ def oracle_stays(journey: Journey, hidden: Sequence[str], customer: Customer, as
 def test_stays_are_those_of_a_walk_through_the_history(people: list[Customer], setting: Setting, as_of: int) -> None:
     """Silent errors 4 and 26: entries are one array, and a lower stage entered late begins no stay."""
     block = to_block(people)
-    entries = entry_times(setting.journey, frozenset(setting.hidden), block.touchpoints, MINOR_UNITS)
+    entries = entry_times(Journey(setting.journey, frozenset(setting.hidden)), block.touchpoints)
     found = dwell_times(block.touchpoints, entries, as_of)
     rows = list(zip(found.customer, found.stage, found.start, found.end, found.next, strict=True))
     expected = [

@@ -15,10 +15,10 @@ from tests.oracles.cases import a_journey, person, plain, touch, under_other_nam
 from tests.oracles.examples import DAY, EVENTS, HOUR, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch
 
-from cvj_ml.config import Journey
+from cvj_ml.config import JourneySpec
 from cvj_ml.errors import ConfigError, CvjError
 from cvj_ml.histories import Block
-from cvj_ml.journey import entry_times, occurrence_times, reached, stage_at
+from cvj_ml.journey import Journey, entry_times, occurrence_times, reached, stage_at
 from cvj_ml.journey.entry_rules import Questions, fire
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import NEVER
@@ -27,7 +27,7 @@ from cvj_ml.windows import NEVER
 def entered(rule: object, *touches: Touch) -> float | None:
     """The day on which the one stage of a journey is entered by one customer, by the package."""
     block = to_block([person(*touches)])
-    at = entry_times(a_journey(One=rule), frozenset(), block.touchpoints, MINOR_UNITS)[0, 0]
+    at = entry_times(Journey(a_journey(One=rule)), block.touchpoints)[0, 0]
     return None if at == NEVER else (int(at) - START) / DAY
 
 
@@ -35,26 +35,26 @@ def entered(rule: object, *touches: Touch) -> float | None:
 @given(examples.customers(), examples.settings_of_journey())
 def test_entries_are_those_of_the_oracle(customers: list[Customer], setting: Setting) -> None:
     """Silent errors 4 and 25: every instant is judged by what was visible then, in the order of content."""
-    found = entry_times(setting.journey, setting.hidden, to_block(customers).touchpoints, MINOR_UNITS)
+    found = entry_times(Journey(setting.journey, setting.hidden), to_block(customers).touchpoints)
     assert plain(found) == [journey.entries(setting.journey, setting.hidden, one, MINOR_UNITS) for one in customers]
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32), examples.windowed())
-def test_a_condition_on_close_touchpoints_holds_when_the_oracle_says(seed: int, one: Journey) -> None:
+def test_a_condition_on_close_touchpoints_holds_when_the_oracle_says(seed: int, one: JourneySpec) -> None:
     """Silent errors 4 and 25, where windows are full and their edges met."""
     customers = examples.close_histories(seed, 20)
-    found = plain(entry_times(one, frozenset(), to_block(customers).touchpoints, MINOR_UNITS))
+    found = plain(entry_times(Journey(one), to_block(customers).touchpoints))
     for customer, entries in zip(customers, found, strict=True):
         assert entries == journey.entries(one, (), customer, MINOR_UNITS), customer
 
 
 @settings(max_examples=200)
 @given(st.integers(0, 2**32), examples.following())
-def test_what_follows_on_crowded_days_is_that_of_the_oracle(seed: int, one: Journey) -> None:
+def test_what_follows_on_crowded_days_is_that_of_the_oracle(seed: int, one: JourneySpec) -> None:
     """Silent errors 66 to 68: which touchpoints of a day an earlier stage needed, and which it leaves."""
     customers = examples.crowded_days(seed, 12)
-    found = plain(entry_times(one, frozenset(), to_block(customers).touchpoints, MINOR_UNITS))
+    found = plain(entry_times(Journey(one), to_block(customers).touchpoints))
     for customer, entries in zip(customers, found, strict=True):
         assert entries == journey.entries(one, (), customer, MINOR_UNITS), customer
 
@@ -63,7 +63,7 @@ def test_what_follows_on_crowded_days_is_that_of_the_oracle(seed: int, one: Jour
 @given(examples.customers(), examples.settings_of_journey(), examples.instants())
 def test_evidence_occurs_when_the_oracle_says(customers: list[Customer], setting: Setting, cut: int) -> None:
     """Silent error 3: the evidence, too, is judged by what was visible at the cut."""
-    found = occurrence_times(setting.journey, setting.hidden, to_block(customers).touchpoints, MINOR_UNITS, cut)
+    found = occurrence_times(Journey(setting.journey, setting.hidden), to_block(customers).touchpoints, cut)
     assert plain(found) == [
         journey.occurrences(setting.journey, setting.hidden, one, MINOR_UNITS, cut) for one in customers
     ]
@@ -134,7 +134,7 @@ def big_block(seed: int) -> Block:
 def test_longer_histories_agree_with_the_oracle(rules: dict[str, object]) -> None:
     """Silent error 4, on histories of up to a few hundred touchpoints."""
     one, block = a_journey(**rules), big_block(seed=11)
-    found = entry_times(one, frozenset(), block.touchpoints, MINOR_UNITS)
+    found = entry_times(Journey(one), block.touchpoints)
     assert plain(found) == [journey.entries(one, (), each, MINOR_UNITS) for each in to_customers(block)]
     assert (found != NEVER).any()
 
@@ -149,19 +149,15 @@ def test_the_codes_of_names_do_not_matter(customers: list[Customer], setting: Se
         return names
 
     sorted_codes, other_codes = (to_block(customers, spell).touchpoints for spell in (sorted, shuffled))
-    arguments = (setting.journey, setting.hidden)
-    assert np.array_equal(
-        entry_times(*arguments, sorted_codes, MINOR_UNITS), entry_times(*arguments, other_codes, MINOR_UNITS)
-    )
+    seen = Journey(setting.journey, setting.hidden)
+    assert np.array_equal(entry_times(seen, sorted_codes), entry_times(seen, other_codes))
 
 
 @settings(max_examples=60)
 @given(examples.customers(most=3), examples.settings_of_journey())
 def test_customers_do_not_touch_each_other(customers: list[Customer], setting: Setting) -> None:
-    together = entry_times(setting.journey, setting.hidden, to_block(customers).touchpoints, MINOR_UNITS)
-    alone = [
-        entry_times(setting.journey, setting.hidden, to_block([one]).touchpoints, MINOR_UNITS)[0] for one in customers
-    ]
+    together = entry_times(Journey(setting.journey, setting.hidden), to_block(customers).touchpoints)
+    alone = [entry_times(Journey(setting.journey, setting.hidden), to_block([one]).touchpoints)[0] for one in customers]
     assert np.array_equal(together, np.array(alone))
 
 
@@ -263,9 +259,9 @@ def test_distinct_of_the_value_counts_or_is_refused() -> None:
     assert at == 2
 
 
-def second_stage(rules: Journey, *touches: Touch) -> float | None:
+def second_stage(rules: JourneySpec, *touches: Touch) -> float | None:
     """The day on which the second stage is entered by one customer, by the package."""
-    at = entry_times(rules, frozenset(), to_block([person(*touches)]).touchpoints, MINOR_UNITS)[0, 1]
+    at = entry_times(Journey(rules), to_block([person(*touches)]).touchpoints)[0, 1]
     return None if at == NEVER else (int(at) - START) / DAY
 
 
@@ -353,8 +349,8 @@ def test_names_and_the_order_of_rows_decide_nothing(
 ) -> None:
     """Silent errors 66 to 68: events under other names, in journey and log, and equal instants in any order."""
     other, shuffled = under_other_names(setting.journey, customers, names, random)
-    before = entry_times(setting.journey, setting.hidden, to_block(customers).touchpoints, MINOR_UNITS)
-    after = entry_times(other, setting.hidden, to_block(shuffled).touchpoints, MINOR_UNITS)
+    before = entry_times(Journey(setting.journey, setting.hidden), to_block(customers).touchpoints)
+    after = entry_times(Journey(other, setting.hidden), to_block(shuffled).touchpoints)
     assert np.array_equal(before, after)
 
 
@@ -363,7 +359,7 @@ def test_after_waits_for_the_rule_of_the_stage_itself_not_for_a_higher_one() -> 
         One={"event": "visit"}, Two={"event": "buy", "after": "One"}, Three={"event": "review"}, Four={"event": "mail"}
     )
     one = person(touch(1, event="review"), touch(2), touch(3, event="visit"), touch(4))
-    found = entry_times(rules, frozenset(), to_block([one]).touchpoints, MINOR_UNITS)
+    found = entry_times(Journey(rules), to_block([one]).touchpoints)
     assert plain(found) == [[START + 3 * DAY, START + 4 * DAY, START + DAY, None]]
 
 
@@ -371,15 +367,15 @@ def test_only_stages_that_others_follow_are_looked_at_where_only_they_are_asked_
     rules = a_journey(One={"event": "visit"}, Two={"event": "buy", "after": "One"}, Three={"event": "review"})
     points = to_block([person(touch(1, event="visit"), touch(2))]).touchpoints
     asked = Questions(np.array([0]), np.array([2]), np.array([START + 9 * DAY]))
-    assert fire(rules, points, asked, MINOR_UNITS).keys() == {"One", "Two", "Three"}
-    (only,) = fire(rules, points, asked, MINOR_UNITS, followed_only=True).items()
+    assert fire(Journey(rules), points, asked).keys() == {"One", "Two", "Three"}
+    (only,) = fire(Journey(rules), points, asked, followed_only=True).items()
     assert only[0] == "One" and only[1].row.tolist() == [0]
 
 
 def test_a_hidden_stage_is_never_entered() -> None:
     rules = a_journey(One={"event": "*"}, Two={"event": "buy"})
     points = to_block([person(touch(1))]).touchpoints
-    assert plain(entry_times(rules, frozenset({"Two"}), points, MINOR_UNITS)) == [[START + DAY, None]]
+    assert plain(entry_times(Journey(rules, frozenset({"Two"})), points)) == [[START + DAY, None]]
 
 
 def test_a_touchpoint_that_moves_to_another_customer_leaves_this_ones_history() -> None:
@@ -391,8 +387,8 @@ def test_a_touchpoint_that_moves_to_another_customer_leaves_this_ones_history() 
 def test_a_block_without_touchpoints_has_no_entries() -> None:
     points = to_block([person()]).touchpoints
     rules = a_journey(One={"event": "*"})
-    assert plain(occurrence_times(rules, frozenset(), points, MINOR_UNITS, START)) == [[None]]
-    assert plain(entry_times(rules, frozenset(), points, MINOR_UNITS)) == [[None]]
+    assert plain(occurrence_times(Journey(rules), points, START)) == [[None]]
+    assert plain(entry_times(Journey(rules), points)) == [[None]]
 
 
 @pytest.mark.parametrize(("name", "operator", "operand"), [("plan", "gt", 3), ("rating", "eq", "many")])
@@ -423,6 +419,6 @@ def test_every_operator_on_every_kind_of_column(column: str, operator: str) -> N
     operands = OPERANDS[column]
     for operand in [list(operands)] if operator == "in" else operands:
         one = a_journey(One={"event": "*", "where": {column: {operator: operand}}})
-        found = plain(entry_times(one, frozenset(), to_block(alone).touchpoints, MINOR_UNITS))
+        found = plain(entry_times(Journey(one), to_block(alone).touchpoints))
         assert found == [journey.entries(one, (), each, MINOR_UNITS) for each in alone]
         assert 0 < sum(at != [None] for at in found) < len(found)

@@ -23,6 +23,7 @@ from tests.trained import AS_OF, SETTINGS, call
 
 from cvj_ml.config import Config
 from cvj_ml.histories import Block, Text
+from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.drift_profile.learning import learn_drift
 from cvj_ml.models.explain.typical import learn_reference
@@ -201,7 +202,7 @@ def test_no_byte_of_a_bundle_is_of_one_customer_whatever_the_log(seed: int, tmp_
     )
     sizes = np.diff(block.touchpoints.offsets)
     blocks = Blocks([with_planted(block, int(np.argsort(sizes)[(seed + 1) * len(sizes) // 5]))])
-    definition = define(CONFIG, frozenset(), blocks, CUT)
+    definition = define(CONFIG, Journey(CONFIG.journey), blocks, CUT)
     panel = build_panel(definition, blocks, training_grid(CONFIG, CUT), CUT, 0)
     settings_ = replace(LARGE, rounds=25, rows_a_leaf=20)
     fit = fit_reach(panel, CUT, 0, seed=1, threads=1, settings=settings_)

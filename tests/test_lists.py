@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cvj_ml import schemas
 from cvj_ml.config import DAY, Config
 from cvj_ml.errors import ConfigError, DataError
+from cvj_ml.journey import Journey
 from cvj_ml.lists import list_specs, rank
 from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.models.bundle.track_record import Bands, TrackRecord
@@ -74,7 +75,12 @@ def scores(
 def one_list(table: pa.Table, as_of: int = AS_OF, *, to: str = "Buyer", start: str = "Visitor", **settings: Any) -> Any:
     capacity = settings.pop("capacity", None)
     spec = {"from": start, "to": to, "horizon": "30d", "capacity": capacity}
-    (only,) = rank(config(lists=[spec], **settings), StoredTable.of(table), frozenset(), as_of)
+    (only,) = rank(
+        config(lists=[spec], **settings),
+        StoredTable.of(table),
+        Journey(config(lists=[spec], **settings).journey),
+        as_of,
+    )
     return only
 
 
@@ -172,7 +178,8 @@ def test_probabilities_of_nought_have_no_lift() -> None:
 
 def test_lists_that_are_not_configured_are_the_observable_pairs() -> None:
     def pairs(unobserved: frozenset[str], **settings: Any) -> list[tuple[str, str, int]]:
-        specs = list_specs(config(**settings), unobserved)
+        made = config(**settings)
+        specs = list_specs(made, Journey(made.journey, unobserved))
         return [(one.from_stage, one.to_stage, one.horizon // DAY) for one in specs]
 
     assert pairs(frozenset()) == [("Visitor", "Buyer", 30), ("Buyer", "Fan", 30)]
@@ -180,18 +187,18 @@ def test_lists_that_are_not_configured_are_the_observable_pairs() -> None:
     assert pairs(frozenset({"Buyer", "Fan"})) == []
     assert pairs(frozenset(), horizons=["7d", "14d", "60d"])[0][2] == 14
     assert pairs(frozenset(), lists=[]) == []
-    both = rank(config(), StoredTable.of(scores(["a"], [0.5])), frozenset(), AS_OF)
+    both = rank(config(), StoredTable.of(scores(["a"], [0.5])), Journey(config().journey), AS_OF)
     assert [one.name for one in both] == ["visitor__buyer__30d", "buyer__fan__30d"]
 
 
 def test_a_list_that_cannot_be_made_is_refused_by_name() -> None:
     wrong = config(lists=[{"from": "Visitor", "to": "Fan", "horizon": "30d"}], targets={"next": 1})
     with pytest.raises(ConfigError, match="Fan is 2 stages ahead, but only the next 1 are predicted"):
-        list_specs(wrong, frozenset())
+        list_specs(wrong, Journey(wrong.journey))
     # What lies between is not observed, so Fan is the next stage.
-    assert list_specs(wrong, frozenset({"Buyer"}))
+    assert list_specs(wrong, Journey(wrong.journey, frozenset({"Buyer"})))
     with pytest.raises(ConfigError, match="nothing in the data shows Fan; map its events, or drop this list"):
-        list_specs(wrong, frozenset({"Fan"}))
+        list_specs(wrong, Journey(wrong.journey, frozenset({"Fan"})))
 
 
 def test_every_listed_customer_carries_the_track_record_of_the_band() -> None:
@@ -199,12 +206,12 @@ def test_every_listed_customer_carries_the_track_record_of_the_band() -> None:
     record = TrackRecord("", (), (bands,))
     table = scores(["a", "b", "c", "d"], [0.7, 0.6, 0.59, 0.1])
     spec = {"from": "Visitor", "to": "Buyer", "horizon": "30d"}
-    (found,) = rank(config(lists=[spec]), StoredTable.of(table), frozenset(), AS_OF, record)
+    (found,) = rank(config(lists=[spec]), StoredTable.of(table), Journey(config(lists=[spec]).journey), AS_OF, record)
     rows = found.rows.to_pylist()
     assert [(row["track_record_n"], row["track_record_k"]) for row in rows] == [(50, 30), (50, 30), (60, 9), (100, 2)]
     assert [(row["track_record_low"], row["track_record_high"]) for row in rows[1:3]] == [(0.3, 0.7), (0.2, 0.3)]
     table = StoredTable.of(scores(["a"], [0.5]))
-    (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), table, frozenset(), AS_OF, record)
+    (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), table, Journey(config().journey), AS_OF, record)
     assert other.rows["track_record_n"].null_count == len(other.rows)
 
 

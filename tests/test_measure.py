@@ -24,6 +24,7 @@ from cvj_ml.commands.night_gates import Gatekeeper
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.customers import People
 from cvj_ml.gates.verdicts import GateVerdict
+from cvj_ml.journey import Journey
 from cvj_ml.lists import rank
 from cvj_ml.measurement.effects import difference, lift, observed_over_expected, top_share, wilson
 from cvj_ml.measurement.outcomes import PastList, listings, untouched
@@ -126,7 +127,7 @@ def scores_of(business: Simulation, as_of: int, reverse: bool = False) -> pa.Tab
 def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool = False) -> pd.DataFrame:
     """Publish a night as the command does, but with the true probabilities; return its first list."""
     scores = scores_of(business, as_of, reverse)
-    lists = rank(config, StoredTable.of(scores), frozenset(), as_of)
+    lists = rank(config, StoredTable.of(scores), Journey(config.journey), as_of)
     people = People()
     day = to_datetime(as_of, UTC).date().isoformat()
     file = Path(config.out) / f"{day}.parquet"

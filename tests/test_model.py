@@ -11,6 +11,7 @@ from tests.oracles.cases import Blocks
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.journey import Journey
 from cvj_ml.models import training
 from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.hazard.calibration import (
@@ -252,7 +253,7 @@ def shop(customers: int, buyers: int) -> Block:
 
 def panel_of(block: Block) -> tuple[ModelSpec, Panel]:
     blocks = Blocks([block])
-    definition = define(CONFIG, frozenset(), blocks, CUT)
+    definition = define(CONFIG, Journey(CONFIG.journey), blocks, CUT)
     return definition, build_panel(definition, blocks, training_grid(CONFIG, CUT), CUT, 0)
 
 

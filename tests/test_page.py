@@ -24,6 +24,7 @@ from cvj_ml import schemas
 from cvj_ml.commands.measure import known_history
 from cvj_ml.config import Config
 from cvj_ml.customers import Naming
+from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.counts import JourneyCounts
 from cvj_ml.journey_analytics.dwell_times import STILL_THERE, DwellTimeCounts, Question
 from cvj_ml.journey_analytics.journey_map import opportunities
@@ -151,7 +152,7 @@ def survey_of(segment: str | None = None) -> JourneyCounts:
     )
     ended = stays.iloc[1:].assign(stage=[1, 2], next=STILL_THERE, recent=False)
     return JourneyCounts(
-        Question(CONFIG.journey, frozenset(), 100, AT, CONFIG.report.period, 0, segment, "rating", 0),
+        Question(Journey(CONFIG.journey), AT, CONFIG.report.period, 0, segment, "rating", 0),
         DwellTimeCounts(
             pd.concat([stays, ended]), pd.DataFrame([("b", 0, 7)], columns=["segment", "stage", "customers"])
         ),

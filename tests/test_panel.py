@@ -19,6 +19,7 @@ from tests.oracles.histories import Customer
 
 from cvj_ml.config import Config
 from cvj_ml.histories import Block
+from cvj_ml.journey import Journey
 from cvj_ml.panel.labels import RETURN, Labels
 from cvj_ml.panel.panel import Panel, build_panel, define, hazard_rows
 from cvj_ml.simulate import random_block
@@ -316,7 +317,7 @@ def test_the_calendar_is_a_feature_from_two_years_of_outcomes_on(tmp_path: Path,
     one = config(tmp_path)
     block: Block = to_block([person(touch(1))])
     cut = midnight(date(2022, 1, 10), one.zone) + days * DAY
-    definition = define(one, frozenset(), Blocks([block]), cut)
+    definition = define(one, Journey(one.journey), Blocks([block]), cut)
     assert ("calendar_year_sin" in definition.catalogue.names) == calendar
 
 
@@ -324,7 +325,9 @@ def test_a_definition_knows_no_name_from_after_the_cut(tmp_path: Path) -> None:
     """Silent error 3: the vocabulary, too, is learned on what was visible at the cut."""
     touches = touch(1), touch(2, event="visit", visible=9), touch(9, event="new", channel="web")
     block = to_block([person(*touches, name="a"), person(*touches, name="b")])
-    definition = define(config(tmp_path, model={"min_customers": 2}), frozenset(), Blocks([block]), moment(9))
+    definition = define(
+        config(tmp_path, model={"min_customers": 2}), Journey(config(tmp_path).journey), Blocks([block]), moment(9)
+    )
     assert definition.catalogue.vocabulary.events == ("buy",)
     assert definition.catalogue.vocabulary.channels == ()
     assert definition.observed_from == midnight(date(2022, 1, 10), definition.zone)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cvj_ml.config import DAY, Config, Journey, load_config, preset_names
+from cvj_ml.config import DAY, Config, JourneySpec, load_config, preset_names
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.simulate import Simulation, simulate
 
@@ -25,12 +25,12 @@ CHANNELS = {
 }
 
 
-def preset(name: str) -> Journey:
+def preset(name: str) -> JourneySpec:
     with as_file(files("cvj_ml") / "journey" / "presets" / f"{name}.yaml") as path:
-        return Journey.model_validate(read_yaml(path))
+        return JourneySpec.model_validate(read_yaml(path))
 
 
-def events_of(journey: Journey) -> set[str]:
+def events_of(journey: JourneySpec) -> set[str]:
     return {event for stage in journey.stages for leaf in stage.enter.leaves() for event in leaf.event or ()}
 
 

@@ -169,7 +169,7 @@ def ranked(
     model = open_bundle(trained.bundle).predictor
     folder = tmp_path_factory.mktemp("scores")
     scores = commands.score(histories, model, "0123456789ab", trained.as_of, folder).scores
-    return rank(histories.config, StoredTable.at(scores), histories.visible.unobserved, trained.as_of)
+    return rank(histories.config, StoredTable.at(scores), histories.visible.journey, trained.as_of)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.oracles.cases import a_definition
 from tests.trained import Trained
 
 from cvj_ml import commands
-from cvj_ml.config import DAY, Journey
+from cvj_ml.config import DAY, JourneySpec
 from cvj_ml.histories import Block
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.predictor import Predictions
@@ -151,7 +151,7 @@ class Fixed:
 
     def __init__(self, stage: list[int], next_stages: int | None = None) -> None:
         rules = [{"name": name, "enter": {"event": name}} for name in ("One", "Two", "Three", "Four")]
-        journey = Journey.model_validate({"name": "test", "stages": rules})
+        journey = JourneySpec.model_validate({"name": "test", "stages": rules})
         self.definition = a_definition(journey, frozenset({"Two"}), next_stages=next_stages)
         asked = self.definition.asked(np.array(stage, dtype=np.int8))
         # 0.9 for return, 0.8 for One … 0.5 for Four, and less for shorter horizons.

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cvj_ml.config import DAY, Journey, Rule
+from cvj_ml.config import DAY, JourneySpec, Rule
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.errors import ConfigError
 from cvj_ml.histories import Attributes, Block, Text
@@ -79,7 +79,7 @@ def fires(rule: Rule, rows: Sequence[Row], entries: dict[str, int | None]) -> in
     return hits[rule.count - 1] if len(hits) >= rule.count else None
 
 
-def observed_stage(journey: Journey, rows: Sequence[Row], midnight: int) -> int:
+def observed_stage(journey: JourneySpec, rows: Sequence[Row], midnight: int) -> int:
     seen = [row for row in rows if row.visible < midnight]
     entries: dict[str, int | None] = {}
     for position in journey.in_order_of_rules():
@@ -89,13 +89,13 @@ def observed_stage(journey: Journey, rows: Sequence[Row], midnight: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def cvj8() -> Journey:
+def cvj8() -> JourneySpec:
     with as_file(files("cvj_ml") / "journey" / "presets" / "cvj8.yaml") as path:
-        return Journey.model_validate(read_yaml(path))
+        return JourneySpec.model_validate(read_yaml(path))
 
 
 @pytest.mark.slow
-def test_the_rules_read_the_true_stage_at_every_midnight(small: Simulation, cvj8: Journey) -> None:
+def test_the_rules_read_the_true_stage_at_every_midnight(small: Simulation, cvj8: JourneySpec) -> None:
     histories = rows_by_customer(small)
     midnights = [*range(0, 541, 27), 1, 2, 3, 539]
     wrong = 0
@@ -108,7 +108,7 @@ def test_the_rules_read_the_true_stage_at_every_midnight(small: Simulation, cvj8
     assert wrong == 0
 
 
-def test_the_midnights_around_each_move_agree_too(small: Simulation, cvj8: Journey) -> None:
+def test_the_midnights_around_each_move_agree_too(small: Simulation, cvj8: JourneySpec) -> None:
     histories = rows_by_customer(small)
     stages = np.stack([small.true_stage(ORIGIN + day * DAY) for day in range(541)])
     days, customers = np.nonzero(stages[1:] != stages[:-1])

@@ -15,6 +15,7 @@ from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms
 from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.models.hazard.tree_size import DEFAULT
 from cvj_ml.models.predictor import Predictor
@@ -107,7 +108,8 @@ def above_base_rate(result: FoldResult, target: int) -> tuple[npt.NDArray[np.flo
 def test_little_data_is_never_worse_than_the_base_rate_beyond_noise(customers: int, buyers: int) -> None:
     """Over several simulated shops together, the interval of the loss above the base rate reaches down to 0."""
     results = [
-        run_fold(CONFIG, Blocks([shop(customers, buyers, seed)]), frozenset(), Fold(CUT, UNTIL), 0, 1) for seed in SEEDS
+        run_fold(CONFIG, Blocks([shop(customers, buyers, seed)]), Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
+        for seed in SEEDS
     ]
     assert all(one.fit.trees.low[2] == (buyers < LOW_EVIDENCE) for one in results), "few have reached it: marked"
     for target in (0, 2):
@@ -120,7 +122,7 @@ def test_little_data_is_never_worse_than_the_base_rate_beyond_noise(customers: i
 
 @pytest.mark.parametrize(("customers", "buyers"), [(1, 0), (1, 1), (2, 1), (5, 0)])
 def test_a_handful_of_customers_gives_probabilities(customers: int, buyers: int) -> None:
-    result = run_fold(CONFIG, Blocks([shop(customers, buyers, 1)]), frozenset(), Fold(CUT, UNTIL), 0, 1)
+    result = run_fold(CONFIG, Blocks([shop(customers, buyers, 1)]), Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
     p = result.probabilities[MODEL][result.judged.known]
     assert len(p) and ((p > 0) & (p < 1)).all()
     assert result.fit.trees.low.all()
@@ -190,7 +192,7 @@ def migrated(days_ago: int) -> Block:
 def test_what_nobody_in_a_stage_has_lived_through_rests_on_what_is_known_of_it(days_ago: int) -> None:
     """Silent error 72: the return of a whole batch in 60 days was told from how other stages live on."""
     block = Blocks([migrated(days_ago)])
-    definition = define(BATCH, frozenset(), block, CUT)
+    definition = define(BATCH, Journey(BATCH.journey), block, CUT)
     panel = build_panel(definition, block, training_grid(BATCH, CUT), CUT, 0)
     fit = fit_reach(panel, CUT, 0, seed=1, threads=1, settings=replace(DEFAULT, rounds=20))
     predictor = Predictor(definition, fit.trees, fit.calibration)

@@ -24,6 +24,7 @@ from cvj_ml.config import DAY, Config, EngineSpec, load_config
 from cvj_ml.engines import Engine, LocalEngine, open_engine
 from cvj_ml.errors import ConfigError, CvjError, DataError, GateError, ModelError
 from cvj_ml.histories import Block
+from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
@@ -101,7 +102,7 @@ def test_panel_and_scores_of_the_simulator_are_those_of_the_local_engine(
     store, cut = ingest(config), trained.as_of
     local, remote = LocalEngine(store, 1), open_engine(config.engine, store)
     instants = np.array([cut - 90 * DAY, cut - 30 * DAY, cut], dtype=np.int64)
-    definitions = [define(config, frozenset(), one, cut) for one in (local, remote)]
+    definitions = [define(config, Journey(config.journey), one, cut) for one in (local, remote)]
     assert definitions[0] == definitions[1]
     panels = [build_panel(definitions[0], one, instants, cut, 2 * DAY, max_rows=500) for one in (local, remote)]
     assert panels[0].share < 1, "the sample is part of what has to agree"
@@ -123,8 +124,8 @@ def test_panel_and_scores_of_online_retail_are_those_of_the_local_engine(
     cut = parse_as_of("2011-09-06", config.zone)
     histories = commands.open_histories(config, commands.Silent())
     local, remote = LocalEngine(histories.store, 2), histories.engine()
-    definition = define(config, histories.visible.unobserved, local, cut)
-    assert definition == define(config, histories.visible.unobserved, remote, cut)
+    definition = define(config, histories.visible.journey, local, cut)
+    assert definition == define(config, histories.visible.journey, remote, cut)
     instants = np.array([cut - 120 * DAY, cut - 90 * DAY], dtype=np.int64)
     delay = histories.store.arrival_delay
     panels = [build_panel(definition, one, instants, cut, delay) for one in (local, remote)]

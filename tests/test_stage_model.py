@@ -143,7 +143,7 @@ def test_the_whole_way_on_simulated_customers(tmp_path: Path) -> None:
 
     config = load_config(file)
     histories = commands.open_histories(config, commands.Silent())
-    definition = define(config, histories.visible.unobserved, histories.engine(), instant)
+    definition = define(config, histories.visible.journey, histories.engine(), instant)
     found = fit_and_evaluate(definition, Tracking.of(config), histories.engine(), instant, 1, 1)
     assert found.evidence is not None and found.evidence.customers > 350
     losses = found.evidence.metrics.set_index("contender")["log_loss"]

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.oracles import examples
 from tests.oracles.blocks import in_order, to_block
 from tests.oracles.cases import a_definition, a_journey, answers, labels_of, moment, person, plain, touch
-from tests.oracles.examples import DAY, MINOR_UNITS, SPAN, START, Setting
+from tests.oracles.examples import DAY, SPAN, START, Setting
 from tests.oracles.histories import Customer, as_known
 
 from cvj_ml.features import sight
-from cvj_ml.journey import entry_times, occurrence_times
+from cvj_ml.journey import Journey, entry_times, occurrence_times
 from cvj_ml.windows import NEVER
 
 EARLY = Setting(a_journey(One={"event": "*"}, Two={"event": "buy", "count": 2}), frozenset())
@@ -88,9 +88,9 @@ def test_entries_are_one_array_of_which_each_instant_sees_a_part(
     """Silent error 4: entries of the history cut at an instant are those of the whole that came before it."""
     customers = [one for one in customers if as_known(one, instant).touches]
     assume(customers)
-    whole = entry_times(setting.journey, setting.hidden, to_block(customers).touchpoints, MINOR_UNITS)
+    whole = entry_times(Journey(setting.journey, setting.hidden), to_block(customers).touchpoints)
     stood = to_block([as_known(one, instant) for one in customers]).touchpoints
-    cut = entry_times(setting.journey, setting.hidden, stood, MINOR_UNITS)
+    cut = entry_times(Journey(setting.journey, setting.hidden), stood)
     assert np.array_equal(cut, np.where(whole < instant, whole, NEVER))
 
 
@@ -103,8 +103,7 @@ def test_late_rows_change_later_answers_only(customers: list[Customer], setting:
     rows = [replace(one, visible=max(one.visible, arrival)) for one in late.touches if one.superseded is None]
     more = [replace(one, touches=in_order([*one.touches, *rows])) for one in customers]
     before, after = (
-        entry_times(setting.journey, setting.hidden, to_block(each).touchpoints, MINOR_UNITS)
-        for each in (customers, more)
+        entry_times(Journey(setting.journey, setting.hidden), to_block(each).touchpoints) for each in (customers, more)
     )
     assert np.array_equal(np.minimum(before, arrival), np.minimum(after, arrival))
 
@@ -136,7 +135,7 @@ def test_evidence_at_a_cut_knows_nothing_from_then_on(
             one.name: times
             for one, times in zip(
                 each,
-                plain(occurrence_times(setting.journey, setting.hidden, to_block(each).touchpoints, MINOR_UNITS, cut)),
+                plain(occurrence_times(Journey(setting.journey, setting.hidden), to_block(each).touchpoints, cut)),
                 strict=True,
             )
             if as_known(one, cut).touches

@@ -17,6 +17,7 @@ from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.evaluation.score_bands import MINIMUM_CUSTOMERS, _apart, bands_of, track_record
+from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.track_record import Bands, TrackRecord
 from cvj_ml.panel.panel import build_panel
 from cvj_ml.simulate import random_block
@@ -59,7 +60,7 @@ def blocks() -> Blocks:
 
 @pytest.fixture(scope="module")
 def fold(blocks: Blocks) -> FoldResult:
-    return run_fold(CONFIG, blocks, frozenset(), Fold(CUT, UNTIL), 0, 1)
+    return run_fold(CONFIG, blocks, Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
 
 
 @settings(max_examples=40)

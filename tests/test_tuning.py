@@ -40,7 +40,7 @@ def searched(trained: Trained, file: Path, trials: int = 2) -> tuple[Fold, Searc
     histories = commands.open_histories(config, commands.Silent())
     fold = last_matured(config, parse_as_of(AS_OF, config.zone), histories.store.arrival_delay)
     found = search(
-        config, histories.engine(), histories.visible.unobserved, fold, histories.store.arrival_delay, trials, 1
+        config, histories.engine(), histories.visible.journey, fold, histories.store.arrival_delay, trials, 1
     )
     return fold, found
 

@@ -27,6 +27,7 @@ from cvj_ml import io
 from cvj_ml.config import Config
 from cvj_ml.errors import CvjError
 from cvj_ml.io import read_csv, spreadsheet_safe, write_table
+from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, summarise
 from cvj_ml.night import publish, verify_night
 from cvj_ml.report import workbook as module
@@ -72,7 +73,8 @@ def lists_of(people: list[str], share: float = 0.3, **changes: Any) -> list[Rank
     probability = np.linspace(0.9, 0.1, size)[order].tolist()
     scores = scores_of(["Visitor"] * size, probability, [0.1] * size, [False] * size)
     scores = scores.set_column(0, "customer_id", pa.array([people[i] for i in order], pa.string()))
-    return list(rank(made(share=share, **changes), StoredTable.of(scores), frozenset(), AS_OF))
+    config = made(share=share, **changes)
+    return list(rank(config, StoredTable.of(scores), Journey(config.journey), AS_OF))
 
 
 def made(share: float = 0.3, **changes: Any) -> Config:

@@ -106,7 +106,7 @@ def score(model: Model, as_of: str) -> pd.DataFrame:
 def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
     """Return the configured lists of whom to target next, by the name of the list."""
     histories = model.histories
-    config, unobserved = histories.config, histories.visible.unobserved
+    config = histories.config
     instant = parse_as_of(as_of, config.zone)
     people = match_people(read_people(config), config, histories.store)
     with _scored(model, as_of, history=True) as scored:
@@ -114,7 +114,7 @@ def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
         lists = rank(
             config,
             StoredTable.at(scored.scores),
-            unobserved,
+            histories.visible.journey,
             instant,
             history=StoredTable.at(scored.history) if scored.history else None,
             permissions=people.permissions,

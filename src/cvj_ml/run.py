@@ -67,7 +67,7 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
     for warning in visible.warnings:
         watcher.say(f"warning: {warning}")
     # Lists and worksheets that cannot be made are told before hours of training.
-    list_specs(config, visible.unobserved)
+    list_specs(config, visible.journey)
     require_segment(config.report.segment, store.attribute_kinds)
     return Histories(config, store, visible, config.engine.threads or cpu_count())
 

@@ -12,6 +12,7 @@ import numpy as np
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.bootstrap import draw_keys, grouped_sums, resample
+from cvj_ml.journey import Journey
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.hazard.base_rates import fit_base_rates
 from cvj_ml.models.hazard.calibration import identity
@@ -42,7 +43,7 @@ def warm() -> None:
         )
         engine = LocalEngine(ingest(config), 1)
         cut = midnight(date(2024, 6, 1), config.zone)
-        definition = define(config, frozenset(), engine, cut)
+        definition = define(config, Journey(config.journey), engine, cut)
         panel = build_panel(definition, engine, np.array([cut - 30 * DAY, cut]), cut, 0)
     rows = hazard_rows(panel.labels, definition.horizons)
     stages, intervals = len(config.journey.stages), len(config.horizons)

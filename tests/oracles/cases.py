@@ -10,13 +10,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 from tests.oracles.blocks import in_order, to_block
-from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, MINUTE, OUTBOUND, START
+from tests.oracles.examples import DAY, EVENTS, MINUTE, OUTBOUND, START
 from tests.oracles.histories import Customer, Touch, Version
 
-from cvj_ml.config import Journey
+from cvj_ml.config import JourneySpec
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
-from cvj_ml.journey import StageState, entry_times, stage_at
+from cvj_ml.journey import Journey, StageState, entry_times, stage_at
 from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
@@ -72,15 +72,15 @@ def person(*touches: Touch, name: str = "c", versions: Sequence[Version] = ()) -
     return Customer(name, in_order(touches), tuple(versions))
 
 
-def a_journey(**rules: object) -> Journey:
+def a_journey(**rules: object) -> JourneySpec:
     """A journey of these stages and rules."""
     stages = [{"name": name, "enter": rule} for name, rule in rules.items()]
-    return Journey.model_validate({"name": "test", "stages": stages})
+    return JourneySpec.model_validate({"name": "test", "stages": stages})
 
 
 def under_other_names(
-    journey: Journey, customers: Sequence[Customer], names: Sequence[str], random: Random
-) -> tuple[Journey, list[Customer]]:
+    journey: JourneySpec, customers: Sequence[Customer], names: Sequence[str], random: Random
+) -> tuple[JourneySpec, list[Customer]]:
     """The same journey and log with other names of events, and equal instants in any order: nothing that means time."""
     renamed = dict(zip(EVENTS, names, strict=True))
     mapping = {old: (new,) for old, new in renamed.items()}
@@ -94,7 +94,7 @@ def under_other_names(
 
 
 def a_definition(
-    journey: Journey,
+    journey: JourneySpec,
     hidden: frozenset[str] = frozenset(),
     *,
     vocabulary: Vocabulary = VOCABULARY,
@@ -105,7 +105,9 @@ def a_definition(
     """A small definition: windows of 1, 2 and 7 days, a trend of 2 days, horizons of 2, 5 and 9 days."""
     observable = [name for name in journey.names if name not in hidden]
     catalogue = compile_catalogue(vocabulary, observable, tuple(WINDOWS.values()), TREND, SESSION_GAP, 2)
-    return ModelSpec(journey, hidden, catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND), 2)
+    return ModelSpec(
+        Journey(journey, hidden), catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND), 2
+    )
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def a_predictor(definition: ModelSpec, blocks: Blocks, instants: npt.NDArray[np.
 
 
 def labels_of(
-    journey: Journey,
+    journey: JourneySpec,
     hidden: frozenset[str],
     customers: Sequence[Customer],
     instants: Sequence[int],
@@ -165,9 +167,9 @@ def labels_of(
     """Ask the package for the snapshots at some instants and their labels."""
     points = to_block(customers).touchpoints
     snapshots = eligible(points, np.array(instants, dtype=np.int64))
-    entries = entry_times(journey, hidden, points, MINOR_UNITS)
+    entries = entry_times(Journey(journey, hidden), points)
     stage = stage_at(entries[snapshots.customer], snapshots.as_of).stage
-    return snapshots, label(journey, hidden, points, snapshots, stage, MINOR_UNITS, cut, arrival_delay)
+    return snapshots, label(Journey(journey, hidden), points, snapshots, stage, cut, arrival_delay)
 
 
 def plain(instants: npt.NDArray[np.int64]) -> list[list[int | None]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.oracles.blocks import in_order
 from tests.oracles.histories import Customer, Touch, Version
 
-from cvj_ml.config import Journey
+from cvj_ml.config import JourneySpec
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -118,7 +118,7 @@ def _correction(touch: Touch, number: int, k: int) -> Touch:
 class Setting:
     """A journey with the stages that nobody can see."""
 
-    journey: Journey
+    journey: JourneySpec
     hidden: frozenset[str]
 
 
@@ -133,7 +133,7 @@ def settings_of_journey(draw: st.DrawFn) -> Setting:
         free = order[: order.index(name)]
         stages.append({"name": name, "enter": draw(_rule(tuple(free), depth=2))})
     same_day = draw(st.sampled_from(("counts", "counts", "later")))
-    journey = Journey.model_validate({"name": "random", "same_day": same_day, "stages": stages})
+    journey = JourneySpec.model_validate({"name": "random", "same_day": same_day, "stages": stages})
     followed = set().union(*(stage.enter.follows() for stage in journey.stages))
     loose = [name for name in names if name not in followed][: len(names) - 1]
     hidden = draw(st.sets(st.sampled_from(loose))) if loose and draw(st.integers(0, 3)) == 0 else set()
@@ -176,7 +176,7 @@ _TESTS = {"plan": _TEXT, "channel": _CHANNEL, "rating": _NUMBER, "value": _VALUE
 
 
 @st.composite
-def windowed(draw: st.DrawFn) -> Journey:
+def windowed(draw: st.DrawFn) -> JourneySpec:
     """A journey of one stage, entered by one condition on a window of any touchpoints."""
     leaf: dict[str, Any] = {"event": "*"}
     condition = draw(st.sampled_from(("count", "sum", "count and sum", "growth", "distinct", "distinct and sum")))
@@ -190,7 +190,7 @@ def windowed(draw: st.DrawFn) -> Journey:
         leaf["value_at_least"] = draw(st.sampled_from((50, 150, 300)))
     if "distinct" in condition:
         leaf["distinct"] = draw(st.sampled_from(("plan", "rating", "channel")))
-    return Journey.model_validate({"name": "random", "stages": [{"name": "One", "enter": leaf}]})
+    return JourneySpec.model_validate({"name": "random", "stages": [{"name": "One", "enter": leaf}]})
 
 
 def close_histories(seed: int, number: int) -> list[Customer]:
@@ -203,7 +203,7 @@ def close_histories(seed: int, number: int) -> list[Customer]:
 
 
 @st.composite
-def following(draw: st.DrawFn) -> Journey:
+def following(draw: st.DrawFn) -> JourneySpec:
     """A journey whose later stages come after earlier ones, by touchpoints that several of them could use."""
     first = draw(st.sampled_from(("leaf", "any", "any", "all")))
     one = draw(_plain_leaf()) if first == "leaf" else {first: draw(st.lists(_plain_leaf(), min_size=2, max_size=3))}
@@ -214,7 +214,7 @@ def following(draw: st.DrawFn) -> Journey:
     }
     stages = [{"name": name, "enter": rule} for name, rule in (("One", one), ("Two", two), ("Three", three))]
     same_day = draw(st.sampled_from(("counts", "counts", "counts", "later")))
-    return Journey.model_validate({"name": "random", "same_day": same_day, "stages": stages})
+    return JourneySpec.model_validate({"name": "random", "same_day": same_day, "stages": stages})
 
 
 @st.composite

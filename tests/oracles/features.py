@@ -25,13 +25,13 @@ from tests.oracles.journey import (
     total,
 )
 
-from cvj_ml.config import Journey, Rule
+from cvj_ml.config import JourneySpec, Rule
 
 SECONDS_A_DAY = 86_400
 
 
 def features(
-    journey: Journey,
+    journey: JourneySpec,
     hidden: Collection[str],
     customer: Customer,
     as_of: int,
@@ -166,7 +166,7 @@ def standing(entered: Mapping[str, int | None], as_of: int) -> dict[str, float]:
 
 
 def progress(
-    journey: Journey, rule: Rule, rows: Sequence[Touch], as_of: int, minor_units: int, after: Fired | None = None
+    journey: JourneySpec, rule: Rule, rows: Sequence[Touch], as_of: int, minor_units: int, after: Fired | None = None
 ) -> tuple[Fraction, int]:
     """How much of a rule is fulfilled (0 to 1), and how many touchpoints (or distinct values) its count still needs.
 

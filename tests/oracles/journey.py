@@ -10,13 +10,13 @@ from fractions import Fraction
 
 from tests.oracles.histories import Customer, Scalar, Touch, live
 
-from cvj_ml.config import Journey, Rule
+from cvj_ml.config import JourneySpec, Rule
 
 COMPARE = {"eq": op.eq, "ne": op.ne, "gt": op.gt, "gte": op.ge, "lt": op.lt, "lte": op.le}
 MICROSECONDS_A_DAY = 24 * 60 * 60 * 1_000_000
 
 
-def entries(journey: Journey, hidden: Collection[str], customer: Customer, minor_units: int) -> list[int | None]:
+def entries(journey: JourneySpec, hidden: Collection[str], customer: Customer, minor_units: int) -> list[int | None]:
     """When each stage was entered: the first instant at which the rule fires on what was visible by then."""
     changes = {touch.visible for touch in customer.touches}
     changes |= {touch.superseded for touch in customer.touches if touch.superseded is not None}
@@ -30,7 +30,7 @@ def entries(journey: Journey, hidden: Collection[str], customer: Customer, minor
 
 
 def occurrences(
-    journey: Journey, hidden: Collection[str], customer: Customer, minor_units: int, cut: int
+    journey: JourneySpec, hidden: Collection[str], customer: Customer, minor_units: int, cut: int
 ) -> list[int | None]:
     """When the touchpoint that completed each stage's evidence happened, as known at the cut."""
     fired = fire(journey, live(customer, cut), minor_units)
@@ -61,12 +61,12 @@ class Fired:
     needed: frozenset[int] = frozenset()
 
 
-def fire(journey: Journey, rows: Sequence[Touch], minor_units: int) -> dict[str, int | None]:
+def fire(journey: JourneySpec, rows: Sequence[Touch], minor_units: int) -> dict[str, int | None]:
     """When each stage's own rule fires, on these rows and no others."""
     return {name: None if one is None else one.moment for name, one in firings(journey, rows, minor_units).items()}
 
 
-def firings(journey: Journey, rows: Sequence[Touch], minor_units: int) -> dict[str, Fired | None]:
+def firings(journey: JourneySpec, rows: Sequence[Touch], minor_units: int) -> dict[str, Fired | None]:
     """How each stage's own rule fires, on these rows and no others."""
     rules = {stage.name: stage.enter for stage in journey.stages}
     leaves = [found for stage in journey.stages for found in all_leaves(stage.enter, False)]
@@ -142,7 +142,7 @@ def together(parts: Sequence[Fired]) -> Fired:
     )
 
 
-def is_later(journey: Journey, row: Touch, after: Fired) -> bool:
+def is_later(journey: JourneySpec, row: Touch, after: Fired) -> bool:
     """Whether a row lies later in time than all that a rule comes after."""
     for moment, day, by_day in after.bounds:
         if row.date_only or by_day:
@@ -153,7 +153,7 @@ def is_later(journey: Journey, row: Touch, after: Fired) -> bool:
     return True
 
 
-def strictness(journey: Journey, one: Fired) -> tuple[float, float, float]:
+def strictness(journey: JourneySpec, one: Fired) -> tuple[float, float, float]:
     """How little a firing leaves later than itself: by the days of dates, the days of instants, and the instant."""
     lost = journey.same_day == "later"
     return (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.oracles.histories import Customer, live
 from tests.oracles.journey import entries, occurrences, stage_at
 
-from cvj_ml.config import Journey
+from cvj_ml.config import JourneySpec
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def is_eligible(customer: Customer, as_of: int) -> bool:
 
 
 def outlook(
-    journey: Journey,
+    journey: JourneySpec,
     hidden: Collection[str],
     customer: Customer,
     as_of: int,

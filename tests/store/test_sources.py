@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from cvj_ml.config import DAY, Config, TableSpec
 from cvj_ml.customers import read_people
 from cvj_ml.errors import ConfigError, DataError
-from cvj_ml.journey import entry_times
+from cvj_ml.journey import Journey, entry_times
 from cvj_ml.ownership import MARKER
 from cvj_ml.store import ingest
 from cvj_ml.store.mapping import Field, read_value
@@ -292,7 +292,7 @@ def test_a_log_of_dates_asks_whether_the_same_day_counts(tmp_path, configure, la
         config = configure(sources={"log": {"path": "log.csv"}}, journey=journey)
         store = ingest(config)
         (bucket,) = store.buckets_of(None)
-        entries = entry_times(config.journey, frozenset(), store.read(bucket).touchpoints, 100)
+        entries = entry_times(Journey(config.journey), store.read(bucket).touchpoints)
         assert (entries[0, 1] != NEVER) == expected
 
 

@@ -74,7 +74,7 @@ def run_audit(
         leaks = [*perturbed.leaks("another future"), *rebuilt.tally.leaks("sources as they stood")]
         leaks += [
             Leak("hindsight", "column", f"{one.column} is the {one.equals} of the whole log", one.customers, one.of, 0)
-            for one in backfilled_columns(blocks, definition.minor_units)
+            for one in backfilled_columns(blocks, definition.journey.minor_units)
         ]
         warnings = [*rebuilt.warnings, *arrival_warnings(config, store, subject.sample.buckets)]
         warnings += [f"{one.table}.files.{one.file}: {one.reason}" for one in rebuilt.files if one.undecided]

@@ -70,11 +70,9 @@ def _labels(
     stage = stage_at(entries[earlier.customer], earlier.as_of).stage
     found = label(
         definition.journey,
-        definition.unobserved,
         block.touchpoints,
         earlier,
         stage,
-        definition.minor_units,
         cut,
         delay,
     )

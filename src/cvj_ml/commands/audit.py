@@ -34,7 +34,7 @@ def audit(
     with watcher.step("Fetching the model"):
         model = model_to_audit(config, histories.visible, bundle)
     with watcher.step("Learning the vocabulary") as progress:
-        definition = define(config, histories.visible.unobserved, histories.engine(progress), as_of)
+        definition = define(config, histories.visible.journey, histories.engine(progress), as_of)
     findings = run_audit(
         config,
         histories.store,

@@ -110,7 +110,7 @@ def backtest_fold(
         return run_fold(
             histories.config,
             histories.engine(),
-            histories.visible.unobserved,
+            histories.visible.journey,
             Fold(cut, until),
             histories.store.arrival_delay,
             histories.threads,

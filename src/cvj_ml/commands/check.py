@@ -32,7 +32,7 @@ def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
     usage = require_customers(histories, as_of, watcher)
     with watcher.step("Observing stages") as progress:
         engine = histories.engine(progress)
-        definition = define(config, histories.visible.unobserved, engine, as_of)
+        definition = define(config, histories.visible.journey, engine, as_of)
 
         def count(block: Block) -> npt.NDArray[np.int64]:
             snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))

@@ -53,9 +53,7 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     if len(usable) < len(lists):
         watcher.say(f"warning: {len(lists) - len(usable)} past list(s) name stages that are not observed any more.")
     judge = Judge(
-        config.journey,
-        histories.visible.unobserved,
-        10**config.value_decimals,
+        histories.visible.journey,
         until,
         histories.store.arrival_delay,
     )
@@ -125,7 +123,7 @@ def newest_matured(config: Config, judge: Judge) -> tuple[list[PastList], pd.Dat
         manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
         nights[folder] = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
     chosen: dict[str, Path] = {}
-    known = set(judge.journey.names) - judge.unobserved
+    known = set(judge.journey.names) - judge.journey.unobserved
     for folder in sorted(nights, key=nights.__getitem__, reverse=True):
         seen = follow_up(nights[folder], judge.cut, judge.arrival_delay)
         for row in _summary(folder):

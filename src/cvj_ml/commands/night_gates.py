@@ -56,9 +56,7 @@ class Gatekeeper:
         if spec.warn is None and spec.fail is None:
             return []
         judge = Judge(
-            config.journey,
-            histories.visible.unobserved,
-            10**config.value_decimals,
+            histories.visible.journey,
             self.as_of,
             histories.store.arrival_delay,
         )

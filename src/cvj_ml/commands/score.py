@@ -203,12 +203,12 @@ def make_night(
     lists: tuple[RankedList, ...] = ()
     if people is not None:
         with run.step("Ranking the lists"):
-            unobserved, record = histories.visible.unobserved, bundle.track_record
+            record = bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
             lists = rank(
                 config,
                 scores,
-                unobserved,
+                histories.visible.journey,
                 as_of,
                 record,
                 history=history,
@@ -305,7 +305,7 @@ def report_of(
         return make_report(
             histories.config,
             histories.store,
-            histories.visible.unobserved,
+            histories.visible.journey,
             histories.engine(progress),
             as_of,
             scores,

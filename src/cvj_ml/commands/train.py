@@ -54,7 +54,7 @@ def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
     require_teachable(config, cut, store.arrival_delay, "Training")
     with watcher.step("Building the panel") as progress:
         engine = histories.engine(progress)
-        definition = define(config, histories.visible.unobserved, engine, cut)
+        definition = define(config, histories.visible.journey, engine, cut)
         return build_panel(
             definition,
             engine,
@@ -179,7 +179,7 @@ def judge_challenger(histories: Histories, result: FoldResult, promote: Promote,
             bundle.predictor,
             to_microseconds(datetime.fromisoformat(present.cut)),
             histories.engine(),
-            histories.visible.unobserved,
+            histories.visible.journey,
             histories.store.arrival_delay,
             histories.threads,
         )
@@ -210,7 +210,7 @@ def tuned_settings(histories: Histories, reported: Fold, trials: int, watcher: W
         found = search(
             config,
             histories.engine(),
-            histories.visible.unobserved,
+            histories.visible.journey,
             reported,
             histories.store.arrival_delay,
             trials,

@@ -2,7 +2,7 @@
 
 from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
-from cvj_ml.config.journey import Journey, Play, Rule, Stage
+from cvj_ml.config.journey import JourneySpec, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
 from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names
 from cvj_ml.config.tables import (
@@ -43,7 +43,7 @@ __all__ = [
     "Freshness",
     "GatesSpec",
     "IdsSpec",
-    "Journey",
+    "JourneySpec",
     "Levels",
     "ListSpec",
     "Match",

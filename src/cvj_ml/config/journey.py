@@ -112,7 +112,7 @@ class Stage(Section):
         return re.sub(r"[^a-z0-9]+", "_", ascii_name.lower()).strip("_")
 
 
-class Journey(Section):
+class JourneySpec(Section):
     """Ordered stages; a customer's observed stage is the highest one entered."""
 
     name: str
@@ -123,7 +123,7 @@ class Journey(Section):
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Journey:
+    def _consistent(self) -> JourneySpec:
         names = [stage.name for stage in self.stages]
         faults = []
         slugs = [stage.slug for stage in self.stages]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from cvj_ml.config.base import Duration, Section, _as_list
-from cvj_ml.config.journey import Journey
+from cvj_ml.config.journey import JourneySpec
 from cvj_ml.errors import nearest
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -68,7 +68,7 @@ class MeasureSpec(Section):
     min_moved: int = Field(default=30, ge=1)
 
 
-def play_channels(journey: Journey) -> tuple[str, ...]:
+def play_channels(journey: JourneySpec) -> tuple[str, ...]:
     """Return the channels that the journey's plays name, each once."""
     return tuple(dict.fromkeys(name for stage in journey.stages for play in stage.plays for name in play.channels))
 
@@ -76,7 +76,7 @@ def play_channels(journey: Journey) -> tuple[str, ...]:
 def eligibility_faults(
     spec: EligibilitySpec,
     lists: tuple[ListSpec, ...] | None,
-    journey: Journey,
+    journey: JourneySpec,
     outbound: tuple[str, ...],
     stage_value: Mapping[str, Any],
     by_channel: Iterable[str],

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.gates import GatesSpec
-from cvj_ml.config.journey import Journey, Names
+from cvj_ml.config.journey import JourneySpec, Names
 from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.tables import (
@@ -175,7 +175,7 @@ class Config(Section):
     stage_labels: StageLabelsSpec | None = None
     suppression: PermissionSpec | None = None
     consent: PermissionSpec | None = None
-    journey: Journey
+    journey: JourneySpec
     preset: str | None = Field(default=None, exclude=True)
     events: dict[str, Names] = {}
     unobserved: tuple[str, ...] = ()
@@ -216,7 +216,7 @@ class Config(Section):
         file = Path(folder, reference)
         if lies_below(str(file), str(Path(folder, str(data.get("out", "out"))))):
             raise ValueError(f"journey: {reference} lies below out, where files are removed; put it elsewhere")
-        return {**data, "journey": validated(Journey, read_yaml(file), file)}
+        return {**data, "journey": validated(JourneySpec, read_yaml(file), file)}
 
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:

@@ -14,6 +14,7 @@ from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
+from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_reach
@@ -128,10 +129,10 @@ class Panels:
     test: Panel
 
 
-def build_panels(config: Config, blocks: Blocks, unobserved: frozenset[str], fold: Fold, arrival_delay: int) -> Panels:
+def build_panels(config: Config, blocks: Blocks, journey: Journey, fold: Fold, arrival_delay: int) -> Panels:
     """Build a fold's panels; nothing after the cut is used but the outcomes, and test snapshots are never sampled."""
     require_teachable(config, fold.cut, arrival_delay, "The backtest")
-    definition = define(config, unobserved, blocks, fold.cut)
+    definition = define(config, journey, blocks, fold.cut)
     history = build_panel(
         definition,
         blocks,
@@ -149,7 +150,7 @@ def build_panels(config: Config, blocks: Blocks, unobserved: frozenset[str], fol
 def run_fold(
     config: Config,
     blocks: Blocks,
-    unobserved: frozenset[str],
+    journey: Journey,
     fold: Fold,
     arrival_delay: int,
     threads: int,
@@ -157,7 +158,7 @@ def run_fold(
     settings: Settings | None = None,
 ) -> FoldResult:
     """Train on what was visible before the fold's cut and judge all customers' snapshots at it."""
-    panels = build_panels(config, blocks, unobserved, fold, arrival_delay)
+    panels = build_panels(config, blocks, journey, fold, arrival_delay)
     history, test = panels.history, panels.test
     fit = fit_reach(history, fold.cut, arrival_delay, config.model.seed, threads, settings=settings, progress=progress)
     predictor = Predictor(history.definition, fit.trees, fit.calibration)

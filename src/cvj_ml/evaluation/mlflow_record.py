@@ -89,7 +89,7 @@ def evidence(
 def low_targets(predictor: Predictor) -> list[str]:
     """Return the observable targets that rest on base rates."""
     journey = predictor.definition.journey
-    asked = [0, *(1 + i for i in predictor.definition.observable)]
+    asked = [0, *(1 + i for i in predictor.definition.journey.observable)]
     names = ["return", *journey.names]
     return [names[j] for j in asked if predictor.trees.low[j]]
 

@@ -27,6 +27,7 @@ from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
+from cvj_ml.journey import Journey
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.panel import build_panel
 from cvj_ml.windows import follow_up, midnight, observed_whole, to_datetime
@@ -233,7 +234,7 @@ def challenge(
     champion: Predictor,
     champion_cut: int,
     blocks: Blocks,
-    unobserved: frozenset[str],
+    journey: Journey,
     arrival_delay: int,
     threads: int,
 ) -> Verdict:
@@ -253,7 +254,7 @@ def challenge(
                 f"Kept the champion: less than {format_duration(horizon)} have been observed since it was trained, so"
                 f" there is nothing to compare on. Train again from {ready} on, or promote by hand.",
             )
-        result = run_fold(config, blocks, unobserved, fold, arrival_delay, threads)
+        result = run_fold(config, blocks, journey, fold, arrival_delay, threads)
     fold = result.fold
     panel = build_panel(champion.definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay)
     if not np.array_equal(panel.customer, result.panel.customer):

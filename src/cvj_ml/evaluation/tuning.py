@@ -23,6 +23,7 @@ from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, in
 from cvj_ml.evaluation.folds import Fold, rolling, unteachable
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
 from cvj_ml.evaluation.promotion import deciding_cells
+from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
@@ -59,7 +60,7 @@ class Search:
 def search(
     config: Config,
     blocks: Blocks,
-    unobserved: frozenset[str],
+    journey: Journey,
     reported: Fold,
     arrival_delay: int,
     trials: int,
@@ -75,7 +76,7 @@ def search(
     )
     if not folds:
         return Search(None, "Kept the package's settings: the history has no earlier fold to choose on.", (), ())
-    panels = [build_panels(config, blocks, unobserved, fold, arrival_delay) for fold in folds]
+    panels = [build_panels(config, blocks, journey, fold, arrival_delay) for fold in folds]
 
     def losses(settings: Settings | None) -> tuple[_F64, npt.NDArray[np.int64]]:
         parts = [

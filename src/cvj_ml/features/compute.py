@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.config import DAY, Journey
+from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
 from cvj_ml.histories import Block, Text, Touchpoints
-from cvj_ml.journey import followed, progress, stage_at
+from cvj_ml.journey import Journey, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, before, rows_before, to_datetime
 
@@ -24,7 +23,6 @@ _YEAR = 365.25
 def compute(
     catalogue: Catalogue,
     journey: Journey,
-    observable: Sequence[int],
     block: Block,
     entries: Instants,
     snapshots: Snapshots,
@@ -33,8 +31,8 @@ def compute(
 ) -> npt.NDArray[np.float32]:
     """Return X (snapshots, features), a pure function of each customer's own history before ``as_of``.
 
-    ``entries`` are the block's entry times of all stages, ``observable`` the positions of those that the catalogue
-    knows. What was not recorded yet (a window that begins before ``observed_from``) is NaN, not zero.
+    ``entries`` are the block's entry times of all stages; the catalogue knows the observable ones. What was not recorded
+    yet (a window that begins before ``observed_from``) is NaN, not zero.
     """
     x = np.full((len(snapshots), len(catalogue.features)), np.nan, dtype=np.float32)
     points, vocabulary, program = block.touchpoints, catalogue.vocabulary, catalogue.program()
@@ -50,7 +48,7 @@ def compute(
     )
     column = len(program.statistic)
     for group in (
-        _journey_columns(catalogue, journey, observable, block, entries, snapshots),
+        _journey_columns(catalogue, journey, block, entries, snapshots),
         _attribute_columns(catalogue, block, snapshots),
         _calendar_columns(snapshots.as_of, zone) if vocabulary.calendar else [],
     ):
@@ -103,21 +101,20 @@ def run_program(
 def _journey_columns(
     catalogue: Catalogue,
     journey: Journey,
-    observable: Sequence[int],
     block: Block,
     all_entries: Instants,
     snapshots: Snapshots,
 ) -> list[npt.NDArray[np.float64]]:
-    entries, as_of = all_entries[:, observable][snapshots.customer], snapshots.as_of
+    entries, as_of = all_entries[:, journey.observable][snapshots.customer], snapshots.as_of
     state = stage_at(entries, as_of)
     entered = before(entries, as_of[:, None])
     since = np.where(entered, (as_of[:, None] - np.where(entered, entries, 0)) / DAY, np.nan)
     columns = [state.stage.astype(np.float64), state.days_in_stage, entered.sum(axis=1).astype(np.float64)]
     columns += [since[:, i] for i in range(entries.shape[1])]
-    minor_units, points, customer = 10**catalogue.value_decimals, block.touchpoints, snapshots.customer
-    known = followed(journey, points, customer, as_of, minor_units)
-    for i in observable:
-        done = progress(journey, i, points, customer, as_of, known, minor_units)
+    points, customer = block.touchpoints, snapshots.customer
+    known = followed(journey, points, customer, as_of)
+    for i in journey.observable:
+        done = progress(journey, i, points, customer, as_of, known)
         columns += [done.fulfilled, done.remaining]
     columns += [since[:, i] - since[:, i + 1] for i in range(entries.shape[1] - 1)]
     return columns

@@ -1,11 +1,13 @@
 """From touchpoints to stages."""
 
-from cvj_ml.journey.observability import Visible, coverage_of, draw_hidden, entries_when_hidden, hide, observability
+from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
 from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, occurrence_times, reached, stage_at
+from cvj_ml.journey.thinning import coverage_of, draw_hidden, entries_when_hidden, hide
 
 __all__ = [
     "Followed",
+    "Journey",
     "Progress",
     "StageState",
     "Visible",

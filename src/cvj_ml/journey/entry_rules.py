@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import Journey, Rule
+from cvj_ml.config import Rule
 from cvj_ml.histories import Touchpoints
 from cvj_ml.journey.leaves import distinct_codes, distinct_column, exact, first_firing, leaf_mask, minor, ranks
+from cvj_ml.journey.observability import Journey
 from cvj_ml.windows import NEVER, Instants
 
 _Rows = npt.NDArray[np.int64]
@@ -88,7 +89,7 @@ _NONE = UsedRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
 def fire(
-    journey: Journey, points: Touchpoints, questions: Questions, minor_units: int, *, followed_only: bool = False
+    journey: Journey, points: Touchpoints, questions: Questions, *, followed_only: bool = False
 ) -> dict[str, Firings]:
     """Return where each stage's own rule fires, by name; with ``followed_only``, of stages that others come after.
 
@@ -96,11 +97,11 @@ def fire(
     """
     dated = bool(points.date_only.any())
     followed = {name for stage in journey.stages for name in stage.enter.follows()}
-    takes = dated and bool(followed) and journey.same_day == "counts"
+    takes = dated and bool(followed) and journey.spec.same_day == "counts"
     value = np.where(points.has_value, points.value, 0)
-    turns = _turns(journey, points, value, minor_units) if takes else _NONE.row
-    evaluate = _Evaluation(journey, points, questions, minor_units, value, dated, takes, turns, {})
-    for i in journey.in_order_of_rules():
+    turns = _turns(journey, points, value) if takes else _NONE.row
+    evaluate = _Evaluation(journey, points, questions, value, dated, takes, turns, {})
+    for i in journey.spec.in_order_of_rules():
         stage = journey.stages[i]
         if stage.name in followed or not followed_only:
             evaluate.fired[stage.name] = evaluate.rule(stage.enter, start_of_history(len(questions)))
@@ -118,7 +119,6 @@ class _Evaluation:
     journey: Journey
     points: Touchpoints
     questions: Questions
-    minor_units: int
     value: _Rows
     dated: bool
     takes: bool
@@ -162,7 +162,7 @@ class _Evaluation:
         ratio = exact(rule.growth.ratio if rule.growth else 0)
         used_from, used_row = after.used_by_question()
         row, by_day, *used = first_firing(
-            leaf_mask(points, rule, self.minor_units),
+            leaf_mask(points, rule, self.journey.minor_units),
             points.occurred_at,
             points.day,
             points.date_only,
@@ -185,7 +185,7 @@ class _Evaluation:
             used_row,
             rule.count,
             enough is not None,
-            0 if enough is None else math.ceil(minor(enough, self.minor_units)),
+            0 if enough is None else math.ceil(minor(enough, self.journey.minor_units)),
             rule.within or NEVER,
             rule.growth.window if rule.growth else 0,
             ratio.numerator,
@@ -198,7 +198,7 @@ class _Evaluation:
         if not self.dated:
             return both(Firings(row, instant, after.day, after.date, after.used), after)
         never = np.full(len(row), -NEVER, dtype=np.int64)
-        date = points.day[there] + np.int64(self.journey.same_day == "later")
+        date = points.day[there] + np.int64(self.journey.spec.same_day == "later")
         own = Firings(row, np.where(by_day, never, instant), np.where(by_day, date, never), date, UsedRows(*used))
         return both(own, after)
 
@@ -215,7 +215,7 @@ def both(one: Firings, other: Firings) -> Firings:
     )
 
 
-def _turns(journey: Journey, points: Touchpoints, value: _Rows, minor_units: int) -> _Rows:
+def _turns(journey: Journey, points: Touchpoints, value: _Rows) -> _Rows:
     """Return the rows, those of one instant in the order in which a rule takes them.
 
     What the rules of later stages could use comes last, so that a day on which they can hold is not spoilt by a choice
@@ -226,7 +226,7 @@ def _turns(journey: Journey, points: Touchpoints, value: _Rows, minor_units: int
     new = np.append(True, (owner[1:] != owner[:-1]) | (points.occurred_at[1:] != points.occurred_at[:-1]))
     tied = np.flatnonzero(~(new & np.append(new[1:], True)))
     leaves = [leaf for stage in journey.stages for leaf in _leaves(stage.enter, False)]
-    masks = [leaf_mask(points, leaf, minor_units)[tied] for leaf, _ in leaves]
+    masks = [leaf_mask(points, leaf, journey.minor_units)[tied] for leaf, _ in leaves]
     wanted = np.zeros(len(tied), dtype=np.int64)
     for mask, (_, follows) in zip(masks, leaves, strict=True):
         wanted += mask & follows

@@ -1,35 +1,68 @@
-"""Which stages a business can see.
-
-Incomplete tracking: which customers' evidence of a stage is hidden, and what is left to see.
-
-``coverage`` is the share of the customers truly having a stage's evidence for whom it is visible: all or nothing for
-each customer and stage, independent given the true stage. Thinning repeats that loss on customers whose evidence is
-complete, so that a model can learn the truth from what would have been seen of them.
-"""
+"""A journey as one business can see it: which of its stages leave evidence in the data, and which do not."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from cvj_ml.config import Config, Journey, Rule
+from cvj_ml.config import Config, JourneySpec, Rule, Stage
 from cvj_ml.errors import ConfigError, nearest, raise_all
-from cvj_ml.histories import Touchpoints
-from cvj_ml.journey.leaves import ANY_EVENT, leaf_mask
-from cvj_ml.journey.stages import entry_times
-from cvj_ml.windows import NEVER, Instants
+from cvj_ml.journey.leaves import ANY_EVENT
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """The ordered stages of a journey, which of them the data cannot show, and in what units values stand.
+
+    An ``unobserved`` stage has no entry, no target and no list. Rules compare values in units of which one is
+    ``10 ** value_decimals`` of the store's minor ones.
+    """
+
+    spec: JourneySpec
+    unobserved: frozenset[str] = frozenset()
+    value_decimals: int = 2
+
+    @property
+    def name(self) -> str:
+        """What the journey is called."""
+        return self.spec.name
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in order, unobserved ones, too."""
+        return self.spec.stages
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all stages in order."""
+        return self.spec.names
+
+    @property
+    def minor_units(self) -> int:
+        """How many minor units make one unit of value."""
+        return int(10**self.value_decimals)
+
+    @property
+    def observable(self) -> list[int]:
+        """Positions of the stages that can be observed, in order."""
+        return [i for i, name in enumerate(self.names) if name not in self.unobserved]
+
+    def index(self, name: str) -> int:
+        """Return the position of a stage."""
+        return self.spec.index(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """Stages without targets or lists, and what to tell the user about them."""
+    """The journey as the data shows it, and what to tell the user about the stages that it does not show."""
 
-    unobserved: frozenset[str]
+    journey: Journey
     warnings: tuple[str, ...]
+
+    @property
+    def unobserved(self) -> frozenset[str]:
+        """Stages without targets or lists."""
+        return self.journey.unobserved
 
 
 def observability(config: Config, events: Collection[str], properties: Collection[str]) -> Visible:
@@ -74,7 +107,7 @@ def observability(config: Config, events: Collection[str], properties: Collectio
     if len(unobserved) == len(config.journey.stages):
         faults.append("no stage is observed; map your events with events:, or write your own journey")
     raise_all(ConfigError, f"The journey {config.journey.name!r} does not fit the data:", faults)
-    return Visible(frozenset(unobserved), tuple(warnings))
+    return Visible(Journey(config.journey, frozenset(unobserved), config.value_decimals), tuple(warnings))
 
 
 def _missing(
@@ -90,58 +123,3 @@ def _missing(
         if name not in {"value", "channel", *properties}:
             known = ", ".join(("value", "channel", *properties))
             yield f"no source provides the property {name!r}.{nearest(name, properties)} Known: {known}"
-
-
-_Mask = npt.NDArray[np.bool_]
-
-
-def coverage_of(journey: Journey, coverage: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    """Return each stage's coverage, shape (stages,); 1 where none is declared."""
-    return np.array([coverage.get(name, 1.0) for name in journey.names])
-
-
-def draw_hidden(
-    customers: Sequence[str], journey: Journey, coverage: npt.NDArray[np.float64], seed: int | str
-) -> _Mask:
-    """Draw which stages are hidden for whom, shape (customers, stages): each with probability 1 - coverage.
-
-    One draw per customer and stage, a hash of (seed, customer, stage): whoever else is asked, the answer stays.
-    """
-    hidden = np.zeros((len(customers), len(journey.stages)), dtype=np.bool_)
-    for i in np.flatnonzero(coverage < 1):
-        key = hashlib.blake2b(f"{seed}\n{journey.names[i]}".encode(), digest_size=32).digest()
-        digests = [hashlib.blake2b(name.encode(), digest_size=8, key=key).digest() for name in customers]
-        draws = (np.frombuffer(b"".join(digests), dtype="<u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        hidden[:, i] = draws >= coverage[i]
-    return hidden
-
-
-def hide(journey: Journey, points: Touchpoints, hidden: _Mask, entries: Instants, minor_units: int) -> Touchpoints:
-    """Return the touchpoints that are left when stages are hidden.
-
-    hidden: (customers, stages); entries: the stage entries on the whole history.
-    Every touchpoint that matches a leaf of a hidden stage's rule goes, unless a stage that is not hidden needs it:
-    one whose rule names its event, too, and that was entered, not before the touchpoint became visible. (Of
-    purchases that enter Convert at the first and Ascend at the third, the later ones vanish with Ascend, the first
-    stays.) A leaf that takes any event needs none in particular.
-    """
-    owner = np.repeat(np.arange(len(hidden)), np.diff(points.offsets))
-    goes, needed = np.zeros(len(points), dtype=np.bool_), np.zeros(len(points), dtype=np.bool_)
-    for i, stage in enumerate(journey.stages):
-        named = [leaf for leaf in stage.enter.leaves() if ANY_EVENT not in (leaf.event or ())]
-        matches = np.zeros(len(points), dtype=np.bool_)
-        for leaf in named:
-            matches |= leaf_mask(points, leaf, minor_units)
-        here = hidden[owner, i]
-        goes |= matches & here
-        entered = entries[owner, i]
-        needed |= matches & ~here & (entered < NEVER) & (points.visible_at <= entered)
-    return points.keep(~goes | needed)
-
-
-def entries_when_hidden(
-    journey: Journey, unobserved: frozenset[str], points: Touchpoints, hidden: _Mask, minor_units: int
-) -> Instants:
-    """Return the stage entries on what `hide` left: a hidden stage is not entered, whatever still matches its rule."""
-    entries = entry_times(journey, unobserved, points, minor_units)
-    return np.where(hidden, NEVER, entries)

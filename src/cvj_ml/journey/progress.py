@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.config import Journey, Rule
+from cvj_ml.config import Rule
 from cvj_ml.histories import Touchpoints
 from cvj_ml.journey.entry_rules import Firings, both, start_of_history
 from cvj_ml.journey.leaves import distinct_codes, leaf_mask
+from cvj_ml.journey.observability import Journey
 from cvj_ml.journey.stages import Followed
 from cvj_ml.windows import NEVER, Instants, is_known, is_live, rows_before, rows_before_window, rows_until
 
@@ -34,7 +35,6 @@ def progress(
     customer: _I64,
     as_of: Instants,
     known: Followed,
-    minor_units: int,
 ) -> Progress:
     """Return the progress of snapshots (customer, as_of) towards a stage's rule, from what is live at ``as_of``.
 
@@ -42,7 +42,7 @@ def progress(
     advanced part, ``all`` its least. ``growth`` has no measure and is left out. After an ``after`` stage only what the
     rule would count counts; ``known`` says where those stages' rules fired.
     """
-    asked = _Asked(journey, points, customer, as_of, known, minor_units)
+    asked = _Asked(journey, points, customer, as_of, known)
     return _rule(asked, journey.stages[stage].enter, start_of_history(len(known.begins)))
 
 
@@ -53,7 +53,6 @@ class _Asked:
     customer: _I64
     as_of: Instants
     known: Followed
-    minor_units: int
 
 
 def _rule(asked: _Asked, rule: Rule, after: Firings) -> Progress:
@@ -70,7 +69,7 @@ def _rule(asked: _Asked, rule: Rule, after: Firings) -> Progress:
     codes, size = distinct_codes(points, rule)
     used_from, used_row = after.used_by_question()
     number, total = _matched(
-        leaf_mask(points, rule, asked.minor_units),
+        leaf_mask(points, rule, asked.journey.minor_units),
         points.offsets,
         points.occurred_at,
         points.day,
@@ -95,7 +94,7 @@ def _rule(asked: _Asked, rule: Rule, after: Firings) -> Progress:
     )
     fulfilled = np.minimum(number / rule.count, 1.0)
     if rule.value_at_least is not None and rule.value_at_least > 0:
-        fulfilled = np.minimum(fulfilled, np.clip(total / (rule.value_at_least * asked.minor_units), 0.0, 1.0))
+        fulfilled = np.minimum(fulfilled, np.clip(total / (rule.value_at_least * asked.journey.minor_units), 0.0, 1.0))
     return Progress(fulfilled, np.maximum(rule.count - number, 0).astype(np.float64))
 
 

@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.config import DAY, Journey
+from cvj_ml.config import DAY
 from cvj_ml.histories import Touchpoints
 from cvj_ml.journey.entry_rules import Firings, Questions, fire
+from cvj_ml.journey.observability import Journey
 from cvj_ml.windows import NEVER, Instants, before, rows_before
 
 _Rows = npt.NDArray[np.int64]
 
 
-def entry_times(journey: Journey, unobserved: frozenset[str], points: Touchpoints, minor_units: int) -> Instants:
+def entry_times(journey: Journey, points: Touchpoints) -> Instants:
     """Return when each stage was entered: (customers, stages), the first visible instant at which its rule held.
 
     The rule is asked anew of what was visible at every instant, so rows that arrive late or replace others change
@@ -26,21 +27,19 @@ def entry_times(journey: Journey, unobserved: frozenset[str], points: Touchpoint
     if not len(points):
         return np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
     questions, customer, begins = _histories_as_known(points)
-    fired = fire(journey, points, questions, minor_units)
+    fired = fire(journey, points, questions)
     became_true = np.maximum(_at(points.visible_at, _in_order(journey, fired)), begins[:, None])
     entries = np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
     np.minimum.at(entries, customer, became_true)
-    return _hide(entries, journey, unobserved)
+    return _hide(entries, journey)
 
 
-def occurrence_times(
-    journey: Journey, unobserved: frozenset[str], points: Touchpoints, minor_units: int, cut: int
-) -> Instants:
+def occurrence_times(journey: Journey, points: Touchpoints, cut: int) -> Instants:
     """Return when the evidence of each stage happened, judged once on what was visible at the cut."""
     customers = len(points.offsets) - 1
     questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
-    fired = fire(journey, points, questions, minor_units)
-    return _hide(_at(points.occurred_at, _in_order(journey, fired)), journey, unobserved)
+    fired = fire(journey, points, questions)
+    return _hide(_at(points.occurred_at, _in_order(journey, fired)), journey)
 
 
 def _in_order(journey: Journey, fired: Mapping[str, Firings]) -> list[Firings]:
@@ -65,13 +64,13 @@ class Followed:
     begins: Instants
 
 
-def followed(journey: Journey, points: Touchpoints, customer: _Rows, as_of: Instants, minor_units: int) -> Followed:
+def followed(journey: Journey, points: Touchpoints, customer: _Rows, as_of: Instants) -> Followed:
     """Return where the rules of stages that others come after fired, as known before each snapshot."""
     if not len(points) or not any(stage.enter.follows() for stage in journey.stages):
         none = np.zeros(len(customer), dtype=np.int64)
         return Followed({}, none, none)
     questions, owner, begins = _histories_as_known(points)
-    fired = fire(journey, points, questions, minor_units, followed_only=True)
+    fired = fire(journey, points, questions, followed_only=True)
     return Followed(fired, _latest_before(owner, begins, customer, as_of), begins)
 
 
@@ -86,9 +85,9 @@ def _latest_before(owner: _Rows, begins: Instants, customer: _Rows, as_of: Insta
     return found
 
 
-def _hide(times: Instants, journey: Journey, unobserved: frozenset[str]) -> Instants:
+def _hide(times: Instants, journey: Journey) -> Instants:
     for i, name in enumerate(journey.names):
-        if name in unobserved:
+        if name in journey.unobserved:
             times[:, i] = NEVER
     return times
 

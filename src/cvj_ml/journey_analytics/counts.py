@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cvj_ml.config import Config
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
-from cvj_ml.journey import entry_times
+from cvj_ml.journey import Journey, entry_times
 from cvj_ml.journey_analytics.dwell_times import (
     DwellTimeCounts,
     Question,
@@ -28,12 +28,10 @@ class JourneyCounts:
     touchpoints: TouchpointCounts
 
 
-def question_of(config: Config, unobserved: frozenset[str], as_of: int, delay: int) -> Question:
+def question_of(config: Config, journey: Journey, as_of: int, delay: int) -> Question:
     """Return the question of a configuration at an instant."""
     return Question(
-        config.journey,
-        unobserved,
-        10**config.value_decimals,
+        journey,
         as_of,
         config.report.period,
         delay,
@@ -48,7 +46,7 @@ def count_journey(question: Question, blocks: Blocks) -> JourneyCounts:
 
     def one(block: Block) -> tuple[DwellTimeCounts, TouchpointCounts]:
         points = block.touchpoints
-        entries = entry_times(question.journey, question.unobserved, points, question.minor_units)
+        entries = entry_times(question.journey, points)
         found = dwell_times(points, entries, question.as_of)
         return count_dwell_times(question, block, found), count_touchpoints(question, points, entries, found)
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvj_ml.config import DAY, Journey
+from cvj_ml.config import DAY
 from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text, Touchpoints
-from cvj_ml.journey import reached
+from cvj_ml.journey import Journey, reached
 from cvj_ml.windows import NEVER, Instants, before, follow_up, observed_whole
 
 STILL_THERE = -2
@@ -36,8 +36,6 @@ class Question:
     """
 
     journey: Journey
-    unobserved: frozenset[str]
-    minor_units: int
     as_of: int
     period: int
     delay: int

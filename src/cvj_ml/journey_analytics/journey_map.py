@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec
+from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.dwell_times import AFTER, BEFORE_ANY, STILL_THERE, DwellTimeCounts, add
 from cvj_ml.scoring import StoredTable
 
@@ -92,7 +93,7 @@ class JourneyMap:
 
 
 def journey_map(
-    config: Config, unobserved: frozenset[str], counts: DwellTimeCounts, scores: StoredTable | None, period: int
+    config: Config, journey: Journey, counts: DwellTimeCounts, scores: StoredTable | None, period: int
 ) -> JourneyMap:
     """Make the map from the counts of all blocks; who is dormant is taken from SCORES."""
     silent = _dormant(config, scores) if scores is not None else {}
@@ -108,7 +109,7 @@ def journey_map(
             Step(
                 stage,
                 name,
-                name not in unobserved,
+                name not in journey.unobserved,
                 "They are known, and no stage's rule holds yet." if stage < 0 else config.journey.stages[stage].goal,
                 here=_sum(rows[rows["next"] == STILL_THERE]),
                 dormant=silent.get(stage, 0),

@@ -183,12 +183,12 @@ def _precursors(
     What was known then is what came before; the outcome is the move within a period after it, by the same labels
     that the model learns from. The touchpoint that is the move itself can therefore never count as its own sign.
     """
-    period, journey, unobserved = question.period, question.journey, question.unobserved
+    period, journey = question.period, question.journey
     asked_at = question.as_of - period - question.delay
     snapshots = eligible(points, np.array([asked_at], dtype=np.int64))
     stage = stage_at(entries[snapshots.customer], asked_at).stage
-    labels = label(journey, unobserved, points, snapshots, stage, question.minor_units, question.as_of, question.delay)
-    ahead = stages_ahead(journey, unobserved, stage)
+    labels = label(journey, points, snapshots, stage, question.as_of, question.delay)
+    ahead = stages_ahead(journey, stage)
     # Nobody is asked who had moved already and only the evidence was late, nor at the top of the journey.
     asked = ahead.any(axis=1) & (labels.asked[:, 1:] == ahead).all(axis=1)
     # Nor is anybody where the period before was not recorded whole: who shows nothing then may have done anything.

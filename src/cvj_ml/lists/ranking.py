@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_channels
 from cvj_ml.customers import Permissions
 from cvj_ml.errors import ConfigError, raise_all
+from cvj_ml.journey import Journey
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control
 from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
 from cvj_ml.lists.next_action import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
@@ -84,12 +85,12 @@ def title_of(from_stage: str, to_stage: str, days: int) -> str:
     return f"{from_stage} → {to_stage}, {days} day{'' if days == 1 else 's'}"
 
 
-def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ...]:
+def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
     """Return the configured lists, or else consecutive observable pairs at 30 days (or the nearest horizon).
 
     Raises ConfigError for configured lists between stages that the data does not show, or that are not predicted.
     """
-    observable = [name for name in config.journey.names if name not in unobserved]
+    observable = [journey.names[i] for i in journey.observable]
     if config.lists is None:
         horizon = format_duration(config.default_list_horizon)
         pairs = itertools.pairwise(observable)
@@ -97,7 +98,7 @@ def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ..
     faults = []
     for i, one in enumerate(config.lists):
         place = f"lists[{i}] ({one.from_stage} to {one.to_stage})"
-        hidden = [name for name in (one.from_stage, one.to_stage) if name in unobserved]
+        hidden = [name for name in (one.from_stage, one.to_stage) if name in journey.unobserved]
         faults += [f"{place}: nothing in the data shows {name}; map its events, or drop this list" for name in hidden]
         if not hidden and config.targets != "all":
             ahead = observable.index(one.to_stage) - observable.index(one.from_stage)
@@ -113,7 +114,7 @@ def list_specs(config: Config, unobserved: frozenset[str]) -> tuple[ListSpec, ..
 def rank(
     config: Config,
     scores: StoredTable,
-    unobserved: frozenset[str],
+    journey: Journey,
     as_of: int,
     track_record: TrackRecord = NO_RECORD,
     *,
@@ -147,7 +148,7 @@ def rank(
         np.zeros(len(stage), dtype=np.bool_),
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
     )
-    return tuple(night.next_list(spec) for spec in list_specs(config, unobserved))
+    return tuple(night.next_list(spec) for spec in list_specs(config, journey))
 
 
 @dataclass(slots=True)

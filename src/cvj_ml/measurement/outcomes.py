@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvj_ml.config import DAY, Journey, QualityLevels
+from cvj_ml.config import DAY, QualityLevels
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import GateError
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.gates.verdicts import GateVerdict, graded, passed
 from cvj_ml.histories import Block
-from cvj_ml.journey import entry_times, stage_at
+from cvj_ml.journey import Journey, entry_times, stage_at
 from cvj_ml.measurement.effects import NOTHING, difference, lift, observed_over_expected, top_share
 from cvj_ml.panel.labels import label, next_touchpoint
 from cvj_ml.snapshots import Snapshots
@@ -48,8 +48,6 @@ class Judge:
     """How outcomes are read: the journey, and what was visible at the cut."""
 
     journey: Journey
-    unobserved: frozenset[str]
-    minor_units: int
     cut: int
     arrival_delay: int
 
@@ -152,14 +150,12 @@ def _outcomes(
     pairs, place = np.unique(np.stack([customer, night]), axis=1, return_inverse=True)
     snapshots = Snapshots(pairs[0], pairs[1])
     points, place = block.touchpoints, place.ravel()
-    entries = entry_times(judge.journey, judge.unobserved, points, judge.minor_units)
+    entries = entry_times(judge.journey, points)
     labels = label(
         judge.journey,
-        judge.unobserved,
         points,
         snapshots,
         stage_at(entries[snapshots.customer], snapshots.as_of).stage,
-        judge.minor_units,
         judge.cut,
         judge.arrival_delay,
     )

@@ -64,7 +64,7 @@ class Training:
     def low(self) -> Iterator[tuple[str, int]]:
         """Yield the targets that rest on base rates, with the customers who moved there."""
         names = ["return", *self.definition.journey.names]
-        for j in [0, *(1 + i for i in self.definition.observable)]:
+        for j in [0, *(1 + i for i in self.definition.journey.observable)]:
             if self.predictor.trees.low[j] and self.panel.labels.asked[:, j].any():
                 yield names[j], int(self.panel.movers[j])
 

@@ -146,7 +146,7 @@ def journey(training: Training) -> str:
     coverage = training.config.coverage
     rows = []
     for i, stage in enumerate(definition.journey.stages):
-        seen = stage.name not in definition.unobserved
+        seen = stage.name not in definition.journey.unobserved
         asked = seen and bool(training.panel.labels.asked[:, 1 + i].any())
         notes = [
             *(["not seen in the data"] if not seen else []),

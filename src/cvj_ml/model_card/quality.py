@@ -244,7 +244,7 @@ def current_stage(training: Training) -> str:
         return (
             f"{heading}\n\nNo coverage is declared, so the observed stage is taken as the true one, with probability 1."
         )
-    names = [name for name in training.definition.journey.names if name not in training.definition.unobserved]
+    names = [name for name in training.definition.journey.names if name not in training.definition.journey.unobserved]
     declared = ", ".join(f"{escape(name)} {value:g}" for name, value in training.config.coverage.items())
     parts = [
         heading,

@@ -107,7 +107,7 @@ class Predictor:
         journey, days = self.definition.journey, [horizon // DAY for horizon in self.definition.horizons]
         known = np.logical_and.accumulate(self.trees.base.known, axis=2)
         ever = np.logical_or.reduce(known, axis=0)
-        for stage in (-1, *self.definition.observable):
+        for stage in (-1, *self.definition.journey.observable):
             for target in np.flatnonzero(self._asked_by_stage[stage + 1]):
                 lived = int(known[stage + 1, target].sum())
                 if lived < int(ever[target].sum()) and not self.trees.low[target]:
@@ -132,7 +132,7 @@ class Predictor:
         x = self.definition.features(block, entries, snapshots)
         recency = x[:, self.definition.catalogue.names.index("recency")]
         probability = self._probabilities(x, state.stage, threads=1)
-        active = recency * DAY <= self.definition.journey.dormant_after
+        active = recency * DAY <= self.definition.journey.spec.dormant_after
         if self.stage is None:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
         else:

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.config import Journey
 from cvj_ml.histories import Touchpoints
-from cvj_ml.journey import occurrence_times, reached
+from cvj_ml.journey import Journey, occurrence_times, reached
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import NEVER, Instants, follow_up, is_live, rows_before, time_until
 
@@ -39,18 +38,16 @@ class Labels:
 
 def label(
     journey: Journey,
-    unobserved: frozenset[str],
     points: Touchpoints,
     snapshots: Snapshots,
     stage: npt.NDArray[np.int8],
-    minor_units: int,
     cut: int,
     arrival_delay: int,
 ) -> Labels:
     """Label snapshots by what was visible at the cut; ``stage`` is each snapshot's observed stage."""
-    happened = reached(occurrence_times(journey, unobserved, points, minor_units, cut))
+    happened = reached(occurrence_times(journey, points, cut))
     until_stage = time_until(happened[snapshots.customer], snapshots.as_of[:, None])
-    ahead = stages_ahead(journey, unobserved, stage)
+    ahead = stages_ahead(journey, stage)
     already = ahead & (until_stage < 0)
     until_next = np.where(ahead & ~already, until_stage, NEVER).min(axis=1)
     until_touchpoint = time_until(next_touchpoint(points, points.inbound, snapshots, cut), snapshots.as_of)
@@ -59,9 +56,9 @@ def label(
     return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), int(already.sum()))
 
 
-def stages_ahead(journey: Journey, unobserved: frozenset[str], stage: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+def stages_ahead(journey: Journey, stage: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
     """Return which stages can be seen and are later than each snapshot's, (snapshots, stages)."""
-    observable = np.array([name not in unobserved for name in journey.names])
+    observable = np.array([name not in journey.unobserved for name in journey.names])
     return observable[None, :] & (np.arange(len(observable))[None, :] > stage[:, None])
 
 

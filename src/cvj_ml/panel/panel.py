@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import Config, Journey, play_channels
+from cvj_ml.config import Config, play_channels
 from cvj_ml.engines import Blocks
 from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
-from cvj_ml.journey import entry_times, stage_at
+from cvj_ml.journey import Journey, entry_times, stage_at
 from cvj_ml.panel.labels import Labels, label
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
 from cvj_ml.windows import Instants, edges, midnight, observed_whole
@@ -30,7 +30,6 @@ class ModelSpec:
     """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model."""
 
     journey: Journey
-    unobserved: frozenset[str]
     catalogue: Catalogue
     horizons: tuple[int, ...]
     next_stages: int | None
@@ -45,26 +44,15 @@ class ModelSpec:
         """The business's time zone."""
         return ZoneInfo(self.time_zone)
 
-    @property
-    def minor_units(self) -> int:
-        """How many minor units make one unit of value."""
-        return int(10**self.catalogue.value_decimals)
-
-    @property
-    def observable(self) -> list[int]:
-        """Positions of the observable stages, in order."""
-        return [i for i, name in enumerate(self.journey.names) if name not in self.unobserved]
-
     def entries(self, block: Block) -> Instants:
         """Return the block's stage entries (customers, stages)."""
-        return entry_times(self.journey, self.unobserved, block.touchpoints, self.minor_units)
+        return entry_times(self.journey, block.touchpoints)
 
     def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
         """Return X of the snapshots."""
         return compute(
             self.catalogue,
             self.journey,
-            self.observable,
             block,
             entries,
             snapshots,
@@ -77,14 +65,14 @@ class ModelSpec:
         """Return where X holds the progress towards each target: (1 + stages, 2), -1 where there is none."""
         columns = np.full((1 + len(self.journey.stages), 2), -1, dtype=np.int64)
         found = [i for i, feature in enumerate(self.catalogue.features) if feature.group == PROGRESS]
-        columns[[1 + i for i in self.observable]] = np.reshape(found, (-1, 2))
+        columns[[1 + i for i in self.journey.observable]] = np.reshape(found, (-1, 2))
         return columns
 
     def asked(self, stage: npt.NDArray[np.int8]) -> _Mask:
         """Return which targets (return, then each stage) are predicted for customers in these stages."""
         ahead = np.zeros((len(stage), 1 + len(self.journey.stages)), dtype=np.bool_)
         ahead[:, 0] = True
-        for position in self.observable:
+        for position in self.journey.observable:
             ahead[:, 1 + position] = position > stage
         if self.next_stages is not None:
             ahead[:, 1:] &= np.cumsum(ahead[:, 1:], axis=1) <= self.next_stages
@@ -109,7 +97,7 @@ def names_written(config: Config) -> Written:
     )
 
 
-def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int) -> ModelSpec:
+def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelSpec:
     """Learn the vocabulary from what was visible before the cut, and compile the features.
 
     Windows that the first training snapshots could not look back over whole (longer than the burn-in) are left out:
@@ -132,15 +120,14 @@ def define(config: Config, unobserved: frozenset[str], blocks: Blocks, cut: int)
     )
     catalogue = compile_catalogue(
         vocabulary,
-        [name for name in config.journey.names if name not in unobserved],
+        [journey.names[i] for i in journey.observable],
         [window for window in config.features.windows if window <= config.burn_in],
         config.features.trend if 2 * config.features.trend <= config.burn_in else None,
         config.features.session_gap,
         config.value_decimals,
     )
     return ModelSpec(
-        config.journey,
-        unobserved,
+        journey,
         catalogue,
         config.horizons,
         None if config.targets == "all" else config.targets.next,
@@ -314,11 +301,9 @@ def _label(
 ) -> Labels:
     labels = label(
         definition.journey,
-        definition.unobserved,
         block.touchpoints,
         snapshots,
         stage,
-        definition.minor_units,
         cut,
         arrival_delay,
     )

@@ -48,7 +48,9 @@ class Tracking:
     @classmethod
     def of(cls, config: Config) -> Tracking:
         """Return what a configuration declares."""
-        return cls(coverage_of(config.journey, config.coverage), config.complete_when, config.stage_labels is not None)
+        return cls(
+            coverage_of(config.journey.names, config.coverage), config.complete_when, config.stage_labels is not None
+        )
 
     @property
     def incomplete(self) -> npt.NDArray[np.int64]:
@@ -141,9 +143,9 @@ def observe(
 
     entries: the block's stage entries on the whole history; hidden: (customers of the block, stages).
     """
-    points = hide(definition.journey, block.touchpoints, hidden, entries, definition.minor_units)
+    points = hide(definition.journey, block.touchpoints, hidden, entries)
     left = Block(block.customers, points, block.attributes)
-    seen = entries_when_hidden(definition.journey, definition.unobserved, points, hidden, definition.minor_units)
+    seen = entries_when_hidden(definition.journey, points, hidden)
     stage = stage_at(seen[snapshots.customer], snapshots.as_of).stage
     return definition.features(left, seen, snapshots), stage
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from cvj_ml.config import DAY, Config
 from cvj_ml.customers import Naming
 from cvj_ml.engines import Blocks
+from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.counts import count_journey, question_of
 from cvj_ml.journey_analytics.journey_map import JourneyMap
 from cvj_ml.journey_analytics.precursors import TouchpointCounts
@@ -219,7 +220,7 @@ class Documents:
 def make_report(
     config: Config,
     store: Store,
-    unobserved: frozenset[str],
+    journey: Journey,
     blocks: Blocks,
     as_of: int,
     scores: StoredTable,
@@ -232,8 +233,8 @@ def make_report(
     unlived: Sequence[Unlived] = (),
 ) -> Documents:
     """Make the report of one night's SCORES and lists."""
-    found = count_journey(question_of(config, unobserved, as_of, store.arrival_delay), blocks)
-    sheet = worksheet(config, found, scores, list_specs(config, unobserved))
+    found = count_journey(question_of(config, journey, as_of, store.arrival_delay), blocks)
+    sheet = worksheet(config, found, scores, list_specs(config, journey))
     sources = [
         Source(name, counts.rows_in, counts.stored, sum(counts.refused.values()), counts.duplicates)
         for name, counts in store.counts.items()

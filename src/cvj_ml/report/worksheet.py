@@ -85,11 +85,11 @@ class Worksheet:
 def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
     """Fill in the worksheet from the counts of all blocks and one night's SCORES."""
     question = found.question
-    drawn = journey_map(config, question.unobserved, found.stays, scores, question.period)
+    drawn = journey_map(config, question.journey, found.stays, scores, question.period)
     sheets = tuple(_sheet(config, found, step) for step in drawn.steps)
     by_segment = []
     for name in top_segments(found.stays) if question.segment else []:
-        part = journey_map(config, question.unobserved, of_segment(found.stays, name), None, question.period)
+        part = journey_map(config, question.journey, of_segment(found.stays, name), None, question.period)
         for step in part.steps:
             if step.observed and step.entered and step.stage != BEFORE_ANY:
                 low, high = wilson_interval(step.moved, step.entered)

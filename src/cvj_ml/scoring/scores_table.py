@@ -30,7 +30,7 @@ def scores_contract(definition: ModelSpec) -> schemas.Contract:
     """Return the contract of the SCORES that a model of this definition gives."""
     days = [horizon // DAY for horizon in definition.horizons]
     slugs = [stage.slug for stage in definition.journey.stages]
-    return schemas.scores(slugs, {slugs[i]: days for i in definition.observable[1:]}, days)
+    return schemas.scores(slugs, {slugs[i]: days for i in definition.journey.observable[1:]}, days)
 
 
 def score_block(predictor: Predictor, block: Block, as_of: int, model_version: str) -> pa.Table:
@@ -62,7 +62,7 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
     advance = _advance(definition, answers)
     for h, day in enumerate(days):
         columns[f"p_advance_{day}d"] = advance[:, h]
-    for i in definition.observable[1:]:
+    for i in definition.journey.observable[1:]:
         for h, day in enumerate(days):
             columns[f"p_reach_{stages[i].slug}_{day}d"] = answers.probability[:, 1 + i, h]
     columns["low_evidence"] = _low_evidence(predictor, answers)
@@ -79,7 +79,7 @@ def _advance(definition: ModelSpec, answers: Predictions) -> npt.NDArray[np.floa
     """Return reach of the next observable stage; NaN at the top."""
     following = np.array(
         [
-            next((1 + i for i in definition.observable if i > stage), 0)
+            next((1 + i for i in definition.journey.observable if i > stage), 0)
             for stage in range(-1, len(definition.journey.stages))
         ]
     )[answers.stage.astype(np.int64) + 1]

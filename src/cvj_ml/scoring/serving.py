@@ -131,7 +131,7 @@ def _configuration(definition: ModelSpec, tables: Mapping[str, pa.Table], folder
             "history_from": to_datetime(definition.observed_from, definition.zone).date(),
             "sources": {TOUCHPOINTS: sources[TOUCHPOINTS]},
             "attributes": sources.get(ATTRIBUTES),
-            "journey": definition.journey.model_dump(mode="json", exclude_defaults=True),
+            "journey": definition.journey.spec.model_dump(mode="json", exclude_defaults=True),
             "value_decimals": definition.catalogue.value_decimals,
             "outbound": definition.outbound,
             "drop_duplicates": definition.drop_duplicates,
@@ -177,7 +177,7 @@ def _example(bundle: Bundle, columns: tuple[str, ...]) -> pd.DataFrame:
                 "known_at": _iso(points.visible_at[row]),
                 "event": _cell(points.event, row),
                 "channel": _cell(points.channel, row),
-                "value": float(points.value[row] / definition.minor_units) if points.has_value[row] else None,
+                "value": float(points.value[row] / definition.journey.minor_units) if points.has_value[row] else None,
                 **{one: _cell(column, row) for one, column in points.properties.items()},
             }
             records.append({TABLE: TOUCHPOINTS, "customer_id": name, **found})

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from cvj_ml.config import CompleteSpec, Journey
+from cvj_ml.config import CompleteSpec, JourneySpec
 from cvj_ml.errors import ModelError
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of, sorted_json
+from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.verification import CANARY, CARD, FORMAT, MANIFEST, RECORD, TREES, names_in, verify_bundle
@@ -93,7 +94,7 @@ def save(
     )
     if predictor.stage is not None:
         _save_stage(predictor.stage, folder)
-    journey = definition.journey.model_dump(mode="json", exclude_defaults=True)
+    journey = definition.journey.spec.model_dump(mode="json", exclude_defaults=True)
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
     _write_json(folder / RECORD, track_record.as_dict())
@@ -260,7 +261,7 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
         "trend": catalogue.trend,
         "session_gap": catalogue.session_gap,
         "value_decimals": catalogue.value_decimals,
-        "unobserved": sorted(definition.unobserved),
+        "unobserved": sorted(definition.journey.unobserved),
         "horizons": definition.horizons,
         "next_stages": definition.next_stages,
         "observed_from": definition.observed_from,
@@ -272,8 +273,8 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
 
 
 def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
-    journey = Journey.model_validate(yaml.safe_load((folder / "journey.yaml").read_text(encoding="utf-8")))
-    unobserved = frozenset(document["unobserved"])
+    spec = JourneySpec.model_validate(yaml.safe_load((folder / "journey.yaml").read_text(encoding="utf-8")))
+    journey = Journey(spec, frozenset(document["unobserved"]), document["value_decimals"])
     words = document["vocabulary"]
     vocabulary = Vocabulary(
         tuple(words["events"]),
@@ -286,7 +287,7 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
     )
     catalogue = compile_catalogue(
         vocabulary,
-        [name for name in journey.names if name not in unobserved],
+        [journey.names[i] for i in journey.observable],
         document["windows"],
         document["trend"],
         document["session_gap"],
@@ -298,7 +299,6 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         )
     return ModelSpec(
         journey,
-        unobserved,
         catalogue,
         tuple(document["horizons"]),
         document["next_stages"],

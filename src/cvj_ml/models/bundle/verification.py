@@ -112,8 +112,8 @@ def differences(predictor: Predictor, config: Config, visible: Visible) -> list[
     )
     complete_when = predictor.stage.tracking.complete_when if predictor.stage else None
     same = {
-        "the journey's stages or their rules differ": trained.journey.rules == config.journey.rules,
-        "other stages are unobserved in the data": trained.unobserved == visible.unobserved,
+        "the journey's stages or their rules differ": trained.journey.spec.rules == config.journey.rules,
+        "other stages are unobserved in the data": trained.journey.unobserved == visible.unobserved,
         "the horizons differ": trained.horizons == config.horizons,
         "targets differ": trained.next_stages == next_stages,
         "the time zone differs": trained.time_zone == config.time_zone,

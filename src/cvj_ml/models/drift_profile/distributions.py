@@ -138,7 +138,7 @@ def names_of_codes(catalogue: Catalogue, feature: Feature) -> tuple[str, ...]:
 
 def score_columns(definition: ModelSpec) -> list[tuple[int, int]]:
     """Return target and horizon (positions) of each probability that a model of this definition gives."""
-    targets = [0, *(1 + i for i in definition.observable[1:])]
+    targets = [0, *(1 + i for i in definition.journey.observable[1:])]
     return [(target, h) for target in targets for h in range(len(definition.horizons))]
 
 
