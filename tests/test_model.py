@@ -10,7 +10,7 @@ import pytest
 from tests.oracles.cases import Blocks
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey
 from cvj_ml.models import training
 from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
@@ -234,7 +234,7 @@ def shop(customers: int, buyers: int) -> Block:
     code = np.concatenate(events)
     return Block(
         tuple(f"c{i:04d}" for i in range(customers)),
-        Touchpoints(
+        TouchpointColumns(
             offsets=np.array(offsets, dtype=np.int64),
             occurred_at=occurred,
             visible_at=occurred,

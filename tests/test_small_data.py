@@ -14,7 +14,7 @@ from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms
-from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.models.hazard.tree_size import DEFAULT
@@ -73,7 +73,7 @@ def shop(customers: int, buyers: int, seed: int) -> Block:
     occurred, code = np.concatenate(instants), np.concatenate(events)
     return Block(
         tuple(f"c{i:04d}" for i in range(customers)),
-        Touchpoints(
+        TouchpointColumns(
             offsets=np.array(offsets, dtype=np.int64),
             occurred_at=occurred,
             visible_at=occurred,

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.errors import DataError
-from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.windows import NEVER, Instants
 
 _I32 = npt.NDArray[np.int32]
@@ -113,7 +113,7 @@ def _block(
     text = Text(event, events.in_order())
     return Block(
         tuple(ids.to_pylist()),
-        Touchpoints(
+        TouchpointColumns(
             offsets=offsets,
             occurred_at=occurred_at,
             visible_at=visible_at,

@@ -57,7 +57,7 @@ def _rows_of(
 
 
 @dataclass(frozen=True, slots=True)
-class Touchpoints:
+class TouchpointColumns:
     """Touchpoints of a block: customer by customer, each in the total order of occurrence.
 
     Equal instants are ordered by event, channel, value, touchpoint_id as text, never by input order. That makes bytes
@@ -82,17 +82,17 @@ class Touchpoints:
     def __len__(self) -> int:
         return len(self.occurred_at)
 
-    def take(self, customers: npt.NDArray[np.int64]) -> Touchpoints:
+    def take(self, customers: npt.NDArray[np.int64]) -> TouchpointColumns:
         """Return the touchpoints of the customers at these positions."""
         return self._at(*_rows_of(self.offsets, customers))
 
-    def keep(self, rows: npt.NDArray[np.bool_]) -> Touchpoints:
+    def keep(self, rows: npt.NDArray[np.bool_]) -> TouchpointColumns:
         """Return the touchpoints marked by a mask; a customer may be left without any."""
         before = np.concatenate(([0], np.cumsum(rows)))
         return self._at(before[self.offsets].astype(np.int64), rows)
 
-    def _at(self, offsets: npt.NDArray[np.int64], rows: Rows) -> Touchpoints:
-        return Touchpoints(
+    def _at(self, offsets: npt.NDArray[np.int64], rows: Rows) -> TouchpointColumns:
+        return TouchpointColumns(
             offsets,
             self.occurred_at[rows],
             self.visible_at[rows],
@@ -145,7 +145,7 @@ class Block:
     """Whole customers, sorted by id, with their tables."""
 
     customers: tuple[str, ...]
-    touchpoints: Touchpoints
+    touchpoints: TouchpointColumns
     attributes: Attributes | None = None
     stage_labels: StageLabels | None = None
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.histories import Touchpoints
+from cvj_ml.histories import TouchpointColumns
 from cvj_ml.windows import NEVER, Instants, before, grid, midnight
 
 
@@ -39,7 +39,7 @@ def training_grid(config: Config, cut: int) -> Instants:
     return chosen[~before(chosen, cut - config.snapshots.back)]
 
 
-def eligible(points: Touchpoints, instants: Instants) -> Snapshots:
+def eligible(points: TouchpointColumns, instants: Instants) -> Snapshots:
     """Return every customer with a visible touchpoint, at every instant; the same rule trains and scores."""
     customers = len(points.offsets) - 1
     first = np.full(customers, NEVER, dtype=np.int64)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from tests.oracles.histories import Customer, Scalar, Touch, Version
 
-from cvj_ml.histories import Attributes, Block, Column, Text, Touchpoints
+from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
 from cvj_ml.windows import NEVER
 
 TEXTS = ("plan",)
@@ -23,7 +23,7 @@ def to_block(customers: Sequence[Customer], spell: Callable[[list[str]], list[st
     versions = [version for customer in customers for version in customer.versions]
     return Block(
         tuple(customer.name for customer in customers),
-        Touchpoints(
+        TouchpointColumns(
             offsets=_offsets(customer.touches for customer in customers),
             occurred_at=_integers(touch.occurred for touch in touches),
             visible_at=_integers(touch.visible for touch in touches),

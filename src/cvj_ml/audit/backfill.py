@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.windows import Instants
 
 SHARE = 0.95
@@ -71,7 +71,7 @@ def backfilled_columns(blocks: Iterable[Block], minor_units: int) -> list[Backfi
     return [best[column] for column in sorted(best)]
 
 
-def _sums(points: Touchpoints, owner: _I64, minor_units: int) -> Iterator[tuple[str, _F64]]:
+def _sums(points: TouchpointColumns, owner: _I64, minor_units: int) -> Iterator[tuple[str, _F64]]:
     """Yield what each touchpoint adds to a sum of its customer."""
     yield "number of touchpoints", np.ones(len(points))
     yield "sum of values", np.where(points.has_value, points.value, 0) / minor_units
@@ -105,7 +105,7 @@ def _first(customer: _I64, known_at: Instants, number: _F64) -> _Numbers:
     return _Numbers(customer[rows], known_at[rows], number[rows])
 
 
-def _places(points: Touchpoints, owner: _I64, numbers: _Numbers) -> tuple[_I64, _I64]:
+def _places(points: TouchpointColumns, owner: _I64, numbers: _Numbers) -> tuple[_I64, _I64]:
     """Return the order in which touchpoints became visible, and where in it each number's own instant ends.
 
     Up to and with the instant: a count that includes its own touchpoint is honest.

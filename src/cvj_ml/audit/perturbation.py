@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cvj_ml.audit.outputs import OutputDifference, compare_outputs, outputs_at
 from cvj_ml.audit.sample import AuditScope, Report, Tally
 from cvj_ml.config import DAY
-from cvj_ml.histories import Attributes, Block, Touchpoints, take
+from cvj_ml.histories import Attributes, Block, TouchpointColumns, take
 from cvj_ml.store.sql import to_wall
 from cvj_ml.windows import NEVER, before
 
@@ -116,8 +116,8 @@ def another_future(block: Block, cut_off: int, time_zone: str, rng: np.random.Ge
 
 
 def _touchpoints(
-    points: Touchpoints, cut_off: int, time_zone: str, rng: np.random.Generator
-) -> tuple[Touchpoints, Change]:
+    points: TouchpointColumns, cut_off: int, time_zone: str, rng: np.random.Generator
+) -> tuple[TouchpointColumns, Change]:
     rows, customers = len(points), len(points.offsets) - 1
     owner = np.repeat(np.arange(customers), np.diff(points.offsets))
     known = before(points.visible_at, cut_off)
@@ -152,7 +152,7 @@ def _touchpoints(
         )
     )
     chosen = chosen[order]
-    changed = Touchpoints(
+    changed = TouchpointColumns(
         offsets=_offsets(owners, customers),
         occurred_at=occurred_at[order],
         visible_at=np.concatenate([points.visible_at[kept], visible])[order],

@@ -1,10 +1,10 @@
 """One YAML file, one frozen configuration."""
 
-from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration
+from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration, validated
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
 from cvj_ml.config.journey import JourneySpec, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
-from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names
+from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
     NAME_BYTES,
@@ -64,4 +64,6 @@ __all__ = [
     "parse_duration",
     "play_channels",
     "preset_names",
+    "read_journey",
+    "validated",
 ]

@@ -148,17 +148,21 @@ _WORDS = {
 }
 
 
-def validated(kind: type[Checked], document: Any, file: Path) -> Checked:
-    """Return the document of a file as a section; ConfigError with every fault at once."""
+def validated(kind: type[Checked], document: Any, file: Path | None) -> Checked:
+    """Return the document of a file as a section; ConfigError with every fault at once.
+
+    Without a file, the settings are those of a program, and paths in them are taken as they are.
+    """
+    place = f"{file}: " if file else ""
     if not isinstance(document, dict):
         found = "nothing" if document is None else "a list" if isinstance(document, list) else "one value"
-        raise ConfigError(f"{file}: expected a mapping of settings (key: value), found {found}; see the README.")
+        raise ConfigError(f"{place}expected a mapping of settings (key: value), found {found}; see the README.")
     try:
-        return kind.model_validate(document, context={"folder": file.resolve().parent})
+        return kind.model_validate(document, context={"folder": file.resolve().parent} if file else None)
     except ValidationError as error:
         faults = _faults(error, document)
         number = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise_all(ConfigError, f"{file}: the configuration has {number}:", faults)
+        raise_all(ConfigError, f"{place}the configuration has {number}:", faults)
         raise AssertionError("a validation error names at least one fault") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -78,7 +78,7 @@ class Rule(Section):
         children = (self.any or ()) + (self.all or ())
         return ({self.after} if self.after else set()).union(*(child.follows() for child in children))
 
-    def with_events(self, mapping: dict[str, tuple[str, ...]]) -> Rule:
+    def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> Rule:
         """Return this rule with canonical event names replaced by the business's own."""
         update: dict[str, Any] = {}
         if self.event:
@@ -163,6 +163,20 @@ class JourneySpec(Section):
     def index(self, name: str) -> int:
         """Return the position of a stage."""
         return self.names.index(name)
+
+    def unknown_events(self, mapping: Mapping[str, object]) -> list[str]:
+        """Return what is wrong with the names of a mapping of events: those that no rule uses."""
+        used = {name for stage in self.stages for leaf in stage.enter.leaves() for name in leaf.event or ()}
+        return [
+            f"events: no rule of the journey uses {name!r}.{nearest(name, used)}"
+            for name in mapping
+            if name not in used
+        ]
+
+    def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> JourneySpec:
+        """Return this journey with canonical event names replaced by the business's own."""
+        stages = (stage.model_copy(update={"enter": stage.enter.with_events(mapping)}) for stage in self.stages)
+        return self.model_copy(update={"stages": tuple(stages)})
 
     @property
     def rules(self) -> tuple[int, str, tuple[tuple[str, Rule], ...]]:

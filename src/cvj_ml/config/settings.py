@@ -203,20 +203,12 @@ class Config(Section):
     def _read_journey(cls, data: Any, info: ValidationInfo) -> Any:
         if not isinstance(data, dict) or not isinstance(data.get("journey"), str):
             return data
-        reference = data["journey"]
+        reference, folder = data["journey"], (info.context or {}).get("folder", Path())
         if reference in preset_names():
-            text = files("cvj_ml").joinpath("journey", "presets", f"{reference}.yaml")
-            return {**data, "journey": read_yaml(Path(str(text))), "preset": reference}
-        if not reference.endswith((".yaml", ".yml")):
-            raise ValueError(
-                f"journey: unknown preset {reference!r}.{nearest(reference, preset_names())}"
-                f" Presets: {', '.join(preset_names())}; or name a .yaml file, or write the stages here"
-            )
-        folder = (info.context or {}).get("folder", Path())
-        file = Path(folder, reference)
-        if lies_below(str(file), str(Path(folder, str(data.get("out", "out"))))):
+            return {**data, "journey": read_journey(reference), "preset": reference}
+        if lies_below(str(Path(folder, reference)), str(Path(folder, str(data.get("out", "out"))))):
             raise ValueError(f"journey: {reference} lies below out, where files are removed; put it elsewhere")
-        return {**data, "journey": validated(JourneySpec, read_yaml(file), file)}
+        return {**data, "journey": read_journey(reference, folder)}
 
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
@@ -245,18 +237,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         faults = list(self._unknown_stages())
-        mapped = {name for stage in self.journey.stages for leaf in stage.enter.leaves() for name in leaf.event or ()}
-        for name in self.events:
-            if name not in mapped:
-                faults.append(f"events: no rule of the journey uses {name!r}.{nearest(name, mapped)}")
+        faults += self.journey.unknown_events(self.events)
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
         if faults:
             raise ValueError("\n".join(faults))
-        stages = tuple(
-            stage.model_copy(update={"enter": stage.enter.with_events(self.events)}) for stage in self.journey.stages
-        )
-        object.__setattr__(self, "journey", self.journey.model_copy(update={"stages": stages}))
+        object.__setattr__(self, "journey", self.journey.with_events(self.events))
         return self
 
     def _unknown_stages(self) -> Iterable[str]:
@@ -338,6 +324,23 @@ class Config(Section):
     def zone(self) -> ZoneInfo:
         """The business's time zone."""
         return ZoneInfo(self.time_zone)
+
+
+def read_journey(reference: str, folder: Path = Path()) -> JourneySpec:
+    """Read a journey by the name of a preset, or from a YAML file (relative to ``folder``).
+
+    ValueError for a name that is neither, ConfigError for what is wrong in a file.
+    """
+    if reference in preset_names():
+        file = Path(str(files("cvj_ml").joinpath("journey", "presets", f"{reference}.yaml")))
+    elif reference.endswith((".yaml", ".yml")):
+        file = Path(folder, reference)
+    else:
+        raise ValueError(
+            f"journey: unknown preset {reference!r}.{nearest(reference, preset_names())}"
+            f" Presets: {', '.join(preset_names())}; or name a .yaml file, or write the stages here"
+        )
+    return validated(JourneySpec, read_yaml(file), file)
 
 
 def preset_names() -> tuple[str, ...]:

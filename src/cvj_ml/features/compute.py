@@ -12,7 +12,7 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
-from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, before, rows_before, to_datetime
@@ -31,7 +31,7 @@ def compute(
 ) -> npt.NDArray[np.float32]:
     """Return X (snapshots, features), a pure function of each customer's own history before ``as_of``.
 
-    ``entries`` are the block's entry times of all stages; the catalogue knows the observable ones. What was not recorded
+    ``entries`` are the entry times of all stages; the catalogue knows the observable ones. What was not recorded
     yet (a window that begins before ``observed_from``) is NaN, not zero.
     """
     x = np.full((len(snapshots), len(catalogue.features)), np.nan, dtype=np.float32)
@@ -63,7 +63,7 @@ def compute(
 def run_program(
     catalogue: Catalogue,
     program: Program,
-    points: Touchpoints,
+    points: TouchpointColumns,
     event: npt.NDArray[np.int32],
     channel: npt.NDArray[np.int32],
     snapshots: Snapshots,

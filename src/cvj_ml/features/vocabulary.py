@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.histories import Block, Column, Text, Touchpoints
+from cvj_ml.histories import Block, Column, Text, TouchpointColumns
 from cvj_ml.store import ALWAYS
 from cvj_ml.windows import before
 
@@ -83,7 +83,7 @@ def sight(block: Block, cut: int) -> Sightings:
     )
 
 
-def _columns_found(points: Touchpoints, seen: npt.NDArray[np.bool_], cut: int) -> dict[str, str]:
+def _columns_found(points: TouchpointColumns, seen: npt.NDArray[np.bool_], cut: int) -> dict[str, str]:
     """Return the columns beside customer_id, occurred_at and event that say something of these rows by the cut."""
     found = {
         "known_at": (INSTANTS, points.visible_at > points.occurred_at),

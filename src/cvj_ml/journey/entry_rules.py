@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import Rule
-from cvj_ml.histories import Touchpoints
+from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.leaves import distinct_codes, distinct_column, exact, first_firing, leaf_mask, minor, ranks
 from cvj_ml.journey.observability import Journey
 from cvj_ml.windows import NEVER, Instants
@@ -89,7 +89,7 @@ _NONE = UsedRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
 def fire(
-    journey: Journey, points: Touchpoints, questions: Questions, *, followed_only: bool = False
+    journey: Journey, points: TouchpointColumns, questions: Questions, *, followed_only: bool = False
 ) -> dict[str, Firings]:
     """Return where each stage's own rule fires, by name; with ``followed_only``, of stages that others come after.
 
@@ -117,7 +117,7 @@ def start_of_history(questions: int) -> Firings:
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
     journey: Journey
-    points: Touchpoints
+    points: TouchpointColumns
     questions: Questions
     value: _Rows
     dated: bool
@@ -215,7 +215,7 @@ def both(one: Firings, other: Firings) -> Firings:
     )
 
 
-def _turns(journey: Journey, points: Touchpoints, value: _Rows) -> _Rows:
+def _turns(journey: Journey, points: TouchpointColumns, value: _Rows) -> _Rows:
     """Return the rows, those of one instant in the order in which a rule takes them.
 
     What the rules of later stages could use comes last, so that a day on which they can hold is not spoilt by a choice

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY, Rule
 from cvj_ml.errors import ConfigError
-from cvj_ml.histories import Column, Text, Touchpoints
+from cvj_ml.histories import Column, Text, TouchpointColumns
 from cvj_ml.windows import NEVER, Instants, is_live
 
 ANY_EVENT = "*"
@@ -20,7 +20,7 @@ _Rows = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 
 
-def leaf_mask(points: Touchpoints, rule: Rule, minor_units: int) -> _Mask:
+def leaf_mask(points: TouchpointColumns, rule: Rule, minor_units: int) -> _Mask:
     """Return which rows have a leaf's event and pass its ``where``; what is missing passes no test."""
     names = frozenset(rule.event or ())
     mask = np.ones(len(points), dtype=np.bool_) if ANY_EVENT in names else points.event.isin(names)
@@ -47,7 +47,7 @@ def minor(number: object, minor_units: int) -> Fraction:
     return exact(number) * minor_units
 
 
-def _column(points: Touchpoints, name: str) -> Column:
+def _column(points: TouchpointColumns, name: str) -> Column:
     """Return a property; one that no source provides is missing everywhere (``observability`` has told the user)."""
     if name == "channel":
         return points.channel
@@ -95,7 +95,7 @@ def _holds(
     return held
 
 
-def distinct_codes(points: Touchpoints, rule: Rule) -> tuple[npt.NDArray[np.int32], int]:
+def distinct_codes(points: TouchpointColumns, rule: Rule) -> tuple[npt.NDArray[np.int32], int]:
     """Return codes of the property whose distinct values count (-1 is missing), and how many codes there are."""
     if rule.distinct is None:
         return np.zeros(0, dtype=np.int32), 0
@@ -106,7 +106,7 @@ def distinct_codes(points: Touchpoints, rule: Rule) -> tuple[npt.NDArray[np.int3
     return np.where(np.isnan(column), -1, codes).astype(np.int32), len(values)
 
 
-def distinct_column(points: Touchpoints, name: str) -> Column:
+def distinct_column(points: TouchpointColumns, name: str) -> Column:
     """Return the property of which distinct values count; the value is one, too."""
     return np.where(points.has_value, points.value, np.nan) if name == "value" else _column(points, name)
 

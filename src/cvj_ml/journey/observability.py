@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from cvj_ml.config import Config, JourneySpec, Rule, Stage
+from cvj_ml.config import Config, JourneySpec, Rule, Stage, preset_names, read_journey, validated
 from cvj_ml.errors import ConfigError, nearest, raise_all
 from cvj_ml.journey.leaves import ANY_EVENT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Journey:
     """The ordered stages of a journey, which of them the data cannot show, and in what units values stand.
 
     An ``unobserved`` stage has no entry, no target and no list. Rules compare values in units of which one is
-    ``10 ** value_decimals`` of the store's minor ones.
+    ``10 ** value_decimals`` of the store's minor ones. ``preset`` is the name under which the package has it: of such a
+    journey, stages may be missing in the data.
+
+    >>> journey = Journey("cvj8", unobserved=["Aware"], events={"purchase": ["order_paid"]})
+    >>> journey.names[3], journey.observable
+    ('Convert', [1, 2, 3, 4, 5, 6, 7])
+    >>> Journey({"Visitor": {"event": "visit"}, "Buyer": {"event": "order", "count": 2}}).names
+    ('Visitor', 'Buyer')
     """
 
     spec: JourneySpec
-    unobserved: frozenset[str] = frozenset()
-    value_decimals: int = 2
+    unobserved: frozenset[str]
+    value_decimals: int
+    preset: str | None = field(compare=False)
+
+    def __init__(
+        self,
+        stages: str | Mapping[str, object] | JourneySpec,
+        unobserved: Iterable[str] = (),
+        value_decimals: int = 2,
+        *,
+        events: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
+        """Take the name of a preset, a YAML file, or each stage's name with its entry rule (docs/journey.md).
+
+        events: names in the rules to the business's own. ConfigError for what is wrong, all faults at once.
+        """
+        preset = stages if isinstance(stages, str) and stages in preset_names() else None
+        if isinstance(stages, str):
+            try:
+                spec = read_journey(stages)
+            except ValueError as error:
+                raise ConfigError(f"{error}.") from None
+        elif isinstance(stages, JourneySpec):
+            spec = stages
+        else:
+            rules = [{"name": name, "enter": rule} for name, rule in stages.items()]
+            spec = validated(JourneySpec, {"name": "journey", "stages": rules}, None)
+        own = {name: (to,) if isinstance(to, str) else tuple(to) for name, to in (events or {}).items()}
+        faults = spec.unknown_events(own)
+        hidden = frozenset([unobserved] if isinstance(unobserved, str) else unobserved)
+        faults += [
+            f"unobserved: unknown stage {name!r}.{nearest(name, spec.names)}" for name in sorted(hidden - {*spec.names})
+        ]
+        raise_all(ConfigError, f"The journey {spec.name!r}:", faults)
+        found = {"spec": spec.with_events(own) if own else spec, "unobserved": hidden}
+        for name, value in {**found, "value_decimals": value_decimals, "preset": preset}.items():
+            object.__setattr__(self, name, value)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
 from cvj_ml.config import Rule
-from cvj_ml.histories import Touchpoints
+from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.entry_rules import Firings, both, start_of_history
 from cvj_ml.journey.leaves import distinct_codes, leaf_mask
 from cvj_ml.journey.observability import Journey
@@ -31,7 +31,7 @@ class Progress:
 def progress(
     journey: Journey,
     stage: int,
-    points: Touchpoints,
+    points: TouchpointColumns,
     customer: _I64,
     as_of: Instants,
     known: Followed,
@@ -49,7 +49,7 @@ def progress(
 @dataclass(frozen=True, slots=True)
 class _Asked:
     journey: Journey
-    points: Touchpoints
+    points: TouchpointColumns
     customer: _I64
     as_of: Instants
     known: Followed

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
-from cvj_ml.histories import Touchpoints
+from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.entry_rules import Firings, Questions, fire
 from cvj_ml.journey.observability import Journey
 from cvj_ml.windows import NEVER, Instants, before, rows_before
@@ -18,7 +18,7 @@ from cvj_ml.windows import NEVER, Instants, before, rows_before
 _Rows = npt.NDArray[np.int64]
 
 
-def entry_times(journey: Journey, points: Touchpoints) -> Instants:
+def entry_times(journey: Journey, points: TouchpointColumns) -> Instants:
     """Return when each stage was entered: (customers, stages), the first visible instant at which its rule held.
 
     The rule is asked anew of what was visible at every instant, so rows that arrive late or replace others change
@@ -34,7 +34,7 @@ def entry_times(journey: Journey, points: Touchpoints) -> Instants:
     return _hide(entries, journey)
 
 
-def occurrence_times(journey: Journey, points: Touchpoints, cut: int) -> Instants:
+def occurrence_times(journey: Journey, points: TouchpointColumns, cut: int) -> Instants:
     """Return when the evidence of each stage happened, judged once on what was visible at the cut."""
     customers = len(points.offsets) - 1
     questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
@@ -64,7 +64,7 @@ class Followed:
     begins: Instants
 
 
-def followed(journey: Journey, points: Touchpoints, customer: _Rows, as_of: Instants) -> Followed:
+def followed(journey: Journey, points: TouchpointColumns, customer: _Rows, as_of: Instants) -> Followed:
     """Return where the rules of stages that others come after fired, as known before each snapshot."""
     if not len(points) or not any(stage.enter.follows() for stage in journey.stages):
         none = np.zeros(len(customer), dtype=np.int64)
@@ -92,7 +92,7 @@ def _hide(times: Instants, journey: Journey) -> Instants:
     return times
 
 
-def _histories_as_known(points: Touchpoints) -> tuple[Questions, _Rows, Instants]:
+def _histories_as_known(points: TouchpointColumns) -> tuple[Questions, _Rows, Instants]:
     """Return the questions that give every entry exactly, with each one's customer and first instant.
 
     While moments arrive in the order in which they occurred, a longer history only extends a shorter one, and one

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.histories import Touchpoints
+from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.leaves import ANY_EVENT, leaf_mask
 from cvj_ml.journey.observability import Journey
 from cvj_ml.journey.stages import entry_times
@@ -43,7 +43,7 @@ def draw_hidden(
     return hidden
 
 
-def hide(journey: Journey, points: Touchpoints, hidden: _Mask, entries: Instants) -> Touchpoints:
+def hide(journey: Journey, points: TouchpointColumns, hidden: _Mask, entries: Instants) -> TouchpointColumns:
     """Return the touchpoints that are left when stages are hidden.
 
     hidden: (customers, stages); entries: the stage entries on the whole history.
@@ -66,7 +66,7 @@ def hide(journey: Journey, points: Touchpoints, hidden: _Mask, entries: Instants
     return points.keep(~goes | needed)
 
 
-def entries_when_hidden(journey: Journey, points: Touchpoints, hidden: _Mask) -> Instants:
+def entries_when_hidden(journey: Journey, points: TouchpointColumns, hidden: _Mask) -> Instants:
     """Return the stage entries on what `hide` left: a hidden stage is not entered, whatever still matches its rule."""
     entries = entry_times(journey, points)
     return np.where(hidden, NEVER, entries)

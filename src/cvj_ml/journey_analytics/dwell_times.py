@@ -12,7 +12,7 @@ import pandas as pd
 from cvj_ml.config import DAY
 from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.features.compute import latest_known
-from cvj_ml.histories import Block, Text, Touchpoints
+from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey, reached
 from cvj_ml.windows import NEVER, Instants, before, follow_up, observed_whole
 
@@ -60,7 +60,7 @@ class DwellTimes:
     first: npt.NDArray[np.bool_]
 
 
-def dwell_times(points: Touchpoints, entries: Instants, as_of: int) -> DwellTimes:
+def dwell_times(points: TouchpointColumns, entries: Instants, as_of: int) -> DwellTimes:
     """Return every stay that began before ``as_of``, on the clock of what the business could know.
 
     entries: (customers, stages), as of `entry_times`. The stage is the highest one entered, so a stay lasts from the
@@ -82,7 +82,7 @@ def dwell_times(points: Touchpoints, entries: Instants, as_of: int) -> DwellTime
     return DwellTimes(customer, column - 1, start[customer, column], ends, following, first)
 
 
-def owners(points: Touchpoints) -> npt.NDArray[np.int64]:
+def owners(points: TouchpointColumns) -> npt.NDArray[np.int64]:
     """Return each row's customer, as a position in the block."""
     return np.repeat(np.arange(len(points.offsets) - 1), np.diff(points.offsets))
 

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from cvj_ml.config import DAY
-from cvj_ml.histories import Text, Touchpoints
+from cvj_ml.histories import Text, TouchpointColumns
 from cvj_ml.journey import stage_at
 from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add, owners
 from cvj_ml.panel.labels import label, stages_ahead
@@ -58,7 +58,7 @@ _RATINGS = ["stage", "rating"]
 
 
 def count_touchpoints(
-    question: Question, points: Touchpoints, entries: Instants, found: DwellTimes
+    question: Question, points: TouchpointColumns, entries: Instants, found: DwellTimes
 ) -> TouchpointCounts:
     """Count a block whose stages were entered at ``entries`` and whose stays are ``found``."""
     owner, as_of = owners(points), question.as_of
@@ -95,7 +95,7 @@ def add_touchpoints(parts: Iterable[TouchpointCounts]) -> TouchpointCounts:
     )
 
 
-def live(points: Touchpoints, instant: int) -> npt.NDArray[np.bool_]:
+def live(points: TouchpointColumns, instant: int) -> npt.NDArray[np.bool_]:
     """Mark the rows that were visible before an instant and not yet replaced."""
     return before(points.visible_at, instant) & ~before(points.superseded_at, instant)
 
@@ -111,7 +111,7 @@ def _present(found: DwellTimes, customers: int) -> tuple[npt.NDArray[np.int64], 
 
 
 def _habits(
-    points: Touchpoints,
+    points: TouchpointColumns,
     owner: npt.NDArray[np.int64],
     known: npt.NDArray[np.bool_],
     found: DwellTimes,
@@ -124,7 +124,7 @@ def _habits(
 
 
 def _customers_with(
-    points: Touchpoints,
+    points: TouchpointColumns,
     owner: npt.NDArray[np.int64],
     rows: npt.NDArray[np.bool_],
     stage: npt.NDArray[np.int64],
@@ -144,7 +144,7 @@ def _customers_with(
 
 
 def _origins(
-    points: Touchpoints, owner: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], found: DwellTimes
+    points: TouchpointColumns, owner: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], found: DwellTimes
 ) -> pd.DataFrame:
     begun = np.full(len(points.offsets) - 1, NEVER, dtype=np.int64)
     np.minimum.at(begun, owner[known], points.occurred_at[known])
@@ -160,7 +160,11 @@ def _origins(
 
 
 def _ratings(
-    points: Touchpoints, owner: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], found: DwellTimes, rating: str
+    points: TouchpointColumns,
+    owner: npt.NDArray[np.int64],
+    known: npt.NDArray[np.bool_],
+    found: DwellTimes,
+    rating: str,
 ) -> pd.DataFrame:
     column = points.properties.get(rating)
     if column is None or isinstance(column, Text):
@@ -176,7 +180,7 @@ def _ratings(
 
 
 def _precursors(
-    question: Question, points: Touchpoints, owner: npt.NDArray[np.int64], entries: Instants
+    question: Question, points: TouchpointColumns, owner: npt.NDArray[np.int64], entries: Instants
 ) -> pd.DataFrame:
     """Ask one instant, a period (and the delay of arrivals) ago, so that every outcome is complete.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvj_ml.config import DAY, ContactCap
-from cvj_ml.histories import Block, Touchpoints
+from cvj_ml.histories import Block, TouchpointColumns
 from cvj_ml.snapshots import eligible
 from cvj_ml.windows import Instants, before, happened_within, in_window
 
@@ -130,7 +130,7 @@ def contact_history(block: Block, as_of: int, channels: Sequence[str], caps: Seq
     return everybody.take(asked)
 
 
-def _answered(points: Touchpoints, owner: _Ints, own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _answered(points: TouchpointColumns, owner: _Ints, own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return whether the customer's next own touchpoint comes within ``ANSWERED_WITHIN`` of each row."""
     rows = len(points)
     following = np.minimum.accumulate(np.where(own, np.arange(rows), rows)[::-1])[::-1]

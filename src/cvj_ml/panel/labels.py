@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.histories import Touchpoints
+from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey import Journey, occurrence_times, reached
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import NEVER, Instants, follow_up, is_live, rows_before, time_until
@@ -38,7 +38,7 @@ class Labels:
 
 def label(
     journey: Journey,
-    points: Touchpoints,
+    points: TouchpointColumns,
     snapshots: Snapshots,
     stage: npt.NDArray[np.int8],
     cut: int,
@@ -62,7 +62,9 @@ def stages_ahead(journey: Journey, stage: npt.NDArray[np.int8]) -> npt.NDArray[n
     return observable[None, :] & (np.arange(len(observable))[None, :] > stage[:, None])
 
 
-def next_touchpoint(points: Touchpoints, among: npt.NDArray[np.bool_], snapshots: Snapshots, cut: int) -> Instants:
+def next_touchpoint(
+    points: TouchpointColumns, among: npt.NDArray[np.bool_], snapshots: Snapshots, cut: int
+) -> Instants:
     """Return the first touchpoint among those marked, at or after each snapshot, as known at the cut, or NEVER."""
     result: Instants = _first_at_or_after(
         points.offsets,

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cvj_ml.config import Config, load_config
-from cvj_ml.config.base import validated
+from cvj_ml.config import Config, load_config, validated
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.document import Proposal, propose

@@ -8,7 +8,7 @@ import numpy as np
 
 from cvj_ml.config import DAY, SECOND
 from cvj_ml.errors import ConfigError
-from cvj_ml.histories import Attributes, Block, Column, Text, Touchpoints
+from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
 from cvj_ml.windows import NEVER, Instants
 
 Vocabulary = Mapping[str, Sequence[str] | None]
@@ -68,7 +68,7 @@ def _touchpoints(
     days: int,
     value_scale: int,
     rng: np.random.Generator,
-) -> Touchpoints:
+) -> TouchpointColumns:
     # Few rows for most customers, many for some; everyone's activity ends at an instant of their own.
     sizes = 1 + np.floor(rng.lognormal(2.3, 1.0, customers)).astype(np.int64)
     customer = np.repeat(np.arange(customers), sizes)
@@ -113,7 +113,7 @@ def _touchpoints(
     order = np.lexsort((visible, touchpoint, text, by_channel, by_event, occurred, customer))
     event = event[order]
     sent = np.array([name in outbound for name in events])
-    return Touchpoints(
+    return TouchpointColumns(
         offsets=_offsets(customer, customers),
         occurred_at=occurred[order],
         visible_at=visible[order],

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import StoreError
-from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, Touchpoints
+from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, TouchpointColumns
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
 from cvj_ml.store.refusals import Counts, excess
@@ -132,7 +132,7 @@ class Store:
         customers, offsets = _runs(table["customer_id"])
         event = _text(table["event"])
         value = table["value"]
-        touchpoints = Touchpoints(
+        touchpoints = TouchpointColumns(
             offsets=offsets,
             occurred_at=_instants(table["occurred_at"]),
             visible_at=_instants(table["visible_at"]),
@@ -362,7 +362,7 @@ def _nobody(store: Store) -> Block:
     instants = np.empty(0, dtype=np.int64)
     flags = np.empty(0, dtype=np.bool_)
     start = np.zeros(1, dtype=np.int64)
-    touchpoints = Touchpoints(
+    touchpoints = TouchpointColumns(
         start, instants, instants, instants, np.empty(0, dtype=np.int32), flags, text, text, instants, flags, flags,
         empty(store.property_kinds),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.histories import Attributes, Block, Column, Text, Touchpoints
+from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
 from cvj_ml.panel.panel import ModelSpec
 from cvj_ml.simulate import random_block
 
@@ -68,7 +68,7 @@ def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: fro
     """Return the block of ``block_to_tables``."""
     customers, offsets = _runs(touchpoints["customer_id"].to_pylist())
     event = _codes(touchpoints["event"])
-    points = Touchpoints(
+    points = TouchpointColumns(
         offsets,
         touchpoints["occurred_at"].to_numpy(),
         touchpoints["visible_at"].to_numpy(),
