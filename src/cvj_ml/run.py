@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
+import numpy as np
 from joblib import cpu_count
 
 from cvj_ml.config import Config
 from cvj_ml.engines import Engine, open_engine, require_engine
 from cvj_ml.engines import Progress as Progress
 from cvj_ml.errors import DataError, ModelError, raise_all
-from cvj_ml.journey import Visible, observability
+from cvj_ml.journey import Journey, Visible, observability
 from cvj_ml.journey_analytics.dwell_times import require_segment
 from cvj_ml.lists import list_specs
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import differences
-from cvj_ml.store import Store, Usage, ingest, usage
+from cvj_ml.store import Store, Usage, ingest, touchpoint_rows, usage
+from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import midnight, to_datetime
+
+_FEW = 1000
+"""One row of so many is few: they do not decide when the history begins."""
 
 
 class Watcher(Protocol):
@@ -70,6 +77,43 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
     list_specs(config, visible.journey)
     require_segment(config.report.segment, store.attribute_kinds)
     return Histories(config, store, visible, config.engine.threads or cpu_count())
+
+
+def open_touchpoints(
+    touchpoints: Touchpoints, journey: Journey, settings: Mapping[str, object], watcher: Watcher
+) -> Histories:
+    """Read touchpoints from memory under a journey; ``settings`` are others of a configuration file.
+
+    Where nobody says when the history begins, it begins with the first row. DataError where that would stretch it over
+    a time with next to no rows: a few wrong dates must not decide what everything is measured by.
+    """
+    config = touchpoints.configure(
+        {
+            **settings,
+            "journey": journey.spec,
+            "preset": journey.preset,
+            "unobserved": sorted(journey.unobserved),
+        }
+    )
+    histories = open_histories(config, watcher)
+    if touchpoints.history_from is not None:
+        return histories
+    first = _first_day(histories.store, config.zone)
+    return replace(histories, config=config.model_copy(update={"history_from": first}))
+
+
+def _first_day(store: Store, zone: ZoneInfo) -> date:
+    """Return the local day of the first touchpoint; DataError where few rows lie long before all others."""
+    columns = (touchpoint_rows(store, bucket)["occurred_at"] for bucket in range(store.buckets))
+    occurred = np.sort(np.concatenate([column.to_numpy() for column in columns]))
+    first, early, last = (int(occurred[i]) for i in (0, len(occurred) // _FEW, -1))
+    if early - first > last - early:
+        raise DataError(
+            f"{len(occurred) // _FEW:,} of {len(occurred):,} rows begin on {to_datetime(first, zone).date()}, all others"
+            f" on {to_datetime(early, zone).date()} or later. Say which day the history begins on (history_from=…), or"
+            " mend the dates."
+        )
+    return to_datetime(first, zone).date()
 
 
 def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usage:
