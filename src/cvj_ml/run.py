@@ -108,10 +108,10 @@ def _first_day(store: Store, zone: ZoneInfo) -> date:
     occurred = np.sort(np.concatenate([column.to_numpy() for column in columns]))
     first, early, last = (int(occurred[i]) for i in (0, len(occurred) // _FEW, -1))
     if early - first > last - early:
+        begins, others = to_datetime(first, zone).date(), to_datetime(early, zone).date()
         raise DataError(
-            f"{len(occurred) // _FEW:,} of {len(occurred):,} rows begin on {to_datetime(first, zone).date()}, all others"
-            f" on {to_datetime(early, zone).date()} or later. Say which day the history begins on (history_from=…), or"
-            " mend the dates."
+            f"Of {len(occurred):,} rows at most {len(occurred) // _FEW:,} lie between {begins} and {others}, all others"
+            " later. Say which day the history begins on (history_from=…), or mend the dates."
         )
     return to_datetime(first, zone).date()
 
