@@ -32,10 +32,10 @@ def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str 
     """Return one data set's row: the comparisons, what was chosen, its effect on the fold, and what choosing cost."""
     setting = prepare(name, max_rows, seed, threads)
     began = time.process_time()
-    fit = fit_reach(setting.history, setting.cut, setting.delay, seed, threads)
+    fit = fit_reach(setting.history, seed, threads)
     chosen = time.process_time() - began
     began = time.process_time()
-    again = fit_reach(setting.history, setting.cut, setting.delay, seed, threads, settings=fit.settings)
+    again = fit_reach(setting.history, seed, threads, settings=fit.settings)
     given = time.process_time() - began
     said = {
         CHAMPION: setting.fit(settings=DEFAULT),

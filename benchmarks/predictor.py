@@ -26,7 +26,8 @@ from cvj_ml.journey import Journey
 from cvj_ml.models.explain.shap import paths_of
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.hazard.reach import EXTRA_COLUMNS, own_x, prediction_rows, stacked_x
-from cvj_ml.panel.panel import Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import Panel, build_panel, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import ingest

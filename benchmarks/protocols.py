@@ -37,7 +37,8 @@ from cvj_ml.journey import observability, stage_at
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.labels import label
-from cvj_ml.panel.panel import ModelSpec, Panel, build_panel, define
+from cvj_ml.panel.model_spec import ModelSpec, define
+from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.snapshots import eligible, training_grid
 from cvj_ml.store import ingest
 from cvj_ml.windows import Instants, edges, happened_within, midnight, observed_whole
@@ -166,7 +167,7 @@ def measure(protocol: Protocol, instant: Instant, every: int, max_rows: int, see
     found: dict[str, list[_F64]] = {}
     for seed in range(1, seeds + 1):
         history = build_panel(definition, engine, grid, cut, delay, max_rows=max_rows, seed=seed)
-        fit = fit_reach(history, cut, delay, seed, threads)
+        fit = fit_reach(history, seed, threads)
         print(
             f"  seed {seed}: {len(history):,} of {history.eligible:,} snapshots, {fit.settings},"
             f" {'calibrated' if fit.calibrated else 'not calibrated'}",

@@ -36,7 +36,8 @@ from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.hazard.reach import EXTRA_COLUMNS
 from cvj_ml.models.hazard.tree_size import DEFAULT, LARGE
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel.panel import HazardRows, Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import HazardRows, Panel, build_panel, hazard_rows
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import ingest
 from cvj_ml.windows import parse_as_of
@@ -76,7 +77,7 @@ class Setting:
         """Return the probabilities of the package's own recipe."""
         panel = self.history if panel is None else panel
         seed = self.seed if seed is None else seed
-        found = training.fit_reach(panel, self.cut, self.delay, seed, self.threads, settings=settings)
+        found = training.fit_reach(panel, seed, self.threads, settings=settings)
         return Predictor(panel.definition, found.trees, found.calibration).predict(self.test, self.threads)
 
 

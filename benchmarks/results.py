@@ -93,7 +93,8 @@ def main() -> None:
 def measure(name: str) -> FoldResult:
     """Backtest a data set's own configuration at its last matured fold."""
     config = load_config(config_file(name)).model_copy(update={"out": str(STORES / name)})
-    (result,) = commands.backtest(config, parse_as_of(UNTIL[name], config.zone), 1, Progress())
+    histories = commands.open_histories(config, Progress())
+    (result,) = commands.backtest(histories, parse_as_of(UNTIL[name], config.zone), 1, Progress())
     return result
 
 

@@ -30,7 +30,7 @@ from cvj_ml.evaluation.stage_evaluation import POSTERIOR, contenders, stage_metr
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey, stage_at
 from cvj_ml.models.stage.posterior_fitting import fit_stages
-from cvj_ml.panel.panel import ModelSpec, define
+from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.stage_panel import Seen, StageRows, Tracking, observe, smooth_columns
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.store import ingest

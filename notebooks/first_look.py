@@ -28,11 +28,11 @@ config = cvj.load_config(folder / "demo.yaml")
 # the move had not happened by the end of the panel; `follow_up_days` says how long nobody could have missed it.
 
 # %%
-panel = cvj.build_panel(config, "2025-06-24")
-frame = panel.to_frame()
+model = cvj.Model()
+frame = model.panel(config, "2025-06-24").to_frame()
 print(f"{len(frame):,} snapshots of {frame['customer_id'].nunique():,} customers")
 print(
-    frame.filter(["customer_id", "as_of", "observed_stage", "recency", "follow_up_days", "days_until_ascend"])
+    frame.filter(["customer_id", "as_of", "observed_stage", "recency", "follow_up_days", "days_until_reach_ascend"])
     .head()
     .to_string()
 )
@@ -41,17 +41,17 @@ print(
 # How good would it have been? Fitted at a past instant, judged by what came after, beside plain baselines.
 
 # %%
-metrics = cvj.backtest(config, "2025-06-24")
+metrics = model.backtest(config, "2025-06-24", folds=1)
 print(metrics.pivot_table("log_loss", ["from", "to", "horizon_days"], "contender").round(4).head(20).to_string())
 
 # %% [markdown]
 # Who comes next: everybody's scores, and the ranked lists with their control group.
 
 # %%
-model = cvj.fit(panel)
-scores = cvj.score(model, "2025-06-24")
+model.fit(config, "2025-06-24")
+scores = model.score(config, "2025-06-24")
 print(scores.groupby("stage", observed=True)[["p_advance_30d", "p_return_30d"]].mean().round(3))
-for name, rows in cvj.targets(model, "2025-06-24").items():
+for name, rows in model.targets("2025-06-24").items():
     print(name, len(rows), "listed,", int((rows["group"] == "control").sum()), "in control")
 
 # %%

@@ -26,7 +26,8 @@ from tests.oracles.histories import Touch, Version
 
 from cvj_ml.config import parse_duration
 from cvj_ml.panel.labels import RETURN, Labels
-from cvj_ml.panel.panel import ModelSpec, hazard_rows
+from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.panel.panel import hazard_rows
 from cvj_ml.windows import NEVER, follow_up, happened_within, midnight, observed_whole, parse_as_of, time_until
 
 BUY = a_journey(One={"event": "buy"})

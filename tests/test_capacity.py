@@ -26,7 +26,8 @@ from cvj_ml.models.hazard.tree_size import (
     compare_tree_sizes,
 )
 from cvj_ml.models.training import fit_reach
-from cvj_ml.panel.panel import HazardRows, Panel, build_panel, define
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import HazardRows, Panel, build_panel
 
 CUSTOMERS = 1500
 
@@ -166,9 +167,9 @@ def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
 @pytest.mark.slow
 def test_given_settings_are_taken_and_nothing_is_compared(panel: Panel) -> None:
     asked = replace(DEFAULT, rounds=3)
-    fit = fit_reach(panel, CUT, 0, 1, 1, settings=asked)
+    fit = fit_reach(panel, 1, 1, settings=asked)
     assert fit.settings == asked and fit.comparisons == ()
-    own = fit_reach(panel, CUT, 0, 1, 1)
+    own = fit_reach(panel, 1, 1)
     assert len(own.comparisons) == 2 and own.settings in (
         DEFAULT,
         EARLY_STOPPED,

@@ -39,7 +39,7 @@ def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Traini
     fold = last_matured(config, trained.as_of, histories.store.arrival_delay)
     result = commands.backtest_fold(histories, fold.cut, fold.until, silent)
     panel = commands.training_panel(histories, trained.as_of, silent)
-    fit = fit_reach(panel, trained.as_of, histories.store.arrival_delay, config.model.seed, histories.threads)
+    fit = fit_reach(panel, config.model.seed, histories.threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
     keys_ = draw_keys(DRAWS, config.model.seed)
     verdict = decide_first(result.judged, keys_, learned=bool(result.predictor.learned.any()))

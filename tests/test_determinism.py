@@ -23,7 +23,7 @@ def train(trained: Trained, folder: Path, threads: int, buckets: int) -> dict[st
     config = trained.config(trained.variant(folder, engine={"threads": threads, "buckets": buckets}))
     histories = commands.open_histories(config, commands.Silent())
     panel = commands.training_panel(histories, trained.as_of, commands.Silent())
-    fit = fit_reach(panel, trained.as_of, histories.store.arrival_delay, config.model.seed, threads)
+    fit = fit_reach(panel, config.model.seed, threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
     save(predictor, make_canary(predictor, trained.as_of, config.model.seed), folder / "bundle")
     return everything(folder / "bundle")

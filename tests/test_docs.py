@@ -121,9 +121,22 @@ def test_blocks_of_yaml_are_settings(block: str, tmp_path: Path, monkeypatch: py
     assert cvj_ml.load_config(tmp_path / "shop.yaml").name
 
 
+@pytest.mark.slow
 def test_the_notebook_of_the_readme_runs(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"^```python\n(.*?)^```", text(ROOT / "README.md"), re.M | re.S)
     names: dict[str, Any] = {}
     monkeypatch.chdir(trained.folder)
-    exec(block.replace("shop.yaml", trained.config_file.name).replace("2025-06-30", "2025-06-24"), names)
-    assert len(names["scores"]) == 120 and len(names["metrics"]) and len(names["panel"].to_frame())
+    exec(block.replace("2025-06-30", "2025-06-24"), names)
+    assert len(names["scores"]) == 120 and len(names["lists"]) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", sorted(path.name for path in (ROOT / "docs").glob("*.md") if "```python" in text(path))
+)
+def test_the_python_of_a_page_runs_from_top_to_bottom(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = re.findall(r"^```python\n(.*?)^```", text(ROOT / "docs" / page), re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(found), {})

@@ -69,7 +69,7 @@ def use(dataset: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.Monk
         config: Config = load_config(tmp_path / "config.yaml")
         histories, cut = open_histories(config, Silent()), parse_as_of(day, config.zone)
         panel = training_panel(histories, cut, Silent())
-        fit = fit_reach(panel, cut, histories.store.arrival_delay, config.model.seed, 1)
+        fit = fit_reach(panel, config.model.seed, 1)
         predictor = Predictor(panel.definition, fit.trees, fit.calibration)
         customers, first = histories.store.customers, int(panel.as_of.min())
         learned = learn_drift(predictor, histories.engine(), customers, cut, first)

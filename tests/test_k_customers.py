@@ -32,7 +32,8 @@ from cvj_ml.models.hazard.forest import parse
 from cvj_ml.models.hazard.tree_size import LARGE
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.panel.panel import build_panel, define
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import build_panel
 from cvj_ml.scoring import make_canary
 from cvj_ml.simulate import random_block, simulate
 from cvj_ml.snapshots import training_grid
@@ -205,7 +206,7 @@ def test_no_byte_of_a_bundle_is_of_one_customer_whatever_the_log(seed: int, tmp_
     definition = define(CONFIG, Journey(CONFIG.journey), blocks, CUT)
     panel = build_panel(definition, blocks, training_grid(CONFIG, CUT), CUT, 0)
     settings_ = replace(LARGE, rounds=25, rows_a_leaf=20)
-    fit = fit_reach(panel, CUT, 0, seed=1, threads=1, settings=settings_)
+    fit = fit_reach(panel, seed=1, threads=1, settings=settings_)
     predictor = Predictor(definition, fit.trees, fit.calibration, None, learn_reference(panel))
     predictor = replace(predictor, drift=learn_drift(predictor, blocks, 70, CUT, int(panel.as_of.min())))
     save(predictor, make_canary(predictor, CUT, 1), tmp_path / "bundle")

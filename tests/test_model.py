@@ -25,7 +25,8 @@ from cvj_ml.models.hazard.calibration import (
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_reach
-from cvj_ml.panel.panel import HazardRows, ModelSpec, Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.model_spec import ModelSpec, define
+from cvj_ml.panel.panel import HazardRows, Panel, build_panel, hazard_rows
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, edges, parse_as_of
 
@@ -275,7 +276,7 @@ def check_answers(definition: ModelSpec, fit: Fit, block: Block) -> F64:
 def test_training_copes_with_few_and_says_so(customers: int, buyers: int) -> None:
     block = shop(customers, buyers)
     definition, panel = panel_of(block)
-    fit = fit_reach(panel, CUT, 0, seed=1, threads=1)
+    fit = fit_reach(panel, seed=1, threads=1)
     p = check_answers(definition, fit, block)
     assert fit.trees.low[2] == (buyers < LOW_EVIDENCE)
     assert fit.trees.low[0] == (customers < LOW_EVIDENCE)
@@ -292,13 +293,13 @@ def test_low_evidence_counts_customers_and_not_rows(buyers: int, low: bool) -> N
     rows = hazard_rows(panel.labels, definition.horizons)
     assert (rows.moved & (rows.target == 2)).sum() > LOW_EVIDENCE == 30
     assert panel.movers.tolist() == [60, 0, buyers]
-    assert fit_reach(panel, CUT, 0, seed=1, threads=1).trees.low.tolist() == [False, True, low]
+    assert fit_reach(panel, seed=1, threads=1).trees.low.tolist() == [False, True, low]
 
 
 def test_training_is_a_function_of_its_seed() -> None:
     block = shop(80, 40)
     _, panel = panel_of(block)
-    texts = [fit_reach(panel, CUT, 0, seed=seed, threads=1).trees.booster for seed in (1, 1, 2)]
+    texts = [fit_reach(panel, seed=seed, threads=1).trees.booster for seed in (1, 1, 2)]
     assert all(texts)
     first, again, other = (text.model_to_string() if text else "" for text in texts)
     assert first == again != other
@@ -322,7 +323,7 @@ def test_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(training, "fit_trees", trees)
     monkeypatch.setattr(training, "fit_slopes", slopes)
-    fit_reach(panel, CUT, 0, seed=1, threads=1)
+    fit_reach(panel, seed=1, threads=1)
     inner = CUT - max(90 * DAY, (CUT - int(panel.as_of.min())) // 4)
     early, last = seen
     ends = np.array(edges(definition.horizons)[1:])
@@ -345,7 +346,7 @@ def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.M
 
     monkeypatch.setattr(training, "fit_slopes", slopes)
     _, panel = panel_of(shop(60, 40))
-    fit_reach(panel, CUT, 0, seed=1, threads=1)
+    fit_reach(panel, seed=1, threads=1)
     everybody = max(calls, key=len)
     parts = [everybody - one for one in calls if one != everybody]
     assert len(parts) == 5
@@ -370,7 +371,7 @@ def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slop
 
     monkeypatch.setattr(training, "set_levels", levels)
     definition, panel = panel_of(shop(200, 120))
-    fit = fit_reach(panel, CUT, 0, seed=1, threads=1)
+    fit = fit_reach(panel, seed=1, threads=1)
     assert fit.calibrated == slopes_help and (fit.calibration.slope == 1).all() == (not slopes_help)
     assert fit.calibration.intercept.any(), "with slopes or without"
     rows = hazard_rows(panel.labels, definition.horizons)

@@ -21,7 +21,8 @@ from cvj_ml.config import Config
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey
 from cvj_ml.panel.labels import RETURN, Labels
-from cvj_ml.panel.panel import Panel, build_panel, define, hazard_rows
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import Panel, build_panel, hazard_rows
 from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import Snapshots, sampling_keys, training_grid
 from cvj_ml.windows import midnight, parse_as_of

@@ -20,7 +20,8 @@ from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.models.hazard.tree_size import DEFAULT
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.panel.panel import build_panel, define
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import build_panel
 from cvj_ml.scoring import score_block
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, parse_as_of
@@ -194,7 +195,7 @@ def test_what_nobody_in_a_stage_has_lived_through_rests_on_what_is_known_of_it(d
     block = Blocks([migrated(days_ago)])
     definition = define(BATCH, Journey(BATCH.journey), block, CUT)
     panel = build_panel(definition, block, training_grid(BATCH, CUT), CUT, 0)
-    fit = fit_reach(panel, CUT, 0, seed=1, threads=1, settings=replace(DEFAULT, rounds=20))
+    fit = fit_reach(panel, seed=1, threads=1, settings=replace(DEFAULT, rounds=20))
     predictor = Predictor(definition, fit.trees, fit.calibration)
     answers = predictor.answer(migrated(days_ago), CUT)
     members = answers.stage == 1

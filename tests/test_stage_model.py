@@ -22,7 +22,7 @@ from cvj_ml.evaluation.stage_evaluation import POSTERIOR, fit_and_evaluate
 from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior_fitting import fit_stages
-from cvj_ml.panel.panel import define
+from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.stage_panel import Tracking, stage_rows
 from cvj_ml.scoring import make_canary, open_bundle, score_block
 from cvj_ml.simulate import simulate

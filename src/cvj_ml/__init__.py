@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
-    from cvj_ml.api import Model, backtest, build_panel, fit, score, targets
+    from cvj_ml.api import Model
     from cvj_ml.config import Config, load_config
     from cvj_ml.errors import CvjError
+    from cvj_ml.journey import Journey
+    from cvj_ml.panel.panel import Panel
+    from cvj_ml.touchpoints import Touchpoints
 
-__all__ = [
-    "Config",
-    "CvjError",
-    "Model",
-    "backtest",
-    "build_panel",
-    "fit",
-    "load_config",
-    "score",
-    "targets",
-]
+__all__ = ["Config", "CvjError", "Journey", "Model", "Panel", "Touchpoints", "load_config"]
 
-_HOMES = {"Config": "config", "CvjError": "errors", "load_config": "config"}
+_HOMES = {
+    "Config": "config",
+    "CvjError": "errors",
+    "Journey": "journey",
+    "Panel": "panel.panel",
+    "Touchpoints": "touchpoints",
+    "load_config": "config",
+}
 
 
 def __getattr__(name: str) -> Any:

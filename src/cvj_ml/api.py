@@ -1,131 +1,374 @@
-"""What a notebook needs: five calls, pandas at the edges."""
+"""The Python interface: a model that is fitted on a DataFrame or a configuration, saved, loaded, and asked."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
+from joblib import cpu_count
 
 from cvj_ml import commands
 from cvj_ml.commands import Histories, Scored, Silent
-from cvj_ml.config import DAY, Config
+from cvj_ml.commands.train import learn, write_bundle
+from cvj_ml.config import DAY, Config, format_duration, parse_duration
+from cvj_ml.config.settings import SHORTEST_EPOCH, ModelSettings
 from cvj_ml.customers import match_people, read_people
+from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
-from cvj_ml.lists import rank
+from cvj_ml.journey import Journey, Visible
+from cvj_ml.lists import rank, with_reasons
+from cvj_ml.lists.customer_facts import facts_of
+from cvj_ml.model_card import Training, write_card
+from cvj_ml.models.bundle.bundle import Bundle
+from cvj_ml.models.bundle.verification import differences
+from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import fit_reach
+from cvj_ml.models.training import fit_own, fit_reach
+from cvj_ml.night.champion import verify_version
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
-from cvj_ml.scoring import StoredTable
+from cvj_ml.run import open_touchpoints, require_customers
+from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, touchpoint_columns
+from cvj_ml.store import ingest
+from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import parse_as_of
 
 UNREGISTERED = "unregistered"
-"""The ``model_version`` of a model that lives in a notebook only."""
+"""The ``model_version`` of a model that was never saved."""
+
+Data = Touchpoints | Config
+"""Where customers come from: a table in memory, or the sources of a configuration."""
+
+Instant = str | date | datetime
+"""A day (its local midnight) or an instant; what happens then or later is the future."""
+
+SETTINGS = (
+    *("burn_in", "complete_when", "control", "coverage", "drop_duplicates", "eligibility", "engine", "features"),
+    *("horizons", "ids", "lists", "model", "refused_share", "snapshots", "stage_value", "targets"),
+)
+"""Settings of a configuration file that a model takes as they are; the others belong to `Touchpoints` or `Journey`."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPanel:
-    """Snapshots with features and labels of everything that was visible before ``as_of``."""
-
-    histories: Histories
-    panel: Panel
-    as_of: int
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row a snapshot: customer_id, as_of, stage, the features, and days until each target.
-
-        A target that had not happened by the panel's ``as_of`` has no days; follow_up_days says how far it was seen.
-        """
-        panel, labels = self.panel, self.panel.labels
-        journey = panel.definition.journey
-        frame = pd.DataFrame(panel.x, columns=panel.definition.catalogue.names)
-        names = pd.array([*journey.names, None], dtype="str")
-        frame.insert(0, "customer_id", [panel.names[i] for i in panel.customer])
-        frame.insert(1, "as_of", pd.to_datetime(panel.as_of, unit="us", utc=True))
-        frame.insert(2, "observed_stage", pd.Series(names[panel.stage]))
-        frame["follow_up_days"] = labels.follow_up / DAY
-        for j, name in enumerate(["return", *(stage.slug for stage in journey.stages)]):
-            happened = labels.asked[:, j] & (labels.times[:, j] < labels.follow_up)
-            frame[f"days_until_{name}"] = pd.Series(labels.times[:, j] / DAY).where(happened)
-        return frame
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A fitted model: probabilities for any customers whose history it is shown."""
+class _Fitted:
+    """A fitted model: what it was fitted from, where it is known, and its digest once it was saved."""
 
     predictor: Predictor
-    histories: Histories
+    version: str
+    data: Data | None
+    bundle: Bundle | None = None
+    training: Training | None = None
+    histories: Histories | None = None
+
+
+class Model:
+    """Where every customer stands in a journey, what comes next, how likely it is, and why.
+
+    >>> model = Model("cvj8", horizons=["30d", "90d"], model={"seed": 7})
+    >>> model
+    Model(journey='cvj8', horizons=['30d', '90d'], model={'seed': 7}; not fitted)
+
+    ``journey`` is a `Journey` or the name of a preset; ``settings`` are those of a configuration file, by the same
+    names (docs/configuration.md). For a configuration, which says all of this, leave both out.
+    """
+
+    def __init__(self, journey: Journey | str | None = None, **settings: Any) -> None:
+        faults = [
+            f"{name}: a model has no such setting.{nearest(name, SETTINGS)}"
+            for name in sorted({*settings} - {*SETTINGS})
+        ]
+        raise_all(ConfigError, "These settings cannot be used (others belong to Touchpoints or Journey):", faults)
+        self.journey = Journey(journey) if isinstance(journey, str) else journey
+        self.settings = settings
+        self._fitted: _Fitted | None = None
+        self._opened: tuple[Data, Histories] | None = None
+
+    def __repr__(self) -> str:
+        words = [f"journey={self.journey.preset or self.journey.name!r}"] if self.journey else []
+        if self.journey and self.journey.preset:
+            words = [f"journey={self.journey.preset!r}"]
+        words += [f"{name}={value!r}" for name, value in self.settings.items()]
+        state = f"version {self._fitted.version}" if self._fitted else "not fitted"
+        return f"Model({', '.join(words)}; {state})" if words else f"Model({state})"
+
+    @classmethod
+    def load(cls, source: Config | Path | str) -> Self:
+        """Return a model from the folder of a bundle, or the champion of a configuration's registry.
+
+        It is verified before anything of it is used: ModelError where a file was changed, or it scores its canary
+        otherwise than when it was saved.
+        """
+        model = cls()
+        if isinstance(source, Config):
+            _, bundle = verify_version(source)
+            model._fitted = _Fitted(bundle.predictor, bundle.version, source, bundle)
+        else:
+            bundle = open_bundle(Path(source))
+            model._fitted = _Fitted(bundle.predictor, bundle.version, None, bundle)
+        return model
+
+    def save(self, folder: Path | str) -> str:
+        """Write the model as a bundle into an empty or new folder, and return its digest (64 hex digits).
+
+        A bundle holds text and numbers only; nothing in it is executed on loading. ModelError for a model that was
+        loaded (copy its folder), or that holds an estimator of one's own.
+        """
+        fitted = self._require_fitted()
+        target = Path(folder)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ConfigError(f"{target} is there already, and not an empty folder; name another one.")
+        if fitted.training is None or fitted.histories is None:
+            raise ModelError(
+                "Only a model that was fitted here by fit(touchpoints or config, as_of) can be saved; of one that was"
+                " loaded, copy the folder; an estimator of your own is kept by its own means."
+            )
+        digest = write_bundle(fitted.training, fitted.histories, self.card, target, _Warnings())
+        self._fitted = _Fitted(fitted.predictor, digest[:12], fitted.data, None, fitted.training, fitted.histories)
+        return digest
+
+    def fit(self, data: Data | Panel, as_of: Instant | None = None, *, estimator: Any = None) -> Self:
+        """Fit on what was visible before ``as_of``, as `cvj-ml train` does, and return the model itself.
+
+        The recipe is judged on the last matured fold first, which `card` tells of; the same data and settings give the
+        same model as the command, bit for bit. Of a `Panel`, which has its own instant, the recipe is fitted alone.
+
+        estimator: any classifier with ``fit`` and ``predict_proba`` (scikit-learn's conventions) that takes the place
+        of our trees: asked for each snapshot, target and interval whether the event falls into the interval. Features
+        may be missing (NaN), so it has to take them, or to be a pipeline that fills them. It is calibrated as our trees
+        are, has no card and gives no reasons, and cannot be saved as a bundle.
+        """
+        if isinstance(data, Panel):
+            if as_of is not None:
+                raise ConfigError("as_of: a panel has its own instant; leave it out.")
+            self._fitted = _Fitted(_predictor_of(data, estimator, self.settings), UNREGISTERED, None)
+            return self
+        histories, instant = self._open_to_learn(data, as_of)
+        watcher = _Warnings()
+        usage = require_customers(histories, instant, watcher)
+        if estimator is not None:
+            panel = commands.training_panel(histories, instant, watcher)
+            trees, calibration = fit_own(panel, estimator, histories.config.model.seed)
+            self._fitted = _Fitted(Predictor(panel.definition, trees, calibration), UNREGISTERED, data)
+            return self
+        found = learn(histories, instant, usage, watcher)
+        self._fitted = _Fitted(found.predictor, UNREGISTERED, data, None, found, histories)
+        return self
+
+    def panel(self, data: Data, as_of: Instant) -> Panel:
+        """Return what training sees: one row a customer and past instant, features, and what came after."""
+        histories, instant = self._open_to_learn(data, as_of)
+        require_customers(histories, instant, _Warnings())
+        return commands.training_panel(histories, instant, _Warnings())
+
+    def backtest(
+        self, data: Data, until: Instant, folds: int = 3, *, spacing: str | None = None, estimator: Any = None
+    ) -> pd.DataFrame:
+        """Refit at up to ``folds`` past instants and judge by what came after; a row a contender, transition, horizon.
+
+        Contenders are the model, the baselines and, where one is given, the ``estimator`` (as in `fit`) under the name
+        of its class. ``spacing`` between folds is the longest horizon by default, as in `cvj-ml backtest`.
+        """
+        histories, instant = self._open_to_learn(data, until)
+        require_customers(histories, instant, _Warnings())
+        apart = None if spacing is None else parse_duration(spacing)
+        results = commands.backtest(histories, instant, folds, _Warnings(), spacing=apart, estimator=estimator)
+        named = [one.rows.assign(fold=commands.as_of_name(histories.config, one.fold.cut)) for one in results]
+        return pd.concat(named, ignore_index=True)
+
+    def score(self, data: Data, as_of: Instant) -> pd.DataFrame:
+        """Return SCORES (docs/outputs.md): one row a customer with a touchpoint visible before ``as_of``.
+
+        To the last bit those of a night with this model over the same rows.
+        """
+        histories, instant = self._open_to_ask(data, as_of)
+        with self._scored(histories, instant) as scored:
+            frame: pd.DataFrame = pd.read_parquet(scored.scores, partitioning=None)
+        return frame
+
+    def targets(self, as_of: Instant, data: Data | None = None) -> dict[str, pd.DataFrame]:
+        """Return the lists of whom to target next, with reasons and a control group, by the name of the list.
+
+        ``data`` is by default what the model was fitted on. Suppression, consent and past nights are those of a
+        configuration; touchpoints from memory have none.
+        """
+        fitted = self._require_fitted()
+        histories, instant = self._open_to_ask(data if data is not None else self._own_data(), as_of)
+        config = histories.config
+        people = match_people(read_people(config), config, histories.store)
+        with self._scored(histories, instant, history=True) as scored:
+            lists = rank(
+                config,
+                StoredTable.at(scored.scores),
+                histories.visible.journey,
+                instant,
+                # A model that was not saved has no track record yet.
+                *([fitted.bundle.track_record] if fitted.bundle else []),
+                history=StoredTable.at(scored.history) if scored.history else None,
+                permissions=people.permissions,
+                exposures=commands.listed_in_control(config, instant),
+            )
+        if fitted.predictor.reference is not None:
+            lists = with_reasons(lists, fitted.predictor, histories.engine(), instant)
+        return {one.name: one.rows.to_pandas() for one in lists}
+
+    def explain(self, customer_id: str, as_of: Instant, data: Data | None = None) -> pd.DataFrame:
+        """Return what speaks for and against each later stage of one customer: a row a target, horizon and fact.
+
+        ``contribution`` is in log odds of the hazard, beside a typical customer of the same stage; facts of a target
+        and horizon add up to ``margin - base``, the weightiest first. ``reason`` is the fact in words, missing where
+        the customer is as typical ones are. ``probability`` is that of SCORES. DataError for a customer without a
+        touchpoint visible before ``as_of``.
+        """
+        predictor = self._require_fitted().predictor
+        if predictor.reference is None:
+            raise ModelError("This model does not know what is typical of its customers, so it gives no reasons.")
+        histories, instant = self._open_to_ask(data if data is not None else self._own_data(), as_of)
+        for block, answers in (
+            histories.engine().only([customer_id]).map(lambda block: (block, predictor.answer(block, instant)))
+        ):
+            for row, position in enumerate(answers.snapshots.customer):
+                if block.customers[position] == customer_id:
+                    return facts_of(predictor, answers, row)
+        raise DataError(f"No touchpoint of this customer is visible before {as_of}, so there is nothing to explain.")
+
+    @property
+    def card(self) -> str:
+        """The model card in Markdown: data, recipe, figures with intervals, limits."""
+        fitted = self._require_fitted()
+        if fitted.bundle is not None:
+            return fitted.bundle.card
+        if fitted.training is None or fitted.histories is None:
+            raise ModelError("A model that was fitted on a panel, or with an estimator of your own, has no card.")
+        keys = draw_keys(DRAWS, fitted.training.config.model.seed)
+        return write_card(fitted.training, fitted.histories.engine(), keys).text
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The figures of the last matured fold: a row a contender, transition and horizon."""
+        fitted = self._require_fitted()
+        if fitted.training is None:
+            raise ModelError("Only fit(touchpoints or config, as_of) judges a fold; of others, see card or backtest().")
+        return fitted.training.result.rows
 
     @property
     def low_evidence(self) -> list[str]:
         """Targets that too few customers reached: they rest on base rates."""
-        return low_targets(self.predictor)
+        return low_targets(self._require_fitted().predictor)
 
+    def _require_fitted(self) -> _Fitted:
+        if self._fitted is None:
+            raise ModelError("This model is not fitted yet; call fit(data, as_of), or Model.load(…).")
+        return self._fitted
 
-def build_panel(config: Config, as_of: str) -> TrainingPanel:
-    """Read the sources and build the training panel of what was visible before ``as_of``."""
-    histories = commands.open_histories(config, Silent())
-    instant = parse_as_of(as_of, config.zone)
-    return TrainingPanel(histories, commands.training_panel(histories, instant, Silent()), instant)
+    def _own_data(self) -> Data:
+        found = self._require_fitted().data
+        if found is None:
+            raise ConfigError("data: this model does not know any customers; say whose touchpoints are meant.")
+        return found
 
+    def _open_to_learn(self, data: Data, as_of: Instant | None) -> tuple[Histories, int]:
+        """Open customers under the journey and the settings of this object, or of a configuration, and read the day."""
+        if as_of is None:
+            raise ConfigError("as_of: say up to which day or instant the data counts, as in fit(data, '2025-06-24').")
+        if isinstance(data, Config) and (self.journey is not None or self.settings):
+            raise ConfigError("A configuration has a journey and settings of its own: use Model() for it.")
+        if isinstance(data, Touchpoints) and self.journey is None:
+            raise ConfigError("journey: name one, as in Model('cvj8'), or give a Journey.")
+        if self._opened is None or self._opened[0] is not data:
+            if isinstance(data, Config):
+                histories = commands.open_histories(data, _Warnings())
+            elif isinstance(data, Touchpoints) and self.journey is not None:
+                histories = open_touchpoints(data, self.journey, self.settings, _Warnings())
+            else:
+                raise ConfigError(f"data: give Touchpoints or a Config, not {type(data).__name__}.")
+            self._opened = data, histories
+        histories = self._opened[1]
+        return histories, _instant(as_of, histories.config)
 
-def fit(panel: TrainingPanel) -> Model:
-    """Fit the reach model: settings chosen out of time, calibrated, refitted on the whole panel.
-
-    Where the configuration declares coverage, the posterior of the current stage is fitted, too.
-    """
-    histories = panel.histories
-    fitted = fit_reach(
-        panel.panel, panel.as_of, histories.store.arrival_delay, histories.config.model.seed, histories.threads
-    )
-    definition = panel.panel.definition
-    posterior = commands.true_stages(histories, definition, panel.as_of, Silent())
-    stage = posterior.model if posterior else None
-    return Model(Predictor(definition, fitted.trees, fitted.calibration, stage), histories)
-
-
-def backtest(config: Config, until: str, folds: int = 1) -> pd.DataFrame:
-    """Return one row of metrics for each fold, contender, transition and horizon."""
-    results = commands.backtest(config, parse_as_of(until, config.zone), folds, Silent())
-    named = [result.rows.assign(fold=commands.as_of_name(config, result.fold.cut)) for result in results]
-    return pd.concat(named, ignore_index=True)
-
-
-def score(model: Model, as_of: str) -> pd.DataFrame:
-    """Return SCORES: one row a customer with a touchpoint visible before ``as_of``."""
-    with _scored(model, as_of) as scored:
-        frame: pd.DataFrame = pd.read_parquet(scored.scores, partitioning=None)
-    return frame
-
-
-def targets(model: Model, as_of: str) -> dict[str, pd.DataFrame]:
-    """Return the configured lists of whom to target next, by the name of the list."""
-    histories = model.histories
-    config = histories.config
-    instant = parse_as_of(as_of, config.zone)
-    people = match_people(read_people(config), config, histories.store)
-    with _scored(model, as_of, history=True) as scored:
-        # A model that was never judged at a past instant has no track record.
-        lists = rank(
-            config,
-            StoredTable.at(scored.scores),
-            histories.visible.journey,
-            instant,
-            history=StoredTable.at(scored.history) if scored.history else None,
-            permissions=people.permissions,
-            exposures=commands.listed_in_control(config, instant),
+    def _open_to_ask(self, data: Data, as_of: Instant) -> tuple[Histories, int]:
+        """Open customers to be asked about: what gives predictions a meaning has to be as the model has learned it."""
+        predictor = self._require_fitted().predictor
+        if isinstance(data, Config):
+            histories = commands.open_histories(data, _Warnings())
+            visible = histories.visible
+        elif isinstance(data, Touchpoints):
+            definition = predictor.definition
+            # What a few customers do not show tonight is not unobserved: the journey is the model's.
+            visible = Visible(definition.journey, ())
+            needed, _ = touchpoint_columns(definition)
+            named = {*data.columns, *data.constants}
+            faults = [f"the model uses {name!r}, and no column is named for it" for name in needed if name not in named]
+            wanted = [*attribute_columns(definition)]
+            faults += [
+                f"the model uses the attribute {name!r}; give it in attributes and attribute_columns"
+                for name in wanted
+                if name not in ("customer_id", "known_at", *data.attribute_columns)
+            ]
+            raise_all(DataError, "These touchpoints cannot be scored:", faults)
+            config = data.configure(_asked_settings(predictor, self.settings))
+            histories = Histories(config, ingest(config), visible, config.engine.threads or cpu_count())
+        else:
+            raise ConfigError(f"data: give Touchpoints or a Config, not {type(data).__name__}.")
+        raise_all(
+            ModelError,
+            "The model does not answer for this data:",
+            differences(predictor, histories.config, visible),
         )
-    return {one.name: one.rows.to_pandas() for one in lists}
+        return histories, _instant(as_of, histories.config)
+
+    @contextmanager
+    def _scored(self, histories: Histories, instant: int, *, history: bool = False) -> Iterator[Scored]:
+        fitted = self._require_fitted()
+        with tempfile.TemporaryDirectory() as folder:
+            claim(Path(folder))  # blocks are written and removed in it
+            yield commands.score(histories, fitted.predictor, fitted.version, instant, Path(folder), history=history)
 
 
-@contextmanager
-def _scored(model: Model, as_of: str, *, history: bool = False) -> Iterator[Scored]:
-    instant = parse_as_of(as_of, model.histories.config.zone)
-    with tempfile.TemporaryDirectory() as folder:
-        claim(Path(folder))  # blocks are written and removed in it
-        yield commands.score(model.histories, model.predictor, UNREGISTERED, instant, Path(folder), history=history)
+class _Warnings(Silent):
+    """Turns what a command would warn of into Python's warnings."""
+
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Warn, where it is a warning."""
+        if message.startswith("warning: "):
+            warnings.warn(message.removeprefix("warning: "), UserWarning, stacklevel=4)
+
+
+def _instant(as_of: Instant, config: Config) -> int:
+    return parse_as_of(as_of if isinstance(as_of, str) else as_of.isoformat(), config.zone, "as_of")
+
+
+def _predictor_of(panel: Panel, estimator: Any, settings: Mapping[str, Any]) -> Predictor:
+    seed = ModelSettings.model_validate(settings.get("model", {})).seed
+    if estimator is not None:
+        return Predictor(panel.definition, *fit_own(panel, estimator, seed))
+    fit = fit_reach(panel, seed, cpu_count())
+    return Predictor(panel.definition, fit.trees, fit.calibration, reference=learn_reference(panel))
+
+
+def _asked_settings(predictor: Predictor, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings under which a model is asked about touchpoints from memory: its own meaning, and lists."""
+    definition, stage = predictor.definition, predictor.stage
+    horizons = [format_duration(one) for one in definition.horizons]
+    longest = min(definition.horizons, key=lambda one: abs(one - 30 * DAY))
+    epochs = [name for name, length in SHORTEST_EPOCH.items() if length >= longest]
+    found: dict[str, Any] = {"control": {"epoch": "quarter" if "quarter" in epochs else epochs[0]}, **own}
+    if stage is not None:
+        shares = zip(definition.journey.names, stage.tracking.coverage.tolist(), strict=True)
+        found["coverage"] = {name: share for name, share in shares if share < 1}
+        found["complete_when"] = stage.tracking.complete_when
+    return {
+        **found,
+        "journey": definition.journey.spec,
+        "unobserved": sorted(definition.journey.unobserved),
+        "horizons": horizons,
+        "targets": "all" if definition.next_stages is None else {"next": definition.next_stages},
+        "drop_duplicates": definition.drop_duplicates,
+    }

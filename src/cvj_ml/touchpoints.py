@@ -91,6 +91,9 @@ class Touchpoints:
         self.unused = tuple(name for name in names if name not in wanted.values())
         self.time_zone, self.outbound, self.value_decimals = time_zone, tuple(outbound), value_decimals
         self.history_from = history_from
+        self.attribute_columns = (
+            (attribute_columns,) if isinstance(attribute_columns, str) else tuple(attribute_columns)
+        )
         self._reading = dict(reading or {})
         self._folder = Path(tempfile.mkdtemp(prefix="cvj-ml-"))
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -99,7 +102,7 @@ class Touchpoints:
         self.rows = len(rows)
         pq.write_table(rows, self._folder / "touchpoints.parquet")
         if attributes is not None:
-            self._attributes = self._write_attributes(attributes, customer_id, attribute_columns, static_attributes)
+            self._attributes = self._write_attributes(attributes, customer_id, static_attributes)
 
     def __len__(self) -> int:
         """Return how many rows the table has, before any is refused."""
@@ -140,11 +143,14 @@ class Touchpoints:
         }
         return validated(Config, document, None)
 
-    def _write_attributes(self, table: Any, customer_id: str, columns: Sequence[str], static: bool) -> dict[str, Any]:
+    def _write_attributes(self, table: Any, customer_id: str, static: bool) -> dict[str, Any]:
         names = _column_names(table, "the table of attributes")
-        columns = (columns,) if isinstance(columns, str) else tuple(columns)
         own = customer_id if customer_id in names else "customer_id"
-        wanted = {"customer_id": own, **({} if static else {"known_at": "known_at"}), **{one: one for one in columns}}
+        wanted = {
+            "customer_id": own,
+            **({} if static else {"known_at": "known_at"}),
+            **{one: one for one in self.attribute_columns},
+        }
         faults = [_absent(role, name, names, table) for role, name in wanted.items() if name not in names]
         if not static and "known_at" not in names:
             faults.append(
@@ -195,10 +201,10 @@ def _arrow(table: Any, columns: Sequence[str], what: str) -> pa.Table:
     if not hasattr(part, "iloc"):
         found = part if isinstance(part, pa.Table) else pa.table(part)
     else:
-        faults, arrays = list[str](), list[pa.Array]()
+        faults, arrays = list[str](), list[pa.ChunkedArray]()
         for name in columns:
             try:
-                arrays.append(pa.Array.from_pandas(part[name]))
+                arrays.append(pa.Table.from_pandas(part[[name]], preserve_index=False)[name])
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 kinds = sorted({type(one).__name__ for one in part[name].dropna().head(10_000)})
                 faults.append(
@@ -206,9 +212,7 @@ def _arrow(table: Any, columns: Sequence[str], what: str) -> pa.Table:
                     " pandas.to_datetime for times"
                 )
         raise_all(DataError, f"Columns of {what} cannot be read:", faults)
-        found = pa.table(
-            [one if not isinstance(one, pa.ChunkedArray) else one.combine_chunks() for one in arrays], list(columns)
-        )
+        found = pa.table(arrays, list(columns))
     # Views are what newer readers make of text; Parquet files have none.
     plain = [field.with_type(pa.string()) if pa.types.is_string_view(field.type) else field for field in found.schema]
     return found.cast(pa.schema(plain))

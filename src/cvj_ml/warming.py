@@ -19,7 +19,8 @@ from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.linear import fit_linear, linear_columns
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities, stacked_x
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel.panel import build_panel, define, hazard_rows
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import build_panel, hazard_rows
 from cvj_ml.simulate import simulate
 from cvj_ml.store import ingest
 from cvj_ml.windows import midnight

@@ -40,14 +40,14 @@ def midnight(day: date, zone: ZoneInfo) -> int:
     return to_microseconds(datetime.combine(day, time(), tzinfo=zone))
 
 
-def parse_as_of(text: str, zone: ZoneInfo) -> int:
+def parse_as_of(text: str, zone: ZoneInfo, name: str = "--as-of") -> int:
     """Read a date (its local midnight) or an ISO 8601 instant (local where it names no offset)."""
     try:
         if len(text) == 10:
             return midnight(date.fromisoformat(text), zone)
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"--as-of {text!r} is not a date; write it as 2024-12-31 or 2024-12-31T06:00.") from None
+        raise ConfigError(f"{name} {text!r} is not a date; write it as 2024-12-31 or 2024-12-31T06:00.") from None
     return to_microseconds(instant if instant.tzinfo else instant.replace(tzinfo=zone))
 
 

@@ -21,7 +21,8 @@ from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.labels import Labels, label
-from cvj_ml.panel.panel import ModelSpec, build_panel, hazard_rows
+from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.panel.panel import build_panel, hazard_rows
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.windows import NEVER
 

@@ -19,7 +19,8 @@ from cvj_ml.audit.target_leakage import TargetLeak, target_leaks
 from cvj_ml.config import Config
 from cvj_ml.evaluation.folds import unteachable
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel.panel import ModelSpec, build_panel
+from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.panel.panel import build_panel
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import FileTime, Store
 

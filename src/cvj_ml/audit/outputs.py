@@ -14,7 +14,7 @@ from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.labels import label
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring import score_block
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.windows import NEVER, before

@@ -18,7 +18,7 @@ from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import DataError
 from cvj_ml.histories import Block
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.store import Store
 from cvj_ml.windows import before, midnight, to_datetime
 

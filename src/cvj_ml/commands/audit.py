@@ -12,7 +12,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.night.champion import champion
-from cvj_ml.panel.panel import define
+from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Watcher, open_histories, require_customers, require_same
 from cvj_ml.scoring import open_bundle
 

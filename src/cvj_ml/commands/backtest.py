@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -103,7 +104,12 @@ def _record(histories: Histories, until: int, found: Evaluation) -> tracking.Rec
 
 
 def backtest_fold(
-    histories: Histories, cut: int, until: int, watcher: Watcher, settings: Settings | None = None
+    histories: Histories,
+    cut: int,
+    until: int,
+    watcher: Watcher,
+    settings: Settings | None = None,
+    estimator: Any = None,
 ) -> FoldResult:
     """Fit at a past instant and judge by what came after."""
     with watcher.step(f"Backtest at {to_datetime(cut, histories.config.zone).date()}") as progress:
@@ -116,14 +122,21 @@ def backtest_fold(
             histories.threads,
             progress,
             settings,
+            estimator,
         )
 
 
-def backtest(config: Config, until: int, folds: int, watcher: Watcher) -> list[FoldResult]:
-    """Refit and judge at rolling instants up to ``until``, the oldest first."""
-    histories = open_histories(config, watcher)
-    require_customers(histories, until, watcher)
-    return [
-        backtest_fold(histories, fold.cut, fold.until, watcher)
-        for fold in rolling(config, until, histories.store.arrival_delay, folds)
-    ]
+def backtest(
+    histories: Histories,
+    until: int,
+    folds: int,
+    watcher: Watcher,
+    *,
+    spacing: int | None = None,
+    estimator: Any = None,
+) -> list[FoldResult]:
+    """Refit and judge at rolling instants up to ``until``, the oldest first; an estimator of one's own beside ours."""
+    found = rolling(histories.config, until, histories.store.arrival_delay, folds, spacing)
+    if len(found) < folds:
+        watcher.say(f"warning: the history has room for {len(found)} of {folds} folds.")
+    return [backtest_fold(histories, fold.cut, fold.until, watcher, None, estimator) for fold in found]

@@ -11,7 +11,7 @@ import pandas as pd
 from cvj_ml.config import Config
 from cvj_ml.histories import Block
 from cvj_ml.journey import stage_at
-from cvj_ml.panel.panel import define
+from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Histories, Watcher, open_histories, require_customers
 from cvj_ml.snapshots import eligible
 from cvj_ml.store import Usage

@@ -6,6 +6,7 @@ With ``--tune``, settings are searched for on earlier folds, and every trial is 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -34,7 +35,8 @@ from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.night.champion import champion
-from cvj_ml.panel.panel import ModelSpec, Panel, build_panel, define
+from cvj_ml.panel.model_spec import ModelSpec, define
+from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.panel.stage_panel import Tracking
 from cvj_ml.run import Histories, Watcher, open_histories, require_customers
 from cvj_ml.scoring import interface_of, make_canary, open_bundle
@@ -86,55 +88,18 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     """
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of, watcher)
-    # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
-    require_teachable(config, as_of, histories.store.arrival_delay, "Training")
-    fold = last_matured(config, as_of, histories.store.arrival_delay)
-    settings = tuned_settings(histories, fold, tune, watcher) if tune else None
-    result = backtest_fold(histories, fold.cut, fold.until, watcher, settings)
-    with watcher.step("Keeping the track record"):
-        record_of_fold = track_record(result, histories.engine(), histories.store.arrival_delay, histories.threads)
+    settings = tuned_settings(histories, reported_fold(histories, as_of), tune, watcher) if tune else None
+    facts = learn(histories, as_of, usage, watcher, settings)
+    result = facts.result
     verdict = judge_challenger(histories, result, promote, watcher)
-    panel = training_panel(histories, as_of, watcher)
-    with watcher.step("Refitting at as_of") as progress:
-        fit = fit_reach(
-            panel,
-            as_of,
-            histories.store.arrival_delay,
-            config.model.seed,
-            histories.threads,
-            settings=result.fit.settings,
-            progress=progress,
-        )
-    posterior = true_stages(histories, panel.definition, as_of, watcher)
-    stage_model = posterior.model if posterior else None
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
-    with watcher.step("Remembering the customers") as progress:
-        first = int(panel.as_of.min())
-        reference = learn_drift(predictor, histories.engine(progress), histories.store.customers, as_of, first)
-        predictor = replace(predictor, drift=reference)
-    if (taught := len(np.unique(panel.customer))) < config.model.min_customers:
-        watcher.say(
-            f"warning: {taught} customer(s) are fewer than model.min_customers ({config.model.min_customers}), so every"
-            " name in the data is `other` and nothing is learned but base rates."
-        )
-    names = np.array(["return", *config.journey.names])
-    if len(weak := names[fit.trees.low & panel.labels.asked.any(axis=0)]):
-        watcher.say(
-            f"warning: too few customers moved to learn from, so these targets rest on base rates by stage and"
-            f" recency: {', '.join(weak)}. Scores name them in low_evidence."
-        )
-    for one in islice((one for one in predictor.unlived() if one.target == "return"), MOST_TOLD):
-        watcher.say(f"warning: {one.sentence}. Scores name it in low_evidence.")
-    facts = Training(
-        config, histories.store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, verdict
-    )
+    facts = replace(facts, verdict=verdict)
     with watcher.step("Writing the model card"):
         card = write_card(facts, histories.engine(), draw_keys(DRAWS, config.model.seed))
     with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
-        digest = save(predictor, make_canary(predictor, as_of, config.model.seed), bundle, record_of_fold, card.text)
+        digest = write_bundle(facts, histories, card.text, bundle, watcher)
         opened = open_bundle(bundle, digest)
-        found = evidence(predictor, panel, result, fit, posterior)
+        found = evidence(facts.predictor, facts.panel, result, facts.fit, facts.stages)
         record = tracking.TrainingRecord(
             parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},
             cut=to_datetime(as_of, config.zone).isoformat(),
@@ -151,7 +116,67 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
         version = tracking.log_training(config, record, usable=not verdict.refused)
         if verdict.promote:
             version = tracking.promote(config, version.version)
-    return Trained(version, result, usage, verdict, posterior)
+    return Trained(version, result, facts.usage, verdict, facts.stages)
+
+
+def reported_fold(histories: Histories, as_of: int) -> Fold:
+    """Return the last matured fold, by which the recipe of a training is judged; ConfigError where none can be."""
+    config, delay = histories.config, histories.store.arrival_delay
+    # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
+    require_teachable(config, as_of, delay, "Training")
+    return last_matured(config, as_of, delay)
+
+
+def learn(
+    histories: Histories, as_of: int, usage: Usage, watcher: Watcher, settings: Settings | None = None
+) -> Training:
+    """Judge the recipe on the last matured fold, refit it at ``as_of``, and return all that is known of the model.
+
+    Nothing is registered, and no verdict is given. Without ``settings`` those of the trees are chosen in the fold.
+    """
+    config, store = histories.config, histories.store
+    fold = reported_fold(histories, as_of)
+    result = backtest_fold(histories, fold.cut, fold.until, watcher, settings)
+    panel = training_panel(histories, as_of, watcher)
+    with watcher.step("Refitting at as_of") as progress:
+        fit = fit_reach(panel, config.model.seed, histories.threads, settings=result.fit.settings, progress=progress)
+    posterior = true_stages(histories, panel.definition, as_of, watcher)
+    stage_model = posterior.model if posterior else None
+    predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
+    with watcher.step("Remembering the customers") as progress:
+        first = int(panel.as_of.min())
+        predictor = replace(
+            predictor, drift=learn_drift(predictor, histories.engine(progress), store.customers, as_of, first)
+        )
+    for warning in _weaknesses(config, panel, predictor):
+        watcher.say(f"warning: {warning}")
+    undone = undecided(False, "Not compared with any other model, and not registered.")
+    return Training(config, store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, undone)
+
+
+def write_bundle(facts: Training, histories: Histories, card: str, folder: Path, watcher: Watcher) -> str:
+    """Write a model with its canary, its track record on the fold and its card, and return the bundle's digest."""
+    with watcher.step("Keeping the track record"):
+        record = track_record(facts.result, histories.engine(), histories.store.arrival_delay, histories.threads)
+    canary = make_canary(facts.predictor, facts.cut, facts.config.model.seed)
+    return save(facts.predictor, canary, folder, record, card)
+
+
+def _weaknesses(config: Config, panel: Panel, predictor: Predictor) -> Iterator[str]:
+    """Yield what a person should know of a model whose data was small, in sentences."""
+    if (taught := len(np.unique(panel.customer))) < config.model.min_customers:
+        yield (
+            f"{taught} customer(s) are fewer than model.min_customers ({config.model.min_customers}), so every"
+            " name in the data is `other` and nothing is learned but base rates."
+        )
+    names = np.array(["return", *config.journey.names])
+    if len(weak := names[predictor.trees.low & panel.labels.asked.any(axis=0)]):
+        yield (
+            f"too few customers moved to learn from, so these targets rest on base rates by stage and"
+            f" recency: {', '.join(weak)}. Scores name them in low_evidence."
+        )
+    for one in islice((one for one in predictor.unlived() if one.target == "return"), MOST_TOLD):
+        yield f"{one.sentence}. Scores name it in low_evidence."
 
 
 def judge_challenger(histories: Histories, result: FoldResult, promote: Promote, watcher: Watcher) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ from cvj_ml.evaluation.metrics import cell_metrics
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import Fit, fit_reach
-from cvj_ml.panel.panel import Panel, build_panel, define
+from cvj_ml.models.training import Fit, fit_own, fit_reach
+from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import happened_within, observed_whole
 
@@ -156,13 +158,20 @@ def run_fold(
     threads: int,
     progress: Callable[[int, int], None] | None = None,
     settings: Settings | None = None,
+    estimator: Any = None,
 ) -> FoldResult:
-    """Train on what was visible before the fold's cut and judge all customers' snapshots at it."""
+    """Train on what was visible before the fold's cut and judge all customers' snapshots at it.
+
+    An ``estimator`` of one's own (`fit_own`) is judged beside the model, under the name of its class.
+    """
     panels = build_panels(config, blocks, journey, fold, arrival_delay)
     history, test = panels.history, panels.test
-    fit = fit_reach(history, fold.cut, arrival_delay, config.model.seed, threads, settings=settings, progress=progress)
+    fit = fit_reach(history, config.model.seed, threads, settings=settings, progress=progress)
     predictor = Predictor(history.definition, fit.trees, fit.calibration)
     probabilities = {MODEL: predictor.predict(test, threads)}
+    if estimator is not None:
+        own = Predictor(history.definition, *fit_own(history, estimator, config.model.seed))
+        probabilities[type(estimator).__name__] = own.predict(test, threads)
     past = matured_outcomes(history)
     for baseline in baselines():
         probabilities[baseline.name] = baseline.fit(past).predict(rfm(test))

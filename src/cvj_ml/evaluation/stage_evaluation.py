@@ -25,7 +25,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from cvj_ml.engines import Blocks
 from cvj_ml.models.stage.posterior import StageModel, low_stages
 from cvj_ml.models.stage.posterior_fitting import LOW_EVIDENCE, fit_stages
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.stage_panel import BEFORE_ANY, Seen, StageRows, Tracking, stage_rows
 
 _F64 = npt.NDArray[np.float64]

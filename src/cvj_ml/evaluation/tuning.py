@@ -128,7 +128,7 @@ def _losses(
     panels: Panels, settings: Settings | None, cut: int, arrival_delay: int, seed: int, threads: int
 ) -> tuple[_F64, npt.NDArray[np.int64]]:
     """Return the log loss of every row that counts, and whose row it is."""
-    fit = fit_reach(panels.history, cut, arrival_delay, seed, threads, settings=settings)
+    fit = fit_reach(panels.history, seed, threads, settings=settings)
     predictor = Predictor(panels.history.definition, fit.trees, fit.calibration)
     found = evaluated(panels.test, {MODEL: predictor.predict(panels.test, threads)})
     cells = deciding_cells(found)

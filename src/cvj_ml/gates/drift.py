@@ -20,7 +20,7 @@ from cvj_ml.gates.verdicts import Earlier, GateVerdict, passed
 from cvj_ml.models.drift_profile.distributions import DriftCounts, names_of_codes, score_columns
 from cvj_ml.models.drift_profile.reference import DriftReference, together
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 
 CHANCE = 0.001
 """How often a night without drift may go over a limit by sampling alone, over all columns together."""

@@ -28,7 +28,7 @@ from cvj_ml.lists.ranking import RankedList
 from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
@@ -41,6 +41,7 @@ _NOT_THEIRS = ("stage", "calendar")
 """Facts that all customers of a list share; what they add belongs to the base."""
 
 _Fact = tuple[str, ...]
+_Row = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +150,28 @@ def _three(
     for k in np.argsort(-np.abs(by_fact), kind="stable"):
         if abs(by_fact[k]) < SMALLEST or len(reasons) == len(COLUMNS):
             break
-        sign = np.sign(by_fact[k])
-        members = sorted(facts.columns[k], key=lambda column: -sign * by_column[column])
-        told = (
-            beside_typical(definition, column, mine, typical, stage)
-            for column in members
-            if sign * by_column[column] > 0
-        )
-        if text := next((one for one in told if one), None):
-            reasons.append(f"Speaks {'for' if sign > 0 else 'against'}: {text}")
+        if text := in_words(definition, facts.columns[k], by_fact[k], by_column, mine, typical, stage):
+            reasons.append(text)
     return reasons + [None] * (len(COLUMNS) - len(reasons))
+
+
+def in_words(
+    definition: ModelSpec,
+    columns: Sequence[int],
+    contribution: float,
+    by_column: _F64,
+    mine: _Row,
+    typical: _Row,
+    stage: str | None,
+) -> str | None:
+    """Return one fact in words, told by its weightiest column; None where the customer is as typical ones are."""
+    sign = np.sign(contribution)
+    members = sorted(columns, key=lambda column: -sign * by_column[column])
+    told = (
+        beside_typical(definition, column, mine, typical, stage) for column in members if sign * by_column[column] > 0
+    )
+    text = next((one for one in told if one), None)
+    return f"Speaks {'for' if sign > 0 else 'against'}: {text}" if text else None
 
 
 _LONGEST = 40
@@ -166,7 +179,6 @@ _ROUNDED = 0.02
 """A count that is told from a share is off by this much at most: typical shares have three digits."""
 
 _ORDER = ("last", "last but one", "last but two")
-_Row = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)

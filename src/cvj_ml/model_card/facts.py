@@ -17,7 +17,8 @@ from cvj_ml.evaluation.stage_evaluation import FitOfStages
 from cvj_ml.journey import Visible
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit
-from cvj_ml.panel.panel import ModelSpec, Panel
+from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.panel.panel import Panel
 from cvj_ml.store import Store, Usage
 from cvj_ml.windows import follow_up, happened_within, midnight, observed_whole
 

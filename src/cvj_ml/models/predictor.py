@@ -17,7 +17,8 @@ from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
 from cvj_ml.models.stage.posterior import StageModel, assemble
-from cvj_ml.panel.panel import ModelSpec, Panel
+from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.panel.panel import Panel
 from cvj_ml.snapshots import Snapshots, eligible
 
 _F64 = npt.NDArray[np.float64]

@@ -3,140 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from cvj_ml.config import Config, play_channels
+from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
-from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
+from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times, stage_at
+from cvj_ml.journey import stage_at
 from cvj_ml.panel.labels import Labels, label
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
-from cvj_ml.windows import Instants, edges, midnight, observed_whole
+from cvj_ml.windows import NEVER, Instants, edges, observed_whole
 
-_TOP_ATTRIBUTE_VALUES = 30
-_TWO_YEARS = 730 * 86_400_000_000
 _Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model."""
-
-    journey: Journey
-    catalogue: Catalogue
-    horizons: tuple[int, ...]
-    next_stages: int | None
-    observed_from: int
-    time_zone: str
-    outbound: tuple[str, ...]
-    min_customers: int
-    drop_duplicates: bool = False
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The business's time zone."""
-        return ZoneInfo(self.time_zone)
-
-    def entries(self, block: Block) -> Instants:
-        """Return the block's stage entries (customers, stages)."""
-        return entry_times(self.journey, block.touchpoints)
-
-    def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
-        """Return X of the snapshots."""
-        return compute(
-            self.catalogue,
-            self.journey,
-            block,
-            entries,
-            snapshots,
-            self.observed_from,
-            self.zone,
-        )
-
-    @property
-    def progress_columns(self) -> npt.NDArray[np.int64]:
-        """Return where X holds the progress towards each target: (1 + stages, 2), -1 where there is none."""
-        columns = np.full((1 + len(self.journey.stages), 2), -1, dtype=np.int64)
-        found = [i for i, feature in enumerate(self.catalogue.features) if feature.group == PROGRESS]
-        columns[[1 + i for i in self.journey.observable]] = np.reshape(found, (-1, 2))
-        return columns
-
-    def asked(self, stage: npt.NDArray[np.int8]) -> _Mask:
-        """Return which targets (return, then each stage) are predicted for customers in these stages."""
-        ahead = np.zeros((len(stage), 1 + len(self.journey.stages)), dtype=np.bool_)
-        ahead[:, 0] = True
-        for position in self.journey.observable:
-            ahead[:, 1 + position] = position > stage
-        if self.next_stages is not None:
-            ahead[:, 1:] &= np.cumsum(ahead[:, 1:], axis=1) <= self.next_stages
-        return ahead
-
-
-def names_written(config: Config) -> Written:
-    """Return the names of the data that the configuration holds itself."""
-    leaves = [leaf for stage in config.journey.stages for leaf in stage.enter.leaves()]
-    events = {name for leaf in leaves for name in leaf.event or ()}
-    events |= {*config.outbound, *config.events, *(name for names in config.events.values() for name in names)}
-    channels = {*play_channels(config.journey), *config.eligibility.channel_capacity}
-    channels |= {cap.channel for cap in config.eligibility.contact_caps if cap.channel}
-    for leaf in leaves:
-        for test in leaf.where.get("channel", {}).values():
-            channels.update(str(one) for one in (test if isinstance(test, list) else [test]))
-    complete = config.complete_when
-    return Written(
-        frozenset(events),
-        frozenset(channels),
-        {complete.attribute: frozenset([str(complete.eq)])} if complete else {},
-    )
-
-
-def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelSpec:
-    """Learn the vocabulary from what was visible before the cut, and compile the features.
-
-    Windows that the first training snapshots could not look back over whole (longer than the burn-in) are left out:
-    missing in early snapshots and present in late ones, they would tell the model the era, not the customer.
-    """
-
-    def look(block: Block) -> Sightings:
-        return sight(block, cut)
-
-    observed_from = midnight(config.history_from, config.zone)
-    outcomes = cut - observed_from - config.burn_in
-    vocabulary = learn(
-        blocks.map(look),
-        config.features.top_events,
-        config.features.top_channels,
-        _TOP_ATTRIBUTE_VALUES,
-        calendar=outcomes >= _TWO_YEARS,
-        fewest=config.model.min_customers,
-        written=names_written(config),
-    )
-    catalogue = compile_catalogue(
-        vocabulary,
-        [journey.names[i] for i in journey.observable],
-        [window for window in config.features.windows if window <= config.burn_in],
-        config.features.trend if 2 * config.features.trend <= config.burn_in else None,
-        config.features.session_gap,
-        config.value_decimals,
-    )
-    return ModelSpec(
-        journey,
-        catalogue,
-        config.horizons,
-        None if config.targets == "all" else config.targets.next,
-        observed_from,
-        config.time_zone,
-        config.outbound,
-        config.model.min_customers,
-        config.drop_duplicates,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +29,8 @@ class Panel:
     """Snapshots with features and labels; every row stands for ``1 / share`` eligible snapshots.
 
     ``customer`` indexes ``names``, the ids of all customers. ``eligible`` counts the snapshots and ``movers`` the
-    customers who moved to each target, both before sampling.
+    customers who moved to each target, both before sampling. Labels are what was visible at the ``cut``, when rows as
+    old as ``arrival_delay`` had arrived.
     """
 
     x: npt.NDArray[np.float32]
@@ -158,6 +44,8 @@ class Panel:
     movers: npt.NDArray[np.int64]
     names: tuple[str, ...]
     definition: ModelSpec
+    cut: int
+    arrival_delay: int
 
     def __len__(self) -> int:
         return len(self.x)
@@ -165,6 +53,85 @@ class Panel:
     def column(self, name: str) -> npt.NDArray[np.float32]:
         """Return one feature of all rows."""
         return self.x[:, self.definition.catalogue.names.index(name)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a snapshot: who and when, the observed stage, the features, and what came after.
+
+        For the return and each stage, ``at_risk_<target>`` says whether the snapshot is asked about it, and
+        ``days_until_<target>`` when it happened: missing where it had not by the end of ``follow_up_days``, up to which
+        nobody could have missed it. `from_frame` takes the rows back.
+        """
+        spec, labels = self.definition, self.labels
+        stages = pd.array([*spec.journey.names, None], dtype="str")
+        who = {
+            "customer_id": np.array(self.names, dtype=object)[self.customer],
+            "as_of": pd.to_datetime(self.as_of, unit="us", utc=True),
+            "observed_stage": stages[self.stage],
+            "observed_days_in_stage": self.days_in_stage,
+        }
+        after: dict[str, Any] = {"follow_up_days": labels.follow_up / DAY}
+        for j, name in enumerate(spec.target_slugs):
+            happened = labels.asked[:, j] & (labels.times[:, j] < labels.follow_up)
+            after[f"at_risk_{name}"] = labels.asked[:, j]
+            after[f"days_until_{name}"] = np.where(happened, labels.times[:, j] / DAY, np.nan)
+        features = pd.DataFrame(self.x, columns=spec.catalogue.names)
+        return pd.concat([pd.DataFrame(who), features, pd.DataFrame(after)], axis=1)
+
+    def from_frame(self, frame: pd.DataFrame) -> Panel:
+        """Return this panel with the rows of a frame in the form of `to_frame`: some of its own, or changed ones.
+
+        What was counted before sampling (``share``, ``eligible``, ``movers``) stays. DataError where columns are
+        missing or new, or a row is not one of a known customer, each once an instant.
+        """
+        spec, wanted = self.definition, list(self._columns())
+        faults = [f"there is no column {name!r}.{nearest(name, frame.columns)}" for name in wanted if name not in frame]
+        faults += [f"the column {name!r} is not part of a panel" for name in frame.columns if name not in wanted]
+        raise_all(DataError, "This frame is no panel:", faults)
+        number = {name: i for i, name in enumerate(self.names)}
+        customer = np.array([number.get(name, -1) for name in frame["customer_id"]], dtype=np.int64)
+        as_of = frame["as_of"].dt.as_unit("us").astype("int64").to_numpy()
+        if strangers := int((customer < 0).sum()):
+            faults.append(f"{strangers} row(s) name a customer that the panel does not know")
+        if repeats := len(frame) - len(np.unique(np.column_stack([customer, as_of]), axis=0)):
+            faults.append(f"{repeats} row(s) repeat a customer and instant")
+        position = {name: i for i, name in enumerate(spec.journey.names)}
+        known = frame["observed_stage"].isna() | frame["observed_stage"].isin(position)
+        if not known.all():
+            faults.append(f"{(~known).sum()} row(s) name an observed_stage that the journey does not have")
+        raise_all(DataError, "This frame is no panel:", faults)
+        # Rows stand by customer, as those of a panel that was built: what samples rows by position draws the same.
+        order = np.lexsort((as_of, customer))
+        frame = frame.iloc[order]
+        times = [frame[f"days_until_{name}"].to_numpy(np.float64) * DAY for name in spec.target_slugs]
+        asked = [frame[f"at_risk_{name}"].to_numpy(np.bool_) for name in spec.target_slugs]
+        return replace(
+            self,
+            x=frame[spec.catalogue.names].to_numpy(np.float32),
+            customer=customer[order],
+            as_of=as_of[order],
+            stage=np.array([position.get(name, -1) for name in frame["observed_stage"]], dtype=np.int8),
+            days_in_stage=frame["observed_days_in_stage"].to_numpy(np.float64),
+            labels=replace(
+                self.labels,
+                times=np.column_stack([_microseconds(one) for one in times]),
+                asked=np.column_stack(asked),
+                follow_up=_microseconds(frame["follow_up_days"].to_numpy(np.float64) * DAY),
+            ),
+        )
+
+    def _columns(self) -> Iterator[str]:
+        """Yield the columns of `to_frame`, in order."""
+        yield from ("customer_id", "as_of", "observed_stage", "observed_days_in_stage")
+        yield from self.definition.catalogue.names
+        yield "follow_up_days"
+        for name in self.definition.target_slugs:
+            yield from (f"at_risk_{name}", f"days_until_{name}")
+
+
+def _microseconds(values: npt.NDArray[np.float64]) -> Instants:
+    """Return times as whole microseconds, NEVER where one is missing."""
+    missing = np.isnan(values)
+    return np.where(missing, NEVER, np.rint(np.where(missing, 0, values)).astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +255,8 @@ def build_panel(
         np.sum([one.movers for one in counts], axis=0),
         tuple(names[i] for i in by_name),
         definition,
+        cut,
+        arrival_delay,
     )
 
 

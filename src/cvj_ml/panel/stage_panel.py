@@ -18,7 +18,7 @@ from cvj_ml.engines import Blocks
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import coverage_of, draw_hidden, entries_when_hidden, hide, stage_at
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
 from cvj_ml.windows import Instants, before
 

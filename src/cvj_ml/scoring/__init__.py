@@ -1,6 +1,6 @@
 """SCORES: one row a customer, for one instant; made block by block, merged on disk, read by column."""
 
-from cvj_ml.scoring.frames import in_spark_task
+from cvj_ml.scoring.frames import attribute_columns, in_spark_task, touchpoint_columns
 from cvj_ml.scoring.opening import make_canary, open_bundle
 from cvj_ml.scoring.parts import Parts, metadata_of, work_off
 from cvj_ml.scoring.scores_table import StoredTable, as_table, merge, score_block, scores_contract
@@ -11,6 +11,7 @@ __all__ = [
     "Parts",
     "StoredTable",
     "as_table",
+    "attribute_columns",
     "in_spark_task",
     "interface_of",
     "make_canary",
@@ -20,5 +21,6 @@ __all__ = [
     "score_block",
     "score_frame",
     "scores_contract",
+    "touchpoint_columns",
     "work_off",
 ]

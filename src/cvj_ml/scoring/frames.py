@@ -18,7 +18,7 @@ from pandas.api import types
 
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.features import INSTANTS, NUMBERS, TEXTS
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.schemas import INSTANT, TOUCHPOINT_ROLES
 
 TABLE, ROWS = "table", "rows"

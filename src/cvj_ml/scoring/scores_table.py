@@ -22,7 +22,7 @@ from cvj_ml import schemas
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
 from cvj_ml.models.predictor import Predictions, Predictor
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.parts import read_part
 
 

@@ -19,7 +19,7 @@ from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import DataError
 from cvj_ml.histories import Block, Column, Text
 from cvj_ml.models.bundle.bundle import Bundle
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.frames import (
     ATTRIBUTES,
     HEADING,
@@ -131,7 +131,7 @@ def _configuration(definition: ModelSpec, tables: Mapping[str, pa.Table], folder
             "history_from": to_datetime(definition.observed_from, definition.zone).date(),
             "sources": {TOUCHPOINTS: sources[TOUCHPOINTS]},
             "attributes": sources.get(ATTRIBUTES),
-            "journey": definition.journey.spec.model_dump(mode="json", exclude_defaults=True),
+            "journey": definition.journey.spec,
             "value_decimals": definition.catalogue.value_decimals,
             "outbound": definition.outbound,
             "drop_duplicates": definition.drop_duplicates,

@@ -31,7 +31,7 @@ from cvj_ml.models.hazard.linear import LinearHazard, linear_columns
 from cvj_ml.models.hazard.reach import Trees
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.stage_panel import Tracking
 
 _STAGE = "stage.json"
@@ -67,7 +67,12 @@ class Bundle:
 def save(
     predictor: Predictor, canary: Canary, folder: Path, track_record: TrackRecord = NO_RECORD, card: str = ""
 ) -> str:
-    """Write the bundle into an empty or new folder and return its digest."""
+    """Write the bundle into an empty or new folder and return its digest; ModelError for an estimator of one's own."""
+    if predictor.trees.estimator is not None:
+        raise ModelError(
+            f"{type(predictor.trees.estimator.classifier).__name__} is an estimator of your own, and a bundle holds"
+            " nothing that is executed on loading. Keep it by its own means, or fit without estimator=."
+        )
     (folder / "canary").mkdir(parents=True)
     definition, trees = predictor.definition, predictor.trees
     (folder / TREES).write_text(_text_of(trees.booster) if trees.booster else "", encoding="utf-8")

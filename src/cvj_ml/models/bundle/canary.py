@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.simulate import random_block
 
 CUSTOMERS = 200

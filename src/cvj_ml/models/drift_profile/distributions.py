@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
 from cvj_ml.features import OTHER, SEVERAL, Catalogue, Feature, Statistic
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import NEVER
 
 MISSING, ZERO, OTHERS = 0, 1, 2

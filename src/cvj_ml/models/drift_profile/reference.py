@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from cvj_ml.models.drift_profile.distributions import OTHERS, ColumnBins, bins_of, columns_of
-from cvj_ml.panel.panel import ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
 
 _HALF = 0.5
 _F64 = npt.NDArray[np.float64]

@@ -18,7 +18,8 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.models.hazard.base_rates import BaseRates
 from cvj_ml.models.hazard.binning import upper_bound
-from cvj_ml.panel.panel import HazardRows, ModelSpec
+from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.panel.panel import HazardRows
 from cvj_ml.windows import edges
 
 _F64 = npt.NDArray[np.float64]

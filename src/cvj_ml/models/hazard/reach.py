@@ -10,23 +10,66 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from joblib import Parallel, delayed
 from scipy.special import expit, logit
+from sklearn.base import clone
 
+from cvj_ml.errors import ModelError
 from cvj_ml.models.hazard.base_rates import BaseRates
 from cvj_ml.models.hazard.calibration import Calibration, cumulate, make_coherent
 from cvj_ml.models.hazard.forest import Forest, parse
 from cvj_ml.models.hazard.linear import Columns, LinearHazard
-from cvj_ml.panel.panel import HazardRows
+from cvj_ml.panel.panel import HazardRows, Panel
 
 _F64 = npt.NDArray[np.float64]
 
 EXTRA_COLUMNS = ("fulfilled", "remaining", "target", "steps_ahead", "interval")
 _CHUNK = 100_000
+_LEAST = 1e-9
+"""No hazard is surely 0 or 1, whatever a classifier says."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEstimator:
+    """A classifier with ``predict_proba`` that was fitted on hazard rows.
+
+    ``columns`` are its inputs, by position in the model's and by name; what is missing in every row tells it nothing,
+    and some classifiers do not take it.
+    """
+
+    classifier: Any
+    columns: dict[str, int]
+
+    @classmethod
+    def fit(cls, classifier: Any, panel: Panel, rows: HazardRows) -> OwnEstimator:
+        """Fit a copy of the classifier on hazard rows of a panel; its inputs are a DataFrame."""
+        inputs = stacked_x(panel.x, panel.stage, rows, panel.definition.progress_columns)
+        known = np.isnan(inputs).sum(axis=0) < len(inputs)
+        names = (*panel.definition.catalogue.names, *EXTRA_COLUMNS)
+        own = cls(clone(classifier, safe=False), {name: i for i, name in enumerate(names) if known[i]})
+        own.classifier.fit(own.frame(inputs), rows.moved.astype(np.int64))
+        return own
+
+    def frame(self, inputs: npt.NDArray[np.float32]) -> pd.DataFrame:
+        """Return the model's inputs as the classifier gets them."""
+        return pd.DataFrame(inputs[:, list(self.columns.values())], columns=list(self.columns))
+
+    def logits(self, inputs: npt.NDArray[np.float32]) -> _F64:
+        """Return the logit of each row's hazard; ModelError where the classifier gives no probabilities."""
+        p = np.asarray(self.classifier.predict_proba(self.frame(inputs)), dtype=np.float64)
+        if p.shape != (len(inputs), 2) or not ((p >= 0) & (p <= 1)).all():
+            raise ModelError(
+                f"predict_proba of {type(self.classifier).__name__} gave an array of shape {p.shape} or numbers outside"
+                f" of 0 to 1; two columns of probabilities for {len(inputs)} rows are needed."
+            )
+        found: _F64 = logit(np.clip(p[:, 1], _LEAST, 1 - _LEAST))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +77,7 @@ class Trees:
     """Fitted trees with what they start from; ``low`` marks targets that rest on base rates for everybody.
 
     What nobody in a stage has lived through rests on base rates, too, whatever the target (`learned`).
+    ``estimator`` is one of the user's own in the place of line and trees; no bundle holds it.
 
     ``forest`` is the booster once more, compiled; None where that cannot be, and LightGBM predicts.
     """
@@ -43,6 +87,7 @@ class Trees:
     base: BaseRates
     low: npt.NDArray[np.bool_]
     columns: Columns
+    estimator: OwnEstimator | None = None
     forest: Forest | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +102,7 @@ class Trees:
 
     def learned(self, stage: npt.NDArray[np.int8], rows: HazardRows) -> npt.NDArray[np.bool_]:
         """Return which rows' hazards come from line and trees; those of the others are base rates."""
-        if self.linear is None or self.booster is None:
+        if self.estimator is None and (self.linear is None or self.booster is None):
             return np.zeros(len(rows), dtype=np.bool_)
         found: npt.NDArray[np.bool_] = ~self.low[rows.target] & self.base.is_known(stage, rows)
         return found
@@ -71,8 +116,14 @@ class Trees:
         rest = rows.take(weak)
         where, recency = rest.snapshot, x[:, self.columns.history[0]]
         result[weak] = logit(self.base.hazards(stage[where], recency[where], rest.target, rest.interval))
-        if self.linear is not None and not weak.all():
-            part = rows.take(~weak)
+        if weak.all():
+            return result
+        part = rows.take(~weak)
+        if self.estimator is not None:
+            chunks = [part.take(slice(begin, begin + _CHUNK)) for begin in range(0, len(part), _CHUNK)]
+            inputs = (stacked_x(x, stage, chunk, self.columns.progress) for chunk in chunks)
+            result[~weak] = np.concatenate([self.estimator.logits(one) for one in inputs])
+        elif self.linear is not None:
             logits = self.linear.logits(x, self.columns, self.base, stage, part)
             result[~weak] = logits + self.margins(x, stage, part, threads)
         return result

@@ -1,0 +1,140 @@
+"""What a prediction means: journey, features and horizons, learned on the training slice and frozen in the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import Config, play_channels
+from cvj_ml.engines import Blocks
+from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
+from cvj_ml.histories import Block
+from cvj_ml.journey import Journey, entry_times
+from cvj_ml.snapshots import Snapshots
+from cvj_ml.windows import Instants, midnight
+
+_TOP_ATTRIBUTE_VALUES = 30
+_TWO_YEARS = 730 * 86_400_000_000
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model."""
+
+    journey: Journey
+    catalogue: Catalogue
+    horizons: tuple[int, ...]
+    next_stages: int | None
+    observed_from: int
+    time_zone: str
+    outbound: tuple[str, ...]
+    min_customers: int
+    drop_duplicates: bool = False
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business's time zone."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def target_slugs(self) -> list[str]:
+        """The targets as columns name them: the return, then each stage."""
+        return ["return", *(f"reach_{stage.slug}" for stage in self.journey.stages)]
+
+    def entries(self, block: Block) -> Instants:
+        """Return the block's stage entries (customers, stages)."""
+        return entry_times(self.journey, block.touchpoints)
+
+    def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
+        """Return X of the snapshots."""
+        return compute(
+            self.catalogue,
+            self.journey,
+            block,
+            entries,
+            snapshots,
+            self.observed_from,
+            self.zone,
+        )
+
+    @property
+    def progress_columns(self) -> npt.NDArray[np.int64]:
+        """Return where X holds the progress towards each target: (1 + stages, 2), -1 where there is none."""
+        columns = np.full((1 + len(self.journey.stages), 2), -1, dtype=np.int64)
+        found = [i for i, feature in enumerate(self.catalogue.features) if feature.group == PROGRESS]
+        columns[[1 + i for i in self.journey.observable]] = np.reshape(found, (-1, 2))
+        return columns
+
+    def asked(self, stage: npt.NDArray[np.int8]) -> _Mask:
+        """Return which targets (return, then each stage) are predicted for customers in these stages."""
+        ahead = np.zeros((len(stage), 1 + len(self.journey.stages)), dtype=np.bool_)
+        ahead[:, 0] = True
+        for position in self.journey.observable:
+            ahead[:, 1 + position] = position > stage
+        if self.next_stages is not None:
+            ahead[:, 1:] &= np.cumsum(ahead[:, 1:], axis=1) <= self.next_stages
+        return ahead
+
+
+def names_written(config: Config) -> Written:
+    """Return the names of the data that the configuration holds itself."""
+    leaves = [leaf for stage in config.journey.stages for leaf in stage.enter.leaves()]
+    events = {name for leaf in leaves for name in leaf.event or ()}
+    events |= {*config.outbound, *config.events, *(name for names in config.events.values() for name in names)}
+    channels = {*play_channels(config.journey), *config.eligibility.channel_capacity}
+    channels |= {cap.channel for cap in config.eligibility.contact_caps if cap.channel}
+    for leaf in leaves:
+        for test in leaf.where.get("channel", {}).values():
+            channels.update(str(one) for one in (test if isinstance(test, list) else [test]))
+    complete = config.complete_when
+    return Written(
+        frozenset(events),
+        frozenset(channels),
+        {complete.attribute: frozenset([str(complete.eq)])} if complete else {},
+    )
+
+
+def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelSpec:
+    """Learn the vocabulary from what was visible before the cut, and compile the features.
+
+    Windows that the first training snapshots could not look back over whole (longer than the burn-in) are left out:
+    missing in early snapshots and present in late ones, they would tell the model the era, not the customer.
+    """
+
+    def look(block: Block) -> Sightings:
+        return sight(block, cut)
+
+    observed_from = midnight(config.history_from, config.zone)
+    outcomes = cut - observed_from - config.burn_in
+    vocabulary = learn(
+        blocks.map(look),
+        config.features.top_events,
+        config.features.top_channels,
+        _TOP_ATTRIBUTE_VALUES,
+        calendar=outcomes >= _TWO_YEARS,
+        fewest=config.model.min_customers,
+        written=names_written(config),
+    )
+    catalogue = compile_catalogue(
+        vocabulary,
+        [journey.names[i] for i in journey.observable],
+        [window for window in config.features.windows if window <= config.burn_in],
+        config.features.trend if 2 * config.features.trend <= config.burn_in else None,
+        config.features.session_gap,
+        config.value_decimals,
+    )
+    return ModelSpec(
+        journey,
+        catalogue,
+        config.horizons,
+        None if config.targets == "all" else config.targets.next,
+        observed_from,
+        config.time_zone,
+        config.outbound,
+        config.model.min_customers,
+        config.drop_duplicates,
+    )
