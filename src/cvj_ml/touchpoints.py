@@ -195,6 +195,15 @@ def _absent(role: str, own: str, names: Sequence[str], table: Any) -> str:
     return f"{role}: there is no column {own!r}.{found}"
 
 
+def _array(column: Any) -> pa.Array:
+    """Return a column of pandas; instants with a zone are the same instants in UTC."""
+    zone = getattr(column.dtype, "tz", None)
+    if zone is None:
+        return pa.Array.from_pandas(column)
+    found = pa.Array.from_pandas(column.dt.tz_convert(None))
+    return found.cast(pa.timestamp(found.type.unit, "UTC"))
+
+
 def _arrow(table: Any, columns: Sequence[str], what: str) -> pa.Table:
     """Return some columns as Arrow; DataError where one mixes types, since any choice of one would be a guess."""
     part = table.select(columns) if hasattr(table, "select") else table[list(columns)]
@@ -204,7 +213,7 @@ def _arrow(table: Any, columns: Sequence[str], what: str) -> pa.Table:
         faults, arrays = list[str](), list[pa.ChunkedArray]()
         for name in columns:
             try:
-                arrays.append(pa.Table.from_pandas(part[[name]], preserve_index=False)[name])
+                arrays.append(pa.chunked_array([_array(part[name])]))
             except (pa.ArrowInvalid, pa.ArrowTypeError):
                 kinds = sorted({type(one).__name__ for one in part[name].dropna().head(10_000)})
                 faults.append(
