@@ -38,6 +38,7 @@ from cvj_ml.models.hazard.tree_size import DEFAULT, LARGE
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import HazardRows, Panel, build_panel, hazard_rows
+from cvj_ml.run import Run
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import ingest
 from cvj_ml.windows import parse_as_of
@@ -307,7 +308,7 @@ def prepare(name: str, max_rows: int, seed: int, threads: int) -> Setting:
     store = ingest(config)
     engine = LocalEngine(store, threads)
     journey = observability(config, store.events, store.property_kinds).journey
-    fold = last_matured(config, parse_as_of(UNTIL[name], config.zone), store.arrival_delay)
+    fold = last_matured(Run(config, journey, engine, store.arrival_delay, 1), parse_as_of(UNTIL[name], config.zone))
     definition = define(config, journey, engine, fold.cut)
     sparse = config.snapshots.model_copy(update={"every": 2 * config.snapshots.every})
     twice = config.model_copy(update={"snapshots": sparse})

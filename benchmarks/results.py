@@ -94,7 +94,7 @@ def measure(name: str) -> FoldResult:
     """Backtest a data set's own configuration at its last matured fold."""
     config = load_config(config_file(name)).model_copy(update={"out": str(STORES / name)})
     histories = commands.open_histories(config, Progress())
-    (result,) = commands.backtest(histories, parse_as_of(UNTIL[name], config.zone), 1, Progress())
+    (result,) = commands.backtest(histories, parse_as_of(UNTIL[name], config.zone), 1)
     return result
 
 

@@ -300,7 +300,7 @@ def test_cut_offs_stand_at_the_time_of_day_of_as_of_and_blocks_are_drawn_whole(t
 
 def test_a_planted_feature_is_too_good_and_honest_ones_are_not(trained: Trained) -> None:
     histories = commands.open_histories(trained.config(), commands.Silent())
-    panel = commands.training_panel(histories, trained.as_of, commands.Silent())
+    panel = commands.training_panel(histories, trained.as_of)
     assert target_leaks(panel) == []
     x, column = panel.x.copy(), panel.definition.catalogue.names.index("attribute_age")
     x[:, column] = -happened_within(panel.labels.times[:, 0], panel.definition.horizons[1]).astype(np.float32)

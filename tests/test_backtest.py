@@ -28,6 +28,7 @@ from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.segments import Segment, gaps, segment
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.calibration import make_coherent
+from cvj_ml.run import Run
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
 
@@ -75,7 +76,7 @@ def customers() -> list[Customer]:
 @pytest.fixture(scope="module")
 def folds(customers: list[Customer]) -> list[FoldResult]:
     return [
-        run_fold(CONFIG, Blocks([to_block(customers)]), Journey(CONFIG.journey), Fold(cut, UNTIL), 0, 1)
+        run_fold(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), Fold(cut, UNTIL))
         for cut in (CUT, LATER)
     ]
 
@@ -83,7 +84,7 @@ def folds(customers: list[Customer]) -> list[FoldResult]:
 def test_a_fold_never_sees_the_future(customers: list[Customer], folds: list[FoldResult]) -> None:
     """What becomes visible from the cut on changes outcomes and not one bit of what anybody had said before."""
     past = [as_known(one, CUT) for one in customers]
-    blind = run_fold(CONFIG, Blocks([to_block(past)]), Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
+    blind = run_fold(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(past)]), 0, 1), Fold(CUT, UNTIL))
     seen = folds[0]
     assert [blind.panel.names[i] for i in blind.panel.customer] == [seen.panel.names[i] for i in seen.panel.customer]
     assert blind.probabilities.keys() == seen.probabilities.keys()
@@ -95,7 +96,7 @@ def test_a_fold_never_sees_the_future(customers: list[Customer], folds: list[Fol
 def test_test_snapshots_are_never_sampled(customers: list[Customer]) -> None:
     """Silent error 12: the row budget is for training; figures are those of everybody."""
     small = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"max_rows": 1000})})
-    result = run_fold(small, Blocks([to_block(customers)]), Journey(small.journey), Fold(CUT, UNTIL), 0, 1)
+    result = run_fold(Run(small, Journey(small.journey), Blocks([to_block(customers)]), 0, 1), Fold(CUT, UNTIL))
     seen = [one for one in customers if any(touch.visible < CUT for touch in one.touches)]
     assert len(result.panel) == result.panel.eligible == len(seen) and result.panel.share == 1.0
 
@@ -110,8 +111,8 @@ def test_what_is_judged_are_the_final_numbers(folds: list[FoldResult]) -> None:
 def test_folds_nearer_than_the_longest_horizon_are_refused() -> None:
     """Silent error 18: the same move would be judged twice."""
     with pytest.raises(ConfigError, match=r"at least the longest horizon \(30d\) apart, found 7d"):
-        rolling(CONFIG, UNTIL, 0, 2, 7 * DAY)
-    cuts = [fold.cut for fold in rolling(CONFIG, UNTIL, 0, 3, 45 * DAY)]
+        rolling(Run(CONFIG, Journey(CONFIG.journey), Blocks([]), 0, 1), UNTIL, 2, 7 * DAY)
+    cuts = [fold.cut for fold in rolling(Run(CONFIG, Journey(CONFIG.journey), Blocks([]), 0, 1), UNTIL, 3, 45 * DAY)]
     assert np.diff(cuts).tolist() == [45 * DAY, 45 * DAY]
 
 
@@ -274,14 +275,14 @@ def test_attributes_are_those_known_then_and_numbers_fall_into_quarters(customer
 
 
 def test_an_older_model_is_judged_on_the_same_customers(customers: list[Customer], folds: list[FoldResult]) -> None:
-    table = ageing(folds, Blocks([to_block(customers)]), 0, 1, KEYS)
+    table = ageing(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), folds, KEYS)
     assert set(table["age_days"]) == {45} and set(table["model_of"]) == {"2024-08-01"}
     row = table[(table["question"] == "return") & (table["horizon_days"] == 30)].iloc[0]
     judged = folds[1].judged
     refitted = metrics.log_loss(judged.moved[:, 0, 1], judged.probabilities[MODEL][:, 0, 1])
     assert row["log_loss_refitted"] == pytest.approx(refitted)
     assert row["lost_by_age"] == pytest.approx(row["log_loss"] - refitted)
-    same = ageing([folds[1], folds[1]], Blocks([to_block(customers)]), 0, 1, KEYS)
+    same = ageing(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), [folds[1], folds[1]], KEYS)
     assert (same["lost_by_age"].abs() < 1e-12).all(), "a model loses nothing against itself"
 
 

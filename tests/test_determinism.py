@@ -22,7 +22,7 @@ def train(trained: Trained, folder: Path, threads: int, buckets: int) -> dict[st
     folder.mkdir()
     config = trained.config(trained.variant(folder, engine={"threads": threads, "buckets": buckets}))
     histories = commands.open_histories(config, commands.Silent())
-    panel = commands.training_panel(histories, trained.as_of, commands.Silent())
+    panel = commands.training_panel(histories, trained.as_of)
     fit = fit_reach(panel, config.model.seed, threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
     save(predictor, make_canary(predictor, trained.as_of, config.model.seed), folder / "bundle")

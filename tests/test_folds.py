@@ -6,10 +6,13 @@ import itertools
 from typing import Any
 
 import pytest
+from tests.oracles.cases import Blocks
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation.folds import last_matured, require_teachable, rolling
+from cvj_ml.journey import Journey
+from cvj_ml.run import Run
 from cvj_ml.windows import midnight, parse_as_of, to_datetime
 
 HOUR = 3_600_000_000
@@ -35,7 +38,7 @@ def test_the_last_fold_is_the_latest_midnight_whose_horizons_are_all_over(until:
     """Silent error 2: the arrival delay counts."""
     one = config()
     end = parse_as_of(until, one.zone)
-    fold = last_matured(one, end, delay)
+    fold = last_matured(Run(one, Journey(one.journey), Blocks([]), delay, 1), end)
     local = to_datetime(fold.cut, one.zone)
     assert fold.until == end
     assert fold.cut == midnight(local.date(), one.zone)
@@ -46,7 +49,7 @@ def test_the_last_fold_is_the_latest_midnight_whose_horizons_are_all_over(until:
 def test_folds_stand_at_least_the_longest_horizon_apart() -> None:
     """Silent error 18: no outcome is judged in two folds, also over changes of the clock."""
     one = config()
-    folds = rolling(one, parse_as_of("2025-01-01", one.zone), 2 * DAY, 8)
+    folds = rolling(Run(one, Journey(one.journey), Blocks([]), 2 * DAY, 1), parse_as_of("2025-01-01", one.zone), 8)
     assert len(folds) == 8
     cuts = [fold.cut for fold in folds]
     assert cuts == sorted(cuts)
@@ -58,9 +61,10 @@ def test_folds_stand_at_least_the_longest_horizon_apart() -> None:
 def test_folds_end_where_nothing_could_be_learned_any_more() -> None:
     one = config(history_from="2024-01-01")
     end = parse_as_of("2025-01-01", one.zone)
-    folds = rolling(one, end, 0, 8)
+    run = Run(one, Journey(one.journey), Blocks([]), 0, 1)
+    folds = rolling(run, end, 8)
     assert 1 <= len(folds) < 4
     for fold in folds:
-        require_teachable(one, fold.cut, 0, "The backtest")
+        require_teachable(run, fold.cut, "The backtest")
     with pytest.raises(ConfigError, match="the horizon 90d is not over for any training snapshot"):
-        require_teachable(one, folds[0].cut - 90 * DAY, 0, "The backtest")
+        require_teachable(run, folds[0].cut - 90 * DAY, "The backtest")

@@ -17,10 +17,10 @@ from cvj_ml.commands.train import training_panel
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.gates.verdicts import Earlier, GateVerdict
 from cvj_ml.histories import Block, Text
+from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.models.drift_profile.learning import learn_drift
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.run import Histories, open_histories
 from cvj_ml.windows import parse_as_of
 
 pytestmark = pytest.mark.slow
@@ -68,7 +68,7 @@ def use(dataset: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(document | own | settings), encoding="utf-8")
         config: Config = load_config(tmp_path / "config.yaml")
         histories, cut = open_histories(config, Silent()), parse_as_of(day, config.zone)
-        panel = training_panel(histories, cut, Silent())
+        panel = training_panel(histories, cut)
         fit = fit_reach(panel, config.model.seed, 1)
         predictor = Predictor(panel.definition, fit.trees, fit.calibration)
         customers, first = histories.store.customers, int(panel.as_of.min())

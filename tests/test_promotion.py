@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.run import Run
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -62,7 +62,7 @@ def blocks() -> Blocks:
 
 @pytest.fixture(scope="module")
 def fold(blocks: Blocks) -> FoldResult:
-    return run_fold(CONFIG, blocks, Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
+    return run_fold(Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1), Fold(CUT, UNTIL))
 
 
 def worse(predictor: Predictor) -> Predictor:
@@ -72,9 +72,9 @@ def worse(predictor: Predictor) -> Predictor:
 
 
 def test_the_better_of_two_is_promoted_and_the_same_is_not(blocks: Blocks, fold: FoldResult) -> None:
-    better = challenge(CONFIG, fold, worse(fold.predictor), CUT, blocks, Journey(CONFIG.journey), 0, 1)
+    better = challenge(Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1), fold, worse(fold.predictor), CUT)
     assert better.promote and better.difference.high < 0
-    same = challenge(CONFIG, fold, fold.predictor, CUT - 30 * DAY, blocks, Journey(CONFIG.journey), 0, 1)
+    same = challenge(Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1), fold, fold.predictor, CUT - 30 * DAY)
     assert not same.promote and same.difference.estimate == 0
 
 
@@ -85,13 +85,13 @@ def test_a_younger_champion_is_judged_on_what_came_after_its_own_cut(
     """Neither model may have seen an outcome of the window: it begins at the later of both cuts."""
     windows: list[Fold] = []
 
-    def noted(config: Config, blocks: Any, journey: Any, window: Fold, *rest: Any) -> FoldResult:
+    def noted(run: Run, window: Fold) -> FoldResult:
         windows.append(window)
-        return run_fold(config, blocks, journey, window, *rest)
+        return run_fold(run, window)
 
     monkeypatch.setattr(challenges, "run_fold", noted)
     young = CUT + 10 * DAY + late
-    verdict = challenge(CONFIG, fold, worse(fold.predictor), young, blocks, Journey(CONFIG.journey), 0, 1)
+    verdict = challenge(Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1), fold, worse(fold.predictor), young)
     (window,) = windows
     assert young <= window.cut < young + DAY and window.until == UNTIL
     assert to_datetime(window.cut, CONFIG.zone).hour == 0
@@ -100,7 +100,9 @@ def test_a_younger_champion_is_judged_on_what_came_after_its_own_cut(
 
 def test_a_champion_that_is_too_young_stays_and_says_until_when(blocks: Blocks, fold: FoldResult) -> None:
     """The horizon of the lists (the one nearest to 30 days) must be over since the champion's cut."""
-    verdict = challenge(CONFIG, fold, worse(fold.predictor), UNTIL - 5 * DAY, blocks, Journey(CONFIG.journey), 0, 1)
+    verdict = challenge(
+        Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1), fold, worse(fold.predictor), UNTIL - 5 * DAY
+    )
     assert not verdict.promote and np.isnan(verdict.difference.estimate)
     assert "less than 7d have been observed since it was trained" in verdict.sentence
     assert "Train again from 2024-11-04 on" in verdict.sentence

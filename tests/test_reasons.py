@@ -286,7 +286,7 @@ def test_what_is_typical_is_learned_from_customers_and_not_from_rows(
     trained: Trained, histories: commands.Histories
 ) -> None:
     """Silent error 10: a customer counts once, with the newest snapshot; few customers show what is typical of all."""
-    panel = commands.training_panel(histories, trained.as_of, commands.Silent())
+    panel = commands.training_panel(histories, trained.as_of)
     found, fewest = learn_reference(panel), panel.definition.min_customers
     newest = {int(who): i for i, who in sorted(enumerate(panel.customer), key=lambda pair: panel.as_of[pair[0]])}
     rows = np.array(sorted(newest.values()))

@@ -22,6 +22,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import build_panel
+from cvj_ml.run import Run
 from cvj_ml.scoring import score_block
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, parse_as_of
@@ -109,7 +110,7 @@ def above_base_rate(result: FoldResult, target: int) -> tuple[npt.NDArray[np.flo
 def test_little_data_is_never_worse_than_the_base_rate_beyond_noise(customers: int, buyers: int) -> None:
     """Over several simulated shops together, the interval of the loss above the base rate reaches down to 0."""
     results = [
-        run_fold(CONFIG, Blocks([shop(customers, buyers, seed)]), Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
+        run_fold(Run(CONFIG, Journey(CONFIG.journey), Blocks([shop(customers, buyers, seed)]), 0, 1), Fold(CUT, UNTIL))
         for seed in SEEDS
     ]
     assert all(one.fit.trees.low[2] == (buyers < LOW_EVIDENCE) for one in results), "few have reached it: marked"
@@ -123,7 +124,9 @@ def test_little_data_is_never_worse_than_the_base_rate_beyond_noise(customers: i
 
 @pytest.mark.parametrize(("customers", "buyers"), [(1, 0), (1, 1), (2, 1), (5, 0)])
 def test_a_handful_of_customers_gives_probabilities(customers: int, buyers: int) -> None:
-    result = run_fold(CONFIG, Blocks([shop(customers, buyers, 1)]), Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
+    result = run_fold(
+        Run(CONFIG, Journey(CONFIG.journey), Blocks([shop(customers, buyers, 1)]), 0, 1), Fold(CUT, UNTIL)
+    )
     p = result.probabilities[MODEL][result.judged.known]
     assert len(p) and ((p > 0) & (p < 1)).all()
     assert result.fit.trees.low.all()

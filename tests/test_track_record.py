@@ -20,6 +20,7 @@ from cvj_ml.evaluation.score_bands import MINIMUM_CUSTOMERS, _apart, bands_of, t
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.track_record import Bands, TrackRecord
 from cvj_ml.panel.panel import build_panel
+from cvj_ml.run import Run
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
 
@@ -60,7 +61,7 @@ def blocks() -> Blocks:
 
 @pytest.fixture(scope="module")
 def fold(blocks: Blocks) -> FoldResult:
-    return run_fold(CONFIG, blocks, Journey(CONFIG.journey), Fold(CUT, UNTIL), 0, 1)
+    return run_fold(Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1), Fold(CUT, UNTIL))
 
 
 @settings(max_examples=40)
@@ -113,7 +114,7 @@ def test_snapshots_of_a_horizon_lie_at_least_itself_apart(steps: list[int], hori
 
 def test_the_record_is_of_customers_scored_after_the_models_cut(blocks: Blocks, fold: FoldResult) -> None:
     """Every number is counted anew from the panels at the cut, five and ten days later."""
-    record = track_record(fold, blocks, 0, 1)
+    record = track_record(Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1), fold)
     assert [instant[:10] for instant in record.instants] == ["2024-06-01", "2024-06-06", "2024-06-11"]
     assert record.cut[:10] == "2024-06-01"
     for days, looks in ((5, 3), (15, 1)):

@@ -38,10 +38,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def searched(trained: Trained, file: Path, trials: int = 2) -> tuple[Fold, Search]:
     config = load_config(file)
     histories = commands.open_histories(config, commands.Silent())
-    fold = last_matured(config, parse_as_of(AS_OF, config.zone), histories.store.arrival_delay)
-    found = search(
-        config, histories.engine(), histories.visible.journey, fold, histories.store.arrival_delay, trials, 1
-    )
+    fold = last_matured(histories.run(), parse_as_of(AS_OF, config.zone))
+    found = search(histories.run(), fold, trials)
     return fold, found
 
 

@@ -23,6 +23,7 @@ from cvj_ml.customers import match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
+from cvj_ml.inputs import open_touchpoints, require_customers
 from cvj_ml.journey import Journey, Visible
 from cvj_ml.lists import rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of
@@ -35,7 +36,6 @@ from cvj_ml.models.training import fit_own, fit_reach
 from cvj_ml.night.champion import verify_version
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
-from cvj_ml.run import open_touchpoints, require_customers
 from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, touchpoint_columns
 from cvj_ml.store import ingest
 from cvj_ml.touchpoints import Touchpoints
@@ -130,7 +130,7 @@ class Model:
                 "Only a model that was fitted here by fit(touchpoints or config, as_of) can be saved; of one that was"
                 " loaded, copy the folder; an estimator of your own is kept by its own means."
             )
-        digest = write_bundle(fitted.training, fitted.histories, self.card, target, _Warnings())
+        digest = write_bundle(fitted.training, fitted.histories, self.card, target)
         self._fitted = _Fitted(fitted.predictor, digest[:12], fitted.data, None, fitted.training, fitted.histories)
         return digest
 
@@ -151,22 +151,21 @@ class Model:
             self._fitted = _Fitted(_predictor_of(data, estimator, self.settings), UNREGISTERED, None)
             return self
         histories, instant = self._open_to_learn(data, as_of)
-        watcher = _Warnings()
-        usage = require_customers(histories, instant, watcher)
+        usage = require_customers(histories, instant)
         if estimator is not None:
-            panel = commands.training_panel(histories, instant, watcher)
+            panel = commands.training_panel(histories, instant)
             trees, calibration = fit_own(panel, estimator, histories.config.model.seed)
             self._fitted = _Fitted(Predictor(panel.definition, trees, calibration), UNREGISTERED, data)
             return self
-        found = learn(histories, instant, usage, watcher)
+        found = learn(histories, instant, usage)
         self._fitted = _Fitted(found.predictor, UNREGISTERED, data, None, found, histories)
         return self
 
     def panel(self, data: Data, as_of: Instant) -> Panel:
         """Return what training sees: one row a customer and past instant, features, and what came after."""
         histories, instant = self._open_to_learn(data, as_of)
-        require_customers(histories, instant, _Warnings())
-        return commands.training_panel(histories, instant, _Warnings())
+        require_customers(histories, instant)
+        return commands.training_panel(histories, instant)
 
     def backtest(
         self, data: Data, until: Instant, folds: int = 3, *, spacing: str | None = None, estimator: Any = None
@@ -177,9 +176,9 @@ class Model:
         of its class. ``spacing`` between folds is the longest horizon by default, as in `cvj-ml backtest`.
         """
         histories, instant = self._open_to_learn(data, until)
-        require_customers(histories, instant, _Warnings())
+        require_customers(histories, instant)
         apart = None if spacing is None else parse_duration(spacing)
-        results = commands.backtest(histories, instant, folds, _Warnings(), spacing=apart, estimator=estimator)
+        results = commands.backtest(histories, instant, folds, spacing=apart, estimator=estimator)
         named = [one.rows.assign(fold=commands.as_of_name(histories.config, one.fold.cut)) for one in results]
         return pd.concat(named, ignore_index=True)
 
@@ -314,7 +313,7 @@ class Model:
             ]
             raise_all(DataError, "These touchpoints cannot be scored:", faults)
             config = data.configure(_asked_settings(predictor, self.settings))
-            histories = Histories(config, ingest(config), visible, config.engine.threads or cpu_count())
+            histories = Histories(config, ingest(config), visible, config.engine.threads or cpu_count(), _Warnings())
         else:
             raise ConfigError(f"data: give Touchpoints or a Config, not {type(data).__name__}.")
         raise_all(

@@ -1,32 +1,15 @@
-"""What every command begins with: who is told, and the histories."""
+"""What everything in one run shares, and who is told what it does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import dataclass
 from typing import Protocol
-from zoneinfo import ZoneInfo
-
-import numpy as np
-from joblib import cpu_count
 
 from cvj_ml.config import Config
-from cvj_ml.engines import Engine, open_engine, require_engine
-from cvj_ml.engines import Progress as Progress
-from cvj_ml.errors import DataError, ModelError, raise_all
-from cvj_ml.journey import Journey, Visible, observability
-from cvj_ml.journey_analytics.dwell_times import require_segment
-from cvj_ml.lists import list_specs
-from cvj_ml.models.bundle.bundle import Bundle
-from cvj_ml.models.bundle.verification import differences
-from cvj_ml.store import Store, Usage, ingest, touchpoint_rows, usage
-from cvj_ml.touchpoints import Touchpoints
-from cvj_ml.windows import midnight, to_datetime
-
-_FEW = 1000
-"""One row of so many is few: they do not decide when the history begins."""
+from cvj_ml.engines import Blocks, Progress
+from cvj_ml.journey import Journey
 
 
 class Watcher(Protocol):
@@ -52,97 +35,21 @@ class Silent:
 
 
 @dataclass(frozen=True, slots=True)
-class Histories:
-    """The customers of a configuration: the store, an engine over it, and the stages that can be seen."""
+class Run:
+    """What every fit and evaluation of one run shares.
+
+    The configuration, the journey as the data shows it, the customers block by block, how long touchpoints may take to
+    arrive (microseconds), how many threads may work, and who is told how far a fit is (rounds done, of).
+    """
 
     config: Config
-    store: Store
-    visible: Visible
+    journey: Journey
+    blocks: Blocks
+    arrival_delay: int
     threads: int
+    progress: Progress | None = None
 
-    def engine(self, progress: Progress | None = None) -> Engine:
-        """Return the configured engine over the store's blocks."""
-        return open_engine(self.config.engine, self.store, progress)
-
-
-def open_histories(config: Config, watcher: Watcher) -> Histories:
-    """Read the sources into the store (or find it there) and compare the journey with what occurs."""
-    require_engine(config.engine)
-    with watcher.step("Reading sources"):
-        store = ingest(config, lambda told: watcher.say(f"warning: {told}"))
-    visible = observability(config, store.events, store.property_kinds)
-    for warning in visible.warnings:
-        watcher.say(f"warning: {warning}")
-    # Lists and worksheets that cannot be made are told before hours of training.
-    list_specs(config, visible.journey)
-    require_segment(config.report.segment, store.attribute_kinds)
-    return Histories(config, store, visible, config.engine.threads or cpu_count())
-
-
-def open_touchpoints(
-    touchpoints: Touchpoints, journey: Journey, settings: Mapping[str, object], watcher: Watcher
-) -> Histories:
-    """Read touchpoints from memory under a journey; ``settings`` are others of a configuration file.
-
-    Where nobody says when the history begins, it begins with the first row. DataError where that would stretch it over
-    a time with next to no rows: a few wrong dates must not decide what everything is measured by.
-    """
-    config = touchpoints.configure(
-        {
-            **settings,
-            "journey": journey.spec,
-            "preset": journey.preset,
-            "unobserved": sorted(journey.unobserved),
-        }
-    )
-    histories = open_histories(config, watcher)
-    if touchpoints.history_from is not None:
-        return histories
-    first = _first_day(histories.store, config.zone)
-    return replace(histories, config=config.model_copy(update={"history_from": first}))
-
-
-def _first_day(store: Store, zone: ZoneInfo) -> date:
-    """Return the local day of the first touchpoint; DataError where few rows lie long before all others."""
-    columns = (touchpoint_rows(store, bucket)["occurred_at"] for bucket in range(store.buckets))
-    occurred = np.sort(np.concatenate([column.to_numpy() for column in columns]))
-    first, early, last = (int(occurred[i]) for i in (0, len(occurred) // _FEW, -1))
-    if early - first > last - early:
-        begins, others = to_datetime(first, zone).date(), to_datetime(early, zone).date()
-        raise DataError(
-            f"Of {len(occurred):,} rows at most {len(occurred) // _FEW:,} lie between {begins} and {others}, all others"
-            " later. Say which day the history begins on (history_from=…), or mend the dates."
-        )
-    return to_datetime(first, zone).date()
-
-
-def require_customers(histories: Histories, as_of: int, watcher: Watcher) -> Usage:
-    """Account for every row at an instant; DataError where nothing is visible before it."""
-    with watcher.step("Counting rows"):
-        found = usage(histories.store, as_of)
-    stored = sum(counts.stored for counts in histories.store.counts.values())
-    if found.used + found.not_yet_visible + found.superseded != stored:
-        raise AssertionError(f"{stored} rows are stored, {found} are accounted for")
-    if not found.used:
-        day = to_datetime(as_of, histories.config.zone).date()
-        raise DataError(
-            f"No touchpoint is visible before {day}: all {stored} stored rows come later. Check --as-of, the time"
-            f" zone (times:) and known_at of the sources."
-        )
-    return found
-
-
-def require_same(kind: str, name: str, bundle: Bundle, config: Config, visible: Visible) -> None:
-    """Raise ModelError where a model does not answer for the configuration's journey and data."""
-    raise_all(
-        ModelError,
-        f"The {kind} {name} does not answer for this configuration; run `cvj-ml train --promote always` with it, or go"
-        f" back to the settings that the {kind} was trained with:",
-        differences(bundle.predictor, config, visible),
-    )
-
-
-def as_of_name(config: Config, instant: int) -> str:
-    """Return the date of a midnight, or the whole instant in a form fit for a file name."""
-    local = to_datetime(instant, config.zone)
-    return local.date().isoformat() if instant == midnight(local.date(), config.zone) else f"{local:%Y-%m-%dT%H%M%S}"
+    @property
+    def seed(self) -> int:
+        """Of everything that is drawn."""
+        return self.config.model.seed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
@@ -95,8 +94,9 @@ class Touchpoints:
             (attribute_columns,) if isinstance(attribute_columns, str) else tuple(attribute_columns)
         )
         self._reading = dict(reading or {})
-        self._folder = Path(tempfile.mkdtemp(prefix="cvj-ml-"))
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        place = tempfile.TemporaryDirectory(prefix="cvj-ml-", ignore_cleanup_errors=True)
+        self._folder = Path(place.name)
+        weakref.finalize(self, place.cleanup)
         self._attributes: dict[str, Any] | None = None
         rows = _arrow(table, list(dict.fromkeys(wanted.values())), "the table of touchpoints")
         self.rows = len(rows)

@@ -21,6 +21,7 @@ from cvj_ml.evaluation.folds import unteachable
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import build_panel
+from cvj_ml.run import Run
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import FileTime, Store
 
@@ -96,12 +97,13 @@ def run_audit(
 def too_good(subject: AuditScope, as_of: int, seed: int, progress: Report) -> tuple[list[TargetLeak], list[str]]:
     """Return the features that alone separate too well on the panel of the sample, or why none was judged."""
     config, store = subject.config, subject.sample.store
-    if len(unteachable(config, as_of, store.arrival_delay)) == len(config.horizons):
+    sample = Run(config, subject.definition.journey, subject.sample.engine(progress), store.arrival_delay, 1)
+    if len(unteachable(sample, as_of)) == len(config.horizons):
         return [], ["no single feature was judged: no horizon is over for any snapshot; audit at a later --as-of"]
     instants = training_grid(config, as_of)
     panel = build_panel(
         subject.definition,
-        subject.sample.engine(progress),
+        sample.blocks,
         instants,
         as_of,
         store.arrival_delay,

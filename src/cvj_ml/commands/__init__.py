@@ -8,10 +8,12 @@ from cvj_ml.commands.measure import Measured, measure
 from cvj_ml.commands.nightly import nightly
 from cvj_ml.commands.score import Night, config_digest, publish_night, show_night
 from cvj_ml.commands.train import Promote, Trained, judge_challenger, train, training_panel, true_stages
+from cvj_ml.engines import Progress
+from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers, require_same
 from cvj_ml.night.champion import Champion, champion, verify_version
 from cvj_ml.night.reading import listed_in_control
 from cvj_ml.night.scores import Scored, score
-from cvj_ml.run import Histories, Progress, Silent, Watcher, as_of_name, open_histories, require_customers, require_same
+from cvj_ml.run import Silent, Watcher
 
 __all__ = [
     "Audited",

@@ -9,11 +9,12 @@ from cvj_ml import tracking
 from cvj_ml.audit.leakage import Findings, run_audit
 from cvj_ml.config import Config
 from cvj_ml.errors import ModelError
+from cvj_ml.inputs import open_histories, require_customers, require_same
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.night.champion import champion
 from cvj_ml.panel.model_spec import define
-from cvj_ml.run import Watcher, open_histories, require_customers, require_same
+from cvj_ml.run import Watcher
 from cvj_ml.scoring import open_bundle
 
 
@@ -30,7 +31,7 @@ def audit(
 ) -> Audited:
     """Look for answers that know their future: of a bundle, or else of the champion, or else of features alone."""
     histories = open_histories(config, watcher)
-    require_customers(histories, as_of, watcher)
+    require_customers(histories, as_of)
     with watcher.step("Fetching the model"):
         model = model_to_audit(config, histories.visible, bundle)
     with watcher.step("Learning the vocabulary") as progress:

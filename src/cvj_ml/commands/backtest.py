@@ -20,10 +20,11 @@ from cvj_ml.evaluation.mlflow_record import Evaluation, report
 from cvj_ml.evaluation.plots import save_figure
 from cvj_ml.evaluation.segments import gaps as gaps_of
 from cvj_ml.evaluation.segments import segment
+from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers
 from cvj_ml.io import write_table
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.ownership import claim, owner_of, remove
-from cvj_ml.run import Histories, Watcher, as_of_name, open_histories, require_customers
+from cvj_ml.run import Watcher
 from cvj_ml.windows import to_datetime
 
 
@@ -55,18 +56,17 @@ def run_backtest(
     if folder is not None and owner_of(folder / "tables") is None:
         claim(folder)  # told before minutes of training
     histories = open_histories(config, watcher)
-    require_customers(histories, until, watcher)
-    delay = histories.store.arrival_delay
-    instants = rolling(config, until, delay, folds, spacing)
+    require_customers(histories, until)
+    instants = rolling(histories.run(), until, folds, spacing)
     if len(instants) < folds:
         watcher.say(f"warning: the history has room for {len(instants)} of {folds} folds.")
     fewest = config.model.min_customers
     for name in segments:  # a wrong one is told before minutes of training
         segment(name, histories.engine(), instants[-1].cut, np.zeros(0, dtype=np.int64), fewest)
-    results = [backtest_fold(histories, fold.cut, fold.until, watcher) for fold in instants]
+    results = [backtest_fold(histories, fold) for fold in instants]
     keys = draw_keys(DRAWS, config.model.seed)
     with watcher.step("Judging older models at later folds"):
-        model_age = ageing(results, histories.engine(), delay, histories.threads, keys)
+        model_age = ageing(histories.run(), results, keys)
     last = results[-1]
     with watcher.step("Drawing customers for intervals"):
         by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer, fewest) for name in segments]
@@ -104,39 +104,19 @@ def _record(histories: Histories, until: int, found: Evaluation) -> tracking.Rec
 
 
 def backtest_fold(
-    histories: Histories,
-    cut: int,
-    until: int,
-    watcher: Watcher,
-    settings: Settings | None = None,
-    estimator: Any = None,
+    histories: Histories, fold: Fold, settings: Settings | None = None, estimator: Any = None
 ) -> FoldResult:
     """Fit at a past instant and judge by what came after."""
-    with watcher.step(f"Backtest at {to_datetime(cut, histories.config.zone).date()}") as progress:
-        return run_fold(
-            histories.config,
-            histories.engine(),
-            histories.visible.journey,
-            Fold(cut, until),
-            histories.store.arrival_delay,
-            histories.threads,
-            progress,
-            settings,
-            estimator,
-        )
+    day = to_datetime(fold.cut, histories.config.zone).date()
+    with histories.watcher.step(f"Backtest at {day}") as progress:
+        return run_fold(histories.run(progress), fold, settings, estimator)
 
 
 def backtest(
-    histories: Histories,
-    until: int,
-    folds: int,
-    watcher: Watcher,
-    *,
-    spacing: int | None = None,
-    estimator: Any = None,
+    histories: Histories, until: int, folds: int, *, spacing: int | None = None, estimator: Any = None
 ) -> list[FoldResult]:
     """Refit and judge at rolling instants up to ``until``, the oldest first; an estimator of one's own beside ours."""
-    found = rolling(histories.config, until, histories.store.arrival_delay, folds, spacing)
+    found = rolling(histories.run(), until, folds, spacing)
     if len(found) < folds:
-        watcher.say(f"warning: the history has room for {len(found)} of {folds} folds.")
-    return [backtest_fold(histories, fold.cut, fold.until, watcher, None, estimator) for fold in found]
+        histories.watcher.say(f"warning: the history has room for {len(found)} of {folds} folds.")
+    return [backtest_fold(histories, fold, None, estimator) for fold in found]

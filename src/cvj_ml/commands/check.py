@@ -10,9 +10,10 @@ import pandas as pd
 
 from cvj_ml.config import Config
 from cvj_ml.histories import Block
+from cvj_ml.inputs import Histories, open_histories, require_customers
 from cvj_ml.journey import stage_at
 from cvj_ml.panel.model_spec import define
-from cvj_ml.run import Histories, Watcher, open_histories, require_customers
+from cvj_ml.run import Watcher
 from cvj_ml.snapshots import eligible
 from cvj_ml.store import Usage
 
@@ -29,7 +30,7 @@ class Checked:
 def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
     """Read everything and show what the configuration makes of it, without training."""
     histories = open_histories(config, watcher)
-    usage = require_customers(histories, as_of, watcher)
+    usage = require_customers(histories, as_of)
     with watcher.step("Observing stages") as progress:
         engine = histories.engine(progress)
         definition = define(config, histories.visible.journey, engine, as_of)

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.errors import DataError
+from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.measurement.outcomes import Judge, PastList, listings, measure_lists
 from cvj_ml.night import LISTS, hold, published_lists
 from cvj_ml.ownership import scratch
-from cvj_ml.run import Histories, Watcher, open_histories
+from cvj_ml.run import Watcher
 from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
 
 KEY = ["list", "epoch", "night"]

@@ -16,10 +16,10 @@ from cvj_ml.customers import Naming, People
 from cvj_ml.gates.drift import drift
 from cvj_ml.gates.preflight import Activity, activity, matched, preflight
 from cvj_ml.gates.verdicts import Earlier, GateVerdict
+from cvj_ml.inputs import Histories
 from cvj_ml.measurement.outcomes import Judge, quality
 from cvj_ml.models.drift_profile.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.run import Histories
 from cvj_ml.windows import before, to_microseconds
 
 OBSERVED = "observed"

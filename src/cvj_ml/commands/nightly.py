@@ -11,11 +11,12 @@ from cvj_ml.commands.score import make_night
 from cvj_ml.config import Config
 from cvj_ml.customers import match_people, read_people
 from cvj_ml.errors import NightError, exit_code_of
+from cvj_ml.inputs import as_of_name, open_histories, require_customers
 from cvj_ml.night import current_night, hold
 from cvj_ml.night.champion import Champion, pin_champion
 from cvj_ml.night.prometheus import write_metrics
 from cvj_ml.night.timings import Stations
-from cvj_ml.run import Watcher, as_of_name, open_histories, require_customers
+from cvj_ml.run import Watcher
 
 
 def nightly(
@@ -39,7 +40,7 @@ def nightly(
         champion: Champion | None = None
         for as_of in instants:
             run.begin(as_of_name(config, as_of))
-            usage = require_customers(histories, as_of, run)
+            usage = require_customers(histories, as_of)
             if champion is None:
                 with run.step("Fetching the champion"):
                     champion = pin_champion(config, histories.visible, run)

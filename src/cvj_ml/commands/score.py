@@ -19,6 +19,7 @@ from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.config import Config
 from cvj_ml.customers import People, match_people, read_people
 from cvj_ml.errors import NightError
+from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers
 from cvj_ml.lists import RankedList, rank, summarise, with_reasons
 from cvj_ml.night import (
     LISTS,
@@ -41,7 +42,7 @@ from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES, with_contact, write_night
 from cvj_ml.report.page import PAGE, WORKSHEET, Documents, make_report, write_report
 from cvj_ml.report.wording import TrainedModel
-from cvj_ml.run import Histories, Watcher, as_of_name, open_histories, require_customers
+from cvj_ml.run import Watcher
 from cvj_ml.scoring import StoredTable
 from cvj_ml.store import Usage
 from cvj_ml.windows import to_datetime
@@ -123,7 +124,7 @@ def publish_night(
         people = read_people(config) if with_lists else None
         histories = open_histories(config, run)
         people = match_people(people, config, histories.store) if people else None
-        usage = require_customers(histories, as_of, run)
+        usage = require_customers(histories, as_of)
         with run.step("Fetching the champion"):
             champion = pin_champion(config, histories.visible, run)
         return make_night(histories, people, champion, usage, as_of, run, resume=resume)

@@ -27,6 +27,7 @@ from cvj_ml.evaluation.promotion import Verdict, challenge, decide_first, undeci
 from cvj_ml.evaluation.score_bands import track_record
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, fit_and_evaluate
 from cvj_ml.evaluation.tuning import Search, Trial, search
+from cvj_ml.inputs import Histories, open_histories, require_customers
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.drift_profile.learning import learn_drift
@@ -38,7 +39,7 @@ from cvj_ml.night.champion import champion
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.panel.stage_panel import Tracking
-from cvj_ml.run import Histories, Watcher, open_histories, require_customers
+from cvj_ml.run import Watcher
 from cvj_ml.scoring import interface_of, make_canary, open_bundle
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import Usage
@@ -50,11 +51,11 @@ MOST_TOLD = 3
 """Stages without evidence that a training warns of; the card has them all."""
 
 
-def training_panel(histories: Histories, cut: int, watcher: Watcher) -> Panel:
+def training_panel(histories: Histories, cut: int) -> Panel:
     """Build the panel of everything that was visible before the cut."""
     config, store = histories.config, histories.store
-    require_teachable(config, cut, store.arrival_delay, "Training")
-    with watcher.step("Building the panel") as progress:
+    require_teachable(histories.run(), cut, "Training")
+    with histories.watcher.step("Building the panel") as progress:
         engine = histories.engine(progress)
         definition = define(config, histories.visible.journey, engine, cut)
         return build_panel(
@@ -87,17 +88,17 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     tune: how many settings of the trees to try on earlier folds first.
     """
     histories = open_histories(config, watcher)
-    usage = require_customers(histories, as_of, watcher)
-    settings = tuned_settings(histories, reported_fold(histories, as_of), tune, watcher) if tune else None
-    facts = learn(histories, as_of, usage, watcher, settings)
+    usage = require_customers(histories, as_of)
+    settings = tuned_settings(histories, reported_fold(histories, as_of), tune) if tune else None
+    facts = learn(histories, as_of, usage, settings)
     result = facts.result
-    verdict = judge_challenger(histories, result, promote, watcher)
+    verdict = judge_challenger(histories, result, promote)
     facts = replace(facts, verdict=verdict)
     with watcher.step("Writing the model card"):
         card = write_card(facts, histories.engine(), draw_keys(DRAWS, config.model.seed))
     with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
-        digest = write_bundle(facts, histories, card.text, bundle, watcher)
+        digest = write_bundle(facts, histories, card.text, bundle)
         opened = open_bundle(bundle, digest)
         found = evidence(facts.predictor, facts.panel, result, facts.fit, facts.stages)
         record = tracking.TrainingRecord(
@@ -121,26 +122,23 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
 
 def reported_fold(histories: Histories, as_of: int) -> Fold:
     """Return the last matured fold, by which the recipe of a training is judged; ConfigError where none can be."""
-    config, delay = histories.config, histories.store.arrival_delay
     # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
-    require_teachable(config, as_of, delay, "Training")
-    return last_matured(config, as_of, delay)
+    require_teachable(histories.run(), as_of, "Training")
+    return last_matured(histories.run(), as_of)
 
 
-def learn(
-    histories: Histories, as_of: int, usage: Usage, watcher: Watcher, settings: Settings | None = None
-) -> Training:
+def learn(histories: Histories, as_of: int, usage: Usage, settings: Settings | None = None) -> Training:
     """Judge the recipe on the last matured fold, refit it at ``as_of``, and return all that is known of the model.
 
     Nothing is registered, and no verdict is given. Without ``settings`` those of the trees are chosen in the fold.
     """
-    config, store = histories.config, histories.store
+    config, store, watcher = histories.config, histories.store, histories.watcher
     fold = reported_fold(histories, as_of)
-    result = backtest_fold(histories, fold.cut, fold.until, watcher, settings)
-    panel = training_panel(histories, as_of, watcher)
+    result = backtest_fold(histories, fold, settings)
+    panel = training_panel(histories, as_of)
     with watcher.step("Refitting at as_of") as progress:
         fit = fit_reach(panel, config.model.seed, histories.threads, settings=result.fit.settings, progress=progress)
-    posterior = true_stages(histories, panel.definition, as_of, watcher)
+    posterior = true_stages(histories, panel.definition, as_of)
     stage_model = posterior.model if posterior else None
     predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
     with watcher.step("Remembering the customers") as progress:
@@ -154,10 +152,10 @@ def learn(
     return Training(config, store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, undone)
 
 
-def write_bundle(facts: Training, histories: Histories, card: str, folder: Path, watcher: Watcher) -> str:
+def write_bundle(facts: Training, histories: Histories, card: str, folder: Path) -> str:
     """Write a model with its canary, its track record on the fold and its card, and return the bundle's digest."""
-    with watcher.step("Keeping the track record"):
-        record = track_record(facts.result, histories.engine(), histories.store.arrival_delay, histories.threads)
+    with histories.watcher.step("Keeping the track record"):
+        record = track_record(histories.run(), facts.result)
     canary = make_canary(facts.predictor, facts.cut, facts.config.model.seed)
     return save(facts.predictor, canary, folder, record, card)
 
@@ -179,7 +177,7 @@ def _weaknesses(config: Config, panel: Panel, predictor: Predictor) -> Iterator[
         yield f"{one.sentence}. Scores name it in low_evidence."
 
 
-def judge_challenger(histories: Histories, result: FoldResult, promote: Promote, watcher: Watcher) -> Verdict:
+def judge_challenger(histories: Histories, result: FoldResult, promote: Promote) -> Verdict:
     """Return whether the recipe of a fold replaces the champion."""
     config, present = histories.config, tracking.find_champion(histories.config)
     if present is None and promote == "always":
@@ -195,25 +193,19 @@ def judge_challenger(histories: Histories, result: FoldResult, promote: Promote,
     try:
         bundle = champion(config, histories.visible)
     except ModelError as error:
-        watcher.say(f"warning: {error}")
+        histories.watcher.say(f"warning: {error}")
         return undecided(False, "Kept the champion, which cannot be compared under this configuration.")
-    with watcher.step("Comparing with the champion"):
+    with histories.watcher.step("Comparing with the champion"):
         return challenge(
-            config,
-            result,
-            bundle.predictor,
-            to_microseconds(datetime.fromisoformat(present.cut)),
-            histories.engine(),
-            histories.visible.journey,
-            histories.store.arrival_delay,
-            histories.threads,
+            histories.run(), result, bundle.predictor, to_microseconds(datetime.fromisoformat(present.cut))
         )
 
 
-def true_stages(histories: Histories, definition: ModelSpec, cut: int, watcher: Watcher) -> FitOfStages | None:
+def true_stages(histories: Histories, definition: ModelSpec, cut: int) -> FitOfStages | None:
     """Fit and judge the posterior of the true stage at the cut; None where no coverage is declared."""
     if not histories.config.coverage:
         return None
+    watcher = histories.watcher
     with watcher.step("Fitting the current stage") as progress:
         found = fit_and_evaluate(
             definition,
@@ -228,20 +220,11 @@ def true_stages(histories: Histories, definition: ModelSpec, cut: int, watcher: 
     return found
 
 
-def tuned_settings(histories: Histories, reported: Fold, trials: int, watcher: Watcher) -> Settings | None:
+def tuned_settings(histories: Histories, reported: Fold, trials: int) -> Settings | None:
     """Return the settings to train with, None for the package's own; the reported fold is not looked at."""
-    config = histories.config
+    config, watcher = histories.config, histories.watcher
     with watcher.step(f"Trying {trials} settings on earlier folds") as progress:
-        found = search(
-            config,
-            histories.engine(),
-            histories.visible.journey,
-            reported,
-            histories.store.arrival_delay,
-            trials,
-            histories.threads,
-            progress,
-        )
+        found = search(histories.run(progress), reported, trials)
     watcher.say(found.sentence)
     cut = to_datetime(reported.cut, config.zone).isoformat()
     tracking.log_search(config, _record(histories, found, cut), [_trial(one, cut) for one in found.trials])

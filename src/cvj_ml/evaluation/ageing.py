@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.config import DAY
-from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.assessment import bounds, moves_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult
 from cvj_ml.evaluation.bootstrap import grouped_sums, interval
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.panel.panel import build_panel
+from cvj_ml.run import Run
 from cvj_ml.windows import to_datetime
 
 OLDER = "older model"
@@ -26,9 +26,7 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-def ageing(
-    results: Sequence[FoldResult], blocks: Blocks, arrival_delay: int, threads: int, keys: npt.NDArray[np.uint64]
-) -> pd.DataFrame:
+def ageing(run: Run, results: Sequence[FoldResult], keys: npt.NDArray[np.uint64]) -> pd.DataFrame:
     """Return how much log loss each fold's model has lost at every later fold against the one refitted there.
 
     One row for each pair of folds, question and horizon; both models are judged on the same customers.
@@ -38,10 +36,10 @@ def ageing(
         for newer in results[k + 1 :]:
             instant = np.array([newer.fold.cut], dtype=np.int64)
             # The older model's own features: its vocabulary is that of its cut.
-            panel = build_panel(older.predictor.definition, blocks, instant, newer.fold.until, arrival_delay)
+            panel = build_panel(older.predictor.definition, run.blocks, instant, newer.fold.until, run.arrival_delay)
             if not np.array_equal(panel.customer, newer.panel.customer):
                 raise AssertionError("the same instant has other customers under another model")
-            said = {MODEL: newer.probabilities[MODEL], OLDER: older.predictor.predict(panel, threads)}
+            said = {MODEL: newer.probabilities[MODEL], OLDER: older.predictor.predict(panel, run.threads)}
             rows += _compare(older, newer, said, keys)
     return pd.DataFrame(rows, columns=_COLUMNS)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvj_ml.config import DAY, Config
-from cvj_ml.engines import Blocks
+from cvj_ml.config import DAY
 from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
-from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_own, fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
+from cvj_ml.run import Run
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import happened_within, observed_whole
 
@@ -131,47 +130,36 @@ class Panels:
     test: Panel
 
 
-def build_panels(config: Config, blocks: Blocks, journey: Journey, fold: Fold, arrival_delay: int) -> Panels:
+def build_panels(run: Run, fold: Fold) -> Panels:
     """Build a fold's panels; nothing after the cut is used but the outcomes, and test snapshots are never sampled."""
-    require_teachable(config, fold.cut, arrival_delay, "The backtest")
-    definition = define(config, journey, blocks, fold.cut)
+    config, blocks, delay = run.config, run.blocks, run.arrival_delay
+    require_teachable(run, fold.cut, "The backtest")
+    definition = define(config, run.journey, blocks, fold.cut)
     history = build_panel(
         definition,
         blocks,
         training_grid(config, fold.cut),
         fold.cut,
-        arrival_delay,
+        delay,
         max_rows=config.model.max_rows,
-        seed=config.model.seed,
+        seed=run.seed,
     )
-    return Panels(
-        history, build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay)
-    )
+    return Panels(history, build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, delay))
 
 
-def run_fold(
-    config: Config,
-    blocks: Blocks,
-    journey: Journey,
-    fold: Fold,
-    arrival_delay: int,
-    threads: int,
-    progress: Callable[[int, int], None] | None = None,
-    settings: Settings | None = None,
-    estimator: Any = None,
-) -> FoldResult:
+def run_fold(run: Run, fold: Fold, settings: Settings | None = None, estimator: Any = None) -> FoldResult:
     """Train on what was visible before the fold's cut and judge all customers' snapshots at it.
 
     An ``estimator`` of one's own (`fit_own`) is judged beside the model, under the name of its class.
     """
-    panels = build_panels(config, blocks, journey, fold, arrival_delay)
+    panels = build_panels(run, fold)
     history, test = panels.history, panels.test
-    fit = fit_reach(history, config.model.seed, threads, settings=settings, progress=progress)
+    fit = fit_reach(history, run.seed, run.threads, settings=settings, progress=run.progress)
     predictor = Predictor(history.definition, fit.trees, fit.calibration)
-    probabilities = {MODEL: predictor.predict(test, threads)}
+    probabilities = {MODEL: predictor.predict(test, run.threads)}
     if estimator is not None:
-        own = Predictor(history.definition, *fit_own(history, estimator, config.model.seed))
-        probabilities[type(estimator).__name__] = own.predict(test, threads)
+        own = Predictor(history.definition, *fit_own(history, estimator, run.seed))
+        probabilities[type(estimator).__name__] = own.predict(test, run.threads)
     past = matured_outcomes(history)
     for baseline in baselines():
         probabilities[baseline.name] = baseline.fit(past).predict(rfm(test))

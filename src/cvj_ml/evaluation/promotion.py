@@ -20,16 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY, Config, format_duration
-from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL, Cell, Evaluated, FoldResult, run_fold
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
-from cvj_ml.journey import Journey
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.panel import build_panel
+from cvj_ml.run import Run
 from cvj_ml.windows import follow_up, midnight, observed_whole, to_datetime
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -229,14 +228,10 @@ def _sentence(promote: bool, mean: Interval, worse: Sequence[Transition]) -> str
 
 
 def challenge(
-    config: Config,
+    run: Run,
     result: FoldResult,
     champion: Predictor,
     champion_cut: int,
-    blocks: Blocks,
-    journey: Journey,
-    arrival_delay: int,
-    threads: int,
 ) -> Verdict:
     """Judge the champion beside the recipe that a fold has fitted, and apply the rule.
 
@@ -244,6 +239,7 @@ def challenge(
     cut, where the recipe is fitted anew; horizons that are not over yet drop out. Before the horizon of the lists is
     over nothing is decided.
     """
+    config, arrival_delay = run.config, run.arrival_delay
     if champion_cut > result.fold.cut:
         fold = Fold(_next_midnight(config, champion_cut), result.fold.until)
         horizon = config.default_list_horizon
@@ -254,12 +250,14 @@ def challenge(
                 f"Kept the champion: less than {format_duration(horizon)} have been observed since it was trained, so"
                 f" there is nothing to compare on. Train again from {ready} on, or promote by hand.",
             )
-        result = run_fold(config, blocks, journey, fold, arrival_delay, threads)
+        result = run_fold(run, fold)
     fold = result.fold
-    panel = build_panel(champion.definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay)
+    panel = build_panel(
+        champion.definition, run.blocks, np.array([fold.cut], dtype=np.int64), fold.until, arrival_delay
+    )
     if not np.array_equal(panel.customer, result.panel.customer):
         raise AssertionError("the same instant has other customers under another model")
-    said = {CHAMPION: champion.predict(panel, threads), CHALLENGER: result.probabilities[MODEL]}
+    said = {CHAMPION: champion.predict(panel, run.threads), CHALLENGER: result.probabilities[MODEL]}
     return decide(replace(result.judged, probabilities=said), draw_keys(DRAWS, config.model.seed))
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY
-from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluated
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.models.bundle.track_record import Bands, TrackRecord
 from cvj_ml.panel.panel import build_panel
+from cvj_ml.run import Run
 from cvj_ml.windows import before, follow_up, midnight, observed_whole, to_datetime
 
 MINIMUM_CUSTOMERS = 50
@@ -26,18 +26,18 @@ _LOOKS = 3
 """How often snapshots are taken within the longest horizon."""
 
 
-def track_record(result: FoldResult, blocks: Blocks, arrival_delay: int, threads: int) -> TrackRecord:
+def track_record(run: Run, result: FoldResult) -> TrackRecord:
     """Return what became of customers scored by a fold's model at its cut and later, as far as that is known.
 
     Snapshots stand a third of the longest horizon apart. Each horizon takes those that lie at least itself apart and
     whose outcome is whole, so no move is counted twice; within a band a customer counts once, with the first snapshot.
     """
     definition = result.panel.definition
-    instants = _instants(result, arrival_delay)
+    instants = _instants(result, run.arrival_delay)
     seen = [result.judged]
     for instant in instants[1:]:
-        panel = build_panel(definition, blocks, np.array([instant]), result.fold.until, arrival_delay)
-        seen.append(evaluated(panel, {MODEL: result.predictor.predict(panel, threads)}))
+        panel = build_panel(definition, run.blocks, np.array([instant]), result.fold.until, run.arrival_delay)
+        seen.append(evaluated(panel, {MODEL: result.predictor.predict(panel, run.threads)}))
     zone = definition.zone
     return TrackRecord(
         to_datetime(result.fold.cut, zone).isoformat(),

@@ -6,7 +6,7 @@ correction for the number that were tried: the best of many is the luckiest, too
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import Config
-from cvj_ml.engines import Blocks
 from cvj_ml.errors import CvjError
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, stacked
 from cvj_ml.evaluation.backtesting import MODEL, Panels, build_panels, evaluated
@@ -23,10 +21,10 @@ from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, in
 from cvj_ml.evaluation.folds import Fold, rolling, unteachable
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
 from cvj_ml.evaluation.promotion import deciding_cells
-from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
+from cvj_ml.run import Run
 
 if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
@@ -58,48 +56,36 @@ class Search:
 
 
 def search(
-    config: Config,
-    blocks: Blocks,
-    journey: Journey,
+    run: Run,
     reported: Fold,
-    arrival_delay: int,
     trials: int,
-    threads: int,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Search:
     """Try settings on up to two folds whose outcomes were visible before the reported fold's cut."""
     optuna = _optuna()
-    folds = tuple(
-        fold
-        for fold in rolling(config, reported.cut, arrival_delay, FOLDS)
-        if not unteachable(config, fold.cut, arrival_delay)
-    )
+    folds = tuple(fold for fold in rolling(run, reported.cut, FOLDS) if not unteachable(run, fold.cut))
     if not folds:
         return Search(None, "Kept the package's settings: the history has no earlier fold to choose on.", (), ())
-    panels = [build_panels(config, blocks, journey, fold, arrival_delay) for fold in folds]
+    panels = [build_panels(run, fold) for fold in folds]
 
     def losses(settings: Settings | None) -> tuple[_F64, npt.NDArray[np.int64]]:
-        parts = [
-            _losses(one, settings, fold.cut, arrival_delay, config.model.seed, threads)
-            for one, fold in zip(panels, folds, strict=True)
-        ]
+        parts = [_losses(run, one, settings) for one in panels]
         return np.concatenate([terms for terms, _ in parts]), np.concatenate([customer for _, customer in parts])
 
     own, customer = losses(None)
     if not len(own):
         return Search(None, "Kept the package's settings: too few customers moved to choose by.", (), folds)
-    keys, found = draw_keys(DRAWS, config.model.seed), list[Trial]()
+    keys, found = draw_keys(DRAWS, run.seed), list[Trial]()
 
     def objective(trial: OptunaTrial) -> float:
         settings = _suggest(trial)
         terms, _ = losses(settings)
         found.append(Trial(settings, float(terms.mean()), *_above(terms - own, customer, keys)))
-        if progress is not None:
-            progress(len(found), trials)
+        if run.progress is not None:
+            run.progress(len(found), trials)
         return found[-1].log_loss
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    optuna.create_study(sampler=optuna.samplers.TPESampler(seed=config.model.seed)).optimize(objective, trials)
+    optuna.create_study(sampler=optuna.samplers.TPESampler(seed=run.seed)).optimize(objective, trials)
     return _choose(found, folds)
 
 
@@ -124,13 +110,11 @@ def _suggest(trial: OptunaTrial) -> Settings:
     )
 
 
-def _losses(
-    panels: Panels, settings: Settings | None, cut: int, arrival_delay: int, seed: int, threads: int
-) -> tuple[_F64, npt.NDArray[np.int64]]:
+def _losses(run: Run, panels: Panels, settings: Settings | None) -> tuple[_F64, npt.NDArray[np.int64]]:
     """Return the log loss of every row that counts, and whose row it is."""
-    fit = fit_reach(panels.history, seed, threads, settings=settings)
+    fit = fit_reach(panels.history, run.seed, run.threads, settings=settings)
     predictor = Predictor(panels.history.definition, fit.trees, fit.calibration)
-    found = evaluated(panels.test, {MODEL: predictor.predict(panels.test, threads)})
+    found = evaluated(panels.test, {MODEL: predictor.predict(panels.test, run.threads)})
     cells = deciding_cells(found)
     if not cells:
         return np.zeros(0), np.zeros(0, dtype=np.int64)

@@ -12,13 +12,14 @@ from pathlib import Path
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.errors import CvjError, ModelError, NoRegistryError, RegistryError, raise_all
+from cvj_ml.inputs import require_same
 from cvj_ml.io import sorted_json
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import FORMAT, MANIFEST
 from cvj_ml.night import digest_of, replace_file
 from cvj_ml.ownership import remove, scratch
-from cvj_ml.run import Watcher, require_same
+from cvj_ml.run import Watcher
 from cvj_ml.scoring import open_bundle
 from cvj_ml.tracking import LoggedTraining
 

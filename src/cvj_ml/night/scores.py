@@ -11,13 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from cvj_ml.config import play_channels
+from cvj_ml.engines import Progress
 from cvj_ml.histories import Block
+from cvj_ml.inputs import Histories
 from cvj_ml.lists import contact_history, contact_history_schema
 from cvj_ml.models.drift_profile.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.night import digest_of
 from cvj_ml.ownership import remove
-from cvj_ml.run import Histories, Progress
 from cvj_ml.scoring import as_table, merge, metadata_of, scores_contract, work_off
 
 _COUNTS = b"counts"

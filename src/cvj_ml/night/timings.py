@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
+from cvj_ml.engines import Progress
 from cvj_ml.gates.verdicts import GateVerdict, accept, require
 from cvj_ml.night.champion import Champion
-from cvj_ml.run import Progress, Watcher
+from cvj_ml.run import Watcher
 
 _LIBRARIES = ("cvj-ml", "duckdb", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn")
 
