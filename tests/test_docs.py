@@ -138,3 +138,9 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     found = re.findall(r"^```python\n(.*?)^```", text(ROOT / "docs" / page), re.M | re.S)
     monkeypatch.chdir(tmp_path)
     exec("\n".join(found), {})
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_every_page_leads_to_the_glossary(page: str) -> None:
+    made = ("glossary.md", "cli.md")  # the glossary itself, and what the commands say of themselves
+    assert page in made or "](glossary.md" in text(ROOT / "docs" / page)
