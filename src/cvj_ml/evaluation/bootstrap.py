@@ -160,6 +160,18 @@ def grouped_sums(
     return sums
 
 
+def paired_difference(
+    mine: Floats, other: Floats, customer: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
+) -> tuple[Interval, float]:
+    """Return the mean of ``mine - other`` over rows (n,) of the same customers, with its interval and p-value."""
+    terms = np.column_stack([np.ones(len(mine)), mine - other])
+    drawn = grouped_sums(terms, np.zeros(len(mine), dtype=np.int64), 1, customer, keys)[:, 0]
+    with np.errstate(invalid="ignore"):
+        means = drawn[:, 1] / drawn[:, 0]
+    estimate = float(terms[:, 1].mean())
+    return interval(estimate, means), p_value(estimate, means)
+
+
 def interval(estimate: float, draws: Floats) -> Interval:
     """Return an estimate with the 2.5 % and 97.5 % quantiles of its draws, NaN where there are none.
 

@@ -243,7 +243,9 @@ def bootstrap_interval(
     """Return the mean of per-row contributions with its percentile interval over draws of whole customers.
 
     contributions: (n,) finite, for two models the difference of their `log_loss_terms`, which pairs them;
-    customers: (n,) codes or text, whose rows are drawn together. The bounds are NaN under two customers.
+    customers: (n,) codes or text, whose rows are drawn together. The bounds are NaN under two customers. Other than in
+    `bootstrap` customers are drawn with replacement, by position and not by a hash of their codes, so that text will
+    do: for one figure of benchmarks, not for many that have to share their draws.
     """
     values, owners = np.asarray(contributions, dtype=np.float64), np.asarray(customers)
     faults = []
