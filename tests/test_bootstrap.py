@@ -16,6 +16,7 @@ from cvj_ml.evaluation.bootstrap import (
     holm,
     interval,
     p_value,
+    paired_difference,
     reflected_interval,
     resample,
     times_drawn,
@@ -133,6 +134,19 @@ def test_grouped_sums_are_sums(rows: list[tuple[int, int, float]]) -> None:
         for g in range(3):
             here = counts[d] * (group == g)
             assert found[d, g] == pytest.approx([(here * value).sum(), here.sum()], abs=1e-12)
+
+
+def test_a_paired_difference_is_that_of_the_rows_drawn() -> None:
+    y, p, flat, customer = sample()
+    keys = draw_keys(50, 4)
+    mine, other = metrics.log_loss_terms(y, p), metrics.log_loss_terms(y, flat)
+    found, chance = paired_difference(mine, other, customer, keys)
+    drawn = [np.repeat(mine - other, counts).mean() for counts in times_drawn(customer, keys)]
+    assert found == pytest.approx((np.mean(mine - other), *np.quantile(drawn, [0.025, 0.975])))
+    assert chance == pytest.approx(p_value(found.estimate, np.array(drawn)))
+    assert paired_difference(mine, mine, customer, keys) == ((0.0, 0.0, 0.0), 1.0)
+    both = resample(y, p, customer, keys, [flat]).log_loss
+    assert both[0] - both[1] == pytest.approx(np.array(drawn)), "the draws of `resample` are the same"
 
 
 def test_intervals_and_p_values_by_hand() -> None:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cvj_ml.models.explain.shap import paths_of
+from cvj_ml.errors import ModelError
+from cvj_ml.models.explain.shap import BoosterPaths, paths_of
 from cvj_ml.models.hazard.forest import ZERO, parse
 
 F32 = npt.NDArray[np.float32]
@@ -189,6 +190,45 @@ def test_a_mixture_over_a_column_is_the_mean_of_its_values(case: Case, seed: int
         for begin in range(0, len(case.own), size)
     ]
     assert np.array_equal(np.vstack([np.zeros((0, SHARED + OWN)), *parts]), found), "in any company"
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_lightgbm_itself_takes_the_place_of_compiled_trees(case: Case, seed: int) -> None:
+    forest = parse(case.booster)
+    assert forest is not None
+    paths, rng = paths_of(forest, MIXED, VALUES), np.random.default_rng(seed)
+    assert paths is not None
+    mixture = rng.dirichlet(np.ones(VALUES), len(case.own)) * (rng.random((len(case.own), VALUES)) < 0.6)
+    rows = case.rows.copy()
+    found = BoosterPaths(case.booster, MIXED).contributions(rows, mixture)
+    assert np.array_equal(rows, case.rows, equal_nan=True), "what was handed over is left alone"
+    alone = [paths.contributions(case.rows, np.tile(one, (len(case.own), 1))) for one in np.eye(VALUES)]
+    assert found == pytest.approx(np.einsum("rv,vrc->rc", mixture, np.stack(alone)), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "dataset", "told"),
+    [
+        ({"max_cat_to_onehot": 1}, {"categorical_feature": [0]}, True),
+        ({"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5}, {}, True),
+        ({"linear_tree": True}, {}, False),
+        ({"objective": "multiclass", "num_class": 3}, {}, False),
+    ],
+    ids=["categories", "random forest", "linear leaves", "classes"],
+)
+def test_contributions_of_other_models_add_up_or_are_refused(
+    parameters: dict[str, Any], dataset: dict[str, Any], told: bool
+) -> None:
+    booster = train_small(parameters, **dataset)
+    x = np.random.default_rng(3).integers(0, VALUES, (20, 2)).astype(np.float32)
+    paths, mixture = BoosterPaths(booster, 1), np.eye(VALUES)[x[:, 1].astype(np.int64)]
+    if told:
+        found, raw = paths.contributions(x, mixture), booster.predict(x, raw_score=True)
+        assert np.ptp(raw - found.sum(axis=1)) < 1e-6 < np.ptp(raw)
+    else:
+        with pytest.raises(ModelError, match="Train anew"):
+            paths.contributions(x, mixture)
 
 
 def test_nothing_is_expected_of_a_node_that_saw_no_row() -> None:

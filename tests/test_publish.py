@@ -13,7 +13,17 @@ import pyarrow as pa
 import pytest
 
 from cvj_ml.errors import CvjError, NightError
-from cvj_ml.night import Published, digest_of, digest_of_table, find_night, layout, publish, verify_night, writing
+from cvj_ml.night import (
+    Published,
+    digest_of,
+    digest_of_table,
+    find_night,
+    layout,
+    nights,
+    publish,
+    verify_night,
+    writing,
+)
 from cvj_ml.ownership import MARKER, claim
 
 DIGEST = "0123456789abcdef" * 4
@@ -72,6 +82,25 @@ def test_a_night_has_its_files_a_manifest_and_a_pointer(tmp_path: Path) -> None:
     assert json.loads((folder / "run.json").read_text()) == {"seconds": 1.0}
     assert current(tmp_path) == {"as_of": "2024-11-01", "night": f"as_of=2024-11-01/{DIGEST[:12]}"}
     assert {path.name for path in tmp_path.iterdir()} == {MARKER, "as_of=2024-11-01", "CURRENT.json"}
+
+
+def test_the_walk_goes_by_date_and_leaves_it_to_others_what_to_pass_over(tmp_path: Path) -> None:
+    assert list(nights(tmp_path / "nowhere")) == []
+    newer, older = night(tmp_path, "2024-11-02"), night(tmp_path, "2024-11-01", "f" * 64)
+    unfinished = tmp_path / "as_of=2024-11-02" / "aa"
+    unfinished.mkdir()
+    (unfinished / "run.json").write_text("{")
+    for stray in (tmp_path / "as_of=2024-11-03", tmp_path / "as_of=2024-11-01" / "notes.txt"):
+        stray.touch()
+    found = list(nights(tmp_path))
+    assert [[one.path for one in of_date] for of_date in found] == [[older], [newer, unfinished]]
+    assert [one.finished for of_date in found for one in of_date] == [True, True, False]
+    assert list(nights(tmp_path, newest_first=True)) == found[::-1]
+    assert list(nights(tmp_path, "2024-11-02")) == found[1:]
+    assert found[0][0].manifest()["model"] == "m" and found[0][0].run() == {"seconds": 1.0}
+    for read in (found[1][1].manifest, found[1][1].run):
+        with pytest.raises((OSError, ValueError)):
+            read()
 
 
 def test_a_second_run_of_a_night_touches_nothing(tmp_path: Path) -> None:

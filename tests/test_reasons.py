@@ -118,6 +118,30 @@ def test_a_customer_like_most_has_nothing_to_tell(predictor: Predictor) -> None:
     assert np.abs(found.contributions).max() < 1e-12 < SMALLEST
 
 
+def test_reasons_are_there_without_compiled_trees(predictor: Predictor, answers: Predictions) -> None:
+    """LightGBM's own contributions take their place, for whatever has trees; what has none is as it was."""
+    assert predictor.reference is not None and predictor.trees.forest is not None
+    trees = replace(predictor.trees)
+    object.__setattr__(trees, "forest", None)
+    left, compiled = Explainer(replace(predictor, trees=trees)), Explainer(predictor)
+    bare = replace(predictor, trees=replace(predictor.trees, booster=None))
+    learned = set()
+    for stage in sorted(set(answers.stage.tolist())):
+        x, typical = answers.x[answers.stage == stage][:5], predictor.reference.typical[stage + 1]
+        for target in np.flatnonzero(predictor.definition.asked(np.array([stage], dtype=np.int8))[0]):
+            for intervals in (1, len(predictor.definition.horizons)):
+                expected = compiled.explain(x, stage, int(target), intervals, typical)
+                found = left.explain(x, stage, int(target), intervals, typical)
+                assert found.margin == pytest.approx(expected.margin, abs=1e-9)
+                assert found.base == pytest.approx(expected.base, abs=1e-6)
+                assert found.contributions == pytest.approx(expected.contributions, abs=1e-6)
+                assert found.base + found.contributions.sum(axis=1) == pytest.approx(found.margin, abs=1e-6)
+                learned.add(bool(predictor.learned[stage + 1, target, intervals - 1]))
+                without = Explainer(bare).explain(x, stage, int(target), intervals, typical)
+                assert without.base + without.contributions.sum(axis=1) == pytest.approx(without.margin, abs=1e-9)
+    assert learned == {False, True}, "with trees, and on base rates alone"
+
+
 def test_the_linear_start_is_shared_out_exactly(predictor: Predictor, answers: Predictions) -> None:
     """Shapley values of a quadratic form: they sum to the difference, and swap their sign with the two customers."""
     linear, trees = predictor.trees.linear, predictor.trees

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from cvj_ml.errors import DataError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.measurement.outcomes import Judge, PastList, listings, measure_lists
-from cvj_ml.night import LISTS, hold, published_lists
+from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
 from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
@@ -77,7 +76,7 @@ def read_past(config: Config) -> list[PastList]:
 
 def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     """Yield the lists of one night."""
-    scores = pq.read_table(folder / "scores" / "scores.parquet", partitioning=None).to_pandas()
+    scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
     slugs = {stage.name: stage.slug for stage in config.journey.stages}
     for row in _summary(folder):
         column = f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
@@ -101,15 +100,14 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
 
 
 def _summary(folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pq.read_table(folder / LISTS / "summary.parquet", partitioning=None).to_pylist()
+    found: list[dict[str, Any]] = pq.read_table(NightFolder(folder).summary, partitioning=None).to_pylist()
     return found
 
 
 def _listed(folder: Path, name: str) -> pd.DataFrame:
     columns = ["customer_id", "group", "control_share"]
-    found: pd.DataFrame = pq.read_table(
-        folder / LISTS / f"{name}.parquet", columns=columns, partitioning=None
-    ).to_pandas()
+    file = NightFolder(folder).list_file(name)
+    found: pd.DataFrame = pq.read_table(file, columns=columns, partitioning=None).to_pandas()
     return found
 
 
@@ -121,8 +119,7 @@ def newest_matured(config: Config, judge: Judge) -> tuple[list[PastList], pd.Dat
     """
     nights = {}
     for folder in published_lists(Path(config.out)):
-        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
-        nights[folder] = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
+        nights[folder] = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
     chosen: dict[str, Path] = {}
     known = set(judge.journey.names) - judge.journey.unobserved
     for folder in sorted(nights, key=nights.__getitem__, reverse=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from cvj_ml.inputs import Histories
 from cvj_ml.measurement.outcomes import Judge, quality
 from cvj_ml.models.drift_profile.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.night import NightFolder, nights
 from cvj_ml.windows import before, to_microseconds
 
 OBSERVED = "observed"
@@ -83,21 +83,20 @@ def earlier_night(out: Path, as_of: int) -> Earlier | None:
     A night of the same instant is not looked at, so a night that is made again meets the same gates. One that cannot be
     read is passed over: `cvj-ml verify` tells of it.
     """
-    for date in sorted(out.glob("as_of=*"), reverse=True):
-        found = [night for folder in date.iterdir() if (night := _observed(folder)) is not None]
+    for of_date in nights(out, newest_first=True):
+        found = [night for folder in of_date if (night := _observed(folder)) is not None]
         found = [night for night in found if before(np.array([night[1].as_of]), as_of).all()]
         if found:
             return max(found, key=lambda night: night[0])[1]
     return None
 
 
-def _observed(folder: Path) -> tuple[float, Earlier] | None:
+def _observed(folder: NightFolder) -> tuple[float, Earlier] | None:
     """Return when a night was made, and what it observed; None for a night that is torn, damaged or too old to say."""
-    if not (folder / "_SUCCESS").is_file():
+    if not folder.finished:
         return None
     try:
-        manifest = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
-        started = float(json.loads((folder / "run.json").read_text(encoding="utf-8"))["started"])
+        manifest, started = folder.manifest(), float(folder.run()["started"])
         instant, seen = datetime.fromisoformat(manifest["as_of"]), manifest[OBSERVED]
         night = Earlier(
             instant.date().isoformat(),

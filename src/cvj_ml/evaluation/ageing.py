@@ -12,7 +12,7 @@ import pandas as pd
 from cvj_ml.config import DAY
 from cvj_ml.evaluation.assessment import bounds, moves_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult
-from cvj_ml.evaluation.bootstrap import grouped_sums, interval
+from cvj_ml.evaluation.bootstrap import paired_difference
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.panel.panel import build_panel
 from cvj_ml.run import Run
@@ -51,11 +51,8 @@ def _compare(
     rows: list[dict[str, object]] = []
     for question, h, cells in questions(judged, [cell for cell in judged.cells() if judged.judgeable(cell)]):
         moved, customer = moves_of(judged, cells)
-        losses = [log_loss_terms(moved, stacked(judged, cells, name)) for name in (MODEL, OLDER)]
-        terms = np.column_stack([np.ones(len(moved)), losses[1] - losses[0]])
-        drawn = grouped_sums(terms, np.zeros(len(moved), dtype=np.int64), 1, customer, keys)[:, 0]
-        with np.errstate(invalid="ignore"):
-            lost = interval(float(terms[:, 1].mean()), drawn[:, 1] / drawn[:, 0])
+        refitted, aged = (log_loss_terms(moved, stacked(judged, cells, name)) for name in (MODEL, OLDER))
+        lost, _ = paired_difference(aged, refitted, customer, keys)
         rows.append(
             {
                 "model_of": to_datetime(older.fold.cut, zone).date().isoformat(),
@@ -65,8 +62,8 @@ def _compare(
                 "horizon_days": judged.horizons[h] // DAY,
                 "n": len(moved),
                 "moved": int(moved.sum()),
-                "log_loss": float(losses[1].mean()),
-                "log_loss_refitted": float(losses[0].mean()),
+                "log_loss": float(aged.mean()),
+                "log_loss_refitted": float(refitted.mean()),
                 **bounds("lost_by_age", lost),
             }
         )

@@ -133,6 +133,7 @@ def _rows(judged: Evaluated, cell: Cell, names: Sequence[str], drawn: Resampled)
     }
     for name, losses in zip(names[1:], drawn.log_loss[1:], strict=True):
         said = judged.said(name, cell)
+        # No `paired_difference`: each contender's own draws are there, of the same customers, so no second pass is due.
         above = interval(_loss(moved, said) - _loss(moved, p), losses - drawn.log_loss[0])
         yield {
             "contender": name,

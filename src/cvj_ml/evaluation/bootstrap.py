@@ -20,6 +20,7 @@ from scipy.stats import norm, poisson
 from cvj_ml.compiled import compiled
 from cvj_ml.evaluation.metrics import (
     CLIP,
+    PRIOR_PRECISION,
     Floats,
     Interval,
     auc,
@@ -31,7 +32,6 @@ from cvj_ml.evaluation.metrics import (
 DRAWS = 1000
 
 _LEVEL = 0.95
-_PRIOR_PRECISION = 0.01  # that of `calibration_slope_intercept`
 _FINE = 20
 """Fine bins within each bin of the calibration error: slope and AUC of a draw are computed from these."""
 # The inverse of Poisson(1)'s distribution at the middle of each 65,536th.
@@ -130,17 +130,17 @@ def _line(
 ) -> tuple[Floats, Floats]:
     """Return shift at the mean logit and slope of `calibration_slope_intercept` for binned predictions (draws, bins).
 
-    Newton steps from a line near by.
+    A fixed number of Newton steps from a line near by, for all draws at once.
     """
     mean = logit.mean()
     centred = logit - mean
     for _ in range(steps):
         fitted = expit(mean + shift[..., None] + slope[..., None] * centred)
         residual, variance = moves - rows * fitted, rows * fitted * (1 - fitted)
-        first = residual.sum(axis=-1) - _PRIOR_PRECISION * shift
-        second = residual @ centred - _PRIOR_PRECISION * (slope - 1)
-        level, cross = variance.sum(axis=-1) + _PRIOR_PRECISION, variance @ centred
-        steep = variance @ (centred * centred) + _PRIOR_PRECISION
+        first = residual.sum(axis=-1) - PRIOR_PRECISION * shift
+        second = residual @ centred - PRIOR_PRECISION * (slope - 1)
+        level, cross = variance.sum(axis=-1) + PRIOR_PRECISION, variance @ centred
+        steep = variance @ (centred * centred) + PRIOR_PRECISION
         determinant = level * steep - cross * cross
         # A draw that nearly separates must not overshoot.
         shift = shift + np.clip((steep * first - cross * second) / determinant, -2, 2)
@@ -158,6 +158,18 @@ def grouped_sums(
     """Return the sums of contributions (n, k) over the rows of each group in each draw: (draws, groups, k)."""
     sums: Floats = _grouped_sums(keys, customer, group, groups, np.ascontiguousarray(contributions, dtype=np.float64))
     return sums
+
+
+def paired_difference(
+    mine: Floats, other: Floats, customer: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
+) -> tuple[Interval, float]:
+    """Return the mean of ``mine - other`` over rows (n,) of the same customers, with its interval and p-value."""
+    terms = np.column_stack([np.ones(len(mine)), mine - other])
+    drawn = grouped_sums(terms, np.zeros(len(mine), dtype=np.int64), 1, customer, keys)[:, 0]
+    with np.errstate(invalid="ignore"):
+        means = drawn[:, 1] / drawn[:, 0]
+    estimate = float(terms[:, 1].mean())
+    return interval(estimate, means), p_value(estimate, means)
 
 
 def interval(estimate: float, draws: Floats) -> Interval:

@@ -22,11 +22,13 @@ Floats = npt.NDArray[np.float64]
 CLIP = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
 
+PRIOR_PRECISION = 0.01
+"""Of the recalibration: a standard deviation of 10 around "no change"."""
+
 SHARES = (0.01, 0.05, 0.10)
 """Shares of the customers for which a cell reports lift and gain."""
 
 _Z95 = 1.959963984540054
-_PRIOR_PRECISION = 0.01  # of the recalibration: a standard deviation of 10 around "no change"
 
 
 class Interval(NamedTuple):
@@ -140,6 +142,9 @@ def calibration_slope_intercept(y: npt.ArrayLike, p: npt.ArrayLike) -> Recalibra
     A slope below 1 means predictions too extreme. A normal prior with standard deviation 10 around "no change" keeps
     separated outcomes finite and does not show otherwise. One class: both NaN. Equal predictions: no slope (NaN), the
     intercept is the shift of the log-odds.
+
+    This judges; what a model is calibrated with, `models.hazard.calibration.recalibrate`, has no prior, since its maps
+    are shrunk by their events.
     """
     outcome, probability = _checked(y, p)
     if _one_class(outcome):
@@ -152,8 +157,8 @@ def calibration_slope_intercept(y: npt.ArrayLike, p: npt.ArrayLike) -> Recalibra
     loss = _penalised_loss(outcome, logit, design, change)
     for _ in range(100):
         fitted = 0.5 * (1 + np.tanh((logit + design @ change) / 2))
-        gradient = design.T @ (fitted - outcome) + _PRIOR_PRECISION * change
-        curvature = (design.T * (fitted * (1 - fitted))) @ design + _PRIOR_PRECISION * np.eye(2)
+        gradient = design.T @ (fitted - outcome) + PRIOR_PRECISION * change
+        curvature = (design.T * (fitted * (1 - fitted))) @ design + PRIOR_PRECISION * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
         # The loss is strictly convex, so halving a step that overshoots always ends at the minimum.
         scale = 1.0
@@ -169,7 +174,7 @@ def calibration_slope_intercept(y: npt.ArrayLike, p: npt.ArrayLike) -> Recalibra
 
 def _penalised_loss(y: Floats, logit: Floats, design: Floats, change: Floats) -> float:
     margin = logit + design @ change
-    return float((np.logaddexp(0, margin) - y * margin).sum() + _PRIOR_PRECISION / 2 * (change @ change))
+    return float((np.logaddexp(0, margin) - y * margin).sum() + PRIOR_PRECISION / 2 * (change @ change))
 
 
 def reliability_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> Bins:
@@ -243,7 +248,9 @@ def bootstrap_interval(
     """Return the mean of per-row contributions with its percentile interval over draws of whole customers.
 
     contributions: (n,) finite, for two models the difference of their `log_loss_terms`, which pairs them;
-    customers: (n,) codes or text, whose rows are drawn together. The bounds are NaN under two customers.
+    customers: (n,) codes or text, whose rows are drawn together. The bounds are NaN under two customers. Other than in
+    `bootstrap` customers are drawn with replacement, by position and not by a hash of their codes, so that text will
+    do: for one figure of benchmarks, not for many that have to share their draws.
     """
     values, owners = np.asarray(contributions, dtype=np.float64), np.asarray(customers)
     faults = []

@@ -23,7 +23,7 @@ from cvj_ml.config import DAY, Config, format_duration
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL, Cell, Evaluated, FoldResult, run_fold
 from cvj_ml.evaluation.baselines import StageRate
-from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, interval, p_value
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, holm, paired_difference
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
 from cvj_ml.models.predictor import Predictor
@@ -208,12 +208,7 @@ def _difference(judged: Evaluated, cells: Sequence[Cell], keys: npt.NDArray[np.u
     """Return challenger minus champion over all rows of the cells, with interval and p-value."""
     moved, customer = moves_of(judged, cells)
     champion, challenger = (log_loss_terms(moved, stacked(judged, cells, name)) for name in (CHAMPION, CHALLENGER))
-    terms = np.column_stack([np.ones(len(moved)), challenger - champion])
-    drawn = grouped_sums(terms, np.zeros(len(moved), dtype=np.int64), 1, customer, keys)[:, 0]
-    with np.errstate(invalid="ignore"):
-        means = drawn[:, 1] / drawn[:, 0]
-    estimate = float(terms[:, 1].mean())
-    return interval(estimate, means), p_value(estimate, means)
+    return paired_difference(challenger, champion, customer, keys)
 
 
 def _sentence(promote: bool, mean: Interval, worse: Sequence[Transition]) -> str:

@@ -99,6 +99,7 @@ def _cell_gaps(judged: Evaluated, cell: Cell, by: Segment, keys: npt.NDArray[np.
     shown = np.flatnonzero((movers >= MINIMUM_MOVED) & (movers.sum() - movers >= MINIMUM_MOVED))
     if not len(shown):
         return
+    # Two groups are compared and not two contenders on one group, so there is no `paired_difference` row by row.
     terms = np.column_stack([np.ones(len(p)), log_loss_terms(moved, p), moved, p])
     drawn = grouped_sums(terms, codes, len(by.values), customer, keys)
     of_all = np.array([terms[codes == g].sum(axis=0) for g in range(len(by.values))])[None]

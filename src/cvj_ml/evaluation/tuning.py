@@ -17,7 +17,7 @@ import numpy.typing as npt
 from cvj_ml.errors import CvjError
 from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, stacked
 from cvj_ml.evaluation.backtesting import MODEL, Panels, build_panels, evaluated
-from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, grouped_sums, holm, interval, p_value
+from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, holm, paired_difference
 from cvj_ml.evaluation.folds import Fold, rolling, unteachable
 from cvj_ml.evaluation.metrics import Interval, log_loss_terms
 from cvj_ml.evaluation.promotion import deciding_cells
@@ -79,7 +79,7 @@ def search(
     def objective(trial: OptunaTrial) -> float:
         settings = _suggest(trial)
         terms, _ = losses(settings)
-        found.append(Trial(settings, float(terms.mean()), *_above(terms - own, customer, keys)))
+        found.append(Trial(settings, float(terms.mean()), *paired_difference(terms, own, customer, keys)))
         if run.progress is not None:
             run.progress(len(found), trials)
         return found[-1].log_loss
@@ -120,15 +120,6 @@ def _losses(run: Run, panels: Panels, settings: Settings | None) -> tuple[_F64, 
         return np.zeros(0), np.zeros(0, dtype=np.int64)
     moved, customer = moves_of(found, cells)
     return log_loss_terms(moved, stacked(found, cells, MODEL)), customer
-
-
-def _above(difference: _F64, customer: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> tuple[Interval, float]:
-    terms = np.column_stack([np.ones(len(difference)), difference])
-    drawn = grouped_sums(terms, np.zeros(len(difference), dtype=np.int64), 1, customer, keys)[:, 0]
-    with np.errstate(invalid="ignore"):
-        means = drawn[:, 1] / drawn[:, 0]
-    estimate = float(difference.mean())
-    return interval(estimate, means), p_value(estimate, means)
 
 
 def _choose(found: Sequence[Trial], folds: tuple[Fold, ...]) -> Search:

@@ -1,7 +1,7 @@
 """A published night: written beside under a lock, checked, renamed, made current in one step, verified afterwards."""
 
 from cvj_ml.night.forgetting import Rewritten, forget_in_night, nights_naming, remember, was_forgotten
-from cvj_ml.night.layout import LISTS, replace_file
+from cvj_ml.night.layout import LISTS, NightFolder, nights, replace_file
 from cvj_ml.night.locking import hold
 from cvj_ml.night.reading import current_night, published_lists, published_nights
 from cvj_ml.night.verifying import Verified, verify_night
@@ -9,6 +9,7 @@ from cvj_ml.night.writing import Published, digest_of, digest_of_table, find_nig
 
 __all__ = [
     "LISTS",
+    "NightFolder",
     "Published",
     "Rewritten",
     "Verified",
@@ -18,6 +19,7 @@ __all__ = [
     "find_night",
     "forget_in_night",
     "hold",
+    "nights",
     "nights_naming",
     "publish",
     "published_lists",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import NAME_BYTES, PostgresDelivery
 from cvj_ml.errors import CvjError, raise_all
+from cvj_ml.night.layout import NightFolder
 from cvj_ml.postgres import quoted, transaction
 from cvj_ml.schemas import INSTANT, TARGETS
 from cvj_ml.store import CustomerIds
@@ -49,9 +49,9 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
     ``kept``: the server holds a newer night, or one of the same instant with lists where this one has none.
     Raises CvjError where it cannot be done; then the server shows what it showed before.
     """
-    manifest = json.loads((night / "MANIFEST.json").read_text(encoding="utf-8"))
-    scores = night / "scores" / "scores.parquet"
-    lists = {one["list"]: night / "targets" / f"{one['list']}.parquet" for one in manifest.get("lists", [])}
+    found = NightFolder(night)
+    manifest, scores = found.manifest(), found.scores
+    lists = {one["list"]: found.list_file(one["list"]) for one in manifest.get("lists", [])}
     offered = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
     schemas = {
         _NIGHTS: _NIGHT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import uuid
@@ -17,14 +18,12 @@ import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.io import sorted_json, write_table
-from cvj_ml.night.layout import FORGOTTEN, LISTS, MANIFEST, PRIVATE_FOLDER, RUN, STAGED, replace_file
+from cvj_ml.night.layout import FORGOTTEN, LISTS, PRIVATE_FOLDER, STAGED, SUMMARY, NightFolder, nights, replace_file
 from cvj_ml.night.verifying import night_faults
 from cvj_ml.night.writing import move, seal
 from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES
 from cvj_ml.store import CustomerIds
-
-_SUMMARY = "summary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +42,17 @@ def nights_naming(out: Path, customers: CustomerIds) -> tuple[list[Path], pa.Arr
     again would vouch for it.
     """
     naming, faults, found = [], list[str](), [customers.ids.slice(0, 0)]
-    for night in sorted(path for path in out.glob("as_of=*/*") if path.is_dir()):
+    for night in itertools.chain.from_iterable(nights(out)):
         try:
-            files = (night / SCORES, *_lists(night).values())
+            files = (night.scores, *night.list_files().values())
             theirs = [customers.among(one["customer_id"]) for file in files for one in _batches(file, ["customer_id"])]
             held = any(map(len, theirs))
-            if held and (damage := night_faults(night)):
-                faults.append(f"{night}: {'; '.join(damage)}")
-            naming += [night] if held else []
+            if held and (damage := night_faults(night.path)):
+                faults.append(f"{night.path}: {'; '.join(damage)}")
+            naming += [night.path] if held else []
             found += theirs
         except (OSError, pa.ArrowException, KeyError) as error:
-            faults.append(f"{night}: it cannot be searched ({type(error).__name__})")
+            faults.append(f"{night.path}: it cannot be searched ({type(error).__name__})")
     raise_all(
         NightError,
         "Published nights are damaged, so nobody can be forgotten in them. Nothing was removed; remove these folders,"
@@ -99,12 +98,12 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
     Ranks and probabilities of the others stay what they were. The page, the worksheet and the workbook, which name
     customers in running text, go. The caller holds the lock of ``out``.
     """
-    lists = _lists(night)
-    manifest = json.loads((night / MANIFEST).read_text(encoding="utf-8"))
+    found = NightFolder(night)
+    lists, manifest = found.list_files(), found.manifest()
     staged = out / f"{STAGED}{uuid.uuid4().hex[:12]}"
     staged.mkdir(mode=PRIVATE_FOLDER)
     try:
-        scores = _copy_without(night / SCORES, staged / SCORES, customers)
+        scores = _copy_without(found.scores, staged / SCORES, customers)
         rows = {SCORES: pq.read_metadata(staged / SCORES).num_rows}
         taken = {}
         for name, path in lists.items():
@@ -113,19 +112,15 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
             taken[name] = table.filter(theirs)
             rows |= _write(staged, name, table.filter(pc.invert(theirs)))
         if lists:
-            summary = pq.read_table(night / LISTS / f"{_SUMMARY}.parquet", partitioning=None)
+            summary = pq.read_table(found.summary, partitioning=None)
             left = [_without(row, taken[row["list"]]) for row in summary.to_pylist()]
-            rows |= _write(staged, _SUMMARY, pa.Table.from_pylist(left, schema=summary.schema))
+            rows |= _write(staged, SUMMARY, pa.Table.from_pylist(left, schema=summary.schema))
         removed = sorted(manifest["files"].keys() - rows.keys())
-        seal(staged, _facts(manifest, scores, removed, taken), _document(night / RUN), rows)
+        seal(staged, _facts(manifest, scores, removed, taken), found.run(), rows)
         move(out, staged, night)
     finally:
         remove(staged)
     return Rewritten(scores, sum(map(len, taken.values())), len(removed))
-
-
-def _lists(night: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted((night / LISTS).glob("*.parquet")) if path.stem != _SUMMARY}
 
 
 def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -171,7 +166,3 @@ def _facts(
     if "lists" in manifest:
         facts["lists"] = [_without(row, taken[row["list"]]) for row in manifest["lists"]]
     return facts
-
-
-def _document(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

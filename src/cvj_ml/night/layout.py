@@ -1,15 +1,20 @@
-"""The names in an output folder, and writing that survives a power cut."""
+"""The names in an output folder, the one walk over its nights, and writing that survives a power cut."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cvj_ml.io import sync
 from cvj_ml.ownership import remove
+from cvj_ml.report.list_files import SCORES
 
 MANIFEST = "MANIFEST.json"
 RUN = "run.json"
@@ -19,12 +24,66 @@ LOCK = ".lock"
 FORGOTTEN = "forgotten.json"
 STAGED = ".staged-"
 LISTS = "targets"
+SUMMARY = "summary"
 
 # Of Linux: paths are relative to the working folder; the two names change places.
 _HERE, _EXCHANGE = -100, 2
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class NightFolder:
+    """A folder in the place of a night, finished or not; nothing of it is read before it is asked for."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the mark is there that is set last."""
+        return (self.path / SUCCESS).is_file()
+
+    @property
+    def scores(self) -> Path:
+        """The file of SCORES."""
+        return self.path / SCORES
+
+    @property
+    def summary(self) -> Path:
+        """The file with a row for each list."""
+        return self.path / LISTS / f"{SUMMARY}.parquet"
+
+    def list_file(self, name: str) -> Path:
+        """Return the file of a list."""
+        return self.path / LISTS / f"{name}.parquet"
+
+    def list_files(self) -> dict[str, Path]:
+        """Return the files of the lists that are there, by the lists' names."""
+        return {file.stem: file for file in sorted((self.path / LISTS).glob("*.parquet")) if file.stem != SUMMARY}
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest; OSError or ValueError where it cannot be read."""
+        return _document(self.path / MANIFEST)
+
+    def run(self) -> dict[str, Any]:
+        """Return what the run said of itself; OSError or ValueError where it cannot be read."""
+        return _document(self.path / RUN)
+
+
+def nights(out: Path, as_of: str = "*", *, newest_first: bool = False) -> Iterator[list[NightFolder]]:
+    """Yield the folders in the place of nights, those of one date together, by date and then by name.
+
+    Whether a folder is a finished night, and a whole one, is not asked: what to pass over is for each caller to say.
+    """
+    for date in sorted(out.glob(f"as_of={as_of}"), reverse=newest_first):
+        if date.is_dir():
+            yield [NightFolder(path) for path in sorted(date.iterdir()) if path.is_dir()]
+
+
+def _document(file: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return document
 
 
 def replace_file(path: Path, text: str, mode: int = PRIVATE_FILE) -> None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError
 from cvj_ml.lists import HOLDOUT_EXPOSURES
-from cvj_ml.night.layout import CURRENT, LISTS, RUN, SUCCESS
+from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
 from cvj_ml.windows import before, in_window
 
 
@@ -53,30 +53,26 @@ def published_nights(out: Path, as_of: str) -> list[Path]:
     """Return the finished nights of a date: the current one first, then those with lists, then the youngest."""
     current = current_night(out)
 
-    def rank(folder: Path) -> tuple[bool, bool, float]:
-        return folder == current, (folder / LISTS).is_dir(), _started(folder)
+    def rank(night: NightFolder) -> tuple[bool, bool, float]:
+        return night.path == current, (night.path / LISTS).is_dir(), _started(night)
 
-    found = [path.parent for path in (out / f"as_of={as_of}").glob(f"*/{SUCCESS}")]
-    return sorted(found, key=rank, reverse=True)
+    found = [night for of_date in nights(out, as_of) for night in of_date if night.finished]
+    return [night.path for night in sorted(found, key=rank, reverse=True)]
 
 
 def published_lists(out: Path) -> list[Path]:
     """Return the folders of the nights with lists, in order of their dates; of several for one date the youngest."""
     found = []
-    for night in sorted(out.glob("as_of=*")):
-        runs = [
-            (_started(folder), folder)
-            for folder in sorted(night.iterdir())
-            if (folder / SUCCESS).is_file() and (folder / LISTS / "summary.parquet").is_file()
-        ]
+    for of_date in nights(out):
+        runs = [(_started(night), night.path) for night in of_date if night.finished and night.summary.is_file()]
         found += [max(runs)[1]] if runs else []
     return found
 
 
-def _started(night: Path) -> float:
+def _started(night: NightFolder) -> float:
     """Return when a night was made; one whose run.json cannot be read is older than all."""
     try:
-        return float(json.loads((night / RUN).read_text(encoding="utf-8"))["started"])
+        return float(night.run()["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return -math.inf
 

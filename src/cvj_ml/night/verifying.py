@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.io import read_csv, sha256_of
-from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, is_plain_file
+from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, NightFolder, is_plain_file
 from cvj_ml.night.reading import current_night
 
 _OWN = {MANIFEST, RUN, SUCCESS}
@@ -48,7 +47,7 @@ def verify_night(folder: Path) -> Verified:
         f"{night}: this is not what was published. Run the night again, which replaces it, or go back to a copy:",
         night_faults(night),
     )
-    manifest = _document(night / MANIFEST)
+    manifest = NightFolder(night).manifest()
     rows_in = sum(counts["rows_in"] for counts in manifest.get("counts", {}).values())
     return Verified(night, manifest["as_of"], manifest["model"], len(manifest["files"]), rows_in, manifest)
 
@@ -63,16 +62,11 @@ def night_faults(night: Path) -> list[str]:
     ):
         faults.append(f"{MANIFEST} was changed ({SUCCESS} names another sha256)")
     try:
-        manifest = _document(night / MANIFEST)
+        manifest = NightFolder(night).manifest()
         files = {str(name): (str(item["sha256"]), int(item["rows"])) for name, item in manifest["files"].items()}
         return [*faults, *_file_faults(night, files), *_count_faults(manifest, files)]
     except (ValueError, KeyError, TypeError, AttributeError):
         return [*faults, f"{MANIFEST} cannot be read"]
-
-
-def _document(file: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return document
 
 
 def _file_faults(night: Path, files: Mapping[str, tuple[str, int]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import uuid
@@ -25,6 +26,7 @@ from cvj_ml.night.layout import (
     STAGED,
     SUCCESS,
     exchange,
+    nights,
     replace_file,
 )
 from cvj_ml.night.reading import read_pointer
@@ -113,18 +115,18 @@ def find_night(
     gate let pass only because somebody watched is not taken over by a run that nobody watches.
     """
     wanted = json.loads(sorted_json(facts))
-    for folder in sorted((out / f"as_of={as_of}").glob("*")):
+    for night in itertools.chain.from_iterable(nights(out, as_of)):
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            gates = json.loads((folder / RUN).read_text(encoding="utf-8"))["gates"]
+            manifest, gates = night.manifest(), night.run()["gates"]
             judged = bool(gates) and (watched or all(one["waived"] != "watched" for one in gates))
         except (OSError, ValueError, KeyError, TypeError):
             continue
         same = all(manifest.get(name) == value for name, value in wanted.items()) and with_lists == (
             "lists" in manifest
         )
-        if judged and same and not night_faults(folder):
-            return Published(folder, "unchanged", _make_current(out, as_of, folder, with_lists, dry_run)), manifest
+        if judged and same and not night_faults(night.path):
+            current = _make_current(out, as_of, night.path, with_lists, dry_run)
+            return Published(night.path, "unchanged", current), manifest
     return None
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from cvj_ml.errors import ModelError
-from cvj_ml.models.explain.shap import TreePaths, paths_of
+from cvj_ml.models.explain.shap import BoosterPaths, TreePaths, paths_of
 from cvj_ml.models.hazard.reach import EXTRA_COLUMNS, stacked_x
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.panel import HazardRows
@@ -40,16 +39,15 @@ class Explainer:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._paths: TreePaths | None = None
+        self._paths: TreePaths | BoosterPaths | None = None
         trees, catalogue = predictor.trees, predictor.definition.catalogue
         self._intervals = len(predictor.definition.horizons)
         self._recency = catalogue.names.index("recency")
         if trees.booster is None:
             return
         mixed = len(catalogue.features) + EXTRA_COLUMNS.index("interval")
-        self._paths = paths_of(trees.forest, mixed, self._intervals) if trees.forest else None
-        if self._paths is None:
-            raise ModelError("The model's trees are not of the kind that reasons can be given for. Train anew.")
+        compiled = paths_of(trees.forest, mixed, self._intervals) if trees.forest else None
+        self._paths = compiled or BoosterPaths(trees.booster, mixed)
 
     def explain(self, x: _F32, stage: int, target: int, intervals: int, typical: _F32) -> Explanation:
         """Explain customers of one stage for one target, up to the end of so many intervals.
@@ -100,7 +98,7 @@ class Explainer:
         stages = np.full(len(x), stage, dtype=np.int8)
         return stacked_x(x, stages, _rows(len(x), target, 1), self._predictor.trees.columns.progress)
 
-    def _mixture(self, paths: TreePaths, inputs: _F32, scale: _F64) -> _F64:
+    def _mixture(self, paths: TreePaths | BoosterPaths, inputs: _F32, scale: _F64) -> _F64:
         """Return the sum over intervals of ``scale`` times the contributions; a slope may be below zero."""
         result = np.zeros(inputs.shape)
         for sign in (1.0, -1.0):

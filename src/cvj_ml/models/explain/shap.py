@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
+from cvj_ml.errors import ModelError
 from cvj_ml.models.hazard.forest import Forest, cleaned, goes_left
 
 _F32 = npt.NDArray[np.float32]
@@ -89,6 +91,42 @@ class TreePaths:
             result,
         )
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class BoosterPaths:
+    """The same contributions from LightGBM itself, one pass for each value of the mixed column.
+
+    For trees that are not compiled, and as slow as LightGBM is.
+    """
+
+    booster: lgb.Booster
+    mixed: int
+
+    def contributions(self, x: _F32, mixture: _F64) -> _F64:
+        """Return what each column adds to the mean raw score, as `TreePaths` does; ModelError if it does not add up."""
+        result = np.zeros(x.shape)
+        for value, weight in enumerate(mixture.T):
+            rows = np.flatnonzero(weight)
+            if len(rows):
+                inputs = x[rows]
+                inputs[:, self.mixed] = value
+                result[rows] += weight[rows, None] * self._of(inputs)
+        return result
+
+    def _of(self, inputs: _F32) -> _F64:
+        # Of several classes, linear leaves or a mean of trees LightGBM tells something else, or nothing.
+        try:
+            raw, found = (
+                np.asarray(self.booster.predict(inputs, num_threads=1, validate_features=False, **how))
+                for how in ({"raw_score": True}, {"pred_contrib": True})
+            )
+            adds_up = raw.ndim == 1 and np.allclose(found.sum(axis=1), raw, rtol=1e-6, atol=1e-6)
+        except lgb.basic.LightGBMError:
+            adds_up = False
+        if not adds_up:
+            raise ModelError("LightGBM cannot say what each feature adds to this model's trees. Train anew.")
+        return np.asarray(found[:, :-1])
 
 
 def paths_of(forest: Forest, mixed: int, values: int) -> TreePaths | None:

@@ -30,6 +30,39 @@ FACTS = (*HISTORY, "needed")
 
 _ROWS = 300_000
 
+# The numbers of a row: the logs of FACTS; how much of the tenure the silence lasts, which is recency less tenure; the
+# log of the interval's middle; the logit of the stage's base hazard; and one.
+_RECENCY, _FREQUENCY, _TENURE, _ACTIVE, _NEEDED, _SILENCE, _MIDDLE, _BASE, _ONE = range(9)
+_NUMBERS = 9
+
+# Silence weighs more the more active a customer was, and the less the longer the tenure: the two sufficient statistics
+# of buy-till-you-die models (Fader, Hardie and Lee 2005) meet in the last two.
+_HABITS = (
+    (_RECENCY, _ONE),
+    (_FREQUENCY, _ONE),
+    (_TENURE, _ONE),
+    (_ACTIVE, _ONE),
+    (_RECENCY, _FREQUENCY),
+    (_SILENCE, _ONE),
+)
+# A target that needs many more touchpoints depends otherwise on habits, and on the length of the interval.
+_AHEAD = (
+    *((_NEEDED, other) for other in (_ONE, _NEEDED, _RECENCY, _FREQUENCY, _TENURE)),
+    *((_MIDDLE, other) for other in (_NEEDED, _RECENCY, _FREQUENCY, _TENURE)),
+)
+
+INPUTS = (
+    ("both", _BASE, _ONE),
+    *(("return", *product) for product in _HABITS),
+    *(("reach", *product) for product in (*_HABITS, *_AHEAD)),
+)
+"""The line's inputs: which question has each (it is zero for the other one), and the two numbers that it multiplies."""
+
+_LEFT, _RIGHT = (np.array([column[k] for column in INPUTS]) for k in (1, 2))
+_OF_RETURN, _OF_REACH = (
+    np.array([one in ("both", question) for one, _, _ in INPUTS]) for question in ("return", "reach")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -101,31 +134,16 @@ class LinearHazard:
         ``typical`` is one row of X. The logit is a quadratic form of the facts' logs, l'v + v'Qv, so the Shapley value
         of each is (v - u) * (l + Q (v + u)) with ``u`` the typical customer's: products of two facts are halved.
         """
-        v = np.column_stack(_facts(x, columns, self.missing, rows))
         one = HazardRows(np.zeros_like(rows.snapshot), rows.target, rows.interval, rows.moved)
-        u = np.column_stack(_facts(typical[None], columns, self.missing, one))
-        weight = self.coefficients / self.scale
-        returns = rows.target == 0
-        shared = np.where(returns[:, None], weight[1:7], weight[7:13])
-        # In the order of _inputs: needed times (1, needed, recency, frequency, tenure), the middle times (needed, …).
-        ahead = np.where(returns[:, None], 0.0, weight[13:18])
-        middle = np.where(returns[:, None], 0.0, columns.middle[rows.interval][:, None] * weight[18:22])
-        both = v + u
-        recency, frequency, tenure, _, needed = both.T
-        product, difference = shared[:, 4] / 2, shared[:, 5]
-        slopes = np.column_stack(
-            [
-                shared[:, 0] + difference + middle[:, 1] + product * frequency + ahead[:, 2] / 2 * needed,
-                shared[:, 1] + middle[:, 2] + product * recency + ahead[:, 3] / 2 * needed,
-                shared[:, 2] - difference + middle[:, 3] + ahead[:, 4] / 2 * needed,
-                shared[:, 3],
-                ahead[:, 0]
-                + middle[:, 0]
-                + ahead[:, 1] * needed
-                + (ahead[:, 2] * recency + ahead[:, 3] * frequency + ahead[:, 4] * tenure) / 2,
-            ]
-        )
-        result: _F64 = (v - u) * slopes
+        mine, theirs = (_numbers(at, columns, self.missing, of) for at, of in ((x, rows), (typical[None], one)))
+        both, slopes = mine + theirs, np.zeros(mine.shape)
+        for left, right, slope in zip(_LEFT, _RIGHT, (_asked(rows) * (self.coefficients / self.scale)).T, strict=True):
+            slopes[left] += slope / 2 * both[right]
+            slopes[right] += slope / 2 * both[left]
+        slopes[_RECENCY] += slopes[_SILENCE]
+        slopes[_TENURE] -= slopes[_SILENCE]
+        facts = slice(len(FACTS))
+        result: _F64 = ((mine[facts] - theirs[facts]) * slopes[facts]).T
         return result
 
 
@@ -166,25 +184,27 @@ def _inputs(
     stage: npt.NDArray[np.int8],
     rows: HazardRows,
 ) -> _F64:
-    """Return the logit of the stage's base hazard, then inputs of the return, then inputs of reach."""
-    logs, needed = _facts(x, columns, missing, rows)
-    recency, frequency, tenure = logs[:, 0], logs[:, 1], logs[:, 2]
-    # How much of the tenure the silence lasts, and silence that weighs more the more active a customer was: the
-    # two sufficient statistics of buy-till-you-die models (Fader, Hardie and Lee 2005) meet in these.
-    shared = np.column_stack([logs, recency * frequency, recency - tenure])
-    # A target that needs many more touchpoints depends otherwise on habits, and on the length of the interval.
-    middle = columns.middle[rows.interval]
-    ahead = [needed * each for each in (1.0, needed, recency, frequency, tenure)]
-    ahead += [middle * each for each in (needed, recency, frequency, tenure)]
-    returns = (rows.target == 0)[:, None]
-    hazard = logit(base.of_stage(stage[rows.snapshot], rows.target, rows.interval))
-    return np.column_stack([hazard, shared * returns, shared * ~returns, np.column_stack(ahead) * ~returns])
+    """Return INPUTS of each row, (rows, inputs)."""
+    numbers = _numbers(x, columns, missing, rows)
+    numbers[_BASE] = logit(base.of_stage(stage[rows.snapshot], rows.target, rows.interval))
+    own = _asked(rows)
+    return np.column_stack([numbers[i] * numbers[j] * own[:, c] for c, (_, i, j) in enumerate(INPUTS)])
 
 
-def _facts(x: npt.NDArray[np.float32], columns: Columns, missing: _F64, rows: HazardRows) -> tuple[_F64, _F64]:
-    """Return the logs of HISTORY (rows, 4), and of the touchpoints that the target's rule still needs (rows,)."""
-    history = x[rows.snapshot[:, None], columns.history]
-    return _logs(history, missing), _needed(x, rows.snapshot, columns.progress[rows.target, 1])
+def _asked(rows: HazardRows) -> npt.NDArray[np.bool_]:
+    """Return which of INPUTS the question of each row has, (rows, inputs)."""
+    return np.where((rows.target == 0)[:, None], _OF_RETURN, _OF_REACH)
+
+
+def _numbers(x: npt.NDArray[np.float32], columns: Columns, missing: _F64, rows: HazardRows) -> _F64:
+    """Return the numbers of each row, (numbers, rows); the base hazard, which is no fact of a customer, is 0."""
+    result = np.zeros((_NUMBERS, len(rows)))
+    result[: len(HISTORY)] = _logs(x[rows.snapshot[:, None], columns.history], missing).T
+    result[_NEEDED] = _needed(x, rows.snapshot, columns.progress[rows.target, 1])
+    result[_SILENCE] = result[_RECENCY] - result[_TENURE]
+    result[_MIDDLE] = columns.middle[rows.interval]
+    result[_ONE] = 1.0
+    return result
 
 
 def _logs(history: npt.NDArray[np.float32], missing: _F64) -> _F64:
@@ -213,22 +233,21 @@ def _add_up(
     intercept: float,
     out: _F64,
 ) -> None:
-    """Add the standardised inputs of ``_inputs``, each times its weight, column by column, without a table of them."""
-    x = np.empty(len(weight))
+    """Add the standardised INPUTS, each times its weight, one by one, without a table of them."""
+    numbers, nothing = np.empty(_NUMBERS), weight * ((0.0 - mean) / scale)
+    numbers[_ONE] = 1.0
     for r in range(len(snapshot)):
         i, j, m = snapshot[r], target[r], interval[r]
-        recency, frequency, tenure, active = logs[i, 0], logs[i, 1], logs[i, 2], logs[i, 3]
-        x[0] = hazard[stage[i] + 1, j, m]
-        x[1:] = 0.0
-        first = 1 if j == 0 else 7
-        x[first], x[first + 1], x[first + 2], x[first + 3] = recency, frequency, tenure, active
-        x[first + 4] = recency * frequency
-        x[first + 5] = recency - tenure
-        if j != 0:
-            more, longer = needed[i, j], middle[m]
-            x[13], x[14], x[15], x[16], x[17] = more, more * more, more * recency, more * frequency, more * tenure
-            x[18], x[19], x[20], x[21] = longer * more, longer * recency, longer * frequency, longer * tenure
+        for k in range(logs.shape[1]):
+            numbers[k] = logs[i, k]
+        numbers[_NEEDED] = needed[i, j]
+        numbers[_SILENCE] = numbers[_RECENCY] - numbers[_TENURE]
+        numbers[_MIDDLE] = middle[m]
+        numbers[_BASE] = hazard[stage[i] + 1, j, m]
         total = intercept
-        for c in range(len(weight)):
-            total += weight[c] * ((x[c] - mean[c]) / scale[c])
+        for c in range(len(_LEFT)):
+            if _OF_RETURN[c] if j == 0 else _OF_REACH[c]:
+                total += weight[c] * ((numbers[_LEFT[c]] * numbers[_RIGHT[c]] - mean[c]) / scale[c])
+            else:
+                total += nothing[c]
         out[r] = total
