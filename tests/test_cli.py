@@ -149,15 +149,15 @@ def test_models_are_listed_promoted_rolled_back_exported_verified_and_imported(
 ) -> None:
     file = trained.variant(tmp_path, name="copy", mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'other.db'}"})
     digest = json.loads(trained.training.out)["digest"]
-    verified = call("models", "verify", trained.bundle, "--json")
+    verified = call("models", "verify-folder", trained.bundle, "--json")
     assert json.loads(verified.out) == {"folder": str(trained.bundle), "digest": digest}
-    assert call("models", "verify", trained.bundle, "--version", 1).code == 2
+    assert call("models", "verify", trained.bundle).code == 2
     imported = json.loads(call("models", "import", file, trained.bundle, "--json").out)
     assert (imported["name"], imported["version"], imported["digest"]) == ("copy", 1, digest)
     registered = call("models", "verify", file, "--json")
     assert json.loads(registered.out) == {"model": "copy", "version": 1, "digest": digest}
-    assert call("models", "verify", file, "--version", 1).out == f"copy version 1: whole, digest {digest}\n"
-    assert call("models", "verify", file, "--version", 2).code == 4
+    assert call("models", "verify", file, 1).out == f"copy version 1: whole, digest {digest}\n"
+    assert call("models", "verify", file, 2).code == 4
     again = call("models", "import", file, trained.bundle)
     assert again.out == "Registered copy version 1.\n"
     (listed,) = json.loads(call("models", "list", file, "--json").out)["versions"]
