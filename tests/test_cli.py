@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
 COMMANDS = (
     "demo",
+    "init",
     "check",
     "train",
     "backtest",
@@ -30,6 +31,7 @@ COMMANDS = (
     "measure",
     "nightly",
     "verify",
+    "forget",
     "models",
 )
 

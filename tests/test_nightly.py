@@ -409,7 +409,7 @@ def test_what_nobody_foresaw_tells_where_and_not_what(
     monkeypatch.setattr(SCORE, "score", broken)
     ran = call("nightly", trained.variant(out), "--as-of", EARLIER, "--log-format", form)
     assert ran.code == 1
-    assert "an unforeseen KeyError" in ran.err and "nights.py:" in ran.err
+    assert "an unforeseen KeyError" in ran.err and "nightly.py:" in ran.err
     assert "4711" not in ran.err + ran.out
     assert_stands(out, AS_OF)
 

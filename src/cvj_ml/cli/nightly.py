@@ -1,15 +1,14 @@
-"""The nights that nobody watches, and looking after what they published."""
+"""``cvj-ml nightly``, ``score`` and ``targets``, which publish: their options, and what they say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cvj_ml.cli.arguments import Accept, AdoptOut, ConfigFile, Json, read
+from cvj_ml.cli.arguments import Accept, AdoptOut, AsOf, ConfigFile, Json, read
 from cvj_ml.cli.failures import HANDLED, in_words
 from cvj_ml.cli.output import JsonLines, Terminal, err, out, print_json
 from cvj_ml.errors import exit_code_of
@@ -59,23 +58,20 @@ def nightly(
         _show_night(night)
 
 
-def verify(
-    folder: Annotated[Path, typer.Argument(metavar="NIGHT", help="A night's folder, or <out> for its current night.")],
-    as_json: Json = False,
+def score(
+    config_file: ConfigFile, as_of: AsOf, accept: Accept = None, adopt_out: AdoptOut = False, as_json: Json = False
 ) -> None:
-    """Check every file, row and count of a published night."""
-    from cvj_ml.night import verify_night
+    """Score every customer with the champion and publish the night: scores and page, no lists."""
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
+    _night(config, instant, accept or [], as_json, with_lists=False)
 
-    found = verify_night(folder)
-    if as_json:
-        told = {"as_of": found.as_of, "model": found.model, "files": found.files, "rows_in": found.rows_in}
-        print_json({"folder": str(found.folder), **told})
-        return
-    out.print(
-        f"{found.folder}: whole. {found.files} files, {found.rows_in:,} rows accounted for, as of {found.as_of}, model"
-        f" {found.model[:12]}",
-        soft_wrap=True,
-    )
+
+def targets(
+    config_file: ConfigFile, as_of: AsOf, accept: Accept = None, adopt_out: AdoptOut = False, as_json: Json = False
+) -> None:
+    """Score every customer, rank the lists and publish all of it as one night."""
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
+    _night(config, instant, accept or [], as_json, with_lists=True)
 
 
 @contextmanager
@@ -91,40 +87,6 @@ def _told_to(watcher: JsonLines | Terminal) -> Iterator[None]:
         else:
             err.print(f"error: {in_words(error)}", soft_wrap=True)
         raise typer.Exit(exit_code_of(error)) from None
-
-
-def forget(
-    config_file: ConfigFile,
-    customers: Annotated[Path, typer.Option("--customers", metavar="FILE", help="Their ids, one a line.")],
-    allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Forget the others where nothing knows some of the ids.")
-    ] = False,
-    adopt_out: AdoptOut = False,
-    as_json: Json = False,
-) -> None:
-    """Erase customers from the store, published nights and PostgreSQL, once the sources hold them no more."""
-    from dataclasses import asdict
-
-    from cvj_ml import commands
-
-    config, _ = read(config_file, adopt_out=adopt_out)
-    done = commands.forget(config, customers, Terminal(), allow_unknown=allow_unknown)
-    if as_json:
-        print_json(asdict(done))
-        return
-    removed = ", ".join(f"{number} {kind}" for kind, number in done.leftovers.items())
-    unknown = f" ({done.unknown} of them known nowhere)" if done.unknown else ""
-    out.print(
-        f"Forgotten: {done.customers} customer(s){unknown}. Removed of earlier readings: {removed}.", soft_wrap=True
-    )
-    out.print(
-        f"Published nights rewritten: {done.nights}; {done.scores} row(s) of scores, {done.listed} of lists and"
-        f" {done.files} page(s), worksheet(s) and workbook(s) are gone.",
-        soft_wrap=True,
-    )
-    if done.delivered:
-        rows = ", ".join(f"{number} of {table}" for table, number in done.delivered.items())
-        out.print(f"PostgreSQL: rows deleted: {rows}.", soft_wrap=True)
 
 
 def _instants(config: Config, as_of: str | None, backfill: str | None) -> list[int]:
@@ -158,7 +120,7 @@ def _days(span: str, config: Config) -> list[int]:
     return [midnight(start + timedelta(days), config.zone) for days in range((end - start).days + 1)]
 
 
-def show_people(people: Mapping[str, Mapping[str, int]]) -> None:
+def _show_people(people: Mapping[str, Mapping[str, int]]) -> None:
     """Say of each table of people how many of its rows name nobody."""
     for name, one in people.items():
         out.print(f"  {name}: {one['nobody']:,} of {one['rows']:,} rows name nobody in the log", soft_wrap=True)
@@ -174,6 +136,35 @@ def _show_night(night: dict[str, Any]) -> None:
     out.print(f"{words[night['outcome']]} {night['night']}", soft_wrap=True)
     for name, count in night["lists"].items():
         out.print(f"  {name}: {count:,} listed")
-    show_people(night["people"])
+    _show_people(night["people"])
     would = "would become" if night["outcome"] == "tried" else "is"
     out.print(f"  it {would} the current night" if night["current"] else "  a later night stays the current one")
+
+
+def _night(config: Config, instant: int, accepted: list[str], as_json: bool, *, with_lists: bool) -> None:
+    from cvj_ml import commands
+    from cvj_ml.lists import NOT_LISTED, REASONS, title_of, without_evidence
+
+    night = commands.publish_night(config, instant, Terminal(), with_lists=with_lists, accepted=accepted)
+    if as_json:
+        print_json(night.as_document())
+        return
+    out.print(
+        f"Scored {len(night.scores):,} customers with model {night.model_version}: {night.folder}", soft_wrap=True
+    )
+    if night.published.outcome == "unchanged":
+        out.print("  It was published already, and is whole.")
+    for one in night.lists:
+        title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
+        out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
+        if without_evidence(one["listed"], one.get("expected_moves", one["listed"])):
+            told = "    without evidence: not one of them is expected to move, so their order says nothing"
+            out.print(told, soft_wrap=True)
+        for name, words in {**REASONS, **NOT_LISTED}.items():
+            if one[name]:
+                out.print(f"    {one[name]:,} left out: {words}", soft_wrap=True)
+    _show_people(night.as_document()["people"])
+    if night.lists:
+        out.print(f"For people: {night.folder / 'targets' / 'lists.xlsx'}", soft_wrap=True)
+    if night.page:
+        out.print(f"In a browser: {night.page}", soft_wrap=True)
