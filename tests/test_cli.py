@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.cli_reference import command_of
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Trained, call
 
 pytest_plugins = ["tests.fixtures"]
@@ -84,6 +85,16 @@ def test_without_a_command_the_help_is_shown() -> None:
     run = call()
     assert run.code == 2
     assert all(name in run.out + run.err for name in COMMANDS)
+
+
+@pytest.mark.parametrize("short", ["targets", "score"])
+def test_the_help_says_what_a_command_is_short_for(short: str) -> None:
+    alias, _ = command_of([short])
+    (told,) = re.findall(r"short for `cvj-ml (.+?)`", alias.help)
+    command, rest = command_of(told.split())
+    given = command.make_context("cvj-ml", rest).params
+    assert (command.name, given["watched"], given["no_lists"]) == ("nightly", True, short == "score")
+    assert {one.name for one in alias.params} <= {one.name for one in command.params}
 
 
 def test_train_prints_one_object_and_tells_its_steps_on_stderr(trained: Trained) -> None:
