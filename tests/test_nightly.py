@@ -255,6 +255,8 @@ def test_a_night_that_fails_says_so_in_one_line_and_leaves_the_last_one(trained:
     assert "error: No touchpoint is visible before 2019-01-01" in ran.err
     assert_stands(out, AS_OF)
     assert metric(out, "exit_code") == 3 and metric(out, "last_success_timestamp_seconds") == success
+    watched = call("nightly", trained.variant(out), "--backfill", "2019-01-01..2019-01-02", "--watched")
+    assert watched.code == 3 and "Night 2019-01-01\nCounting rows\nerror: No touchpoint is visible" in watched.err
 
 
 @pytest.mark.slow

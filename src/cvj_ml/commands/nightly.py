@@ -45,6 +45,8 @@ def nightly(
             champion: Champion | None = None
             for as_of in instants:
                 run.begin(as_of_name(config, as_of))
+                if watched and len(instants) > 1:
+                    run.say(f"Night {run.night}")  # there is no line at the end that says where it stopped
                 usage = require_customers(histories, as_of, run)
                 if champion is None:
                     with run.step("Fetching the champion"):
