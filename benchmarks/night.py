@@ -285,7 +285,7 @@ def night(given: argparse.Namespace) -> None:
             os.link(folder / "new.parquet", new)
         watcher = Stopwatch()
         wall, cpu = time.perf_counter(), cpu_seconds()
-        found = commands.publish_night(settings, midnight(day, settings.zone), watcher, with_lists=True)
+        (found,) = commands.nightly(settings, [midnight(day, settings.zone)], watcher, watched=True)
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
         told = watcher.stations
         rest = {

@@ -296,8 +296,10 @@ def test_modules_are_short_and_named_after_their_subject() -> None:
 
 def test_one_name_is_one_thing() -> None:
     """No two modules of one name (a command's two files apart), and no two public classes."""
-    stems = Counter(path.stem for path in MODULES if path.name != "__init__.py" and path.parent.name != "cli")
-    assert not [name for name, count in stems.items() if count > 1]
+    modules = [path for path in MODULES if path.name != "__init__.py"]
+    for spared in ("cli", "commands"):
+        stems = Counter(path.stem for path in modules if path.parent.name != spared)
+        assert not [name for name, count in stems.items() if count > 1]
     classes = Counter(
         node.name
         for path in MODULES

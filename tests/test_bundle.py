@@ -279,7 +279,7 @@ def test_the_canary_forgives_the_last_bits(stale: Callable[..., Path]) -> None:
 
 def test_the_command_line_tells_a_damaged_bundle(copy: Path) -> None:
     (copy / "reach.txt").write_text("tree\n")
-    found = call("models", "verify", copy)
+    found = call("models", "verify-folder", copy)
     assert (found.code, found.out) == (4, "")
     assert found.err == (
         f"error: {copy}: the model bundle is not what was saved; restore it or train anew:\n"

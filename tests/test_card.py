@@ -199,7 +199,7 @@ def test_a_bundle_with_another_card_is_refused(trained: Trained, tmp_path: Path)
     copy = Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
     text = (copy / "card.md").read_text()
     (copy / "card.md").write_text(text.replace("log loss 0.", "log loss 0.0", 1))
-    refused = call("models", "verify", copy)
+    refused = call("models", "verify-folder", copy)
     assert refused.code == 4 and "card.md was changed" in refused.err
 
 

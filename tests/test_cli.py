@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.cli_reference import command_of
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Trained, call
 
 pytest_plugins = ["tests.fixtures"]
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
 COMMANDS = (
     "demo",
+    "init",
     "check",
     "train",
     "backtest",
@@ -30,6 +32,7 @@ COMMANDS = (
     "measure",
     "nightly",
     "verify",
+    "forget",
     "models",
 )
 
@@ -82,6 +85,16 @@ def test_without_a_command_the_help_is_shown() -> None:
     run = call()
     assert run.code == 2
     assert all(name in run.out + run.err for name in COMMANDS)
+
+
+@pytest.mark.parametrize("short", ["targets", "score"])
+def test_the_help_says_what_a_command_is_short_for(short: str) -> None:
+    alias, _ = command_of([short])
+    (told,) = re.findall(r"short for `cvj-ml (.+?)`", alias.help)
+    command, rest = command_of(told.split())
+    given = command.make_context("cvj-ml", rest).params
+    assert (command.name, given["watched"], given["no_lists"]) == ("nightly", True, short == "score")
+    assert {one.name for one in alias.params} <= {one.name for one in command.params}
 
 
 def test_train_prints_one_object_and_tells_its_steps_on_stderr(trained: Trained) -> None:
@@ -149,15 +162,15 @@ def test_models_are_listed_promoted_rolled_back_exported_verified_and_imported(
 ) -> None:
     file = trained.variant(tmp_path, name="copy", mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'other.db'}"})
     digest = json.loads(trained.training.out)["digest"]
-    verified = call("models", "verify", trained.bundle, "--json")
+    verified = call("models", "verify-folder", trained.bundle, "--json")
     assert json.loads(verified.out) == {"folder": str(trained.bundle), "digest": digest}
-    assert call("models", "verify", trained.bundle, "--version", 1).code == 2
+    assert call("models", "verify", trained.bundle).code == 2
     imported = json.loads(call("models", "import", file, trained.bundle, "--json").out)
     assert (imported["name"], imported["version"], imported["digest"]) == ("copy", 1, digest)
     registered = call("models", "verify", file, "--json")
     assert json.loads(registered.out) == {"model": "copy", "version": 1, "digest": digest}
-    assert call("models", "verify", file, "--version", 1).out == f"copy version 1: whole, digest {digest}\n"
-    assert call("models", "verify", file, "--version", 2).code == 4
+    assert call("models", "verify", file, 1).out == f"copy version 1: whole, digest {digest}\n"
+    assert call("models", "verify", file, 2).code == 4
     again = call("models", "import", file, trained.bundle)
     assert again.out == "Registered copy version 1.\n"
     (listed,) = json.loads(call("models", "list", file, "--json").out)["versions"]

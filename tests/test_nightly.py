@@ -21,6 +21,7 @@ import pytest
 from tests.trained import AS_OF, CUSTOMERS, Outcome, Trained, call
 
 from cvj_ml import commands, tracking
+from cvj_ml.commands import one_night
 from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.night import current_night, verify_night
@@ -30,7 +31,7 @@ from cvj_ml.scoring import make_canary, open_bundle
 
 pytest_plugins = ["tests.fixtures"]
 
-SCORE = import_module("cvj_ml.commands.score")
+PUBLISHING = import_module("cvj_ml.commands.nightly")
 """The package has a function of that name, too."""
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +100,7 @@ def test_a_second_run_finds_the_night_and_scores_nobody(
     trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = everything(out / f"as_of={AS_OF}")
-    monkeypatch.setattr(SCORE, "score", None)
+    monkeypatch.setattr(one_night, "score", None)
     (night,) = nightly(trained.variant(out), "--as-of", AS_OF)["nights"]
     assert (night["outcome"], night["current"]) == ("unchanged", True)
     assert night["lists"] == {"convert__ascend__30d": 10, "advocate__promote__30d": 5}
@@ -120,6 +121,47 @@ def test_little_data_only_warns_where_a_person_watches(trained: Trained, tmp_pat
     again = call(command, file, "--as-of", AS_OF)
     assert again.code == 0 and "It was published already, and is whole." in again.out
     assert not [line for line in again.err.splitlines() if line == "Scoring"]
+
+
+@pytest.mark.parametrize(("command", "options"), [("targets", []), ("score", ["--no-lists"])])
+def test_two_commands_are_short_for_this_one(trained: Trained, out: Path, command: str, options: list[str]) -> None:
+    """Also where a night is found that the other one made; a person's run leaves the metrics alone."""
+    file, metrics = trained.variant(out), (out / "metrics.prom").read_bytes()
+    assert call(command, file, "--as-of", AS_OF).code == 0
+    short = call(command, file, "--as-of", AS_OF)
+    assert short.code == 0 and "It was published already, and is whole." in short.out
+    assert call("nightly", file, "--as-of", AS_OF, "--watched", *options) == short
+    one = json.loads(call(command, file, "--as-of", AS_OF, "--json").out)
+    assert nightly(file, "--as-of", AS_OF, "--watched", *options) == {"dry_run": False, "nights": [one]}
+    assert (out / "metrics.prom").read_bytes() == metrics
+    assert bool(one["lists"]) == one["current"] == (command == "targets")
+    assert_stands(out, AS_OF)
+
+
+def test_a_night_without_lists_that_nobody_watches(trained: Trained, out: Path) -> None:
+    file = trained.variant(out)
+    ran = call("nightly", file, "--as-of", EARLIER, "--no-lists", "--watched", "--dry-run")
+    first, second, *more = ran.out.splitlines()
+    assert ran.code == 0 and first.startswith("Scored 117 customers with model") and not more
+    assert second == "  It is not published: this was a dry run." and not list(out.glob(f"as_of={EARLIER}"))
+    ran = call("nightly", file, "--as-of", EARLIER, "--no-lists")
+    assert ran.code == 0 and "117 customers, 0 on 0 list(s), model" in summary(ran)
+    (night,) = out.glob(f"as_of={EARLIER}/*")
+    assert not (night / "targets").exists() and (night / "report" / "index.html").is_file()
+    assert "\ncvj_ml_night_customers{" in (text := (out / "metrics.prom").read_text())
+    assert "cvj_ml_night_listed{" not in text
+    assert "It was published already, and is whole." in call("score", file, "--as-of", EARLIER).out
+
+
+@pytest.mark.parametrize("command", ["nightly", "score", "targets"])
+def test_a_damaged_pointer_is_told_before_the_work(trained: Trained, out: Path, command: str) -> None:
+    (out / "CURRENT.json").write_text("{")
+    before = everything(out)
+    ran = call(command, trained.variant(out), "--as-of", EARLIER)
+    assert ran.code == 4 and ran.err.startswith(
+        f"error: {out}/CURRENT.json: the pointer to the current night is damaged"
+    )
+    assert {name for name in everything(out) if everything(out)[name] != before.get(name)} <= {".lock"}
 
 
 FAILING = {"drift": {"warn": 0.0001, "fail": 0.0001}, "model_age": {"warn": "1h", "fail": "1h"}}
@@ -157,8 +199,9 @@ def test_every_command_that_publishes_asks_the_gates(trained: Trained, out: Path
 
 def test_report_finds_a_night_and_touches_nothing(trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent error 52: neither sources nor models are read for it, and nobody is kept from writing meanwhile."""
-    for name in ("open_histories", "pin_champion", "hold", "publish"):
-        monkeypatch.setattr(SCORE, name, None)
+    for name in ("open_histories", "pin_champion", "hold"):
+        monkeypatch.setattr(PUBLISHING, name, None)
+    monkeypatch.setattr(one_night, "publish", None)
     before = everything(out)
     ran = call("report", trained.variant(out), "--as-of", AS_OF)
     (night,) = out.glob(f"as_of={AS_OF}/*")
@@ -212,6 +255,8 @@ def test_a_night_that_fails_says_so_in_one_line_and_leaves_the_last_one(trained:
     assert "error: No touchpoint is visible before 2019-01-01" in ran.err
     assert_stands(out, AS_OF)
     assert metric(out, "exit_code") == 3 and metric(out, "last_success_timestamp_seconds") == success
+    watched = call("nightly", trained.variant(out), "--backfill", "2019-01-01..2019-01-02", "--watched")
+    assert watched.code == 3 and "Night 2019-01-01\nCounting rows\nerror: No touchpoint is visible" in watched.err
 
 
 @pytest.mark.slow
@@ -253,7 +298,7 @@ def test_a_store_that_is_damaged_under_a_night_ends_it_and_is_made_anew(
     trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silent error 53: each reader checks anew what was written to since it was looked at."""
-    file, whole = trained.variant(out), SCORE.score
+    file, whole = trained.variant(out), one_night.score
 
     def score_from_a_bad_disk(histories: commands.Histories, *rest: Any, **settings: Any) -> Any:
         victim = histories.store.folder / "bucket-0002" / "touchpoints.parquet"
@@ -262,13 +307,13 @@ def test_a_store_that_is_damaged_under_a_night_ends_it_and_is_made_anew(
         victim.write_bytes(bytes(content))
         return whole(histories, *rest, **settings)
 
-    monkeypatch.setattr(SCORE, "score", score_from_a_bad_disk)
+    monkeypatch.setattr(one_night, "score", score_from_a_bad_disk)
     ran = call("nightly", file, "--as-of", LATER)
     assert ran.code == 1
     assert "bucket-0002/touchpoints.parquet: it is not what was written (its sha256 differs" in ran.err
     assert "Run the same command again: it makes the store anew from the sources." in ran.err
     assert_stands(out, AS_OF)
-    monkeypatch.setattr(SCORE, "score", whole)
+    monkeypatch.setattr(one_night, "score", whole)
     again = call("nightly", file, "--as-of", LATER, "--json")
     assert again.code == 0 and "is damaged and is made anew from the sources: bucket-0002/" in again.err
     assert_stands(out, LATER)
@@ -406,12 +451,16 @@ def test_what_nobody_foresaw_tells_where_and_not_what(
     def broken(*arguments: object, **settings: object) -> None:
         raise KeyError("customer-4711")
 
-    monkeypatch.setattr(SCORE, "score", broken)
+    monkeypatch.setattr(one_night, "score", broken)
     ran = call("nightly", trained.variant(out), "--as-of", EARLIER, "--log-format", form)
     assert ran.code == 1
-    assert "an unforeseen KeyError" in ran.err and "nights.py:" in ran.err
+    assert "an unforeseen KeyError" in ran.err and "nightly.py:" in ran.err
     assert "4711" not in ran.err + ran.out
     assert_stands(out, AS_OF)
+    with pytest.raises(KeyError, match="customer-4711"):  # a person who watches is shown all
+        call("targets", trained.variant(out), "--as-of", EARLIER)
+    logged = call("nightly", trained.variant(out), "--as-of", EARLIER, "--watched", "--log-format", "json")
+    assert logged.code == 1 and "an unforeseen KeyError" in logged.err and "4711" not in logged.err
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -421,7 +470,7 @@ def test_memory_that_runs_out_is_told_with_what_to_change(
     def greedy(*arguments: object, **settings: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(SCORE, "score", greedy)
+    monkeypatch.setattr(one_night, "score", greedy)
     ran = call("nightly", trained.variant(out), "--as-of", EARLIER, "--log-format", form)
     assert ran.code == 1
     assert "memory ran out" in ran.err and "engine.threads" in ran.err and "unforeseen" not in ran.err

@@ -202,7 +202,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    whole(self, bucket, table)\n"
         "Parts.write = write\n"
-        "commands.publish_night(load_config(Path(sys.argv[1])), int(sys.argv[2]), commands.Silent(), with_lists=True)\n"
+        "commands.nightly(load_config(Path(sys.argv[1])), [int(sys.argv[2])], commands.Silent())\n"
     )
     file = trained.variant(tmp_path / "killed")
     done = subprocess.run([sys.executable, "-c", code, str(file), str(trained.as_of)], check=False, timeout=300)
@@ -221,7 +221,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "merge", merged)
         config = trained.config(file)
-        night = commands.publish_night(config, trained.as_of, commands.Silent(), with_lists=True, resume=True)
+        (night,) = commands.nightly(config, [trained.as_of], commands.Silent(), resume=True)
     assert len(seen) == 4 and {name: seen[name] for name in stamps} == stamps, "two blocks were as the kill left them"
     assert not (tmp_path / "killed" / "work").exists()
     reference = call("targets", trained.variant(tmp_path / "quiet"), "--as-of", AS_OF, "--json")

@@ -65,7 +65,8 @@ def blocks(found: Checked) -> list[Block]:
 def train_and_rank(config: Config, day: str, promote: Promote = "auto") -> tuple[Night, Any]:
     as_of = parse_as_of(day, config.zone)
     trained = commands.train(config, as_of, Silent(), promote)
-    return commands.publish_night(config, as_of, Silent(), with_lists=True), trained.fold.rows
+    (night,) = commands.nightly(config, [as_of], Silent(), watched=True)
+    return night, trained.fold.rows
 
 
 def assert_lists_are_sound(config: Config, night: Night) -> None:

@@ -30,7 +30,8 @@ DAYS = (7, 30)
 @pytest.fixture(scope="module")
 def night(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> commands.Night:
     config = trained.config(trained.variant(tmp_path_factory.mktemp("night")))
-    return commands.publish_night(config, trained.as_of, commands.Silent(), with_lists=True)
+    (night,) = commands.nightly(config, [trained.as_of], commands.Silent(), watched=True)
+    return night
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cvj_ml.commands import Night, Watcher, publish_night, train
+from cvj_ml.commands import Night, Watcher, nightly, train
 from cvj_ml.config import DAY, load_config
 from cvj_ml.evaluation.backtesting import FoldResult, matured_outcomes
 from cvj_ml.evaluation.metrics import log_loss
@@ -40,7 +40,7 @@ def run_demo(folder: Path, customers: int, seed: int, watcher: Watcher) -> Demon
     as_of = midnight(simulation.start, config.zone) + simulation.days * DAY
     # A second demo in the same folder must not score with the first one's model.
     trained = train(config, as_of, watcher, promote="always")
-    night = publish_night(config, as_of, watcher, with_lists=True)
+    (night,) = nightly(config, [as_of], watcher, watched=True)
     return Demonstration(night, compare(trained.fold, simulation), config.mlflow.tracking_uri)
 
 

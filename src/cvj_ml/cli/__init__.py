@@ -1,16 +1,38 @@
-"""The command line."""
+"""The command line: every command by its name, and how a process ends."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from cvj_ml.cli.commands import app
+import typer
+
+from cvj_ml.cli.audit import audit
+from cvj_ml.cli.backtest import backtest
+from cvj_ml.cli.check import check
+from cvj_ml.cli.demonstration import demo
 from cvj_ml.cli.failures import HANDLED, in_words, stoppable
+from cvj_ml.cli.init import init
+from cvj_ml.cli.measure import measure
+from cvj_ml.cli.models import models
+from cvj_ml.cli.nightly import nightly, score, targets
 from cvj_ml.cli.output import err, unfailing
+from cvj_ml.cli.published import forget, report, verify
+from cvj_ml.cli.train import train
 from cvj_ml.errors import exit_code_of
 
 __all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Where every customer stands in the value journey, what comes next, and whom to contact.",
+)
+# In the order of the help, which is that of their use.
+for command in (demo, init, check, audit, backtest, train, nightly, targets, score, report, verify, measure, forget):
+    app.command()(command)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML fil
 AsOf = Annotated[
     str, typer.Option("--as-of", help="The instant asked about: a date (its local midnight) or an instant.")
 ]
+Until = Annotated[str, typer.Option("--until", help="Where observation ends: a date or an instant.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Accept = Annotated[
     list[str] | None,

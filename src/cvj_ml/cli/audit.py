@@ -1,11 +1,15 @@
-"""What a person, or a program, is told about an audit."""
+"""``cvj-ml audit``: its options, and what a person, or a program, is told of what it found."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cvj_ml.cli.output import out, show
+import typer
+
+from cvj_ml.cli.arguments import AdoptOut, AsOf, ConfigFile, Json, read
+from cvj_ml.cli.output import Terminal, out, print_json, show
 
 if TYPE_CHECKING:
     from cvj_ml.commands import Audited
@@ -14,7 +18,34 @@ if TYPE_CHECKING:
 _LEAKS = 40  # of the table; --json has all
 
 
-def as_document(done: Audited, config: Config) -> dict[str, Any]:
+def audit(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    model: Annotated[Path | None, typer.Option("--model", help="An exported bundle; default: the champion.")] = None,
+    cut_offs: Annotated[int, typer.Option("--cut-offs", min=1, help="How many past instants to ask about.")] = 4,
+    customers: Annotated[int, typer.Option(min=1, help="Whole blocks are drawn until they hold so many.")] = 5_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawn instants, blocks and changes.")] = 1,
+    adopt_out: AdoptOut = False,
+    as_json: Json = False,
+) -> None:
+    """Look for answers that know their future: in features, stages, scores, and in your own sources."""
+    from cvj_ml import commands
+    from cvj_ml.errors import GateError
+
+    config, instant = read(config_file, as_of, adopt_out=adopt_out)
+    done = commands.audit(config, instant, Terminal(), bundle=model, cut_offs=cut_offs, customers=customers, seed=seed)
+    if as_json:
+        print_json(_as_document(done, config))
+    else:
+        _show_findings(done, config)
+    if done.findings.leaks:
+        raise GateError(
+            f"{len(done.findings.leaks)} leak(s): answers about the past change with what came later. docs/audit.md"
+            " says how to find the cause; train again once it is mended."
+        )
+
+
+def _as_document(done: Audited, config: Config) -> dict[str, Any]:
     """Return the findings as plain data."""
     from cvj_ml.commands import as_of_name
 
@@ -33,7 +64,7 @@ def as_document(done: Audited, config: Config) -> dict[str, Any]:
     }
 
 
-def show_findings(done: Audited, config: Config) -> None:
+def _show_findings(done: Audited, config: Config) -> None:
     """Print what was tested, what leaks, and what looks suspicious."""
     import pandas as pd
 

@@ -1,10 +1,14 @@
-"""How a backtest reads on a screen and as JSON."""
+"""``cvj-ml backtest``: its options, and how a backtest reads on a screen and as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cvj_ml.cli.output import out, show
+import typer
+
+from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, Until, read, read_duration
+from cvj_ml.cli.output import Terminal, out, print_json, show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,12 +19,44 @@ _SHOWN = 12
 _WORDS = {"reach": "Reach of a later stage", "return": "Return"}
 
 
-def report_as_json(report: Evaluation) -> dict[str, Any]:
+def backtest(
+    config_file: ConfigFile,
+    until: Until,
+    folds: Annotated[
+        int, typer.Option(min=1, help="At most so many instants; at each the model is fitted anew, in minutes.")
+    ] = 3,
+    spacing: Annotated[
+        str | None, typer.Option(help="Time between two folds, such as 90d. Default: the longest horizon.")
+    ] = None,
+    segment: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare subgroups: first_channel, or attribute:country and the like. May be repeated."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where tables and plots go. Default: <out>/backtest/until=<date>.")
+    ] = None,
+    adopt_out: AdoptOut = False,
+    as_json: Json = False,
+) -> None:
+    """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
+    from cvj_ml.commands import run_backtest
+
+    config, instant = read(config_file, until, adopt_out=adopt_out)
+    apart = None if spacing is None else read_duration(spacing, "--spacing")
+    done = run_backtest(config, instant, Terminal(), folds=folds, spacing=apart, segments=segment or (), folder=folder)
+    if as_json:
+        print_json({**_report_as_json(done.report), "folder": str(done.folder), "run_id": done.run_id})
+        return
+    _show_report(done.report)
+    out.print(f"All rows and plots: {done.folder}", soft_wrap=True)
+
+
+def _report_as_json(report: Evaluation) -> dict[str, Any]:
     """Return every table of a report by its name, and the folds."""
     return {"folds": list(report.folds), **{name: table.to_dict("records") for name, table in report.tables.items()}}
 
 
-def show_report(report: Evaluation) -> None:
+def _show_report(report: Evaluation) -> None:
     """Print what a person has to know of a backtest; everything else is in its files."""
     means, last = report.last("means"), report.folds[-1]
     if means.empty:

@@ -100,6 +100,6 @@ def in_words(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     return (
         f"an unforeseen {type(error).__name__}, a fault of cvj_ml or of a library. Its text may hold data and is not"
-        " shown here; `cvj-ml targets` with the same arguments shows it. It was raised in:\n  "
+        " shown here; the same command with --watched shows it, where the log is text. It was raised in:\n  "
         + "\n  ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
     )

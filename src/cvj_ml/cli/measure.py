@@ -1,17 +1,38 @@
-"""How a measurement reads on a screen and as JSON."""
+"""``cvj-ml measure``: its options, and how a measurement reads on a screen and as JSON."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cvj_ml.cli.output import out
-from cvj_ml.measurement.effects import contact_words, effect_words, score_words
+from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, Until, read
+from cvj_ml.cli.output import Terminal, out, print_json
 
 if TYPE_CHECKING:
     from cvj_ml.commands import Measured
 
 
-def measured_as_json(done: Measured) -> dict[str, Any]:
+def measure(
+    config_file: ConfigFile,
+    until: Until,
+    adopt_out: AdoptOut = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether past lists worked, target against control, and whether their scores were right."""
+    from cvj_ml import commands
+    from cvj_ml.errors import GateError, raise_all
+
+    config, instant = read(config_file, until, adopt_out=adopt_out)
+    done = commands.measure(config, instant, Terminal())
+    if as_json:
+        print_json(_measured_as_json(done))
+    else:
+        _show_measured(done)
+    raise_all(
+        GateError, "The scores of past nights are surely worse than the floor (measure:); train anew:", done.faults
+    )
+
+
+def _measured_as_json(done: Measured) -> dict[str, Any]:
     """Return the rows of this measurement, the history's file, and what is below the floor."""
     return {
         "rows": done.rows.to_dict("records"),
@@ -21,8 +42,10 @@ def measured_as_json(done: Measured) -> dict[str, Any]:
     }
 
 
-def show_measured(done: Measured) -> None:
+def _show_measured(done: Measured) -> None:
     """Print for each list and epoch what its last night says."""
+    from cvj_ml.measurement.effects import contact_words, effect_words, score_words
+
     if done.rows.empty:
         out.print(f"Nothing to measure yet: {done.waiting} published list(s) wait for the end of their horizon.")
         return

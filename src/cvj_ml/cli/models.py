@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,33 +84,36 @@ def models_import(config_file: ConfigFile, folder: BundleFolder, as_json: Json =
 
 @models.command("verify")
 def models_verify(
-    place: Annotated[
-        Path, typer.Argument(metavar="FOLDER|CONFIG", help="An exported bundle, or the YAML file of a use.")
-    ],
+    config_file: ConfigFile,
     version: Annotated[
-        int | None, typer.Option("--version", min=1, help="With CONFIG: which version. Default: the champion.")
+        int | None, typer.Argument(min=1, help="The number of a registered version. Default: the champion.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every digest of a bundle and score its canary, as a night does before it uses one."""
+    """Check every digest of a registered version and score its canary, as a night does before it uses one."""
     from cvj_ml.commands import verify_version
-    from cvj_ml.errors import ConfigError
+
+    found, bundle = verify_version(read(config_file)[0], version)
+    _tell_whole(
+        {"model": found.name, "version": found.version, "digest": bundle.digest},
+        f"{found.name} version {found.version}",
+        as_json,
+    )
+
+
+@models.command("verify-folder")
+def models_verify_folder(folder: BundleFolder, as_json: Json = False) -> None:
+    """Check an exported bundle in the same way, where no registry is needed."""
     from cvj_ml.scoring import open_bundle
 
-    found: dict[str, Any]
-    if place.is_file():
-        registered, bundle = verify_version(read(place)[0], version)
-        found = {"model": registered.name, "version": registered.version, "digest": bundle.digest}
-        named = f"{registered.name} version {registered.version}"
-    elif version is not None:
-        raise ConfigError("--version belongs to a registry: name a CONFIG, or leave it out to verify the folder.")
-    else:
-        found = {"folder": str(place), "digest": open_bundle(place).digest}
-        named = str(place)
+    _tell_whole({"folder": str(folder), "digest": open_bundle(folder).digest}, str(folder), as_json)
+
+
+def _tell_whole(found: dict[str, Any], named: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
-        return
-    out.print(f"{named}: whole, digest {found['digest']}", soft_wrap=True)
+    else:
+        out.print(f"{named}: whole, digest {found['digest']}", soft_wrap=True)
 
 
 def _tell_version(version: ModelVersion, words: str, as_json: bool) -> None:

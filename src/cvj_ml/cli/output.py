@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -69,6 +70,15 @@ def ask_person(question: str) -> bool:
     err.print(f"\n{question}", soft_wrap=True)
     err.print("Go on with this? [y/N] ", end="")
     return input().strip().lower() in ("y", "yes")
+
+
+def command(name: str) -> str:
+    """Return how to call a command of this environment, wherever it was called from."""
+    beside = Path(sys.executable).parent / name
+    try:
+        return os.path.relpath(beside) if beside.exists() else name
+    except ValueError:
+        return str(beside)
 
 
 def print_json(document: Any) -> None:

@@ -6,7 +6,8 @@ from cvj_ml.commands.check import Checked, check
 from cvj_ml.commands.forget import Forgotten, forget
 from cvj_ml.commands.measure import Measured, measure
 from cvj_ml.commands.nightly import nightly
-from cvj_ml.commands.score import Night, config_digest, publish_night, show_night
+from cvj_ml.commands.one_night import Night, config_digest
+from cvj_ml.commands.report import show_night
 from cvj_ml.commands.train import Promote, Trained, judge_challenger, train, training_panel, true_stages
 from cvj_ml.engines import Progress
 from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers, require_same
@@ -44,7 +45,6 @@ __all__ = [
     "model_to_audit",
     "nightly",
     "open_histories",
-    "publish_night",
     "require_customers",
     "require_same",
     "run_backtest",

@@ -1,13 +1,12 @@
-"""The story of ``cvj-ml nightly``: nights that nobody watches, which are right or not published."""
+"""The story of ``cvj-ml nightly``: the one function that publishes, watched by a person or by nobody."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
-from cvj_ml.commands.score import make_night
+from cvj_ml.commands.one_night import Night, make_night
 from cvj_ml.config import Config
 from cvj_ml.customers import match_people, read_people
 from cvj_ml.errors import NightError, exit_code_of
@@ -24,39 +23,55 @@ def nightly(
     instants: Sequence[int],
     watcher: Watcher,
     *,
+    with_lists: bool = True,
+    watched: bool = False,
     accepted: Collection[str] = (),
     resume: bool = False,
     dry_run: bool = False,
-) -> tuple[dict[str, Any], ...]:
-    """Publish the night of each instant, in their order, all with the champion of now; return what each became.
+) -> tuple[Night, ...]:
+    """Publish the night of each instant, in their order, all with the champion of now; return them.
 
     The first that fails ends the run: the nights before it are published, the current one stays as it is. Gates whose
-    names are ``accepted`` only warn; with ``resume`` the blocks that a run before finished are not scored again.
+    names are ``accepted`` only warn; with ``resume`` the blocks that a run before finished are not scored again. Where
+    a person has ``watched`` the run, little data only warns, too, and nothing is kept for those who were not there:
+    neither a line that sums it up nor metrics.
     """
-    with hold(Path(config.out), "nightly"), _recorded(config, watcher, accepted, dry_run) as run:
-        people = read_people(config)
-        histories = open_histories(config, run)
-        people = match_people(people, config, histories.store)
-        champion: Champion | None = None
-        for as_of in instants:
-            run.begin(as_of_name(config, as_of))
-            usage = require_customers(histories, as_of)
-            if champion is None:
-                with run.step("Fetching the champion"):
-                    champion = pin_champion(config, histories.visible, run)
-            night = make_night(histories, people, champion, usage, as_of, run, resume=resume, dry_run=dry_run)
-            run.nights.append(night.as_document())
-        return tuple(run.nights)
+    out, run, nights = Path(config.out), Stations(watcher, accepted, watched=watched), list[Night]()
+    with hold(out, _spoken(with_lists, watched)):
+        current_night(out)  # a damaged pointer is told before the work, not after it
+        with nullcontext() if watched else _recorded(config, run, dry_run):
+            people = read_people(config) if with_lists else None
+            histories = open_histories(config, run)
+            people = match_people(people, config, histories.store) if people else None
+            champion: Champion | None = None
+            for as_of in instants:
+                run.begin(as_of_name(config, as_of))
+                if watched and len(instants) > 1:
+                    run.say(f"Night {run.night}")  # there is no line at the end that says where it stopped
+                usage = require_customers(histories, as_of)
+                if champion is None:
+                    with run.step("Fetching the champion"):
+                        champion = pin_champion(config, histories.visible, run)
+                night = make_night(histories, people, champion, usage, as_of, run, resume=resume, dry_run=dry_run)
+                nights.append(night)
+                run.nights.append(night.as_document())
+    return tuple(nights)
+
+
+def _spoken(with_lists: bool, watched: bool) -> str:
+    """Return the command as a person has most likely typed it: whoever is locked out has to find that run."""
+    if not watched:
+        return "nightly"
+    return "targets" if with_lists else "score"
 
 
 @contextmanager
-def _recorded(config: Config, watcher: Watcher, accepted: Collection[str], dry_run: bool) -> Iterator[Stations]:
-    """Yield what counts the run's steps; at its end, good or bad, say it in one line and write the metrics."""
-    run, out = Stations(watcher, accepted), Path(config.out)
-    current_night(out)  # a damaged pointer is told before the work, not after it
+def _recorded(config: Config, run: Stations, dry_run: bool) -> Iterator[None]:
+    """Say at the end of a run, good or bad, in one line what it did, and write the metrics."""
+    out = Path(config.out)
     failure: BaseException | None = None
     try:
-        yield run
+        yield
     except BaseException as error:
         failure = error
         raise

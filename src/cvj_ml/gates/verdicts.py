@@ -88,7 +88,7 @@ def _waived(failed: GateVerdict, names: Collection[str], watched: bool) -> GateV
         told = f"{failed.message} (accepted for this night)"
         return replace(failed, level="warn", message=told, waived="accepted")
     if watched and failed.small:
-        told = f"{failed.message}. `cvj-ml nightly` would not publish this night"
+        told = f"{failed.message}. `cvj-ml nightly` would not publish this night unwatched"
         return replace(failed, level="warn", message=told, waived="watched")
     return failed
 

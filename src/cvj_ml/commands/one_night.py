@@ -1,11 +1,8 @@
-"""One published night: the story of ``cvj-ml score`` and ``cvj-ml targets``, and what every command publishes by.
-
-`hand_over` is what happens to a night besides its folder.
-"""
+"""One night: what it is made from, how it is made, published and handed over."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,30 +14,18 @@ import pyarrow.parquet as pq
 from cvj_ml.commands.measure import known_history
 from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.config import Config
-from cvj_ml.customers import People, match_people, read_people
-from cvj_ml.errors import NightError
-from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers
+from cvj_ml.customers import People
+from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.lists import RankedList, rank, summarise, with_reasons
-from cvj_ml.night import (
-    LISTS,
-    Published,
-    current_night,
-    digest_of,
-    digest_of_table,
-    find_night,
-    hold,
-    publish,
-    published_nights,
-    verify_night,
-)
-from cvj_ml.night.champion import Champion, pin_champion
+from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
+from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
 from cvj_ml.night.reading import listed_in_control
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations, package_version
 from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES, with_contact, write_night
-from cvj_ml.report.page import PAGE, WORKSHEET, Documents, make_report, write_report
+from cvj_ml.report.page import PAGE, Documents, make_report, write_report
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.run import Watcher
 from cvj_ml.scoring import StoredTable
@@ -102,62 +87,6 @@ class Night:
             "people": self.facts[OBSERVED].get("people", {}),
             "rows": rows_by_outcome(self.facts),
         }
-
-
-def publish_night(
-    config: Config,
-    as_of: int,
-    watcher: Watcher,
-    *,
-    with_lists: bool,
-    accepted: Collection[str] = (),
-    resume: bool = False,
-) -> Night:
-    """Score every eligible customer with the champion, rank the lists, make the page, publish all in one step.
-
-    The gates of a night are asked; those whose names are ``accepted`` only warn, and little data does, too, since a
-    person looks at what comes out. With ``resume`` the blocks that an earlier run of the same night finished are not
-    scored again.
-    """
-    run = Stations(watcher, accepted, watched=True)
-    with hold(Path(config.out), "targets" if with_lists else "score"):
-        people = read_people(config) if with_lists else None
-        histories = open_histories(config, run)
-        people = match_people(people, config, histories.store) if people else None
-        usage = require_customers(histories, as_of)
-        with run.step("Fetching the champion"):
-            champion = pin_champion(config, histories.visible, run)
-        return make_night(histories, people, champion, usage, as_of, run, resume=resume)
-
-
-def show_night(config: Config, as_of: int) -> dict[str, Any]:
-    """Return where the published night of an instant and its page are, as plain data; nothing is made or published.
-
-    NightError where there is none, it is not whole, or it has no page.
-    """
-    out, name = Path(config.out), as_of_name(config, as_of)
-    day = to_datetime(as_of, config.zone).isoformat() if "T" in name else name
-    command = f"`cvj-ml targets CONFIG --as-of {day}` makes and publishes it"
-    nights = published_nights(out, name)
-    if not nights:
-        newest = max((path.name.removeprefix("as_of=") for path in out.glob("as_of=*")), default=None)
-        there = f"the newest is that of {newest}" if newest else "there is none at all"
-        raise NightError(f"{out}: no night of {name} is published; {there}. {command}, if its gates pass.")
-    folder = next((one for one in nights if (one / PAGE).is_file()), nights[0])
-    manifest = verify_night(folder).manifest
-    if PAGE not in manifest["files"]:
-        raise NightError(f"{folder}: it has no page, which goes where customers are forgotten. {command} anew.")
-    return {
-        "night": str(folder),
-        "as_of": name,
-        "instant": manifest["as_of"],
-        "current": folder == current_night(out),
-        "page": str(folder / PAGE),
-        "worksheet": str(folder / WORKSHEET),
-        "customers": manifest["files"][SCORES]["rows"],
-        "model_version": manifest["model"][:12],
-        "lists": {one["list"]: one["listed"] for one in manifest.get("lists", ())},
-    }
 
 
 def make_night(
