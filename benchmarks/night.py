@@ -144,8 +144,8 @@ def copy(simulated: Path, folder: Path, customers: int) -> None:
             size = min(len(ids), customers - begin)
             shift = random.integers(-3 * DAY // SECOND, 1, len(ids)) * SECOND
             mine = points.filter(pa.array(owner < size))
-            moved = {name: shifted(mine[name], shift[owner[owner < size]]) for name in ("occurred_at", "known_at")}
-            log.write_table(renamed(mine, number, ("customer_id", "touchpoint_id"), moved))
+            converted = {name: shifted(mine[name], shift[owner[owner < size]]) for name in ("occurred_at", "known_at")}
+            log.write_table(renamed(mine, number, ("customer_id", "touchpoint_id"), converted))
             attributes.write_table(renamed(people.filter(pa.array(person < size)), number, ("customer_id",), {}))
     # A day's rows: a 365th of the log, of random customers, between the two nights.
     rows = customers * A_CUSTOMER // 365

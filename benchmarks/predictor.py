@@ -86,7 +86,7 @@ def measure(panel: Panel, night: Panel, rounds: int, leaves: int) -> None:
     if forest is None or booster is None:
         raise SystemExit("no trees were fitted: give more customers")
     intervals = len(panel.definition.horizons)
-    rows = prediction_rows(night.definition.asked(night.stage) & ~trees.low, intervals)
+    rows = prediction_rows(night.definition.at_risk(night.stage) & ~trees.low, intervals)
     inputs = stacked_x(night.x, night.stage, rows, trees.columns.progress)
     own = own_x(night.x, night.stage, rows, trees.columns.progress)
     reference, expected = least(lambda: booster.predict(inputs, raw_score=True, num_threads=1))

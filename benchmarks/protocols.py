@@ -29,7 +29,7 @@ from benchmarks.records import STORES, commit, config_file, machine, record_open
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.config.settings import SnapshotsSpec
 from cvj_ml.engines import LocalEngine
-from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, matured_outcomes, rfm
+from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED, matured_outcomes, rfm
 from cvj_ml.evaluation.baselines import baselines
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms, markdown_table
 from cvj_ml.histories import Block
@@ -58,7 +58,7 @@ class Instant:
 
     day: date
     horizons: tuple[int, ...]
-    judged: tuple[int, ...]
+    evaluated: tuple[int, ...]
 
 
 Move = tuple[str | None, str | None]
@@ -143,7 +143,7 @@ class Judged:
     moves: tuple[Move, ...]
     customer: npt.NDArray[np.int64]
     move: npt.NDArray[np.int64]
-    moved: _Mask
+    converted: _Mask
     probabilities: Mapping[str, _F64]
 
 
@@ -179,7 +179,7 @@ def measure(protocol: Protocol, instant: Instant, every: int, max_rows: int, see
             found.setdefault(baseline.name, []).append(baseline.fit(matured).predict(rfm(test)))
     if protocol.dataset == "cdnow":
         found |= {name: [p] for name, p in buy_till_you_die(data / "cdnow_master.parquet", instant, test).items()}
-    return [judge(protocol, instant, days, test, past, found) for days in instant.judged]
+    return [judge(protocol, instant, days, test, past, found) for days in instant.evaluated]
 
 
 def configured(protocol: Protocol, instant: Instant, every: int, max_rows: int) -> Config:
@@ -210,7 +210,7 @@ def look_back(definition: ModelSpec, engine: LocalEngine, grid: Instants, cut: i
             cut,
             delay,
         )
-        return Past(stage, labels.times, labels.follow_up, labels.asked)
+        return Past(stage, labels.times, labels.follow_up, labels.at_risk)
 
     parts = engine.map(part)
     return Past(
@@ -252,19 +252,19 @@ def judge(
     names, h, horizon = test.definition.journey.names, instant.horizons.index(days), days * DAY
     matured = observed_whole(past.follow_up, horizon)
     scored: list[Move] = []
-    customer, move, moved = [], [], []
+    customer, move, converted = [], [], []
     contenders: dict[str, list[_F64]] = {BASE_RATES: [], **{name: [] for name in found}}
     for origin, target in protocol.moves:
         j = 0 if target is None else 1 + names.index(target)
         here = np.ones(len(test), dtype=np.bool_) if origin is None else test.stage == names.index(origin)
         happened = happened_within(test.labels.times[here, j], horizon)
-        if happened.sum() < MINIMUM_MOVED:
+        if happened.sum() < MINIMUM_CONVERTED:
             continue
         before = matured if origin is None else matured & (past.stage == names.index(origin))
         rate = float(happened_within(past.times[before, j], horizon).mean())
         customer.append(test.customer[here])
         move.append(np.full(int(here.sum()), len(scored)))
-        moved.append(happened)
+        converted.append(happened)
         scored.append((origin, target))
         contenders[BASE_RATES].append(np.full((1, int(here.sum())), rate))
         for name, seeds in found.items():
@@ -276,7 +276,7 @@ def judge(
         tuple(scored),
         np.concatenate(customer),
         np.concatenate(move),
-        np.concatenate(moved),
+        np.concatenate(converted),
         {name: np.concatenate(parts, axis=1) for name, parts in contenders.items()},
     )
 
@@ -297,7 +297,7 @@ def figures(one: Judged) -> pd.DataFrame:
     several moves (protocol A) it is left out.
     """
     terms = {
-        name: np.mean([log_loss_terms(one.moved, p) for p in seeds], axis=0)
+        name: np.mean([log_loss_terms(one.converted, p) for p in seeds], axis=0)
         for name, seeds in one.probabilities.items()
     }
     drawn = auc_draws(one) if one.move.max() == 0 else {}
@@ -310,7 +310,7 @@ def figures(one: Judged) -> pd.DataFrame:
             "log_loss": loss.estimate,
             "log_loss_low": loss.low,
             "log_loss_high": loss.high,
-            "observed_expected": float(one.moved.sum() / seeds.mean(axis=0).sum()),
+            "observed_expected": float(one.converted.sum() / seeds.mean(axis=0).sum()),
         }
         if drawn:
             row |= _with_interval("auc", drawn[name])
@@ -329,7 +329,7 @@ def cells(one: Judged) -> pd.DataFrame:
     for k, (origin, target) in enumerate(one.moves):
         here = one.move == k
         loss = {
-            name: float(np.mean([log_loss_terms(one.moved[here], p[here]).mean() for p in one.probabilities[name]]))
+            name: float(np.mean([log_loss_terms(one.converted[here], p[here]).mean() for p in one.probabilities[name]]))
             for name in (MODEL, BASE_RATES)
         }
         expected = one.probabilities[MODEL].mean(axis=0)[here].sum()
@@ -338,9 +338,9 @@ def cells(one: Judged) -> pd.DataFrame:
                 "move": f"{origin or 'any'} to {target or 'return'}",
                 "days": one.horizon,
                 "customers": int(here.sum()),
-                "moved": int(one.moved[here].sum()),
+                "converted": int(one.converted[here].sum()),
                 **loss,
-                "observed_expected": float(one.moved[here].sum() / expected),
+                "observed_expected": float(one.converted[here].sum() / expected),
             }
         )
     return pd.DataFrame(rows)
@@ -351,22 +351,22 @@ def auc_draws(one: Judged) -> dict[str, _F64]:
 
     Every contender sees the same draws. A draw is a weight for each row, so one sort serves all draws.
     """
-    random, n = np.random.default_rng(BOOTSTRAP_SEED), len(one.moved)
+    random, n = np.random.default_rng(BOOTSTRAP_SEED), len(one.converted)
     weights = [np.ones(n), *(np.bincount(random.integers(n, size=n), minlength=n) for _ in range(DRAWS))]
     return {
-        name: np.mean([_weighted_auc(one.moved, p, weights) for p in seeds], axis=0)
+        name: np.mean([_weighted_auc(one.converted, p, weights) for p in seeds], axis=0)
         for name, seeds in one.probabilities.items()
     }
 
 
-def _weighted_auc(moved: _Mask, p: _F64, weights: Sequence[npt.NDArray[Any]]) -> _F64:
+def _weighted_auc(converted: _Mask, p: _F64, weights: Sequence[npt.NDArray[Any]]) -> _F64:
     _, group = np.unique(p, return_inverse=True)
     found = []
     for weight in weights:
-        movers = np.bincount(group, weights=weight * moved)
-        others = np.bincount(group, weights=weight * ~moved)
+        converters = np.bincount(group, weights=weight * converted)
+        others = np.bincount(group, weights=weight * ~converted)
         below = np.cumsum(others) - others
-        found.append((movers * (below + others / 2)).sum() / (movers.sum() * others.sum()))
+        found.append((converters * (below + others / 2)).sum() / (converters.sum() * others.sum()))
     return np.array(found)
 
 

@@ -120,7 +120,7 @@ def one_model_a_target(setting: Setting) -> _F64:
     panel, definition = setting.history, setting.history.definition
     everything = hazard_rows
     result = np.full((len(setting.test), 1 + len(definition.journey.stages), len(definition.horizons)), np.nan)
-    for j in np.flatnonzero(panel.labels.asked.any(axis=0)):
+    for j in np.flatnonzero(panel.labels.at_risk.any(axis=0)):
 
         def of_target(labels: object, horizons: tuple[int, ...], target: int = int(j)) -> HazardRows:
             rows = everything(labels, horizons)  # type: ignore[arg-type]  # the arguments of hazard_rows

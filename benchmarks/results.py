@@ -113,7 +113,7 @@ def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
         f"# {title}\n\nTrained on what was visible before {fold}, {len(result.panel):,} customers judged by what came"
         f" after. Means over the transitions that every contender was judged on, weighted by customers; each"
         f" transition is in `{name}.csv`.\n\n{markdown_table(as_rows(means), columns)}\n"
-        f"{calibration_text(assess(result.judged, draw_keys(DRAWS, 1)))}\nMeasured {measured_by}.\n",
+        f"{calibration_text(assess(result.evaluated, draw_keys(DRAWS, 1)))}\nMeasured {measured_by}.\n",
         encoding="utf-8",
     )
     days = [horizon // DAY for horizon in result.panel.definition.horizons]
@@ -129,7 +129,7 @@ def calibration_text(found: Assessment) -> str:
             "question": _QUESTIONS[str(row["question"])],
             "days": row["horizon_days"],
             "transitions": row["transitions"],
-            "moved": row["moved"],
+            "converted": row["converted"],
             **{heading: with_interval(row, figure) for heading, figure in _CALIBRATION.items()},
         }
         for row in as_rows(found.calibration)

@@ -52,7 +52,7 @@ DAY = date(2023, 12, 3)
 class Seeds:
     """Thinnings that are judged, the folds' shuffle, and the thinnings that presence-only data is made by."""
 
-    judged: tuple[int, ...]
+    evaluated: tuple[int, ...]
     folds: int
     presence: tuple[int, ...]
 
@@ -164,12 +164,12 @@ def complete(community: Community, seeds: Seeds, threads: int) -> Result:
         smooth_columns(community.definition),
         community.definition.min_customers,
     )
-    judged = {seed: community.seen(draws(seed, len(community))) for seed in seeds.judged}
+    evaluated = {seed: community.seen(draws(seed, len(community))) for seed in seeds.evaluated}
     tracking = Tracking(np.array(COVERAGE), None)
     probabilities: dict[tuple[str, int], _F64] = {}
     for taught, held in _folds(community, seeds):
         for name, predict in contenders(rows.of(taught), tracking, 1, threads).items():
-            for seed, seen in judged.items():
+            for seed, seen in evaluated.items():
                 p = probabilities.setdefault((name, seed), np.empty((len(community), len(COVERAGE))))
                 p[held] = predict(seen.take(held))
         print(f"  {len(held)} of {len(community)} accounts judged", file=sys.stderr)
@@ -225,8 +225,8 @@ def in_words(title: str, result: Result) -> str:
     loss = result.metrics.groupby("contender", sort=False)["log_loss"].agg(["mean", "std"])
     mix = result.mix[result.mix["contender"] == POSTERIOR].drop(columns=["contender", "seed"]).mean()
     losses = "; ".join(f"{name} log loss {row['mean']:.4f} sd {row['std']:.4f}" for name, row in loss.iterrows())
-    judged = " ".join(str(seed) for seed in result.metrics["seed"].unique())
-    return f"{title}, thinned by {judged}: {losses}; mix {' '.join(f'{share:.3f}' for share in mix)}"
+    evaluated = " ".join(str(seed) for seed in result.metrics["seed"].unique())
+    return f"{title}, thinned by {evaluated}: {losses}; mix {' '.join(f'{share:.3f}' for share in mix)}"
 
 
 def show(title: str, result: Result, names: Sequence[str]) -> None:

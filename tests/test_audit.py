@@ -307,7 +307,7 @@ def test_a_planted_feature_is_too_good_and_honest_ones_are_not(trained: Trained)
     (one,) = target_leaks(replace(panel, x=x))
     assert (one.feature, one.target, one.horizon_days) == ("attribute_age", "return", 30)
     assert one.auc > 0.99
-    assert one.movers >= 30
+    assert one.converters >= 30
 
 
 @pytest.fixture

@@ -90,7 +90,9 @@ def test_a_fold_never_sees_the_future(customers: list[Customer], folds: list[Fol
     assert blind.probabilities.keys() == seen.probabilities.keys()
     for name, p in seen.probabilities.items():
         assert np.array_equal(p, blind.probabilities[name], equal_nan=True), name
-    assert seen.judged.moved.sum() > 50 > blind.judged.moved.sum() == 0, "the outcomes alone are of the future"
+    assert seen.evaluated.converted.sum() > 50 > blind.evaluated.converted.sum() == 0, (
+        "the outcomes alone are of the future"
+    )
 
 
 def test_test_snapshots_are_never_sampled(customers: list[Customer]) -> None:
@@ -103,7 +105,7 @@ def test_test_snapshots_are_never_sampled(customers: list[Customer]) -> None:
 
 def test_what_is_judged_are_the_final_numbers(folds: list[FoldResult]) -> None:
     """Silent error 16: coherence comes last, so making them coherent once more changes nothing."""
-    p = folds[0].judged.probabilities[MODEL]
+    p = folds[0].evaluated.probabilities[MODEL]
     assert np.isfinite(p).any()
     assert make_coherent(p) == pytest.approx(p, nan_ok=True, abs=1e-12)
 
@@ -123,15 +125,15 @@ def made(size: int = 4000, seed: int = 3, **contenders: tuple[float, float]) -> 
     """Customers of one stage whose true log-odds are known; contenders say slope * truth + shift."""
     random = np.random.default_rng(seed)
     truth = random.normal(-1.0, 1.0, size)
-    moved, known = np.zeros((size, 3, 1), dtype=np.bool_), np.zeros((size, 3, 1), dtype=np.bool_)
-    known[:, 2], moved[:, 2, 0] = True, random.random(size) < 1 / (1 + np.exp(-truth))
-    said = {}
+    converted, known = np.zeros((size, 3, 1), dtype=np.bool_), np.zeros((size, 3, 1), dtype=np.bool_)
+    known[:, 2], converted[:, 2, 0] = True, random.random(size) < 1 / (1 + np.exp(-truth))
+    predicted = {}
     for name, (slope, shift) in contenders.items():
-        p = np.full(moved.shape, np.nan)
+        p = np.full(converted.shape, np.nan)
         p[:, 2, 0] = 1 / (1 + np.exp(-(slope * truth + shift)))
-        said[name] = p
+        predicted[name] = p
     return Evaluated(
-        ("Visitor", "Buyer"), (30 * DAY,), np.arange(size), np.zeros(size, dtype=np.int8), moved, known, said
+        ("Visitor", "Buyer"), (30 * DAY,), np.arange(size), np.zeros(size, dtype=np.int8), converted, known, predicted
     )
 
 
@@ -162,7 +164,7 @@ def test_a_baseline_that_wins_is_named_and_one_that_may_be_chance_is_not_called_
 def test_means_are_those_of_the_summary_and_contain_their_estimate(folds: list[FoldResult]) -> None:
     """Point figures come from the same rows as training's, and every interval holds its estimate."""
     result = folds[1]
-    found = assess(result.judged, KEYS)
+    found = assess(result.evaluated, KEYS)
     assert not found.means.empty
     rows = evaluate(result.panel, result.probabilities).merge(
         found.cells[["contender", "from", "to", "horizon_days"]], on=["contender", "from", "to", "horizon_days"]
@@ -178,49 +180,51 @@ def test_means_are_those_of_the_summary_and_contain_their_estimate(folds: list[F
 
 
 def test_cells_in_which_few_moved_are_not_judged() -> None:
-    judged = made(size=60, model=(1, 0), flat=(0, -0.9))
-    movers = np.flatnonzero(judged.moved[:, 2, 0])
-    judged.moved[movers[9:], 2, 0] = False
-    assert assess(judged, KEYS).means.empty
-    judged.moved[movers[9], 2, 0] = True
-    found = assess(judged, KEYS)
+    evaluated = made(size=60, model=(1, 0), flat=(0, -0.9))
+    converters = np.flatnonzero(evaluated.converted[:, 2, 0])
+    evaluated.converted[converters[9:], 2, 0] = False
+    assert assess(evaluated, KEYS).means.empty
+    evaluated.converted[converters[9], 2, 0] = True
+    found = assess(evaluated, KEYS)
     assert len(found.means) == 2 and found.calibration.empty and found.failing.empty
 
 
 def test_movers_are_customers_and_not_rows() -> None:
     """Silent error 10: nine people with five moves each are nine."""
-    judged = made(size=300, model=(1, 0))
-    shared = replace(judged, customer=np.where(judged.moved[:, 2, 0], judged.customer % 9, judged.customer))
-    assert assess(shared, KEYS).means.empty and not assess(judged, KEYS).means.empty
+    evaluated = made(size=300, model=(1, 0))
+    shared = replace(
+        evaluated, customer=np.where(evaluated.converted[:, 2, 0], evaluated.customer % 9, evaluated.customer)
+    )
+    assert assess(shared, KEYS).means.empty and not assess(evaluated, KEYS).means.empty
 
 
 # Subgroups.
 
 
 def test_a_subgroup_that_the_model_gets_wrong_is_flagged() -> None:
-    judged = made(size=6000, model=(1, 0))
+    evaluated = made(size=6000, model=(1, 0))
     codes = np.arange(6000) % 3
-    p = judged.probabilities[MODEL].copy()
+    p = evaluated.probabilities[MODEL].copy()
     p[codes == 2] *= 0.5
-    table = gaps(replace(judged, probabilities={MODEL: p}), Segment("plan", ("a", "b", "c"), codes), KEYS)
+    table = gaps(replace(evaluated, probabilities={MODEL: p}), Segment("plan", ("a", "b", "c"), codes), KEYS)
     assert table["value"].tolist() == ["a", "b", "c"]
     row = table.set_index("value").loc["c"]
-    here, moved = codes == 2, judged.moved[:, 2, 0]
-    assert row["observed_expected"] == pytest.approx(metrics.observed_expected(moved[here], p[here, 2, 0]))
-    assert row["observed_expected_rest"] == pytest.approx(metrics.observed_expected(moved[~here], p[~here, 2, 0]))
+    here, converted = codes == 2, evaluated.converted[:, 2, 0]
+    assert row["observed_expected"] == pytest.approx(metrics.observed_expected(converted[here], p[here, 2, 0]))
+    assert row["observed_expected_rest"] == pytest.approx(metrics.observed_expected(converted[~here], p[~here, 2, 0]))
     assert row["log_loss_gap"] == pytest.approx(
-        metrics.log_loss(moved[here], p[here, 2, 0]) - metrics.log_loss(moved[~here], p[~here, 2, 0])
+        metrics.log_loss(converted[here], p[here, 2, 0]) - metrics.log_loss(converted[~here], p[~here, 2, 0])
     )
     assert row["calibration_differs"] and row["observed_expected_gap_low"] > 0.5
-    even = gaps(judged, Segment("plan", ("a", "b", "c"), codes), KEYS)
+    even = gaps(evaluated, Segment("plan", ("a", "b", "c"), codes), KEYS)
     assert not even["calibration_differs"].any() and not even["log_loss_differs"].any()
 
 
 def test_small_subgroups_are_not_compared() -> None:
-    judged = made(size=600, model=(1, 0))
+    evaluated = made(size=600, model=(1, 0))
     codes = np.zeros(600, dtype=np.int64)
-    codes[np.flatnonzero(judged.moved[:, 2, 0])[:9]] = 1
-    assert gaps(judged, Segment("plan", ("many", "few"), codes), KEYS).empty
+    codes[np.flatnonzero(evaluated.converted[:, 2, 0])[:9]] = 1
+    assert gaps(evaluated, Segment("plan", ("many", "few"), codes), KEYS).empty
 
 
 def values_of(name: str, customers: list[Customer], day: float) -> dict[str, str]:
@@ -278,8 +282,8 @@ def test_an_older_model_is_judged_on_the_same_customers(customers: list[Customer
     table = ageing(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), folds, KEYS)
     assert set(table["age_days"]) == {45} and set(table["model_of"]) == {"2024-08-01"}
     row = table[(table["question"] == "return") & (table["horizon_days"] == 30)].iloc[0]
-    judged = folds[1].judged
-    refitted = metrics.log_loss(judged.moved[:, 0, 1], judged.probabilities[MODEL][:, 0, 1])
+    evaluated = folds[1].evaluated
+    refitted = metrics.log_loss(evaluated.converted[:, 0, 1], evaluated.probabilities[MODEL][:, 0, 1])
     assert row["log_loss_refitted"] == pytest.approx(refitted)
     assert row["lost_by_age"] == pytest.approx(row["log_loss"] - refitted)
     same = ageing(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), [folds[1], folds[1]], KEYS)

@@ -24,9 +24,11 @@ def rfm(stage: list[int], recency: list[float] | None = None) -> RFM:
 
 
 def outcomes(
-    found: RFM, customers: list[int], moved: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_] | None = None
+    found: RFM, customers: list[int], converted: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_] | None = None
 ) -> Outcomes:
-    return Outcomes(found, np.array(customers, np.int64), moved, np.ones_like(moved) if known is None else known)
+    return Outcomes(
+        found, np.array(customers, np.int64), converted, np.ones_like(converted) if known is None else known
+    )
 
 
 def random_history(n: int, seed: int, customers: int = 40) -> Outcomes:
@@ -40,8 +42,8 @@ def random_history(n: int, seed: int, customers: int = 40) -> Outcomes:
         np.round(random.normal(20, 40, n)),
     )
     chance = np.where(np.isnan(recency) | (recency > 20), 0.15, 0.5)
-    moved = random.random((n, TARGETS, HORIZONS)) < chance[:, None, None]
-    return Outcomes(found, random.integers(0, customers, n), moved, random.random(moved.shape) < 0.8)
+    converted = random.random((n, TARGETS, HORIZONS)) < chance[:, None, None]
+    return Outcomes(found, random.integers(0, customers, n), converted, random.random(converted.shape) < 0.8)
 
 
 def test_return_is_always_ahead_and_stages_only_above() -> None:
@@ -52,19 +54,19 @@ def test_return_is_always_ahead_and_stages_only_above() -> None:
     ]
 
 
-def smoothed(moved: float, rows: float) -> float:
+def smoothed(converted: float, rows: float) -> float:
     """A rate that is never 0 or 1."""
-    return (moved + 0.5) / (rows + 1)
+    return (converted + 0.5) / (rows + 1)
 
 
 def test_stage_rates_by_hand() -> None:
-    moved = np.zeros((5, 3, 1), bool)
+    converted = np.zeros((5, 3, 1), bool)
     known = np.ones((5, 3, 1), bool)
-    moved[[0, 3], 2, 0] = True  # stage 1 is reached by two of the four in stage 0 …
-    moved[1, 2, 0], known[1, 2, 0] = True, False  # … of whom one is not matured, whatever it did
-    moved[:, 1, 0] = True  # stage 0 lies behind everybody: never learnt
-    moved[4, 0, 0] = True
-    model = StageRate().fit(outcomes(rfm([0, 0, 0, 0, 1]), [0, 1, 2, 3, 4], moved, known))
+    converted[[0, 3], 2, 0] = True  # stage 1 is reached by two of the four in stage 0 …
+    converted[1, 2, 0], known[1, 2, 0] = True, False  # … of whom one is not matured, whatever it did
+    converted[:, 1, 0] = True  # stage 0 lies behind everybody: never learnt
+    converted[4, 0, 0] = True
+    model = StageRate().fit(outcomes(rfm([0, 0, 0, 0, 1]), [0, 1, 2, 3, 4], converted, known))
     found = model.predict(rfm([0, 1]))[:, :, 0]
     assert found[0, 2] == pytest.approx(smoothed(2, 3))
     assert found[0, 0] == pytest.approx(smoothed(0, 4)) and found[1, 0] == pytest.approx(smoothed(1, 1))
@@ -72,9 +74,9 @@ def test_stage_rates_by_hand() -> None:
 
 
 def test_an_unseen_stage_gets_the_rate_over_all_stages_with_the_target_ahead() -> None:
-    moved = np.zeros((4, 4, 1), bool)
-    moved[0, 3, 0] = True
-    model = StageRate().fit(outcomes(rfm([0, 0, 0, 2]), [0, 1, 2, 3], moved))
+    converted = np.zeros((4, 4, 1), bool)
+    converted[0, 3, 0] = True
+    model = StageRate().fit(outcomes(rfm([0, 0, 0, 2]), [0, 1, 2, 3], converted))
     assert model.predict(rfm([1]))[0, 3, 0] == pytest.approx(smoothed(1, 3))
     assert math.isnan(model.predict(rfm([1]))[0, 1, 0])
 
@@ -82,10 +84,10 @@ def test_an_unseen_stage_gets_the_rate_over_all_stages_with_the_target_ahead() -
 def test_recency_rates_by_hand() -> None:
     # 50 snapshots silent for 10 days, 40 of which move; 50 for 80 days, 10 of which do. All of different customers.
     recency = [10.0] * 50 + [80.0] * 50
-    moved = np.zeros((100, 2, 1), bool)
-    moved[:40, 0, 0] = True
-    moved[50:60, 0, 0] = True
-    model = StageRecency().fit(outcomes(rfm([0] * 100, recency), list(range(100)), moved))
+    converted = np.zeros((100, 2, 1), bool)
+    converted[:40, 0, 0] = True
+    converted[50:60, 0, 0] = True
+    model = StageRecency().fit(outcomes(rfm([0] * 100, recency), list(range(100)), converted))
     weight = 25 / 35  # 50 customers, of whom half move at the stage's rate, against a prior of 10
     found = model.predict(rfm([0, 0, 0, 0], [10.0, 80.0, 300.0, math.nan]))[:, 0, 0]
     assert found[0] == pytest.approx(weight * smoothed(40, 50) + (1 - weight) * 0.5)
@@ -96,11 +98,11 @@ def test_recency_rates_by_hand() -> None:
 
 def test_recency_counts_evidence_in_customers_not_rows() -> None:
     recency = [10.0] * 50 + [80.0] * 50
-    moved = np.zeros((100, 2, 1), bool)
-    moved[:50, 0, 0] = True
+    converted = np.zeros((100, 2, 1), bool)
+    converted[:50, 0, 0] = True
     history = rfm([0] * 100, recency)
-    many = StageRecency().fit(outcomes(history, list(range(100)), moved)).predict(rfm([0], [10.0]))
-    one = StageRecency().fit(outcomes(history, [0] * 50 + [1] * 50, moved)).predict(rfm([0], [10.0]))
+    many = StageRecency().fit(outcomes(history, list(range(100)), converted)).predict(rfm([0], [10.0]))
+    one = StageRecency().fit(outcomes(history, [0] * 50 + [1] * 50, converted)).predict(rfm([0], [10.0]))
     assert many[0, 0, 0] == pytest.approx(smoothed(50, 50) * 25 / 35 + 0.5 * 10 / 35)
     assert one[0, 0, 0] == pytest.approx(smoothed(50, 50) * 0.5 / 10.5 + 0.5 * 10 / 10.5)
 
@@ -128,10 +130,10 @@ def test_rates_equal_a_plain_loop(seed: int, n: int) -> None:
         if not able:
             assert math.isnan(stage_found[i, j, h]) and math.isnan(recency_found[i, j, h])
             continue
-        rate = smoothed(sum(history.moved[r, j, h] for r in here or able), len(here or able))
+        rate = smoothed(sum(history.converted[r, j, h] for r in here or able), len(here or able))
         assert stage_found[i, j, h] == pytest.approx(rate)
         expected = len({history.customers[r] for r in inside}) * rate
-        narrow = smoothed(sum(history.moved[r, j, h] for r in inside), len(inside)) if inside else rate
+        narrow = smoothed(sum(history.converted[r, j, h] for r in inside), len(inside)) if inside else rate
         assert recency_found[i, j, h] == pytest.approx((expected * narrow + 10 * rate) / (expected + 10))
 
 
@@ -149,7 +151,7 @@ def test_logistic_equals_scikit_learn_on_standardised_logarithms() -> None:
 
     rows = (history.rfm.stage == 0) & history.known[:, 2, 1]
     x = inputs(history.rfm)[rows]
-    reference = LogisticRegression(tol=1e-10).fit((x - x.mean(0)) / x.std(0), history.moved[rows, 2, 1])
+    reference = LogisticRegression(tol=1e-10).fit((x - x.mean(0)) / x.std(0), history.converted[rows, 2, 1])
     here = asked.stage == 0
     expected = reference.predict_proba((inputs(asked)[here] - x.mean(0)) / x.std(0))[:, 1]
     assert found[here, 2, 1] == pytest.approx(expected, abs=1e-4)
@@ -159,14 +161,16 @@ def test_logistic_equals_scikit_learn_on_standardised_logarithms() -> None:
 def test_logistic_falls_back_to_the_rate_under_ten_customers_who_moved() -> None:
     n = 200
     recency = list(np.linspace(1, 100, n))
-    moved = np.zeros((n, 2, 1), bool)
-    moved[:100, 0, 0] = True
+    converted = np.zeros((n, 2, 1), bool)
+    converted[:100, 0, 0] = True
     asked = rfm([0, 0], [1.0, 100.0])
-    few = LogisticRFM().fit(outcomes(rfm([0] * n, recency), [r % 9 for r in range(n)], moved)).predict(asked)
+    few = LogisticRFM().fit(outcomes(rfm([0] * n, recency), [r % 9 for r in range(n)], converted)).predict(asked)
     assert few[:, 0, 0].tolist() == [0.5, 0.5]
-    enough = LogisticRFM().fit(outcomes(rfm([0] * n, recency), [r % 10 for r in range(n)], moved)).predict(asked)
+    enough = LogisticRFM().fit(outcomes(rfm([0] * n, recency), [r % 10 for r in range(n)], converted)).predict(asked)
     assert enough[0, 0, 0] > 0.9 and enough[1, 0, 0] < 0.1
-    everybody = LogisticRFM().fit(outcomes(rfm([0] * n, recency), list(range(n)), np.ones_like(moved))).predict(asked)
+    everybody = (
+        LogisticRFM().fit(outcomes(rfm([0] * n, recency), list(range(n)), np.ones_like(converted))).predict(asked)
+    )
     assert everybody[:, 0, 0].tolist() == [smoothed(n, n)] * 2
 
 
@@ -175,8 +179,8 @@ def test_logistic_falls_back_to_the_rate_under_ten_customers_who_moved() -> None
 def test_no_baseline_learns_from_what_is_unknown_or_behind(seed: int) -> None:
     history, asked = random_history(120, seed, customers=60), random_history(20, seed + 1).rfm
     usable = history.known & ahead(history.rfm.stage, TARGETS)[:, :, None]
-    noise = np.random.default_rng(seed + 2).random(history.moved.shape) < 0.5
-    other = Outcomes(history.rfm, history.customers, np.where(usable, history.moved, noise), history.known)
+    noise = np.random.default_rng(seed + 2).random(history.converted.shape) < 0.5
+    other = Outcomes(history.rfm, history.customers, np.where(usable, history.converted, noise), history.known)
     for first, second in zip(baselines(), baselines(), strict=True):
         np.testing.assert_array_equal(first.fit(history).predict(asked), second.fit(other).predict(asked))
 
@@ -206,7 +210,7 @@ def test_better_baselines_learn_more() -> None:
     losses = []
     for model in baselines():
         found = model.fit(history).predict(later.rfm)
-        losses.append(np.mean((found[usable] - later.moved[usable]) ** 2))
+        losses.append(np.mean((found[usable] - later.converted[usable]) ** 2))
     assert losses[1] < losses[0] - 0.01 and losses[2] < losses[0] - 0.01
     assert [model.name for model in baselines()] == ["stage", "stage and recency", "logistic RFM"]
 

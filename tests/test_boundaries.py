@@ -46,7 +46,7 @@ def labelled(journey, touches, as_of: float, cut: float, arrival_delay: int = 0)
 
 def rows_of(labels: Labels) -> list[tuple[int, int, bool]]:
     rows = hazard_rows(labels, HORIZONS)
-    return sorted(zip(rows.target.tolist(), rows.interval.tolist(), rows.moved.tolist(), strict=True))
+    return sorted(zip(rows.target.tolist(), rows.interval.tolist(), rows.converted.tolist(), strict=True))
 
 
 def test_a_touchpoint_exactly_at_as_of_belongs_to_the_future() -> None:
@@ -65,7 +65,7 @@ def test_a_touchpoint_exactly_at_as_of_belongs_to_the_future() -> None:
 def test_a_stage_entered_exactly_at_as_of_lies_ahead() -> None:
     """Silent error 5: what is reached at the instant itself is reached after 0, and neither lost nor late."""
     labels = labelled(TWO, (touch(1, event="visit"), touch(5)), 5, 30)
-    assert labels.asked.tolist() == [[True, False, True]]
+    assert labels.at_risk.tolist() == [[True, False, True]]
     assert labels.late == 0
     assert (2, 0, True) in rows_of(labels)
 
@@ -131,9 +131,9 @@ def test_an_interval_is_observed_from_the_microsecond_on_at_which_it_can_be(inte
 
 def test_an_early_event_of_an_unfinished_interval_does_not_count_either() -> None:
     """Silent error 6: the follow-up test holds for those who moved as for those who did not."""
-    moved = labelled(TWO, (touch(1, event="visit"), touch(10.5)), 10, 12 - US)
+    converted = labelled(TWO, (touch(1, event="visit"), touch(10.5)), 10, 12 - US)
     stayed = labelled(TWO, (touch(1, event="visit"),), 10, 12 - US)
-    assert rows_of(moved) == rows_of(stayed) == []
+    assert rows_of(converted) == rows_of(stayed) == []
 
 
 def test_no_row_follows_the_event() -> None:
@@ -150,11 +150,11 @@ def test_late_evidence_is_dropped_and_counted() -> None:
     rows = (touch(1, event="visit"), touch(3, visible=6))
     labels = labelled(TWO, rows, 5, 60)
     assert labels.late == 1
-    assert labels.asked.tolist() == [[True, False, False]]
+    assert labels.at_risk.tolist() == [[True, False, False]]
     assert {target for target, _, _ in rows_of(labels)} == {RETURN}
     # By a cut before the row arrived there was nothing to see, and nothing to drop.
     early = labelled(TWO, rows, 5, 6)
-    assert (early.late, early.asked.tolist()) == (0, [[True, False, True]])
+    assert (early.late, early.at_risk.tolist()) == (0, [[True, False, True]])
 
 
 def test_a_stage_below_one_reached_late_is_dropped_with_it() -> None:
@@ -162,7 +162,7 @@ def test_a_stage_below_one_reached_late_is_dropped_with_it() -> None:
     three = a_journey(One={"event": "visit"}, Two={"event": "review"}, Three={"event": "buy"}, Four={"event": "mail"})
     labels = labelled(three, (touch(1, event="visit"), touch(3, visible=6), touch(8, event="mail")), 5, 60)
     assert labels.late == 2
-    assert labels.asked.tolist() == [[True, False, False, False, True]]
+    assert labels.at_risk.tolist() == [[True, False, False, False, True]]
     assert labels.times[0, [RETURN, 4]].tolist() == [3 * DAY, 3 * DAY]
 
 
@@ -229,7 +229,7 @@ def test_before_any_stage_no_day_is_counted_and_every_stage_lies_ahead() -> None
     found = asked_on(9, touch(2, event="review"), definition=a_definition(TWO))
     assert found.feature("stage") == -1
     assert np.isnan(found.feature("days_in_stage"))
-    assert labelled(TWO, (touch(2, event="review"),), 9, 60).asked.tolist() == [[True, True, True]]
+    assert labelled(TWO, (touch(2, event="review"),), 9, 60).at_risk.tolist() == [[True, True, True]]
 
 
 def test_a_session_is_counted_in_the_window_of_its_first_touchpoint() -> None:

@@ -31,29 +31,29 @@ CELLS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 def outcomes(sizes: dict[tuple[int, int], tuple[int, float, float]], seed: int, people: int = 10**6) -> HazardOutcomes:
     """Return rows by (target, interval): how many, and the true intercept and slope; of so many customers."""
     rng = np.random.default_rng(seed)
-    logit, moved, target, interval = [], [], [], []
+    logit, converted, target, interval = [], [], [], []
     for (j, m), (rows, a, b) in sizes.items():
         x = rng.normal(-1.5, 1.2, rows)
         logit.append(x)
-        moved.append(rng.random(rows) < expit(a + b * x))
+        converted.append(rng.random(rows) < expit(a + b * x))
         target.append(np.full(rows, j, dtype=np.int8))
         interval.append(np.full(rows, m, dtype=np.int8))
     size = sum(rows for rows, _, _ in sizes.values())
     return HazardOutcomes(
         np.concatenate(logit),
-        np.concatenate(moved),
+        np.concatenate(converted),
         np.concatenate(target),
         np.concatenate(interval),
         np.arange(size) % people,
     )
 
 
-def likeliest(logit: F64, moved: npt.NDArray[np.bool_], *, slope: float | None = None) -> tuple[float, float]:
+def likeliest(logit: F64, converted: npt.NDArray[np.bool_], *, slope: float | None = None) -> tuple[float, float]:
     """Return intercept and slope by a general optimiser; with ``slope`` the intercept alone, under that slope."""
 
     def loss(parameters: F64) -> float:
         z = parameters[0] + (parameters[1] if slope is None else slope) * logit
-        return float(np.logaddexp(0, np.where(moved, -z, z)).mean())
+        return float(np.logaddexp(0, np.where(converted, -z, z)).mean())
 
     found = minimize(loss, [0.0, 1.0] if slope is None else [0.0], method="BFGS", options={"gtol": 1e-9}).x
     return float(found[0]), float(found[1]) if slope is None else slope
@@ -63,19 +63,19 @@ def likeliest(logit: F64, moved: npt.NDArray[np.bool_], *, slope: float | None =
 @given(a=st.floats(-2, 2), b=st.floats(0.3, 2), seed=st.integers(0, 9))
 def test_recalibration_is_the_maximum_of_the_likelihood(a: float, b: float, seed: int) -> None:
     rows = outcomes({(0, 0): (2_000, a, b)}, seed)
-    assert recalibrate(rows.logit, rows.moved, with_slope=True) == pytest.approx(
-        likeliest(rows.logit, rows.moved), abs=1e-4
+    assert recalibrate(rows.logit, rows.converted, with_slope=True) == pytest.approx(
+        likeliest(rows.logit, rows.converted), abs=1e-4
     )
-    assert recalibrate(rows.logit, rows.moved, with_slope=False) == pytest.approx(
-        likeliest(rows.logit, rows.moved, slope=1.0), abs=1e-4
+    assert recalibrate(rows.logit, rows.converted, with_slope=False) == pytest.approx(
+        likeliest(rows.logit, rows.converted, slope=1.0), abs=1e-4
     )
 
 
 def test_recalibration_takes_long_ways_and_survives_a_perfect_separation() -> None:
     """Each step is at most 1, so a level 20 away needs many of them; what separates perfectly stays finite."""
     x = np.full(4_000, -20.0)
-    moved = np.arange(4_000) % 2 == 0
-    assert recalibrate(x, moved, with_slope=False) == pytest.approx((20.0, 1.0), abs=1e-6)
+    converted = np.arange(4_000) % 2 == 0
+    assert recalibrate(x, converted, with_slope=False) == pytest.approx((20.0, 1.0), abs=1e-6)
     apart = np.array([-3.0, -2.0, 2.0, 3.0])
     a, b = recalibrate(apart, apart > 0, with_slope=True)
     assert np.isfinite([a, b]).all() and b > 1
@@ -92,12 +92,12 @@ def test_slopes_of_cells_are_drawn_towards_the_pooled_one_by_their_events() -> N
     }
     rows = outcomes(sizes, 3)
     found = fit_slopes(rows, 2, 2)
-    pooled_a, pooled_b = likeliest(rows.logit, rows.moved)
+    pooled_a, pooled_b = likeliest(rows.logit, rows.converted)
     for j, m in CELLS:
         mine = (rows.target == j) & (rows.interval == m)
-        events = int(rows.moved[mine].sum())
+        events = int(rows.converted[mine].sum())
         assert events > 200
-        own_a, own_b = likeliest(rows.logit[mine], rows.moved[mine])
+        own_a, own_b = likeliest(rows.logit[mine], rows.converted[mine])
         weight = events / (events + 50)
         assert found.slope[j, m] == pytest.approx(weight * own_b + (1 - weight) * pooled_b, abs=1e-4)
         assert found.intercept[j, m] == pytest.approx(weight * own_a + (1 - weight) * pooled_a, abs=1e-4)
@@ -107,11 +107,11 @@ def test_slopes_of_cells_are_drawn_towards_the_pooled_one_by_their_events() -> N
 def test_a_cell_of_few_events_shifts_the_pooled_map() -> None:
     rows = outcomes({(0, 0): (6_000, 0.4, 0.5), (1, 1): (150, -0.5, 2.0)}, 5)
     found = fit_slopes(rows, 2, 2)
-    pooled_a, pooled_b = likeliest(rows.logit, rows.moved)
+    pooled_a, pooled_b = likeliest(rows.logit, rows.converted)
     mine = rows.target == 1
-    events = int(rows.moved[mine].sum())
+    events = int(rows.converted[mine].sum())
     assert 5 < events < 200
-    own_a, _ = likeliest(rows.logit[mine], rows.moved[mine], slope=pooled_b)
+    own_a, _ = likeliest(rows.logit[mine], rows.converted[mine], slope=pooled_b)
     weight = events / (events + 50)
     assert found.slope[1, 1] == pytest.approx(pooled_b, abs=1e-4)
     assert found.intercept[1, 1] == pytest.approx(weight * own_a + (1 - weight) * pooled_a, abs=1e-4)
@@ -120,44 +120,44 @@ def test_a_cell_of_few_events_shifts_the_pooled_map() -> None:
 
 
 @pytest.mark.parametrize("movers, sloped", [(199, False), (200, True)])
-def test_a_slope_needs_two_hundred_customers_who_moved_however_many_rows(movers: int, sloped: bool) -> None:
+def test_a_slope_needs_two_hundred_customers_who_moved_however_many_rows(converters: int, sloped: bool) -> None:
     """Silent error 10: rows of one customer are no new evidence; neither for the pooled map nor for a cell."""
     rng = np.random.default_rng(1)
-    moved = np.repeat([True, False], 4_000)
-    logit = np.where(moved, rng.normal(-0.5, 1, 8_000), rng.normal(-1, 1, 8_000))
-    customer = np.concatenate([np.arange(4_000) % movers, np.arange(4_000) + 10_000])
+    converted = np.repeat([True, False], 4_000)
+    logit = np.where(converted, rng.normal(-0.5, 1, 8_000), rng.normal(-1, 1, 8_000))
+    customer = np.concatenate([np.arange(4_000) % converters, np.arange(4_000) + 10_000])
     nought = np.zeros(8_000, dtype=np.int8)
-    found = fit_slopes(HazardOutcomes(logit, moved, nought, nought, customer), 1, 1)
+    found = fit_slopes(HazardOutcomes(logit, converted, nought, nought, customer), 1, 1)
     assert (found.slope[0, 0] != 1.0) == sloped
     assert found.intercept[0, 0] != 0.0
 
 
 def test_a_cell_may_lack_a_slope_where_the_pool_has_one() -> None:
     rows = outcomes({(0, 0): (6_000, 0.4, 0.5), (1, 1): (6_000, -0.5, 2.0)}, 5)
-    few = np.where((rows.target == 1) & rows.moved, rows.customer % 150, rows.customer + 1_000)
-    found = fit_slopes(HazardOutcomes(rows.logit, rows.moved, rows.target, rows.interval, few), 2, 2)
-    pooled = likeliest(rows.logit, rows.moved)[1]
+    few = np.where((rows.target == 1) & rows.converted, rows.customer % 150, rows.customer + 1_000)
+    found = fit_slopes(HazardOutcomes(rows.logit, rows.converted, rows.target, rows.interval, few), 2, 2)
+    pooled = likeliest(rows.logit, rows.converted)[1]
     assert found.slope[1, 1] == pytest.approx(pooled, abs=1e-4)
     assert found.slope[0, 0] != pytest.approx(pooled, abs=0.01)
 
 
 @pytest.mark.parametrize("movers, sloped", [(199, False), (200, True)])
-def test_a_cell_needs_two_hundred_customers_who_moved(movers: int, sloped: bool) -> None:
+def test_a_cell_needs_two_hundred_customers_who_moved(converters: int, sloped: bool) -> None:
     rows = outcomes({(0, 0): (6_000, 0.4, 0.5), (1, 1): (6_000, -0.5, 2.0)}, 5)
-    events = np.flatnonzero((rows.target == 1) & rows.moved)
+    events = np.flatnonzero((rows.target == 1) & rows.converted)
     assert len(events) > 200
     few = rows.customer + 1_000
-    few[events] = np.arange(len(events)) % movers
-    found = fit_slopes(HazardOutcomes(rows.logit, rows.moved, rows.target, rows.interval, few), 2, 2)
-    assert (abs(found.slope[1, 1] - likeliest(rows.logit, rows.moved)[1]) > 0.01) == sloped
+    few[events] = np.arange(len(events)) % converters
+    found = fit_slopes(HazardOutcomes(rows.logit, rows.converted, rows.target, rows.interval, few), 2, 2)
+    assert (abs(found.slope[1, 1] - likeliest(rows.logit, rows.converted)[1]) > 0.01) == sloped
 
 
 def test_one_event_moves_a_cell_a_little() -> None:
     rows = outcomes({(0, 0): (6_000, 0.4, 0.5), (1, 1): (30, 0.0, 1.0)}, 5)
     mine = np.flatnonzero(rows.target == 1)
-    rows.moved[mine] = np.arange(30) == 7
-    pooled_a, pooled_b = likeliest(rows.logit, rows.moved)
-    own_a, _ = likeliest(rows.logit[mine], rows.moved[mine], slope=pooled_b)
+    rows.converted[mine] = np.arange(30) == 7
+    pooled_a, pooled_b = likeliest(rows.logit, rows.converted)
+    own_a, _ = likeliest(rows.logit[mine], rows.converted[mine], slope=pooled_b)
     assert abs(own_a - pooled_a) > 0.1
     assert fit_slopes(rows, 2, 2).intercept[1, 1] == pytest.approx(own_a / 51 + pooled_a * 50 / 51, abs=1e-4)
     kept = Calibration(np.zeros((2, 2)), np.full((2, 2), pooled_b))
@@ -180,8 +180,8 @@ def test_levels_expect_what_happened_and_small_cells_keep_that_of_the_trees() ->
     found = set_levels(slopes, rows)
     for j, m in [(0, 0), (1, 1)]:
         mine = (rows.target == j) & (rows.interval == m)
-        events = int(rows.moved[mine].sum())
-        level, _ = likeliest(slopes.slope[j, m] * rows.logit[mine], rows.moved[mine], slope=1.0)
+        events = int(rows.converted[mine].sum())
+        level, _ = likeliest(slopes.slope[j, m] * rows.logit[mine], rows.converted[mine], slope=1.0)
         assert found.intercept[j, m] == pytest.approx(level * events / (events + 50), abs=1e-4)
     assert found.intercept[0, 1] == found.intercept[1, 0] == 0.0
     assert np.array_equal(found.slope, slopes.slope)
@@ -210,10 +210,10 @@ def test_maps_are_applied_by_cell_and_shrink_to_the_one_that_changes_nothing() -
 
 
 def test_the_log_loss_of_a_row_is_that_of_its_probability() -> None:
-    logit, moved = np.array([-2.0, 0.0, 3.0, -800.0, 800.0]), np.array([True, False, True, False, False])
+    logit, converted = np.array([-2.0, 0.0, 3.0, -800.0, 800.0]), np.array([True, False, True, False, False])
     p = expit(logit[:3])
     expected = [-np.log(p[0]), -np.log(1 - p[1]), -np.log(p[2]), 0.0, 800.0]
-    assert log_losses(logit, moved).tolist() == pytest.approx(expected)
+    assert log_losses(logit, converted).tolist() == pytest.approx(expected)
 
 
 def assert_same(one: Calibration, other: Calibration) -> None:

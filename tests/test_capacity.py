@@ -47,8 +47,8 @@ def panel() -> Panel:
 def rows_of(panel: Panel, chance: npt.NDArray[np.float64], seed: int = 2) -> HazardRows:
     """One hazard row a snapshot, moved with the chance given."""
     n = len(panel)
-    moved = np.random.default_rng(seed).random(n) < chance
-    return HazardRows(np.arange(n), np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.int8), moved)
+    converted = np.random.default_rng(seed).random(n) < chance
+    return HazardRows(np.arange(n), np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.int8), converted)
 
 
 def patterned(panel: Panel) -> HazardRows:
@@ -114,7 +114,7 @@ def test_beyond_doubt_is_three_standard_errors() -> None:
 
 def test_too_few_who_moved_compare_nothing(panel: Panel) -> None:
     rows = rows_of(panel, np.full(len(panel), 0.05))
-    assert 0 < rows.moved.sum() < 200
+    assert 0 < rows.converted.sum() < 200
     assert compare_tree_sizes(panel, rows, rows, 1, 1) == ()
 
 

@@ -42,7 +42,7 @@ def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Traini
     fit = fit_reach(panel, config.model.seed, histories.threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
     keys_ = draw_keys(DRAWS, config.model.seed)
-    verdict = decide_first(result.judged, keys_, learned=bool(result.predictor.learned.any()))
+    verdict = decide_first(result.evaluated, keys_, learned=bool(result.predictor.learned.any()))
     facts = Training(
         config, histories.store, histories.visible, usage, trained.as_of, result, panel, fit, predictor, None, verdict
     )
@@ -73,7 +73,7 @@ def card(made: tuple[Training, commands.Histories], keys: np.ndarray) -> Card:
 
 @pytest.fixture(scope="module")
 def assessed(facts: Training, keys: np.ndarray) -> Assessment:
-    return assess(facts.result.judged, keys)
+    return assess(facts.result.evaluated, keys)
 
 
 def section(text: str, heading: str) -> str:
@@ -117,7 +117,7 @@ def test_the_card_holds_every_transition_of_the_lists_horizon(card: Card, assess
     lines = [line for line in text.splitlines() if " → " in line]
     assert len(lines) == len(cells) > 0
     for line, row in zip(lines, cells.to_dict("records"), strict=True):
-        assert line.startswith(f"| {row['from']} → {row['to']} | {row['n']} | {row['moved']} |")
+        assert line.startswith(f"| {row['from']} → {row['to']} | {row['n']} | {row['converted']} |")
         for name, digits in (("log_loss", 4), ("auc", 3), ("observed_expected", 2)):
             bounds = f"({row[f'{name}_low']:.{digits}f} to {row[f'{name}_high']:.{digits}f})"
             assert f"{row[name]:.{digits}f} {bounds}" in line
@@ -151,7 +151,7 @@ def test_the_card_tells_the_journey_and_how_many_moved(card: Card, facts: Traini
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {stage.name} |")]
         assert rule_in_words(stage.enter).replace("|", "\\|") in line
         if i:
-            assert line.endswith(f"| {facts.panel.movers[1 + i]:,} |")
+            assert line.endswith(f"| {facts.panel.converters[1 + i]:,} |")
 
 
 def test_the_card_names_what_rests_on_base_rates(card: Card, facts: Training) -> None:
@@ -159,8 +159,8 @@ def test_the_card_names_what_rests_on_base_rates(card: Card, facts: Training) ->
     assert low, "some targets must be weak here"
     assert f"{' and '.join(low)} rest on base rates" in card.text.split("\n## ")[0]
     blind = section(card.text, "## What it cannot see")
-    for name, moved in low.items():
-        assert f"{name} ({moved} customer" in blind
+    for name, converted in low.items():
+        assert f"{name} ({converted} customer" in blind
 
 
 def test_features_are_counted_by_group_and_what_was_left_out_is_named(card: Card, facts: Training) -> None:
@@ -212,7 +212,7 @@ def table_of(text: str) -> list[list[str]]:
 
 def test_a_failing_calibration_is_named_with_drift_where_it_is_that(facts: Training, assessed: Assessment) -> None:
     """Drift is judged by outcomes known before the fold; a failing slope has no such reason."""
-    before = facts.moved_before("any", "return", 30)
+    before = facts.converted_before("any", "return", 30)
     rows = facts.result.rows
     cell = (rows["to"] == "return") & (rows["horizon_days"] == 30)
     during = float(rows.loc[cell, "base_rate"].iloc[0])
@@ -234,7 +234,9 @@ def test_a_failing_calibration_is_named_with_drift_where_it_is_that(facts: Train
 
 def _with_a_row(calibration: pd.DataFrame) -> pd.DataFrame:
     figures = {name: 1.0 for name in calibration.columns if name not in ("question", "horizon_days")}
-    return pd.DataFrame([{"question": "return", "horizon_days": 30, **figures, "transitions": 1, "n": 5, "moved": 3}])
+    return pd.DataFrame(
+        [{"question": "return", "horizon_days": 30, **figures, "transitions": 1, "n": 5, "converted": 3}]
+    )
 
 
 def test_moves_before_the_fold_are_those_whose_outcome_was_known_by_then(facts: Training) -> None:
@@ -247,11 +249,11 @@ def test_moves_before_the_fold_are_those_whose_outcome_was_known_by_then(facts: 
             bool(panel.labels.times[i, j] < horizon)
             for i in range(len(panel))
             if panel.as_of[i] + horizon + facts.store.arrival_delay <= facts.result.fold.cut
-            and panel.labels.asked[i, j]
+            and panel.labels.at_risk[i, j]
             and (origin == "any" or panel.stage[i] == names.index(origin))
         ]
-        assert outcomes and facts.moved_before(origin, target, 30) == pytest.approx(np.mean(outcomes))
-    assert np.isnan(facts.moved_before("Promote", "Convert", 30))
+        assert outcomes and facts.converted_before(origin, target, 30) == pytest.approx(np.mean(outcomes))
+    assert np.isnan(facts.converted_before("Promote", "Convert", 30))
 
 
 def test_a_baseline_that_wins_is_named(assessed: Assessment, facts: Training) -> None:
@@ -296,7 +298,7 @@ def test_the_current_stage_shows_what_another_coverage_would_say(facts: Training
 def test_subgroups_that_differ_are_named_and_others_are_counted() -> None:
     row = {
         "segment": "attribute:country", "value": "UK|<b>", "from": "Convert", "to": "Ascend", "horizon_days": 30,
-        "n": 40, "moved": 12, "log_loss": 0.4, "log_loss_rest": 0.3, "log_loss_gap": 0.1, "log_loss_gap_low": 0.05,
+        "n": 40, "converted": 12, "log_loss": 0.4, "log_loss_rest": 0.3, "log_loss_gap": 0.1, "log_loss_gap_low": 0.05,
         "log_loss_gap_high": 0.15, "observed_expected": 1.5, "observed_expected_rest": 1.0,
         "p_log_loss_holm": 0.01, "p_observed_expected_holm": 0.02, "log_loss_differs": True,
         "calibration_differs": True,

@@ -91,7 +91,7 @@ def test_any_features_give_coherent_probabilities(
     x[0] = np.nan
     stage = np.append(present, random.integers(-1, 8, ROWS - 1)).astype(np.int8)
     p = predictor.predict(replace(panel, x=x, stage=stage), threads=1)
-    assert_coherent(p, predictor.definition.asked(stage))
+    assert_coherent(p, predictor.definition.at_risk(stage))
 
 
 @settings(max_examples=25)
@@ -122,7 +122,7 @@ def test_any_customers_give_coherent_scores(
     block = a_block(seed, trained.as_of, unseen=unseen, attributes=attributes)
     answers = changed.answer(block, trained.as_of)
     assert len(answers.snapshots) > 0
-    assert_coherent(answers.probability, definition.asked(answers.stage))
+    assert_coherent(answers.probability, definition.at_risk(answers.stage))
     scores = score_block(changed, block, trained.as_of, "v")
     scores_contract(definition).check(scores)
 

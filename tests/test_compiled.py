@@ -50,8 +50,8 @@ def ask(folder: Path, callee: str = CALLEE, caller: str = CALLER) -> tuple[int, 
 def test_what_decides_the_machine_code_and_nothing_else(tmp_path: Path) -> None:
     assert ask(tmp_path) == (43, False)
     assert ask(tmp_path) == (43, True)
-    moved = "\n# a comment\n\n" + CALLER.replace("Say.", "Say more.").replace("return", "\n    # why\n    return")
-    assert ask(tmp_path, "# another\n" + CALLEE, moved) == (43, True)
+    converted = "\n# a comment\n\n" + CALLER.replace("Say.", "Say more.").replace("return", "\n    # why\n    return")
+    assert ask(tmp_path, "# another\n" + CALLEE, converted) == (43, True)
     assert ask(tmp_path, CALLEE.replace("FACTOR = 3", "FACTOR = 4")) == (57, False)
     assert ask(tmp_path, CALLEE.replace("x * FACTOR", "x - FACTOR")) == (12, False)
     assert ask(tmp_path) == (43, True), "the first machine code is still there, so branches do not push each other out"

@@ -135,8 +135,8 @@ def test_nights_without_drift_stay_below_their_limits(customers: int, shares: An
 @pytest.mark.parametrize("customers", [200, 500, 50_000])
 def test_a_real_shift_is_found(customers: int) -> None:
     shares = np.full((1, 10), 0.1)
-    moved = np.array([[0.01] * 5 + [0.19] * 5]) * customers
-    value, noise = stability(shares, moved, np.array([5_000.0]), CHANCE / COMPARISONS)
+    converted = np.array([[0.01] * 5 + [0.19] * 5]) * customers
+    value, noise = stability(shares, converted, np.array([5_000.0]), CHANCE / COMPARISONS)
     assert value[0] > SPEC.drift.fail + noise[0]
 
 

@@ -143,7 +143,7 @@ def test_signs_count_what_came_before_and_what_came_after(
     journey, hidden = setting.journey, setting.hidden
     at = as_of - PERIOD - delay
     expected: Counter[tuple[int, str, bool]] = Counter()
-    moved: Counter[tuple[int, str, bool]] = Counter()
+    converted: Counter[tuple[int, str, bool]] = Counter()
     for one in people:
         if not is_eligible(one, at):
             continue
@@ -158,11 +158,13 @@ def test_signs_count_what_came_before_and_what_came_after(
             continue
         for key in [*((stage, *pair) for pair in before), (stage, ALL, True)]:
             expected[key] += 1
-            moved[key] += went
+            converted[key] += went
     rows = counted(asked(journey, hidden, as_of, delay), to_block(people))[1].precursors
     keys = list(zip(rows["stage"], rows["event"], rows["inbound"], strict=True))
     assert dict(zip(keys, rows["customers"], strict=True)) == dict(expected)
-    assert {key: n for key, n in zip(keys, rows["moved"], strict=True) if n} == {k: n for k, n in moved.items() if n}
+    assert {key: n for key, n in zip(keys, rows["converted"], strict=True) if n} == {
+        k: n for k, n in converted.items() if n
+    }
 
 
 JOURNEY = a_journey(One={"event": "visit"}, Two={"event": "buy"})
@@ -174,7 +176,7 @@ def test_the_touchpoint_that_is_the_move_is_no_sign_of_it() -> None:
         for i in range(20)
     ]
     rows = counted(asked(JOURNEY, (), moment(14)), to_block(people))[1].precursors
-    assert rows[["event", "customers", "moved"]].to_numpy().tolist() == [["visit", 20, 20], [ALL, 20, 20]]
+    assert rows[["event", "customers", "converted"]].to_numpy().tolist() == [["visit", 20, 20], [ALL, 20, 20]]
     late = replace(asked(JOURNEY, (), moment(14)), observed_from=moment(7))
     assert counted(late, to_block(people))[1].precursors.empty, "the period before was not recorded whole"
 
@@ -251,8 +253,8 @@ def test_a_segment_must_be_a_text_attribute(attribute: str, told: str) -> None:
 def test_kaplan_meier_of_the_textbook() -> None:
     """The 6-MP arm of Freireich and others (1963): S(10) = 0.753, S(23) = 0.448."""
     days = [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]
-    moved = [1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]
-    at, left = kaplan_meier(np.array(days), np.array(moved, dtype=bool), np.ones(len(days), dtype=np.int64))
+    converted = [1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]
+    at, left = kaplan_meier(np.array(days), np.array(converted, dtype=bool), np.ones(len(days), dtype=np.int64))
     found = dict(zip(at.tolist(), left.tolist(), strict=True))
     assert found[10] == pytest.approx(0.7529, abs=1e-4)
     assert found[23] == pytest.approx(0.4482, abs=1e-4)
@@ -331,7 +333,7 @@ def test_a_weighted_percentile_is_one_of_the_repeated_values(rows: list[tuple[in
 
 def of_events(total: tuple[int, int], **events: tuple[int, int]) -> pd.DataFrame:
     rows = [(0, ALL, True, *total), *((0, name, True, *numbers) for name, numbers in events.items())]
-    return pd.DataFrame(rows, columns=["stage", "event", "inbound", "customers", "moved"])
+    return pd.DataFrame(rows, columns=["stage", "event", "inbound", "customers", "converted"])
 
 
 def test_signs_tell_moving_from_staying_and_chance() -> None:

@@ -34,16 +34,16 @@ def check(
         for i, at in asked_about
     ]
     assert plain(found.times) == [one.times for one in expected]
-    assert found.asked.tolist() == [one.asked for one in expected]
+    assert found.at_risk.tolist() == [one.asked for one in expected]
     assert found.follow_up.tolist() == [one.observed for one in expected]
     assert found.late == sum(one.late for one in expected)
     rows = hazard_rows(found, HORIZONS)
     listed = list(
-        zip(*(column.tolist() for column in (rows.snapshot, rows.target, rows.interval, rows.moved)), strict=True)
+        zip(*(column.tolist() for column in (rows.snapshot, rows.target, rows.interval, rows.converted)), strict=True)
     )
     assert len(set(listed)) == len(listed)
     assert set(listed) == labels.hazard_rows(expected, HORIZONS)
-    return found.late, int(rows.moved.sum())
+    return found.late, int(rows.converted.sum())
 
 
 @settings(max_examples=150)
@@ -77,9 +77,9 @@ def test_longer_histories_agree_with_the_oracle(cut_before_end: int) -> None:
     gone = np.flatnonzero((points.visible_at > points.occurred_at + DAY) & (points.occurred_at < START - 60 * DAY))
     instants = sorted({int(at) + HOUR for at in points.occurred_at[gone[:12]]})
     cut = START - cut_before_end * DAY
-    late, moved = check(Setting(rules, frozenset()), to_customers(block), instants, cut, 2 * DAY)
+    late, converted = check(Setting(rules, frozenset()), to_customers(block), instants, cut, 2 * DAY)
     assert late > 0
-    assert moved > 50
+    assert converted > 50
 
 
 @settings(max_examples=60)
@@ -92,7 +92,7 @@ def test_nobody_reaches_a_later_stage_before_returning(
     previous = found.times[:, RETURN]
     assert (previous >= 0).all()
     for target in range(1, found.times.shape[1]):
-        asked = found.asked[:, target]
+        asked = found.at_risk[:, target]
         assert (found.times[asked, target] >= previous[asked]).all()
         previous = np.where(asked, found.times[:, target], previous)
 
@@ -110,7 +110,7 @@ def test_what_the_business_sends_makes_nobody_return(
     _, without = labels_of(rules, frozenset(), customers, instants, cut)
     _, with_mail = labels_of(rules, frozenset(), mailed, instants, cut)
     assert np.array_equal(without.times, with_mail.times)
-    assert np.array_equal(without.asked, with_mail.asked)
+    assert np.array_equal(without.at_risk, with_mail.at_risk)
 
 
 @settings(max_examples=60)
@@ -132,7 +132,7 @@ def test_nothing_ahead_of_the_top_stage_but_the_return() -> None:
     rules = a_journey(One={"event": "visit"}, Two={"event": "buy"})
     customers = to_customers(to_block([Customer("c", in_order([_touch(1, "buy"), _touch(3, "visit")]))]))
     _, found = labels_of(rules, frozenset(), customers, [START + 2 * DAY], START + 9 * DAY)
-    assert found.asked.tolist() == [[True, False, False]]
+    assert found.at_risk.tolist() == [[True, False, False]]
     assert found.times[0, RETURN] == DAY
 
 
@@ -140,7 +140,7 @@ def test_what_never_happens_has_no_time() -> None:
     rules = a_journey(One={"event": "visit"}, Two={"event": "buy"})
     _, found = labels_of(rules, frozenset(), [Customer("c", (_touch(1, "visit"),))], [START + 2 * DAY], START + 9 * DAY)
     assert found.times.tolist() == [[NEVER, -DAY, NEVER]]
-    assert found.asked.tolist() == [[True, False, True]]
+    assert found.at_risk.tolist() == [[True, False, True]]
 
 
 def _touch(day: int, event: str) -> Touch:

@@ -61,8 +61,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(5)
     draws, held = 600, np.zeros(3)
     for _ in range(draws):
-        moved = rng.binomial([800, 150], [0.12, 0.08])
-        found = difference(moved[0], 800, moved[1], 150)
+        converted = rng.binomial([800, 150], [0.12, 0.08])
+        found = difference(converted[0], 800, converted[1], 150)
         held[0] += found.low <= 0.04 <= found.high
         p = rng.beta(1, 6, 1500)
         y = (rng.random(1500) < 1.3 * p.clip(max=0.7)).astype(float)
@@ -197,10 +197,10 @@ def test_effects_of_several_campaigns_lie_in_their_intervals() -> None:
         target = np.random.default_rng(seed).random(len(ids)) < 0.7
         after = past.treat(ids[target], as_of, 30, 3.0)
         here = past.true_stage(as_of) == 1
-        moved = after.true_stage(as_of + HORIZON) >= 2
+        converted = after.true_stage(as_of + HORIZON) >= 2
         uplift = after.true_reach(as_of, [HORIZON], 3.0) - after.true_reach(as_of, [HORIZON])
         truths.append(uplift[here & target, 2, 0].mean())
-        arms = [moved[here & arm] for arm in (target, ~target)]
+        arms = [converted[here & arm] for arm in (target, ~target)]
         found.append(difference(arms[0].sum(), len(arms[0]), arms[1].sum(), len(arms[1])))
     assert sum(one.low <= truth <= one.high for one, truth in zip(found, truths, strict=True)) >= 7
     assert np.mean([one.estimate for one in found]) == pytest.approx(np.mean(truths), abs=0.04)
@@ -274,7 +274,7 @@ def test_contacts_are_those_within_the_horizon(tmp_path: Path) -> None:
 
 def test_scores_that_mislead_end_with_5_and_are_kept(tmp_path: Path) -> None:
     past = business()
-    file = settings_in(tmp_path, measure={"min_moved": 10})
+    file = settings_in(tmp_path, measure={"min_converted": 10})
     past.write(tmp_path)
     publish_past(load_config(file), past, NIGHT, reverse=True)
     run = call("measure", file, "--until", "2024-08-20")
@@ -283,7 +283,7 @@ def test_scores_that_mislead_end_with_5_and_are_kept(tmp_path: Path) -> None:
     assert f"{LIST}, 2024-07-19: the likeliest tenth moved 0." in run.err and "below min_lift 1" in run.err
     assert "off by more than max_miscalibration 2" in run.err
     assert (tmp_path / "out" / "measure" / "history.parquet").exists()
-    lenient = settings_in(tmp_path, measure={"min_moved": 10_000})
+    lenient = settings_in(tmp_path, measure={"min_converted": 10_000})
     assert call("measure", lenient, "--until", "2024-08-20").code == 0
 
 
@@ -291,7 +291,7 @@ def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
     """Silent error 73: a model that is plainly wrong published night after night; nobody had to call `measure`."""
     past = business()
     levels = {"quality": {"warn": 1.2, "fail": 1.5}}
-    config = load_config(settings_in(tmp_path, measure={"min_moved": 10}, gates=levels))
+    config = load_config(settings_in(tmp_path, measure={"min_converted": 10}, gates=levels))
     past.write(tmp_path)
     histories = commands.open_histories(config, commands.Silent())
 
@@ -357,16 +357,16 @@ def test_leaving_out_the_treated_does_not_choose_by_outcome() -> None:
     active = rng.random(size) < 0.3
     control = rng.random(size) < 0.25
     untreated = rng.random(size) < np.where(active, 0.4, 0.05)
-    moved = untreated | (active & ~control & (rng.random(size) < 0.5))
+    converted = untreated | (active & ~control & (rng.random(size) < 0.5))
     ids = [f"c{i}" for i in range(size)]
     tonight = past_list(0, "q1", {"customer_id": ids, "group": [None] * size})
     group = np.where(control, "control", "target")[active]
     later = past_list(7 * DAY, "q1", {"customer_id": np.array(ids)[active], "group": group})
     weight = untouched(tonight, listings([tonight, later]))
-    found = np.average(moved, weights=weight)
+    found = np.average(converted, weights=weight)
     assert found == pytest.approx(untreated.mean(), abs=0.01)
-    assert moved.mean() > untreated.mean() + 0.05
-    assert moved[~active].mean() < untreated.mean() - 0.05
+    assert converted.mean() > untreated.mean() + 0.05
+    assert converted[~active].mean() < untreated.mean() - 0.05
 
 
 def test_of_several_nights_of_one_date_the_youngest_counts(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ CELLS = st.lists(st.tuples(st.booleans(), PROBABILITY), min_size=1, max_size=25)
 
 
 def columns(cells: list[tuple[bool, float]]) -> tuple[npt.NDArray[np.bool_], Floats]:
-    return np.array([moved for moved, _ in cells]), np.array([probability for _, probability in cells])
+    return np.array([converted for converted, _ in cells]), np.array([probability for _, probability in cells])
 
 
 def simulated(n: int, seed: int) -> tuple[npt.NDArray[np.bool_], Floats]:
@@ -38,10 +38,10 @@ def simulated(n: int, seed: int) -> tuple[npt.NDArray[np.bool_], Floats]:
 @example([(True, 0.0), (False, 1.0)])
 def test_log_loss_and_brier_are_the_means_written_out(cells: list[tuple[bool, float]]) -> None:
     y, p = columns(cells)
-    terms = [-math.log(min(max(q if moved else 1 - q, 1e-6), 1 - 1e-6)) for moved, q in cells]
+    terms = [-math.log(min(max(q if converted else 1 - q, 1e-6), 1 - 1e-6)) for converted, q in cells]
     assert metrics.log_loss(y, p) == pytest.approx(sum(terms) / len(terms), rel=1e-9)
     assert metrics.log_loss_terms(y, p) == pytest.approx(terms, rel=1e-9, abs=1e-12)
-    assert metrics.brier(y, p) == pytest.approx(sum((q - moved) ** 2 for moved, q in cells) / len(cells))
+    assert metrics.brier(y, p) == pytest.approx(sum((q - converted) ** 2 for converted, q in cells) / len(cells))
 
 
 def test_log_loss_weights_rows_like_repeats() -> None:
@@ -204,7 +204,7 @@ def test_a_cell_holds_every_metric_as_a_float() -> None:
     found = metrics.cell_metrics(y, p)
     assert list(found) == [
         "n",
-        "moved",
+        "converted",
         "base_rate",
         "log_loss",
         "brier",
@@ -222,14 +222,14 @@ def test_a_cell_holds_every_metric_as_a_float() -> None:
         "observed_expected",
     ]
     assert all(type(value) is float and math.isfinite(value) for value in found.values())
-    assert found["n"] == 500 and found["moved"] == y.sum()
+    assert found["n"] == 500 and found["converted"] == y.sum()
     assert found["base_rate"] == pytest.approx(y.mean())
     assert found["lift_10"] == pytest.approx(10 * found["gain_10"])
 
 
 def test_an_empty_cell_is_not_a_number_but_for_its_counts() -> None:
     found = metrics.cell_metrics([], [])
-    assert found.pop("n") == 0 and found.pop("moved") == 0
+    assert found.pop("n") == 0 and found.pop("converted") == 0
     assert all(math.isnan(value) for value in found.values())
 
 

@@ -37,12 +37,12 @@ F64 = npt.NDArray[np.float64]
 
 
 def rows_of(*rows: tuple[int, int, int, bool]) -> HazardRows:
-    snapshot, target, interval, moved = zip(*rows, strict=True)
+    snapshot, target, interval, converted = zip(*rows, strict=True)
     return HazardRows(
         np.array(snapshot, dtype=np.int64),
         np.array(target, dtype=np.int8),
         np.array(interval, dtype=np.int8),
-        np.array(moved, dtype=np.bool_),
+        np.array(converted, dtype=np.bool_),
     )
 
 
@@ -118,25 +118,28 @@ LOGITS = np.random.default_rng(1).normal(-2.0, 1.5, 60_000)
 @pytest.mark.parametrize(("shift", "slope"), [(0.0, 1.0), (0.7, 1.0), (-0.4, 0.6), (0.2, 1.5)])
 def test_recalibration_recovers_a_known_shift_and_slope(shift: float, slope: float) -> None:
     rows = outcomes(LOGITS, sigmoid(shift + slope * LOGITS))
-    a, b = recalibrate(rows.logit, rows.moved, with_slope=True)
+    a, b = recalibrate(rows.logit, rows.converted, with_slope=True)
     assert (a, b) == (pytest.approx(shift, abs=0.06), pytest.approx(slope, abs=0.03))
     fitted = fit_slopes(rows, targets=1, intervals=1)
     assert fitted.slope[0, 0] == pytest.approx(slope, abs=0.03)
     p = sigmoid(fitted.apply(rows.logit, rows.target, rows.interval))
-    assert p.mean() == pytest.approx(rows.moved.mean(), abs=2e-3)
+    assert p.mean() == pytest.approx(rows.converted.mean(), abs=2e-3)
 
 
 def test_without_a_slope_only_the_level_moves() -> None:
     rows = outcomes(LOGITS, sigmoid(0.7 + LOGITS))
-    a, b = recalibrate(rows.logit, rows.moved, with_slope=False)
+    a, b = recalibrate(rows.logit, rows.converted, with_slope=False)
     assert (a, b) == (pytest.approx(0.7, abs=0.04), 1.0)
-    assert sigmoid(a + rows.logit).sum() == pytest.approx(rows.moved.sum(), rel=1e-6)
+    assert sigmoid(a + rows.logit).sum() == pytest.approx(rows.converted.sum(), rel=1e-6)
 
 
 def joined(*parts: HazardOutcomes) -> HazardOutcomes:
     shift = np.cumsum([0, *(int(part.customer.max()) + 1 for part in parts[:-1])])
     return HazardOutcomes(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("logit", "moved", "target", "interval")),
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("logit", "converted", "target", "interval")
+        ),
         np.concatenate([part.customer + start for part, start in zip(parts, shift, strict=True)]),
     )
 
@@ -159,7 +162,7 @@ def test_the_slope_of_a_cell_needs_customers_and_not_rows() -> None:
     base = outcomes(LOGITS, sigmoid(LOGITS), (0, 0))
     people = fit_slopes(joined(base, outcomes(LOGITS[:6000], steep, (1, 0))), 2, 1)
     copies = fit_slopes(joined(base, outcomes(LOGITS[:6000], steep, (1, 0), rows_each=60)), 2, 1)
-    assert outcomes(LOGITS[:6000], steep).moved.sum() > 500
+    assert outcomes(LOGITS[:6000], steep).converted.sum() > 500
     assert people.slope[1, 0] > 1.6
     assert copies.slope[1, 0] == pytest.approx(1.0, abs=0.1)
 
@@ -171,14 +174,14 @@ def test_levels_are_those_of_the_rows_and_shrunk_where_few_moved() -> None:
     found = set_levels(slopes, joined(many, few))
     assert found.slope.tolist() == slopes.slope.tolist()
     assert found.intercept[0, 0] == pytest.approx(-0.8, abs=0.04)
-    whole, _ = recalibrate(0.5 * few.logit, few.moved, with_slope=False)
-    events = few.moved.sum()
+    whole, _ = recalibrate(0.5 * few.logit, few.converted, with_slope=False)
+    events = few.converted.sum()
     assert found.intercept[1, 0] == pytest.approx(whole * events / (events + 50))
 
 
-@pytest.mark.parametrize("moved", [np.zeros(50), np.ones(50)], ids=["nobody moved", "everybody moved"])
-def test_one_class_is_left_as_it_is(moved: F64) -> None:
-    rows = outcomes(LOGITS[:50], moved)
+@pytest.mark.parametrize("converted", [np.zeros(50), np.ones(50)], ids=["nobody moved", "everybody moved"])
+def test_one_class_is_left_as_it_is(converted: F64) -> None:
+    rows = outcomes(LOGITS[:50], converted)
     nothing = identity(1, 1)
     for found in (fit_slopes(rows, 1, 1), set_levels(nothing, rows)):
         assert (found.intercept.tolist(), found.slope.tolist()) == ([[0.0]], [[1.0]])
@@ -291,8 +294,8 @@ def test_low_evidence_counts_customers_and_not_rows(buyers: int, low: bool) -> N
     block = shop(60, buyers)
     definition, panel = panel_of(block)
     rows = hazard_rows(panel.labels, definition.horizons)
-    assert (rows.moved & (rows.target == 2)).sum() > LOW_EVIDENCE == 30
-    assert panel.movers.tolist() == [60, 0, buyers]
+    assert (rows.converted & (rows.target == 2)).sum() > LOW_EVIDENCE == 30
+    assert panel.converters.tolist() == [60, 0, buyers]
     assert fit_reach(panel, seed=1, threads=1).trees.low.tolist() == [False, True, low]
 
 
@@ -310,7 +313,7 @@ def test_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatc
     """Silent errors 11 and 17: no row that ends after C' is in the trees that give slopes; then all rows are."""
     definition, panel = panel_of(shop(200, 120))
     seen: list[HazardRows] = []
-    judged: list[HazardOutcomes] = []
+    evaluated: list[HazardOutcomes] = []
     fit_trees, fit_slopes_there = training.fit_trees, training.fit_slopes
 
     def trees(panel: Panel, rows: HazardRows, *arguments: Any, **named: Any) -> Any:
@@ -318,7 +321,7 @@ def test_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatc
         return fit_trees(panel, rows, *arguments, **named)
 
     def slopes(rows: HazardOutcomes, *arguments: Any) -> Calibration:
-        judged.append(rows)
+        evaluated.append(rows)
         return fit_slopes_there(rows, *arguments)
 
     monkeypatch.setattr(training, "fit_trees", trees)
@@ -330,9 +333,9 @@ def test_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatc
     assert (panel.as_of[early.snapshot] + ends[early.interval] <= inner).all()
     assert len(last) > len(early)
     starts_late = panel.as_of[last.snapshot] >= inner
-    assert max(len(rows.moved) for rows in judged) == starts_late.sum()
-    moved_late = last.moved[starts_late].sum()
-    assert max(rows.moved.sum() for rows in judged) == moved_late
+    assert max(len(rows.converted) for rows in evaluated) == starts_late.sum()
+    moved_late = last.converted[starts_late].sum()
+    assert max(rows.converted.sum() for rows in evaluated) == moved_late
 
 
 def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,5 +382,5 @@ def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slop
     recent = ends >= CUT - year
     assert 0 < recent.sum() < len(rows)
     (found,) = used
-    assert len(found.moved) == recent.sum()
-    assert found.moved.sum() == rows.moved[recent].sum()
+    assert len(found.converted) == recent.sum()
+    assert found.converted.sum() == rows.converted[recent].sum()

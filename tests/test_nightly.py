@@ -367,8 +367,8 @@ def test_a_registry_that_is_down_is_stood_in_for_by_the_verified_copy(
 @pytest.mark.slow
 def test_a_copy_of_another_registry_is_no_copy(trained: Trained, tmp_path: Path) -> None:
     nightly(own_registry(trained, tmp_path), "--as-of", AS_OF)
-    moved = trained.variant(tmp_path / "out", name="own", mlflow={"tracking_uri": f"sqlite:///{tmp_path}/new.db"})
-    assert call("nightly", moved, "--as-of", AS_OF).code == 4
+    converted = trained.variant(tmp_path / "out", name="own", mlflow={"tracking_uri": f"sqlite:///{tmp_path}/new.db"})
+    assert call("nightly", converted, "--as-of", AS_OF).code == 4
 
 
 def test_a_damaged_copy_is_fetched_anew(trained: Trained, out: Path) -> None:

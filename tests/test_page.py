@@ -165,7 +165,7 @@ def survey_of(segment: str | None = None) -> JourneyCounts:
             pd.DataFrame([(0, 4.0, 30), (0, 5.0, 10)], columns=["stage", "rating", "customers"]),
             pd.DataFrame(
                 [(0, "<b>click</b>", True, 100, 60), (0, "quiet|*", False, 100, 5), (0, ALL, True, 300, 90)],
-                columns=["stage", "event", "inbound", "customers", "moved"],
+                columns=["stage", "event", "inbound", "customers", "converted"],
             ),
             AT - 3 * 86_400_000_000,
             10,
@@ -512,9 +512,13 @@ def test_the_history_of_measure_is_a_chart_beside_its_table(browser: Any, tmp_pa
     nan = float("nan")
     rows = [measured(f"2024-08-{day:02}") for day in range(1, 20)]
     rows += [measured("2024-09-01", "2024-quarter-4", -0.2), measured("2024-09-08", "2024-quarter-4", 0.0)]
-    unjudged = {"observed_over_expected": nan, "observed_over_expected_low": nan, "observed_over_expected_high": nan}
+    not_evaluated = {
+        "observed_over_expected": nan,
+        "observed_over_expected_low": nan,
+        "observed_over_expected_high": nan,
+    }
     rows += [measured("2024-09-01", list="other__list__30d", from_stage="</script><b>x", control_n=0, difference=nan)]
-    rows[-1] |= {"difference_low": nan, "difference_high": nan, **unjudged}
+    rows[-1] |= {"difference_low": nan, "difference_high": nan, **not_evaluated}
     text = page(night(ranked(["a", "b"]), history=pd.DataFrame(rows)))
     for width in (1280, 390):
         with visit(browser, written(tmp_path, text), width) as found:

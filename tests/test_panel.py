@@ -67,7 +67,7 @@ def by_snapshot(panel: Panel) -> dict[tuple[str, int], tuple[Any, ...]]:
             int(panel.stage[i]),
             panel.days_in_stage[i].tobytes(),
             panel.labels.times[i].tolist(),
-            panel.labels.asked[i].tolist(),
+            panel.labels.at_risk[i].tolist(),
             int(panel.labels.follow_up[i]),
         )
         rows[panel.names[panel.customer[i]], int(panel.as_of[i])] = content
@@ -101,7 +101,7 @@ def test_the_sample_keeps_to_its_budget_and_to_the_rates(customers: list[Custome
     assert half.eligible == everything.eligible
     assert len(half) == pytest.approx(half.share * half.eligible, rel=0.15)
     assert by_snapshot(half).items() <= by_snapshot(everything).items()
-    rate, sampled = (hazard_rows(one.labels, HORIZONS).moved.mean() for one in (everything, half))
+    rate, sampled = (hazard_rows(one.labels, HORIZONS).converted.mean() for one in (everything, half))
     assert sampled == pytest.approx(rate, rel=0.25)
     roomy = build_panel(definition, bucketed(customers, 2), INSTANTS, START, DAY, max_rows=rows)
     assert by_snapshot(roomy) == by_snapshot(everything)
@@ -158,8 +158,8 @@ def test_customers_who_never_move_again_are_in_the_panel() -> None:
     quiet = [person(touch(1), name="a"), person(touch(1), touch(30), name="b")]
     panel = build_panel(a_definition(JOURNEY), Blocks([to_block(quiet)]), np.array([moment(20)]), moment(60), 0)
     assert [panel.names[i] for i in panel.customer] == ["a", "b"]
-    moved = hazard_rows(panel.labels, HORIZONS)
-    assert set(moved.snapshot.tolist()) == {0, 1}
+    converted = hazard_rows(panel.labels, HORIZONS)
+    assert set(converted.snapshot.tolist()) == {0, 1}
 
 
 def test_a_customer_who_asks_for_only_the_next_stages_still_returns_with_any() -> None:
@@ -169,14 +169,14 @@ def test_a_customer_who_asks_for_only_the_next_stages_still_returns_with_any() -
     for next_stages, asked in ((None, [True, False, True, True]), (1, [True, False, True, False])):
         definition = a_definition(jump, next_stages=next_stages)
         panel = build_panel(definition, Blocks([to_block(rows)]), np.array([moment(5)]), moment(60), 0)
-        assert panel.labels.asked.tolist() == [asked]
+        assert panel.labels.at_risk.tolist() == [asked]
         assert panel.labels.times[0, RETURN] == 2 * DAY
-        assert definition.asked(panel.stage).tolist() == [asked]
+        assert definition.at_risk(panel.stage).tolist() == [asked]
 
 
 def test_next_stages_are_counted_among_the_observable_ones() -> None:
     hidden = a_definition(JOURNEY, frozenset({"Three"}), next_stages=2)
-    assert hidden.asked(np.array([-1, 0, 1, 3], dtype=np.int8)).tolist() == [
+    assert hidden.at_risk(np.array([-1, 0, 1, 3], dtype=np.int8)).tolist() == [
         [True, True, True, False, False],
         [True, False, True, False, True],
         [True, False, False, False, True],
@@ -191,7 +191,7 @@ def test_late_pairs_are_counted_over_all_blocks() -> None:
         panel = build_panel(a_definition(JOURNEY), blocks, np.array([moment(5), moment(20)]), moment(60), 0)
         assert panel.labels.late == 3
         on_day_five = panel.as_of == moment(5)
-        assert not panel.labels.asked[on_day_five, 2].any()
+        assert not panel.labels.at_risk[on_day_five, 2].any()
 
 
 @pytest.mark.parametrize("max_rows", [None, 20])
@@ -204,7 +204,7 @@ def test_movers_are_customers_however_often_they_moved_and_wherever_they_are_sto
     everyone = to_block([*moving, *quiet])
     for blocks in (Blocks([everyone]), Blocks([to_block(quiet[:1]), to_block([*moving, *quiet[1:]])])):
         panel = build_panel(a_definition(JOURNEY), blocks, instants, moment(60), 0, max_rows=max_rows)
-        assert panel.movers.tolist() == [3, 0, 3, 0, 0]
+        assert panel.converters.tolist() == [3, 0, 3, 0, 0]
 
 
 times = st.one_of(st.none(), st.integers(0, 12).map(lambda day: day * DAY), st.integers(0, 12 * DAY))
@@ -228,7 +228,7 @@ def test_a_row_exists_iff_at_risk_and_observed_to_the_end(
         0,
     )
     rows = hazard_rows(labels, HORIZONS)
-    found = set(zip(*(c.tolist() for c in (rows.snapshot, rows.target, rows.interval, rows.moved)), strict=True))
+    found = set(zip(*(c.tolist() for c in (rows.snapshot, rows.target, rows.interval, rows.converted)), strict=True))
     expected = set()
     for i, (first, second, asked, days, micro) in enumerate(snapshots):
         for target, time in enumerate((first, second)):
@@ -260,8 +260,8 @@ def test_the_hazards_multiply_to_the_share_that_moved() -> None:
         survived = 1.0
         for interval, horizon in enumerate(HORIZONS):
             here = (rows.target == target) & (rows.interval == interval)
-            survived *= 1 - rows.moved[here].mean()
-            share = (labels.times[labels.asked[:, target], target] < horizon).mean()
+            survived *= 1 - rows.converted[here].mean()
+            share = (labels.times[labels.at_risk[:, target], target] < horizon).mean()
             assert 1 - survived == pytest.approx(share, abs=1e-12)
         assert share > 0
 

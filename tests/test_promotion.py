@@ -122,9 +122,9 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     same = json.loads(call("train", file, "--as-of", "2025-04-21", "--json").out)
     assert same["aliases"] == ["challenger"] and not same["verdict"]["promote"]
     assert same["verdict"]["sentence"].startswith("Kept the champion: less than 30d have been observed")
-    judged = json.loads(call("train", file, "--as-of", AS_OF, "--json").out)
-    assert judged["verdict"]["transitions"] > 0 and judged["verdict"]["customers"] > 50
-    assert ("champion" in judged["aliases"]) == judged["verdict"]["promote"]
+    evaluated = json.loads(call("train", file, "--as-of", AS_OF, "--json").out)
+    assert evaluated["verdict"]["transitions"] > 0 and evaluated["verdict"]["customers"] > 50
+    assert ("champion" in evaluated["aliases"]) == evaluated["verdict"]["promote"]
     forced = call("train", file, "--as-of", AS_OF, "--promote", "always")
     assert forced.out.splitlines()[-1].startswith("Promoted: asked for by --promote always")
     assert versions(file)[4] == ["challenger", "champion"]
@@ -132,12 +132,12 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     assert back.out.endswith("is the champion again.\n") and "champion" not in versions(file)[4]
     assert call("models", "export", file, 3, tmp_path / "third").code == 0
     verdict = load(tmp_path / "third").card.split("\n## Against the champion\n")[1].split("\n## ")[0]
-    assert judged["verdict"]["sentence"] in verdict and f"{judged['verdict']['customers']} customers" in verdict
+    assert evaluated["verdict"]["sentence"] in verdict and f"{evaluated['verdict']['customers']} customers" in verdict
     from mlflow import MlflowClient
 
     tags = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_model_version("tiny", "3").tags
-    assert tags["verdict"] == judged["verdict"]["sentence"]
-    assert json.loads(tags["verdict_numbers"])["estimate"] == judged["verdict"]["estimate"]
+    assert tags["verdict"] == evaluated["verdict"]["sentence"]
+    assert json.loads(tags["verdict_numbers"])["estimate"] == evaluated["verdict"]["estimate"]
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def test_contributions_and_base_add_up_to_the_margin(predictor: Predictor, answe
     for stage in sorted(set(answers.stage.tolist())):
         rows = np.flatnonzero(answers.stage == stage)[:12]
         x, typical = answers.x[rows], reference.typical[stage + 1]
-        for target in np.flatnonzero(definition.asked(np.array([stage], dtype=np.int8))[0])[1:]:
+        for target in np.flatnonzero(definition.at_risk(np.array([stage], dtype=np.int8))[0])[1:]:
             for intervals in (1, len(definition.horizons)):
                 found = explainer.explain(x, stage, int(target), intervals, typical)
                 expected = margins(predictor, x, stage, int(target), intervals)
@@ -128,7 +128,7 @@ def test_reasons_are_there_without_compiled_trees(predictor: Predictor, answers:
     learned = set()
     for stage in sorted(set(answers.stage.tolist())):
         x, typical = answers.x[answers.stage == stage][:5], predictor.reference.typical[stage + 1]
-        for target in np.flatnonzero(predictor.definition.asked(np.array([stage], dtype=np.int8))[0]):
+        for target in np.flatnonzero(predictor.definition.at_risk(np.array([stage], dtype=np.int8))[0]):
             for intervals in (1, len(predictor.definition.horizons)):
                 expected = compiled.explain(x, stage, int(target), intervals, typical)
                 found = left.explain(x, stage, int(target), intervals, typical)

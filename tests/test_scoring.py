@@ -154,12 +154,12 @@ class Fixed:
         rules = [{"name": name, "enter": {"event": name}} for name in ("One", "Two", "Three", "Four")]
         journey = JourneySpec.model_validate({"name": "test", "stages": rules})
         self.definition = a_definition(journey, frozenset({"Two"}), next_stages=next_stages)
-        asked = self.definition.asked(np.array(stage, dtype=np.int8))
+        asked = self.definition.at_risk(np.array(stage, dtype=np.int8))
         # 0.9 for return, 0.8 for One … 0.5 for Four, and less for shorter horizons.
         by_target = 0.9 - 0.1 * np.arange(5)[None, :, None] - 0.01 * np.array([2, 1, 0])[None, None, :]
         self.given = answers(stage, np.where(asked[:, :, None], by_target, np.nan))
 
-        asked = self.definition.asked(np.arange(-1, 4, dtype=np.int8))
+        asked = self.definition.at_risk(np.arange(-1, 4, dtype=np.int8))
         self.low_evidence = np.repeat((asked & self.rare)[:, :, None], 3, axis=2)
 
     def answer(self, block: Block, as_of: int) -> Predictions:

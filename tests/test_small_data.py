@@ -94,14 +94,14 @@ def shop(customers: int, buyers: int, seed: int) -> Block:
 
 def above_base_rate(result: FoldResult, target: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Each row's log loss above the base rate's at every horizon, and whose row it is."""
-    judged = result.judged
+    evaluated = result.evaluated
     terms, owners = [], []
-    for h in range(len(judged.horizons)):
-        rows = judged.known[:, target, h]
-        moved = judged.moved[rows, target, h]
-        said = [judged.probabilities[name][rows, target, h] for name in (MODEL, StageRate.name)]
-        terms.append(log_loss_terms(moved, said[0]) - log_loss_terms(moved, said[1]))
-        owners.append(judged.customer[rows])
+    for h in range(len(evaluated.horizons)):
+        rows = evaluated.known[:, target, h]
+        converted = evaluated.converted[rows, target, h]
+        said = [evaluated.probabilities[name][rows, target, h] for name in (MODEL, StageRate.name)]
+        terms.append(log_loss_terms(converted, said[0]) - log_loss_terms(converted, said[1]))
+        owners.append(evaluated.customer[rows])
     return np.concatenate(terms), np.concatenate(owners)
 
 
@@ -127,7 +127,7 @@ def test_a_handful_of_customers_gives_probabilities(customers: int, buyers: int)
     result = run_fold(
         Run(CONFIG, Journey(CONFIG.journey), Blocks([shop(customers, buyers, 1)]), 0, 1), Fold(CUT, UNTIL)
     )
-    p = result.probabilities[MODEL][result.judged.known]
+    p = result.probabilities[MODEL][result.evaluated.known]
     assert len(p) and ((p > 0) & (p < 1)).all()
     assert result.fit.trees.low.all()
 

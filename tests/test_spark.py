@@ -76,7 +76,7 @@ def assert_same_panel(one: Panel, other: Panel) -> None:
     for field in fields(Panel):
         a, b = getattr(one, field.name), getattr(other, field.name)
         if field.name == "labels":
-            for name in ("times", "asked", "follow_up"):
+            for name in ("times", "at_risk", "follow_up"):
                 assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
             assert a.late == b.late
         elif isinstance(a, np.ndarray):

@@ -215,15 +215,15 @@ def test_the_posterior_beats_every_baseline_on_customers_it_has_not_seen(fitted)
     rows, _, _, _ = fitted
     blocks, truth, _ = world(900, 5, complete=0.0)
     definition = a_definition(JOURNEY)
-    judged = stage_rows(definition, tracking(), blocks, moment(90)).seen
-    found = {name: predict(judged) for name, predict in contenders(rows, tracking(complete_when=FULL), 1, 1).items()}
+    evaluated = stage_rows(definition, tracking(), blocks, moment(90)).seen
+    found = {name: predict(evaluated) for name, predict in contenders(rows, tracking(complete_when=FULL), 1, 1).items()}
     losses = {name: stage_log_loss(truth, p) for name, p in found.items()}
     scores = {name: ranked_probability_score(truth, p) for name, p in found.items()}
     for baseline in (FLOOR, TABLE, ORDINAL):
         assert losses[POSTERIOR] < losses[baseline] - 0.005
         assert scores[POSTERIOR] < scores[baseline]
     assert stage_mix(truth, found[POSTERIOR])[1:] == pytest.approx(1, abs=0.2)
-    assert (judged.floor == 3).sum() < 0.45 * (truth == 3).sum(), "counting what is seen misses most promoters"
+    assert (evaluated.floor == 3).sum() < 0.45 * (truth == 3).sum(), "counting what is seen misses most promoters"
 
 
 def test_presence_only_finds_the_mix(definition) -> None:

@@ -119,7 +119,7 @@ def test_labels_at_a_cut_know_nothing_from_then_on(
     found = [labels_of(setting.journey, setting.hidden, each, instants, cut, DAY) for each in (customers, changed)]
     (snapshots, one), (others, other) = found
     assert np.array_equal(snapshots.as_of, others.as_of)
-    for name in ("times", "asked", "follow_up", "late"):
+    for name in ("times", "at_risk", "follow_up", "late"):
         assert np.array_equal(getattr(one, name), getattr(other, name))
 
 

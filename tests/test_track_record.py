@@ -71,20 +71,20 @@ def test_bands_hold_enough_customers_and_each_customer_once(size: int, rows: int
     random = np.random.default_rng(seed)
     customer = np.tile(np.arange(size), rows)
     p = np.round(random.random(len(customer)), digits)
-    moved = random.random(len(p)) < p
-    found = bands_of("A", "B", 30, p, moved, customer)
+    converted = random.random(len(p)) < p
+    found = bands_of("A", "B", 30, p, converted, customer)
     assert len(found.n) == len(found.k) == len(found.edges) + 1 <= 20
     assert list(found.edges) == sorted(set(found.edges))
     if size >= MINIMUM_CUSTOMERS:
         assert min(found.n) >= MINIMUM_CUSTOMERS
     seen: dict[tuple[int, int], bool] = {}
-    for who, score, move in zip(customer.tolist(), p, moved, strict=True):
+    for who, score, move in zip(customer.tolist(), p, converted, strict=True):
         band = sum(score >= edge for edge in found.edges)
         assert found.of(np.array([score])).tolist() == [band]
         seen.setdefault((band, who), bool(move))
     for band in range(len(found.n)):
-        moves = [move for (where, _), move in seen.items() if where == band]
-        assert (found.n[band], found.k[band]) == (len(moves), sum(moves))
+        converted_in = [move for (where, _), move in seen.items() if where == band]
+        assert (found.n[band], found.k[band]) == (len(converted_in), sum(converted_in))
     low, high = wilson_interval(found.k, found.n)
     assert found.low == tuple(low) and found.high == tuple(high)
 
@@ -123,7 +123,7 @@ def test_the_record_is_of_customers_scored_after_the_models_cut(blocks: Blocks, 
         for look in range(looks):
             panel = build_panel(fold.panel.definition, blocks, np.array([CUT + 5 * look * DAY]), UNTIL, 0)
             p = fold.predictor.predict(panel, 1)[:, 2, h]
-            for i in np.flatnonzero((panel.stage == 0) & panel.labels.asked[:, 2]):
+            for i in np.flatnonzero((panel.stage == 0) & panel.labels.at_risk[:, 2]):
                 move = bool(0 <= panel.labels.times[i, 2] < days * DAY)
                 scored.setdefault(panel.names[panel.customer[i]], []).append((p[i], move))
         bands = record.find("Visitor", "Buyer", days)

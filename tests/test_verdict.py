@@ -28,25 +28,25 @@ def two_models(
     truth = random.normal(-1, 1, size)
     stage = (np.arange(size) % 2).astype(np.int8)
     ahead = stage.astype(np.int64) + 2
-    moved, known = np.zeros((size, 4, 1), dtype=np.bool_), np.zeros((size, 4, 1), dtype=np.bool_)
+    converted, known = np.zeros((size, 4, 1), dtype=np.bool_), np.zeros((size, 4, 1), dtype=np.bool_)
     rows = np.arange(size)
     known[rows, ahead] = True
-    moved[rows, ahead, 0] = random.random(size) < 1 / (1 + np.exp(-truth))
-    said = {}
+    converted[rows, ahead, 0] = random.random(size) < 1 / (1 + np.exp(-truth))
+    predicted = {}
     for name, slopes in ((CHAMPION, champion), (CHALLENGER, challenger)):
-        p = np.full(moved.shape, np.nan)
+        p = np.full(converted.shape, np.nan)
         p[rows, ahead, 0] = 1 / (1 + np.exp(-np.array(slopes)[stage] * truth - (np.array(slopes)[stage] - 1)))
-        said[name] = p
-    return Evaluated(("Visitor", "Buyer", "Fan"), (30 * DAY,), rows, stage, moved, known, said)
+        predicted[name] = p
+    return Evaluated(("Visitor", "Buyer", "Fan"), (30 * DAY,), rows, stage, converted, known, predicted)
 
 
 def test_a_clearly_better_challenger_is_promoted_with_its_numbers() -> None:
-    judged = two_models(champion=(0, 0), challenger=(1, 1))
-    found = decide(judged, KEYS)
+    evaluated = two_models(champion=(0, 0), challenger=(1, 1))
+    found = decide(evaluated, KEYS)
     assert found.promote and not found.worse
-    rows, ahead = np.arange(3000), judged.stage.astype(np.int64) + 2
-    y = judged.moved[rows, ahead, 0]
-    losses = {name: log_loss_terms(y, p[rows, ahead, 0]) for name, p in judged.probabilities.items()}
+    rows, ahead = np.arange(3000), evaluated.stage.astype(np.int64) + 2
+    y = evaluated.converted[rows, ahead, 0]
+    losses = {name: log_loss_terms(y, p[rows, ahead, 0]) for name, p in evaluated.probabilities.items()}
     assert found.difference.estimate == pytest.approx((losses[CHALLENGER] - losses[CHAMPION]).mean())
     assert found.difference.low < found.difference.estimate < found.difference.high < 0
     assert found.customers == 3000
@@ -75,20 +75,20 @@ def test_better_on_average_and_worse_in_one_transition_is_not_promoted() -> None
 
 
 def test_the_return_alone_decides_only_where_no_stage_can_be_judged() -> None:
-    judged = two_models()
-    judged.known[:, 0], judged.moved[:, 0] = True, judged.moved.any(axis=1)
-    for name, p in judged.probabilities.items():
+    evaluated = two_models()
+    evaluated.known[:, 0], evaluated.converted[:, 0] = True, evaluated.converted.any(axis=1)
+    for name, p in evaluated.probabilities.items():
         p[:, 0] = np.nanmax(p[:, 2:], axis=1) if name == CHALLENGER else 0.5
-    assert not decide(judged, KEYS).promote, "the stages, which are equal, decide"
-    assert [one.target for one in decide(judged, KEYS).transitions] == ["return", "Buyer", "Fan"]
-    only = replace(judged, known=judged.known & (np.arange(4) == 0)[None, :, None])
+    assert not decide(evaluated, KEYS).promote, "the stages, which are equal, decide"
+    assert [one.target for one in decide(evaluated, KEYS).transitions] == ["return", "Buyer", "Fan"]
+    only = replace(evaluated, known=evaluated.known & (np.arange(4) == 0)[None, :, None])
     assert decide(only, KEYS).promote
 
 
 def test_too_few_movers_keep_the_champion() -> None:
-    judged = two_models(champion=(0, 0), size=20)
-    judged.moved[:] = False
-    found = decide(judged, KEYS)
+    evaluated = two_models(champion=(0, 0), size=20)
+    evaluated.converted[:] = False
+    found = decide(evaluated, KEYS)
     assert not found.promote and np.isnan(found.difference.estimate) and not found.transitions
     assert "too few customers moved" in found.sentence
     assert json.loads(found.as_json())["estimate"] is None
@@ -98,12 +98,12 @@ def test_too_few_movers_keep_the_champion() -> None:
 @given(st.floats(-0.5, 1.5), st.floats(-0.5, 1.5), st.integers(0, 5))
 def test_no_model_replaces_one_that_would_replace_it(a: float, b: float, seed: int) -> None:
     """Swapping the two turns every difference around, so at most one of both verdicts promotes."""
-    judged = two_models((a, a), (b, b), 400, seed)
+    evaluated = two_models((a, a), (b, b), 400, seed)
     other = replace(
-        judged,
-        probabilities={CHAMPION: judged.probabilities[CHALLENGER], CHALLENGER: judged.probabilities[CHAMPION]},
+        evaluated,
+        probabilities={CHAMPION: evaluated.probabilities[CHALLENGER], CHALLENGER: evaluated.probabilities[CHAMPION]},
     )
-    one, two = decide(judged, KEYS), decide(other, KEYS)
+    one, two = decide(evaluated, KEYS), decide(other, KEYS)
     assert one.difference.estimate == pytest.approx(-two.difference.estimate)
     assert one.difference.low == pytest.approx(-two.difference.high)
     assert not (one.promote and two.promote)
@@ -111,14 +111,14 @@ def test_no_model_replaces_one_that_would_replace_it(a: float, b: float, seed: i
 
 def first_model(slope: float, shift: float = 0.0, size: int = 3000) -> Evaluated:
     """A model whose log-odds are those of the truth times a slope, beside the share of each stage."""
-    judged = two_models(challenger=(1, 1), size=size)
-    truth = judged.probabilities[CHALLENGER]
+    evaluated = two_models(challenger=(1, 1), size=size)
+    truth = evaluated.probabilities[CHALLENGER]
     odds = slope * np.log(truth / (1 - truth)) + shift
     rates = np.full(truth.shape, np.nan)
     for stage, ahead in ((0, 2), (1, 3)):
-        here = judged.stage == stage
-        rates[here, ahead] = judged.moved[here, ahead].mean()
-    return replace(judged, probabilities={MODEL: 1 / (1 + np.exp(-odds)), StageRate.name: rates})
+        here = evaluated.stage == stage
+        rates[here, ahead] = evaluated.converted[here, ahead].mean()
+    return replace(evaluated, probabilities={MODEL: 1 / (1 + np.exp(-odds)), StageRate.name: rates})
 
 
 def test_a_first_model_that_beats_base_rates_is_promoted() -> None:
@@ -140,9 +140,9 @@ def test_a_first_model_worse_than_base_rates_is_refused() -> None:
 @pytest.mark.parametrize(("shift", "refused"), [(-2.5, True), (-0.6, False), (0.5, False)])
 def test_a_first_model_expects_what_happens_to_a_third(shift: float, refused: bool) -> None:
     """Few moves are no way out: a model that expects ten thousand and sees none is refused, too."""
-    judged = first_model(1.0, shift)
-    assert ("were expected" in decide_first(judged, KEYS, learned=True).sentence) == refused
-    nobody = replace(judged, moved=np.zeros_like(judged.moved))
+    evaluated = first_model(1.0, shift)
+    assert ("were expected" in decide_first(evaluated, KEYS, learned=True).sentence) == refused
+    nobody = replace(evaluated, converted=np.zeros_like(evaluated.converted))
     found = decide_first(nobody, KEYS, learned=True)
     assert found.refused and "and 0 happened" in found.sentence
 
@@ -152,5 +152,5 @@ def test_a_first_model_that_rests_on_base_rates_or_cannot_be_judged_is_promoted_
     found = decide_first(bad, KEYS, learned=False)
     assert found.promote and "rests wholly on base rates" in found.sentence
     few = first_model(1.0, size=12)
-    found = decide_first(replace(few, moved=np.zeros_like(few.moved)), KEYS, learned=True)
+    found = decide_first(replace(few, converted=np.zeros_like(few.converted)), KEYS, learned=True)
     assert found.promote and "Too few customers moved in the test" in found.sentence

@@ -137,8 +137,8 @@ class Model:
     def fit(self, data: Data | Panel, as_of: Instant | None = None, *, estimator: Any = None) -> Self:
         """Fit on what was visible before ``as_of``, as `cvj-ml train` does, and return the model itself.
 
-        The recipe is judged on the last matured fold first, which `card` tells of; the same data and settings give the
-        same model as the command, bit for bit. Of a `Panel`, which has its own instant, the recipe is fitted alone.
+        The recipe is evaluated on the last matured fold first, which `card` tells of; the same data and settings give
+        the same model as the command, bit for bit. Of a `Panel`, which has its own instant, the recipe is fitted alone.
 
         estimator: any classifier with ``fit`` and ``predict_proba`` (scikit-learn's conventions) that takes the place
         of our trees: asked for each snapshot, target and interval whether the event falls into the interval. Features
@@ -170,7 +170,7 @@ class Model:
     def backtest(
         self, data: Data, until: Instant, folds: int = 3, *, spacing: str | None = None, estimator: Any = None
     ) -> pd.DataFrame:
-        """Refit at up to ``folds`` past instants and judge by what came after; a row a contender, transition, horizon.
+        """Refit at up to ``folds`` past instants and evaluate by what came after: a row a contender and cell.
 
         Contenders are the model, the baselines and, where one is given, the ``estimator`` (as in `fit`) under the name
         of its class. ``spacing`` between folds is the longest horizon by default, as in `cvj-ml backtest`.

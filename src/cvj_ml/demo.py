@@ -58,8 +58,8 @@ def compare(result: FoldResult, simulation: Simulation) -> pd.DataFrame:
     rows = []
     for h, horizon in enumerate(horizons):
         known = found.known[:, 1:, h]
-        moved = found.moved[:, 1:, h][known]
-        true = log_loss(moved, truth[:, :, h][known])
-        losses = {name: log_loss(moved, p[:, 1:, h][known]) for name, p in result.probabilities.items()}
+        converted = found.converted[:, 1:, h][known]
+        true = log_loss(converted, truth[:, :, h][known])
+        losses = {name: log_loss(converted, p[:, 1:, h][known]) for name, p in result.probabilities.items()}
         rows.append({"horizon_days": horizon // DAY, **losses, "true_hazards": true, "regret": losses["model"] - true})
     return pd.DataFrame(rows)

@@ -52,13 +52,13 @@ def warm() -> None:
     columns = linear_columns(definition)
     booster = lgb.train(
         {"num_leaves": 3, "min_data_in_leaf": 1, "verbosity": -1, "num_threads": 1},
-        lgb.Dataset(stacked_x(panel.x, panel.stage, rows, columns.progress), label=rows.moved),
+        lgb.Dataset(stacked_x(panel.x, panel.stage, rows, columns.progress), label=rows.converted),
         num_boost_round=1,
     )
     linear = fit_linear(panel.x, columns, base, panel.stage, rows, panel.customer, 20)
     trees = Trees(booster, linear, base, np.zeros(1 + stages, dtype=np.bool_), columns)
     maps = identity(1 + stages, intervals)
-    reach_probabilities(trees, maps, panel.labels.asked, panel.x, panel.stage, definition.horizons)
+    reach_probabilities(trees, maps, panel.labels.at_risk, panel.x, panel.stage, definition.horizons)
     explainer = Explainer(Predictor(definition, trees, maps))
     explainer.explain(panel.x[:1], int(panel.stage[0]), stages, intervals, panel.x[1])
     keys, alike = draw_keys(2, 1), np.zeros(2, dtype=np.int64)

@@ -51,7 +51,7 @@ WHOLE: dict[str, Any] = {
     ],
     "eligibility": {"one_list": True, "min_probability": 0.0, "exclude": {"dormant_for": "90d", "low_evidence": True}},
     "control": {"share": 0.2, "salt": "tiny", "epoch": "quarter"},
-    "measure": {"min_lift": 1, "max_miscalibration": 2, "min_moved": 30},
+    "measure": {"min_lift": 1, "max_miscalibration": 2, "min_converted": 30},
     "report": {"period": "30d", "segment": "country", "rating": "rating"},
     "mlflow": {"tracking_uri": "sqlite:///mlflow.db", "experiment": "tiny"},
     "engine": {"threads": 1, "buckets": 4, "memory_limit": "1GB"},

@@ -25,7 +25,7 @@ def some(frame: pd.DataFrame, share: float = 0.01) -> pd.DataFrame:
     return frame.sample(frac=share, random_state=7)
 
 
-def moved(rows: pd.DataFrame, instant: str) -> pd.DataFrame:
+def converted(rows: pd.DataFrame, instant: str) -> pd.DataFrame:
     """The rows as new touchpoints that happened, and were known, at an instant."""
     at = pd.Timestamp(instant, tz="UTC")
     return rows.assign(occurred_at=at, known_at=at, touchpoint_id="new-" + rows["touchpoint_id"])
@@ -78,12 +78,12 @@ def test_the_order_of_rows_changes_no_byte_of_the_scores(ground: Ground) -> None
 
 
 def test_history_that_appears_overnight_fails_the_night(ground: Ground) -> None:
-    write(ground, log(ground), moved(some(log(ground), 0.5), "2024-06-01"))
+    write(ground, log(ground), converted(some(log(ground), 0.5), "2024-06-01"))
     ground.refuses(5, "rows:touchpoints", "Rows were added to the past")
 
 
 def test_a_few_late_rows_are_used(ground: Ground, before: pd.DataFrame) -> None:
-    write(ground, log(ground), late := moved(some(log(ground)), "2024-06-01"))
+    write(ground, log(ground), late := converted(some(log(ground)), "2024-06-01"))
     night = ground.publishes()
     scores = ground.scores(night)
     changed = scores.index[(scores["p_return_30d"] != before["p_return_30d"]).to_numpy()]
@@ -92,7 +92,7 @@ def test_a_few_late_rows_are_used(ground: Ground, before: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("instant", ["2099-12-31", "2025-06-24", "2025-06-24T00:00:00.000001"])
 def test_rows_of_the_future_are_counted_and_change_no_score(ground: Ground, before: pd.DataFrame, instant: str) -> None:
-    future = moved(some(log(ground), 0.2), instant)
+    future = converted(some(log(ground), 0.2), instant)
     write(ground, log(ground), future)
     unseen = int((log(ground)["known_at"] >= STRUCK).sum())
     night = ground.publishes()
@@ -103,7 +103,7 @@ def test_rows_of_the_future_are_counted_and_change_no_score(ground: Ground, befo
 def test_rows_of_the_future_do_not_make_a_dead_source_look_alive(ground: Ground) -> None:
     frame = log(ground)
     dead = frame[frame["known_at"] < STRUCK - pd.Timedelta(days=30)]
-    write(ground, dead, moved(some(frame, 0.2), "2099-12-31"))
+    write(ground, dead, converted(some(frame, 0.2), "2099-12-31"))
     ground.refuses(3, "freshness:touchpoints: silent for", "Check that its export ran")
 
 
@@ -112,7 +112,7 @@ def test_rows_of_the_future_do_not_make_a_dead_source_look_alive(ground: Ground)
 def test_rows_of_1970_are_history_like_any_other(ground: Ground, instant: str) -> None:
     """What a system writes for "unknown" is far before every window: it may make nobody young, new or active."""
     expected = ground.scores(ground.publishes())
-    old = moved(some(log(ground)), instant)
+    old = converted(some(log(ground)), instant)
     number = write(ground, log(ground), old)
     night = ground.publishes()
     assert night["rows"]["rows_in"] == number and night["rows"]["refused"] == 0
@@ -123,7 +123,7 @@ def test_rows_of_1970_are_history_like_any_other(ground: Ground, instant: str) -
 
 
 def test_rows_known_before_they_happened_are_visible_when_they_happen(ground: Ground, before: pd.DataFrame) -> None:
-    early = moved(some(log(ground)), AS_OF).assign(known_at=pd.Timestamp("2024-01-01", tz="UTC"))
+    early = converted(some(log(ground)), AS_OF).assign(known_at=pd.Timestamp("2024-01-01", tz="UTC"))
     write(ground, log(ground), early)
     pd.testing.assert_frame_equal(ground.scores(ground.publishes()), before)
 
@@ -140,14 +140,14 @@ def test_rows_known_before_they_happened_are_visible_when_they_happen(ground: Gr
 def test_rows_that_say_nothing_are_refused_and_counted(
     ground: Ground, before: pd.DataFrame, made: Callable[[pd.DataFrame], pd.DataFrame], why: str
 ) -> None:
-    bad = made(moved(some(log(ground), 0.005), "2025-06-01"))
+    bad = made(converted(some(log(ground), 0.005), "2025-06-01"))
     write(ground, log(ground), bad)
     night = ground.publishes()
     assert night["rows"]["refused"] == len(bad)
     manifest = json.loads(Path(night["night"], "MANIFEST.json").read_text())
     assert sum(manifest["counts"]["touchpoints"]["refused"].values()) == len(bad)
     pd.testing.assert_frame_equal(ground.scores(night), before)
-    many = made(moved(some(log(ground), 0.5), "2025-06-01").assign(customer_id=CANARY))
+    many = made(converted(some(log(ground), 0.5), "2025-06-01").assign(customer_id=CANARY))
     write(ground, log(ground), many)
     ran = ground.night()
     assert ran.code == 3 and "more than refused_share 0.01 allows" in ran.err and CANARY not in ran.err
@@ -204,7 +204,7 @@ def test_a_backfill_passes_over_a_change_of_the_clock_and_a_leap_day(ground: Gro
 
 
 def test_names_that_training_never_saw_are_other(ground: Ground, before: pd.DataFrame) -> None:
-    few = moved(some(log(ground), 0.005), "2025-06-20").assign(event="teleported", channel="smoke_signals")
+    few = converted(some(log(ground), 0.005), "2025-06-20").assign(event="teleported", channel="smoke_signals")
     write(ground, log(ground), few)
     people = pd.read_parquet(ground.folder / "customers.parquet")
     people.loc[:2, ["country", "plan"]] = ["Atlantis", "imaginary"]
@@ -227,7 +227,7 @@ def test_a_log_in_another_language_fails_the_night(ground: Ground) -> None:
 
 
 def test_new_customers_are_scored_and_counted(ground: Ground) -> None:
-    write(ground, log(ground), moved(some(log(ground), 0.001), "2025-06-20").assign(customer_id=CANARY))
+    write(ground, log(ground), converted(some(log(ground), 0.001), "2025-06-20").assign(customer_id=CANARY))
     night = ground.publishes()
     assert night["customers"] == CUSTOMERS + 1 and CANARY in ground.scores(night).index
 
@@ -248,7 +248,7 @@ def test_zero_customers(ground: Ground, how: str) -> None:
         write(ground, frame[:0])
         ground.refuses(3, "0 rows came in and none is left; is the export complete?")
     elif how == "no customer before the instant":
-        write(ground, moved(frame, "2025-06-30"))
+        write(ground, converted(frame, "2025-06-30"))
         ground.refuses(3, "No touchpoint is visible before 2025-06-24", "Check --as-of")
     else:
         pd.DataFrame({"customer_id": frame["customer_id"].unique()}).to_parquet(ground.folder / "people.parquet")

@@ -81,11 +81,11 @@ def run_audit(
         warnings = [*rebuilt.warnings, *arrival_warnings(config, store, subject.sample.buckets)]
         warnings += [f"{one.table}.files.{one.file}: {one.reason}" for one in rebuilt.files if one.undecided]
     with step("Judging single features") as progress:
-        suspected, unjudged = too_good(subject, as_of, seed, progress)
+        suspected, not_evaluated = too_good(subject, as_of, seed, progress)
     return Findings(
         tuple(leaks),
         tuple(suspected),
-        (*warnings, *unjudged),
+        (*warnings, *not_evaluated),
         tuple(power),
         rebuilt.cut_offs,
         rebuilt.files,
@@ -95,7 +95,7 @@ def run_audit(
 
 
 def too_good(subject: AuditScope, as_of: int, seed: int, progress: Report) -> tuple[list[TargetLeak], list[str]]:
-    """Return the features that alone separate too well on the panel of the sample, or why none was judged."""
+    """Return the features that alone separate too well on the panel of the sample, or why none was evaluated."""
     config, store = subject.config, subject.sample.store
     sample = Run(config, subject.definition.journey, subject.sample.engine(progress), store.arrival_delay, 1)
     if len(unteachable(sample, as_of)) == len(config.horizons):

@@ -77,7 +77,7 @@ def _labels(
         delay,
     )
     # The hazard sees a time only where it lies before the end of observation.
-    times = np.where(found.asked, found.times, NEVER)
+    times = np.where(found.at_risk, found.times, NEVER)
     return {("label", name): times[:, j] for j, name in enumerate(["return", *definition.journey.names])}
 
 

@@ -34,7 +34,7 @@ class TargetLeak:
     target: str
     horizon_days: int
     auc: float
-    movers: int
+    converters: int
 
 
 def target_leaks(panel: Panel, threshold: float = THRESHOLD) -> list[TargetLeak]:
@@ -51,33 +51,35 @@ def target_leaks(panel: Panel, threshold: float = THRESHOLD) -> list[TargetLeak]
     names = ["return", *definition.journey.names]
     for horizon in definition.horizons:
         kept = observed_whole(panel.labels.follow_up, horizon)
-        moved = happened_within(panel.labels.times, horizon) & panel.labels.asked
-        auc, movers = _by_target(panel, kept, moved)
+        converted = happened_within(panel.labels.times, horizon) & panel.labels.at_risk
+        auc, converters = _by_target(panel, kept, converted)
         own = definition.progress_columns
         for j, f in zip(*np.nonzero(auc > threshold), strict=True):
             feature = features[f]
             by_rule = auc[j, own[j]].max() if own[j].min() >= 0 and feature.group != _ATTRIBUTES else threshold
             if feature.group == PROGRESS or auc[j, f] <= by_rule:
                 continue
-            one = TargetLeak(feature.name, feature.group, names[j], horizon // DAY, float(auc[j, f]), int(movers[j]))
+            one = TargetLeak(
+                feature.name, feature.group, names[j], horizon // DAY, float(auc[j, f]), int(converters[j])
+            )
             if one.feature not in best or one.auc > best[one.feature].auc:
                 best[one.feature] = one
     return sorted(best.values(), key=lambda one: (-one.auc, one.feature))
 
 
 def _by_target(
-    panel: Panel, kept: npt.NDArray[np.bool_], moved: npt.NDArray[np.bool_]
+    panel: Panel, kept: npt.NDArray[np.bool_], converted: npt.NDArray[np.bool_]
 ) -> tuple[_F64, npt.NDArray[np.int64]]:
     """Return the AUC (targets, features) within stages, NaN below MOVERS, and the customers who moved (targets)."""
-    targets, features = moved.shape[1], panel.x.shape[1]
+    targets, features = converted.shape[1], panel.x.shape[1]
     won, pairs = np.zeros((targets, features)), np.zeros(targets)
     categories = _categories(panel)
     # A pair reached late is asked for some targets and not for others of its stage; ranks are of one set of rows.
-    usual = kept & (panel.labels.asked == panel.definition.asked(panel.stage)).all(axis=1)
+    usual = kept & (panel.labels.at_risk == panel.definition.at_risk(panel.stage)).all(axis=1)
     for stage in np.unique(panel.stage[usual]):
         rows = usual & (panel.stage == stage)
-        y = moved[rows].astype(np.float64)
-        ahead = panel.definition.asked(np.array([stage], dtype=np.int8))[0]
+        y = converted[rows].astype(np.float64)
+        ahead = panel.definition.at_risk(np.array([stage], dtype=np.int8))[0]
         x = np.where(np.isnan(panel.x[rows]), -np.inf, panel.x[rows])
         ones = y.sum(axis=0)
         zeros = len(y) - ones
@@ -87,11 +89,11 @@ def _by_target(
             above[:, f] = _ordered_by_rate(x[:, f], y)
         won[ahead] += above[ahead]
         pairs += np.where(ahead, ones * zeros, 0)
-    movers = np.array([len(np.unique(panel.customer[usual & moved[:, j]])) for j in range(targets)])
-    judged = (movers >= MOVERS) & (pairs > 0)
+    converters = np.array([len(np.unique(panel.customer[usual & converted[:, j]])) for j in range(targets)])
+    evaluated = (converters >= MOVERS) & (pairs > 0)
     auc = np.full((targets, features), np.nan)
-    auc[judged] = won[judged] / pairs[judged, None]
-    return np.maximum(auc, 1 - auc), movers  # the lowest may be the likeliest, as with recency
+    auc[evaluated] = won[evaluated] / pairs[evaluated, None]
+    return np.maximum(auc, 1 - auc), converters  # the lowest may be the likeliest, as with recency
 
 
 def _categories(panel: Panel) -> list[int]:

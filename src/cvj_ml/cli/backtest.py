@@ -38,7 +38,7 @@ def backtest(
     adopt_out: AdoptOut = False,
     as_json: Json = False,
 ) -> None:
-    """Refit at past instants and judge by what came after, beside the baselines, with intervals over customers."""
+    """Refit at past instants and evaluate by what came after, beside the baselines, with intervals over customers."""
     from cvj_ml.commands import run_backtest
 
     config, instant = read(config_file, until, adopt_out=adopt_out)
@@ -69,7 +69,7 @@ def _show_report(report: Evaluation) -> None:
     )
     for question, words in _WORDS.items():
         if len(here := means[means["question"] == question]):
-            columns = ["days", "moved", "log loss", "best baseline", "model better by"]
+            columns = ["days", "converted", "log loss", "best baseline", "model better by"]
             show(_losses(here), f"{words}: log loss, lower is better", columns)
     _show_baselines(report)
     _show_calibration(report)
@@ -92,7 +92,7 @@ def _losses(means: pd.DataFrame) -> pd.DataFrame:
             {
                 "question": question,
                 "days": days,
-                "moved": model["moved"],
+                "converted": model["converted"],
                 "log loss": _interval(model, "log_loss"),
                 "best baseline": best["contender"],
                 "model better by": _interval(best, "log_loss_above_model"),
@@ -121,7 +121,7 @@ def _show_earlier(report: Evaluation) -> None:
 def _show_baselines(report: Evaluation) -> None:
     wins = report.tables["baseline_wins"]
     cells = report.last("cells")
-    judged = len(cells[["from", "to", "horizon_days"]].drop_duplicates())
+    evaluated = len(cells[["from", "to", "horizon_days"]].drop_duplicates())
     clear = wins[wins["beyond_chance"]]
     means = report.last("means")
     for row in means[means["log_loss_above_model"] < 0].to_dict("records"):
@@ -134,7 +134,7 @@ def _show_baselines(report: Evaluation) -> None:
     places = len(wins[["from", "to", "horizon_days"]].drop_duplicates())
     if clear.empty:
         out.print(
-            f"A baseline has the lower log loss in {places} of {judged} transitions and horizons, in none of them"
+            f"A baseline has the lower log loss in {places} of {evaluated} transitions and horizons, in none of them"
             " beyond chance (Holm's correction over all comparisons).\n",
             soft_wrap=True,
         )

@@ -46,8 +46,10 @@ def train(
         _require_usable(done.verdict, promote)
         return
     show_metrics(table, f"On the last matured fold ({commands.as_of_name(config, done.fold.fold.cut)})")
-    if done.stages and (judged := done.stages.evidence):
-        show(judged.metrics, f"The current stage of {judged.customers:,} customers held out, their evidence hidden")
+    if done.stages and (evaluated := done.stages.evidence):
+        show(
+            evaluated.metrics, f"The current stage of {evaluated.customers:,} customers held out, their evidence hidden"
+        )
     out.print(
         f"Registered {version.name} version {version.version} ({', '.join(version.aliases)}), {version.digest[:12]}"
     )

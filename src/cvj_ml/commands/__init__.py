@@ -8,7 +8,7 @@ from cvj_ml.commands.measure import Measured, measure
 from cvj_ml.commands.nightly import nightly
 from cvj_ml.commands.one_night import Night, config_digest
 from cvj_ml.commands.report import show_night
-from cvj_ml.commands.train import Promote, Trained, judge_challenger, train, training_panel, true_stages
+from cvj_ml.commands.train import Promote, Trained, evaluate_challenger, train, training_panel, true_stages
 from cvj_ml.engines import Progress
 from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers, require_same
 from cvj_ml.night.champion import Champion, champion, verify_version
@@ -38,8 +38,8 @@ __all__ = [
     "champion",
     "check",
     "config_digest",
+    "evaluate_challenger",
     "forget",
-    "judge_challenger",
     "listed_in_control",
     "measure",
     "model_to_audit",

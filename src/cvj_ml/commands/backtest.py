@@ -1,4 +1,4 @@
-"""The story of ``cvj-ml backtest``: fit at rolling instants, judge with intervals, write tables and plots, log."""
+"""The story of ``cvj-ml backtest``: fit at rolling instants, evaluate with intervals, write tables and plots, log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_backtest(
     segments: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Backtested:
-    """Refit at up to ``folds`` instants, judge each by what came after, and write and log what was found.
+    """Refit at up to ``folds`` instants, evaluate each by what came after, and write and log what was found.
 
     spacing: between folds, in microseconds; segments: as in `segment`; folder: where tables and plots are written, by
     default ``<out>/backtest/until=<date>``.
@@ -70,7 +70,7 @@ def run_backtest(
     last = results[-1]
     with watcher.step("Drawing customers for intervals"):
         by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer, fewest) for name in segments]
-        found = report(results, keys, [gaps_of(last.judged, one, keys) for one in by], model_age)
+        found = report(results, keys, [gaps_of(last.evaluated, one, keys) for one in by], model_age)
     write_backtest(found, target)
     with watcher.step("Logging to MLflow"):
         run_id = tracking.log_backtest(config, _record(histories, until, found))
@@ -106,7 +106,7 @@ def _record(histories: Histories, until: int, found: Evaluation) -> tracking.Rec
 def backtest_fold(
     histories: Histories, fold: Fold, settings: Settings | None = None, estimator: Any = None
 ) -> FoldResult:
-    """Fit at a past instant and judge by what came after."""
+    """Fit at a past instant and evaluate by what came after."""
     day = to_datetime(fold.cut, histories.config.zone).date()
     with histories.watcher.step(f"Backtest at {day}") as progress:
         return run_fold(histories.run(progress), fold, settings, estimator)
@@ -115,7 +115,7 @@ def backtest_fold(
 def backtest(
     histories: Histories, until: int, folds: int, *, spacing: int | None = None, estimator: Any = None
 ) -> list[FoldResult]:
-    """Refit and judge at rolling instants up to ``until``, the oldest first; an estimator of one's own beside ours."""
+    """Refit and evaluate at rolling instants up to ``until``, the oldest first; one's own estimator beside ours."""
     found = rolling(histories.run(), until, folds, spacing)
     if len(found) < folds:
         histories.watcher.say(f"warning: the history has room for {len(found)} of {folds} folds.")

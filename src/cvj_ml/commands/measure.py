@@ -1,4 +1,4 @@
-"""The story of ``cvj-ml measure``: past nights whose horizons are over, judged and kept in a history."""
+"""The story of ``cvj-ml measure``: past nights whose horizons are over, evaluated and kept in a history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.errors import DataError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
-from cvj_ml.measurement.outcomes import Judge, PastList, listings, measure_lists
+from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
@@ -40,7 +40,7 @@ class Measured:
 
 
 def measure(config: Config, until: int, watcher: Watcher) -> Measured:
-    """Judge every published list whose horizon is over by ``until``, and keep one row a list, epoch and night."""
+    """Evaluate every published list whose horizon is over by ``until``, and keep one row a list, epoch and night."""
     with hold(Path(config.out), "measure"):
         return _measure(config, until, watcher)
 
@@ -52,13 +52,13 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     usable = [past for past in lists if {past.from_stage, past.to_stage} <= _observable(histories)]
     if len(usable) < len(lists):
         watcher.say(f"warning: {len(lists) - len(usable)} past list(s) name stages that are not observed any more.")
-    judge = Judge(
+    observation = Observation(
         histories.visible.journey,
         until,
         histories.store.arrival_delay,
     )
     with watcher.step("Looking at what became of the customers") as progress:
-        found = measure_lists(usable, judge, histories.engine(progress))
+        found = measure_lists(usable, observation, histories.engine(progress))
     rows = pd.DataFrame(found)
     if len(rows):
         rows.insert(2, "night", [to_datetime(one, config.zone).isoformat() for one in rows.pop("as_of")])
@@ -66,7 +66,7 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     file = Path(config.out, HISTORY)
     history = add_to_history(rows, file)
     faults = tuple(below_floor(config, rows))
-    return Measured(rows, history, file, faults, sum(not judge.is_over(past) for past in usable))
+    return Measured(rows, history, file, faults, sum(not observation.is_over(past) for past in usable))
 
 
 def read_past(config: Config) -> list[PastList]:
@@ -111,8 +111,8 @@ def _listed(folder: Path, name: str) -> pd.DataFrame:
     return found
 
 
-def newest_matured(config: Config, judge: Judge) -> tuple[list[PastList], pd.DataFrame]:
-    """Return of each list the newest one whose horizon is over at the judge's cut, and who was listed near them.
+def newest_matured(config: Config, observation: Observation) -> tuple[list[PastList], pd.DataFrame]:
+    """Return of each list the newest one whose horizon is over at the observation's cut, and who was listed near them.
 
     Scores are read of these nights only; of the others, who was on a list. Stages that are not observed any more are
     passed over.
@@ -121,9 +121,9 @@ def newest_matured(config: Config, judge: Judge) -> tuple[list[PastList], pd.Dat
     for folder in published_lists(Path(config.out)):
         nights[folder] = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
     chosen: dict[str, Path] = {}
-    known = set(judge.journey.names) - judge.journey.unobserved
+    known = set(observation.journey.names) - observation.journey.unobserved
     for folder in sorted(nights, key=nights.__getitem__, reverse=True):
-        seen = follow_up(nights[folder], judge.cut, judge.arrival_delay)
+        seen = follow_up(nights[folder], observation.cut, observation.arrival_delay)
         for row in _summary(folder):
             if {row["from_stage"], row["to_stage"]} <= known and observed_whole(seen, row["horizon_days"] * DAY):
                 chosen.setdefault(row["list"], folder)
@@ -176,7 +176,7 @@ def below_floor(config: Config, rows: pd.DataFrame) -> list[str]:
     floor, faults = config.measure, []
     for _, row in rows.groupby("list", sort=True).tail(1).iterrows():
         # Where many were expected, it says something that few moved.
-        if max(row["untouched_moved"], row["untouched_expected"]) < floor.min_moved:
+        if max(row["untouched_moved"], row["untouched_expected"]) < floor.min_converted:
             continue
         place = f"{row['list']}, {row['night'][:10]}"
         if row["lift_10pct_high"] < floor.min_lift:

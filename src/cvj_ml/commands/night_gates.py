@@ -16,7 +16,7 @@ from cvj_ml.gates.drift import drift
 from cvj_ml.gates.preflight import Activity, activity, matched, preflight
 from cvj_ml.gates.verdicts import Earlier, GateVerdict
 from cvj_ml.inputs import Histories
-from cvj_ml.measurement.outcomes import Judge, quality
+from cvj_ml.measurement.outcomes import Observation, quality
 from cvj_ml.models.drift_profile.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.night import NightFolder, nights
@@ -44,27 +44,29 @@ class Gatekeeper:
         return cls(histories, as_of, found, earlier, people.naming if people else {})
 
     def before_scoring(self, predictor: Predictor) -> list[GateVerdict]:
-        """Judge the sources and the model's age."""
+        """Evaluate the sources and the model's age."""
         cut = predictor.drift.cut if predictor.drift else None
         spec, store = self.histories.config.gates, self.histories.store
-        judged = [matched(spec, name, one, self.earlier) for name, one in self.naming.items()]
-        return preflight(spec, store, self.found, self.earlier, cut, self.as_of) + judged
+        evaluated = [matched(spec, name, one, self.earlier) for name, one in self.naming.items()]
+        return preflight(spec, store, self.found, self.earlier, cut, self.as_of) + evaluated
 
     def quality(self, model_version: str) -> list[GateVerdict]:
-        """Judge past nights whose horizon is over by tonight; ``model_version`` is that of tonight's model."""
+        """Evaluate past nights whose horizon is over by tonight; ``model_version`` is that of tonight's model."""
         config, histories, spec = self.histories.config, self.histories, self.histories.config.gates.quality
         if spec.warn is None and spec.fail is None:
             return []
-        judge = Judge(
+        observation = Observation(
             histories.visible.journey,
             self.as_of,
             histories.store.arrival_delay,
         )
-        lists, listed = newest_matured(config, judge)
-        return quality(spec, lists, listed, judge, histories.engine(), model_version, config.measure.min_moved)
+        lists, listed = newest_matured(config, observation)
+        return quality(
+            spec, lists, listed, observation, histories.engine(), model_version, config.measure.min_converted
+        )
 
     def after_scoring(self, predictor: Predictor, counts: DriftCounts) -> list[GateVerdict]:
-        """Judge the customers, the scores, and the drift of both; counts are those of all blocks."""
+        """Evaluate the customers, the scores, and the drift of both; counts are those of all blocks."""
         return drift(self.histories.config.gates, predictor, counts, self.earlier)
 
     def observed(self, customers: int) -> dict[str, Any]:

@@ -120,15 +120,15 @@ def make_night(
         return Night(published, night, facts, champion)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
-        run.judge(gates.before_scoring(bundle.predictor))
-        # Past nights are judged by the rules, which sources that have changed their columns may not fit.
-        run.judge(gates.quality(bundle.version))
+        run.enforce(gates.before_scoring(bundle.predictor))
+        # Past nights are evaluated by the rules, which sources that have changed their columns may not fit.
+        run.enforce(gates.quality(bundle.version))
     work = work_folder(histories, bundle.digest, config_digest(config), as_of, with_lists=with_lists, resume=resume)
     with run.step("Scoring") as progress:
         scored = score(
             histories, bundle.predictor, bundle.version, as_of, work, progress, history=with_lists, resume=resume
         )
-        run.judge(gates.after_scoring(bundle.predictor, scored.counts))
+        run.enforce(gates.after_scoring(bundle.predictor, scored.counts))
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
     if people is not None:

@@ -47,7 +47,7 @@ from cvj_ml.windows import to_datetime, to_microseconds
 
 Promote = Literal["auto", "always", "never"]
 
-MOST_TOLD = 3
+MOST_WARNED = 3
 """Stages without evidence that a training warns of; the card has them all."""
 
 
@@ -92,7 +92,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     settings = tuned_settings(histories, reported_fold(histories, as_of), tune) if tune else None
     facts = learn(histories, as_of, usage, settings)
     result = facts.result
-    verdict = judge_challenger(histories, result, promote)
+    verdict = evaluate_challenger(histories, result, promote)
     facts = replace(facts, verdict=verdict)
     with watcher.step("Writing the model card"):
         card = write_card(facts, histories.engine(), draw_keys(DRAWS, config.model.seed))
@@ -121,14 +121,14 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
 
 
 def reported_fold(histories: Histories, as_of: int) -> Fold:
-    """Return the last matured fold, by which the recipe of a training is judged; ConfigError where none can be."""
+    """Return the last matured fold, by which the recipe of a training is evaluated; ConfigError where none can be."""
     # The panel at as_of has more room than the fold before it: what is too long even for it is named alone.
     require_teachable(histories.run(), as_of, "Training")
     return last_matured(histories.run(), as_of)
 
 
 def learn(histories: Histories, as_of: int, usage: Usage, settings: Settings | None = None) -> Training:
-    """Judge the recipe on the last matured fold, refit it at ``as_of``, and return all that is known of the model.
+    """Evaluate the recipe on the last matured fold, refit it at ``as_of``, and return all that is known of the model.
 
     Nothing is registered, and no verdict is given. Without ``settings`` those of the trees are chosen in the fold.
     """
@@ -168,23 +168,23 @@ def _weaknesses(config: Config, panel: Panel, predictor: Predictor) -> Iterator[
             " name in the data is `other` and nothing is learned but base rates."
         )
     names = np.array(["return", *config.journey.names])
-    if len(weak := names[predictor.trees.low & panel.labels.asked.any(axis=0)]):
+    if len(weak := names[predictor.trees.low & panel.labels.at_risk.any(axis=0)]):
         yield (
             f"too few customers moved to learn from, so these targets rest on base rates by stage and"
             f" recency: {', '.join(weak)}. Scores name them in low_evidence."
         )
-    for one in islice((one for one in predictor.unlived() if one.target == "return"), MOST_TOLD):
+    for one in islice((one for one in predictor.unlived() if one.target == "return"), MOST_WARNED):
         yield f"{one.sentence}. Scores name it in low_evidence."
 
 
-def judge_challenger(histories: Histories, result: FoldResult, promote: Promote) -> Verdict:
+def evaluate_challenger(histories: Histories, result: FoldResult, promote: Promote) -> Verdict:
     """Return whether the recipe of a fold replaces the champion."""
     config, present = histories.config, tracking.find_champion(histories.config)
     if present is None and promote == "always":
         return undecided(True, "Promoted: there was no champion; asked for by --promote always, nothing was compared.")
     if present is None:
         learned = bool(result.predictor.learned.any())
-        return decide_first(result.judged, draw_keys(DRAWS, config.model.seed), learned=learned)
+        return decide_first(result.evaluated, draw_keys(DRAWS, config.model.seed), learned=learned)
     if promote != "auto":
         by_hand = {"always": "Promoted", "never": "Kept the champion"}[promote]
         return undecided(promote == "always", f"{by_hand}: asked for by --promote {promote}, nothing was compared.")
@@ -202,7 +202,7 @@ def judge_challenger(histories: Histories, result: FoldResult, promote: Promote)
 
 
 def true_stages(histories: Histories, definition: ModelSpec, cut: int) -> FitOfStages | None:
-    """Fit and judge the posterior of the true stage at the cut; None where no coverage is declared."""
+    """Fit and evaluate the posterior of the true stage at the cut; None where no coverage is declared."""
     if not histories.config.coverage:
         return None
     watcher = histories.watcher

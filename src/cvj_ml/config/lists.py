@@ -65,7 +65,7 @@ class MeasureSpec(Section):
 
     min_lift: float = Field(default=1.0, ge=0)
     max_miscalibration: float = Field(default=2.0, gt=1)
-    min_moved: int = Field(default=30, ge=1)
+    min_converted: int = Field(default=30, ge=1)
 
 
 def play_channels(journey: JourneySpec) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from cvj_ml.evaluation.metrics import (
 )
 
 MINIMUM_CALIBRATED = 100
-"""Customers who must have moved before a cell's calibration is judged."""
+"""Customers who must have moved before a cell's calibration is evaluated."""
 
 SIGNIFICANT = 0.05
 
@@ -34,9 +34,9 @@ def _with_bounds(*names: str) -> list[str]:
 
 _FIGURES = _with_bounds("observed_expected", "calibration_slope", "expected_calibration_error")
 _CELL = ["from", "to", "horizon_days"]
-_COUNTS = ["transitions", "n", "moved"]
+_COUNTS = ["transitions", "n", "converted"]
 _LOSS, _ABOVE = _with_bounds("log_loss"), _with_bounds("log_loss_above_model")
-_CELLS = ["contender", *_CELL, "n", "moved", "base_rate", *_LOSS, *_with_bounds("auc"), *_FIGURES, *_ABOVE]
+_CELLS = ["contender", *_CELL, "n", "converted", "base_rate", *_LOSS, *_with_bounds("auc"), *_FIGURES, *_ABOVE]
 _MEANS = ["question", "horizon_days", "contender", *_COUNTS, *_LOSS, *_ABOVE]
 _CALIBRATION = ["question", "horizon_days", *_COUNTS, *_FIGURES]
 
@@ -46,7 +46,7 @@ class Assessment:
     """Tables of one fold; bounds are 95 % intervals over customers.
 
     cells: a row for each contender, transition and horizon. means: a row for each contender, question (reach of
-    later stages, or return) and horizon, over the transitions in which everybody can be judged, weighted by
+    later stages, or return) and horizon, over the transitions in which everybody can be evaluated, weighted by
     customers. calibration: the model's, pooled over cells in which at least 100 customers moved. failing: of these
     cells those whose observed/expected or slope differs from 1 after Holm's correction. baseline_wins: cells in which
     a baseline has the lower log loss, and whether that is more than chance after Holm's correction.
@@ -59,46 +59,48 @@ class Assessment:
     baseline_wins: pd.DataFrame
 
 
-def assess(judged: Evaluated, keys: npt.NDArray[np.uint64]) -> Assessment:
-    """Judge every contender of a fold; ``keys`` are those of the draws (`draw_keys`)."""
-    cells = [cell for cell in judged.cells() if judged.judgeable(cell)]
-    names = [MODEL, *(name for name in judged.probabilities if name != MODEL)]
+def assess(evaluated: Evaluated, keys: npt.NDArray[np.uint64]) -> Assessment:
+    """Evaluate every contender of a fold; ``keys`` are those of the draws (`draw_keys`)."""
+    cells = [cell for cell in evaluated.cells() if evaluated.evaluable(cell)]
+    names = [MODEL, *(name for name in evaluated.probabilities if name != MODEL)]
     drawn: list[Resampled] = []
     rows: list[dict[str, object]] = []
     tests: list[dict[str, object]] = []
     for cell in cells:
-        said = [judged.said(name, cell) for name in names]
-        drawn.append(resample(judged.moves(cell), said[0], judged.customer[cell.rows], keys, said[1:]))
-        rows += _rows(judged, cell, names, drawn[-1])
-        tests += _tests(judged, cell, names, drawn[-1])
+        predicted = [evaluated.predicted(name, cell) for name in names]
+        drawn.append(
+            resample(evaluated.converted_in(cell), predicted[0], evaluated.customer[cell.rows], keys, predicted[1:])
+        )
+        rows += _rows(evaluated, cell, names, drawn[-1])
+        tests += _tests(evaluated, cell, names, drawn[-1])
     tested = pd.DataFrame(tests, columns=[*_CELL, "contender", "figure", "estimate", "low", "high", "p"])
     return Assessment(
         pd.DataFrame(rows, columns=_CELLS),
-        pd.DataFrame(_means(judged, cells, names, drawn), columns=_MEANS),
-        pd.DataFrame(_calibration(judged, cells, keys), columns=_CALIBRATION),
+        pd.DataFrame(_means(evaluated, cells, names, drawn), columns=_MEANS),
+        pd.DataFrame(_calibration(evaluated, cells, keys), columns=_CALIBRATION),
         _failing(tested[tested["contender"] == MODEL]),
         _baseline_wins(tested[tested["contender"] != MODEL]),
     )
 
 
-def questions(judged: Evaluated, cells: Sequence[Cell]) -> Iterator[tuple[str, int, list[Cell]]]:
-    """Yield (question, horizon, its cells): ``reach`` of later stages and ``return`` are judged apart."""
+def questions(evaluated: Evaluated, cells: Sequence[Cell]) -> Iterator[tuple[str, int, list[Cell]]]:
+    """Yield (question, horizon, its cells): ``reach`` of later stages and ``return`` are evaluated apart."""
     for question in ("reach", "return"):
-        for h in range(len(judged.horizons)):
+        for h in range(len(evaluated.horizons)):
             here = [cell for cell in cells if cell.horizon == h and (cell.target == 0) == (question == "return")]
             if here:
                 yield question, h, here
 
 
-def stacked(judged: Evaluated, cells: Sequence[Cell], contender: str) -> npt.NDArray[np.float64]:
+def stacked(evaluated: Evaluated, cells: Sequence[Cell], contender: str) -> npt.NDArray[np.float64]:
     """Return what a contender said in several cells, one after the other."""
-    return np.concatenate([judged.said(contender, cell) for cell in cells])
+    return np.concatenate([evaluated.predicted(contender, cell) for cell in cells])
 
 
-def moves_of(judged: Evaluated, cells: Sequence[Cell]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def outcomes_of(evaluated: Evaluated, cells: Sequence[Cell]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Return who moved in several cells, and whose rows these are."""
-    moved = np.concatenate([judged.moves(cell) for cell in cells])
-    return moved, np.concatenate([judged.customer[cell.rows] for cell in cells])
+    converted = np.concatenate([evaluated.converted_in(cell) for cell in cells])
+    return converted, np.concatenate([evaluated.customer[cell.rows] for cell in cells])
 
 
 def bounds(name: str, found: Interval) -> dict[str, float]:
@@ -106,116 +108,127 @@ def bounds(name: str, found: Interval) -> dict[str, float]:
     return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def calibratable(judged: Evaluated, cell: Cell) -> bool:
+def calibratable(evaluated: Evaluated, cell: Cell) -> bool:
     """Return whether enough distinct customers moved for a word on calibration."""
-    return len(np.unique(judged.customer[cell.rows[judged.moves(cell)]])) >= MINIMUM_CALIBRATED
+    return len(np.unique(evaluated.customer[cell.rows[evaluated.converted_in(cell)]])) >= MINIMUM_CALIBRATED
 
 
-def _loss(moved: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> float:
-    return float(log_loss_terms(moved, p).mean())
+def _loss(converted: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> float:
+    return float(log_loss_terms(converted, p).mean())
 
 
-def _name(judged: Evaluated, cell: Cell) -> dict[str, str | int]:
-    return {"from": cell.origin, "to": cell.name, "horizon_days": judged.horizons[cell.horizon] // DAY}
+def _name(evaluated: Evaluated, cell: Cell) -> dict[str, str | int]:
+    return {"from": cell.origin, "to": cell.name, "horizon_days": evaluated.horizons[cell.horizon] // DAY}
 
 
-def _rows(judged: Evaluated, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
+def _rows(evaluated: Evaluated, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
     """Yield a cell's row for each contender; calibration is the model's, AUCs of others stand without interval."""
-    moved = judged.moves(cell)
-    p = judged.said(MODEL, cell)
-    counts = {**_name(judged, cell), "n": len(moved), "moved": int(moved.sum()), "base_rate": float(moved.mean())}
+    converted = evaluated.converted_in(cell)
+    p = evaluated.predicted(MODEL, cell)
+    counts = {
+        **_name(evaluated, cell),
+        "n": len(converted),
+        "converted": int(converted.sum()),
+        "base_rate": float(converted.mean()),
+    }
     yield {
         "contender": MODEL,
         **counts,
-        **bounds("log_loss", interval(_loss(moved, p), drawn.log_loss[0])),
-        **bounds("auc", interval(auc(moved, p), drawn.auc)),
-        **_calibrated(moved, p, drawn),
+        **bounds("log_loss", interval(_loss(converted, p), drawn.log_loss[0])),
+        **bounds("auc", interval(auc(converted, p), drawn.auc)),
+        **_calibrated(converted, p, drawn),
     }
     for name, losses in zip(names[1:], drawn.log_loss[1:], strict=True):
-        said = judged.said(name, cell)
+        predicted = evaluated.predicted(name, cell)
         # No `paired_difference`: each contender's own draws are there, of the same customers, so no second pass is due.
-        above = interval(_loss(moved, said) - _loss(moved, p), losses - drawn.log_loss[0])
+        above = interval(_loss(converted, predicted) - _loss(converted, p), losses - drawn.log_loss[0])
         yield {
             "contender": name,
             **counts,
-            **bounds("log_loss", interval(_loss(moved, said), losses)),
-            "auc": auc(moved, said),
+            **bounds("log_loss", interval(_loss(converted, predicted), losses)),
+            "auc": auc(converted, predicted),
             **bounds("log_loss_above_model", above),
         }
 
 
-def _calibrated(moved: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], drawn: Resampled) -> dict[str, float]:
+def _calibrated(converted: npt.NDArray[np.bool_], p: npt.NDArray[np.float64], drawn: Resampled) -> dict[str, float]:
     """Return observed/expected, slope and calibration error with their bounds."""
-    error = reflected_interval(expected_calibration_error(moved, p), drawn.expected_calibration_error)
+    error = reflected_interval(expected_calibration_error(converted, p), drawn.expected_calibration_error)
     return {
-        **bounds("observed_expected", interval(observed_expected(moved, p), drawn.observed_expected)),
-        **bounds("calibration_slope", interval(calibration_slope_intercept(moved, p).slope, drawn.calibration_slope)),
+        **bounds("observed_expected", interval(observed_expected(converted, p), drawn.observed_expected)),
+        **bounds(
+            "calibration_slope", interval(calibration_slope_intercept(converted, p).slope, drawn.calibration_slope)
+        ),
         **bounds("expected_calibration_error", error),
     }
 
 
-def _tests(judged: Evaluated, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
+def _tests(evaluated: Evaluated, cell: Cell, names: Sequence[str], drawn: Resampled) -> Iterator[dict[str, object]]:
     """Yield what Holm's correction takes in: each baseline's log loss above the model's, the model's calibration."""
-    moved, p = judged.moves(cell), judged.said(MODEL, cell)
+    converted, p = evaluated.converted_in(cell), evaluated.predicted(MODEL, cell)
     for name, losses in zip(names[1:], drawn.log_loss[1:], strict=True):
-        above = _loss(moved, judged.said(name, cell)) - _loss(moved, p)
+        above = _loss(converted, evaluated.predicted(name, cell)) - _loss(converted, p)
         draws = losses - drawn.log_loss[0]
-        yield _test(judged, cell, name, "log_loss", interval(above, draws), p_value(above, draws))
-    if not calibratable(judged, cell):
+        yield _test(evaluated, cell, name, "log_loss", interval(above, draws), p_value(above, draws))
+    if not calibratable(evaluated, cell):
         return
-    ratio = interval(observed_expected(moved, p), drawn.observed_expected)
+    ratio = interval(observed_expected(converted, p), drawn.observed_expected)
     with np.errstate(divide="ignore"):
         # On the logarithm, where twice too many and half too few lie equally far from 1.
         p_ratio = p_value(math.log(ratio.estimate), np.log(drawn.observed_expected))
-    yield _test(judged, cell, MODEL, "observed_expected", ratio, p_ratio)
-    slope = interval(calibration_slope_intercept(moved, p).slope, drawn.calibration_slope)
+    yield _test(evaluated, cell, MODEL, "observed_expected", ratio, p_ratio)
+    slope = interval(calibration_slope_intercept(converted, p).slope, drawn.calibration_slope)
     p_slope = p_value(slope.estimate, drawn.calibration_slope, null=1.0)
-    yield _test(judged, cell, MODEL, "calibration_slope", slope, p_slope)
+    yield _test(evaluated, cell, MODEL, "calibration_slope", slope, p_slope)
 
 
-def _test(judged: Evaluated, cell: Cell, contender: str, figure: str, found: Interval, p: float) -> dict[str, object]:
+def _test(
+    evaluated: Evaluated, cell: Cell, contender: str, figure: str, found: Interval, p: float
+) -> dict[str, object]:
     found_bounds = {"estimate": found.estimate, "low": found.low, "high": found.high}
-    return {**_name(judged, cell), "contender": contender, "figure": figure, **found_bounds, "p": p}
+    return {**_name(evaluated, cell), "contender": contender, "figure": figure, **found_bounds, "p": p}
 
 
 def _means(
-    judged: Evaluated, cells: Sequence[Cell], names: Sequence[str], drawn: Sequence[Resampled]
+    evaluated: Evaluated, cells: Sequence[Cell], names: Sequence[str], drawn: Sequence[Resampled]
 ) -> Iterator[dict[str, object]]:
     draws_of = dict(zip(cells, drawn, strict=True))
-    for question, h, here in questions(judged, cells):
+    for question, h, here in questions(evaluated, cells):
         rows = np.sum([draws_of[cell].rows for cell in here], axis=0)
         # Sums over the cells of each draw: a mean weighted by the customers drawn.
         with np.errstate(invalid="ignore"):
             losses = np.sum([draws_of[cell].log_loss * draws_of[cell].rows for cell in here], axis=0) / rows
-        moved, _ = moves_of(judged, here)
-        of_model = _loss(moved, stacked(judged, here, MODEL))
+        converted, _ = outcomes_of(evaluated, here)
+        of_model = _loss(converted, stacked(evaluated, here, MODEL))
         for name, draws in zip(names, losses, strict=True):
-            loss = _loss(moved, stacked(judged, here, name))
+            loss = _loss(converted, stacked(evaluated, here, name))
             above = interval(loss - of_model, draws - losses[0])
             yield {
                 "question": question,
-                "horizon_days": judged.horizons[h] // DAY,
+                "horizon_days": evaluated.horizons[h] // DAY,
                 "contender": name,
                 "transitions": len(here),
-                "n": len(moved),
-                "moved": int(moved.sum()),
+                "n": len(converted),
+                "converted": int(converted.sum()),
                 **bounds("log_loss", interval(loss, draws)),
                 **(bounds("log_loss_above_model", above) if name != MODEL else {}),
             }
 
 
-def _calibration(judged: Evaluated, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> Iterator[dict[str, object]]:
-    for question, h, here in questions(judged, [cell for cell in cells if calibratable(judged, cell)]):
-        moved, customer = moves_of(judged, here)
-        p = stacked(judged, here, MODEL)
-        drawn = resample(moved, p, customer, keys)
+def _calibration(
+    evaluated: Evaluated, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]
+) -> Iterator[dict[str, object]]:
+    for question, h, here in questions(evaluated, [cell for cell in cells if calibratable(evaluated, cell)]):
+        converted, customer = outcomes_of(evaluated, here)
+        p = stacked(evaluated, here, MODEL)
+        drawn = resample(converted, p, customer, keys)
         yield {
             "question": question,
-            "horizon_days": judged.horizons[h] // DAY,
+            "horizon_days": evaluated.horizons[h] // DAY,
             "transitions": len(here),
-            "n": len(moved),
-            "moved": int(moved.sum()),
-            **_calibrated(moved, p, drawn),
+            "n": len(converted),
+            "converted": int(converted.sum()),
+            **_calibrated(converted, p, drawn),
         }
 
 

@@ -1,4 +1,4 @@
-"""Backtest: fit at past instants, judge by what came after, beside the baselines."""
+"""Backtest: fit at past instants, evaluate by what came after, beside the baselines."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from cvj_ml.windows import happened_within, observed_whole
 _F64 = npt.NDArray[np.float64]
 
 MODEL = "model"
-_UNJUDGED = dict.fromkeys(cell_metrics([0, 1], [0.5, 0.5]), np.nan)
-MINIMUM_MOVED = 10
+_NOT_EVALUATED = dict.fromkeys(cell_metrics([0, 1], [0.5, 0.5]), np.nan)
+MINIMUM_CONVERTED = 10
 """Customers who must have moved before a cell's metrics are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """One fold: the fit, the judged panel, every contender's final probabilities, and a row of metrics a cell."""
+    """One fold: the fit, the evaluated panel, every contender's final probabilities, and a row of metrics a cell."""
 
     fold: Fold
     fit: Fit
@@ -47,7 +47,7 @@ class FoldResult:
         return Predictor(self.panel.definition, self.fit.trees, self.fit.calibration)
 
     @property
-    def judged(self) -> Evaluated:
+    def evaluated(self) -> Evaluated:
         """The fold's snapshots with their outcomes and every contender's probabilities."""
         return evaluated(self.panel, self.probabilities)
 
@@ -56,7 +56,7 @@ class FoldResult:
 class Cell:
     """The snapshots of one transition and horizon whose outcome is known.
 
-    origin: a stage, ``none`` before any, or ``any`` for the return; target and horizon index the arrays of `Judged`.
+    origin: a stage, ``none`` before any, or ``any`` for the return; target and horizon index the arrays of `Evaluated`.
     """
 
     origin: str
@@ -78,7 +78,7 @@ class Evaluated:
     horizons: tuple[int, ...]
     customer: npt.NDArray[np.int64]
     stage: npt.NDArray[np.int8]
-    moved: npt.NDArray[np.bool_]
+    converted: npt.NDArray[np.bool_]
     known: npt.NDArray[np.bool_]
     probabilities: Mapping[str, _F64]
 
@@ -92,20 +92,20 @@ class Evaluated:
                     if len(rows := np.flatnonzero(here[:, h])):
                         yield Cell("any" if origin is None else names[origin + 1], target, j, h, rows)
 
-    def moves(self, cell: Cell) -> npt.NDArray[np.bool_]:
+    def converted_in(self, cell: Cell) -> npt.NDArray[np.bool_]:
         """Return whether the cell's customers moved."""
-        moved: npt.NDArray[np.bool_] = self.moved[cell.rows, cell.target, cell.horizon]
-        return moved
+        converted: npt.NDArray[np.bool_] = self.converted[cell.rows, cell.target, cell.horizon]
+        return converted
 
-    def said(self, contender: str, cell: Cell) -> _F64:
+    def predicted(self, contender: str, cell: Cell) -> _F64:
         """Return what a contender said of the cell's customers."""
         p: _F64 = self.probabilities[contender][cell.rows, cell.target, cell.horizon]
         return p
 
-    def judgeable(self, cell: Cell) -> bool:
+    def evaluable(self, cell: Cell) -> bool:
         """Return whether enough customers moved, and every contender said something."""
-        enough = len(np.unique(self.customer[cell.rows[self.moves(cell)]])) >= MINIMUM_MOVED
-        return enough and all(np.isfinite(self.said(name, cell)).all() for name in self.probabilities)
+        enough = len(np.unique(self.customer[cell.rows[self.converted_in(cell)]])) >= MINIMUM_CONVERTED
+        return enough and all(np.isfinite(self.predicted(name, cell)).all() for name in self.probabilities)
 
 
 def evaluated(panel: Panel, probabilities: Mapping[str, _F64]) -> Evaluated:
@@ -116,7 +116,7 @@ def evaluated(panel: Panel, probabilities: Mapping[str, _F64]) -> Evaluated:
         definition.horizons,
         panel.customer,
         panel.stage,
-        found.moved,
+        found.converted,
         found.known,
         probabilities,
     )
@@ -124,7 +124,7 @@ def evaluated(panel: Panel, probabilities: Mapping[str, _F64]) -> Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """What a fold is taught by, and what it is judged on."""
+    """What a fold is taught by, and what it is evaluated on."""
 
     history: Panel
     test: Panel
@@ -148,9 +148,9 @@ def build_panels(run: Run, fold: Fold) -> Panels:
 
 
 def run_fold(run: Run, fold: Fold, settings: Settings | None = None, estimator: Any = None) -> FoldResult:
-    """Train on what was visible before the fold's cut and judge all customers' snapshots at it.
+    """Train on what was visible before the fold's cut and evaluate all customers' snapshots at it.
 
-    An ``estimator`` of one's own (`fit_own`) is judged beside the model, under the name of its class.
+    An ``estimator`` of one's own (`fit_own`) is evaluated beside the model, under the name of its class.
     """
     panels = build_panels(run, fold)
     history, test = panels.history, panels.test
@@ -179,35 +179,35 @@ def rfm(panel: Panel) -> RFM:
 def matured_outcomes(panel: Panel) -> Outcomes:
     """Return what became of a panel's snapshots within each horizon, where that is known."""
     labels, horizons = panel.labels, panel.definition.horizons
-    moved = np.stack([happened_within(labels.times, horizon) for horizon in horizons], axis=2)
+    converted = np.stack([happened_within(labels.times, horizon) for horizon in horizons], axis=2)
     matured = np.stack([observed_whole(labels.follow_up, horizon) for horizon in horizons], axis=1)
-    return Outcomes(rfm(panel), panel.customer, moved, labels.asked[:, :, None] & matured[:, None, :])
+    return Outcomes(rfm(panel), panel.customer, converted, labels.at_risk[:, :, None] & matured[:, None, :])
 
 
 def evaluate(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:
     """Return one row of metrics for each contender, transition and horizon.
 
-    The target ``return`` is judged over all customers; reach of a stage for each stage that customers come from.
+    The target ``return`` is evaluated over all customers; reach of a stage for each stage that customers come from.
     Cells in which fewer than ten customers moved show their counts only.
     """
     found = evaluated(panel, probabilities)
     rows = []
     for cell in found.cells():
-        moved = found.moves(cell)
-        counts = {"n": float(len(moved)), "moved": float(moved.sum()), "base_rate": float(moved.mean())}
+        converted = found.converted_in(cell)
+        counts = {"n": float(len(converted)), "converted": float(converted.sum()), "base_rate": float(converted.mean())}
         for contender in probabilities:
-            p = found.said(contender, cell)
-            enough = moved.sum() >= MINIMUM_MOVED and np.isfinite(p).all()
+            p = found.predicted(contender, cell)
+            enough = converted.sum() >= MINIMUM_CONVERTED and np.isfinite(p).all()
             rows.append(
                 {
                     "contender": contender,
                     "from": cell.origin,
                     "to": cell.name,
                     "horizon_days": found.horizons[cell.horizon] // DAY,
-                    **(cell_metrics(moved, p) if enough else {**_UNJUDGED, **counts}),
+                    **(cell_metrics(converted, p) if enough else {**_NOT_EVALUATED, **counts}),
                 }
             )
-    return pd.DataFrame(rows, columns=["contender", "from", "to", "horizon_days", *_UNJUDGED])
+    return pd.DataFrame(rows, columns=["contender", "from", "to", "horizon_days", *_NOT_EVALUATED])
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -215,10 +215,10 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
     ``return`` stands apart, since it is another question.
     """
-    judged = rows[rows["log_loss"].notna()]
-    kind = np.where(judged["to"] == "return", "return", "reach")
+    evaluated = rows[rows["log_loss"].notna()]
+    kind = np.where(evaluated["to"] == "return", "return", "reach")
     figures = ["log_loss", "brier", "auc", "average_precision", "lift_10"]
     keys = ["target", "horizon_days", "contender"]
-    weighted = judged.assign(target=kind, **{name: judged[name] * judged["n"] for name in figures})
+    weighted = evaluated.assign(target=kind, **{name: evaluated[name] * evaluated["n"] for name in figures})
     totals = weighted.groupby(keys, sort=True)[[*figures, "n"]].sum()
     return totals[figures].div(totals["n"], axis=0).reset_index()

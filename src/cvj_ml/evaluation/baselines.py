@@ -20,7 +20,7 @@ from cvj_ml.errors import DataError, raise_all
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-MINIMUM_MOVED = 10
+MINIMUM_CONVERTED = 10
 """Distinct customers who must have moved before a regression is fitted."""
 
 PRIOR_MOVED = 10.0
@@ -73,7 +73,7 @@ class Outcomes:
 
     rfm: RFM
     customers: npt.NDArray[np.int64]
-    moved: Flags
+    converted: Flags
     known: Flags
 
     def __post_init__(self) -> None:
@@ -81,14 +81,14 @@ class Outcomes:
         n, faults = len(self.rfm), []
         if self.customers.shape != (n,):
             faults.append(f"customers has the shape {self.customers.shape}; it must be {(n,)}")
-        if self.moved.ndim != 3 or len(self.moved) != n:
-            faults.append(f"moved has the shape {self.moved.shape}; it must be ({n}, targets, horizons)")
-        if self.known.shape != self.moved.shape:
-            faults.append(f"known has the shape {self.known.shape}; it must be {self.moved.shape} like moved")
-        if not faults and n and self.rfm.stage.max() > self.moved.shape[1] - 2:
+        if self.converted.ndim != 3 or len(self.converted) != n:
+            faults.append(f"moved has the shape {self.converted.shape}; it must be ({n}, targets, horizons)")
+        if self.known.shape != self.converted.shape:
+            faults.append(f"known has the shape {self.known.shape}; it must be {self.converted.shape} like moved")
+        if not faults and n and self.rfm.stage.max() > self.converted.shape[1] - 2:
             faults.append(
-                f"the highest stage has the index {self.rfm.stage.max()}, but {self.moved.shape[1]} targets"
-                f" (return and one a stage) leave room up to {self.moved.shape[1] - 2}"
+                f"the highest stage has the index {self.rfm.stage.max()}, but {self.converted.shape[1]} targets"
+                f" (return and one a stage) leave room up to {self.converted.shape[1] - 2}"
             )
         if n and self.rfm.stage.min() < -1:
             faults.append(f"the lowest stage has the index {self.rfm.stage.min()}; before any stage it is -1")
@@ -127,9 +127,9 @@ class StageRate:
         known = _usable(history)
         cells = known.shape[1]  # one target a stage and one for return: as many as stages and "before any stage"
         cell = history.rfm.stage.astype(np.int64) + 1
-        rows, moved = _sums(cell, cells, known), _sums(cell, cells, history.moved & known)
-        pooled = _share(moved.sum(axis=0), rows.sum(axis=0))
-        self.rates = np.where(rows > 0, _share(moved, rows), pooled)
+        rows, converted = _sums(cell, cells, known), _sums(cell, cells, history.converted & known)
+        pooled = _share(converted.sum(axis=0), rows.sum(axis=0))
+        self.rates = np.where(rows > 0, _share(converted, rows), pooled)
         return self
 
     def predict(self, rfm: RFM) -> Floats:
@@ -157,12 +157,12 @@ class StageRecency:
         self.stage = StageRate().fit(history)
         stages, targets, horizons = self.stage.rates.shape
         cell = (history.rfm.stage.astype(np.int64) + 1) * bins + self._bin(recency)
-        rows, moved = _sums(cell, stages * bins, known), _sums(cell, stages * bins, history.moved & known)
+        rows, converted = _sums(cell, stages * bins, known), _sums(cell, stages * bins, history.converted & known)
         customers = _distinct(history.customers, cell, stages * bins, known)
         stage_rate = np.repeat(self.stage.rates, bins, axis=0)
         expected = customers * np.nan_to_num(stage_rate)
         weight = expected / (expected + PRIOR_MOVED)
-        rate = np.where(rows > 0, _share(moved, rows), stage_rate)
+        rate = np.where(rows > 0, _share(converted, rows), stage_rate)
         self.rates = (weight * rate + (1 - weight) * stage_rate).reshape(stages, bins, targets, horizons)
         return self
 
@@ -195,12 +195,12 @@ class LogisticRFM:
             here = np.flatnonzero(history.rfm.stage == stage)
             for target, horizon in np.argwhere(known[here].any(axis=0)):
                 rows = here[known[here, target, horizon]]
-                moved = history.moved[rows, target, horizon]
-                if moved.all() or len(np.unique(history.customers[rows[moved]])) < MINIMUM_MOVED:
+                converted = history.converted[rows, target, horizon]
+                if converted.all() or len(np.unique(history.customers[rows[converted]])) < MINIMUM_CONVERTED:
                     continue
                 # Newton with the Hessian: three inputs and many rows.
                 model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
-                self.models[int(stage), int(target), int(horizon)] = model.fit(inputs[rows], moved)
+                self.models[int(stage), int(target), int(horizon)] = model.fit(inputs[rows], converted)
         return self
 
     def predict(self, rfm: RFM) -> Floats:

@@ -80,33 +80,33 @@ def resample(
     is computed from fine bins (at most 200), which is far more exact than the interval is.
     """
     losses = np.column_stack([log_loss_terms(y, one) for one in (p, *others)])
-    moved, probability = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
+    converted, probability = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
     order = np.argsort(probability, kind="stable")
-    moved, probability = moved[order], probability[order]
-    coarse = _bins(reliability_bins(moved, probability).rows)
-    fine = coarse * _FINE + _bins(reliability_bins(moved, probability, bins=10 * _FINE).rows) % _FINE
+    converted, probability = converted[order], probability[order]
+    coarse = _bins(reliability_bins(converted, probability).rows)
+    fine = coarse * _FINE + _bins(reliability_bins(converted, probability, bins=10 * _FINE).rows) % _FINE
     # Both are functions of the probability and ascend, so together they number bins that ascend, too.
     fine = np.cumsum(np.diff(fine, prepend=fine[:1]) != 0)
-    sums, lost = _binned(keys, customer[order], fine, moved, probability, losses[order])
-    rows, moves, expected = sums[:, :, 0], sums[:, :, 1], sums[:, :, 2]
+    sums, lost = _binned(keys, customer[order], fine, converted, probability, losses[order])
+    rows, converted_in, expected = sums[:, :, 0], sums[:, :, 1], sums[:, :, 2]
     clipped = np.clip(probability, CLIP, 1 - CLIP)
     size: Floats = np.bincount(fine).astype(np.float64)
     logit = np.bincount(fine, weights=np.log(clipped) - np.log1p(-clipped)) / size
-    of_all: Floats = np.bincount(fine, weights=moved).astype(np.float64)
+    of_all: Floats = np.bincount(fine, weights=converted).astype(np.float64)
     inside = np.bincount(fine, weights=coarse).astype(np.int64) // size.astype(np.int64)
     starts = np.flatnonzero(np.diff(inside, prepend=-1))
     total = rows.sum(axis=1)
-    line, ranking = calibration_slope_intercept(moved, probability), auc(moved, probability)
-    both = (moves.sum(axis=1) > 0) & (moves.sum(axis=1) < total)
+    line, ranking = calibration_slope_intercept(converted, probability), auc(converted, probability)
+    both = (converted_in.sum(axis=1) > 0) & (converted_in.sum(axis=1) < total)
     start = _line(size, of_all, logit, np.array(0.0), np.array(1.0), steps=12)
-    slopes = line.slope + _line(rows, moves, logit, *start, steps=4)[1] - start[1]
+    slopes = line.slope + _line(rows, converted_in, logit, *start, steps=4)[1] - start[1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.abs(np.add.reduceat(moves - expected, starts, axis=1)).sum(axis=1)
+        gap = np.abs(np.add.reduceat(converted_in - expected, starts, axis=1)).sum(axis=1)
         return Resampled(
             total,
             (lost / total[:, None]).T,
-            ranking + _auc(rows, moves) - _auc(size, of_all),
-            moves.sum(axis=1) / expected.sum(axis=1),
+            ranking + _auc(rows, converted_in) - _auc(size, of_all),
+            converted_in.sum(axis=1) / expected.sum(axis=1),
             np.where(both, slopes, np.nan),
             gap / total,
         )
@@ -117,16 +117,16 @@ def _bins(sizes: Floats) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(sizes)), sizes.astype(np.int64))
 
 
-def _auc(rows: Floats, moves: Floats) -> Floats:
+def _auc(rows: Floats, converted_in: Floats) -> Floats:
     """Return the AUC of binned predictions (draws, bins), ties counting half; NaN with one class."""
-    still = rows - moves
+    still = rows - converted_in
     below = np.cumsum(still, axis=-1) - still / 2
-    area: Floats = (moves * below).sum(axis=-1) / (moves.sum(axis=-1) * still.sum(axis=-1))
+    area: Floats = (converted_in * below).sum(axis=-1) / (converted_in.sum(axis=-1) * still.sum(axis=-1))
     return area
 
 
 def _line(
-    rows: Floats, moves: Floats, logit: Floats, shift: Floats, slope: Floats, *, steps: int
+    rows: Floats, converted_in: Floats, logit: Floats, shift: Floats, slope: Floats, *, steps: int
 ) -> tuple[Floats, Floats]:
     """Return shift at the mean logit and slope of `calibration_slope_intercept` for binned predictions (draws, bins).
 
@@ -136,7 +136,7 @@ def _line(
     centred = logit - mean
     for _ in range(steps):
         fitted = expit(mean + shift[..., None] + slope[..., None] * centred)
-        residual, variance = moves - rows * fitted, rows * fitted * (1 - fitted)
+        residual, variance = converted_in - rows * fitted, rows * fitted * (1 - fitted)
         first = residual.sum(axis=-1) - PRIOR_PRECISION * shift
         second = residual @ centred - PRIOR_PRECISION * (slope - 1)
         level, cross = variance.sum(axis=-1) + PRIOR_PRECISION, variance @ centred

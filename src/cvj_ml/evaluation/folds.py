@@ -14,7 +14,7 @@ from cvj_ml.windows import midnight, observed_whole, to_datetime
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Train on what was visible before ``cut``; judge snapshots at ``cut`` by what was visible at ``until``."""
+    """Train on what was visible before ``cut``; evaluate snapshots at ``cut`` by what was visible at ``until``."""
 
     cut: int
     until: int
@@ -30,7 +30,7 @@ def rolling(run: Run, until: int, folds: int, spacing: int | None = None) -> lis
     """Return up to ``folds`` matured folds, the oldest first.
 
     They stand ``spacing`` microseconds apart, whole days, by default the longest horizon. ConfigError for less: the
-    same moves would be judged twice.
+    same moves would be evaluated twice.
     """
     config = run.config
     longest = max(config.horizons)

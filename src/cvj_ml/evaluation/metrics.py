@@ -118,10 +118,10 @@ def gain_points(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Floats, Floats]:
     outcome, probability = _checked(y, p)
     _, group = np.unique(-probability, return_inverse=True)
     taken = np.concatenate([[0.0], np.cumsum(np.bincount(group))])
-    moved = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights=outcome))])
-    if moved[-1] == 0:
+    converted = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights=outcome))])
+    if converted[-1] == 0:
         return taken / max(taken[-1], 1.0), np.full(len(taken), math.nan)
-    return taken / taken[-1], moved / moved[-1]
+    return taken / taken[-1], converted / converted[-1]
 
 
 def gain_at(y: npt.ArrayLike, p: npt.ArrayLike, share: float) -> float:
@@ -143,8 +143,8 @@ def calibration_slope_intercept(y: npt.ArrayLike, p: npt.ArrayLike) -> Recalibra
     separated outcomes finite and does not show otherwise. One class: both NaN. Equal predictions: no slope (NaN), the
     intercept is the shift of the log-odds.
 
-    This judges; what a model is calibrated with, `models.hazard.calibration.recalibrate`, has no prior, since its maps
-    are shrunk by their events.
+    This evaluates; what a model is calibrated with, `models.hazard.calibration.recalibrate`, has no prior, since its
+    maps are shrunk by their events.
     """
     outcome, probability = _checked(y, p)
     if _one_class(outcome):
@@ -206,10 +206,10 @@ def observed_expected(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
 
 
 def wilson_interval(
-    moved: npt.ArrayLike, rows: npt.ArrayLike, z: float = _Z95
+    converted: npt.ArrayLike, rows: npt.ArrayLike, z: float = _Z95
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the bounds of Wilson's interval for shares ``moved / rows`` (arrays alike); NaN where rows is 0."""
-    k, n = np.asarray(moved, dtype=np.float64), np.asarray(rows, dtype=np.float64)
+    k, n = np.asarray(converted, dtype=np.float64), np.asarray(rows, dtype=np.float64)
     n = np.where(n > 0, n, math.nan)
     share = k / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -224,7 +224,7 @@ def cell_metrics(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
     recalibration = calibration_slope_intercept(outcome, probability)
     found = {
         "n": float(len(outcome)),
-        "moved": float(outcome.sum()),
+        "converted": float(outcome.sum()),
         "base_rate": float(outcome.mean()) if len(outcome) else math.nan,
         "log_loss": log_loss(outcome, probability),
         "brier": brier(outcome, probability),

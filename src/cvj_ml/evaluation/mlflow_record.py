@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from cvj_ml.config import DAY, format_duration
 from cvj_ml.evaluation import plots
-from cvj_ml.evaluation.assessment import Assessment, assess, moves_of, questions, stacked
+from cvj_ml.evaluation.assessment import Assessment, assess, outcomes_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, matured_outcomes, summary
 from cvj_ml.evaluation.stage_evaluation import POSTERIOR, FitOfStages, StageEvidence
 from cvj_ml.models.hazard.fitting import feature_names
@@ -127,14 +127,17 @@ def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator
     test, found = result.panel, matured_outcomes(result.panel)
     for h, horizon in enumerate(panel.definition.horizons):
         known = found.known[:, 1:, h] & np.isfinite(result.probabilities[MODEL][:, 1:, h])
-        moved = found.moved[:, 1:, h][known]
+        converted = found.converted[:, 1:, h][known]
         name = f"{horizon // DAY}d"
-        if moved.any() and not moved.all():
+        if converted.any() and not converted.all():
             title = f"Reach of later stages within {horizon // DAY} days"
-            yield f"calibration_{name}", plots.reliability(moved, result.probabilities[MODEL][:, 1:, h][known], title)
+            yield (
+                f"calibration_{name}",
+                plots.reliability(converted, result.probabilities[MODEL][:, 1:, h][known], title),
+            )
             contenders = {kind: p[:, 1:, h][known] for kind, p in result.probabilities.items()}
             if all(np.isfinite(p).all() for p in contenders.values()):
-                yield f"gain_{name}", plots.gain_curve(moved, contenders, title)
+                yield f"gain_{name}", plots.gain_curve(converted, contenders, title)
     if predictor.trees.booster is not None:
         gain = predictor.trees.booster.feature_importance("gain")
         yield "importance", plots.importance(feature_names(panel), gain, "What the trees split on (gain)")
@@ -147,7 +150,7 @@ def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator
             "hazard_calibration",
             plots.hazard_calibration(
                 [float(expected[rows.interval == m].sum()) for m in counted],
-                [float(rows.moved[rows.interval == m].sum()) for m in counted],
+                [float(rows.converted[rows.interval == m].sum()) for m in counted],
                 [f"{low}-{high}" for low, high in itertools.pairwise(bounds)],
                 "Expected and observed events by interval",
             ),
@@ -191,7 +194,7 @@ def report(
     """Assess every fold, the oldest first; ``gaps`` are those of the last fold, one table a segment."""
     zone = results[-1].panel.definition.zone
     folds = tuple(to_datetime(result.fold.cut, zone).date().isoformat() for result in results)
-    assessed = [assess(result.judged, keys) for result in results]
+    assessed = [assess(result.evaluated, keys) for result in results]
     tables = {name: _over_folds(assessed, folds, name) for name in ("cells", "means", "calibration")}
     last = slice(len(folds) - 1, None)
     tables |= {name: _over_folds(assessed[last], folds[last], name) for name in ("failing", "baseline_wins")}
@@ -201,7 +204,7 @@ def report(
         tables["subgroup_gaps"] = joined
     if model_age is not None and len(model_age):
         tables["model_age"] = model_age
-    figures = dict(_reliability(results[-1].judged))
+    figures = dict(_reliability(results[-1].evaluated))
     figures |= dict(_ageing(model_age)) if model_age is not None else {}
     return Evaluation(folds, tables, figures, dict(headline_metrics(assessed[-1], "backtest")))
 
@@ -215,13 +218,13 @@ def _over_folds(assessed: Sequence[Assessment], folds: Sequence[str], name: str)
     return pd.concat(tables, ignore_index=True)
 
 
-def _reliability(judged: Evaluated) -> Iterator[tuple[str, Figure]]:
-    cells = [cell for cell in judged.cells() if judged.judgeable(cell)]
-    for question, h, here in questions(judged, cells):
-        days = judged.horizons[h] // DAY
-        moved, _ = moves_of(judged, here)
+def _reliability(evaluated: Evaluated) -> Iterator[tuple[str, Figure]]:
+    cells = [cell for cell in evaluated.cells() if evaluated.evaluable(cell)]
+    for question, h, here in questions(evaluated, cells):
+        days = evaluated.horizons[h] // DAY
+        converted, _ = outcomes_of(evaluated, here)
         title = f"Predicted and observed: {QUESTIONS[question]} within {days} days"
-        yield f"reliability_{question}_{days}d", plots.reliability(moved, stacked(judged, here, MODEL), title)
+        yield f"reliability_{question}_{days}d", plots.reliability(converted, stacked(evaluated, here, MODEL), title)
 
 
 def _ageing(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:

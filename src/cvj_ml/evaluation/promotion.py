@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY, Config, format_duration
-from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, questions, stacked
-from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL, Cell, Evaluated, FoldResult, run_fold
+from cvj_ml.evaluation.assessment import SIGNIFICANT, outcomes_of, questions, stacked
+from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED, MODEL, Cell, Evaluated, FoldResult, run_fold
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, holm, paired_difference
 from cvj_ml.evaluation.folds import Fold
@@ -45,7 +45,7 @@ class Transition:
     target: str
     horizon_days: int
     customers: int
-    moved: int
+    converted: int
     difference: float
     low: float
     high: float
@@ -62,7 +62,7 @@ class Verdict:
     """Whether the challenger is promoted, with every number that decided and one sentence.
 
     difference: challenger's minus champion's (of a first model: base rates') mean log loss over the transitions that
-    were judged, weighted by customers, with its interval; NaN where nothing could be compared. ``refused``: there is
+    were evaluated, weighted by customers, with its interval; NaN where nothing could be compared. ``refused``: there is
     no champion, and this is no model to begin with.
     """
 
@@ -103,46 +103,46 @@ def undecided(promote: bool, sentence: str) -> Verdict:
     return Verdict(promote, sentence, Interval(math.nan, math.nan, math.nan), 0, ())
 
 
-def decide(judged: Evaluated, keys: npt.NDArray[np.uint64]) -> Verdict:
+def decide(evaluated: Evaluated, keys: npt.NDArray[np.uint64]) -> Verdict:
     """Apply the rule to what both models said of the same snapshots.
 
-    judged: probabilities of exactly ``champion`` and ``challenger``, both cut before its instant; keys: `draw_keys`.
-    The mean is that of the reach of later stages (of the return where no stage can be judged); the return counts as a
-    transition that must not become worse. Only transitions in which at least 10 customers moved are compared.
+    evaluated: probabilities of ``champion`` and ``challenger`` alone, both cut before its instant; keys: `draw_keys`.
+    The mean is that of the reach of later stages (of the return where no stage can be evaluated); the return counts as
+    a transition that must not become worse. Only transitions in which at least 10 customers moved are compared.
     """
-    if set(judged.probabilities) != {CHAMPION, CHALLENGER}:
-        raise AssertionError(f"a verdict is about two models, found {sorted(judged.probabilities)}")
-    cells = [cell for cell in judged.cells() if judged.judgeable(cell)]
+    if set(evaluated.probabilities) != {CHAMPION, CHALLENGER}:
+        raise AssertionError(f"a verdict is about two models, found {sorted(evaluated.probabilities)}")
+    cells = [cell for cell in evaluated.cells() if evaluated.evaluable(cell)]
     if not cells:
         return undecided(False, "Kept the champion: too few customers moved to compare the two models.")
-    compared = [_difference(judged, [cell], keys) for cell in cells]
+    compared = [_difference(evaluated, [cell], keys) for cell in cells]
     adjusted = holm([p for _, p in compared])
     transitions = tuple(
         Transition(
             cell.origin,
             cell.name,
-            judged.horizons[cell.horizon] // DAY,
+            evaluated.horizons[cell.horizon] // DAY,
             len(cell.rows),
-            int(judged.moves(cell).sum()),
+            int(evaluated.converted_in(cell).sum()),
             *found,
             float(p),
         )
         for cell, (found, _), p in zip(cells, compared, adjusted, strict=True)
     )
-    deciding = deciding_cells(judged)
-    mean, _ = _difference(judged, deciding, keys)
-    customers = len(np.unique(np.concatenate([judged.customer[cell.rows] for cell in deciding])))
+    deciding = deciding_cells(evaluated)
+    mean, _ = _difference(evaluated, deciding, keys)
+    customers = len(np.unique(np.concatenate([evaluated.customer[cell.rows] for cell in deciding])))
     worse = [one for one in transitions if one.worse]
     promote = bool(mean.high < 0) and not worse
     return Verdict(promote, _sentence(promote, mean, worse), mean, customers, transitions)
 
 
-def decide_first(judged: Evaluated, keys: npt.NDArray[np.uint64], *, learned: bool) -> Verdict:
-    """Judge a model where there is no champion; ``learned`` is whether any of its questions got more than base rates.
+def decide_first(evaluated: Evaluated, keys: npt.NDArray[np.uint64], *, learned: bool) -> Verdict:
+    """Evaluate a model where there is no champion; ``learned`` is whether any question got more than base rates.
 
-    judged: what the recipe and the baselines, cut before its instant, said of the same snapshots. The mean log loss of
-    each question (reach, return) may not be above that of the stages' base rates with its whole 95 % interval, and at
-    each horizon observed/expected over all customers lies within 1/3 to 3 (where 10 moved, or were expected to).
+    evaluated: what the recipe and the baselines, cut before its instant, said of the same snapshots. The mean log loss
+    of each question (reach, return) may not be above that of the stages' base rates with its whole 95 % interval, and
+    at each horizon observed/expected over all customers lies within 1/3 to 3 (where 10 moved, or were expected to).
     """
     if not learned:
         return undecided(
@@ -150,11 +150,11 @@ def decide_first(judged: Evaluated, keys: npt.NDArray[np.uint64], *, learned: bo
             "Promoted: there was no champion. Too few customers moved to learn from, so the model rests wholly on base"
             " rates: it tells stages apart and not customers.",
         )
-    rivals = {CHAMPION: judged.probabilities[StageRate.name], CHALLENGER: judged.probabilities[MODEL]}
-    compared = replace(judged, probabilities=rivals)
-    faults = list(_misjudged(judged))
+    rivals = {CHAMPION: evaluated.probabilities[StageRate.name], CHALLENGER: evaluated.probabilities[MODEL]}
+    compared = replace(evaluated, probabilities=rivals)
+    faults = list(_misjudged(evaluated))
     by_question: dict[str, list[Cell]] = {}
-    for question, _, several in questions(compared, [cell for cell in compared.cells() if compared.judgeable(cell)]):
+    for question, _, several in questions(compared, [cell for cell in compared.cells() if compared.evaluable(cell)]):
         by_question.setdefault(question, []).extend(several)
     differences = {question: _difference(compared, cells, keys)[0] for question, cells in by_question.items()}
     faults += [
@@ -164,7 +164,7 @@ def decide_first(judged: Evaluated, keys: npt.NDArray[np.uint64], *, learned: bo
         if found.low > 0
     ]
     deciding = by_question.get("reach") or by_question.get("return", [])
-    customers = len(np.unique(np.concatenate([judged.customer[cell.rows] for cell in deciding]))) if deciding else 0
+    customers = len(np.unique(np.concatenate([evaluated.customer[cell.rows] for cell in deciding]))) if deciding else 0
     found = differences.get("reach") or differences.get("return") or Interval(math.nan, math.nan, math.nan)
     if faults:
         sentence = f"Not promoted: there is no champion, and this model is none to begin with: {'; '.join(faults)}."
@@ -178,36 +178,44 @@ def decide_first(judged: Evaluated, keys: npt.NDArray[np.uint64], *, learned: bo
     return Verdict(not faults, sentence, found, customers, (), refused=bool(faults))
 
 
-def _misjudged(judged: Evaluated) -> Iterator[str]:
+def _misjudged(evaluated: Evaluated) -> Iterator[str]:
     """Say for which question and horizon far more, or far fewer, customers moved than the model expected."""
     totals: dict[tuple[str, int], tuple[float, float]] = {}
-    for cell in judged.cells():
-        p = judged.said(MODEL, cell)
-        said = np.isfinite(p)
+    for cell in evaluated.cells():
+        p = evaluated.predicted(MODEL, cell)
+        predicted = np.isfinite(p)
         key = ("return" if cell.target == 0 else "reach", cell.horizon)
-        moved, expected = totals.get(key, (0.0, 0.0))
-        totals[key] = moved + float(judged.moves(cell)[said].sum()), expected + float(p[said].sum())
-    for (question, horizon), (moved, expected) in totals.items():
-        off = max(moved, expected) >= MINIMUM_MOVED and not expected / MOST_OFF <= moved <= MOST_OFF * expected
+        converted, expected = totals.get(key, (0.0, 0.0))
+        totals[key] = (
+            converted + float(evaluated.converted_in(cell)[predicted].sum()),
+            expected + float(p[predicted].sum()),
+        )
+    for (question, horizon), (converted, expected) in totals.items():
+        off = (
+            max(converted, expected) >= MINIMUM_CONVERTED
+            and not expected / MOST_OFF <= converted <= MOST_OFF * expected
+        )
         if off:
             yield (
-                f"of {question} in {judged.horizons[horizon] // DAY} days {expected:,.0f} were expected and"
-                f" {moved:,.0f} happened (not within 1/{MOST_OFF:g} to {MOST_OFF:g} times)"
+                f"of {question} in {evaluated.horizons[horizon] // DAY} days {expected:,.0f} were expected and"
+                f" {converted:,.0f} happened (not within 1/{MOST_OFF:g} to {MOST_OFF:g} times)"
             )
 
 
-def deciding_cells(judged: Evaluated) -> list[Cell]:
+def deciding_cells(evaluated: Evaluated) -> list[Cell]:
     """Return the cells whose mean log loss decides: the reach of later stages, or the return where there are none."""
     by_question: dict[str, list[Cell]] = {}
-    for question, _, several in questions(judged, [cell for cell in judged.cells() if judged.judgeable(cell)]):
+    for question, _, several in questions(evaluated, [cell for cell in evaluated.cells() if evaluated.evaluable(cell)]):
         by_question.setdefault(question, []).extend(several)
     return by_question.get("reach") or by_question.get("return", [])
 
 
-def _difference(judged: Evaluated, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> tuple[Interval, float]:
+def _difference(evaluated: Evaluated, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> tuple[Interval, float]:
     """Return challenger minus champion over all rows of the cells, with interval and p-value."""
-    moved, customer = moves_of(judged, cells)
-    champion, challenger = (log_loss_terms(moved, stacked(judged, cells, name)) for name in (CHAMPION, CHALLENGER))
+    converted, customer = outcomes_of(evaluated, cells)
+    champion, challenger = (
+        log_loss_terms(converted, stacked(evaluated, cells, name)) for name in (CHAMPION, CHALLENGER)
+    )
     return paired_difference(challenger, champion, customer, keys)
 
 
@@ -228,7 +236,7 @@ def challenge(
     champion: Predictor,
     champion_cut: int,
 ) -> Verdict:
-    """Judge the champion beside the recipe that a fold has fitted, and apply the rule.
+    """Evaluate the champion beside the recipe that a fold has fitted, and apply the rule.
 
     A champion younger than the fold has seen outcomes of its window, so the window then begins at the champion's own
     cut, where the recipe is fitted anew; horizons that are not over yet drop out. Before the horizon of the lists is
@@ -252,8 +260,8 @@ def challenge(
     )
     if not np.array_equal(panel.customer, result.panel.customer):
         raise AssertionError("the same instant has other customers under another model")
-    said = {CHAMPION: champion.predict(panel, run.threads), CHALLENGER: result.probabilities[MODEL]}
-    return decide(replace(result.judged, probabilities=said), draw_keys(DRAWS, config.model.seed))
+    predicted = {CHAMPION: champion.predict(panel, run.threads), CHALLENGER: result.probabilities[MODEL]}
+    return decide(replace(result.evaluated, probabilities=predicted), draw_keys(DRAWS, config.model.seed))
 
 
 def _next_midnight(config: Config, instant: int) -> int:

@@ -34,7 +34,7 @@ def track_record(run: Run, result: FoldResult) -> TrackRecord:
     """
     definition = result.panel.definition
     instants = _instants(result, run.arrival_delay)
-    seen = [result.judged]
+    seen = [result.evaluated]
     for instant in instants[1:]:
         panel = build_panel(definition, run.blocks, np.array([instant]), result.fold.until, run.arrival_delay)
         seen.append(evaluated(panel, {MODEL: result.predictor.predict(panel, run.threads)}))
@@ -79,10 +79,10 @@ def _bands(seen: list[Evaluated], instants: list[int], fewest: int) -> Iterator[
             p = np.concatenate(
                 [one.probabilities[MODEL][c, 1 + target, h] for one, c in zip(looks, cells, strict=True)]
             )
-            moved = np.concatenate([one.moved[c, 1 + target, h] for one, c in zip(looks, cells, strict=True)])
+            converted = np.concatenate([one.converted[c, 1 + target, h] for one, c in zip(looks, cells, strict=True)])
             customer = np.concatenate([one.customer[c] for one, c in zip(looks, cells, strict=True)])
             if len(np.unique(customer)) >= fewest:
-                yield bands_of(stages[origin], stages[target], horizon // DAY, p, moved, customer, fewest)
+                yield bands_of(stages[origin], stages[target], horizon // DAY, p, converted, customer, fewest)
 
 
 def bands_of(
@@ -90,7 +90,7 @@ def bands_of(
     target: str,
     horizon_days: int,
     p: npt.NDArray[np.float64],
-    moved: npt.NDArray[np.bool_],
+    converted: npt.NDArray[np.bool_],
     customer: npt.NDArray[np.int64],
     fewest: int = MINIMUM_CUSTOMERS,
 ) -> Bands:
@@ -116,7 +116,7 @@ def bands_of(
         rows = np.flatnonzero(merged == b)
         _, first = np.unique(customer[rows], return_index=True)
         n.append(len(first))
-        k.append(int(moved[rows[first]].sum()))
+        k.append(int(converted[rows[first]].sum()))
     low, high = wilson_interval(k, n)
     return Bands(
         origin, target, horizon_days, tuple(kept), tuple(n), tuple(k), tuple(low.tolist()), tuple(high.tolist())

@@ -15,7 +15,7 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.evaluation.assessment import SIGNIFICANT, bounds
-from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL, Cell, Evaluated
+from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED, MODEL, Cell, Evaluated
 from cvj_ml.evaluation.bootstrap import grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.features.compute import latest_known
@@ -28,7 +28,7 @@ _UNKNOWN, _OTHER = "(unknown)", "(other)"
 _MOST = 12
 
 _GAPS = [
-    "segment", "value", "from", "to", "horizon_days", "n", "moved", "log_loss", "log_loss_rest",
+    "segment", "value", "from", "to", "horizon_days", "n", "converted", "log_loss", "log_loss_rest",
     "log_loss_gap", "log_loss_gap_low", "log_loss_gap_high", "observed_expected", "observed_expected_rest",
     "observed_expected_gap", "observed_expected_gap_low", "observed_expected_gap_high",
     "p_log_loss_holm", "p_observed_expected_holm", "log_loss_differs", "calibration_differs",
@@ -73,14 +73,16 @@ def segment(name: str, blocks: Blocks, as_of: int, customers: npt.NDArray[np.int
     return Segment(name, tuple(map(str, kinds)), codes.astype(np.int64))
 
 
-def gaps(judged: Evaluated, by: Segment, keys: npt.NDArray[np.uint64]) -> pd.DataFrame:
+def gaps(evaluated: Evaluated, by: Segment, keys: npt.NDArray[np.uint64]) -> pd.DataFrame:
     """Compare the model's log loss and observed/expected in each subgroup with the rest of the same cell.
 
     One row a subgroup, transition and horizon in which at least 10 customers of the subgroup and 10 of the rest
     moved. Gaps are differences, subgroup minus rest, with 95 % intervals; a difference is flagged where it stands after
     Holm's correction over the whole table. A gap in log loss alone says that a subgroup is harder to predict.
     """
-    rows = [row for cell in judged.cells() if judged.judgeable(cell) for row in _cell_gaps(judged, cell, by, keys)]
+    rows = [
+        row for cell in evaluated.cells() if evaluated.evaluable(cell) for row in _cell_gaps(evaluated, cell, by, keys)
+    ]
     frame = pd.DataFrame(rows, columns=[*_GAPS[:-4], "p_log_loss", "p_observed_expected"])
     adjusted = holm(np.concatenate([frame.pop("p_log_loss"), frame.pop("p_observed_expected")]).astype(np.float64))
     loss, ratio = adjusted[: len(frame)], adjusted[len(frame) :]
@@ -92,15 +94,21 @@ def gaps(judged: Evaluated, by: Segment, keys: npt.NDArray[np.uint64]) -> pd.Dat
     )
 
 
-def _cell_gaps(judged: Evaluated, cell: Cell, by: Segment, keys: npt.NDArray[np.uint64]) -> Iterator[dict[str, object]]:
-    moved, p, customer = judged.moves(cell), judged.said(MODEL, cell), judged.customer[cell.rows]
+def _cell_gaps(
+    evaluated: Evaluated, cell: Cell, by: Segment, keys: npt.NDArray[np.uint64]
+) -> Iterator[dict[str, object]]:
+    converted, p, customer = (
+        evaluated.converted_in(cell),
+        evaluated.predicted(MODEL, cell),
+        evaluated.customer[cell.rows],
+    )
     codes = by.codes[cell.rows]
-    movers = np.array([len(np.unique(customer[moved & (codes == g)])) for g in range(len(by.values))])
-    shown = np.flatnonzero((movers >= MINIMUM_MOVED) & (movers.sum() - movers >= MINIMUM_MOVED))
+    converters = np.array([len(np.unique(customer[converted & (codes == g)])) for g in range(len(by.values))])
+    shown = np.flatnonzero((converters >= MINIMUM_CONVERTED) & (converters.sum() - converters >= MINIMUM_CONVERTED))
     if not len(shown):
         return
     # Two groups are compared and not two contenders on one group, so there is no `paired_difference` row by row.
-    terms = np.column_stack([np.ones(len(p)), log_loss_terms(moved, p), moved, p])
+    terms = np.column_stack([np.ones(len(p)), log_loss_terms(converted, p), converted, p])
     drawn = grouped_sums(terms, codes, len(by.values), customer, keys)
     of_all = np.array([terms[codes == g].sum(axis=0) for g in range(len(by.values))])[None]
     for g in map(int, shown):
@@ -113,9 +121,9 @@ def _cell_gaps(judged: Evaluated, cell: Cell, by: Segment, keys: npt.NDArray[np.
             "value": by.values[g],
             "from": cell.origin,
             "to": cell.name,
-            "horizon_days": judged.horizons[cell.horizon] // DAY,
+            "horizon_days": evaluated.horizons[cell.horizon] // DAY,
             "n": int((codes == g).sum()),
-            "moved": int(moved[codes == g].sum()),
+            "converted": int(converted[codes == g].sum()),
             "log_loss": loss,
             "log_loss_rest": loss_rest,
             **bounds("log_loss_gap", interval(loss - loss_rest, draws[0] - draws[1])),

@@ -1,6 +1,6 @@
-"""Judging the posterior of the current stage, by customers whose truth is known and whose evidence is hidden.
+"""Evaluating the posterior of the current stage, by customers whose truth is known and whose evidence is hidden.
 
-``truth`` is (rows,) positions of stages; ``p`` (rows, stages) sums to one in each row. What is judged are customers
+``truth`` is (rows,) positions of stages; ``p`` (rows, stages) sums to one in each row. What is evaluated are customers
 that the contenders were not fitted on.
 
 What the posterior of the current stage is compared with: the observed stage, a table, an ordinal regression.
@@ -140,7 +140,7 @@ class FitOfStages:
 def fit_and_evaluate(
     definition: ModelSpec, tracking: Tracking, blocks: Blocks, cut: int, seed: int, threads: int
 ) -> FitOfStages:
-    """Fit the posterior on what was visible at the cut, judge its recipe by folds of customers, restate coverage."""
+    """Fit the posterior on what was visible at the cut, evaluate its recipe by folds of customers, restate coverage."""
     rows = stage_rows(definition, tracking, blocks, cut, seed=seed)
     names = definition.journey.names
     model = fit_stages(rows, tracking, seed, threads)
@@ -167,7 +167,7 @@ def evaluate_stages(
     threads: int,
     folds: int = _FOLDS,
 ) -> StageEvidence | None:
-    """Judge the posterior and its baselines by cross-validation over customers, each judged on its first copy.
+    """Evaluate the posterior and its baselines by cross-validation over customers, each evaluated on its first copy.
 
     None where the truth is known of nobody (presence only), or of too few customers for folds.
     """
@@ -175,15 +175,15 @@ def evaluate_stages(
     if rows.source == "presence" or len(customers) < 10 * folds:
         return None
     fold = np.random.default_rng(seed).permutation(len(customers)) % folds
-    judged: list[Seen] = []
+    evaluated: list[Seen] = []
     found: dict[str, list[_F64]] = {}
     for k in range(folds):
         held = first_copies(rows.of(customers[fold == k]).seen)
         held = held.take(held.floor > BEFORE_ANY)
-        judged.append(held)
+        evaluated.append(held)
         for name, predict in contenders(rows.of(customers[fold != k]), tracking, seed, threads).items():
             found.setdefault(name, []).append(predict(held))
-    truth = np.concatenate([one.truth for one in judged]).astype(np.int64)
+    truth = np.concatenate([one.truth for one in evaluated]).astype(np.int64)
     probabilities = {name: np.concatenate(parts) for name, parts in found.items()}
     return StageEvidence(
         pd.DataFrame([{"contender": name, **stage_metrics(truth, p)} for name, p in probabilities.items()]),
@@ -203,7 +203,7 @@ def contenders(rows: StageRows, tracking: Tracking, seed: int, threads: int) -> 
     model = fit_stages(rows, tracking, seed, threads)
     seen = rows.seen.take(rows.seen.floor > BEFORE_ANY)
     return {
-        POSTERIOR: lambda judged: model.posterior(judged.x, judged.floor, threads=threads),
+        POSTERIOR: lambda evaluated: model.posterior(evaluated.x, evaluated.floor, threads=threads),
         FLOOR: floor_with_error(seen, stages),
         TABLE: table_given_floor(seen, stages),
         ORDINAL: ordinal_regression(seen, stages, rows.columns),
@@ -256,10 +256,10 @@ def floor_with_error(seen: Seen, stages: int) -> Contender:
     """Return the observed stage with probability 1 - e, else e / (stages - 1); e is the hidden share of ``seen``."""
     error = float((seen.floor != seen.truth).mean()) if len(seen) else 0.0
 
-    def predict(judged: Seen) -> _F64:
-        p = np.full((len(judged), stages), error / max(stages - 1, 1))
-        p[np.arange(len(judged)), judged.floor] = 1 - error
-        return respect_floor(p, judged.floor)
+    def predict(evaluated: Seen) -> _F64:
+        p = np.full((len(evaluated), stages), error / max(stages - 1, 1))
+        p[np.arange(len(evaluated)), evaluated.floor] = 1 - error
+        return respect_floor(p, evaluated.floor)
 
     return predict
 
@@ -268,8 +268,8 @@ def table_given_floor(seen: Seen, stages: int) -> Contender:
     """Return P(true | observed) as counted in ``seen``, with 0.5 added to each cell; its mode is the majority stage."""
     cells = np.full((stages, stages), _CELL)
     np.add.at(cells, (seen.floor.astype(np.int64), seen.truth.astype(np.int64)), 1.0)
-    return lambda judged: respect_floor(
-        cells[judged.floor] / cells[judged.floor].sum(axis=1, keepdims=True), judged.floor
+    return lambda evaluated: respect_floor(
+        cells[evaluated.floor] / cells[evaluated.floor].sum(axis=1, keepdims=True), evaluated.floor
     )
 
 
@@ -318,10 +318,10 @@ def ordinal_regression(seen: Seen, stages: int, columns: npt.NDArray[np.int64]) 
     first = np.concatenate([[start[0]], np.log(np.maximum(np.diff(start), 1e-3)), np.zeros(x.shape[1])])
     fitted = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
 
-    def predict(judged: Seen) -> _F64:
-        numbers = inputs(judged)
+    def predict(evaluated: Seen) -> _F64:
+        numbers = inputs(evaluated)
         standard = np.where(np.isnan(numbers), 0.0, (numbers - mean) / scale)
         _, below = bounds(fitted, standard @ fitted[stages - 1 :])
-        return respect_floor(np.diff(below, axis=1), judged.floor)
+        return respect_floor(np.diff(below, axis=1), evaluated.floor)
 
     return predict

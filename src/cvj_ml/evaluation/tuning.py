@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.errors import CvjError
-from cvj_ml.evaluation.assessment import SIGNIFICANT, moves_of, stacked
+from cvj_ml.evaluation.assessment import SIGNIFICANT, outcomes_of, stacked
 from cvj_ml.evaluation.backtesting import MODEL, Panels, build_panels, evaluated
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, holm, paired_difference
 from cvj_ml.evaluation.folds import Fold, rolling, unteachable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _F64 = npt.NDArray[np.float64]
 
 FOLDS = 2
-"""Earlier folds that a setting is judged on, where the history has room for them."""
+"""Earlier folds that a setting is evaluated on, where the history has room for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def _losses(run: Run, panels: Panels, settings: Settings | None) -> tuple[_F64, 
     cells = deciding_cells(found)
     if not cells:
         return np.zeros(0), np.zeros(0, dtype=np.int64)
-    moved, customer = moves_of(found, cells)
-    return log_loss_terms(moved, stacked(found, cells, MODEL)), customer
+    converted, customer = outcomes_of(found, cells)
+    return log_loss_terms(converted, stacked(found, cells, MODEL)), customer
 
 
 def _choose(found: Sequence[Trial], folds: tuple[Fold, ...]) -> Search:

@@ -39,7 +39,7 @@ _F64 = npt.NDArray[np.float64]
 def drift(
     spec: GatesSpec, predictor: Predictor, counts: DriftCounts, earlier: Earlier | None = None
 ) -> list[GateVerdict]:
-    """Judge how many customers were scored, their probabilities, and the drift of both since the training.
+    """Evaluate how many customers were scored, their probabilities, and the drift of both since the training.
 
     counts: what `Predictor.count` says of each block, added up.
     """
@@ -52,7 +52,7 @@ def drift(
     asked = comparisons(predictor.definition)
     psi, noise = reference.shift(counts.bins, CHANCE / len(asked))
     found = _Found(psi, noise, _less(reference, counts), reference, counts)
-    return verdicts + [_moved(spec.drift, [one for one in asked if one.area == area], found) for area in areas]
+    return verdicts + [_converted(spec.drift, [one for one in asked if one.area == area], found) for area in areas]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def _less(reference: DriftReference, counts: DriftCounts) -> npt.NDArray[np.bool
     return less
 
 
-def _moved(levels: Levels, asked: Sequence[Compared], found: _Found) -> GateVerdict:
-    """Judge the comparisons of an area by the one furthest beyond its limit, or nearest to it.
+def _converted(levels: Levels, asked: Sequence[Compared], found: _Found) -> GateVerdict:
+    """Evaluate the comparisons of an area by the one furthest beyond its limit, or nearest to it.
 
     What comes to be there (a campaign, a season) was never seen before and only warns. What was there at the training
     can only vanish by more than it ever moved: that fails.
@@ -138,7 +138,7 @@ def _broken(predictor: Predictor, counts: DriftCounts) -> GateVerdict:
 
 
 def _equal(predictor: Predictor, counts: DriftCounts) -> GateVerdict:
-    """Judge whether a question has one and the same answer for everybody; base rates may have."""
+    """Evaluate whether a question has one and the same answer for everybody; base rates may have."""
     names, which = question_names(predictor.definition), score_columns(predictor.definition)
     asked = counts.bins[len(predictor.definition.catalogue.features) : -1, 1:].sum(axis=1)
     target, horizon = np.array(which).T

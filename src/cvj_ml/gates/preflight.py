@@ -31,7 +31,7 @@ _DATA, _QUALITY = DataError.exit_code, GateError.exit_code
 def preflight(
     spec: GatesSpec, store: Store, found: Mapping[str, Activity], earlier: Earlier | None, cut: int | None, as_of: int
 ) -> list[GateVerdict]:
-    """Judge the sources against themselves and the last published night before, and the model's age.
+    """Evaluate the sources against themselves and the last published night before, and the model's age.
 
     found: what `activity` says of each source at ``as_of``; cut: where the model's training ended.
     """
@@ -41,7 +41,7 @@ def preflight(
 
 
 def fresh(spec: GatesSpec, name: str, found: Activity) -> GateVerdict:
-    """Judge how long ago a source last brought an ordinary day's rows."""
+    """Evaluate how long ago a source last brought an ordinary day's rows."""
     gate, asked = f"freshness:{name}", spec.freshness_of(name)
     longest, recent = found.usual_silence(LOOKBACK), found.usual_silence(RECENT)
     warn = _limit(asked.warn, None if recent is None else max(WARN_DAYS, recent))
@@ -63,7 +63,7 @@ def _limit(asked: Silence, usual: int | None) -> float | None:
 
 
 def rows(spec: GatesSpec, name: str, found: Activity, earlier: Earlier | None) -> GateVerdict:
-    """Judge whether the rows that the night before had seen are still there, and no more of them."""
+    """Evaluate whether the rows that the night before had seen are still there, and no more of them."""
     gate = f"rows:{name}"
     then = earlier.rows.get(name) if earlier else None
     if earlier is None or then is None:
@@ -80,7 +80,7 @@ def rows(spec: GatesSpec, name: str, found: Activity, earlier: Earlier | None) -
 
 
 def columns(spec: GatesSpec, store: Store, earlier: Earlier | None) -> list[GateVerdict]:
-    """Judge the columns of every table: new ones and unread lost ones warn, lost or retyped ones that are read fail."""
+    """Evaluate the columns of all tables: new and unread lost ones warn, lost or retyped ones that are read fail."""
     if spec.columns is None:
         return []
     verdicts = []
@@ -116,7 +116,7 @@ def _columns(gate: str, lost: list[str], new: list[str], severity: Literal["fail
 
 
 def matched(spec: GatesSpec, table: str, found: Naming, earlier: Earlier | None) -> GateVerdict:
-    """Judge whether a table of people still names as large a share of customers as on the night before."""
+    """Evaluate whether a table of people still names as large a share of customers as on the night before."""
     gate, then = f"matched:{table}", earlier.naming.get(table) if earlier else None
     if earlier is None or then is None or not then.share or not found.rows:
         return passed(gate, f"{found}; no published night before to compare with", _QUALITY)
@@ -127,7 +127,7 @@ def matched(spec: GatesSpec, table: str, found: Naming, earlier: Earlier | None)
 
 
 def model_age(spec: GatesSpec, cut: int | None, as_of: int) -> GateVerdict:
-    """Judge how long before the night the model's knowledge ends, and that it does not end after it."""
+    """Evaluate how long before the night the model's knowledge ends, and that it does not end after it."""
     gate = "model_age"
     if cut is None:
         return passed(gate, "the model does not say where its training ended", _QUALITY)
@@ -141,7 +141,7 @@ def model_age(spec: GatesSpec, cut: int | None, as_of: int) -> GateVerdict:
 
 
 def cohort(spec: GatesSpec, customers: int, earlier: Earlier | None) -> GateVerdict:
-    """Judge how many customers were scored, alone and against the night before."""
+    """Evaluate how many customers were scored, alone and against the night before."""
     gate, levels = "customers", spec.customers
     if customers < levels.fewest:
         told = f"{customers} customer(s) to score, fewer than gates.customers.fewest {levels.fewest}"

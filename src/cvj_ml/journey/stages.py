@@ -35,7 +35,7 @@ def entry_times(journey: Journey, points: TouchpointColumns) -> Instants:
 
 
 def occurrence_times(journey: Journey, points: TouchpointColumns, cut: int) -> Instants:
-    """Return when the evidence of each stage happened, judged once on what was visible at the cut."""
+    """Return when the evidence of each stage happened, evaluated once on what was visible at the cut."""
     customers = len(points.offsets) - 1
     questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
     fired = fire(journey, points, questions)

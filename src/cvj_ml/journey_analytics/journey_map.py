@@ -57,7 +57,7 @@ class Step:
     new: int
     came: int
     left: int
-    moved: int
+    converted: int
     pace: Pace
 
     @property
@@ -117,7 +117,7 @@ def journey_map(
                 new=_sum(arrivals),
                 came=_sum(came),
                 left=_sum(rows[rows["recent"]]),
-                moved=_sum(rows[rows["next"] != STILL_THERE]),
+                converted=_sum(rows[rows["next"] != STILL_THERE]),
                 pace=pace(rows),
             )
         )
@@ -131,8 +131,8 @@ def journey_map(
 
 def pace(rows: pd.DataFrame) -> Pace:
     """Return how fast the stays in one stage ended."""
-    movers = rows[rows["next"] != STILL_THERE]
-    if _sum(movers) < MINIMUM_MOVERS:
+    converters = rows[rows["next"] != STILL_THERE]
+    if _sum(converters) < MINIMUM_MOVERS:
         return Pace((None,) * len(AFTER), None, None, None)
     days, left = kaplan_meier(rows["days"].to_numpy(), (rows["next"] != STILL_THERE).to_numpy(), _weights(rows))
     there = np.concatenate([[1.0], left])
@@ -145,13 +145,13 @@ def pace(rows: pd.DataFrame) -> Pace:
     half = days[left <= 0.5]
     if len(half) and _sum(rows[rows["days"] >= half[0]]) < MINIMUM_MOVERS // 2:
         half = half[:0]
-    usual = weighted_percentile(movers["days"].to_numpy(), _weights(movers), 0.75)
+    usual = weighted_percentile(converters["days"].to_numpy(), _weights(converters), 0.75)
     waiting = rows[(rows["next"] == STILL_THERE) & (rows["days"] > usual)]
     return Pace(shares, float(half[0]) if len(half) else None, usual, _sum(waiting))
 
 
 def kaplan_meier(
-    days: npt.NDArray[np.float64], moved: npt.NDArray[np.bool_], customers: npt.NDArray[np.int64]
+    days: npt.NDArray[np.float64], converted: npt.NDArray[np.bool_], customers: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the times at which somebody moved or was last seen, and the share still there after each.
 
@@ -159,7 +159,7 @@ def kaplan_meier(
     customers: how many stays a row stands for; who was last seen on day t is at risk on it.
     """
     at, place = np.unique(days, return_inverse=True)
-    ended = np.bincount(place, weights=customers * moved, minlength=len(at))
+    ended = np.bincount(place, weights=customers * converted, minlength=len(at))
     gone = np.bincount(place, weights=customers, minlength=len(at))
     risk = gone[::-1].cumsum()[::-1]
     return at, np.cumprod(1 - ended / risk)

@@ -194,13 +194,13 @@ def _precursors(
     labels = label(journey, points, snapshots, stage, question.as_of, question.delay)
     ahead = stages_ahead(journey, stage)
     # Nobody is asked who had moved already and only the evidence was late, nor at the top of the journey.
-    asked = ahead.any(axis=1) & (labels.asked[:, 1:] == ahead).all(axis=1)
+    asked = ahead.any(axis=1) & (labels.at_risk[:, 1:] == ahead).all(axis=1)
     # Nor is anybody where the period before was not recorded whole: who shows nothing then may have done anything.
     asked &= bool(is_covered(asked_at, period, question.observed_from))
     moved_on = (happened_within(labels.times[:, 1:], period) & ahead).any(axis=1)
     customers = len(points.offsets) - 1
-    moved, stood = np.zeros(customers, dtype=np.int64), np.full(customers, -2, dtype=np.int64)
-    moved[snapshots.customer] = moved_on
+    converted, stood = np.zeros(customers, dtype=np.int64), np.full(customers, -2, dtype=np.int64)
+    converted[snapshots.customer] = moved_on
     stood[snapshots.customer[asked]] = stage[asked]
     window = live(points, asked_at) & before(points.occurred_at, asked_at)
     window &= ~before(points.occurred_at, asked_at - period)
@@ -208,10 +208,10 @@ def _precursors(
     active[owner[window & points.inbound]] = True
     rows = window & active[owner] & (stood[owner] > -2)
     found = _customers_with(points, owner, rows, stood, {})
-    movers = _customers_with(points, owner, rows & (moved[owner] == 1), stood, {})
-    found = found.merge(movers.rename(columns={"customers": "moved"}), on=_HABITS, how="left")
-    found["moved"] = found["moved"].fillna(0).astype(np.int64)
-    total = pd.DataFrame({"stage": stood, "event": ALL, "inbound": True, "customers": 1, "moved": moved})
+    converters = _customers_with(points, owner, rows & (converted[owner] == 1), stood, {})
+    found = found.merge(converters.rename(columns={"customers": "converted"}), on=_HABITS, how="left")
+    found["converted"] = found["converted"].fillna(0).astype(np.int64)
+    total = pd.DataFrame({"stage": stood, "event": ALL, "inbound": True, "customers": 1, "converted": converted})
     total = total[active & (stood > -2)].groupby(_HABITS, sort=True, as_index=False).sum()
     return pd.concat([found, total], ignore_index=True)
 
@@ -261,8 +261,8 @@ def precursors(precursors: pd.DataFrame, stage: int) -> list[Precursor]:
     total = rows[rows["event"] == ALL]
     if total.empty:
         return []
-    customers, moved = int(total["customers"].iloc[0]), int(total["moved"].iloc[0])
-    if min(moved, customers - moved) < MINIMUM_MOVERS:
+    customers, converted = int(total["customers"].iloc[0]), int(total["converted"].iloc[0])
+    if min(converted, customers - converted) < MINIMUM_MOVERS:
         return []
     compared = rows[
         (rows["event"] != ALL)
@@ -272,8 +272,8 @@ def precursors(precursors: pd.DataFrame, stage: int) -> list[Precursor]:
     z = float(norm.ppf(1 - 0.025 / max(len(compared), 1)))
     found = []
     for row in compared.itertuples():
-        n, a = int(row.customers), int(row.moved)  # type: ignore[arg-type]
-        m, b = customers - n, moved - a
+        n, a = int(row.customers), int(row.converted)  # type: ignore[arg-type]
+        m, b = customers - n, converted - a
         lift = (a + 0.5) / (n + 1) / ((b + 0.5) / (m + 1))
         spread = np.exp(z * np.sqrt(1 / (a + 0.5) - 1 / (n + 1) + 1 / (b + 0.5) - 1 / (m + 1)))
         found.append(

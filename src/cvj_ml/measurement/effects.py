@@ -21,12 +21,12 @@ _F64 = npt.NDArray[np.float64]
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
 
-def wilson(moved: int, of: int) -> Interval:
+def wilson(converted: int, of: int) -> Interval:
     """Return a share with Wilson's score interval (Wilson 1927)."""
     if not of:
         return NOTHING
-    low, high = wilson_interval(moved, of)
-    return Interval(moved / of, float(low), float(high))
+    low, high = wilson_interval(converted, of)
+    return Interval(converted / of, float(low), float(high))
 
 
 def difference(target_moved: int, target: int, control_moved: int, control: int) -> Interval:
@@ -40,35 +40,40 @@ def difference(target_moved: int, target: int, control_moved: int, control: int)
     return Interval(found, float(low), float(found + np.hypot(one.high - one.estimate, two.estimate - two.low)))
 
 
-def observed_over_expected(probability: _F64, moved: _F64, weight: _F64) -> Interval:
+def observed_over_expected(probability: _F64, converted: _F64, weight: _F64) -> Interval:
     """Return Σwy / Σwp, with an interval on the log scale that treats customers as drawn independently.
 
     By linearisation var(log R) = Σ w²(y − Rp)² / (Σwy)². Where nobody moved, the upper end is that of a Poisson count
     of nought, 3.69, in customers of the mean weight.
     """
-    happened, expected = float(weight @ moved), float(weight @ probability)
+    happened, expected = float(weight @ converted), float(weight @ probability)
     if not expected:
         return NOTHING
     if not happened:
         return Interval(0.0, 0.0, _NOUGHT * float((weight**2) @ probability) / expected**2)
     ratio = happened / expected
-    spread = np.sqrt(np.sum((weight * (moved - ratio * probability)) ** 2)) / happened
+    spread = np.sqrt(np.sum((weight * (converted - ratio * probability)) ** 2)) / happened
     return _on_log_scale(ratio, float(spread))
 
 
-def lift(moved: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Interval:
+def lift(converted: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Interval:
     """Return how often those at the top moved, over how often all did: (Σ_top wy / Σ_top w) / (Σ wy / Σ w).
 
     The interval is that of the ratio's logarithm, linearised, over customers drawn independently. Where nobody at the
     top moved, the upper end is Wilson's for as many customers as the weights are worth, (Σ_top w)² / Σ_top w².
     """
-    a, b, c, d = float(weight[top] @ moved[top]), float(weight[top].sum()), float(weight @ moved), float(weight.sum())
+    a, b, c, d = (
+        float(weight[top] @ converted[top]),
+        float(weight[top].sum()),
+        float(weight @ converted),
+        float(weight.sum()),
+    )
     if not b or not c:
         return NOTHING
     if not a:
         worth = b**2 / float(weight[top] @ weight[top])
         return Interval(0.0, 0.0, _Z**2 / (worth + _Z**2) / (c / d))
-    pull = weight * (top * (moved / a - 1 / b) - (moved / c - 1 / d))
+    pull = weight * (top * (converted / a - 1 / b) - (converted / c - 1 / d))
     return _on_log_scale(a / b / (c / d), float(np.sqrt(np.sum(pull**2))))
 
 
@@ -111,7 +116,7 @@ def contact_words(row: Mapping[str, Any]) -> str:
 
 
 def score_words(row: Mapping[str, Any]) -> str:
-    """Say whether the probabilities came true; nothing where they could not be judged."""
+    """Say whether the probabilities came true; nothing where they could not be evaluated."""
     if row["observed_over_expected"] != row["observed_over_expected"]:
         return ""
     found = (

@@ -44,7 +44,7 @@ class PastList:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Observation:
     """How outcomes are read: the journey, and what was visible at the cut."""
 
     journey: Journey
@@ -56,15 +56,15 @@ class Judge:
         return bool(observed_whole(follow_up(past.as_of, self.cut, self.arrival_delay), past.horizon))
 
 
-def measure_lists(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> list[dict[str, object]]:
+def measure_lists(lists: Sequence[PastList], observation: Observation, blocks: Blocks) -> list[dict[str, object]]:
     """Return one row for each list whose horizon is over, in order of time.
 
     Effect: from each customer's first listed night of the epoch, everybody in the group that chance gave them, whoever
     was contacted (intention to treat); nights of the epoch so far count together. Quality of scores: on customers whom
     no list near the night gave away to contacts; see `untouched`.
     """
-    over = sorted((past for past in lists if judge.is_over(past)), key=lambda past: (past.as_of, past.name))
-    found, listed = outcomes(over, judge, blocks), listings(lists)
+    over = sorted((past for past in lists if observation.is_over(past)), key=lambda past: (past.as_of, past.name))
+    found, listed = outcomes(over, observation, blocks), listings(lists)
     rows: list[dict[str, object]] = []
     for name, epoch in dict.fromkeys((past.name, past.epoch) for past in over):
         seen: list[pd.DataFrame] = []
@@ -79,22 +79,22 @@ def quality(
     spec: QualityLevels,
     lists: Sequence[PastList],
     listed: pd.DataFrame,
-    judge: Judge,
+    observation: Observation,
     blocks: Blocks,
     model_version: str,
     fewest: int,
 ) -> list[GateVerdict]:
-    """Judge the scores of past nights by what became of those whom no list gave away to contacts; see `untouched`.
+    """Evaluate the scores of past nights by what became of those whom no list gave away to contacts; see `untouched`.
 
-    listed: as of `listings`; fewest: moves, happened or expected, from which on a list is judged. Only nights of
+    listed: as of `listings`; fewest: moves, happened or expected, from which on a list is evaluated. Only nights of
     tonight's model can fail: a new one has done nothing yet that would have to be put right.
     """
     found = []
-    for past, outcome in zip(lists, outcomes(lists, judge, blocks), strict=True):
-        moved, expected, ratio = _beside_expected(past, outcome, listed)
+    for past, outcome in zip(lists, outcomes(lists, observation, blocks), strict=True):
+        converted, expected, ratio = _beside_expected(past, outcome, listed)
         name, night = f"quality:{past.name}", f"{past.horizon // DAY} days after a night of model {past.model_version}"
-        told = f"{night}, {moved:,} of those whom no list gave away had moved where {expected:,.1f} were expected"
-        if max(moved, expected) < fewest or np.isnan(ratio.low):
+        told = f"{night}, {converted:,} of those whom no list gave away had moved where {expected:,.1f} were expected"
+        if max(converted, expected) < fewest or np.isnan(ratio.low):
             found.append(passed(name, f"{told}: too few to judge by", GateError.exit_code))
             continue
         off = max(ratio.low, 1 / ratio.high if ratio.high > 0 else np.inf, 1.0)
@@ -105,8 +105,8 @@ def quality(
     return found or [passed("quality", "no past list's horizon is over yet", GateError.exit_code)]
 
 
-def outcomes(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> list[pd.DataFrame]:
-    """Return each list's ``scored`` with moved, contacted, and known (whether the customer can be judged).
+def outcomes(lists: Sequence[PastList], observation: Observation, blocks: Blocks) -> list[pd.DataFrame]:
+    """Return each list's ``scored`` with moved, contacted, and known (whether the customer can be evaluated).
 
     Not known is who had been at the stage before the night though nobody could see it then, and who is no longer in
     the log.
@@ -127,21 +127,21 @@ def outcomes(lists: Sequence[PastList], judge: Judge, blocks: Blocks) -> list[pd
             if name in position:
                 here[position[name]] = i
         rows = np.flatnonzero(here[codes] >= 0)
-        return rows, _outcomes(block, judge, lists, here[codes[rows]], night[rows], which[rows])
+        return rows, _outcomes(block, observation, lists, here[codes[rows]], night[rows], which[rows])
 
     for rows, answer in blocks.map(judge_block):
         answers[:, rows] = answer
     ends = np.cumsum([len(past.scored) for past in lists])
     parts = np.split(answers, ends[:-1], axis=1) if len(lists) else []
     return [
-        past.scored.assign(moved=part[0], contacted=part[1], known=part[2])
+        past.scored.assign(converted=part[0], contacted=part[1], known=part[2])
         for past, part in zip(lists, parts, strict=True)
     ]
 
 
 def _outcomes(
     block: Block,
-    judge: Judge,
+    observation: Observation,
     lists: Sequence[PastList],
     customer: npt.NDArray[np.int64],
     night: npt.NDArray[np.int64],
@@ -150,21 +150,21 @@ def _outcomes(
     pairs, place = np.unique(np.stack([customer, night]), axis=1, return_inverse=True)
     snapshots = Snapshots(pairs[0], pairs[1])
     points, place = block.touchpoints, place.ravel()
-    entries = entry_times(judge.journey, points)
+    entries = entry_times(observation.journey, points)
     labels = label(
-        judge.journey,
+        observation.journey,
         points,
         snapshots,
         stage_at(entries[snapshots.customer], snapshots.as_of).stage,
-        judge.cut,
-        judge.arrival_delay,
+        observation.cut,
+        observation.arrival_delay,
     )
-    until_send = time_until(next_touchpoint(points, ~points.inbound, snapshots, judge.cut), snapshots.as_of)
-    target = np.array([1 + judge.journey.index(past.to_stage) for past in lists], dtype=np.int64)[which]
+    until_send = time_until(next_touchpoint(points, ~points.inbound, snapshots, observation.cut), snapshots.as_of)
+    target = np.array([1 + observation.journey.index(past.to_stage) for past in lists], dtype=np.int64)[which]
     horizon = np.array([past.horizon for past in lists], dtype=np.int64)[which]
-    moved = happened_within(labels.times[place, target], horizon)
+    converted = happened_within(labels.times[place, target], horizon)
     contacted = happened_within(until_send[place], horizon)
-    return np.stack([moved, contacted, labels.asked[place, target]])
+    return np.stack([converted, contacted, labels.at_risk[place, target]])
 
 
 def listings(lists: Sequence[PastList]) -> pd.DataFrame:
@@ -210,11 +210,11 @@ def _effect(nights: pd.DataFrame) -> dict[str, object]:
     listed = nights.dropna(subset="group").drop_duplicates("customer_id")
     known = listed[listed["known"]]
     arms = {name: known[known["group"] == name] for name in ("target", "control")}
-    counts = {name: (int(arm["moved"].sum()), len(arm)) for name, arm in arms.items()}
+    counts = {name: (int(arm["converted"].sum()), len(arm)) for name, arm in arms.items()}
     found = difference(*counts["target"], *counts["control"]) if all(n for _, n in counts.values()) else NOTHING
     return {
         **{f"{name}_n": n for name, (_, n) in counts.items()},
-        **{f"{name}_moved": moved for name, (moved, _) in counts.items()},
+        **{f"{name}_moved": converted for name, (converted, _) in counts.items()},
         **{f"{name}_contacted": float(arm["contacted"].mean()) if len(arm) else np.nan for name, arm in arms.items()},
         "not_judged": int((~listed["known"]).sum()),
         **_columns("difference", found),
@@ -225,16 +225,19 @@ def _beside_expected(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame
     """Return how many moved of those left alone, how many were expected to, and the weighted ratio of both."""
     weight = untouched(past, listed)
     kept = (weight > 0) & outcome["known"].to_numpy()
-    p, y = (outcome[name].to_numpy(dtype=np.float64)[kept] for name in ("probability", "moved"))
+    p, y = (outcome[name].to_numpy(dtype=np.float64)[kept] for name in ("probability", "converted"))
     return int(y.sum()), float(p.sum()), observed_over_expected(p, y, weight[kept])
 
 
 def _quality(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> dict[str, object]:
     moved_there, expected, found = _beside_expected(past, outcome, listed)
     weight = untouched(past, listed)
-    probability, moved = outcome["probability"].to_numpy(dtype=np.float64), outcome["moved"].to_numpy(dtype=np.float64)
+    probability, converted = (
+        outcome["probability"].to_numpy(dtype=np.float64),
+        outcome["converted"].to_numpy(dtype=np.float64),
+    )
     kept = (weight > 0) & outcome["known"].to_numpy()
-    w, y = weight[kept], moved[kept]
+    w, y = weight[kept], converted[kept]
     names = outcome["customer_id"].tolist()
     lifts = {depth: lift(y, w, top_share(probability, names, depth)[kept]) if len(y) else NOTHING for depth in DEPTHS}
     return {

@@ -38,15 +38,15 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
     blocks: all customers, whose subgroups are read as they were known at the fold; keys: of the draws (`draw_keys`).
     """
     result = training.result
-    assessment = assess(result.judged, keys)
+    assessment = assess(result.evaluated, keys)
     by = [
         segment(name, blocks, result.fold.cut, result.panel.customer, training.definition.min_customers)
         for name in card_segments(result)
     ]
     # Every further horizon would cost as much again, and hide what differs behind a stricter correction.
-    shown = np.isin(result.judged.horizons, training.horizons)
-    judged = replace(result.judged, known=result.judged.known & shown[None, None, :])
-    compared = pd.concat([gaps(judged, one, keys) for one in by], ignore_index=True)
+    shown = np.isin(result.evaluated.horizons, training.horizons)
+    evaluated = replace(result.evaluated, known=result.evaluated.known & shown[None, None, :])
+    compared = pd.concat([gaps(evaluated, one, keys) for one in by], ignore_index=True)
     sections = [
         _heading(training, assessment, compared),
         provenance.answered_questions(training),

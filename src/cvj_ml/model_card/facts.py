@@ -27,7 +27,7 @@ _FEW_VALUES = 12
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training: what went in, the fold by which its recipe is judged, the refit, the verdict.
+    """One training: what went in, the fold by which its recipe is evaluated, the refit, the verdict.
 
     cut: instant of the refit; usage: of the rows at the cut; panel, fit and predictor: of the refit; stages: None where
     no coverage is declared.
@@ -66,10 +66,10 @@ class Training:
         """Yield the targets that rest on base rates, with the customers who moved there."""
         names = ["return", *self.definition.journey.names]
         for j in [0, *(1 + i for i in self.definition.journey.observable)]:
-            if self.predictor.trees.low[j] and self.panel.labels.asked[:, j].any():
-                yield names[j], int(self.panel.movers[j])
+            if self.predictor.trees.low[j] and self.panel.labels.at_risk[:, j].any():
+                yield names[j], int(self.panel.converters[j])
 
-    def moved_before(self, origin: str, target: str, horizon_days: int) -> float:
+    def converted_before(self, origin: str, target: str, horizon_days: int) -> float:
         """Return the share of training snapshots at ``origin`` that moved, outcome known before the fold.
 
         NaN where there is none. What differs from the share in the fold's own window is drift, whatever the model.
@@ -77,18 +77,18 @@ class Training:
         panel, names = self.panel, self.definition.journey.names
         j = 0 if target == "return" else 1 + names.index(target)
         seen = follow_up(panel.as_of, self.result.fold.cut, self.store.arrival_delay)
-        here = observed_whole(seen, horizon_days * DAY) & panel.labels.asked[:, j]
+        here = observed_whole(seen, horizon_days * DAY) & panel.labels.at_risk[:, j]
         if origin != "any":
             here &= panel.stage == (-1 if origin == "none" else names.index(origin))
-        moved = happened_within(panel.labels.times[here, j], horizon_days * DAY)
-        return float(moved.mean()) if len(moved) else math.nan
+        converted = happened_within(panel.labels.times[here, j], horizon_days * DAY)
+        return float(converted.mean()) if len(converted) else math.nan
 
     def is_drift(self, failing: pd.Series) -> tuple[bool, float, float]:
         """Return whether drift explains a failing observed/expected, and the shares that moved before and in the fold.
 
         It does where the share changed the way the failure points, by at least half of it on the logarithm.
         """
-        before = self.moved_before(failing["from"], failing["to"], int(failing["horizon_days"]))
+        before = self.converted_before(failing["from"], failing["to"], int(failing["horizon_days"]))
         rows = self.result.rows
         same = (rows["from"] == failing["from"]) & (rows["to"] == failing["to"])
         during = float(rows.loc[same & (rows["horizon_days"] == failing["horizon_days"]), "base_rate"].iloc[0])

@@ -9,7 +9,7 @@ from pathlib import PureWindowsPath
 
 from cvj_ml.config import DAY, SourceSpec, format_duration
 from cvj_ml.evaluation.assessment import Assessment
-from cvj_ml.evaluation.backtesting import MINIMUM_MOVED
+from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED
 from cvj_ml.journey.words import duration_in_words, rule_in_words
 from cvj_ml.model_card.facts import Training, first_and_last
 from cvj_ml.model_card.markdown import NOTHING, bullets, escape, formatted, plural, sentence_list, share, table
@@ -147,7 +147,7 @@ def journey(training: Training) -> str:
     rows = []
     for i, stage in enumerate(definition.journey.stages):
         seen = stage.name not in definition.journey.unobserved
-        asked = seen and bool(training.panel.labels.asked[:, 1 + i].any())
+        asked = seen and bool(training.panel.labels.at_risk[:, 1 + i].any())
         notes = [
             *(["not seen in the data"] if not seen else []),
             *(["rests on base rates"] if stage.name in low else []),
@@ -157,13 +157,13 @@ def journey(training: Training) -> str:
                 else []
             ),
         ]
-        moved = f"{training.panel.movers[1 + i]:,}" if asked else NOTHING
-        rows.append((escape(stage.name), escape(rule_in_words(stage.enter)), escape("; ".join(notes)), moved))
+        converted = f"{training.panel.converters[1 + i]:,}" if asked else NOTHING
+        rows.append((escape(stage.name), escape(rule_in_words(stage.enter)), escape("; ".join(notes)), converted))
     parts = [
         f"## Journey: {escape(definition.journey.name)}",
         table(["stage", "entered with the first", "note", "customers who moved there"], rows, numbers=1),
         "A customer's observed stage is the highest one entered."
-        f" {training.panel.movers[0]:,} customers returned. Counted are the moves that training could see.",
+        f" {training.panel.converters[0]:,} customers returned. Counted are the moves that training could see.",
     ]
     parts += [escape(warning) for warning in training.visible.warnings]
     return "\n\n".join(parts)
@@ -235,19 +235,19 @@ def _blind_spots(training: Training, assessment: Assessment) -> Iterator[str]:
         )
     if hidden := sorted(training.visible.unobserved, key=definition.journey.index):
         yield f"**{sentence_list(hidden)}.** Nobody is ever seen there: the data holds nothing that would tell."
-    if weak := [f"{name} ({plural(moved, 'customer')})" for name, moved in training.low()]:
+    if weak := [f"{name} ({plural(converted, 'customer')})" for name, converted in training.low()]:
         yield (
             f"**Who moves to {sentence_list(weak)}.** Fewer than {LOW_EVIDENCE} customers moved, so everybody of a"
             " stage and recency gets the same base rate; the order within such a list says little."
         )
     for one in training.predictor.unlived():
         yield f"**{one.stage} to {one.target}.** {one.sentence.split(': ', 1)[1].capitalize()}."
-    judged = assessment.cells[["from", "to", "horizon_days"]].drop_duplicates()
+    evaluated = assessment.cells[["from", "to", "horizon_days"]].drop_duplicates()
     known = training.result.rows[["from", "to", "horizon_days"]].drop_duplicates()
-    if unproven := len(known) - len(judged):
+    if unproven := len(known) - len(evaluated):
         yield (
-            f"**{unproven} of {len(known)} transitions and horizons.** Fewer than {MINIMUM_MOVED} customers moved in"
-            " the fold, so nothing here says whether their probabilities are right."
+            f"**{unproven} of {len(known)} transitions and horizons.** Fewer than {MINIMUM_CONVERTED} customers moved"
+            " in the fold, so nothing here says whether their probabilities are right."
         )
     yield (
         f"**What came before {config.history_from}.** The sources record from then on: who entered a stage earlier, and"
@@ -296,7 +296,7 @@ def _once(days: int) -> str:
 
 
 def _asked(panel: Panel) -> int:
-    return int(panel.labels.asked.sum()) + panel.labels.late
+    return int(panel.labels.at_risk.sum()) + panel.labels.late
 
 
 def _known_at_once(source: SourceSpec) -> bool:

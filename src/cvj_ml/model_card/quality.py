@@ -10,7 +10,7 @@ import pandas as pd
 
 from cvj_ml.config import DAY
 from cvj_ml.evaluation.assessment import MINIMUM_CALIBRATED, Assessment
-from cvj_ml.evaluation.backtesting import MINIMUM_MOVED, MODEL
+from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED, MODEL
 from cvj_ml.evaluation.stage_evaluation import CLIP
 from cvj_ml.model_card.facts import Training
 from cvj_ml.model_card.markdown import (
@@ -37,7 +37,7 @@ _SOURCES = {
 
 
 def _means(assessment: Assessment, question: str, days: int) -> tuple[_Row, _Row] | None:
-    """Return the model's row of means and the best baseline's, None where nothing could be judged."""
+    """Return the model's row of means and the best baseline's, None where nothing could be evaluated."""
     means = assessment.means
     here = means[(means["question"] == question) & (means["horizon_days"] == days)]
     if here.empty:
@@ -53,7 +53,7 @@ def quality_in_short(training: Training, assessment: Assessment, compared: pd.Da
     for question in ("reach", "return"):
         found = _means(assessment, question, days)
         if found is None:
-            yield f"Nothing proves its {question} within {days} days: fewer than {MINIMUM_MOVED} customers moved."
+            yield f"Nothing proves its {question} within {days} days: fewer than {MINIMUM_CONVERTED} customers moved."
             continue
         model, best = found
         better = "better" if best["log_loss_above_model"] > 0 else "worse"
@@ -92,7 +92,7 @@ def accuracy(training: Training, assessment: Assessment) -> str:
                         f"{horizon // DAY} days",
                         escape(best["contender"]),
                         f"{model['n']:,}",
-                        f"{model['moved']:,}",
+                        f"{model['converted']:,}",
                         with_interval(model, "log_loss", 4),
                         formatted(best["log_loss"], 4),
                         with_interval(best, "log_loss_above_model", 4),
@@ -105,12 +105,12 @@ def accuracy(training: Training, assessment: Assessment) -> str:
         f" ({len(training.result.panel):,}), and compared with what was known on {until}. In brackets 95 % intervals"
         " over customers. A log loss says how surprised the probabilities were by what happened: lower is better.",
         table(
-            ["question", "within", "best baseline", "asked", "moved", "log loss", "baseline's", "model better by"],
+            ["question", "within", "best baseline", "asked", "converted", "log loss", "baseline's", "model better by"],
             rows,
             numbers=5,
         )
         if rows
-        else f"In no transition {MINIMUM_MOVED} customers moved, so nothing can be said about accuracy.",
+        else f"In no transition {MINIMUM_CONVERTED} customers moved, so nothing can be said about accuracy.",
         *(
             [
                 "Reach counts a customer once for each stage ahead. Where “model better by” lies below 0 the baseline"
@@ -137,27 +137,27 @@ def _transitions(assessment: Assessment, days: int) -> str:
             (
                 f"{escape(origin)} → {escape(target)}",
                 f"{model['n']:,}",
-                f"{model['moved']:,}",
+                f"{model['converted']:,}",
                 with_interval(model, "log_loss", 4),
                 f"{formatted(best['log_loss'], 4)} ({escape(best['contender'])})",
                 with_interval(model, "auc", 3),
                 with_interval(model, "observed_expected", 2),
             )
         )
-    columns = ["transition", "customers", "moved", "log loss", "best baseline", "AUC", "observed/expected"]
+    columns = ["transition", "customers", "converted", "log loss", "best baseline", "AUC", "observed/expected"]
     return table(columns, rows, numbers=6) if rows else ""
 
 
 def _wins(assessment: Assessment) -> str:
     wins = assessment.baseline_wins
-    judged = len(assessment.cells[["from", "to", "horizon_days"]].drop_duplicates())
+    evaluated = len(assessment.cells[["from", "to", "horizon_days"]].drop_duplicates())
     if wins.empty:
-        return f"In none of {judged} transitions and horizons." if judged else "Nothing could be compared."
+        return f"In none of {evaluated} transitions and horizons." if evaluated else "Nothing could be compared."
     clear = wins[wins["beyond_chance"]]
     places = len(wins[["from", "to", "horizon_days"]].drop_duplicates())
     if clear.empty:
         return (
-            f"In {places} of {judged} transitions and horizons a baseline has the lower log loss, in none of them"
+            f"In {places} of {evaluated} transitions and horizons a baseline has the lower log loss, in none of them"
             " beyond chance (Holm's correction over all comparisons)."
         )
     rows = [
@@ -190,7 +190,7 @@ def calibration(training: Training, assessment: Assessment) -> str:
         (
             str(row["question"]),
             f"{row['horizon_days']} days",
-            f"{row['moved']:,}",
+            f"{row['converted']:,}",
             with_interval(row, "observed_expected", 2),
             with_interval(row, "calibration_slope", 2),
             with_interval(row, "expected_calibration_error", 4),
@@ -199,7 +199,7 @@ def calibration(training: Training, assessment: Assessment) -> str:
     ]
     parts = [
         heading,
-        table(["question", "within", "moved", "observed/expected", "slope", "mean error"], rows, numbers=4),
+        table(["question", "within", "converted", "observed/expected", "slope", "mean error"], rows, numbers=4),
         f"Over transitions in which at least {MINIMUM_CALIBRATED} customers moved. Observed/expected above 1: more"
         " moved than predicted. Slope below 1: predictions too extreme. Both are 1 where the probabilities can be"
         " taken at their word. The mean error is how far predicted and observed shares lie apart over ten groups;"
@@ -300,7 +300,7 @@ def _misstated(misstated: pd.DataFrame, names: list[str]) -> str:
         rows.append(
             (
                 f"{escape(row['changed'])} {row['coverage']:g}",
-                *(_moved(float(row[name]), float(declared[name])) for name in names),
+                *(_converted(float(row[name]), float(declared[name])) for name in names),
             )
         )
     return (
@@ -309,7 +309,7 @@ def _misstated(misstated: pd.DataFrame, names: list[str]) -> str:
     )
 
 
-def _moved(value: float, declared: float) -> str:
+def _converted(value: float, declared: float) -> str:
     if not (declared > 0 and math.isfinite(value)) or abs(value / declared - 1) < 0.005 or round(value - declared) == 0:
         return formatted(value, 0)
     return f"{formatted(value, 0)} ({value / declared - 1:+.0%})".replace("%", " %")
@@ -321,7 +321,7 @@ def subgroups(compared: pd.DataFrame, segments: Sequence[str]) -> str:
     named = sentence_list(name.replace("_", " ").replace("attribute:", "") for name in segments)
     if compared.empty:
         return (
-            f"{heading}\n\nBy {named}: no subgroup and its rest have {MINIMUM_MOVED} customers each who moved, so"
+            f"{heading}\n\nBy {named}: no subgroup and its rest have {MINIMUM_CONVERTED} customers each who moved, so"
             " none can be compared."
         )
     flagged = compared[compared["calibration_differs"] | compared["log_loss_differs"]]
@@ -365,7 +365,7 @@ def verdict(training: Training) -> str:
         parts.append(
             bullets(
                 f"{escape(one.origin)} → {escape(one.target)} within {one.horizon_days} days: log loss"
-                f" {one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}), {plural(one.moved, 'customer')} moved"
+                f" {one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}), {plural(one.converted, 'customer')} moved"
                 for one in found.worse
             )
         )

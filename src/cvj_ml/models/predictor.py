@@ -94,13 +94,13 @@ class Predictor:
         """Return what is asked and learned: (1 + stages, targets, horizons), those before any stage first."""
         # A probability rests on every interval up to its horizon.
         known = np.logical_and.accumulate(self.trees.base.known, axis=2)
-        found: npt.NDArray[np.bool_] = known & ~self.trees.low[:, None] & self._asked_by_stage[:, :, None]
+        found: npt.NDArray[np.bool_] = known & ~self.trees.low[:, None] & self._at_risk_by_stage[:, :, None]
         return found
 
     @property
     def low_evidence(self) -> npt.NDArray[np.bool_]:
         """Return what is asked and rests on base rates, of the shape of `learned`."""
-        found: npt.NDArray[np.bool_] = ~self.learned & self._asked_by_stage[:, :, None]
+        found: npt.NDArray[np.bool_] = ~self.learned & self._at_risk_by_stage[:, :, None]
         return found
 
     def unlived(self) -> Iterator[Unlived]:
@@ -109,7 +109,7 @@ class Predictor:
         known = np.logical_and.accumulate(self.trees.base.known, axis=2)
         ever = np.logical_or.reduce(known, axis=0)
         for stage in (-1, *self.definition.journey.observable):
-            for target in np.flatnonzero(self._asked_by_stage[stage + 1]):
+            for target in np.flatnonzero(self._at_risk_by_stage[stage + 1]):
                 lived = int(known[stage + 1, target].sum())
                 if lived < int(ever[target].sum()) and not self.trees.low[target]:
                     yield Unlived(
@@ -122,8 +122,8 @@ class Predictor:
                     )
 
     @property
-    def _asked_by_stage(self) -> npt.NDArray[np.bool_]:
-        return self.definition.asked(np.arange(-1, len(self.definition.journey.stages), dtype=np.int8))
+    def _at_risk_by_stage(self) -> npt.NDArray[np.bool_]:
+        return self.definition.at_risk(np.arange(-1, len(self.definition.journey.stages), dtype=np.int8))
 
     def answer(self, block: Block, as_of: int) -> Predictions:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""
@@ -154,7 +154,7 @@ class Predictor:
         return reach_probabilities(
             self.trees,
             self.calibration,
-            self.definition.asked(stage),
+            self.definition.at_risk(stage),
             x,
             stage,
             self.definition.horizons,

@@ -80,7 +80,7 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
         start = start_from(panel, some)
         trees = start.with_trees(None)
         usable = some.take(trees.base.is_known(panel.stage, some) & ~start.low[some.target])
-        if not 0 < usable.moved.sum() < len(usable):
+        if not 0 < usable.converted.sum() < len(usable):
             return trees
         return replace(trees, linear=None, estimator=OwnEstimator.fit(estimator, panel, usable))
 
@@ -114,11 +114,11 @@ def _calibrated(
     rows, early, later = parts
     targets, intervals = 1 + len(panel.definition.journey.stages), len(panel.definition.horizons)
     slopes, helps = identity(targets, intervals), False
-    if early.moved.any() and later.moved.any():
+    if early.converted.any() and later.converted.any():
         outcomes = _outcomes(fit(early), panel, later, threads)
-        if outcomes.moved.any():
+        if outcomes.converted.any():
             slopes, helps = _slopes(outcomes, targets, intervals, seed)
-            slopes = slopes.shrunk(float(early.moved.sum() / rows.moved.sum()))
+            slopes = slopes.shrunk(float(early.converted.sum() / rows.converted.sum()))
     trees = fit(rows)
     recent = rows.take(~before(_ends(panel, rows), panel.cut - _YEAR))
     levels = set_levels(slopes if helps else identity(targets, intervals), _outcomes(trees, panel, recent, threads))
@@ -129,11 +129,11 @@ def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> Haz
     """Return predictions beside what happened, of what the trees' rows know something of."""
     rows = rows.take(trees.base.is_known(panel.stage, rows))
     logit = trees.logits(panel.x, panel.stage, rows, threads)
-    return HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
+    return HazardOutcomes(logit, rows.converted, rows.target, rows.interval, panel.customer[rows.snapshot])
 
 
 def _slopes(later: HazardOutcomes, targets: int, intervals: int, seed: int) -> tuple[Calibration, bool]:
-    """Fit slopes on all later rows; judge them by folds of customers against maps that only shift the level."""
+    """Fit slopes on all later rows; evaluate them by folds of customers against maps that only shift the level."""
     fold = np.random.default_rng(seed).integers(_FOLDS, size=int(later.customer.max()) + 1)[later.customer]
     mapped, shifted = np.empty_like(later.logit), np.empty_like(later.logit)
     for k in range(_FOLDS):
@@ -142,5 +142,5 @@ def _slopes(later: HazardOutcomes, targets: int, intervals: int, seed: int) -> t
         only_level = set_levels(identity(targets, intervals), later.take(fold != k))
         mapped[fold == k] = found.apply(held.logit, held.target, held.interval)
         shifted[fold == k] = only_level.apply(held.logit, held.target, held.interval)
-    helps = bool(log_losses(mapped, later.moved).mean() < log_losses(shifted, later.moved).mean())
+    helps = bool(log_losses(mapped, later.converted).mean() < log_losses(shifted, later.converted).mean())
     return fit_slopes(later, targets, intervals), helps

@@ -26,7 +26,7 @@ _COUNTS = b"counts"
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The files of a scored night, and how its customers are spread, which gates judge.
+    """The files of a scored night, and how its customers are spread, which gates evaluate.
 
     ``history`` is what was tried on each customer, row by row as in SCORES (None: not asked for).
     """

@@ -66,7 +66,7 @@ class Stations:
         """Go on to a night."""
         self.night, self.verdicts = night, []
 
-    def judge(self, verdicts: list[GateVerdict]) -> None:
+    def enforce(self, verdicts: list[GateVerdict]) -> None:
         """Keep what gates say and tell what warns; DataError or GateError with all that failed."""
         verdicts = accept(verdicts, self._accepted, watched=self.watched)
         self.verdicts += verdicts

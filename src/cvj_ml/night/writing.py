@@ -118,13 +118,13 @@ def find_night(
     for night in itertools.chain.from_iterable(nights(out, as_of)):
         try:
             manifest, gates = night.manifest(), night.run()["gates"]
-            judged = bool(gates) and (watched or all(one["waived"] != "watched" for one in gates))
+            evaluated = bool(gates) and (watched or all(one["waived"] != "watched" for one in gates))
         except (OSError, ValueError, KeyError, TypeError):
             continue
         same = all(manifest.get(name) == value for name, value in wanted.items()) and with_lists == (
             "lists" in manifest
         )
-        if judged and same and not night_faults(night.path):
+        if evaluated and same and not night_faults(night.path):
             current = _make_current(out, as_of, night.path, with_lists, dry_run)
             return Published(night.path, "unchanged", current), manifest
     return None

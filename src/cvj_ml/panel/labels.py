@@ -21,19 +21,19 @@ RETURN = 0
 class Labels:
     """Times from ``as_of`` in microseconds, on the clock of occurrence, as known at the cut.
 
-    ``times`` is (snapshots, 1 + stages), NEVER where nothing happened by the cut; ``asked`` marks the targets that
+    ``times`` is (snapshots, 1 + stages), NEVER where nothing happened by the cut; ``at_risk`` marks the targets that
     lie ahead of the snapshot's stage. ``late`` counts pairs that were dropped because the stage had already been
     reached before ``as_of``, though nobody could know it then. ``follow_up`` is how far the data is complete.
     """
 
     times: Instants
-    asked: npt.NDArray[np.bool_]
+    at_risk: npt.NDArray[np.bool_]
     follow_up: Instants
     late: int
 
     def take(self, keep: npt.NDArray[np.bool_]) -> Labels:
         """Return the rows marked by a mask (``late`` still counts the whole)."""
-        return Labels(self.times[keep], self.asked[keep], self.follow_up[keep], self.late)
+        return Labels(self.times[keep], self.at_risk[keep], self.follow_up[keep], self.late)
 
 
 def label(

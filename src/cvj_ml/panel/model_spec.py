@@ -69,7 +69,7 @@ class ModelSpec:
         columns[[1 + i for i in self.journey.observable]] = np.reshape(found, (-1, 2))
         return columns
 
-    def asked(self, stage: npt.NDArray[np.int8]) -> _Mask:
+    def at_risk(self, stage: npt.NDArray[np.int8]) -> _Mask:
         """Return which targets (return, then each stage) are predicted for customers in these stages."""
         ahead = np.zeros((len(stage), 1 + len(self.journey.stages)), dtype=np.bool_)
         ahead[:, 0] = True

@@ -41,7 +41,7 @@ class Panel:
     labels: Labels
     share: float
     eligible: int
-    movers: npt.NDArray[np.int64]
+    converters: npt.NDArray[np.int64]
     names: tuple[str, ...]
     definition: ModelSpec
     cut: int
@@ -71,8 +71,8 @@ class Panel:
         }
         after: dict[str, Any] = {"follow_up_days": labels.follow_up / DAY}
         for j, name in enumerate(spec.target_slugs):
-            happened = labels.asked[:, j] & (labels.times[:, j] < labels.follow_up)
-            after[f"at_risk_{name}"] = labels.asked[:, j]
+            happened = labels.at_risk[:, j] & (labels.times[:, j] < labels.follow_up)
+            after[f"at_risk_{name}"] = labels.at_risk[:, j]
             after[f"days_until_{name}"] = np.where(happened, labels.times[:, j] / DAY, np.nan)
         features = pd.DataFrame(self.x, columns=spec.catalogue.names)
         return pd.concat([pd.DataFrame(who), features, pd.DataFrame(after)], axis=1)
@@ -103,7 +103,7 @@ class Panel:
         order = np.lexsort((as_of, customer))
         frame = frame.iloc[order]
         times = [frame[f"days_until_{name}"].to_numpy(np.float64) * DAY for name in spec.target_slugs]
-        asked = [frame[f"at_risk_{name}"].to_numpy(np.bool_) for name in spec.target_slugs]
+        at_risk = [frame[f"at_risk_{name}"].to_numpy(np.bool_) for name in spec.target_slugs]
         return replace(
             self,
             x=frame[spec.catalogue.names].to_numpy(np.float32),
@@ -114,7 +114,7 @@ class Panel:
             labels=replace(
                 self.labels,
                 times=np.column_stack([_microseconds(one) for one in times]),
-                asked=np.column_stack(asked),
+                at_risk=np.column_stack(at_risk),
                 follow_up=_microseconds(frame["follow_up_days"].to_numpy(np.float64) * DAY),
             ),
         )
@@ -141,14 +141,14 @@ class HazardRows:
     snapshot: npt.NDArray[np.int64]
     target: npt.NDArray[np.int8]
     interval: npt.NDArray[np.int8]
-    moved: _Mask
+    converted: _Mask
 
     def __len__(self) -> int:
         return len(self.snapshot)
 
     def take(self, keep: _Mask | npt.NDArray[np.int64] | slice) -> HazardRows:
         """Return the rows marked by a mask, at these positions, or of a slice."""
-        return HazardRows(self.snapshot[keep], self.target[keep], self.interval[keep], self.moved[keep])
+        return HazardRows(self.snapshot[keep], self.target[keep], self.interval[keep], self.converted[keep])
 
 
 def hazard_rows(labels: Labels, horizons: tuple[int, ...]) -> HazardRows:
@@ -160,12 +160,12 @@ def hazard_rows(labels: Labels, horizons: tuple[int, ...]) -> HazardRows:
     parts = []
     bounds = edges(horizons)
     for m, (low, high) in enumerate(itertools.pairwise(bounds)):
-        at_risk = labels.asked & (labels.times >= low) & observed_whole(labels.follow_up, high)[:, None]
+        at_risk = labels.at_risk & (labels.times >= low) & observed_whole(labels.follow_up, high)[:, None]
         snapshot, target = np.nonzero(at_risk)
-        moved = labels.times[snapshot, target] < high
-        parts.append((snapshot, target, np.full(len(snapshot), m), moved))
-    snapshot, target, interval, moved = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return HazardRows(snapshot.astype(np.int64), target.astype(np.int8), interval.astype(np.int8), moved)
+        converted = labels.times[snapshot, target] < high
+        parts.append((snapshot, target, np.full(len(snapshot), m), converted))
+    snapshot, target, interval, converted = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return HazardRows(snapshot.astype(np.int64), target.astype(np.int8), interval.astype(np.int8), converted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +246,13 @@ def build_panel(
         gather([one.days_in_stage for one in parts]),
         Labels(
             gather([one.labels.times for one in parts]),
-            gather([one.labels.asked for one in parts]),
+            gather([one.labels.at_risk for one in parts]),
             gather([one.labels.follow_up for one in parts]),
             sum(one.labels.late for one in parts),
         ),
         share,
         sum(one.eligible for one in parts),
-        np.sum([one.movers for one in counts], axis=0),
+        np.sum([one.converters for one in counts], axis=0),
         tuple(names[i] for i in by_name),
         definition,
         cut,
@@ -276,13 +276,13 @@ def _label(
         cut,
         arrival_delay,
     )
-    return Labels(labels.times, labels.asked & definition.asked(stage), labels.follow_up, labels.late)
+    return Labels(labels.times, labels.at_risk & definition.at_risk(stage), labels.follow_up, labels.late)
 
 
 @dataclass(frozen=True, slots=True)
 class _Count:
     rows: int
-    movers: npt.NDArray[np.int64]
+    converters: npt.NDArray[np.int64]
 
 
 def _count(definition: ModelSpec, block: Block, instants: Instants, cut: int, arrival_delay: int) -> _Count:
@@ -291,5 +291,5 @@ def _count(definition: ModelSpec, block: Block, instants: Instants, cut: int, ar
     stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
     rows = hazard_rows(_label(definition, block, snapshots, stage, cut, arrival_delay), definition.horizons)
     targets = 1 + len(definition.journey.stages)
-    pairs = np.unique(snapshots.customer[rows.snapshot[rows.moved]] * targets + rows.target[rows.moved])
+    pairs = np.unique(snapshots.customer[rows.snapshot[rows.converted]] * targets + rows.target[rows.converted])
     return _Count(len(rows), np.bincount(pairs % targets, minlength=targets))

@@ -98,7 +98,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class StageRows:
-    """What the posterior learns from, and is judged by.
+    """What the posterior learns from, and is evaluated by.
 
     ``seen`` is what is left to see of each customer (each copy); ``without`` the same for those at a stage that may
     be hidden, with the evidence of their own true stage hidden in any case: a classifier that saw it would learn the

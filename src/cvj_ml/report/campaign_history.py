@@ -35,7 +35,7 @@ class PastNight:
 class ListHistory:
     """A list with what its last night says, its nights (the newest first), and charts of effect and of scores.
 
-    ``scores`` is None where nobody was left alone, so that no score could be judged; ``hidden`` nights are not shown.
+    ``scores`` is None where nobody was left alone, so that no score could be evaluated; ``hidden`` nights do not show.
     """
 
     anchor: str
@@ -76,15 +76,15 @@ def _past(found: pd.DataFrame) -> ListHistory:
 
 
 def _night(row: Mapping[str, Any]) -> PastNight:
-    moved = {
+    converted = {
         arm: f"{percent(row[f'{arm}_moved'] / row[f'{arm}_n'])} of {row[f'{arm}_n']:,}" if row[f"{arm}_n"] else "–"
         for arm in ("target", "control")
     }
     return PastNight(
         row["night"][:10],
         row["epoch"],
-        moved["target"],
-        moved["control"],
+        converted["target"],
+        converted["control"],
         _interval(row, "difference", lambda value: f"{100 * value:+.1f}"),
         " / ".join(percent(row[f"{arm}_contacted"]) for arm in ("target", "control")),
         _interval(row, "observed_over_expected", lambda value: f"{value:.2f}"),

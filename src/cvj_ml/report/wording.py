@@ -1,6 +1,6 @@
 """How numbers are told: short sentences and figures with as many digits as they deserve.
 
-How good the probabilities were when they could be judged, in words.
+How good the probabilities were when they could be evaluated, in words.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def movement(step: Step) -> str:
     parts = [f"{whole_number(step.new)} new"] if step.new else []
     parts += [f"{whole_number(step.came)} came from earlier stages"] if step.came else []
     # Nobody moves on from the top.
-    parts += [f"{whole_number(step.left)} moved on"] if step.moved else []
+    parts += [f"{whole_number(step.left)} moved on"] if step.converted else []
     return ", ".join(parts) or "nobody came or left"
 
 
 def speed(step: Step) -> str:
     """Say how many move on, and how fast."""
-    if step.moved < MINIMUM_MOVERS:
+    if step.converted < MINIMUM_MOVERS:
         return ""
     told = [
         f"{percent(share)} within {after} days"
@@ -162,7 +162,7 @@ def play(one: Play) -> str:
 
 def segment_share(one: SegmentStep) -> str:
     """Say which share of a segment moved on, with its interval."""
-    return f"{percent(one.step.moved / one.step.entered)} ({percent(one.low)} to {percent(one.high)})"
+    return f"{percent(one.step.converted / one.step.entered)} ({percent(one.low)} to {percent(one.high)})"
 
 
 _STRENGTHS = ((0.85, "Ranks very well"), (0.75, "Ranks well"), (0.65, "Ranks fairly"), (0.55, "Ranks weakly"))
@@ -184,7 +184,7 @@ class TrainedModel:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One list's transition on the fold that the training was judged by: sentences, or why there are none."""
+    """One list's transition on the fold that the training was evaluated by: sentences, or why there are none."""
 
     title: str
     ranking: str
@@ -222,7 +222,9 @@ def _strength(auc: float) -> str:
 def _level(ratio: float) -> str:
     if math.isnan(ratio):
         return ""
-    moved = f"where 100 moves were expected, {100 * ratio:.0f} happened"
+    converted = f"where 100 moves were expected, {100 * ratio:.0f} happened"
     if ratio < 0.9:
-        return f"Probabilities were too high: {moved}."
-    return f"Probabilities were too low: {moved}." if ratio > 1.1 else f"Probabilities were about right: {moved}."
+        return f"Probabilities were too high: {converted}."
+    return (
+        f"Probabilities were too low: {converted}." if ratio > 1.1 else f"Probabilities were about right: {converted}."
+    )

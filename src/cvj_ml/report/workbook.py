@@ -354,7 +354,7 @@ def _segments(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list[Sequ
         kinds,
         [
             (
-                *(one.step.name, one.segment, one.step.here, one.step.moved / one.step.entered),
+                *(one.step.name, one.segment, one.step.here, one.step.converted / one.step.entered),
                 *(one.low, one.high, one.step.pace.median),
             )
             for one in found.segments

@@ -92,7 +92,7 @@ def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: 
         part = journey_map(config, question.journey, of_segment(found.stays, name), None, question.period)
         for step in part.steps:
             if step.observed and step.entered and step.stage != BEFORE_ANY:
-                low, high = wilson_interval(step.moved, step.entered)
+                low, high = wilson_interval(step.converted, step.entered)
                 by_segment.append(SegmentStep(name, step, float(low), float(high)))
     by_segment.sort(key=lambda one: one.step.stage)
     return Worksheet(drawn, sheets, tuple(opportunities(config, scores, specs)), question.segment, tuple(by_segment))

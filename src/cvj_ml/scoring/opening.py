@@ -49,7 +49,7 @@ def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
 
 def _unlike_lightgbm(predictor: Predictor, answers: Predictions) -> int:
     """Return how many rows of the canary the compiled trees score otherwise than LightGBM."""
-    rows = prediction_rows(predictor.definition.asked(answers.stage), len(predictor.definition.horizons))
+    rows = prediction_rows(predictor.definition.at_risk(answers.stage), len(predictor.definition.horizons))
     compiled = predictor.trees.margins(answers.x, answers.stage, rows)
     return int((compiled != predictor.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())
 

@@ -1,4 +1,4 @@
-"""The simulation: touchpoints and attributes to model, and the truth to judge the model by."""
+"""The simulation: touchpoints and attributes to model, and the truth to evaluate the model by."""
 
 from __future__ import annotations
 

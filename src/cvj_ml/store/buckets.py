@@ -84,7 +84,7 @@ class TouchpointSorter:
         self._events: Counter[str] = Counter()
         self._delays: dict[str, Counter[int]] = {name: Counter() for name in self._known}
         self._customers: list[int] = []
-        self._moved = False
+        self._converted = False
         self._reassigned = self._find_shared()
 
     def faults(self) -> list[str]:
@@ -199,7 +199,7 @@ class TouchpointSorter:
 
     def _foreign(self, bucket: int) -> pa.Table:
         """Return the rows of other buckets with a touchpoint_id that has a row of this bucket, too."""
-        if not self._moved:
+        if not self._converted:
             return self._rows.empty_table()
         rows = (
             f"SELECT {', '.join(self._columns)} FROM moved WHERE bucket <> {bucket}"
@@ -239,7 +239,7 @@ class TouchpointSorter:
         rows = f"DISTINCT ({content})" if self._config.drop_duplicates else "*"
         now = "SELECT source, count({}) FROM moved GROUP BY source"
         found = dict(self._connection.execute(now.format(rows)).fetchall())
-        self._moved = bool(found)
+        self._converted = bool(found)
         counted.update(found)
         before = (
             "SELECT source, sum(n)::BIGINT FROM (SELECT source, id_hash, count(*) AS n FROM moved WHERE held"

@@ -1,4 +1,4 @@
-"""The store's rows as tables with the name of their source, for whoever judges sources and not customers."""
+"""The store's rows as tables with the name of their source, for whoever evaluates sources and not customers."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Bands:
 class TrackRecord:
     """The bands of every transition and horizon with enough customers.
 
-    cut: ISO instant of the model that was judged, which is the registered one's recipe; instants: of the snapshots.
+    cut: ISO instant of the model that was evaluated, which is the registered one's recipe; instants: of the snapshots.
     """
 
     cut: str

@@ -169,7 +169,7 @@ def columns_of(definition: ModelSpec) -> list[ColumnKind]:
 
 @dataclass(frozen=True, slots=True)
 class DriftCounts:
-    """What drift is judged by: customers by column and bin, and the range of each probability.
+    """What drift is evaluated by: customers by column and bin, and the range of each probability.
 
     ``bins`` is (columns, bins). Of each probability: ``lowest``, ``highest``, and ``broken``, how many customers had
     none though it was asked, or one that is no probability. Counts of blocks add up to those of all.
@@ -211,7 +211,7 @@ def count_bins(
     """Count customers by bin, from their features, observed stages and probabilities of a model."""
     which = score_columns(definition)
     scores = scores_of(definition, probability)
-    asked = definition.asked(stage)[:, [target for target, _ in which]]
+    asked = definition.at_risk(stage)[:, [target for target, _ in which]]
     with np.errstate(invalid="ignore"):
         good = (scores >= 0) & (scores <= 1)
     return DriftCounts(

@@ -113,7 +113,7 @@ def _movement(instants: list[int], counts: list[tuple[_F64, _F64]], shares: tupl
                 _, old = together(known, old)
                 _, new = together(known, new)
                 size = old.sum(axis=1)
-                moved, noise = stability(old / np.maximum(size, 1)[:, None], new, size, 1 - _SURE)
-                largest[:, part] = np.maximum(largest[:, part], moved - noise)
+                converted, noise = stability(old / np.maximum(size, 1)[:, None], new, size, 1 - _SURE)
+                largest[:, part] = np.maximum(largest[:, part], converted - noise)
     rounded: _F64 = np.round(largest, 4)
     return rounded

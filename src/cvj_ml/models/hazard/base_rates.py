@@ -101,25 +101,25 @@ def fit_base_rates(
     shape = (stages + 1, len(cuts) + 2, stages + 1, intervals)
     of_snapshot = stage.astype(np.int64) + 1
     binned = np.where(np.isnan(recency), len(cuts) + 1, np.searchsorted(cuts, recency.astype(np.float64)))
-    exposed, moved, there = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64)
-    in_stage, movers = (np.zeros(shape[:1] + shape[2:], dtype=np.int64) for _ in range(2))
+    exposed, converted, there = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64)
+    in_stage, converters = (np.zeros(shape[:1] + shape[2:], dtype=np.int64) for _ in range(2))
     order = np.argsort(customer[rows.snapshot], kind="stable")
     _count(
-        customer, of_snapshot, binned, rows.snapshot, rows.target, rows.interval, rows.moved, order,
-        exposed, moved, there, in_stage, movers,
+        customer, of_snapshot, binned, rows.snapshot, rows.target, rows.interval, rows.converted, order,
+        exposed, converted, there, in_stage, converters,
     )  # fmt: skip
-    overall = (moved.sum(axis=(0, 1)) + 0.5) / (exposed.sum(axis=(0, 1)) + 1.0)
-    own_exposed, own_moved = exposed.sum(axis=1), moved.sum(axis=1)
+    overall = (converted.sum(axis=(0, 1)) + 0.5) / (exposed.sum(axis=(0, 1)) + 1.0)
+    own_exposed, own_moved = exposed.sum(axis=1), converted.sum(axis=1)
     known = in_stage >= fewest
     expected = np.where(known, own_exposed * overall, 0.0).sum(axis=2, keepdims=True)
     ratio = (np.where(known, own_moved, 0.0).sum(axis=2, keepdims=True) + _EVENTS) / (expected + _EVENTS)
     by_stage = np.where(
         known, (own_moved + _EVENTS) / (own_exposed + _EVENTS / overall), np.minimum(ratio * overall, 0.99)
     )
-    own = (moved + _EVENTS) / (exposed + _EVENTS / by_stage[:, None])
+    own = (converted + _EVENTS) / (exposed + _EVENTS / by_stage[:, None])
     rates = np.where((there >= fewest) & known[:, None], own, by_stage[:, None])
     # The interval of a shrunk Poisson rate, by the customers who moved.
-    spread = np.exp(_Z95 / np.sqrt(np.where(known, movers, 0).max(axis=2) + _EVENTS))
+    spread = np.exp(_Z95 / np.sqrt(np.where(known, converters, 0).max(axis=2) + _EVENTS))
     return BaseRates(cuts, by_stage, rates, known, np.where(known.any(axis=2), spread, np.inf))
 
 
@@ -134,15 +134,15 @@ def _count(
     moves: _Mask,
     order: npt.NDArray[np.int64],
     exposed: _F64,
-    moved: _F64,
+    converted: _F64,
     there: npt.NDArray[np.int64],
     in_stage: npt.NDArray[np.int64],
-    movers: npt.NDArray[np.int64],
+    converters: npt.NDArray[np.int64],
 ) -> None:
     """Add up rows and moves of each cell, and its distinct customers; ``order`` brings a customer's rows together."""
     last_there = np.full(there.shape, -1, dtype=np.int64)
     last_in_stage = np.full(in_stage.shape, -1, dtype=np.int64)
-    last_mover = np.full(movers.shape, -1, dtype=np.int64)
+    last_mover = np.full(converters.shape, -1, dtype=np.int64)
     for row in order:
         i = snapshot[row]
         who, s, b, j, m = customer[i], stage[i], binned[i], target[row], interval[row]
@@ -154,7 +154,7 @@ def _count(
             last_in_stage[s, j, m] = who
             in_stage[s, j, m] += 1
         if moves[row]:
-            moved[s, b, j, m] += 1.0
+            converted[s, b, j, m] += 1.0
             if last_mover[s, j, m] != who:
                 last_mover[s, j, m] = who
-                movers[s, j, m] += 1
+                converters[s, j, m] += 1

@@ -31,7 +31,7 @@ class HazardOutcomes:
     """Hazard rows with their predicted logits and whether the customer moved, all of shape (rows,)."""
 
     logit: _F64
-    moved: npt.NDArray[np.bool_]
+    converted: npt.NDArray[np.bool_]
     target: npt.NDArray[np.int8]
     interval: npt.NDArray[np.int8]
     customer: npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ class HazardOutcomes:
     def take(self, keep: npt.NDArray[np.bool_]) -> HazardOutcomes:
         """Return the rows marked by a mask."""
         return HazardOutcomes(
-            self.logit[keep], self.moved[keep], self.target[keep], self.interval[keep], self.customer[keep]
+            self.logit[keep], self.converted[keep], self.target[keep], self.interval[keep], self.customer[keep]
         )
 
     def cell(self, target: int, interval: int) -> HazardOutcomes:
@@ -74,20 +74,20 @@ def fit_slopes(later: HazardOutcomes, targets: int, intervals: int) -> Calibrati
     A cell has a slope of its own from 200 moved customers on; below, it shifts the pooled map.
     """
     result = identity(targets, intervals)
-    if not later.moved.any() or later.moved.all():
+    if not later.converted.any() or later.converted.all():
         return result
-    enough = len(np.unique(later.customer[later.moved])) >= _SLOPE_FROM
-    intercept, slope = recalibrate(later.logit, later.moved, with_slope=enough)
+    enough = len(np.unique(later.customer[later.converted])) >= _SLOPE_FROM
+    intercept, slope = recalibrate(later.logit, later.converted, with_slope=enough)
     result.intercept[:], result.slope[:] = intercept, slope
     for j in range(targets):
         for m in range(intervals):
             cell = later.cell(j, m)
-            events = int(cell.moved.sum())
-            if not 0 < events < len(cell.moved):
+            events = int(cell.converted.sum())
+            if not 0 < events < len(cell.converted):
                 continue
-            enough = len(np.unique(cell.customer[cell.moved])) >= _SLOPE_FROM
+            enough = len(np.unique(cell.customer[cell.converted])) >= _SLOPE_FROM
             scaled = cell.logit if enough else slope * cell.logit
-            own_intercept, own_slope = recalibrate(scaled, cell.moved, with_slope=enough)
+            own_intercept, own_slope = recalibrate(scaled, cell.converted, with_slope=enough)
             weight = events / (events + _SHRINKAGE)
             result.intercept[j, m] = weight * own_intercept + (1 - weight) * intercept
             result.slope[j, m] = weight * (own_slope if enough else slope) + (1 - weight) * slope
@@ -102,22 +102,22 @@ def set_levels(slopes: Calibration, rows: HazardOutcomes) -> Calibration:
     result = Calibration(np.zeros_like(slopes.intercept), slopes.slope)
     for j, m in np.ndindex(*slopes.slope.shape):
         cell = rows.cell(j, m)
-        events = int(cell.moved.sum())
-        if 0 < events < len(cell.moved):
-            intercept, _ = recalibrate(slopes.slope[j, m] * cell.logit, cell.moved, with_slope=False)
+        events = int(cell.converted.sum())
+        if 0 < events < len(cell.converted):
+            intercept, _ = recalibrate(slopes.slope[j, m] * cell.logit, cell.converted, with_slope=False)
             result.intercept[j, m] = intercept * events / (events + _SHRINKAGE)
     return result
 
 
-def log_losses(logit: _F64, moved: npt.NDArray[np.bool_]) -> _F64:
+def log_losses(logit: _F64, converted: npt.NDArray[np.bool_]) -> _F64:
     """Return the log loss of each row."""
-    return np.logaddexp(0.0, np.where(moved, -logit, logit))
+    return np.logaddexp(0.0, np.where(converted, -logit, logit))
 
 
-def recalibrate(logit: _F64, moved: npt.NDArray[np.bool_], *, with_slope: bool) -> tuple[float, float]:
+def recalibrate(logit: _F64, converted: npt.NDArray[np.bool_], *, with_slope: bool) -> tuple[float, float]:
     """Return the maximum-likelihood intercept (and slope) of a logistic recalibration, by damped Newton steps."""
     a, b = 0.0, 1.0
-    y = moved.astype(np.float64)
+    y = converted.astype(np.float64)
     for _ in range(50):
         p = expit(a + b * logit)
         w = np.maximum(p * (1 - p), 1e-12)

@@ -112,7 +112,7 @@ class Start:
         inputs[:, panel.x.shape[1] :] = self.grid.part(panel.x.shape[1], inputs.shape[1]).bins(own)
         return lgb.Dataset(
             inputs,
-            label=rows.moved.astype(np.float32),
+            label=rows.converted.astype(np.float32),
             init_score=self.linear.logits(panel.x, self.columns, self.base, panel.stage, rows),
             feature_name=feature_names(panel),
             reference=like,
@@ -120,8 +120,8 @@ class Start:
 
 
 def _mean_log_loss(p: npt.NDArray[np.float64], data: lgb.Dataset) -> tuple[str, float, bool]:
-    moved = np.asarray(data.get_label()) > 0
-    return "log loss", float(-np.log(np.where(moved, p, 1 - p)).mean()), False
+    converted = np.asarray(data.get_label()) > 0
+    return "log loss", float(-np.log(np.where(converted, p, 1 - p)).mean()), False
 
 
 def start_from(panel: Panel, rows: HazardRows) -> Start:
@@ -138,10 +138,10 @@ def start_from(panel: Panel, rows: HazardRows) -> Start:
         len(definition.horizons),
         definition.min_customers,
     )
-    low = panel.movers < LOW_EVIDENCE
+    low = panel.converters < LOW_EVIDENCE
     usable = rows.take(~low[rows.target])
     linear, grid = None, plain_grid([1] * (panel.x.shape[1] + len(EXTRA_COLUMNS)))
-    if 0 < usable.moved.sum() < len(usable):
+    if 0 < usable.converted.sum() < len(usable):
         linear = fit_linear(panel.x, columns, base, panel.stage, usable, panel.customer, definition.min_customers)
         grid = _grid(panel, usable, columns)
     return Start(panel, base, linear, low, columns, grid)

@@ -134,7 +134,7 @@ class LinearHazard:
         ``typical`` is one row of X. The logit is a quadratic form of the facts' logs, l'v + v'Qv, so the Shapley value
         of each is (v - u) * (l + Q (v + u)) with ``u`` the typical customer's: products of two facts are halved.
         """
-        one = HazardRows(np.zeros_like(rows.snapshot), rows.target, rows.interval, rows.moved)
+        one = HazardRows(np.zeros_like(rows.snapshot), rows.target, rows.interval, rows.converted)
         mine, theirs = (_numbers(at, columns, self.missing, of) for at, of in ((x, rows), (typical[None], one)))
         both, slopes = mine + theirs, np.zeros(mine.shape)
         for left, right, slope in zip(_LEFT, _RIGHT, (_asked(rows) * (self.coefficients / self.scale)).T, strict=True):
@@ -163,7 +163,7 @@ def fit_linear(
     """
     some = np.zeros(len(rows), dtype=np.bool_)
     some[:: -(-len(rows) // _ROWS)] = True
-    if not 0 < rows.moved[some].sum() < some.sum():
+    if not 0 < rows.converted[some].sum() < some.sum():
         some[:] = True
     known = np.array([max(upper_bound(x[:, column], customer, fewest), 0.0) for column in columns.history])
     part = rows.take(some)
@@ -172,7 +172,7 @@ def fit_linear(
     scale = np.where(spread > 0, spread, 1.0)
     # One thread: the order of additions must not depend on the machine's cores.
     with threadpool_limits(1):
-        model = LogisticRegression(C=1.0, max_iter=500).fit((inputs - mean) / scale, part.moved)
+        model = LogisticRegression(C=1.0, max_iter=500).fit((inputs - mean) / scale, part.converted)
     return LinearHazard(known, mean, scale, model.coef_[0], float(model.intercept_[0]))
 
 

@@ -53,7 +53,7 @@ class OwnEstimator:
         known = np.isnan(inputs).sum(axis=0) < len(inputs)
         names = (*panel.definition.catalogue.names, *EXTRA_COLUMNS)
         own = cls(clone(classifier, safe=False), {name: i for i, name in enumerate(names) if known[i]})
-        own.classifier.fit(own.frame(inputs), rows.moved.astype(np.int64))
+        own.classifier.fit(own.frame(inputs), rows.converted.astype(np.int64))
         return own
 
     def frame(self, inputs: npt.NDArray[np.float32]) -> pd.DataFrame:

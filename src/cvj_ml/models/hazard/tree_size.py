@@ -63,8 +63,8 @@ def choose_settings(
 ) -> tuple[Settings, tuple[TreeSizeComparison, ...]]:
     """Return the settings for trees on ``rows``, and what they were compared by.
 
-    All are fitted on ``early`` rows and judged by ``later`` ones, of other customers: what trees have learned has to
-    hold for other people and at another time. A history too short for later rows judges by the same days. The large
+    All are fitted on ``early`` rows and evaluated by ``later`` ones, of other customers: what trees have learned has to
+    hold for other people and at another time. A history too short for later rows evaluates by the same days. The large
     trees' rounds then end where held-out customers gain nothing more, on all rows.
     """
     if min(_movers(panel, early), _movers(panel, later)) < _MOVED:
@@ -89,10 +89,10 @@ def choose_settings(
 def compare_tree_sizes(
     panel: Panel, early: HazardRows, later: HazardRows, seed: int, threads: int, progress: Progress | None = None
 ) -> tuple[TreeSizeComparison, ...]:
-    """Fit all on early rows of three quarters of the customers, judge by later rows of the fourth, in turn.
+    """Fit all on early rows of three quarters of the customers, evaluate by later rows of the fourth, in turn.
 
     Levels are set before losses are taken, as they are in the end. Nothing is compared if there is too little to fit
-    or to judge by.
+    or to evaluate by.
     """
     early, later = _some(panel, early), _some(panel, later)
     if _movers(panel, later) < _MOVED:
@@ -122,21 +122,21 @@ def compare_tree_sizes(
 
 
 def _movers(panel: Panel, rows: HazardRows) -> int:
-    return len(np.unique(panel.customer[rows.snapshot[rows.moved]]))
+    return len(np.unique(panel.customer[rows.snapshot[rows.converted]]))
 
 
 def _some(panel: Panel, rows: HazardRows) -> HazardRows:
     """Return rows of targets that get trees, evenly spaced and at most so many."""
-    rows = rows.take(panel.movers[rows.target] >= LOW_EVIDENCE)
+    rows = rows.take(panel.converters[rows.target] >= LOW_EVIDENCE)
     return rows.take(slice(None, None, max(-(-len(rows) // MOST_ROWS), 1)))
 
 
 def _folds(
-    panel: Panel, taught: HazardRows, judged: HazardRows, seed: int
+    panel: Panel, taught: HazardRows, evaluated: HazardRows, seed: int
 ) -> Iterator[tuple[Start, HazardRows, npt.NDArray[np.bool_]]]:
-    """Hold each fold of customers out: what trees start from, the others' rows, which of ``judged`` are held."""
+    """Hold each fold of customers out: what trees start from, the others' rows, which of ``evaluated`` are held."""
     fold = np.random.default_rng(seed).integers(_FOLDS, size=int(panel.customer.max()) + 1)
-    of_taught, of_judged = (fold[panel.customer[rows.snapshot]] for rows in (taught, judged))
+    of_taught, of_judged = (fold[panel.customer[rows.snapshot]] for rows in (taught, evaluated))
     for k in range(_FOLDS):
         others = taught.take(of_taught != k)
         yield start_from(panel, others), others, of_judged == k
@@ -144,6 +144,6 @@ def _folds(
 
 def _losses(panel: Panel, rows: HazardRows, logit: _F64) -> _F64:
     nothing = identity(1 + len(panel.definition.journey.stages), len(panel.definition.horizons))
-    outcomes = HazardOutcomes(logit, rows.moved, rows.target, rows.interval, panel.customer[rows.snapshot])
+    outcomes = HazardOutcomes(logit, rows.converted, rows.target, rows.interval, panel.customer[rows.snapshot])
     levelled = set_levels(nothing, outcomes).apply(logit, rows.target, rows.interval)
-    return log_losses(levelled, rows.moved)
+    return log_losses(levelled, rows.converted)
