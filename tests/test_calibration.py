@@ -119,7 +119,7 @@ def test_a_cell_of_few_events_shifts_the_pooled_map() -> None:
         assert (found.intercept[j, m], found.slope[j, m]) == pytest.approx((pooled_a, pooled_b), abs=1e-4)
 
 
-@pytest.mark.parametrize("movers, sloped", [(199, False), (200, True)])
+@pytest.mark.parametrize("converters, sloped", [(199, False), (200, True)])
 def test_a_slope_needs_two_hundred_customers_who_moved_however_many_rows(converters: int, sloped: bool) -> None:
     """Silent error 10: rows of one customer are no new evidence; neither for the pooled map nor for a cell."""
     rng = np.random.default_rng(1)
@@ -141,7 +141,7 @@ def test_a_cell_may_lack_a_slope_where_the_pool_has_one() -> None:
     assert found.slope[0, 0] != pytest.approx(pooled, abs=0.01)
 
 
-@pytest.mark.parametrize("movers, sloped", [(199, False), (200, True)])
+@pytest.mark.parametrize("converters, sloped", [(199, False), (200, True)])
 def test_a_cell_needs_two_hundred_customers_who_moved(converters: int, sloped: bool) -> None:
     rows = outcomes({(0, 0): (6_000, 0.4, 0.5), (1, 1): (6_000, -0.5, 2.0)}, 5)
     events = np.flatnonzero((rows.target == 1) & rows.converted)
