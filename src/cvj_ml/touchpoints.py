@@ -39,6 +39,9 @@ class Touchpoints:
     value_decimals: of values, such as 2 for euros and cents.
     reading: further settings of a source (docs/configuration.md): times, time_format, decimal_mark, known_after, …
 
+    Nothing in it changes, so a copy is the object itself. A pickle does not hold the rows: other processes read them
+    where they are, for as long as this object lives.
+
     ConfigError for columns that are not there; DataError for columns of mixed types.
 
     >>> import pandas as pd
@@ -108,6 +111,13 @@ class Touchpoints:
         """Return how many rows the table has, before any is refused."""
         return self.rows
 
+    def __copy__(self) -> Touchpoints:
+        """Return the same object: nothing in it changes."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Touchpoints:
+        return self
+
     def __repr__(self) -> str:
         words = [f"{self.rows:,} rows", *(f"{role}={own!r}" for role, own in self.columns.items() if role != own)]
         words += [role for role, own in self.columns.items() if role == own]
@@ -121,8 +131,14 @@ class Touchpoints:
         """Return the configuration of this table and of settings as in a configuration file (the journey among them).
 
         Store and results lie in a folder that goes with this object. Without ``history_from`` the history begins in
-        1970: whoever has read the rows knows better.
+        1970: whoever has read the rows knows better. DataError where the rows are gone, with the object that a pickle
+        was made of.
         """
+        if not self._folder.is_dir():
+            raise DataError(
+                f"The {self.rows:,} rows of these touchpoints are gone: a pickle does not hold them, and they went with"
+                " the process, or the object, that it was made of. Make new Touchpoints and give those."
+            )
         table: dict[str, Any] = {
             "path": str(self._folder / "touchpoints.parquet"),
             "columns": self.columns,

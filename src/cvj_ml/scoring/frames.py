@@ -82,7 +82,7 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     for customer, rows in zip(customers, frame[ROWS], strict=True):
         for row in () if _is_null(rows) else rows:
             record = dict(row) if isinstance(row, Mapping) else row.asDict()
-            strangers += _id_as_text(record.setdefault("customer_id", customer)) != customer
+            strangers += id_as_text(record.setdefault("customer_id", customer)) != customer
             records.append({**record, "customer_id": customer})
     if strangers:
         faults.append(f"{strangers} row(s) stand in the list of another customer than they name")
@@ -92,13 +92,13 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 
 def frame_customers(frame: pd.DataFrame) -> list[str]:
     """Return the customers of a frame with a row each, as text; raises DataError where a row names none."""
-    found = [_id_as_text(one) for one in frame["customer_id"]] if "customer_id" in frame.columns else []
+    found = [id_as_text(one) for one in frame["customer_id"]] if "customer_id" in frame.columns else []
     if len(found) != len(frame) or None in found:
         raise DataError(f"{HEADING} with {ROWS!r}, every row has a customer_id, which is text or a whole number.")
     return [one for one in found if one is not None]
 
 
-def _id_as_text(value: object) -> str | None:
+def id_as_text(value: object) -> str | None:
     """Return an id as ingest reads it: text as it is, whole numbers in decimal; None for anything else."""
     if isinstance(value, str):
         return value or None
