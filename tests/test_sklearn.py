@@ -135,7 +135,7 @@ def test_outcomes_are_the_labels_of_the_panel(
 ) -> None:
     y = outcomes(rows, touchpoints, to=to, horizon=f"{horizon}d", until=UNTIL)
     target = 0 if to == "return" else 1 + panel.definition.journey.index(to)
-    times, asked = panel.labels.times[:, target], panel.labels.asked[:, target]
+    times, asked = panel.labels.times[:, target], panel.labels.at_risk[:, target]
     whole = panel.as_of + (horizon + 2) * DAY <= parse_as_of(UNTIL, ZONE)
     assert same(np.isnan(y), ~(asked & whole))
     assert same(y[asked & whole], (times < horizon * DAY)[asked & whole].astype(float))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pandas as pd
 from joblib import cpu_count
 
 from cvj_ml import commands
-from cvj_ml.commands import Histories, Scored, Silent
+from cvj_ml.commands import Histories, Scored
 from cvj_ml.commands.train import learn, write_bundle
 from cvj_ml.config import DAY, Config, format_duration, parse_duration
 from cvj_ml.config.settings import SHORTEST_EPOCH, ModelSettings
@@ -36,6 +35,7 @@ from cvj_ml.models.training import fit_own, fit_reach
 from cvj_ml.night.champion import verify_version
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
+from cvj_ml.run import PythonWarnings
 from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, touchpoint_columns
 from cvj_ml.store import ingest
 from cvj_ml.touchpoints import Touchpoints
@@ -283,9 +283,9 @@ class Model:
             raise ConfigError("journey: name one, as in Model('cvj8'), or give a Journey.")
         if self._opened is None or self._opened[0] is not data:
             if isinstance(data, Config):
-                histories = commands.open_histories(data, _Warnings())
+                histories = commands.open_histories(data, PythonWarnings())
             elif isinstance(data, Touchpoints) and self.journey is not None:
-                histories = open_touchpoints(data, self.journey, self.settings, _Warnings())
+                histories = open_touchpoints(data, self.journey, self.settings, PythonWarnings())
             else:
                 raise ConfigError(f"data: give Touchpoints or a Config, not {type(data).__name__}.")
             self._opened = data, histories
@@ -296,7 +296,7 @@ class Model:
         """Open customers to be asked about: what gives predictions a meaning has to be as the model has learned it."""
         predictor = self._require_fitted().predictor
         if isinstance(data, Config):
-            histories = commands.open_histories(data, _Warnings())
+            histories = commands.open_histories(data, PythonWarnings())
             visible = histories.visible
         elif isinstance(data, Touchpoints):
             definition = predictor.definition
@@ -313,7 +313,9 @@ class Model:
             ]
             raise_all(DataError, "These touchpoints cannot be scored:", faults)
             config = data.configure(_asked_settings(predictor, self.settings))
-            histories = Histories(config, ingest(config), visible, config.engine.threads or cpu_count(), _Warnings())
+            histories = Histories(
+                config, ingest(config), visible, config.engine.threads or cpu_count(), PythonWarnings()
+            )
         else:
             raise ConfigError(f"data: give Touchpoints or a Config, not {type(data).__name__}.")
         raise_all(
@@ -329,15 +331,6 @@ class Model:
         with tempfile.TemporaryDirectory() as folder:
             claim(Path(folder))  # blocks are written and removed in it
             yield commands.score(histories, fitted.predictor, fitted.version, instant, Path(folder), history=history)
-
-
-class _Warnings(Silent):
-    """Turns what a command would warn of into Python's warnings."""
-
-    def say(self, message: str, **numbers: float | None) -> None:
-        """Warn, where it is a warning."""
-        if message.startswith("warning: "):
-            warnings.warn(message.removeprefix("warning: "), UserWarning, stacklevel=4)
 
 
 def _instant(as_of: Instant, config: Config) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,15 @@ class Silent:
     def step(self, title: str) -> Iterator[Progress]:
         """Show nothing."""
         yield lambda done, of: None
+
+
+class PythonWarnings(Silent):
+    """Turns what a command would warn of into Python's warnings."""
+
+    def say(self, message: str, **numbers: float | None) -> None:
+        """Warn, where it is a warning."""
+        if message.startswith("warning: "):
+            warnings.warn(message.removeprefix("warning: "), UserWarning, stacklevel=4)
 
 
 @dataclass(frozen=True, slots=True)

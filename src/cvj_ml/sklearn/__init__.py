@@ -21,8 +21,7 @@ True
 """
 
 from cvj_ml.journey import Journey
-from cvj_ml.sklearn.questions import outcomes, snapshots
-from cvj_ml.sklearn.splitter import TimeFolds
+from cvj_ml.sklearn.model_selection import TimeFolds, outcomes, snapshots
 from cvj_ml.sklearn.transformer import JourneyFeatures
 from cvj_ml.touchpoints import Touchpoints
 

@@ -16,7 +16,7 @@ from cvj_ml.histories import Block
 from cvj_ml.inputs import Histories
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.sklearn.frame_rows import AS_OF, CUSTOMER, Rows, ask, read_rows
-from cvj_ml.sklearn.opening_once import Stages, open_to_ask, open_to_learn
+from cvj_ml.sklearn.opened import Stages, open_to_ask, open_to_learn
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.touchpoints import Touchpoints
 

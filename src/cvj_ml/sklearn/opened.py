@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from cvj_ml.errors import ConfigError, ModelError, nearest, raise_all
 from cvj_ml.inputs import Histories, open_histories, open_touchpoints
 from cvj_ml.journey import Journey, Visible
 from cvj_ml.panel.model_spec import ModelSpec
-from cvj_ml.run import Silent
+from cvj_ml.run import PythonWarnings
 from cvj_ml.store import ingest, touchpoint_rows
 from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import before, midnight, to_datetime
@@ -30,25 +29,16 @@ _opened: weakref.WeakKeyDictionary[Touchpoints, list[tuple[Any, Histories]]] = w
 """Touchpoints never change, so each of them is read once under a journey and settings."""
 
 
-class TellByWarnings(Silent):
-    """Turns what a command would warn of into Python's warnings."""
-
-    def say(self, message: str, **numbers: float | None) -> None:
-        """Warn, where it is a warning."""
-        if message.startswith("warning: "):
-            warnings.warn(message.removeprefix("warning: "), UserWarning, stacklevel=4)
-
-
 def open_to_learn(touchpoints: object, stages: Stages, settings: Mapping[str, object] | None) -> Histories:
     """Open customers under a journey and settings, or under those of a configuration; ConfigError for wrong ones."""
     if isinstance(touchpoints, Config):
         if stages is not None or settings is not None:
             raise ConfigError("A configuration has a journey and settings of its own: leave out journey and settings.")
-        return open_histories(touchpoints, TellByWarnings())
+        return open_histories(touchpoints, PythonWarnings())
     table, own = _checked(touchpoints, settings)
     journey = stages if isinstance(stages, Journey) else Journey(stages or "cvj8", (), table.value_decimals)
     key = ("learn", journey, journey.preset, own)
-    return _cached(table, key) or _keep(table, key, open_touchpoints(table, journey, own, TellByWarnings()))
+    return _cached(table, key) or _keep(table, key, open_touchpoints(table, journey, own, PythonWarnings()))
 
 
 def open_to_ask(touchpoints: object, definition: ModelSpec, settings: Mapping[str, object] | None) -> Histories:
@@ -57,7 +47,7 @@ def open_to_ask(touchpoints: object, definition: ModelSpec, settings: Mapping[st
     ModelError where the features would mean something else than they did at the fit.
     """
     if isinstance(touchpoints, Config):
-        histories = open_histories(touchpoints, TellByWarnings())
+        histories = open_histories(touchpoints, PythonWarnings())
     else:
         table, own = _checked(touchpoints, settings)
         key = ("ask", definition.journey, own)
@@ -68,7 +58,7 @@ def open_to_ask(touchpoints: object, definition: ModelSpec, settings: Mapping[st
 
 def _open_asked(touchpoints: Touchpoints, journey: Journey, settings: Mapping[str, object]) -> Histories:
     config = touchpoints.configure({**settings, "journey": journey.spec, "unobserved": sorted(journey.unobserved)})
-    store = ingest(config, lambda told: TellByWarnings().say(f"warning: {told}"))
+    store = ingest(config, lambda told: PythonWarnings().say(f"warning: {told}"))
     if touchpoints.history_from is None:
         first = min(
             np.min(touchpoint_rows(store, bucket)["occurred_at"].to_numpy())
@@ -77,7 +67,7 @@ def _open_asked(touchpoints: Touchpoints, journey: Journey, settings: Mapping[st
         )
         config = config.model_copy(update={"history_from": to_datetime(first, config.zone).date()})
     # What a few customers do not show is not unobserved: the journey is that of the fit.
-    return Histories(config, store, Visible(journey, ()), config.engine.threads or cpu_count(), TellByWarnings())
+    return Histories(config, store, Visible(journey, ()), config.engine.threads or cpu_count(), PythonWarnings())
 
 
 def _checked(touchpoints: object, settings: Mapping[str, object] | None) -> tuple[Touchpoints, dict[str, object]]:
