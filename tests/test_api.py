@@ -311,6 +311,19 @@ def test_a_model_is_not_asked_about_what_it_does_not_mean(trained: Trained, load
     assert "the model uses 'channel'" in str(told.value) and "the attribute 'plan'" in str(told.value)
 
 
+def test_what_became_known_by_a_setting_needs_no_column(trained: Trained, loaded: cvj.Model) -> None:
+    bare = table(trained).drop(columns="known_at")
+    with pytest.raises(DataError, match="the model uses 'known_at'"):
+        loaded.score(touchpoints(trained, bare), AS_OF)
+    reading = {"known_after": "1d", "arrival_delay": "2d"}
+    assert len(loaded.score(touchpoints(trained, bare, reading=reading), AS_OF))
+
+
+def test_a_history_that_begins_too_late_is_told(trained: Trained, loaded: cvj.Model) -> None:
+    with pytest.raises(DataError, match="history_from is 2025-01-01, and the model counts from 2024-01-01 on"):
+        loaded.score(touchpoints(trained, history_from="2025-01-01"), AS_OF)
+
+
 def test_columns_that_are_wrong_are_told_all_at_once() -> None:
     rows = pd.DataFrame({"cust": ["a"], "when": ["2024-01-01"], "what": ["buy"]}).set_index("cust")
     with pytest.raises(ConfigError) as told:

@@ -39,7 +39,7 @@ from cvj_ml.run import PythonWarnings
 from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, touchpoint_columns
 from cvj_ml.store import ingest
 from cvj_ml.touchpoints import Touchpoints
-from cvj_ml.windows import parse_as_of
+from cvj_ml.windows import parse_as_of, to_datetime
 
 UNREGISTERED = "unregistered"
 """The ``model_version`` of a model that was never saved."""
@@ -303,7 +303,7 @@ class Model:
             # What a few customers do not show tonight is not unobserved: the journey is the model's.
             visible = Visible(definition.journey, ())
             needed, _ = touchpoint_columns(definition)
-            named = {*data.columns, *data.constants}
+            named = data.named
             faults = [f"the model uses {name!r}, and no column is named for it" for name in needed if name not in named]
             wanted = [*attribute_columns(definition)]
             faults += [
@@ -311,6 +311,12 @@ class Model:
                 for name in wanted
                 if name not in ("customer_id", "known_at", *data.attribute_columns)
             ]
+            begins = to_datetime(definition.observed_from, definition.zone).date()
+            if data.history_from is not None and date.fromisoformat(str(data.history_from)[:10]) > begins:
+                faults.append(
+                    f"history_from is {data.history_from}, and the model counts from {begins} on: what was not recorded"
+                    " would count as nothing"
+                )
             raise_all(DataError, "These touchpoints cannot be scored:", faults)
             config = data.configure(_asked_settings(predictor, self.settings))
             histories = Histories(

@@ -127,6 +127,11 @@ class Touchpoints:
         words += [f"unused: {', '.join(self.unused)}"] if self.unused else []
         return f"Touchpoints({', '.join(words)})"
 
+    @property
+    def named(self) -> frozenset[str]:
+        """The canonical columns and properties that its rows have, in a column, as a constant or by a setting."""
+        return frozenset((*self.columns, *self.constants, *(["known_at"] if "known_after" in self._reading else [])))
+
     def configure(self, settings: Mapping[str, Any]) -> Config:
         """Return the configuration of this table and of settings as in a configuration file (the journey among them).
 
