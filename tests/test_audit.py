@@ -131,12 +131,12 @@ def test_an_honest_configuration_passes_with_scores_compared(trained: Trained, t
     assert run.code == 0, run.err
     assert (found["leaks"], found["warnings"]) == ([], [])
     assert len(found["model_version"]) == 12
-    assert [one["rebuilt"] for one in found["cut_offs"]] == [True, True]
+    assert [one["replayed"] for one in found["cut_offs"]] == [True, True]
     assert all(one["noticed"] > 0.9 * one["compared"] > 0 for one in found["cut_offs"])
     assert run.err.splitlines()[-4:] == [
         "Changing the future",
         "Reading the sources as they stood",
-        "Looking for hindsight",
+        "Looking for backfilled columns",
         "Judging single features",
     ]
     assert not list(tmp_path.glob(".audit-*"))
@@ -165,8 +165,8 @@ def test_a_kernel_that_sees_the_touchpoint_at_as_of_is_caught(
     monkeypatch.setitem(compute.__globals__, "run", peeking)
     run, found = audit(trained, tmp_path, mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'none.db'}"})
     assert run.code == 5
-    assert {"recency", "count_event_visit_all"} <= names(found, "another future")
-    assert not names(found, "sources as they stood")
+    assert {"recency", "count_event_visit_all"} <= names(found, "perturbation")
+    assert not names(found, "replay")
     assert "docs/audit.md" in run.err
 
 
@@ -206,8 +206,8 @@ def test_a_query_that_sums_up_the_whole_log_is_caught(trained: Trained, tmp_path
     """Silent error 21, in a source: no block shows it, the sources as they stood do."""
     run, found = audit(trained, tmp_path, sources={"touchpoints": touchpoints(**{column: LEAKY[column]})})
     assert run.code == 5
-    assert not names(found, "another future")
-    leaks = names(found, "sources as they stood")
+    assert not names(found, "perturbation")
+    leaks = names(found, "replay")
     assert f"touchpoints.{column}" in leaks
     # No feature is made of this property, and no rule of these customers depends on it.
     feature = {"value": "value_sum_all", "channel": "last_channel"}.get(column)
@@ -238,11 +238,11 @@ def test_an_attribute_of_the_whole_log_is_caught_in_a_query(trained: Trained, tm
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"}
     run, found = audit(trained, tmp_path / "out", attributes=table, mlflow=registry)
     assert run.code == 5
-    assert {"attributes.worth", "attribute_worth"} <= names(found, "sources as they stood")
+    assert {"attributes.worth", "attribute_worth"} <= names(found, "replay")
 
 
 @pytest.mark.slow
-def test_an_exported_column_dated_back_is_caught_by_hindsight(trained: Trained, tmp_path: Path) -> None:
+def test_an_exported_column_dated_back_is_caught_as_backfilled(trained: Trained, tmp_path: Path) -> None:
     """Silent error 21: a file whose rows look honest, and a column that knows the whole log."""
     log = pd.read_parquet(trained.folder / "touchpoints.parquet")
     grouped = log.groupby("customer_id")
@@ -254,7 +254,7 @@ def test_an_exported_column_dated_back_is_caught_by_hindsight(trained: Trained, 
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'no.db'}"}
     run, found = audit(trained, tmp_path / "out", attributes=table, mlflow=registry)
     assert run.code == 5
-    assert names(found, "hindsight") == {"attribute lifetime is the number of touchpoints of the whole log"}
+    assert names(found, "backfill") == {"attribute lifetime is the number of touchpoints of the whole log"}
     assert any("one version, known from their first touchpoint on" in warning for warning in found["warnings"])
 
 

@@ -34,15 +34,15 @@ Step = Callable[[str], AbstractContextManager[Report]]
 class Findings:
     """Leaks (exit code 5), suspicions (warnings), and what was tested.
 
-    ``rebuilt`` are the cut-offs at which the sources were read as they stood; ``customers`` those of the sample;
+    ``replayed`` are the cut-offs at which the sources were read as they stood; ``customers`` those of the sample;
     ``scored`` is whether a model's scores were compared, too.
     """
 
     leaks: tuple[Leak, ...]
-    suspects: tuple[TargetLeak, ...]
+    target_leaks: tuple[TargetLeak, ...]
     warnings: tuple[str, ...]
     power: tuple[Power, ...]
-    rebuilt: tuple[int, ...]
+    replayed: tuple[int, ...]
     files: tuple[FileTime, ...]
     customers: int
     scored: bool
@@ -65,44 +65,44 @@ def run_audit(
 
     Raises DataError where no cut-off can be drawn, or the inputs cannot be read.
     """
-    subject = AuditScope(config, draw_blocks(store, customers, threads, seed), definition, predictor)
-    instants = draw_cut_offs(config, subject.sample, as_of, cut_offs, seed)
+    scope = AuditScope(config, draw_blocks(store, customers, threads, seed), definition, predictor)
+    instants = draw_cut_offs(config, scope.sample, as_of, cut_offs, seed)
     with step("Changing the future") as progress:
-        perturbed, power = perturb(subject, instants, seed, progress)
+        perturbed, power = perturb(scope, instants, seed, progress)
     with step("Reading the sources as they stood") as progress:
-        rebuilt = replay(subject, instants, progress)
-    with step("Looking for hindsight") as progress:
-        blocks = subject.sample.engine(progress).map(lambda block: block)
-        leaks = [*perturbed.leaks("another future"), *rebuilt.tally.leaks("sources as they stood")]
+        replayed = replay(scope, instants, progress)
+    with step("Looking for backfilled columns") as progress:
+        blocks = scope.sample.engine(progress).map(lambda block: block)
+        leaks = [*perturbed.leaks("perturbation"), *replayed.tally.leaks("replay")]
         leaks += [
-            Leak("hindsight", "column", f"{one.column} is the {one.equals} of the whole log", one.customers, one.of, 0)
+            Leak("backfill", "column", f"{one.column} is the {one.equals} of the whole log", one.customers, one.of, 0)
             for one in backfilled_columns(blocks, definition.journey.minor_units)
         ]
-        warnings = [*rebuilt.warnings, *arrival_warnings(config, store, subject.sample.buckets)]
-        warnings += [f"{one.table}.files.{one.file}: {one.reason}" for one in rebuilt.files if one.undecided]
+        warnings = [*replayed.warnings, *arrival_warnings(config, store, scope.sample.buckets)]
+        warnings += [f"{one.table}.files.{one.file}: {one.reason}" for one in replayed.files if one.undecided]
     with step("Judging single features") as progress:
-        suspected, not_evaluated = too_good(subject, as_of, seed, progress)
+        suspected, not_evaluated = too_good(scope, as_of, seed, progress)
     return Findings(
         tuple(leaks),
         tuple(suspected),
         (*warnings, *not_evaluated),
         tuple(power),
-        rebuilt.cut_offs,
-        rebuilt.files,
-        subject.sample.customers,
+        replayed.cut_offs,
+        replayed.files,
+        scope.sample.customers,
         predictor is not None,
     )
 
 
-def too_good(subject: AuditScope, as_of: int, seed: int, progress: Report) -> tuple[list[TargetLeak], list[str]]:
+def too_good(scope: AuditScope, as_of: int, seed: int, progress: Report) -> tuple[list[TargetLeak], list[str]]:
     """Return the features that alone separate too well on the panel of the sample, or why none was evaluated."""
-    config, store = subject.config, subject.sample.store
-    sample = Run(config, subject.definition.journey, subject.sample.engine(progress), store.arrival_delay, 1)
+    config, store = scope.config, scope.sample.store
+    sample = Run(config, scope.definition.journey, scope.sample.engine(progress), store.arrival_delay, 1)
     if len(unteachable(sample, as_of)) == len(config.horizons):
         return [], ["no single feature was judged: no horizon is over for any snapshot; audit at a later --as-of"]
     instants = training_grid(config, as_of)
     panel = build_panel(
-        subject.definition,
+        scope.definition,
         sample.blocks,
         instants,
         as_of,

@@ -37,21 +37,21 @@ class Power:
     compared: int
 
 
-def perturb(subject: AuditScope, instants: Sequence[int], seed: int, progress: Report) -> tuple[Tally, list[Power]]:
+def perturb(scope: AuditScope, instants: Sequence[int], seed: int, progress: Report) -> tuple[Tally, list[Power]]:
     """Compare answers under another future; and ask about a later instant, where they have to differ."""
     tally, power = Tally(), list[Power]()
     for number, cut_off in enumerate(instants):
 
         def work(block: Block, cut_off: int = cut_off) -> tuple[OutputDifference, OutputDifference, Change]:
             draw = np.random.default_rng([seed, 3, abs(cut_off), len(block), len(block.touchpoints)])
-            other, change = another_future(block, cut_off, subject.config.time_zone, draw)
-            same = compare_outputs(*(subject.ask(one, cut_off) for one in (block, other)))
+            other, change = another_future(block, cut_off, scope.config.time_zone, draw)
+            same = compare_outputs(*(scope.ask(one, cut_off) for one in (block, other)))
             later = compare_outputs(
-                *(outputs_at(subject.definition, None, one, cut_off + _LATER) for one in (block, other))
+                *(outputs_at(scope.definition, None, one, cut_off + _LATER) for one in (block, other))
             )
             return same, later, change
 
-        parts = subject.sample.engine().map(work)
+        parts = scope.sample.engine().map(work)
         tally.add(same for same, _, _ in parts)
         noticed, compared = (sum(numbers) for numbers in zip(*(_noticed(later) for _, later, _ in parts), strict=True))
         asked = sum(same.customers for same, _, _ in parts)

@@ -34,26 +34,26 @@ class Replayed:
     files: tuple[FileTime, ...]
 
 
-def replay(subject: AuditScope, instants: Sequence[int], progress: Report) -> Replayed:
+def replay(scope: AuditScope, instants: Sequence[int], progress: Report) -> Replayed:
     """Read the sources as they stood at each cut-off, and compare rows and answers with those of today."""
     tally, read = Tally(), list[int]()
     unrepeatable: set[Name] = set()
-    out = Path(subject.config.out)
+    out = Path(scope.config.out)
     claim(out)
     with scratch(out, ".audit-") as folder:
         # Fewer rows would make fewer buckets, and blocks are compared one by one.
-        engine = subject.config.engine.model_copy(update={"buckets": subject.sample.store.buckets})
-        truncation = Truncation(subject.config.model_copy(update={"engine": engine}), folder)
+        engine = scope.config.engine.model_copy(update={"buckets": scope.sample.store.buckets})
+        truncation = Truncation(scope.config.model_copy(update={"engine": engine}), folder)
         for number, cut_off in enumerate(instants):
-            stood = _read(truncation, subject.config, cut_off)
+            stood = _read(truncation, scope.config, cut_off)
             if stood is not None:
                 read.append(cut_off)
-                tally.add([_against(subject, stood, cut_off)])
+                tally.add([_against(scope, stood, cut_off)])
                 remove(stood.folder.parents[2])
             progress(number + 1, len(instants))
-        if tally.different and (again := _read(truncation, subject.config, None)) is not None:
+        if tally.different and (again := _read(truncation, scope.config, None)) is not None:
             # The latest cut-off has the most rows in which chance can show.
-            unrepeatable = {one for one in _against(subject, again, max(read)).different if one[0] in ROWS}
+            unrepeatable = {one for one in _against(scope, again, max(read)).different if one[0] in ROWS}
     if unrepeatable:
         # What is computed from rows that chance chose differs for that reason; rows of other columns still count.
         tally.drop({one for one in tally.different if one[0] not in ROWS} | unrepeatable)
@@ -70,16 +70,16 @@ def _read(truncation: Truncation, config: Config, cut_off: int | None) -> Store 
     return None if reduced is None else ingest(reduced)
 
 
-def _against(subject: AuditScope, stood: Store, cut_off: int) -> OutputDifference:
+def _against(scope: AuditScope, stood: Store, cut_off: int) -> OutputDifference:
     """Compare the rows and the answers of today's store with those of another one."""
-    today = subject.sample.store
+    today = scope.sample.store
     different: Counter[Name] = Counter()
     customers = 0
-    for bucket in subject.sample.buckets:
+    for bucket in scope.sample.buckets:
         for row in row_differences(today, stood, [bucket], cut_off):
             different[row.kind, row.name] += row.customers
         here, there = today.read(bucket), _aligned(stood.read(bucket), today)
-        one = compare_outputs(subject.ask(here, cut_off), subject.ask(there, cut_off))
+        one = compare_outputs(scope.ask(here, cut_off), scope.ask(there, cut_off))
         customers += one.customers
         different.update(one.different)
     return OutputDifference(customers, different)
@@ -113,7 +113,7 @@ class RowDifference:
     customers: int
 
 
-def row_differences(whole: Store, rebuilt: Store, buckets: Iterable[int], cut_off: int) -> list[RowDifference]:
+def row_differences(whole: Store, replayed: Store, buckets: Iterable[int], cut_off: int) -> list[RowDifference]:
     """Compare what both stores held before the cut-off, in these buckets, customer by customer.
 
     Rows of a customer are compared one by one where both stores have equally many from a source, else counted as
@@ -123,7 +123,7 @@ def row_differences(whole: Store, rebuilt: Store, buckets: Iterable[int], cut_of
     chosen = list(buckets)
     one, other = (
         _as_it_stood(pa.concat_tables([touchpoint_rows(store, bucket) for bucket in chosen]).to_pandas(), cut_off)
-        for store in (whole, rebuilt)
+        for store in (whole, replayed)
     )
     sources = sorted({*one["source"].unique(), *other["source"].unique()})
     for source in sources:
@@ -132,7 +132,7 @@ def row_differences(whole: Store, rebuilt: Store, buckets: Iterable[int], cut_of
     if whole.attribute_kinds:
         mine, theirs = (
             pa.concat_tables([attribute_rows(store, bucket) for bucket in chosen]).to_pandas()
-            for store in (whole, rebuilt)
+            for store in (whole, replayed)
         )
         # Attributes of whom nobody had seen yet stand in one store and not in the other, and are used in neither.
         seen = set(one["customer_id"]) & set(other["customer_id"])

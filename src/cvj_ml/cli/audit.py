@@ -52,12 +52,12 @@ def _as_document(done: Audited, config: Config) -> dict[str, Any]:
     found = done.findings
     return {
         "leaks": [asdict(one) for one in found.leaks],
-        "suspects": [asdict(one) for one in found.suspects],
+        "target_leaks": [asdict(one) for one in found.target_leaks],
         "warnings": list(found.warnings),
         "customers": found.customers,
         "model_version": done.model_version,
         "cut_offs": [
-            {**asdict(one), "cut_off": as_of_name(config, one.cut_off), "rebuilt": one.cut_off in found.rebuilt}
+            {**asdict(one), "cut_off": as_of_name(config, one.cut_off), "replayed": one.cut_off in found.replayed}
             for one in found.power
         ],
         "files": [asdict(one) for one in found.files],
@@ -65,7 +65,7 @@ def _as_document(done: Audited, config: Config) -> dict[str, Any]:
 
 
 def _show_findings(done: Audited, config: Config) -> None:
-    """Print what was tested, what leaks, and what looks suspicious."""
+    """Print what was tested, what leaks, and what may be target leakage."""
     import pandas as pd
 
     from cvj_ml.commands import as_of_name
@@ -78,7 +78,7 @@ def _show_findings(done: Audited, config: Config) -> None:
             "customers": one.customers,
             "rows_changed": one.change.rows,
             "changed_later": f"{one.noticed / max(one.compared, 1):.0%}",
-            "sources_reread": "yes" if one.cut_off in found.rebuilt else "no rows",
+            "sources_reread": "yes" if one.cut_off in found.replayed else "no rows",
         }
         for one in found.power
     ]
@@ -94,8 +94,8 @@ def _show_findings(done: Audited, config: Config) -> None:
         out.print(f"  {one.table}.files.{one.file}: {told}", soft_wrap=True)
     if found.files:
         out.print()
-    if found.suspects:
-        rows = [{key: value for key, value in asdict(one).items() if key != "group"} for one in found.suspects]
+    if found.target_leaks:
+        rows = [{key: value for key, value in asdict(one).items() if key != "group"} for one in found.target_leaks]
         show(pd.DataFrame(rows), "Too good: features that alone nearly tell who moves, among customers in one stage")
     for warning in found.warnings:
         out.print(f"warning: {warning}", soft_wrap=True)
