@@ -351,3 +351,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert run.returncode == 0, run.stderr
     assert "usage" in run.stdout.lower()
     assert run.stderr.splitlines()[-1] == "[]"
+
+
+def test_tests_stand_in_the_room_of_what_they_test() -> None:
+    """What concerns one room stands in a folder of its name; what goes through several stands above them."""
+    tests = ROOT / "tests"
+    apart = {"faults", "mutation"}  # what is broken, and where; planted faults
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    folders = {path.parent.name for path in tests.rglob("test_*.py") if path.parent != tests}
+    assert folders - apart <= rooms

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.models.test_small_data import CONFIG, CUT, FROM, shop
 from tests.oracles.cases import Blocks
-from tests.test_small_data import CONFIG, CUT, FROM, shop
 
 from cvj_ml.config import DAY
 from cvj_ml.journey import Journey

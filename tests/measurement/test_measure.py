@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from tests.test_page import night as page_of
+from tests.report.test_page import night as page_of
 from tests.trained import SETTINGS, call
 
 from cvj_ml import commands

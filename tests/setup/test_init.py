@@ -18,7 +18,7 @@ from tests.trained import Outcome, call
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.events import alike, meaning, meanings, sent_by_business, unsure
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def init(folder: Path, *files: Path, **options: str) -> tuple[Outcome, dict, list[str]]:

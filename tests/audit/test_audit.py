@@ -428,7 +428,7 @@ def test_real_configurations_pass(
     name: str, as_of: str, dataset: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CVJ_ML_DATA", os.fspath(dataset(name).parent))
-    file = Path(__file__).resolve().parents[1] / "configs" / name / "config.yaml"
+    file = Path(__file__).resolve().parents[2] / "configs" / name / "config.yaml"
     document = yaml.safe_load(file.read_text()) | {"out": str(tmp_path / "out")}
     document["mlflow"] = {"tracking_uri": f"sqlite:///{tmp_path / 'none.db'}"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))

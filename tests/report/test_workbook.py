@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.lists.test_eligibility import JOURNEY, scores_of
+from tests.lists.test_lists import AS_OF, config
 from tests.office import sheets_as_shown
-from tests.test_eligibility import JOURNEY, scores_of
-from tests.test_lists import AS_OF, config
-from tests.test_page import STAGES, night
+from tests.report.test_page import STAGES, night
 
 from cvj_ml import io
 from cvj_ml.config import Config

@@ -34,7 +34,7 @@ pytest_plugins = ["tests.fixtures"]
 PUBLISHING = import_module("cvj_ml.commands.nightly")
 """The package has a function of that name, too."""
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EARLIER = "2025-06-10"
 
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_eligibility import CHANNELS, JOURNEY, scores_of
-from tests.test_lists import AS_OF, config
+from tests.lists.test_eligibility import CHANNELS, JOURNEY, scores_of
+from tests.lists.test_lists import AS_OF, config
 from tests.trained import AS_OF as NIGHT
 from tests.trained import SETTINGS, Trained, call
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.test_lists import AS_OF, CONTRACT, config
+from tests.lists.test_lists import AS_OF, CONTRACT, config
 from tests.trained import AS_OF as NIGHT
 from tests.trained import SETTINGS, Trained, call
 

@@ -17,7 +17,7 @@ from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Trained, call
 
 pytest_plugins = ["tests.fixtures"]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
 COMMANDS = (
     "demo",

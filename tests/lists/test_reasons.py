@@ -33,7 +33,7 @@ from cvj_ml.scoring import StoredTable, open_bundle
 pytest_plugins = ["tests.fixtures"]
 
 F64 = npt.NDArray[np.float64]
-GOLDEN = Path(__file__).parent / "golden" / "reasons" / "reasons.txt"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "reasons" / "reasons.txt"
 LISTS = [
     ("Aware", "Engage"),
     ("Engage", "Subscribe"),

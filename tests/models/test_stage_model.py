@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tests.models.test_stage import COVERAGE, FULL, JOURNEY, STAGES, tracking, world
 from tests.oracles.cases import Blocks, a_definition, a_predictor, moment
-from tests.test_stage import COVERAGE, FULL, JOURNEY, STAGES, tracking, world
 from tests.trained import SETTINGS, call
 
 from cvj_ml import commands

@@ -36,7 +36,7 @@ from cvj_ml.scoring import merge, score_block, scores_contract, work_off
 from cvj_ml.store import Store, ingest
 from cvj_ml.windows import parse_as_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytest_plugins = ["tests.fixtures"]
 
 

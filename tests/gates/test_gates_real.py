@@ -25,7 +25,7 @@ from cvj_ml.windows import parse_as_of
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NIGHTS = (1, 15, 30, 45, 60, 75, 90)
 
 Break = Callable[[Block, int], Block]
