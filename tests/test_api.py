@@ -5,10 +5,12 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import warnings
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -343,6 +345,27 @@ def test_columns_that_are_wrong_are_told_all_at_once() -> None:
         cvj.Touchpoints(pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])))
     with pytest.raises(ConfigError, match=r"df\.toArrow"):
         cvj.Touchpoints([{"customer_id": "a"}])
+    with pytest.raises(ConfigError, match=r"what collect\(\) returns"):
+        cvj.Touchpoints(pytest.importorskip("polars").from_pandas(mixed.astype(str)).lazy())
+
+
+def test_rows_that_are_there_twice_are_told(trained: Trained) -> None:
+    _, model = small(trained)
+    twice = pd.concat([table(trained)] * 2).drop(columns="touchpoint_id")
+    with pytest.warns(UserWarning, match="rows repeat another one exactly, and each counts"):
+        model.panel(touchpoints(trained, twice), AS_OF)
+    once = cvj.Model("cvj8", **model.settings, drop_duplicates=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        panel = once.panel(touchpoints(trained, twice), AS_OF)
+    assert len(panel)
+
+
+def test_a_relation_of_duckdb_is_a_table(trained: Trained, loaded: cvj.Model, expected: pd.DataFrame) -> None:
+    with duckdb.connect() as connection:
+        rows = connection.from_arrow(pa.Table.from_pandas(table(trained), preserve_index=False))
+        scores = loaded.score(touchpoints(trained, rows), AS_OF)
+    pd.testing.assert_frame_equal(scores, expected, check_exact=True)
 
 
 def test_a_few_wrong_dates_do_not_decide_when_the_history_begins(trained: Trained) -> None:

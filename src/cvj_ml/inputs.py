@@ -8,6 +8,7 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow.compute as pc
 from joblib import cpu_count
 
 from cvj_ml.config import Config
@@ -78,10 +79,31 @@ def open_touchpoints(
         }
     )
     histories = open_histories(config, watcher)
+    repeats = 0 if config.drop_duplicates else _repeats(histories.store)
+    if repeats * _FEW >= 10 * len(touchpoints):
+        watcher.say(
+            f"warning: {repeats:,} of {len(touchpoints):,} rows repeat another one exactly, and each counts. If they"
+            " are copies, say drop_duplicates=True beside the model's other settings."
+        )
     if touchpoints.history_from is not None:
         return histories
     first = _first_day(histories.store, config.zone)
     return replace(histories, config=config.model_copy(update={"history_from": first}))
+
+
+def _repeats(store: Store) -> int:
+    """Return how many rows repeat the one before: in the store's order, equal ones are neighbours."""
+    found = 0
+    for bucket in range(store.buckets):
+        rows = touchpoint_rows(store, bucket)
+        same = np.ones(max(len(rows) - 1, 0), dtype=np.bool_)
+        for column in rows.columns:
+            whole = column.combine_chunks()
+            before, after = whole.slice(0, len(same)), whole.slice(1)
+            both_missing = pc.and_(pc.is_null(before), pc.is_null(after))
+            same &= pc.or_(pc.fill_null(pc.equal(before, after), False), both_missing).to_numpy(zero_copy_only=False)
+        found += int(same.sum())
+    return found
 
 
 def _first_day(store: Store, zone: ZoneInfo) -> date:

@@ -191,12 +191,12 @@ def _day(text: date | str) -> date | str:
 
 def _column_names(table: Any, what: str) -> list[str]:
     """Return the names of a table's columns; ConfigError for what is no table, or has names that are no text."""
-    if isinstance(table, pa.RecordBatchReader) or not (
-        hasattr(table, "columns") or hasattr(table, "__arrow_c_stream__")
-    ):
+    streams = hasattr(table, "__arrow_c_stream__") and hasattr(table, "columns")
+    if isinstance(table, pa.RecordBatchReader) or not (streams or hasattr(table, "iloc")):
         raise ConfigError(
             f"Touchpoints take a DataFrame of pandas or Polars or a table of Arrow; {what} is {type(table).__name__}."
-            " Of Spark, give df.toArrow(); of files, name them in a configuration (cvj_ml.load_config)."
+            " Of a lazy frame, give what collect() returns, of Spark df.toArrow(), of a reader read_all(); files are"
+            " named in a configuration (cvj_ml.load_config)."
         )
     names = list(table.column_names if isinstance(table, pa.Table) else getattr(table, "columns", ()))
     if other := [name for name in names if not isinstance(name, str)]:
@@ -227,10 +227,10 @@ def _array(column: Any) -> pa.Array:
 
 def _arrow(table: Any, columns: Sequence[str], what: str) -> pa.Table:
     """Return some columns as Arrow; DataError where one mixes types, since any choice of one would be a guess."""
-    part = table.select(columns) if hasattr(table, "select") else table[list(columns)]
-    if not hasattr(part, "iloc"):
-        found = part if isinstance(part, pa.Table) else pa.table(part)
+    if not hasattr(table, "iloc"):
+        found = pa.table(table).select(list(columns))
     else:
+        part = table[list(columns)]
         faults, arrays = list[str](), list[pa.ChunkedArray]()
         for name in columns:
             try:
