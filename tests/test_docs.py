@@ -131,7 +131,7 @@ def test_the_notebook_of_the_readme_runs(trained: Trained, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["python.md"])
+@pytest.mark.parametrize("page", ["python.md", "sklearn.md"])
 def test_the_python_of_a_page_runs_from_top_to_bottom(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
