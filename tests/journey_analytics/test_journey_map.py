@@ -110,7 +110,7 @@ def test_what_comes_later_changes_no_number(people: list[Customer], setting: Set
     ]
     assume(past)
     whole, before = counted(question, to_block(people)), counted(question, to_block(past))
-    for name in ("stays", "arrivals"):
+    for name in ("dwell_times", "arrivals"):
         pd.testing.assert_frame_equal(getattr(whole[0], name), getattr(before[0], name))
     for name in ("habits", "origins", "ratings", "precursors"):
         pd.testing.assert_frame_equal(getattr(whole[1], name), getattr(before[1], name))
@@ -128,7 +128,7 @@ def test_blocks_may_be_cut_anywhere(people: list[Customer], setting: Setting, as
     whole = counted(question, to_block(people))
     parts = [counted(question, to_block([one])) for one in reversed(people)]
     together = add_dwell_times(part for part, _ in parts), add_touchpoints(part for _, part in parts)
-    for name in ("stays", "arrivals"):
+    for name in ("dwell_times", "arrivals"):
         pd.testing.assert_frame_equal(getattr(add_dwell_times([whole[0]]), name), getattr(together[0], name))
     for name in ("habits", "origins", "ratings", "precursors"):
         pd.testing.assert_frame_equal(getattr(add_touchpoints([whole[1]]), name), getattr(together[1], name))
@@ -196,7 +196,7 @@ def test_moves_of_the_last_period_begin_with_it() -> None:
         person(touch(5), name="new, and a stage passed over"),
     ]
     found = counted(asked(JOURNEY, (), moment(6)), to_block(people))[0]
-    left = found.stays[found.stays["recent"]]
+    left = found.dwell_times[found.dwell_times["recent"]]
     assert left[["stage", "next", "customers"]].to_numpy().tolist() == [[0, 1, 1]]
     assert found.arrivals[["stage", "customers"]].to_numpy().tolist() == [[1, 1]]
 
@@ -298,7 +298,7 @@ def test_a_share_within_thirty_days_needs_customers_who_came_that_long_ago() -> 
 def test_a_stay_of_nearly_two_days_is_not_one_day() -> None:
     """Silent error 76: whole days took almost one off every waiting time."""
     people = [person(touch(0, event="visit"), touch(1.9, event="buy"), name=f"c{i:02}") for i in range(25)]
-    rows = counted(asked(JOURNEY, (), moment(9)), to_block(people))[0].stays
+    rows = counted(asked(JOURNEY, (), moment(9)), to_block(people))[0].dwell_times
     found = pace(rows[rows["stage"] == 0])
     assert found.median == pytest.approx(1.9, abs=1 / 24) and wording.days(found.median) == "2 days"
     assert [wording.days(one) for one in (0.4, 1.0, 1.4, 1.5, 30.2)] == [

@@ -23,9 +23,9 @@ from cvj_ml.customers import Permissions, read_people
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, ranking, summarise
+from cvj_ml.lists.contact_history import ANSWERED_WITHIN, ContactHistory, contact_history, no_contact_history
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.next_action import play_for, preferred_channels
-from cvj_ml.lists.past_contacts import ANSWERED_WITHIN, ContactHistory, contact_history, no_contact_history
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import random_block
 

@@ -20,8 +20,8 @@ from cvj_ml.commands import listed_in_control
 from cvj_ml.config import DAY, ContactCap, load_config
 from cvj_ml.journey import Journey
 from cvj_ml.lists import HOLDOUT_EXPOSURES, rank
+from cvj_ml.lists.contact_history import no_contact_history
 from cvj_ml.lists.control import holdout_exposures
-from cvj_ml.lists.past_contacts import no_contact_history
 from cvj_ml.scoring import StoredTable
 
 pytest_plugins = ["tests.fixtures"]

@@ -84,9 +84,9 @@ def landed(monkeypatch):
     read = []
     land = build.land
 
-    def spy(origin, *rest):
-        read.append((origin.label, sorted(path.name for path in origin.paths())))
-        return land(origin, *rest)
+    def spy(location, *rest):
+        read.append((location.label, sorted(path.name for path in location.paths())))
+        return land(location, *rest)
 
     monkeypatch.setattr(build, "land", spy)
     monkeypatch.setattr(cache_key, "LEAST_SHARE", 0.0)

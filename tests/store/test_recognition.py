@@ -50,9 +50,9 @@ def read(tmp_path: Path, configure: Callable[..., Config]) -> Callable[..., list
         spec = {"path": str(tmp_path / name), **settings}
         config = configure(sources={"log": spec})
         folder = tmp_path / f"read-{next(number)}"
-        origin = locate("sources.log", SourceSpec.model_validate(spec), config, folder / "spill")
+        location = locate("sources.log", SourceSpec.model_validate(spec), config, folder / "spill")
         with connect_duckdb(config, folder / "spill") as connection:
-            relation = land(origin, connection, config, folder / "landed")
+            relation = land(location, connection, config, folder / "landed")
             assert relation.unreadable == 0
             return connection.execute(f"SELECT * FROM {relation.sql} ORDER BY ALL").fetchall()
 

@@ -30,7 +30,7 @@ from cvj_ml.store.mapping import (
     Field,
     Reading,
     kind_of,
-    origin_field,
+    location_field,
     read_id,
     read_instant,
     read_label,
@@ -256,18 +256,18 @@ def numbers(column: pa.ChunkedArray) -> list[Any]:
 def test_every_type_in_every_role(
     held: pa.Table, described: tuple[SourceLocation, Config, SourceSpec], role: str, tmp_path: Path
 ) -> None:
-    origin, config, spec = described
+    location, config, spec = described
     read, expected = ROLES[role]
     with connect_duckdb(config, tmp_path / "spill") as connection:
-        relation = land(origin, connection, config, tmp_path / "landed")
+        relation = land(location, connection, config, tmp_path / "landed")
         wrong = []
         for name in held.column_names:
             faults: list[str] = []
-            reading = read(origin_field(origin, name), faults, config, spec)
+            reading = read(location_field(location, name), faults, config, spec)
             kind, values = held[name].type, numbers(held[name])
             if faults:
                 found: list[Any] = [None if value is None else FAULT for value in values]
-                assert str(origin.told.get(name, origin.types[name])) in faults[0] and "log: " in faults[0]
+                assert str(location.told.get(name, location.types[name])) in faults[0] and "log: " in faults[0]
             else:
                 wall = f", {reading.wall} AS {wall_column(role)}" if reading.wall else ""
                 rows = connection.execute(
@@ -280,7 +280,7 @@ def test_every_type_in_every_role(
                 for want, one in zip(wanted, found, strict=True)
             ]
             if found != wanted:
-                wrong.append(f"{name} ({origin.types[name]}): {values} was read as {found}, not {wanted}")
+                wrong.append(f"{name} ({location.types[name]}): {values} was read as {found}, not {wanted}")
     assert not wrong, "\n".join(wrong)
 
 

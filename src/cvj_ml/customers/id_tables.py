@@ -105,7 +105,7 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
     refused = {
         "unreadable customer_id": wrong,
         "no customer_id": int(nobody.sum()) - wrong,
-        "unreadable line": len(unread) if read.origin.untyped else read.unreadable,
+        "unreadable line": len(unread) if read.location.untyped else read.unreadable,
     }
     names = list(columns)
     kept = table.select(names).append_column("place", pa.array(np.arange(len(table)))).filter(pa.array(~nobody))
@@ -134,7 +134,7 @@ def rows_naming(label: str, spec: TableSpec, column: str, config: Config, custom
 class _Read:
     """A table as it stands: its rows in order, with the ids as read, and the lines that could not be read."""
 
-    origin: SourceLocation
+    location: SourceLocation
     relation: Relation
     table: pa.Table
     lines: pa.Table
@@ -152,13 +152,13 @@ def _read(label: str, spec: TableSpec, columns: Mapping[str, str], config: Confi
     claim(out)
     with within_memory(config), scratch(out, f".{label}-") as work:
         with Databases(config, work) as databases:
-            origin = locate(label, databases.landed(label, spec), config, work / "spill")
-        fields = map_fields(origin, columns, {}, (), (), faults)
+            location = locate(label, databases.landed(label, spec), config, work / "spill")
+        fields = map_fields(location, columns, {}, (), (), faults)
         raise_all(DataError, _heading(label), faults)
         identity = read_customer_id(label, fields.pop("customer_id"), config, faults)
         names = {name: read_label(label, name, one, faults) for name, one in fields.items()}
         raise_all(DataError, _heading(label), faults)
-        cells = ", ".join(f"CAST({identifier(column)} AS VARCHAR)" for column in origin.types)
+        cells = ", ".join(f"CAST({identifier(column)} AS VARCHAR)" for column in location.types)
         selected = [f"({identity.value}) AS customer_id", f"{identity.there} AS is_there", f"[{cells}] AS cells"]
         selected += [f"({one.value}) AS {identifier(column)}" for column, one in names.items()]
         with connect_duckdb(config, work / "spill", in_order=True) as connection:
@@ -167,9 +167,9 @@ def _read(label: str, spec: TableSpec, columns: Mapping[str, str], config: Confi
                 query = f"SELECT {', '.join(selected)} FROM {rows.sql}"
                 return connection.sql(query).to_arrow_table(), rows.unreadable
 
-            relation = land(origin, connection, config, work / "landed")
-            table, unreadable = read_rows(origin, relation, sorted(origin.types), work / "apart", read)
-            return _Read(origin, relation, table, _unreadable(relation, connection), unreadable)
+            relation = land(location, connection, config, work / "landed")
+            table, unreadable = read_rows(location, relation, sorted(location.types), work / "apart", read)
+            return _Read(location, relation, table, _unreadable(relation, connection), unreadable)
 
 
 def _require_same(label: str, spec: TableSpec, files: list[Fingerprint]) -> None:
@@ -193,12 +193,12 @@ def _placed(spec: TableSpec, read: _Read, faults: list[str]) -> tuple[pa.Table, 
 
     Adds the blank rows and the comments inside of CSV files to the faults.
     """
-    origin, relation, table, lines = read.origin, read.relation, read.table, read.lines
+    location, relation, table, lines = read.location, read.relation, read.table, read.lines
     if spec.path is None:
         return table, None, []
-    paths = origin.files[""]
+    paths = location.files[""]
     names = tuple(map(str, paths))
-    if not origin.untyped:
+    if not location.untyped:
         counts = [pq.read_metadata(path).num_rows for path in paths]
         number = np.concatenate([np.arange(1, count + 1) for count in counts])
         return table, Places(names, "row", np.repeat(np.arange(len(counts)), counts), number), []

@@ -24,7 +24,7 @@ class JourneyCounts:
     """The counts of all blocks."""
 
     question: Question
-    stays: DwellTimeCounts
+    dwell_times: DwellTimeCounts
     touchpoints: TouchpointCounts
 
 

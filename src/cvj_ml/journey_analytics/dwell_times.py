@@ -100,12 +100,12 @@ ARRIVED = ["segment", "stage"]
 class DwellTimeCounts:
     """Numbers of customers, of any number of blocks.
 
-    ``stays``: by segment, stage, next, days of the stay (so far; up to whole hours), how many of AFTER have passed
-    since it began, whether customers are still there or not, and whether it ended in the last period;
+    ``dwell_times``: by segment, stage, next, days of the stay (so far; up to whole hours), how many of AFTER have
+    passed since it began, whether customers are still there or not, and whether it ended in the last period;
     ``arrivals``: customers whose first stay began in the last period, by segment and stage.
     """
 
-    stays: pd.DataFrame
+    dwell_times: pd.DataFrame
     arrivals: pd.DataFrame
 
 
@@ -136,7 +136,7 @@ def add_dwell_times(parts: Iterable[DwellTimeCounts]) -> DwellTimeCounts:
     """Add the counts of all blocks; the order of the blocks does not matter."""
     gathered = list(parts)
     return DwellTimeCounts(
-        add([one.stays for one in gathered], COUNTED),
+        add([one.dwell_times for one in gathered], COUNTED),
         add([one.arrivals for one in gathered], ARRIVED),
     )
 

@@ -99,11 +99,11 @@ def journey_map(
     silent = _dormant(config, scores) if scores is not None else {}
     steps = []
     for stage in range(BEFORE_ANY, len(config.journey.stages)):
-        rows = counts.stays[counts.stays["stage"] == stage]
+        rows = counts.dwell_times[counts.dwell_times["stage"] == stage]
         if stage == BEFORE_ANY and not (rows["recent"] | (rows["next"] == STILL_THERE)).any():
             continue
         arrivals = counts.arrivals[counts.arrivals["stage"] == stage]
-        came = counts.stays[(counts.stays["next"] == stage) & counts.stays["recent"]]
+        came = counts.dwell_times[(counts.dwell_times["next"] == stage) & counts.dwell_times["recent"]]
         name = "Before any stage" if stage == BEFORE_ANY else config.journey.stages[stage].name
         steps.append(
             Step(
@@ -122,7 +122,7 @@ def journey_map(
             )
         )
     observable = [step.stage for step in steps if step.observed]
-    moves = add([counts.stays[counts.stays["recent"]][["stage", "next", "customers"]]], ["stage", "next"])
+    moves = add([counts.dwell_times[counts.dwell_times["recent"]][["stage", "next", "customers"]]], ["stage", "next"])
     flows = []
     for origin, to, customers in moves.to_numpy(dtype=np.int64).tolist():
         flows.append(Flow(origin, to, customers, any(origin < stage < to for stage in observable)))
@@ -182,7 +182,7 @@ def _dormant(config: Config, scores: StoredTable) -> dict[int, int]:
 
 def top_segments(counts: DwellTimeCounts, most: int = 8) -> list[str]:
     """Return the segments with most customers who are known now, largest first."""
-    now = counts.stays[counts.stays["next"] == STILL_THERE].groupby("segment", sort=True)["customers"].sum()
+    now = counts.dwell_times[counts.dwell_times["next"] == STILL_THERE].groupby("segment", sort=True)["customers"].sum()
     ranked = sorted(now.items(), key=lambda item: (-item[1], str(item[0])))
     return [str(name) for name, _ in ranked[:most] if name]
 
@@ -190,7 +190,7 @@ def top_segments(counts: DwellTimeCounts, most: int = 8) -> list[str]:
 def of_segment(counts: DwellTimeCounts, name: str) -> DwellTimeCounts:
     """Return the counts of one segment's customers."""
     return DwellTimeCounts(
-        counts.stays[counts.stays["segment"] == name], counts.arrivals[counts.arrivals["segment"] == name]
+        counts.dwell_times[counts.dwell_times["segment"] == name], counts.arrivals[counts.arrivals["segment"] == name]
     )
 
 

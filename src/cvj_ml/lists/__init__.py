@@ -1,8 +1,8 @@
 """Ranked lists for marketers."""
 
+from cvj_ml.lists.contact_history import contact_history, contact_history_schema
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.past_contacts import contact_history, contact_history_schema
 from cvj_ml.lists.ranking import (
     NOT_LISTED,
     SUMMARY,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.customers import Permissions
 from cvj_ml.errors import DataError, nearest, raise_all
-from cvj_ml.lists.past_contacts import ContactHistory
+from cvj_ml.lists.contact_history import ContactHistory
 
 REASONS = {
     "already_there": "probably there already, or not predicted",

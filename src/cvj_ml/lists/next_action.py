@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import Play, Stage
-from cvj_ml.lists.past_contacts import ContactHistory
+from cvj_ml.lists.contact_history import ContactHistory
 
 LISTED, NO_ROOM, FULL = range(3)
 

@@ -18,10 +18,10 @@ from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_ch
 from cvj_ml.customers import Permissions
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
+from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control
 from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
 from cvj_ml.lists.next_action import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
-from cvj_ml.lists.past_contacts import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.schemas import TARGETS, Contract
 from cvj_ml.scoring import StoredTable

@@ -122,7 +122,7 @@ def habit(one: Habit) -> str:
     return f"{spoken(one.event)}{sent} {percent(one.share)}"
 
 
-def sign(one: Precursor) -> str:
+def precursor_in_words(one: Precursor) -> str:
     """Say how a touchpoint goes with moving on."""
     sent = "" if one.inbound else " (sent by us)"
     return (

@@ -85,11 +85,11 @@ class Worksheet:
 def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
     """Fill in the worksheet from the counts of all blocks and one night's SCORES."""
     question = found.question
-    drawn = journey_map(config, question.journey, found.stays, scores, question.period)
+    drawn = journey_map(config, question.journey, found.dwell_times, scores, question.period)
     sheets = tuple(_sheet(config, found, step) for step in drawn.steps)
     by_segment = []
-    for name in top_segments(found.stays) if question.segment else []:
-        part = journey_map(config, question.journey, of_segment(found.stays, name), None, question.period)
+    for name in top_segments(found.dwell_times) if question.segment else []:
+        part = journey_map(config, question.journey, of_segment(found.dwell_times, name), None, question.period)
         for step in part.steps:
             if step.observed and step.entered and step.stage != BEFORE_ANY:
                 low, high = wilson_interval(step.converted, step.entered)
@@ -154,8 +154,8 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                 "median_days": None if step.pace.median is None else round(step.pace.median, 1),
                 "touchpoints": "; ".join(wording.habit(one) for one in sheet.habits),
                 "first_channels": "; ".join(f"{name} {wording.percent(share)}" for name, share in sheet.channels),
-                "goes_with_moving_on": "; ".join(map(wording.sign, sheet.moving)),
-                "goes_with_staying": "; ".join(map(wording.sign, sheet.staying)),
+                "goes_with_moving_on": "; ".join(map(wording.precursor_in_words, sheet.moving)),
+                "goes_with_staying": "; ".join(map(wording.precursor_in_words, sheet.staying)),
                 "rating_mean": sheet.rating.mean if sheet.rating else None,
                 "rated_customers": sheet.rating.customers if sheet.rating else None,
                 "opportunities": "; ".join(map(wording.opportunity, best)),
@@ -180,8 +180,8 @@ def told(sheet: Sheet, period: int) -> list[tuple[str, tuple[str, ...]]]:
         ("Stalling", (stalling,) if stalling else ()),
         (f"What they do (last {period} days)", tuple(map(wording.habit, sheet.habits))),
         ("First channel", tuple(f"{name} {wording.percent(share)}" for name, share in sheet.channels)),
-        ("Goes with moving on", tuple(map(wording.sign, sheet.moving))),
-        ("Goes with staying", tuple(map(wording.sign, sheet.staying))),
+        ("Goes with moving on", tuple(map(wording.precursor_in_words, sheet.moving))),
+        ("Goes with staying", tuple(map(wording.precursor_in_words, sheet.staying))),
         ("Satisfaction", (wording.rating(sheet.rating.mean, sheet.rating.customers),) if sheet.rating else ()),
         ("Plays", tuple(map(wording.play, sheet.plays))),
     ]

@@ -16,7 +16,7 @@ from cvj_ml.errors import DataError, raise_all
 from cvj_ml.setup.columns import ColumnProfile, profile_columns, tally
 from cvj_ml.setup.nesting import Nested, find_nested
 from cvj_ml.store.formats import UNREADABLE_GZIP, encoding_of, is_text
-from cvj_ml.store.mapping import Field, origin_field
+from cvj_ml.store.mapping import Field, location_field
 from cvj_ml.store.source_location import Relation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
 
@@ -155,11 +155,11 @@ def open_tables(paths: Sequence[Path], config: Config, spill: Path) -> Iterator[
     for path in dict.fromkeys(path.absolute() for path in paths):
         try:
             encoding = _encoding(path)
-            origin = locate(path.name, TableSpec(path=(str(path),), encoding=encoding), config, spill)
+            location = locate(path.name, TableSpec(path=(str(path),), encoding=encoding), config, spill)
         except DataError as error:
             faults.append(str(error))
             continue
-        kind = (path.parent, origin.untyped, encoding, *origin.types.items())
+        kind = (path.parent, location.untyped, encoding, *location.types.items())
         alike.setdefault(kind, (encoding, []))[1].append(path)
     raise_all(DataError, "These files cannot be read:", faults)
     with connect_duckdb(config, spill) as connection:
@@ -189,9 +189,9 @@ def _table(
     spec = TableSpec(path=tuple(map(str, paths)), encoding=encoding)
     whole = locate(paths[0].name, spec, config, spill)
     for number, path in enumerate(paths):
-        origin = replace(whole, files={"": (path,)})
-        relation = land(origin, connection, config, spill / f"landed-{number}")
-        relation = read_rows(origin, relation, list(origin.types), spill / f"apart-{number}", read)
+        location = replace(whole, files={"": (path,)})
+        relation = land(location, connection, config, spill / f"landed-{number}")
+        relation = read_rows(location, relation, list(location.types), spill / f"apart-{number}", read)
         parts.append(f"SELECT *, {number} AS {_FILE} FROM {relation.sql}")
         unreadable += relation.unreadable
     try:
@@ -200,7 +200,7 @@ def _table(
         if rows <= _HELD:
             connection.execute(f"CREATE TEMP TABLE {name}_held AS SELECT * FROM {name}")
             name = f"{name}_held"
-        fields = {own: origin_field(whole, own) for own in whole.types}
+        fields = {own: location_field(whole, own) for own in whole.types}
         return _profiled(FileProfile(paths, encoding, rows, (), unreadable), name, fields, connection)
     except duckdb.OutOfMemoryException:
         raise

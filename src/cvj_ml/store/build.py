@@ -16,7 +16,7 @@ from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, T
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter
-from cvj_ml.store.cache_key import ATTRIBUTES, LABELS, IngestPlan, added_files, find_base, make_plan
+from cvj_ml.store.cache_key import ATTRIBUTES, LABELS, CacheKey, added_files, find_base, make_cache_key
 from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
@@ -57,27 +57,27 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
     root.mkdir(exist_ok=True)
     with within_memory(config), staging(root) as work:
         tables = _map(config, work)
-        stamps = {label: mapped.origin.stamps() for label, mapped in tables.items()}
-        fingerprints = {label: mapped.origin.fingerprints() for label, mapped in tables.items()}
+        stamps = {label: mapped.location.stamps() for label, mapped in tables.items()}
+        fingerprints = {label: mapped.location.fingerprints() for label, mapped in tables.items()}
         raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
-        plan = make_plan(config, tables, fingerprints)
-        folder = root / plan.key[:12]
+        cache_key = make_cache_key(config, tables, fingerprints)
+        folder = root / cache_key.key[:12]
         damaged: set[Path] = set()
-        store, base = _usable(root, plan, tables, config, damaged, tell)
+        store, base = _usable(root, cache_key, tables, config, damaged, tell)
         if store is None:
             built = work / "store"
             built.mkdir(mode=0o700)
             with connect_duckdb(config, work / "spill") as connection:
-                manifest = _build(config, tables, plan, fingerprints, base, work, built, connection)
-            if stamps != {label: mapped.origin.stamps() for label, mapped in tables.items()}:
+                manifest = _build(config, tables, cache_key, fingerprints, base, work, built, connection)
+            if stamps != {label: mapped.location.stamps() for label, mapped in tables.items()}:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
             sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
             sources |= {label: fingerprints[label] for label in (ATTRIBUTES, LABELS) if label in fingerprints}
             columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
-            facts = {"key": plan.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
-            facts |= {"meaning": plan.meaning, "contents": plan.contents}
+            facts = {"key": cache_key.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
+            facts |= {"meaning": cache_key.meaning, "contents": cache_key.contents}
             write_manifest(built, {**facts, **manifest})
-            store = _put(built, folder, plan.key, config, damaged)
+            store = _put(built, folder, cache_key.key, config, damaged)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
     refused = folder / QUARANTINE_FILE
     raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
@@ -87,7 +87,7 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
 
 def _usable(
     root: Path,
-    plan: IngestPlan,
+    cache_key: CacheKey,
     tables: Mapping[str, Mapped],
     config: Config,
     damaged: set[Path],
@@ -102,9 +102,9 @@ def _usable(
         base: Base | None = None
         try:
             with guarded(root):
-                folder = root / plan.key[:12]
-                store = open_store(folder, plan.key, config) if folder not in damaged else None
-                base = None if store else find_base(root, plan, tables, config, damaged)
+                folder = root / cache_key.key[:12]
+                store = open_store(folder, cache_key.key, config) if folder not in damaged else None
+                base = None if store else find_base(root, cache_key, tables, config, damaged)
                 used = store or (base.store if base else None)
                 if used is None:
                     return None, None
@@ -130,7 +130,7 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     with Databases(config, work) as databases:
         for label, spec in specs.items():
             try:
-                origin = locate(label, databases.landed(label, spec), config, work / "spill")
+                location = locate(label, databases.landed(label, spec), config, work / "spill")
             except ConfigError as error:
                 misconfigured.append(str(error))
                 continue
@@ -138,11 +138,11 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
                 faults.append(str(error))
                 continue
             if isinstance(spec, SourceSpec):
-                tables[label] = map_source(origin, spec, config, faults)
+                tables[label] = map_source(location, spec, config, faults)
             elif isinstance(spec, AttributesSpec):
-                tables[label] = map_attributes(origin, spec, config, faults)
+                tables[label] = map_attributes(location, spec, config, faults)
             elif isinstance(spec, StageLabelsSpec):
-                tables[label] = map_labels(origin, spec, config, faults)
+                tables[label] = map_labels(location, spec, config, faults)
     faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
     raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
     return tables
@@ -171,7 +171,7 @@ def _config_faults(config: Config) -> list[str]:
 def _build(
     config: Config,
     tables: Mapping[str, Mapped],
-    plan: IngestPlan,
+    cache_key: CacheKey,
     fingerprints: Mapping[str, list[Fingerprint]],
     base: Base | None,
     work: Path,
@@ -195,12 +195,12 @@ def _build(
     rows += sum(base.store.counts[name].rows_in for name in base.sources) if base else 0
     buckets = config.engine.buckets or _enough_buckets(rows)
     if base and (kinds != base.store.property_kinds or buckets != base.store.buckets):
-        return _build(config, tables, plan, fingerprints, None, work, built, connection)
+        return _build(config, tables, cache_key, fingerprints, None, work, built, connection)
 
     staged: dict[str, Staged] = {}
     for label, mapped in tables.items():
         own = kinds if label in sources else join_kinds([every[label]])
-        read = Staged(place / "rows" / mapped.origin.slot, 0)
+        read = Staged(place / "rows" / mapped.location.slot, 0)
         if relation := landed[label]:
             landed[label], read = _stage(mapped, relation, own, buckets, connection, place)
         name = label.removeprefix("sources.")
@@ -215,7 +215,7 @@ def _build(
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
     )
-    return _write(config, tables, plan, staged, every, buckets, base, quarantine, built, connection)
+    return _write(config, tables, cache_key, staged, every, buckets, base, quarantine, built, connection)
 
 
 def _land(
@@ -229,13 +229,13 @@ def _land(
 ) -> Relation | None:
     """Return the rows of a table that have to be read; None where the base has them all."""
     if base is None or label.removeprefix("sources.") not in base.sources or label in (ATTRIBUTES, LABELS):
-        return land(mapped.origin, connection, config, place / "landed" / mapped.origin.slot)
+        return land(mapped.location, connection, config, place / "landed" / mapped.location.slot)
     added = added_files(base, label, mapped, fingerprints)
-    if mapped.origin.spec.query is not None or not added:
+    if mapped.location.spec.query is not None or not added:
         return None
-    origin = replace(mapped.origin, files={"": added})
+    location = replace(mapped.location, files={"": added})
     # Some files alone may have fewer columns, or narrower types, than all of them.
-    return typed(land(origin, connection, config, place / "landed" / mapped.origin.slot), mapped.origin.types)
+    return typed(land(location, connection, config, place / "landed" / mapped.location.slot), mapped.location.types)
 
 
 def _kinds(
@@ -261,14 +261,14 @@ def _stage(
     place: Path,
 ) -> tuple[Relation, Staged]:
     """Stage the rows of a table; return them with the relation that they were read from."""
-    slot = mapped.origin.slot
+    slot = mapped.location.slot
 
     def read(rows: Relation) -> tuple[Relation, Staged]:
         folder = place / ("rows" if rows is relation else "rows-apart") / slot
         return rows, stage(mapped, rows, kinds, buckets, connection, folder)
 
     owned = [one.own for one in mapped.owns if one.own is not None]
-    return read_rows(mapped.origin, relation, owned, place / "apart" / slot, read)
+    return read_rows(mapped.location, relation, owned, place / "apart" / slot, read)
 
 
 def _enough_buckets(rows: int) -> int:
@@ -279,7 +279,7 @@ def _enough_buckets(rows: int) -> int:
 def _write(
     config: Config,
     tables: Mapping[str, Mapped],
-    plan: IngestPlan,
+    cache_key: CacheKey,
     all_staged: Mapping[str, Staged],
     every: Mapping[str, Mapping[str, str | None]],
     buckets: int,
@@ -305,7 +305,7 @@ def _write(
     if faults:
         heading = _HEADING
         if len(quarantine):
-            path = Path(config.out) / "quarantine" / f"{plan.key[:12]}.parquet"
+            path = Path(config.out) / "quarantine" / f"{cache_key.key[:12]}.parquet"
             write_quarantine(quarantine, path)
             heading = f"{_HEADING} (the refused rows are in {path})"
         raise_all(DataError, heading, faults)

@@ -32,7 +32,7 @@ Contents = dict[str, dict[str, list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
-class IngestPlan:
+class CacheKey:
     """The key of the wanted store, ``meaning`` (all of it but the files), and the files."""
 
     key: str
@@ -40,16 +40,18 @@ class IngestPlan:
     contents: Contents
 
 
-def make_plan(
+def make_cache_key(
     config: Config, tables: Mapping[str, Mapped], fingerprints: Mapping[str, list[Fingerprint]]
-) -> IngestPlan:
+) -> CacheKey:
     """Return the digest of all that decides the store's content: files by what is in them, not by where they are."""
     described: dict[str, dict[str, Any]] = {}
     contents: Contents = {}
     for label, mapped in tables.items():
-        spec = mapped.origin.spec
+        spec = mapped.location.spec
         digests = _digests(mapped, fingerprints[label])
-        contents[label] = {name: sorted(digests[path] for path in paths) for name, paths in mapped.origin.files.items()}
+        contents[label] = {
+            name: sorted(digests[path] for path in paths) for name, paths in mapped.location.files.items()
+        }
         described[label] = {
             "query": spec.query,
             "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
@@ -69,11 +71,11 @@ def make_plan(
         for label, mapped in tables.items()
         if label not in (ATTRIBUTES, LABELS)
     }
-    return IngestPlan(_digest([meaning, contents]), _digest([meaning, types]), contents)
+    return CacheKey(_digest([meaning, contents]), _digest([meaning, types]), contents)
 
 
 def find_base(
-    root: Path, plan: IngestPlan, tables: Mapping[str, Mapped], config: Config, damaged: Collection[Path]
+    root: Path, cache_key: CacheKey, tables: Mapping[str, Mapped], config: Config, damaged: Collection[Path]
 ) -> Base | None:
     """Return the store with the most rows that can stay, and the sources whose files it has all or some of.
 
@@ -90,21 +92,21 @@ def find_base(
         if path.parent in damaged:
             continue
         manifest = read_manifest(path.parent)
-        if manifest.get("meaning") != plan.meaning:
+        if manifest.get("meaning") != cache_key.meaning:
             continue
         if (store := open_store(path.parent, manifest["key"], config)) is None:
             continue
         kept = [
             name
             for name in config.sources
-            if _stays(manifest["contents"][f"sources.{name}"], plan.contents[f"sources.{name}"])
+            if _stays(manifest["contents"][f"sources.{name}"], cache_key.contents[f"sources.{name}"])
         ]
         size = sum(one["bytes"] for name in kept for one in store.fingerprints[name])
         found.append((size, Base(store, frozenset(kept), manifest["contents"], manifest["kinds"])))
     if not found:
         return None
     size, base = max(found, key=lambda one: (one[0], one[1].store.key))
-    whole = sum(path.stat().st_size for name in config.sources for path in tables[f"sources.{name}"].origin.paths())
+    whole = sum(path.stat().st_size for name in config.sources for path in tables[f"sources.{name}"].location.paths())
     return base if size and size >= LEAST_SHARE * whole else None
 
 
@@ -113,7 +115,7 @@ def added_files(base: Base, label: str, mapped: Mapped, fingerprints: list[Finge
     held = Counter(base.contents[label].get("", []))
     digests = _digests(mapped, fingerprints)
     added = []
-    for path in mapped.origin.files.get("", ()):
+    for path in mapped.location.files.get("", ()):
         if held[digests[path]]:
             held[digests[path]] -= 1
         else:
@@ -128,7 +130,7 @@ def _stays(before: dict[str, list[str]], now: dict[str, list[str]]) -> bool:
 
 
 def _digests(mapped: Mapped, fingerprints: list[Fingerprint]) -> dict[Path, str]:
-    read = zip(mapped.origin.paths(), fingerprints, strict=True)
+    read = zip(mapped.location.paths(), fingerprints, strict=True)
     return {path: item["sha256"] for path, item in read}
 
 

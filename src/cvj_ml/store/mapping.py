@@ -99,7 +99,7 @@ class Reading:
 
 
 def map_fields(
-    origin: SourceLocation,
+    location: SourceLocation,
     columns: Mapping[str, str],
     constants: Mapping[str, str],
     roles: Iterable[str],
@@ -110,41 +110,43 @@ def map_fields(
     fields: dict[str, Field] = {}
 
     for name, own in columns.items():
-        if own in origin.types:
-            fields[name] = origin_field(origin, own)
+        if own in location.types:
+            fields[name] = location_field(location, own)
         else:
-            faults.append(f"{origin.label}: columns.{name}: there is no column {own!r}.{nearest(own, origin.types)}")
+            faults.append(
+                f"{location.label}: columns.{name}: there is no column {own!r}.{nearest(own, location.types)}"
+            )
     for name, text in constants.items():
         fields[name] = Field(literal(text), "VARCHAR", True, None)
     for role in roles:
-        if role not in fields and role not in columns and role in origin.types:
-            fields[role] = origin_field(origin, role)
+        if role not in fields and role not in columns and role in location.types:
+            fields[role] = location_field(location, role)
     for role in required:
         if role not in fields and role not in columns:
             faults.append(
-                f"{origin.label}: there is no column {role!r}; map it under columns ({role}: <its name there>)."
-                f"{nearest(role, origin.types)} Columns found: {', '.join(origin.types)}"
+                f"{location.label}: there is no column {role!r}; map it under columns ({role}: <its name there>)."
+                f"{nearest(role, location.types)} Columns found: {', '.join(location.types)}"
             )
-    faults += _idle_times(origin, [one for name, one in fields.items() if name in _TIMES])
+    faults += _idle_times(location, [one for name, one in fields.items() if name in _TIMES])
     return fields
 
 
-def _idle_times(origin: SourceLocation, times: Sequence[Field]) -> list[str]:
+def _idle_times(location: SourceLocation, times: Sequence[Field]) -> list[str]:
     """Return the fault of a zone in which nothing is read: what is counted since 1970 has none."""
-    spec, counted = origin.spec, ("text", "integer", "float", "decimal")
+    spec, counted = location.spec, ("text", "integer", "float", "decimal")
     told = "times" in spec.model_fields_set and spec.times != "utc"
     if not told or spec.time_format not in EPOCHS or not times or any(one.family not in counted for one in times):
         return []
     return [
-        f"{origin.label}: times: {spec.times} changes nothing beside time_format: {spec.time_format}, which counts from"
-        " 1970 in UTC; leave times out, or, if the clock that was counted ran in local time, correct it in a query"
+        f"{location.label}: times: {spec.times} changes nothing beside time_format: {spec.time_format}, which counts"
+        " from 1970 in UTC; leave times out, or, if the clock that was counted ran in local time, correct it in a query"
     ]
 
 
-def origin_field(origin: SourceLocation, own: str) -> Field:
+def location_field(location: SourceLocation, own: str) -> Field:
     """Return a column of a table as a field; what means an empty cell there is null."""
-    plain = Field(identifier(own), origin.told.get(own, origin.types[own]), origin.untyped, own)
-    if not (empty := ", ".join(map(literal, origin.spec.null_values))):
+    plain = Field(identifier(own), location.told.get(own, location.types[own]), location.untyped, own)
+    if not (empty := ", ".join(map(literal, location.spec.null_values))):
         return plain
     return replace(plain, raw=f"CASE WHEN {plain.text} NOT IN ({empty}) THEN {plain.raw} END")
 

@@ -147,20 +147,20 @@ def locate(label: str, spec: TableSpec, config: Config, spill: Path) -> SourceLo
         return SourceLocation(label, spec, files, _types(_select(label, spec.query, connection)), untyped=False)
 
 
-def land(origin: SourceLocation, connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> Relation:
+def land(location: SourceLocation, connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> Relation:
     """Return the rows of a table as a relation; CSV and queries are read once, into Parquet in ``folder``."""
-    if origin.spec.query is None and not origin.untyped:
-        files = origin.files[""]
+    if location.spec.query is None and not location.untyped:
+        files = location.files[""]
         return Relation(scan([Plain(path) for path in files]), files=files)
     folder.mkdir(parents=True)
     try:
-        if origin.spec.query is None:
+        if location.spec.query is None:
             return _land_csv(
-                origin, connection, folder, plain_files(origin.label, origin.files[""], origin.spec, folder)
+                location, connection, folder, plain_files(location.label, location.files[""], location.spec, folder)
             )
         target = folder / "rows.parquet"
-        with _locked(origin.label, origin.spec, origin.files, config, folder, origin.kept) as locked:
-            reader = _select(origin.label, origin.spec.query, locked).to_arrow_reader()
+        with _locked(location.label, location.spec, location.files, config, folder, location.kept) as locked:
+            reader = _select(location.label, location.spec.query, locked).to_arrow_reader()
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
@@ -168,11 +168,11 @@ def land(origin: SourceLocation, connection: duckdb.DuckDBPyConnection, config: 
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise unreadable(origin.label, origin.paths(), error, query=origin.spec.query is not None) from None
+        raise unreadable(location.label, location.paths(), error, query=location.spec.query is not None) from None
 
 
 def read_rows(
-    origin: SourceLocation, relation: Relation, columns: Sequence[str], folder: Path, read: Callable[[Relation], Read]
+    location: SourceLocation, relation: Relation, columns: Sequence[str], folder: Path, read: Callable[[Relation], Read]
 ) -> Read:
     """Return what is made of the rows of a table; where some of a Parquet file cannot be read, of the others.
 
@@ -185,7 +185,7 @@ def read_rows(
         raise
     except duckdb.Error as error:
         if not relation.files or not isinstance(error, UNREADABLE_ROWS):
-            raise unreadable(origin.label, origin.paths(), error) from None
+            raise unreadable(location.label, location.paths(), error) from None
     folder.mkdir(parents=True)
     good, rejects = list[Plain](), list[Plain]()
     try:
@@ -195,15 +195,15 @@ def read_rows(
             split_unreadable(path, columns, good[-1].path, rejects[-1].path)
         number = sum(pq.read_metadata(one.path).num_rows for one in rejects)
         rest = Relation(scan(good), number, scan(rejects))
-        return read(typed(rest, {name: kind for name, kind in origin.types.items() if name in set(columns)}))
+        return read(typed(rest, {name: kind for name, kind in location.types.items() if name in set(columns)}))
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise unreadable(origin.label, origin.paths(), error) from None
+        raise unreadable(location.label, location.paths(), error) from None
 
 
 def _land_csv(
-    origin: SourceLocation, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[Plain, ...]
+    location: SourceLocation, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[Plain, ...]
 ) -> Relation:
     """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
     landed, rejects = list[Plain](), list[Plain]()
@@ -213,7 +213,7 @@ def _land_csv(
         rejects.append(Plain(folder / f"rejects-{index}.parquet"))
         rows = f"SELECT * FROM {scan([file], lenient)}"
         connection.execute(f"COPY ({rows}) TO {literal(landed[-1].path)} (FORMAT parquet)")
-        _require_closed_quotes(origin.label, origin.files[""][index], connection)
+        _require_closed_quotes(location.label, location.files[""][index], connection)
         # A line can have several errors; it is one row. A quote that is closed too late takes further lines with it.
         lost = "string_split(rtrim(csv_line, chr(13) || chr(10)), chr(10))"
         one_each = f"CASE WHEN bool_or(error_type = 'UNQUOTED VALUE') THEN {lost} ELSE [csv_line] END"

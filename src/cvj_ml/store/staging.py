@@ -53,7 +53,7 @@ class Mapped:
     ``occurred_at`` and ``visible_at`` are SQL over the readings and over ``local_day``, which is SQL over the readings.
     """
 
-    origin: SourceLocation
+    location: SourceLocation
     readings: Mapping[str, Reading]
     required: tuple[str, ...]
     extras: Mapping[str, Field]
@@ -68,7 +68,9 @@ class Mapped:
     def columns(self) -> dict[str, SourceColumn]:
         """Return every column of the table, what kind it is, and whether it is read."""
         read = {one.own for one in self.owns}
-        kinds = {name: Field("", kind, self.origin.untyped, name).family for name, kind in self.origin.types.items()}
+        kinds = {
+            name: Field("", kind, self.location.untyped, name).family for name, kind in self.location.types.items()
+        }
         numbers = ("integer", "float", "decimal")
         return {
             name: {"kind": "number" if kind in numbers else kind, "read": name in read} for name, kind in kinds.items()
@@ -107,11 +109,11 @@ class Staged:
         return self.rows_in - sum(self.refused.values())
 
 
-def map_source(origin: SourceLocation, spec: SourceSpec, config: Config, faults: list[str]) -> Mapped:
+def map_source(location: SourceLocation, spec: SourceSpec, config: Config, faults: list[str]) -> Mapped:
     """Map the columns of a touchpoint source, adding what is wrong to the faults."""
     needed = ("customer_id", "occurred_at", "event")
-    fields = map_fields(origin, spec.columns, spec.constants, TOUCHPOINT_ROLES, needed, faults)
-    label = origin.label
+    fields = map_fields(location, spec.columns, spec.constants, TOUCHPOINT_ROLES, needed, faults)
+    label = location.label
     readings: dict[str, Reading] = {}
     null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
     readings["customer_id"] = readings["touchpoint_id"] = null
@@ -142,7 +144,7 @@ def map_source(origin: SourceLocation, spec: SourceSpec, config: Config, faults:
         readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults)
     extras = {name: fields[name] for name in fields if name not in TOUCHPOINT_ROLES}
     return Mapped(
-        origin,
+        location,
         readings,
         tuple(required),
         extras,
@@ -156,11 +158,11 @@ def map_source(origin: SourceLocation, spec: SourceSpec, config: Config, faults:
     )
 
 
-def map_attributes(origin: SourceLocation, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
+def map_attributes(location: SourceLocation, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
     """Map the columns of the attributes table, adding what is wrong to the faults."""
     roles = ("customer_id",) if spec.static else ("customer_id", "known_at")
-    fields = map_fields(origin, spec.columns, {}, roles, ("customer_id",), faults)
-    label = origin.label
+    fields = map_fields(location, spec.columns, {}, roles, ("customer_id",), faults)
+    label = location.label
     readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)"), "known_at": Reading("CAST(NULL AS BIGINT)")}
     if "customer_id" in fields:
         readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
@@ -179,13 +181,13 @@ def map_attributes(origin: SourceLocation, spec: AttributesSpec, config: Config,
     extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
     if not extras:
         faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
-    return Mapped(origin, readings, tuple(required), extras, _owned(fields), *_ids(fields), not spec.static)
+    return Mapped(location, readings, tuple(required), extras, _owned(fields), *_ids(fields), not spec.static)
 
 
-def map_labels(origin: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
+def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
     """Map the columns of the stage labels, adding what is wrong to the faults; a stage that is unknown is refused."""
-    roles, label = ("customer_id", "as_of", "stage", "known_at"), origin.label
-    fields = map_fields(origin, spec.columns, {}, roles, roles, faults)
+    roles, label = ("customer_id", "as_of", "stage", "known_at"), location.label
+    fields = map_fields(location, spec.columns, {}, roles, roles, faults)
     faults += [
         f"{label}: columns.{name}: stage labels have {', '.join(roles)} and nothing else; remove it"
         for name in spec.columns
@@ -203,7 +205,7 @@ def map_labels(origin: SourceLocation, spec: StageLabelsSpec, config: Config, fa
         text = read_label(label, "stage", fields["stage"], faults).value
         names = ", ".join(map(literal, config.journey.names))
         readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
-    return Mapped(origin, readings, roles, {}, _owned(fields), *_ids(fields), True)
+    return Mapped(location, readings, roles, {}, _owned(fields), *_ids(fields), True)
 
 
 def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
@@ -211,7 +213,7 @@ def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConn
     kinds = {name: kind_of(one) for name, one in mapped.extras.items()}
     asked = [name for name, one in mapped.extras.items() if kinds[name] is None and one.untyped]
     if asked:
-        tests = ", ".join(casts_to_double(mapped.extras[name], mapped.origin.spec) for name in asked)
+        tests = ", ".join(casts_to_double(mapped.extras[name], mapped.location.spec) for name in asked)
         row = connection.execute(f"SELECT {tests} FROM {relation.sql}").fetchall()[0]
         kinds |= {name: "double" if numeric else "string" for name, numeric in zip(asked, row, strict=True)}
     return kinds
@@ -245,7 +247,7 @@ def stage(
     for index, (name, kind) in enumerate(kinds.items()):
         value = Reading(f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})")
         if extra := mapped.extras.get(name):
-            value = read_property(extra, kind, mapped.origin.spec)
+            value = read_property(extra, kind, mapped.location.spec)
         columns.append(f"{value.value} AS x{index}")
         if value.there != "FALSE":
             columns.append(f"{value.there} AS x{index}_there")

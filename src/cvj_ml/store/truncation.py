@@ -16,7 +16,7 @@ import duckdb
 
 from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
 from cvj_ml.errors import ConfigError, nearest, raise_all
-from cvj_ml.store.mapping import Field, Reading, origin_field, read_instant, tells_day_only, wall_column
+from cvj_ml.store.mapping import Field, Reading, location_field, read_instant, tells_day_only, wall_column
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
@@ -47,7 +47,7 @@ class Timed:
     ``day_only`` is SQL, too: whether that instant is a day of which the hours are not known.
     """
 
-    origin: SourceLocation
+    location: SourceLocation
     instants: Mapping[str, str]
     day_only: Mapping[str, str]
     files: tuple[FileTime, ...]
@@ -81,10 +81,10 @@ class Truncation:
         specs: dict[str, TableSpec] = {}
         with connect_duckdb(self._config, folder / "spill") as connection:
             for label, timed in self._tables.items():
-                path = _write(timed, cut_off, self._config, connection, folder / timed.origin.slot)
+                path = _write(timed, cut_off, self._config, connection, folder / timed.location.slot)
                 if path is not None:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
-                    specs[label] = timed.origin.spec.model_copy(update={**read, "encoding": "utf-8"})
+                    specs[label] = timed.location.spec.model_copy(update={**read, "encoding": "utf-8"})
         attributes = specs.pop("attributes", None)
         if not specs:
             return None
@@ -99,22 +99,22 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
     specs |= {"attributes": config.attributes} if config.attributes else {}
     with Databases(config, folder) as databases:
         for label, spec in specs.items():
-            origin = locate(label, databases.landed(label, spec), config, folder / "spill")
+            location = locate(label, databases.landed(label, spec), config, folder / "spill")
             if spec.query is not None:
-                yield label, _timed_query(origin, config, folder, faults)
+                yield label, _timed_query(location, config, folder, faults)
                 continue
             ignored: list[str] = []  # ingest has told them
             if isinstance(spec, SourceSpec):
-                mapped = map_source(origin, spec, config, ignored)
+                mapped = map_source(location, spec, config, ignored)
             elif isinstance(spec, AttributesSpec):
-                mapped = map_attributes(origin, spec, config, ignored)
+                mapped = map_attributes(location, spec, config, ignored)
             instant = _mapped_instant(mapped)
             instants = {"": instant} if instant else {}
             if isinstance(spec, SourceSpec):
                 day_only = {"": mapped.readings["date_only"].value}
-                yield label, Timed(origin, instants, day_only, (), spec.known_after or 0)
+                yield label, Timed(location, instants, day_only, (), spec.known_after or 0)
             else:
-                yield label, Timed(origin, instants, {}, ())
+                yield label, Timed(location, instants, {}, ())
 
 
 def _mapped_instant(mapped: Mapped) -> str | None:
@@ -125,30 +125,30 @@ def _mapped_instant(mapped: Mapped) -> str | None:
     return f"greatest({', '.join(found)})" if len(found) > 1 else found[0]
 
 
-def _timed_query(origin: SourceLocation, config: Config, folder: Path, faults: list[str]) -> Timed:
-    spec, instants, files = origin.spec, dict[str, str](), list[FileTime]()
+def _timed_query(location: SourceLocation, config: Config, folder: Path, faults: list[str]) -> Timed:
+    spec, instants, files = location.spec, dict[str, str](), list[FileTime]()
     day_only = dict[str, str]()
-    days = isinstance(spec, SourceSpec) and _gives_days(origin, spec)
-    for name, paths in origin.files.items():
+    days = isinstance(spec, SourceSpec) and _gives_days(location, spec)
+    for name, paths in location.files.items():
         # By their names, not as patterns: a real file name may look like one.
         one_table = TableSpec(path=tuple(map(str, paths)), encoding=spec.encoding)
-        raw = locate(f"{origin.label}.files.{name}", one_table, config, folder / "spill")
-        one = _time_of(origin.label, name, raw, spec.row_times.get(name), config, folder, faults)
+        raw = locate(f"{location.label}.files.{name}", one_table, config, folder / "spill")
+        one = _time_of(location.label, name, raw, spec.row_times.get(name), config, folder, faults)
         files.append(one)
         if one.column is not None:
-            field = origin_field(raw, one.column)
-            reading = read_instant(f"{origin.label}.row_times", name, field, spec, config, faults)
+            field = location_field(raw, one.column)
+            reading = read_instant(f"{location.label}.row_times", name, field, spec, config, faults)
             instants[name] = _whole(reading, name)
             if isinstance(spec, SourceSpec):
                 day_only[name] = "TRUE" if days else tells_day_only(field, spec)
     known_after = spec.known_after if isinstance(spec, SourceSpec) else None
-    return Timed(origin, instants, day_only, tuple(files), known_after or 0)
+    return Timed(location, instants, day_only, tuple(files), known_after or 0)
 
 
-def _gives_days(origin: SourceLocation, spec: SourceSpec) -> bool:
+def _gives_days(location: SourceLocation, spec: SourceSpec) -> bool:
     """Return whether a query gives days, whatever hours the rows have from which it makes them."""
     own = spec.columns.get("occurred_at", "occurred_at")
-    kind = origin.types.get(own)
+    kind = location.types.get(own)
     return kind is not None and tells_day_only(Field(identifier(own), kind, False, own), spec) == "TRUE"
 
 
@@ -213,15 +213,15 @@ def _write(
         name: f"NOT coalesce({at} >= {_limit(timed, name, cut_off, config)}, FALSE)"
         for name, at in timed.instants.items()
     }  # fmt: skip
-    origin, of_path = timed.origin, timed.origin.spec.query is None
-    relation = land(origin if of_path else replace(origin, kept=kept), connection, config, folder / "landed")
-    target = folder / ("rows.csv" if origin.untyped else "rows.parquet")
+    location, of_path = timed.location, timed.location.spec.query is None
+    relation = land(location if of_path else replace(location, kept=kept), connection, config, folder / "landed")
+    target = folder / ("rows.csv" if location.untyped else "rows.parquet")
     condition = f" WHERE {kept['']}" if of_path and kept else ""
-    how = "FORMAT csv, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"'" if origin.untyped else "FORMAT parquet"
+    how = "FORMAT csv, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"'" if location.untyped else "FORMAT parquet"
 
     def write(rows: Relation) -> int:
         copy = f"COPY (SELECT * FROM {rows.sql}{condition}) TO {literal(target)} ({how})"
         ((number,),) = connection.execute(copy).fetchall()
         return int(number)
 
-    return target if read_rows(origin, relation, [*origin.types], folder / "apart", write) else None
+    return target if read_rows(location, relation, [*location.types], folder / "apart", write) else None
