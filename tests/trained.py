@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import io
 import json
+import os
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -97,7 +98,8 @@ class Trained:
 
     def variant(self, folder: Path, **settings: Any) -> Path:
         """Write a configuration that publishes into another folder, on the same data and registry."""
-        file = self.folder / f"{folder.name}-{len(list(self.folder.glob('*.yaml')))}.yaml"
+        # Several processes write here at once, and folders of one name are different ones.
+        file = self.folder / f"{folder.name}-{os.getpid()}-{len(list(self.folder.glob('*.yaml')))}.yaml"
         registry = {"tracking_uri": f"sqlite:///{self.folder / 'mlflow.db'}"}
         file.write_text(yaml.safe_dump({**SETTINGS, "out": str(folder), "mlflow": registry, **settings}))
         return file
