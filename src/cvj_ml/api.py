@@ -15,7 +15,7 @@ from joblib import cpu_count
 
 from cvj_ml import commands
 from cvj_ml.commands import Histories, Scored
-from cvj_ml.commands.train import learn, write_bundle
+from cvj_ml.commands.train import learn_model, write_bundle
 from cvj_ml.config import DAY, Config, format_duration, parse_duration
 from cvj_ml.config.settings import SHORTEST_EPOCH, ModelSettings
 from cvj_ml.customers import match_people, read_people
@@ -25,7 +25,7 @@ from cvj_ml.evaluation.mlflow_record import low_targets
 from cvj_ml.inputs import open_touchpoints, require_customers
 from cvj_ml.journey import Journey, Visible
 from cvj_ml.lists import rank, with_reasons
-from cvj_ml.lists.customer_facts import facts_of
+from cvj_ml.lists.customer_facts import facts_of_customer
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import differences
@@ -157,7 +157,7 @@ class Model:
             trees, calibration = fit_own(panel, estimator, histories.config.model.seed)
             self._fitted = _Fitted(Predictor(panel.definition, trees, calibration), UNREGISTERED, data)
             return self
-        found = learn(histories, instant, usage)
+        found = learn_model(histories, instant, usage)
         self._fitted = _Fitted(found.predictor, UNREGISTERED, data, None, found, histories)
         return self
 
@@ -235,7 +235,7 @@ class Model:
         ):
             for row, position in enumerate(answers.snapshots.customer):
                 if block.customers[position] == customer_id:
-                    return facts_of(predictor, answers, row)
+                    return facts_of_customer(predictor, answers, row)
         raise DataError(f"No touchpoint of this customer is visible before {as_of}, so there is nothing to explain.")
 
     @property

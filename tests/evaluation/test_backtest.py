@@ -20,7 +20,7 @@ from tests.trained import Trained, call
 from cvj_ml.config import DAY, Config
 from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation import metrics
-from cvj_ml.evaluation.ageing import ageing
+from cvj_ml.evaluation.ageing import loss_by_age
 from cvj_ml.evaluation.assessment import assess
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluate, run_fold, summary
 from cvj_ml.evaluation.bootstrap import draw_keys, holm
@@ -279,14 +279,16 @@ def test_attributes_are_those_known_then_and_numbers_fall_into_quarters(customer
 
 
 def test_an_older_model_is_judged_on_the_same_customers(customers: list[Customer], folds: list[FoldResult]) -> None:
-    table = ageing(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), folds, KEYS)
+    table = loss_by_age(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), folds, KEYS)
     assert set(table["age_days"]) == {45} and set(table["model_of"]) == {"2024-08-01"}
     row = table[(table["question"] == "return") & (table["horizon_days"] == 30)].iloc[0]
     evaluated = folds[1].evaluated
     refitted = metrics.log_loss(evaluated.converted[:, 0, 1], evaluated.probabilities[MODEL][:, 0, 1])
     assert row["log_loss_refitted"] == pytest.approx(refitted)
     assert row["lost_by_age"] == pytest.approx(row["log_loss"] - refitted)
-    same = ageing(Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), [folds[1], folds[1]], KEYS)
+    same = loss_by_age(
+        Run(CONFIG, Journey(CONFIG.journey), Blocks([to_block(customers)]), 0, 1), [folds[1], folds[1]], KEYS
+    )
     assert (same["lost_by_age"].abs() < 1e-12).all(), "a model loses nothing against itself"
 
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from cvj_ml import tracking
 from cvj_ml.config import Config
-from cvj_ml.evaluation.ageing import ageing
+from cvj_ml.evaluation.ageing import loss_by_age
 from cvj_ml.evaluation.backtesting import FoldResult, run_fold
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.folds import Fold, rolling
-from cvj_ml.evaluation.mlflow_record import Evaluation, report
+from cvj_ml.evaluation.mlflow_record import Evaluation, evaluation_of
 from cvj_ml.evaluation.plots import save_figure
 from cvj_ml.evaluation.segments import gaps as gaps_of
 from cvj_ml.evaluation.segments import segment
@@ -66,11 +66,11 @@ def run_backtest(
     results = [backtest_fold(histories, fold) for fold in instants]
     keys = draw_keys(DRAWS, config.model.seed)
     with watcher.step("Judging older models at later folds"):
-        model_age = ageing(histories.run(), results, keys)
+        model_age = loss_by_age(histories.run(), results, keys)
     last = results[-1]
     with watcher.step("Drawing customers for intervals"):
         by = [segment(name, histories.engine(), last.fold.cut, last.panel.customer, fewest) for name in segments]
-        found = report(results, keys, [gaps_of(last.evaluated, one, keys) for one in by], model_age)
+        found = evaluation_of(results, keys, [gaps_of(last.evaluated, one, keys) for one in by], model_age)
     write_backtest(found, target)
     with watcher.step("Logging to MLflow"):
         run_id = tracking.log_backtest(config, _record(histories, until, found))

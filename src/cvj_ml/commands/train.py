@@ -90,7 +90,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of)
     settings = tuned_settings(histories, reported_fold(histories, as_of), tune) if tune else None
-    facts = learn(histories, as_of, usage, settings)
+    facts = learn_model(histories, as_of, usage, settings)
     result = facts.result
     verdict = evaluate_challenger(histories, result, promote)
     facts = replace(facts, verdict=verdict)
@@ -127,7 +127,7 @@ def reported_fold(histories: Histories, as_of: int) -> Fold:
     return last_matured(histories.run(), as_of)
 
 
-def learn(histories: Histories, as_of: int, usage: Usage, settings: Settings | None = None) -> Training:
+def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settings | None = None) -> Training:
     """Evaluate the recipe on the last matured fold, refit it at ``as_of``, and return all that is known of the model.
 
     Nothing is registered, and no verdict is given. Without ``settings`` those of the trees are chosen in the fold.

@@ -26,7 +26,7 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-def ageing(run: Run, results: Sequence[FoldResult], keys: npt.NDArray[np.uint64]) -> pd.DataFrame:
+def loss_by_age(run: Run, results: Sequence[FoldResult], keys: npt.NDArray[np.uint64]) -> pd.DataFrame:
     """Return how much log loss each fold's model has lost at every later fold against the one refitted there.
 
     One row for each pair of folds, question and horizon; both models are evaluated on the same customers.

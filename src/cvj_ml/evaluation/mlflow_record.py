@@ -185,7 +185,7 @@ class Evaluation:
         return frame.loc[frame["fold"] == self.folds[-1]].drop(columns="fold").reset_index(drop=True)
 
 
-def report(
+def evaluation_of(
     results: Sequence[FoldResult],
     keys: npt.NDArray[np.uint64],
     gaps: Sequence[pd.DataFrame] = (),

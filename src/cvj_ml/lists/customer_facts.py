@@ -7,12 +7,12 @@ import pandas as pd
 
 from cvj_ml.config import DAY
 from cvj_ml.errors import ModelError
-from cvj_ml.lists.reasons import by_fact, in_words
+from cvj_ml.lists.reasons import by_fact, fact_in_words
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.predictor import Predictions, Predictor
 
 
-def facts_of(predictor: Predictor, answers: Predictions, row: int) -> pd.DataFrame:
+def facts_of_customer(predictor: Predictor, answers: Predictions, row: int) -> pd.DataFrame:
     """Return a row a later stage, horizon and fact of one customer, the weightiest fact first.
 
     ``row`` is the customer's in the answers. Facts of a stage and horizon add up to ``margin - base`` (log odds of the
@@ -36,7 +36,7 @@ def facts_of(predictor: Predictor, answers: Predictions, row: int) -> pd.DataFra
             sums = facts.contributions[0]
             for k in np.argsort(-np.abs(sums), kind="stable"):
                 if sums[k]:
-                    words = in_words(
+                    words = fact_in_words(
                         definition,
                         facts.columns[k],
                         sums[k],

@@ -150,12 +150,12 @@ def _three(
     for k in np.argsort(-np.abs(by_fact), kind="stable"):
         if abs(by_fact[k]) < SMALLEST or len(reasons) == len(COLUMNS):
             break
-        if text := in_words(definition, facts.columns[k], by_fact[k], by_column, mine, typical, stage):
+        if text := fact_in_words(definition, facts.columns[k], by_fact[k], by_column, mine, typical, stage):
             reasons.append(text)
     return reasons + [None] * (len(COLUMNS) - len(reasons))
 
 
-def in_words(
+def fact_in_words(
     definition: ModelSpec,
     columns: Sequence[int],
     contribution: float,

@@ -64,7 +64,7 @@ def measure_lists(lists: Sequence[PastList], observation: Observation, blocks: B
     no list near the night gave away to contacts; see `untouched`.
     """
     over = sorted((past for past in lists if observation.is_over(past)), key=lambda past: (past.as_of, past.name))
-    found, listed = outcomes(over, observation, blocks), listings(lists)
+    found, listed = list_outcomes(over, observation, blocks), listings(lists)
     rows: list[dict[str, object]] = []
     for name, epoch in dict.fromkeys((past.name, past.epoch) for past in over):
         seen: list[pd.DataFrame] = []
@@ -90,7 +90,7 @@ def quality(
     tonight's model can fail: a new one has done nothing yet that would have to be put right.
     """
     found = []
-    for past, outcome in zip(lists, outcomes(lists, observation, blocks), strict=True):
+    for past, outcome in zip(lists, list_outcomes(lists, observation, blocks), strict=True):
         converted, expected, ratio = _beside_expected(past, outcome, listed)
         name, night = f"quality:{past.name}", f"{past.horizon // DAY} days after a night of model {past.model_version}"
         told = f"{night}, {converted:,} of those whom no list gave away had moved where {expected:,.1f} were expected"
@@ -105,7 +105,7 @@ def quality(
     return found or [passed("quality", "no past list's horizon is over yet", GateError.exit_code)]
 
 
-def outcomes(lists: Sequence[PastList], observation: Observation, blocks: Blocks) -> list[pd.DataFrame]:
+def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: Blocks) -> list[pd.DataFrame]:
     """Return each list's ``scored`` with moved, contacted, and known (whether the customer can be evaluated).
 
     Not known is who had been at the stage before the night though nobody could see it then, and who is no longer in

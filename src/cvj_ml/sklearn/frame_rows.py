@@ -35,16 +35,16 @@ class Rows:
     as_of: Instants
 
 
-def read_rows(X: Any, config: Config) -> Rows:
+def rows_of(X: Any, config: Config) -> Rows:
     """Return the rows of X as they are read everywhere; ConfigError for its columns, DataError for what is in them."""
-    frame, faults = columns_of(X, [CUSTOMER, AS_OF]), list[str]()
+    frame, faults = named_columns(X, [CUSTOMER, AS_OF]), list[str]()
     names, customer = _customers(frame[CUSTOMER], config.ids.match, faults)
     as_of = read_instants(frame[AS_OF], config.zone, faults)
     raise_all(DataError, f"X cannot be read ({len(frame):,} rows):", faults)
     return Rows(names, customer, as_of)
 
 
-def columns_of(X: Any, wanted: list[str]) -> pd.DataFrame:
+def named_columns(X: Any, wanted: list[str]) -> pd.DataFrame:
     """Return some columns of a frame of pandas, Polars or Arrow; ConfigError where they are not there."""
     if not hasattr(X, "columns") or not (isinstance(X, pd.DataFrame) or hasattr(X, "__arrow_c_stream__")):
         raise ConfigError(
@@ -137,7 +137,7 @@ def ask(
     return out
 
 
-def read_duration(name: str, text: object, faults: list[str]) -> int:
+def duration_of(name: str, text: object, faults: list[str]) -> int:
     """Return a duration in microseconds, or a day and a fault."""
     try:
         return parse_duration(text)

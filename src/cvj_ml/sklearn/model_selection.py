@@ -18,7 +18,7 @@ from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.histories import Block
 from cvj_ml.journey import entry_times, stage_at
 from cvj_ml.panel.labels import RETURN, label
-from cvj_ml.sklearn.frame_rows import AS_OF, CUSTOMER, ask, columns_of, read_duration, read_instants, read_rows
+from cvj_ml.sklearn.frame_rows import AS_OF, CUSTOMER, ask, duration_of, named_columns, read_instants, rows_of
 from cvj_ml.sklearn.opened import Stages, open_to_learn
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.touchpoints import Touchpoints
@@ -76,7 +76,7 @@ def outcomes(
     """
     histories = open_to_learn(touchpoints, journey, settings)
     known_journey, faults = histories.visible.journey, list[str]()
-    length = read_duration("horizon", horizon, faults)
+    length = duration_of("horizon", horizon, faults)
     targets = ["return", *(known_journey.names[i] for i in known_journey.observable)]
     if to in known_journey.unobserved:
         faults.append(f"to: {to} is unobserved in the data, so nobody is seen to reach it")
@@ -93,7 +93,7 @@ def outcomes(
         known = found.at_risk[:, target] & observed_whole(found.follow_up, length)
         return np.where(known, happened_within(found.times[:, target], length).astype(np.float64), np.nan)
 
-    rows = read_rows(X, histories.config)
+    rows = rows_of(X, histories.config)
     return ask(histories, rows, answer, np.full(len(rows.as_of), np.nan))
 
 
@@ -130,7 +130,7 @@ class TimeFolds(BaseCrossValidator):  # type: ignore[misc]  # scikit-learn publi
         """Yield the positions of training and test rows of each fold, the oldest first; y and groups are not used."""
         horizon, delay, zone = self._checked()
         faults = list[str]()
-        as_of = read_instants(columns_of(X, [AS_OF])[AS_OF], zone, faults)
+        as_of = read_instants(named_columns(X, [AS_OF])[AS_OF], zone, faults)
         raise_all(DataError, "These rows cannot be split in time:", faults)
         for fold_as_of in self._folds(as_of, horizon, delay, zone):
             train = observed_whole(follow_up(as_of, fold_as_of, delay), horizon)
@@ -140,10 +140,10 @@ class TimeFolds(BaseCrossValidator):  # type: ignore[misc]  # scikit-learn publi
         faults = list[str]()
         if not isinstance(self.n_splits, int | np.integer) or self.n_splits < 1:
             faults.append(f"n_splits is the number of folds, at least 1; found {self.n_splits!r}")
-        horizon = read_duration("horizon", self.horizon, faults)
+        horizon = duration_of("horizon", self.horizon, faults)
         # Unlike other durations, a delay may be none at all.
         none = isinstance(self.arrival_delay, str) and re.fullmatch(r"0+\s*(w|d|h|min|s)", self.arrival_delay.strip())
-        delay = 0 if none else read_duration("arrival_delay", self.arrival_delay, faults)
+        delay = 0 if none else duration_of("arrival_delay", self.arrival_delay, faults)
         if horizon % DAY:
             faults.append(f"horizon is a number of whole days, such as 30d; found {self.horizon!r}")
         try:

@@ -15,7 +15,7 @@ from cvj_ml.errors import DataError
 from cvj_ml.histories import Block
 from cvj_ml.inputs import Histories
 from cvj_ml.panel.model_spec import ModelSpec, define
-from cvj_ml.sklearn.frame_rows import AS_OF, CUSTOMER, Rows, ask, read_rows
+from cvj_ml.sklearn.frame_rows import AS_OF, CUSTOMER, Rows, ask, rows_of
 from cvj_ml.sklearn.opened import Stages, open_to_ask, open_to_learn
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.touchpoints import Touchpoints
@@ -71,7 +71,7 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
         """Return the features of each row, (rows, features), from what was visible before its ``as_of``."""
         check_is_fitted(self, "definition_")
         histories = open_to_ask(self.touchpoints, self.definition_, self.settings)
-        return _features(self.definition_, histories, read_rows(X, histories.config))[:, self.known_]
+        return _features(self.definition_, histories, rows_of(X, histories.config))[:, self.known_]
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """Return the names of the features; what they are called going in changes nothing."""
@@ -80,7 +80,7 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _learn(self, X: Any) -> npt.NDArray[np.float32]:
         histories = open_to_learn(self.touchpoints, self.journey, self.settings)
-        rows = read_rows(X, histories.config)
+        rows = rows_of(X, histories.config)
         if not len(rows.as_of):
             raise DataError("JourneyFeatures: X has no rows, so there is nothing to learn from; check what chose them.")
         engine = histories.engine().only(rows.names)
