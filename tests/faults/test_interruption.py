@@ -26,7 +26,9 @@ def test_a_signal_inside_a_query(tmp_path: Path, number: signal.Signals, code: i
         "name": "shop", "time_zone": "UTC", "history_from": "2024-01-01", "sources": {"log": source}, "journey": "cvj8",
     }  # fmt: skip
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings))
-    run = "from cvj_ml.cli import main; main()"
+    # Whoever starts the tests in the background of a shell starts them with SIGINT ignored, and that is inherited.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    run = f"{heed}; from cvj_ml.cli import main; main()"
     command = [sys.executable, "-c", run, "check", "shop.yaml", "--as-of", "2024-02-01"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
