@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -137,7 +138,7 @@ def test_a_table_in_memory_scores_as_the_files_do(
 ) -> None:
     rows: Any = table(trained)
     if kind == "polars":
-        rows = pytest.importorskip("polars").from_pandas(rows)
+        rows = polars.from_pandas(rows)
     elif kind != "pandas":
         rows = pa.Table.from_pandas(rows, preserve_index=False)
         rows = Stream(rows) if kind == "stream" else rows
@@ -346,7 +347,7 @@ def test_columns_that_are_wrong_are_told_all_at_once() -> None:
     with pytest.raises(ConfigError, match=r"df\.toArrow"):
         cvj.Touchpoints([{"customer_id": "a"}])
     with pytest.raises(ConfigError, match=r"what collect\(\) returns"):
-        cvj.Touchpoints(pytest.importorskip("polars").from_pandas(mixed.astype(str)).lazy())
+        cvj.Touchpoints(polars.from_pandas(mixed.astype(str)).lazy())
 
 
 def test_rows_that_are_there_twice_are_told(trained: Trained) -> None:
