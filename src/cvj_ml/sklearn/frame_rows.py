@@ -62,7 +62,15 @@ def named_columns(X: Any, wanted: list[str]) -> pd.DataFrame:
     ]
     faults += [f"several columns are called {name!r}" for name in wanted if names.count(name) > 1]
     raise_all(ConfigError, f"X has the columns {', '.join(names)}:", faults)
-    return X[wanted] if isinstance(X, pd.DataFrame) else pa.table(X).select(wanted).to_pandas()
+    if isinstance(X, pd.DataFrame):
+        return X[wanted]
+    table = pa.table(X).select(wanted)
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            # The same instants: how a zone is called is not understood alike by all versions.
+            instants = table[field.name].cast(pa.timestamp("us", "UTC"), safe=False)
+            table = table.set_column(place, field.name, instants)
+    return table.to_pandas()
 
 
 def _customers(column: pd.Series, match: Match, faults: list[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
