@@ -70,7 +70,8 @@ def named_columns(X: Any, wanted: list[str]) -> pd.DataFrame:
             # The same instants: how a zone is called is not understood alike by all versions.
             instants = table[field.name].cast(pa.timestamp("us", "UTC"), safe=False)
             table = table.set_column(place, field.name, instants)
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def _customers(column: pd.Series, match: Match, faults: list[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
