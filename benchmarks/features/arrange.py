@@ -184,6 +184,12 @@ def _part_of_texts(offsets: _I32, text: _U8, part: _U8) -> None:
 
 
 @compiled
+def _names(event: int, channel: int, has_value: bool) -> np.int64:
+    """Pack event, channel and whether there is a value such that packed numbers are in the order of their parts."""
+    return np.int64(event + 1) << 32 | np.int64(channel + 1) << 1 | np.int64(has_value)
+
+
+@compiled
 def _deal(
     part: _U8,
     occurred_at: Instants,
@@ -223,12 +229,6 @@ def _put(owner: _I32, records: _I64, place: _I64, own: _I64) -> None:
 
 
 @compiled
-def _names(event: int, channel: int, has_value: bool) -> np.int64:
-    """Pack event, channel and whether there is a value such that packed numbers are in the order of their parts."""
-    return np.int64(event + 1) << 32 | np.int64(channel + 1) << 1 | np.int64(has_value)
-
-
-@compiled
 def _event(names: int) -> int:
     return (names >> 32) - 1
 
@@ -236,6 +236,18 @@ def _event(names: int) -> int:
 @compiled
 def _channel(names: int) -> int:
     return ((names >> 1) & 0x7FFFFFFF) - 1
+
+
+@compiled
+def _follows(record: _I64, at: int, visible: int, value: int, names: int) -> bool:
+    """Return whether a record comes strictly after another one, given by its words."""
+    if record[0] != at:
+        return bool(record[0] > at)
+    if record[3] != names:
+        return bool(record[3] > names)
+    if record[2] != value:
+        return bool(record[2] > value)
+    return bool(record[1] > visible)
 
 
 @compiled
@@ -267,18 +279,6 @@ def _sort(offsets: _I64, records: _I64, event_rank: _I64, channel_rank: _I64) ->
                     records[hole, word] = records[hole - 1, word]
                 hole -= 1
             records[hole, 0], records[hole, 1], records[hole, 2], records[hole, 3] = at, visible, value, names
-
-
-@compiled
-def _follows(record: _I64, at: int, visible: int, value: int, names: int) -> bool:
-    """Return whether a record comes strictly after another one, given by its words."""
-    if record[0] != at:
-        return bool(record[0] > at)
-    if record[3] != names:
-        return bool(record[3] > names)
-    if record[2] != value:
-        return bool(record[2] > value)
-    return bool(record[1] > visible)
 
 
 @compiled
