@@ -83,8 +83,8 @@ def test_bands_hold_enough_customers_and_each_customer_once(size: int, rows: int
         assert found.of(np.array([score])).tolist() == [band]
         seen.setdefault((band, who), bool(move))
     for band in range(len(found.n)):
-        converted_in = [move for (where, _), move in seen.items() if where == band]
-        assert (found.n[band], found.k[band]) == (len(converted_in), sum(converted_in))
+        conversions = [move for (where, _), move in seen.items() if where == band]
+        assert (found.n[band], found.k[band]) == (len(conversions), sum(conversions))
     low, high = wilson_interval(found.k, found.n)
     assert found.low == tuple(low) and found.high == tuple(high)
 

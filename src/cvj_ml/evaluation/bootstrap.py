@@ -88,7 +88,7 @@ def resample(
     # Both are functions of the probability and ascend, so together they number bins that ascend, too.
     fine = np.cumsum(np.diff(fine, prepend=fine[:1]) != 0)
     sums, lost = _binned(keys, customer[order], fine, converted, probability, losses[order])
-    rows, converted_in, expected = sums[:, :, 0], sums[:, :, 1], sums[:, :, 2]
+    rows, conversions, expected = sums[:, :, 0], sums[:, :, 1], sums[:, :, 2]
     clipped = np.clip(probability, CLIP, 1 - CLIP)
     size: Floats = np.bincount(fine).astype(np.float64)
     logit = np.bincount(fine, weights=np.log(clipped) - np.log1p(-clipped)) / size
@@ -97,16 +97,16 @@ def resample(
     starts = np.flatnonzero(np.diff(inside, prepend=-1))
     total = rows.sum(axis=1)
     line, ranking = calibration_slope_intercept(converted, probability), auc(converted, probability)
-    both = (converted_in.sum(axis=1) > 0) & (converted_in.sum(axis=1) < total)
+    both = (conversions.sum(axis=1) > 0) & (conversions.sum(axis=1) < total)
     start = _line(size, of_all, logit, np.array(0.0), np.array(1.0), steps=12)
-    slopes = line.slope + _line(rows, converted_in, logit, *start, steps=4)[1] - start[1]
+    slopes = line.slope + _line(rows, conversions, logit, *start, steps=4)[1] - start[1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.abs(np.add.reduceat(converted_in - expected, starts, axis=1)).sum(axis=1)
+        gap = np.abs(np.add.reduceat(conversions - expected, starts, axis=1)).sum(axis=1)
         return Resampled(
             total,
             (lost / total[:, None]).T,
-            ranking + _auc(rows, converted_in) - _auc(size, of_all),
-            converted_in.sum(axis=1) / expected.sum(axis=1),
+            ranking + _auc(rows, conversions) - _auc(size, of_all),
+            conversions.sum(axis=1) / expected.sum(axis=1),
             np.where(both, slopes, np.nan),
             gap / total,
         )
@@ -117,16 +117,16 @@ def _bins(sizes: Floats) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(sizes)), sizes.astype(np.int64))
 
 
-def _auc(rows: Floats, converted_in: Floats) -> Floats:
+def _auc(rows: Floats, conversions: Floats) -> Floats:
     """Return the AUC of binned predictions (draws, bins), ties counting half; NaN with one class."""
-    still = rows - converted_in
+    still = rows - conversions
     below = np.cumsum(still, axis=-1) - still / 2
-    area: Floats = (converted_in * below).sum(axis=-1) / (converted_in.sum(axis=-1) * still.sum(axis=-1))
+    area: Floats = (conversions * below).sum(axis=-1) / (conversions.sum(axis=-1) * still.sum(axis=-1))
     return area
 
 
 def _line(
-    rows: Floats, converted_in: Floats, logit: Floats, shift: Floats, slope: Floats, *, steps: int
+    rows: Floats, conversions: Floats, logit: Floats, shift: Floats, slope: Floats, *, steps: int
 ) -> tuple[Floats, Floats]:
     """Return shift at the mean logit and slope of `calibration_slope_intercept` for binned predictions (draws, bins).
 
@@ -136,7 +136,7 @@ def _line(
     centred = logit - mean
     for _ in range(steps):
         fitted = expit(mean + shift[..., None] + slope[..., None] * centred)
-        residual, variance = converted_in - rows * fitted, rows * fitted * (1 - fitted)
+        residual, variance = conversions - rows * fitted, rows * fitted * (1 - fitted)
         first = residual.sum(axis=-1) - PRIOR_PRECISION * shift
         second = residual @ centred - PRIOR_PRECISION * (slope - 1)
         level, cross = variance.sum(axis=-1) + PRIOR_PRECISION, variance @ centred

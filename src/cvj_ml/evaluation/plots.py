@@ -172,7 +172,7 @@ def hazard_calibration(
         )
     low, high = _poisson_interval(o)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio, low, high = (np.where(e > 0, converted_in / e, np.nan) for converted_in in (o, low, high))
+        ratio, low, high = (np.where(e > 0, conversions / e, np.nan) for conversions in (o, low, high))
     # Points decide where the axis ends, and intervals within 0.1 to 10; farther ones run out of the frame. A ratio
     # of 0 lies infinitely far down on this scale: it becomes an arrow at the edge.
     some = ratio > 0
@@ -249,11 +249,11 @@ def _moves(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 or number == round(number) else f"{number:.1f}"
 
 
-def _poisson_interval(converted_in: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _poisson_interval(conversions: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return Byar's 95 % bounds of Poisson means."""
-    z, above = 1.96, converted_in + 1
-    counted = np.maximum(converted_in, 1.0)
+    z, above = 1.96, conversions + 1
+    counted = np.maximum(conversions, 1.0)
     low = np.where(
-        converted_in > 0, counted * np.maximum(1 - 1 / (9 * counted) - z / (3 * np.sqrt(counted)), 0) ** 3, 0.0
+        conversions > 0, counted * np.maximum(1 - 1 / (9 * counted) - z / (3 * np.sqrt(counted)), 0) ** 3, 0.0
     )
     return low, above * (1 - 1 / (9 * above) + z / (3 * np.sqrt(above))) ** 3
