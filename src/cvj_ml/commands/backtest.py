@@ -57,9 +57,7 @@ def run_backtest(
         claim(folder)  # told before minutes of training
     histories = open_histories(config, watcher)
     require_customers(histories, until)
-    instants = rolling(histories.run(), until, folds, spacing)
-    if len(instants) < folds:
-        watcher.say(f"warning: the history has room for {len(instants)} of {folds} folds.")
+    instants = _folds(histories, until, folds, spacing)
     fewest = config.model.min_customers
     for name in segments:  # a wrong one is told before minutes of training
         segment(name, histories.engine(), instants[-1].cut, np.zeros(0, dtype=np.int64), fewest)
@@ -116,7 +114,13 @@ def backtest(
     histories: Histories, until: int, folds: int, *, spacing: int | None = None, estimator: Any = None
 ) -> list[FoldResult]:
     """Refit and evaluate at rolling instants up to ``until``, the oldest first; one's own estimator beside ours."""
+    instants = _folds(histories, until, folds, spacing)
+    return [backtest_fold(histories, fold, None, estimator) for fold in instants]
+
+
+def _folds(histories: Histories, until: int, folds: int, spacing: int | None) -> list[Fold]:
+    """Return the folds that the history has room for, the oldest first; fewer than were asked for are told."""
     found = rolling(histories.run(), until, folds, spacing)
     if len(found) < folds:
         histories.watcher.say(f"warning: the history has room for {len(found)} of {folds} folds.")
-    return [backtest_fold(histories, fold, None, estimator) for fold in found]
+    return found
