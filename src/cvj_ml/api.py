@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -22,8 +22,8 @@ from cvj_ml.customers import match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
-from cvj_ml.inputs import open_touchpoints, require_customers
-from cvj_ml.journey import Journey, Visible
+from cvj_ml.inputs import open_touchpoints, open_under, require_customers
+from cvj_ml.journey import Journey
 from cvj_ml.lists import rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of_customer
 from cvj_ml.model_card import Training, write_card
@@ -37,7 +37,6 @@ from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
 from cvj_ml.run import PythonWarnings
 from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, touchpoint_columns
-from cvj_ml.store import ingest
 from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -59,7 +58,7 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """A fitted model: what it was fitted from, where it is known, and its digest once it was saved."""
+    """A fitted model: what it was fitted from, where it is known, its version, and its card once that was asked for."""
 
     predictor: Predictor
     version: str
@@ -67,6 +66,7 @@ class _Fitted:
     bundle: Bundle | None = None
     training: Training | None = None
     histories: Histories | None = None
+    card: str | None = None
 
 
 class Model:
@@ -93,8 +93,6 @@ class Model:
 
     def __repr__(self) -> str:
         words = [f"journey={self.journey.preset or self.journey.name!r}"] if self.journey else []
-        if self.journey and self.journey.preset:
-            words = [f"journey={self.journey.preset!r}"]
         words += [f"{name}={value!r}" for name, value in self.settings.items()]
         state = f"version {self._fitted.version}" if self._fitted else "not fitted"
         return f"Model({', '.join(words)}; {state})" if words else f"Model({state})"
@@ -130,8 +128,9 @@ class Model:
                 "Only a model that was fitted here by fit(touchpoints or config, as_of) can be saved; of one that was"
                 " loaded, copy the folder; an estimator of your own is kept by its own means."
             )
-        digest = write_bundle(fitted.training, fitted.histories, self.card, target)
-        self._fitted = _Fitted(fitted.predictor, digest[:12], fitted.data, None, fitted.training, fitted.histories)
+        card = self.card
+        digest = write_bundle(fitted.training, fitted.histories, card, target)
+        self._fitted = replace(fitted, version=digest[:12], card=card)
         return digest
 
     def fit(self, data: Data | Panel, as_of: Instant | None = None, *, estimator: Any = None) -> Self:
@@ -148,14 +147,14 @@ class Model:
         if isinstance(data, Panel):
             if as_of is not None:
                 raise ConfigError("as_of: a panel has its own instant; leave it out.")
-            self._fitted = _Fitted(_predictor_of(data, estimator, self.settings), UNREGISTERED, None)
+            seed = ModelSettings.model_validate(self.settings.get("model", {})).seed
+            self._fitted = _Fitted(_predictor_of(data, estimator, seed), UNREGISTERED, None)
             return self
         histories, instant = self._open_to_learn(data, as_of)
         usage = require_customers(histories, instant)
         if estimator is not None:
             panel = commands.training_panel(histories, instant)
-            trees, calibration = fit_own(panel, estimator, histories.config.model.seed)
-            self._fitted = _Fitted(Predictor(panel.definition, trees, calibration), UNREGISTERED, data)
+            self._fitted = _Fitted(_predictor_of(panel, estimator, histories.config.model.seed), UNREGISTERED, data)
             return self
         found = learn_model(histories, instant, usage)
         self._fitted = _Fitted(found.predictor, UNREGISTERED, data, None, found, histories)
@@ -227,7 +226,7 @@ class Model:
         touchpoint visible before ``as_of``.
         """
         predictor = self._require_fitted().predictor
-        if predictor.reference is None:
+        if (reference := predictor.reference) is None:
             raise ModelError("This model does not know what is typical of its customers, so it gives no reasons.")
         histories, instant = self._open_to_ask(data if data is not None else self._own_data(), as_of)
         for block, answers in (
@@ -235,7 +234,7 @@ class Model:
         ):
             for row, position in enumerate(answers.snapshots.customer):
                 if block.customers[position] == customer_id:
-                    return facts_of_customer(predictor, answers, row)
+                    return facts_of_customer(predictor, reference, answers, row)
         raise DataError(f"No touchpoint of this customer is visible before {as_of}, so there is nothing to explain.")
 
     @property
@@ -244,10 +243,14 @@ class Model:
         fitted = self._require_fitted()
         if fitted.bundle is not None:
             return fitted.bundle.card
+        if fitted.card is not None:
+            return fitted.card
         if fitted.training is None or fitted.histories is None:
             raise ModelError("A model that was fitted on a panel, or with an estimator of your own, has no card.")
         keys = draw_keys(DRAWS, fitted.training.config.model.seed)
-        return write_card(fitted.training, fitted.histories.engine(), keys).text
+        text = write_card(fitted.training, fitted.histories.engine(), keys).text
+        self._fitted = replace(fitted, card=text)
+        return text
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -297,11 +300,8 @@ class Model:
         predictor = self._require_fitted().predictor
         if isinstance(data, Config):
             histories = commands.open_histories(data, PythonWarnings())
-            visible = histories.visible
         elif isinstance(data, Touchpoints):
             definition = predictor.definition
-            # What a few customers do not show tonight is not unobserved: the journey is the model's.
-            visible = Visible(definition.journey, ())
             needed, _ = touchpoint_columns(definition)
             named = data.named
             faults = [f"the model uses {name!r}, and no column is named for it" for name in needed if name not in named]
@@ -318,16 +318,14 @@ class Model:
                     " would count as nothing"
                 )
             raise_all(DataError, "These touchpoints cannot be scored:", faults)
-            config = data.configure(_asked_settings(predictor, self.settings))
-            histories = Histories(
-                config, ingest(config), visible, config.engine.threads or cpu_count(), PythonWarnings()
-            )
+            settings = _asked_settings(predictor, self.settings)
+            histories = open_under(data, definition.journey, settings, PythonWarnings())
         else:
             raise ConfigError(f"data: give Touchpoints or a Config, not {type(data).__name__}.")
         raise_all(
             ModelError,
             "The model does not answer for this data:",
-            differences(predictor, histories.config, visible),
+            differences(predictor, histories.config, histories.visible),
         )
         return histories, _instant(as_of, histories.config)
 
@@ -343,8 +341,7 @@ def _instant(as_of: Instant, config: Config) -> int:
     return parse_as_of(as_of if isinstance(as_of, str) else as_of.isoformat(), config.zone, "as_of")
 
 
-def _predictor_of(panel: Panel, estimator: Any, settings: Mapping[str, Any]) -> Predictor:
-    seed = ModelSettings.model_validate(settings.get("model", {})).seed
+def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
     if estimator is not None:
         return Predictor(panel.definition, *fit_own(panel, estimator, seed))
     fit = fit_reach(panel, seed, cpu_count())
@@ -364,8 +361,6 @@ def _asked_settings(predictor: Predictor, own: Mapping[str, Any]) -> dict[str, A
         found["complete_when"] = stage.tracking.complete_when
     return {
         **found,
-        "journey": definition.journey.spec,
-        "unobserved": sorted(definition.journey.unobserved),
         "horizons": horizons,
         "targets": "all" if definition.next_stages is None else {"next": definition.next_stages},
         "drop_duplicates": definition.drop_duplicates,

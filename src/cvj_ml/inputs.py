@@ -8,6 +8,7 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from joblib import cpu_count
 
@@ -22,7 +23,7 @@ from cvj_ml.models.bundle.verification import differences
 from cvj_ml.run import Run, Watcher
 from cvj_ml.store import Store, Usage, ingest, touchpoint_rows, usage
 from cvj_ml.touchpoints import Touchpoints
-from cvj_ml.windows import midnight, to_datetime
+from cvj_ml.windows import Instants, midnight, to_datetime
 
 _FEW = 1000
 """One row of so many is few: they do not decide when the history begins."""
@@ -79,7 +80,13 @@ def open_touchpoints(
         }
     )
     histories = open_histories(config, watcher)
-    repeats = 0 if config.drop_duplicates else _repeats(histories.store)
+    if config.drop_duplicates and touchpoints.history_from is not None:
+        return histories  # nothing is asked of the rows
+    store, occurred, repeats = histories.store, list[Instants](), 0
+    for bucket in range(store.buckets):
+        rows = touchpoint_rows(store, bucket)
+        occurred.append(rows["occurred_at"].to_numpy())
+        repeats += 0 if config.drop_duplicates else _repeats(rows)
     if repeats * _FEW >= 10 * len(touchpoints):
         watcher.say(
             f"warning: {repeats:,} of {len(touchpoints):,} rows repeat another one exactly, and each counts. If they"
@@ -87,29 +94,35 @@ def open_touchpoints(
         )
     if touchpoints.history_from is not None:
         return histories
-    first = _first_day(histories.store, config.zone)
+    first = _first_day(np.sort(np.concatenate(occurred)), config.zone)
     return replace(histories, config=config.model_copy(update={"history_from": first}))
 
 
-def _repeats(store: Store) -> int:
+def open_under(
+    touchpoints: Touchpoints, journey: Journey, settings: Mapping[str, object], watcher: Watcher
+) -> Histories:
+    """Read touchpoints from memory under the journey of a model or of features that were fitted before.
+
+    What a few customers do not show is not unobserved, so the data is not asked which stages there are.
+    """
+    config = touchpoints.configure({**settings, "journey": journey.spec, "unobserved": sorted(journey.unobserved)})
+    store = ingest(config, lambda told: watcher.say(f"warning: {told}"))
+    return Histories(config, store, Visible(journey, ()), config.engine.threads or cpu_count(), watcher)
+
+
+def _repeats(rows: pa.Table) -> int:
     """Return how many rows repeat the one before: in the store's order, equal ones are neighbours."""
-    found = 0
-    for bucket in range(store.buckets):
-        rows = touchpoint_rows(store, bucket)
-        same = np.ones(max(len(rows) - 1, 0), dtype=np.bool_)
-        for column in rows.columns:
-            whole = column.combine_chunks()
-            before, after = whole.slice(0, len(same)), whole.slice(1)
-            both_missing = pc.and_(pc.is_null(before), pc.is_null(after))
-            same &= pc.or_(pc.fill_null(pc.equal(before, after), False), both_missing).to_numpy(zero_copy_only=False)
-        found += int(same.sum())
-    return found
+    same = np.ones(max(len(rows) - 1, 0), dtype=np.bool_)
+    for column in rows.columns:
+        whole = column.combine_chunks()
+        before, after = whole.slice(0, len(same)), whole.slice(1)
+        both_missing = pc.and_(pc.is_null(before), pc.is_null(after))
+        same &= pc.or_(pc.fill_null(pc.equal(before, after), False), both_missing).to_numpy(zero_copy_only=False)
+    return int(same.sum())
 
 
-def _first_day(store: Store, zone: ZoneInfo) -> date:
-    """Return the local day of the first touchpoint; DataError where few rows lie long before all others."""
-    columns = (touchpoint_rows(store, bucket)["occurred_at"] for bucket in range(store.buckets))
-    occurred = np.sort(np.concatenate([column.to_numpy() for column in columns]))
+def _first_day(occurred: Instants, zone: ZoneInfo) -> date:
+    """Return the local day of the first touchpoint, of all in order; DataError where few lie long before the others."""
     first, early, last = (int(occurred[i]) for i in (0, len(occurred) // _FEW, -1))
     if early - first > last - early:
         begins, others = to_datetime(first, zone).date(), to_datetime(early, zone).date()

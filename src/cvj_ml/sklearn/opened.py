@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError, nearest, raise_all
-from cvj_ml.inputs import Histories, open_histories, open_touchpoints
-from cvj_ml.journey import Journey, Visible
+from cvj_ml.inputs import Histories, open_histories, open_touchpoints, open_under
+from cvj_ml.journey import Journey
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.run import PythonWarnings
-from cvj_ml.store import ingest, touchpoint_rows
+from cvj_ml.store import touchpoint_rows
 from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import before, midnight, to_datetime
 
@@ -57,17 +57,17 @@ def open_to_ask(touchpoints: object, definition: ModelSpec, settings: Mapping[st
 
 
 def _open_asked(touchpoints: Touchpoints, journey: Journey, settings: Mapping[str, object]) -> Histories:
-    config = touchpoints.configure({**settings, "journey": journey.spec, "unobserved": sorted(journey.unobserved)})
-    store = ingest(config, lambda told: PythonWarnings().say(f"warning: {told}"))
-    if touchpoints.history_from is None:
-        first = min(
-            np.min(touchpoint_rows(store, bucket)["occurred_at"].to_numpy())
-            for bucket, customers in enumerate(store.bucket_customers)
-            if customers
-        )
-        config = config.model_copy(update={"history_from": to_datetime(first, config.zone).date()})
-    # What a few customers do not show is not unobserved: the journey is that of the fit.
-    return Histories(config, store, Visible(journey, ()), config.engine.threads or cpu_count(), PythonWarnings())
+    histories = open_under(touchpoints, journey, settings, PythonWarnings())
+    if touchpoints.history_from is not None:
+        return histories
+    store, config = histories.store, histories.config
+    first = min(
+        np.min(touchpoint_rows(store, bucket)["occurred_at"].to_numpy())
+        for bucket, customers in enumerate(store.bucket_customers)
+        if customers
+    )
+    begins = to_datetime(first, config.zone).date()
+    return replace(histories, config=config.model_copy(update={"history_from": begins}))
 
 
 def _checked(touchpoints: object, settings: Mapping[str, object] | None) -> tuple[Touchpoints, dict[str, object]]:
