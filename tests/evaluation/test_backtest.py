@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 from tests.oracles.blocks import to_block, to_customers
-from tests.oracles.cases import Blocks, moment, person, touch
+from tests.oracles.cases import Blocks, a_shop, moment, person, touch
 from tests.oracles.histories import Customer, as_known
 from tests.trained import Trained, call
 
-from cvj_ml.config import DAY, Config
+from cvj_ml.config import DAY
 from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation import metrics
 from cvj_ml.evaluation.ageing import loss_by_age
@@ -36,25 +36,7 @@ pytest_plugins = ["tests.fixtures"]
 
 F64 = npt.NDArray[np.float64]
 KEYS = draw_keys(300, 1)
-CONFIG = Config.model_validate(
-    {
-        "name": "shop",
-        "time_zone": "UTC",
-        "history_from": "2024-01-01",
-        "burn_in": "30d",
-        "sources": {"log": {"path": "log.csv"}},
-        "journey": {
-            "name": "shop",
-            "stages": [
-                {"name": "Visitor", "enter": {"event": "visit"}},
-                {"name": "Buyer", "enter": {"event": "buy", "count": 2}},
-            ],
-        },
-        "horizons": ["7d", "30d"],
-        "features": {"windows": ["30d"]},
-        "model": {"max_rows": 3000},
-    }
-)
+CONFIG = a_shop({"Visitor": {"event": "visit"}, "Buyer": {"event": "buy", "count": 2}}, model={"max_rows": 3000})
 CUT, LATER, UNTIL = (parse_as_of(day, CONFIG.zone) for day in ("2024-08-01", "2024-09-15", "2024-11-01"))
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.oracles.blocks import to_block, to_customers
-from tests.oracles.cases import Blocks
+from tests.oracles.cases import Blocks, a_shop
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml.config import DAY, Config
+from cvj_ml.config import DAY
 from cvj_ml.evaluation import promotion as challenges
 from cvj_ml.evaluation.backtesting import FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
@@ -28,20 +28,7 @@ from cvj_ml.windows import parse_as_of, to_datetime
 
 pytest_plugins = ["tests.fixtures"]
 
-CONFIG = Config.model_validate(
-    {
-        "name": "shop",
-        "time_zone": "UTC",
-        "history_from": "2024-01-01",
-        "burn_in": "30d",
-        "sources": {"log": {"path": "log.csv"}},
-        "journey": {"name": "shop", "stages": [{"name": "Visitor", "enter": {"event": "visit"}}]},
-        "horizons": ["7d", "60d"],
-        "lists": [],
-        "features": {"windows": ["30d"]},
-        "model": {"max_rows": 3000},
-    }
-)
+CONFIG = a_shop({"Visitor": {"event": "visit"}}, horizons=["7d", "60d"], lists=[], model={"max_rows": 3000})
 CUT, UNTIL = (parse_as_of(day, CONFIG.zone) for day in ("2024-09-02", "2024-11-01"))
 
 

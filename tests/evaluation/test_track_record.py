@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oracles.blocks import to_block, to_customers
-from tests.oracles.cases import Blocks
+from tests.oracles.cases import Blocks, a_shop
 
-from cvj_ml.config import DAY, Config
+from cvj_ml.config import DAY
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import wilson_interval
@@ -25,21 +25,8 @@ from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
 
 F64 = npt.NDArray[np.float64]
-CONFIG = Config.model_validate(
-    {
-        "name": "shop",
-        "time_zone": "UTC",
-        "history_from": "2024-01-01",
-        "burn_in": "30d",
-        "sources": {"log": {"path": "log.csv"}},
-        "journey": {
-            "name": "shop",
-            "stages": [{"name": "Visitor", "enter": {"event": "visit"}}, {"name": "Buyer", "enter": {"event": "buy"}}],
-        },
-        "horizons": ["5d", "15d"],
-        "features": {"windows": ["30d"]},
-        "model": {"max_rows": 3000},
-    }
+CONFIG = a_shop(
+    {"Visitor": {"event": "visit"}, "Buyer": {"event": "buy"}}, horizons=["5d", "15d"], model={"max_rows": 3000}
 )
 CUT, UNTIL = (parse_as_of(day, CONFIG.zone) for day in ("2024-06-01", "2024-06-16"))
 

@@ -18,10 +18,9 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oracles.cases import Blocks
+from tests.oracles.cases import Blocks, a_shop
 from tests.trained import AS_OF, SETTINGS, call
 
-from cvj_ml.config import Config
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.bundle import save
@@ -133,22 +132,7 @@ TEXTS = ("Zzyxgate", "quuxchannel", "plughplan", "frobnitzland")
 NUMBERS = (48151623.42, 91.0625)
 
 
-CONFIG = Config.model_validate(
-    {
-        "name": "shop",
-        "time_zone": "UTC",
-        "history_from": "2024-01-01",
-        "burn_in": "30d",
-        "sources": {"log": {"path": "log.csv"}},
-        "journey": {
-            "name": "shop",
-            "stages": [{"name": "Visitor", "enter": {"event": "visit"}}, {"name": "Buyer", "enter": {"event": "buy"}}],
-        },
-        "horizons": ["7d", "30d"],
-        "features": {"windows": ["30d"]},
-        "model": {"min_customers": FEWEST},
-    }
-)
+CONFIG = a_shop({"Visitor": {"event": "visit"}, "Buyer": {"event": "buy"}}, model={"min_customers": FEWEST})
 CUT = parse_as_of("2024-12-01", CONFIG.zone)
 
 

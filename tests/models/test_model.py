@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.oracles.cases import Blocks
+from tests.oracles.cases import Blocks, a_plain_block, a_shop
 
-from cvj_ml.config import DAY, Config
-from cvj_ml.histories import Block, Text, TouchpointColumns
+from cvj_ml.config import DAY
+from cvj_ml.histories import Block
 from cvj_ml.journey import Journey
 from cvj_ml.models import training
 from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
@@ -28,7 +28,7 @@ from cvj_ml.models.training import Fit, fit_reach
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import HazardRows, Panel, build_panel, hazard_rows
 from cvj_ml.snapshots import training_grid
-from cvj_ml.windows import NEVER, edges, parse_as_of
+from cvj_ml.windows import edges, parse_as_of
 
 F64 = npt.NDArray[np.float64]
 
@@ -196,28 +196,7 @@ def test_perfect_separation_ends_in_finite_numbers() -> None:
 # Training on little.
 
 
-def shop_config() -> Config:
-    return Config.model_validate(
-        {
-            "name": "shop",
-            "time_zone": "UTC",
-            "history_from": "2024-01-01",
-            "burn_in": "30d",
-            "sources": {"log": {"path": "log.csv"}},
-            "journey": {
-                "name": "shop",
-                "stages": [
-                    {"name": "Visitor", "enter": {"event": "visit"}},
-                    {"name": "Buyer", "enter": {"event": "purchase"}},
-                ],
-            },
-            "horizons": ["7d", "30d"],
-            "features": {"windows": ["30d"]},
-        }
-    )
-
-
-CONFIG = shop_config()
+CONFIG = a_shop({"Visitor": {"event": "visit"}, "Buyer": {"event": "purchase"}})
 CUT = parse_as_of("2024-12-01", CONFIG.zone)
 FROM = parse_as_of("2024-01-01", CONFIG.zone)
 
@@ -236,23 +215,7 @@ def shop(customers: int, buyers: int) -> Block:
         offsets.append(offsets[-1] + 30)
     occurred = np.concatenate(instants)
     code = np.concatenate(events)
-    return Block(
-        tuple(f"c{i:04d}" for i in range(customers)),
-        TouchpointColumns(
-            offsets=np.array(offsets, dtype=np.int64),
-            occurred_at=occurred,
-            visible_at=occurred,
-            superseded_at=np.full(len(occurred), NEVER),
-            day=(occurred // DAY).astype(np.int32),
-            date_only=np.zeros(len(occurred), dtype=np.bool_),
-            event=Text(code, ("visit", "purchase")),
-            channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
-            value=np.zeros(len(occurred), dtype=np.int64),
-            has_value=np.zeros(len(occurred), dtype=np.bool_),
-            inbound=np.ones(len(occurred), dtype=np.bool_),
-            properties={},
-        ),
-    )
+    return a_plain_block(offsets, occurred, code, ("visit", "purchase"))
 
 
 def panel_of(block: Block) -> tuple[ModelSpec, Panel]:

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.oracles.cases import Blocks
+from tests.oracles.cases import Blocks, a_plain_block, a_shop
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.baselines import StageRate
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms
-from cvj_ml.histories import Block, Text, TouchpointColumns
+from cvj_ml.histories import Block, Text
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.models.hazard.tree_size import DEFAULT
@@ -27,25 +27,7 @@ from cvj_ml.scoring import score_block
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, parse_as_of
 
-CONFIG = Config.model_validate(
-    {
-        "name": "shop",
-        "time_zone": "UTC",
-        "history_from": "2024-01-01",
-        "burn_in": "30d",
-        "sources": {"log": {"path": "log.csv"}},
-        "journey": {
-            "name": "shop",
-            "stages": [
-                {"name": "Visitor", "enter": {"event": "visit"}},
-                {"name": "Buyer", "enter": {"event": "purchase"}},
-            ],
-        },
-        "horizons": ["7d", "30d"],
-        "features": {"windows": ["30d"]},
-        "snapshots": {"every": "28d"},
-    }
-)
+CONFIG = a_shop({"Visitor": {"event": "visit"}, "Buyer": {"event": "purchase"}}, snapshots={"every": "28d"})
 FROM, CUT, UNTIL = (parse_as_of(day, CONFIG.zone) for day in ("2024-01-01", "2024-12-01", "2025-01-01"))
 SEEDS = range(4)
 
@@ -73,23 +55,7 @@ def shop(customers: int, buyers: int, seed: int) -> Block:
         events.append(kinds[order].astype(np.int32))
         offsets.append(offsets[-1] + len(at))
     occurred, code = np.concatenate(instants), np.concatenate(events)
-    return Block(
-        tuple(f"c{i:04d}" for i in range(customers)),
-        TouchpointColumns(
-            offsets=np.array(offsets, dtype=np.int64),
-            occurred_at=occurred,
-            visible_at=occurred,
-            superseded_at=np.full(len(occurred), NEVER),
-            day=(occurred // DAY).astype(np.int32),
-            date_only=np.zeros(len(occurred), dtype=np.bool_),
-            event=Text(code, ("visit", "purchase")),
-            channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
-            value=np.zeros(len(occurred), dtype=np.int64),
-            has_value=np.zeros(len(occurred), dtype=np.bool_),
-            inbound=np.ones(len(occurred), dtype=np.bool_),
-            properties={},
-        ),
-    )
+    return a_plain_block(offsets, occurred, code, ("visit", "purchase"))
 
 
 def above_base_rate(result: FoldResult, target: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

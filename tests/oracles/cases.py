@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
@@ -13,9 +13,9 @@ from tests.oracles.blocks import in_order, to_block
 from tests.oracles.examples import DAY, EVENTS, MINUTE, OUTBOUND, START
 from tests.oracles.histories import Customer, Touch, Version
 
-from cvj_ml.config import JourneySpec
+from cvj_ml.config import Config, JourneySpec
 from cvj_ml.features import Vocabulary, compile_catalogue
-from cvj_ml.histories import Block
+from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey, StageState, entry_times, stage_at
 from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
@@ -77,6 +77,46 @@ def a_journey(**rules: object) -> JourneySpec:
     """A journey of these stages and rules."""
     stages = [{"name": name, "enter": rule} for name, rule in rules.items()]
     return JourneySpec.model_validate({"name": "test", "stages": stages})
+
+
+def a_shop(rules: Mapping[str, object], **settings: object) -> Config:
+    """The configuration of a small shop with these stages and rules; settings as in a configuration file."""
+    return Config.model_validate(
+        {
+            "name": "shop",
+            "time_zone": "UTC",
+            "history_from": "2024-01-01",
+            "burn_in": "30d",
+            "sources": {"log": {"path": "log.csv"}},
+            "journey": {"name": "shop", "stages": [{"name": name, "enter": rule} for name, rule in rules.items()]},
+            "horizons": ["7d", "30d"],
+            "features": {"windows": ["30d"]},
+            **settings,
+        }
+    )
+
+
+def a_plain_block(
+    offsets: Sequence[int], occurred: npt.NDArray[np.int64], event: npt.NDArray[np.int32], names: tuple[str, ...]
+) -> Block:
+    """Customers c0000 and on whose touchpoints were known at once and have an event of these names, and no more."""
+    return Block(
+        tuple(f"c{i:04d}" for i in range(len(offsets) - 1)),
+        TouchpointColumns(
+            offsets=np.array(offsets, dtype=np.int64),
+            occurred_at=occurred,
+            visible_at=occurred,
+            superseded_at=np.full(len(occurred), NEVER),
+            day=(occurred // DAY).astype(np.int32),
+            date_only=np.zeros(len(occurred), dtype=np.bool_),
+            event=Text(event, names),
+            channel=Text(np.full(len(occurred), -1, dtype=np.int32), ()),
+            value=np.zeros(len(occurred), dtype=np.int64),
+            has_value=np.zeros(len(occurred), dtype=np.bool_),
+            inbound=np.ones(len(occurred), dtype=np.bool_),
+            properties={},
+        ),
+    )
 
 
 def under_other_names(
