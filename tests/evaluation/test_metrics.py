@@ -178,6 +178,27 @@ def test_recalibration_of_one_probability_is_a_shift() -> None:
     assert found.intercept == pytest.approx(math.log(0.4 / 0.6) - math.log(0.2 / 0.8), abs=1e-3)
 
 
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (-0.8, 1.0), (0.0, 1.5), (0.5, 0.7)])
+def test_a_wrong_level_and_a_wrong_slope_are_told_from_the_ranking(shift: float, scale: float) -> None:
+    random = np.random.default_rng(5)
+    true = random.normal(-1, 1, 20_000)
+    y = random.random(len(true)) < 1 / (1 + np.exp(-true))
+
+    def loss(logit: npt.NDArray[np.float64]) -> float:
+        return metrics.log_loss(y, 1 / (1 + np.exp(-logit)))
+
+    said = shift - 1 + scale * (true + 1)
+    found = metrics.decompose_log_loss(y, 1 / (1 + np.exp(-said)))
+    line = LogisticRegression(C=np.inf).fit(said[:, None], y)
+    assert found.log_loss == pytest.approx(loss(said), abs=1e-9)
+    assert found.level + found.slope + found.ranking == pytest.approx(found.log_loss, abs=1e-12)
+    assert found.ranking == pytest.approx(loss(line.intercept_[0] + line.coef_[0, 0] * said), abs=1e-6)
+    best_shift = min(loss(by + said) for by in np.linspace(-1.0, 1.0, 401))
+    assert found.level == pytest.approx(loss(said) - best_shift, abs=2e-6)
+    assert (found.level > 0.005) == (shift != 0)
+    assert (found.slope > 0.002) == (scale != 1)
+
+
 def test_observed_expected_by_hand() -> None:
     assert metrics.observed_expected([1, 0, 1, 0], [0.5, 0.25, 0.25, 0.25]) == pytest.approx(1.6)
     assert math.isnan(metrics.observed_expected([0, 0], [0.0, 0.0]))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sklearn import metrics as sklearn_metrics
 
 from cvj_ml.errors import DataError, raise_all
+from cvj_ml.models.hazard.calibration import log_losses, recalibrate
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,6 +45,19 @@ class Recalibration(NamedTuple):
 
     slope: float
     intercept: float
+
+
+class Decomposition(NamedTuple):
+    """A mean log loss in parts that add up to it: what another level would save, another slope, and what remains.
+
+    level: how much lower the loss is after the best shift of the log-odds; slope: how much lower still after the best
+    line; ranking: the loss that is left, which only another order of the customers lowers.
+    """
+
+    log_loss: float
+    level: float
+    slope: float
+    ranking: float
 
 
 class Bins(NamedTuple):
@@ -188,6 +202,23 @@ def reliability_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> Bins
     row_bin = chosen[group]
     rows = np.bincount(row_bin).astype(np.float64)
     return Bins(rows, np.bincount(row_bin, weights=probability) / rows, np.bincount(row_bin, weights=outcome) / rows)
+
+
+def decompose_log_loss(y: npt.ArrayLike, p: npt.ArrayLike) -> Decomposition:
+    """Return how much of the log loss is level, slope and ranking; all NaN with one class.
+
+    The log-odds are refitted on the outcomes themselves: first an intercept, then an intercept and a slope (Cox 1958).
+    So it tells afterwards what a forecast lacked, not what could have been known.
+    """
+    outcome, probability = _checked(y, p)
+    if _one_class(outcome):
+        return Decomposition(math.nan, math.nan, math.nan, math.nan)
+    clipped = np.clip(probability, CLIP, 1 - CLIP)
+    logit, converted = np.log(clipped) - np.log1p(-clipped), outcome == 1
+    shift, _ = recalibrate(logit, converted, with_slope=False)
+    intercept, slope = recalibrate(logit, converted, with_slope=True)
+    losses = [float(log_losses(one, converted).mean()) for one in (logit, shift + logit, intercept + slope * logit)]
+    return Decomposition(losses[0], losses[0] - losses[1], losses[1] - losses[2], losses[2])
 
 
 def expected_calibration_error(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> float:
