@@ -78,7 +78,7 @@ class Setting:
         """Return the probabilities of the package's own recipe."""
         panel = self.history if panel is None else panel
         seed = self.seed if seed is None else seed
-        found = training.fit_reach(panel, seed, self.threads, settings=settings)
+        found = training.fit_reach(panel, seed, self.threads, given=settings)
         return Predictor(panel.definition, found.trees, found.calibration).predict(self.test, self.threads)
 
 

@@ -29,8 +29,8 @@ pytest_plugins = ["tests.fixtures"]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits of few rounds: what is tested is what they are asked, not what they learn."""
 
-    def quickly(*arguments: Any, settings: Settings | None, **named: Any) -> Any:
-        return fit_reach(*arguments, settings=replace(settings or DEFAULT, rounds=2), **named)
+    def quickly(*arguments: Any, given: Settings | None, **named: Any) -> Any:
+        return fit_reach(*arguments, given=replace(given or DEFAULT, rounds=2), **named)
 
     monkeypatch.setattr(tuning, "fit_reach", quickly)
 

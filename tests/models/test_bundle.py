@@ -36,6 +36,8 @@ FILES = (
     "features.json",
     "journey.yaml",
     "linear.json",
+    "ridge.json",
+    "year_ago.json",
     "reach.txt",
     "reference.json",
     "track_record.json",

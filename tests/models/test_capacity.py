@@ -1,4 +1,4 @@
-"""How much the trees may learn: default unless customers who are held out bear larger ones out."""
+"""What customers who are held out decide: the trees' size and splits, the ridge's share, slopes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from tests.oracles.cases import Blocks
 from cvj_ml.config import DAY
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard import tree_size
-from cvj_ml.models.hazard.fitting import Start
+from cvj_ml.models.hazard.fitting import BinnedRows, Settings
 from cvj_ml.models.hazard.reach import Trees
 from cvj_ml.models.hazard.tree_size import (
     DEFAULT,
     EARLY_STOPPED,
     ERRORS,
     LARGE,
+    RIDGE_SHARES,
+    Choice,
     TreeSizeComparison,
-    choose_settings,
-    compare_tree_sizes,
+    choose,
 )
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.model_spec import define
@@ -51,85 +52,111 @@ def rows_of(panel: Panel, chance: npt.NDArray[np.float64], seed: int = 2) -> Haz
     return HazardRows(np.arange(n), np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.int8), converted)
 
 
-def patterned(panel: Panel) -> HazardRows:
+def column(panel: Panel, start: str) -> npt.NDArray[np.float32]:
+    """The first of the panel's columns whose name starts like this."""
+    name = next(one for one in panel.definition.catalogue.names if one.startswith(start))
+    return panel.column(name)
+
+
+def patterned(panel: Panel) -> npt.NDArray[np.float64]:
     """Who moves depends on two features together: nothing that a line can say."""
-    hidden = [i for i, name in enumerate(panel.definition.catalogue.names) if name.startswith("touchpoints_30")]
-    other = [i for i, name in enumerate(panel.definition.catalogue.names) if name.startswith("active_days_30")]
-    return rows_of(panel, np.where(panel.x[:, hidden[0]] * panel.x[:, other[0]] > 0, 0.8, 0.1))
+    return np.where(column(panel, "touchpoints_30") * column(panel, "active_days_30") > 0, 0.8, 0.1)
 
 
-def halves(panel: Panel, rows: HazardRows) -> tuple[HazardRows, HazardRows]:
-    """The rows of the first instant and those of the second."""
+def straight(panel: Panel) -> npt.NDArray[np.float64]:
+    """Who moves depends on many features, a little on each: nothing that small trees can say."""
+    signal = sum(np.sign(panel.x[:, i]) * np.log1p(np.abs(panel.x[:, i])) for i in range(0, panel.x.shape[1], 3))
+    return 1 / (1 + np.exp(-np.nan_to_num(np.asarray(signal, dtype=np.float64)) / 3 + 1))
+
+
+def chosen(panel: Panel, rows: HazardRows, *, same_days: bool = False, **named: Any) -> Choice:
+    """The choice by rows of the first instant, judged by those of the second, or by all where days are the same."""
     first = panel.as_of[rows.snapshot] == panel.as_of.min()
-    return rows.take(first), rows.take(~first)
+    early, later = np.flatnonzero(first), np.flatnonzero(~first)
+    if same_days:
+        early = later = np.arange(len(rows))
+    return choose(BinnedRows.of(panel, rows), early, later, 1, named.pop("threads", 1), **named)
 
 
 def test_a_pattern_that_holds_later_and_for_other_customers_is_learned_boldly(panel: Panel) -> None:
-    rows = patterned(panel)
-    settings, (_, large) = choose_settings(panel, rows, *halves(panel, rows), 1, 1)
-    assert large.settings == LARGE and large.better
+    choice = chosen(panel, rows_of(panel, patterned(panel)))
+    _, large, _ = choice.comparisons
+    assert large.settings == LARGE and large.than == DEFAULT and large.better
     assert large.difference < -ERRORS * large.error < 0
-    assert settings == replace(LARGE, rounds=settings.rounds) and settings.rounds > 1
+    assert choice.settings.leaves == LARGE.leaves and choice.settings.rounds > 1
 
 
 def test_a_pattern_that_is_over_is_not(panel: Panel) -> None:
     """The customers held out in the same days would bear it out; those of later days do not."""
-    rows = patterned(panel)
-    later = rows_of(panel, np.full(len(panel), 0.4))
-    early, (_, later) = halves(panel, rows)[0], halves(panel, later)
-    assert compare_tree_sizes(panel, early, early, 1, 1)[1].better
-    settings, (_, large) = choose_settings(panel, rows, early, later, 1, 1)
-    assert large.difference > 0 and settings != LARGE
+    first = panel.as_of == panel.as_of.min()
+    then = np.where(first, patterned(panel), 0.4)
+    choice = chosen(panel, rows_of(panel, then))
+    assert choice.comparisons[1].difference > 0 and choice.settings.leaves == DEFAULT.leaves
+    early = rows_of(panel, then).take(first)
+    assert chosen(panel, early, same_days=True).comparisons[1].better
 
 
 @pytest.mark.slow
-def test_a_short_history_judges_by_the_same_days(panel: Panel) -> None:
-    rows = patterned(panel)
-    nothing = rows.take(np.zeros(len(rows), dtype=np.bool_))
-    _, found = choose_settings(panel, rows, nothing, rows, 1, 1)
-    assert found == compare_tree_sizes(panel, rows, rows, 1, 1) != ()
+def test_a_short_history_judges_by_the_same_days_and_learns_no_slopes(panel: Panel) -> None:
+    rows = rows_of(panel, patterned(panel))
+    binned, everything = BinnedRows.of(panel, rows), np.arange(len(rows))
+    short = choose(binned, everything[:0], everything, 1, 1)
+    assert short.comparisons == chosen(panel, rows, same_days=True).comparisons != ()
+    assert short.slopes is None
 
 
 def test_noise_is_not_learned(panel: Panel) -> None:
     """Large trees would learn it by heart: the customers who are held out say so."""
-    rows = rows_of(panel, np.full(len(panel), 0.3))
-    settings, (_, large) = choose_settings(panel, rows, rows, rows, 1, 1)
-    assert large.difference > 0 and settings in (DEFAULT, EARLY_STOPPED)
+    choice = chosen(panel, rows_of(panel, np.full(len(panel), 0.3)), same_days=True)
+    assert choice.comparisons[1].difference > 0
+    assert replace(choice.settings, extra=False) in (DEFAULT, EARLY_STOPPED)
 
 
-def test_the_timid_are_the_first_of_the_cautious_trees(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_rounds_are_the_first_of_the_default_trees(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     """What half the rounds lose in the comparison is what a fit of half the rounds would lose."""
-    rows = patterned(panel)
-    (early_stopped, _) = compare_tree_sizes(panel, rows, rows, 1, 1)
-    monkeypatch.setattr(tree_size, "LARGE", EARLY_STOPPED)
-    (first, fitted) = compare_tree_sizes(panel, rows, rows, 1, 1)
-    assert early_stopped == first == fitted
+    rows = rows_of(panel, patterned(panel))
+    early_stopped, *_ = chosen(panel, rows).comparisons
+    longer = replace(EARLY_STOPPED, rows_a_leaf=EARLY_STOPPED.rows_a_leaf)
+    monkeypatch.setattr(tree_size, "DEFAULT", replace(DEFAULT, rounds=DEFAULT.rounds + 1))
+    monkeypatch.setattr(tree_size, "LARGE", longer)
+    _, fitted, _ = chosen(panel, rows).comparisons
+    assert early_stopped.settings == fitted.settings
+    assert early_stopped.difference == pytest.approx(fitted.difference, abs=5e-4)
 
 
 def test_beyond_doubt_is_three_standard_errors() -> None:
-    assert TreeSizeComparison(LARGE, -0.0301, 0.01).better
-    assert not TreeSizeComparison(LARGE, -0.0299, 0.01).better
-    assert not TreeSizeComparison(LARGE, 0.05, 0.01).better
+    assert TreeSizeComparison(LARGE, DEFAULT, -0.0301, 0.01).better
+    assert not TreeSizeComparison(LARGE, DEFAULT, -0.0299, 0.01).better
+    assert not TreeSizeComparison(LARGE, DEFAULT, 0.05, 0.01).better
 
 
 def test_too_few_who_moved_compare_nothing(panel: Panel) -> None:
     rows = rows_of(panel, np.full(len(panel), 0.05))
     assert 0 < rows.converted.sum() < 200
-    assert compare_tree_sizes(panel, rows, rows, 1, 1) == ()
+    assert chosen(panel, rows) == Choice(DEFAULT)
+
+
+def test_the_ridge_weighs_what_customers_held_out_want(panel: Panel) -> None:
+    """A sum of many small effects is the ridge's to tell, two features together the trees'."""
+    assert chosen(panel, rows_of(panel, straight(panel))).ridge_share[0] >= 0.3
+    assert chosen(panel, rows_of(panel, patterned(panel))).ridge_share[0] == min(RIDGE_SHARES)
 
 
 def test_nobody_is_judged_by_trees_that_have_seen_them(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A customer's snapshots are taught or held out together, and each customer is held out once."""
     taught: list[set[int]] = []
     held_out: list[set[int]] = []
-    boost = Start.boost
+    boost = BinnedRows.boost
 
-    def watched(self: Start, rows: HazardRows, *arguments: Any, held: HazardRows | None = None) -> Any:
-        taught.append({*self.panel.customer[rows.snapshot].tolist()})
+    def customers(binned: BinnedRows, positions: npt.NDArray[np.int64]) -> set[int]:
+        return {*panel.customer[binned.rows.snapshot[positions]].tolist()}
+
+    def watched(self: BinnedRows, start: Any, positions: Any, *arguments: Any, held: Any = None) -> Any:
+        taught.append(customers(self, positions))
         if held is not None:
-            held_out.append({*self.panel.customer[held.snapshot].tolist()})
+            held_out.append(customers(self, held))
             assert not taught[-1] & held_out[-1]
-        return boost(self, rows, *arguments, held=held)
+        return boost(self, start, positions, *arguments, held=held)
 
     logits = Trees.logits
 
@@ -137,46 +164,58 @@ def test_nobody_is_judged_by_trees_that_have_seen_them(panel: Panel, monkeypatch
         assert not taught[-1] & {*panel.customer[held.snapshot].tolist()}
         return logits(self, x, stage, held, threads)
 
-    monkeypatch.setattr(Start, "boost", watched)
+    monkeypatch.setattr(BinnedRows, "boost", watched)
     monkeypatch.setattr(Trees, "logits", judging)
-    rows = patterned(panel)
-    choose_settings(panel, rows, rows, rows, 1, 1)
+    chosen(panel, rows_of(panel, patterned(panel)))
     everybody = set(panel.customer.tolist())
     assert set.union(*held_out) == everybody and sum(map(len, held_out)) == len(everybody)
 
 
 @pytest.mark.slow
-def test_the_comparison_does_not_depend_on_threads_and_is_bounded(
-    panel: Panel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = patterned(panel)
-    assert choose_settings(panel, rows, rows, rows, 1, 1) == choose_settings(panel, rows, rows, rows, 1, 2)
-    monkeypatch.setattr(tree_size, "MOST_ROWS", len(rows) // 2)
+def test_the_choice_does_not_depend_on_threads_and_is_bounded(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of(panel, patterned(panel))
+    one, two = chosen(panel, rows), chosen(panel, rows, threads=2)
+    assert (one.settings, one.ridge_share, one.comparisons) == (two.settings, two.ridge_share, two.comparisons)
+    monkeypatch.setattr(tree_size, "MOST_ROWS", len(rows) // 4)
     seen: list[int] = []
-    boost = Start.boost
+    boost = BinnedRows.boost
 
-    def counted(self: Start, taught: HazardRows, *arguments: Any, **named: Any) -> Any:
-        seen.append(len(taught))
-        return boost(self, taught, *arguments, **named)
+    def counted(self: BinnedRows, start: Any, positions: Any, *arguments: Any, **named: Any) -> Any:
+        seen.append(len(positions))
+        return boost(self, start, positions, *arguments, **named)
 
-    monkeypatch.setattr(Start, "boost", counted)
-    choose_settings(panel, rows, rows, rows, 1, 1)
-    assert max(seen) < len(rows) // 2
+    monkeypatch.setattr(BinnedRows, "boost", counted)
+    chosen(panel, rows)
+    assert max(seen) < len(rows) // 4
 
 
 @pytest.mark.slow
-def test_given_settings_are_taken_and_nothing_is_compared(panel: Panel) -> None:
+def test_what_is_given_is_taken(panel: Panel) -> None:
     asked = replace(DEFAULT, rounds=3)
-    fit = fit_reach(panel, 1, 1, settings=asked)
-    assert fit.settings == asked and fit.comparisons == ()
+    fit = fit_reach(panel, 1, 1, given=asked)
+    assert fit.choice.settings == asked and fit.choice.comparisons == ()
     own = fit_reach(panel, 1, 1)
-    assert len(own.comparisons) == 2 and own.settings in (
-        DEFAULT,
-        EARLY_STOPPED,
-        replace(LARGE, rounds=own.settings.rounds),
-    )
+    assert len(own.choice.comparisons) == 3
+    again = fit_reach(panel, 1, 1, given=own.choice)
+    assert again.choice is own.choice
+    assert own.trees.booster and again.trees.booster
+    assert own.trees.booster.model_to_string() == again.trees.booster.model_to_string()
+    assert (own.calibration.slope == again.calibration.slope).all()
 
 
 def test_rows_that_all_moved_compare_nothing(panel: Panel) -> None:
-    rows = rows_of(panel, np.ones(len(panel)))
-    assert choose_settings(panel, rows, rows, rows, 1, 1) == (DEFAULT, ())
+    assert chosen(panel, rows_of(panel, np.ones(len(panel)))) == Choice(DEFAULT)
+
+
+def test_fits_on_shared_bins_are_those_on_bins_of_their_own(panel: Panel) -> None:
+    """A part of the binned rows teaches what these rows teach alone, whatever was fitted before."""
+    rows = rows_of(panel, patterned(panel))
+    binned, some = BinnedRows.of(panel, rows), np.arange(0, len(rows), 2)
+    start = tree_size.start_from(panel, rows.take(some))
+    settings = Settings(7, 50, 10.0, 10.0, rounds=10)
+    first = binned.boost(start, some, settings, 1, 1).model_to_string()
+    binned.boost(start, np.arange(len(rows)), LARGE, 1, 1)
+    assert binned.boost(start, some, settings, 1, 1).model_to_string() == first
+    everything = np.arange(len(rows))
+    whole = binned.boost(start, everything, settings, 1, 1).model_to_string()
+    assert BinnedRows.of(panel, rows).boost(start, everything, settings, 1, 1).model_to_string() == whole

@@ -190,7 +190,7 @@ def test_no_byte_of_a_bundle_is_of_one_customer_whatever_the_log(seed: int, tmp_
     definition = define(CONFIG, Journey(CONFIG.journey), blocks, CUT)
     panel = build_panel(definition, blocks, training_grid(CONFIG, CUT), CUT, 0)
     settings_ = replace(LARGE, rounds=25, rows_a_leaf=20)
-    fit = fit_reach(panel, seed=1, threads=1, settings=settings_)
+    fit = fit_reach(panel, seed=1, threads=1, given=settings_)
     predictor = Predictor(definition, fit.trees, fit.calibration, None, learn_reference(panel))
     predictor = replace(predictor, drift=learn_drift(predictor, blocks, 70, CUT, int(panel.as_of.min())))
     save(predictor, make_canary(predictor, CUT, 1), tmp_path / "bundle")

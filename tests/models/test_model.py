@@ -13,6 +13,7 @@ from cvj_ml.config import DAY
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey
 from cvj_ml.models import training
+from cvj_ml.models.hazard import calibration, tree_size
 from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.hazard.calibration import (
     Calibration,
@@ -22,7 +23,8 @@ from cvj_ml.models.hazard.calibration import (
     recalibrate,
     set_levels,
 )
-from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
+from cvj_ml.models.hazard.fitting import LOW_EVIDENCE, BinnedRows
+from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_reach
 from cvj_ml.panel.model_spec import ModelSpec, define
@@ -272,52 +274,61 @@ def test_training_is_a_function_of_its_seed() -> None:
 
 
 @pytest.mark.slow
-def test_slopes_come_from_rows_after_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slopes_come_from_rows_after_those_that_taught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent errors 11 and 17: no row that ends after C' is in the trees that give slopes; then all rows are."""
-    definition, panel = panel_of(shop(200, 120))
-    seen: list[HazardRows] = []
+    definition, panel = panel_of(shop(400, 300))
+    taught: list[HazardRows] = []
     evaluated: list[HazardOutcomes] = []
-    fit_trees, fit_slopes_there = training.fit_trees, training.fit_slopes
+    boost, slopes_there = BinnedRows.boost, tree_size.helpful_slopes
 
-    def trees(panel: Panel, rows: HazardRows, *arguments: Any, **named: Any) -> Any:
-        seen.append(rows)
-        return fit_trees(panel, rows, *arguments, **named)
+    def boosted(self: BinnedRows, start: Any, positions: Any, *arguments: Any, **named: Any) -> Any:
+        taught.append(self.rows.take(positions))
+        return boost(self, start, positions, *arguments, **named)
 
-    def slopes(rows: HazardOutcomes, *arguments: Any) -> Calibration:
+    def slopes(rows: HazardOutcomes, *arguments: Any) -> Calibration | None:
         evaluated.append(rows)
-        return fit_slopes_there(rows, *arguments)
+        return slopes_there(rows, *arguments)
 
-    monkeypatch.setattr(training, "fit_trees", trees)
-    monkeypatch.setattr(training, "fit_slopes", slopes)
-    fit_reach(panel, seed=1, threads=1)
+    monkeypatch.setattr(BinnedRows, "boost", boosted)
+    monkeypatch.setattr(tree_size, "helpful_slopes", slopes)
+    fit = fit_reach(panel, seed=1, threads=1)
     inner = CUT - max(90 * DAY, (CUT - int(panel.as_of.min())) // 4)
-    early, last = seen
     ends = np.array(edges(definition.horizons)[1:])
-    assert (panel.as_of[early.snapshot] + ends[early.interval] <= inner).all()
-    assert len(last) > len(early)
-    starts_late = panel.as_of[last.snapshot] >= inner
-    assert max(len(rows.converted) for rows in evaluated) == starts_late.sum()
-    moved_late = last.converted[starts_late].sum()
-    assert max(rows.converted.sum() for rows in evaluated) == moved_late
+    *early, last = taught
+    assert len(early) >= 4 and (fit.choice.slopes is None or fit.choice.events > 0)
+    for rows in early:
+        assert (panel.as_of[rows.snapshot] + ends[rows.interval] <= inner).all()
+        assert len(last) > len(rows)
+    (found,) = evaluated
+    everything = hazard_rows(panel.labels, definition.horizons)
+    starts_late = (panel.as_of[everything.snapshot] >= inner) & ~fit.trees.low[everything.target]
+    assert len(found.converted) == starts_late.sum()
+    assert found.converted.sum() == everything.converted[starts_late].sum()
 
 
 def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent error 11: folds by customer, never by row."""
     calls: list[set[int]] = []
-    original = training.fit_slopes
+    original = calibration.fit_slopes
 
     def slopes(rows: HazardOutcomes, *arguments: Any) -> Calibration:
         calls.append(set(np.unique(rows.customer).tolist()))
         return original(rows, *arguments)
 
-    monkeypatch.setattr(training, "fit_slopes", slopes)
-    _, panel = panel_of(shop(60, 40))
-    fit_reach(panel, seed=1, threads=1)
-    everybody = max(calls, key=len)
-    parts = [everybody - one for one in calls if one != everybody]
-    assert len(parts) == 5
-    assert set().union(*parts) == everybody
-    assert sum(map(len, parts)) == len(everybody), "each customer is held out once, with all rows"
+    monkeypatch.setattr(calibration, "fit_slopes", slopes)
+    random = np.random.default_rng(4)
+    customer = np.repeat(np.arange(300), 4)
+    logit = random.normal(-1, 1, len(customer))
+    converted = random.random(len(customer)) < 1 / (1 + np.exp(-0.5 * logit))
+    nothing = np.zeros(len(customer), dtype=np.int8)
+    found = calibration.helpful_slopes(HazardOutcomes(logit, converted, nothing, nothing, customer), 1, 1, seed=1)
+    assert found is not None and found.slope[0, 0] == pytest.approx(0.5, abs=0.15)
+    *parts, last = calls
+    everybody = set(customer.tolist())
+    assert last == everybody and len(parts) == 5
+    held = [everybody - one for one in parts]
+    assert set().union(*held) == everybody
+    assert sum(map(len, held)) == len(everybody), "each customer is held out once, with all rows"
 
 
 @pytest.mark.slow
@@ -326,8 +337,7 @@ def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slop
     """Silent error 7: an era long over must not set the level, and less than a year would carry a season."""
     year = 60 * DAY  # of a history of months
     monkeypatch.setattr(training, "_YEAR", year)
-    halves = Calibration(np.zeros((3, 2)), np.full((3, 2), 0.5))
-    monkeypatch.setattr(training, "_slopes", lambda *_: (halves, slopes_help))
+    halves = Calibration(np.zeros((3, 2)), np.full((3, 2), 0.5)) if slopes_help else None
     used: list[HazardOutcomes] = []
     original = training.set_levels
 
@@ -337,8 +347,8 @@ def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slop
 
     monkeypatch.setattr(training, "set_levels", levels)
     definition, panel = panel_of(shop(200, 120))
-    fit = fit_reach(panel, seed=1, threads=1)
-    assert fit.calibrated == slopes_help and (fit.calibration.slope == 1).all() == (not slopes_help)
+    fit = fit_reach(panel, seed=1, threads=1, given=Choice(DEFAULT, slopes=halves, events=1e9))
+    assert (fit.calibration.slope == 1).all() == (not slopes_help)
     assert fit.calibration.intercept.any(), "with slopes or without"
     rows = hazard_rows(panel.labels, definition.horizons)
     ends = panel.as_of[rows.snapshot] + np.array(edges(definition.horizons)[1:])[rows.interval]

@@ -164,7 +164,7 @@ def test_what_nobody_in_a_stage_has_lived_through_rests_on_what_is_known_of_it(d
     block = Blocks([migrated(days_ago)])
     definition = define(BATCH, Journey(BATCH.journey), block, CUT)
     panel = build_panel(definition, block, training_grid(BATCH, CUT), CUT, 0)
-    fit = fit_reach(panel, seed=1, threads=1, settings=replace(DEFAULT, rounds=20))
+    fit = fit_reach(panel, seed=1, threads=1, given=replace(DEFAULT, rounds=20))
     predictor = Predictor(definition, fit.trees, fit.calibration)
     answers = predictor.answer(migrated(days_ago), CUT)
     members = answers.stage == 1

@@ -27,6 +27,7 @@ from cvj_ml.evaluation.promotion import Verdict, challenge, decide_first, undeci
 from cvj_ml.evaluation.score_bands import track_record
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, fit_and_evaluate
 from cvj_ml.evaluation.tuning import Search, Trial, search
+from cvj_ml.evaluation.year_ago import learn_year_ago
 from cvj_ml.inputs import Histories, open_histories, require_customers
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import save
@@ -137,10 +138,13 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
     result = backtest_fold(histories, fold, settings)
     panel = training_panel(histories, as_of)
     with watcher.step("Refitting at as_of") as progress:
-        fit = fit_reach(panel, config.model.seed, histories.threads, settings=result.fit.settings, progress=progress)
+        fit = fit_reach(panel, config.model.seed, histories.threads, given=result.fit.choice, progress=progress)
+        year_ago = learn_year_ago(histories.run(progress), as_of, panel.definition, fit.choice)
     posterior = true_stages(histories, panel.definition, as_of)
     stage_model = posterior.model if posterior else None
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel))
+    predictor = Predictor(
+        panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel), year_ago=year_ago
+    )
     with watcher.step("Remembering the customers") as progress:
         first = int(panel.as_of.min())
         predictor = replace(

@@ -110,6 +110,10 @@ class ModelSettings(Section):
         ge=2,
         description="customers on whom a name, bound, threshold or rate in a model rests at least",
     )
+    year_ago_level: bool = Field(
+        default=True,
+        description="carry over in part how far the forecast of exactly a year before was off, where one can be made",
+    )
 
 
 class NextStages(Section):

@@ -14,14 +14,16 @@ from cvj_ml.config import DAY
 from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
+from cvj_ml.evaluation.year_ago import learn_year_ago
 from cvj_ml.models.hazard.fitting import Settings
+from cvj_ml.models.hazard.tree_size import Choice
+from cvj_ml.models.hazard.year_ago import YearAgoLevel
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_own, fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.run import Run
 from cvj_ml.snapshots import training_grid
-from cvj_ml.windows import happened_within, observed_whole
 
 _F64 = npt.NDArray[np.float64]
 
@@ -40,11 +42,12 @@ class FoldResult:
     panel: Panel
     probabilities: Mapping[str, _F64]
     rows: pd.DataFrame
+    year_ago: YearAgoLevel | None = None
 
     @property
     def predictor(self) -> Predictor:
         """The model of this fold, which knows nothing from its cut on."""
-        return Predictor(self.panel.definition, self.fit.trees, self.fit.calibration)
+        return Predictor(self.panel.definition, self.fit.trees, self.fit.calibration, year_ago=self.year_ago)
 
     @property
     def evaluated(self) -> Evaluated:
@@ -147,15 +150,16 @@ def build_panels(run: Run, fold: Fold) -> Panels:
     return Panels(history, build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, delay))
 
 
-def run_fold(run: Run, fold: Fold, settings: Settings | None = None, estimator: Any = None) -> FoldResult:
+def run_fold(run: Run, fold: Fold, given: Choice | Settings | None = None, estimator: Any = None) -> FoldResult:
     """Train on what was visible before the fold's cut and evaluate all customers' snapshots at it.
 
     An ``estimator`` of one's own (`fit_own`) is evaluated beside the model, under the name of its class.
     """
     panels = build_panels(run, fold)
     history, test = panels.history, panels.test
-    fit = fit_reach(history, run.seed, run.threads, settings=settings, progress=run.progress)
-    predictor = Predictor(history.definition, fit.trees, fit.calibration)
+    fit = fit_reach(history, run.seed, run.threads, given=given, progress=run.progress)
+    year_ago = learn_year_ago(run, fold.cut, history.definition, fit.choice)
+    predictor = Predictor(history.definition, fit.trees, fit.calibration, year_ago=year_ago)
     probabilities = {MODEL: predictor.predict(test, run.threads)}
     if estimator is not None:
         own = Predictor(history.definition, *fit_own(history, estimator, run.seed))
@@ -163,7 +167,7 @@ def run_fold(run: Run, fold: Fold, settings: Settings | None = None, estimator: 
     past = matured_outcomes(history)
     for baseline in baselines():
         probabilities[baseline.name] = baseline.fit(past).predict(rfm(test))
-    return FoldResult(fold, fit, test, probabilities, evaluate(test, probabilities))
+    return FoldResult(fold, fit, test, probabilities, evaluate(test, probabilities), year_ago)
 
 
 def rfm(panel: Panel) -> RFM:
@@ -178,10 +182,7 @@ def rfm(panel: Panel) -> RFM:
 
 def matured_outcomes(panel: Panel) -> Outcomes:
     """Return what became of a panel's snapshots within each horizon, where that is known."""
-    labels, horizons = panel.labels, panel.definition.horizons
-    converted = np.stack([happened_within(labels.times, horizon) for horizon in horizons], axis=2)
-    matured = np.stack([observed_whole(labels.follow_up, horizon) for horizon in horizons], axis=1)
-    return Outcomes(rfm(panel), panel.customer, converted, labels.at_risk[:, :, None] & matured[:, None, :])
+    return Outcomes(rfm(panel), panel.customer, *panel.matured())
 
 
 def evaluate(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:

@@ -58,8 +58,8 @@ def evidence(
     """Gather what is shown of a training; all metrics are those of the fold, none of the refitted model."""
     zone = panel.definition.zone
     parameters: dict[str, str | int | float] = {
-        **{f"trees_{name}": value for name, value in fit.settings.as_dict().items()},
-        "calibrated": str(fit.calibrated),
+        **{f"trees_{name}": value for name, value in fit.choice.settings.as_dict().items()},
+        "calibrated": str(fit.choice.slopes is not None),
         "features": len(panel.definition.catalogue.features),
         "snapshots_eligible": panel.eligible,
         "snapshots_used": len(panel),

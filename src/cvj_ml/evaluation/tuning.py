@@ -112,7 +112,7 @@ def _suggest(trial: OptunaTrial) -> Settings:
 
 def _losses(run: Run, panels: Panels, settings: Settings | None) -> tuple[_F64, npt.NDArray[np.int64]]:
     """Return the log loss of every row that counts, and whose row it is."""
-    fit = fit_reach(panels.history, run.seed, run.threads, settings=settings)
+    fit = fit_reach(panels.history, run.seed, run.threads, given=settings)
     predictor = Predictor(panels.history.definition, fit.trees, fit.calibration)
     found = evaluated(panels.test, {MODEL: predictor.predict(panels.test, run.threads)})
     cells = deciding_cells(found)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import format_duration
-from cvj_ml.features.vocabulary import OTHER, Vocabulary
+from cvj_ml.features.vocabulary import OTHER, SEVERAL, Vocabulary
 from cvj_ml.windows import NEVER
 
 PROGRESS = "progress"
@@ -101,6 +101,15 @@ class Catalogue:
     def names(self) -> list[str]:
         """Column names."""
         return [feature.name for feature in self.features]
+
+    def names_of_codes(self, feature: Feature) -> tuple[str, ...]:
+        """Return what the codes of a feature stand for; nothing for a number."""
+        words = self.vocabulary
+        if feature.statistic == Statistic.LAST_EVENT:
+            return (*words.events, OTHER, SEVERAL)
+        if feature.statistic == Statistic.LAST_CHANNEL:
+            return (*words.channels, OTHER, SEVERAL)
+        return (*words.categories[feature.fact[1]], OTHER) if feature.fact[0] == "category" else ()
 
     def program(self) -> Program:
         """Compile the kernel's columns."""

@@ -17,7 +17,7 @@ from cvj_ml.errors import GateError
 from cvj_ml.features import Feature
 from cvj_ml.gates.preflight import cohort
 from cvj_ml.gates.verdicts import Earlier, GateVerdict, passed
-from cvj_ml.models.drift_profile.distributions import DriftCounts, names_of_codes, score_columns
+from cvj_ml.models.drift_profile.distributions import DriftCounts, score_columns
 from cvj_ml.models.drift_profile.reference import DriftReference, together
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.model_spec import ModelSpec
@@ -196,7 +196,7 @@ def _of(definition: ModelSpec, position: int, feature: Feature) -> Iterator[Comp
     are the calendar (the same for everybody), times since something (they grow by themselves), and what repeats the
     rest: trends, progress, stages as a number.
     """
-    codes = names_of_codes(definition.catalogue, feature) or None
+    codes = definition.catalogue.names_of_codes(feature) or None
     sent = feature.fact[0] == "event" and feature.fact[1] in definition.outbound
     entered, active = feature.fact[0] == "entered", feature.name.startswith("touchpoints_")
     if entered or active or feature.group in ("counts", "values", "attributes"):

@@ -308,11 +308,11 @@ def _capacity(training: Training) -> str:
     found = [
         f"{'larger trees' if one.settings.leaves > DEFAULT.leaves else 'half as many trees'} by"
         f" {one.difference:+.4f} (standard error {one.error:.4f})"
-        for one in training.result.fit.comparisons
+        for one in training.result.fit.choice.comparisons
     ]
     if not found:
         return ""
-    chosen = "the package's default trees were kept" if training.fit.settings == DEFAULT else "these were taken"
+    chosen = "the package's default trees were kept" if training.fit.choice.settings == DEFAULT else "these were taken"
     return (
         " How much trees may learn was asked of customers who were held out, on later days where there are some: their"
         f" log loss is changed through {sentence_list(found)}. It takes {ERRORS:g} standard errors below 0 to be"
@@ -324,7 +324,7 @@ def _capacity(training: Training) -> str:
 def recipe(training: Training) -> str:
     """Return how the model was fitted, and with which versions."""
     fit, panel, config = training.fit, training.panel, training.config
-    settings = fit.settings
+    settings = fit.choice.settings
     fold = training.result.fold
     trees = training.predictor.trees
     learned = (
@@ -337,7 +337,7 @@ def recipe(training: Training) -> str:
     )
     calibrated = (
         "Calibrated: slopes from snapshots later than a first fit, levels from the outcomes of the last year."
-        if fit.calibrated
+        if fit.choice.slopes is not None
         else "Levels from the outcomes of the last year; slopes found on later snapshots did not help customers who"
         " were kept out, or could not be found."
     )

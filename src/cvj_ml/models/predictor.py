@@ -16,6 +16,7 @@ from cvj_ml.models.drift_profile.reference import DriftReference
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
+from cvj_ml.models.hazard.year_ago import YearAgoLevel
 from cvj_ml.models.stage.posterior import StageModel, assemble
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
@@ -88,6 +89,7 @@ class Predictor:
     stage: StageModel | None = None
     reference: Reference | None = None
     drift: DriftReference | None = None
+    year_ago: YearAgoLevel | None = None
 
     @property
     def learned(self) -> npt.NDArray[np.bool_]:
@@ -151,7 +153,7 @@ class Predictor:
         return self._probabilities(panel.x, panel.stage, threads)
 
     def _probabilities(self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], threads: int) -> _F64:
-        return reach_probabilities(
+        found = reach_probabilities(
             self.trees,
             self.calibration,
             self.definition.at_risk(stage),
@@ -160,3 +162,6 @@ class Predictor:
             self.definition.horizons,
             threads,
         )
+        if self.year_ago is None:
+            return found
+        return self.year_ago.apply(found, self.learned[stage + 1])

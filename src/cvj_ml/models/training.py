@@ -1,4 +1,4 @@
-"""The recipe of a fit: calibrate out of time, refit on everything."""
+"""The recipe of a fit: choose on customers held out, fit on everything, set the levels of the last year."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cvj_ml.config import DAY
-from cvj_ml.models.hazard.calibration import Calibration, HazardOutcomes, fit_slopes, identity, log_losses, set_levels
-from cvj_ml.models.hazard.fitting import Settings, fit_trees, start_from
+from cvj_ml.models.hazard.calibration import Calibration, HazardOutcomes, helpful_slopes, identity, set_levels
+from cvj_ml.models.hazard.fitting import BinnedRows, Settings, fit_trees, learnable, start_from
 from cvj_ml.models.hazard.reach import OwnEstimator, Trees
-from cvj_ml.models.hazard.tree_size import TreeSizeComparison, choose_settings
+from cvj_ml.models.hazard.tree_size import DEFAULT, Choice, choose
 from cvj_ml.panel.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import Instants, before, edges, observed_whole
 
-_FOLDS = 5
 _YEAR = 365 * DAY
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted reach model, the settings of its trees, and whether slopes helped; levels are always set.
-
-    ``comparisons`` led to the settings; none where they were given, or too few customers moved to compare by.
-    """
+    """A fitted reach model, and what had been chosen before; levels are always set, slopes only where they help."""
 
     trees: Trees
     calibration: Calibration
-    settings: Settings
-    calibrated: bool
-    comparisons: tuple[TreeSizeComparison, ...] = ()
+    choice: Choice
 
 
 def fit_reach(
@@ -39,42 +34,50 @@ def fit_reach(
     seed: int,
     threads: int,
     *,
-    settings: Settings | None = None,
+    given: Choice | Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
     """Fit trees and calibration on a panel.
 
-    Without settings the trees are default, unless customers who are held out bear others out (`choose_settings`).
-    Trees are fitted on rows ended by C' = the panel's cut - max(90 days, a quarter of the outcome span). Rows that
-    start at or after C' give the slopes of the calibration, kept only if they lower the log loss of customers they
-    have not seen. Trees are then refitted on all rows with the same settings, the slopes shrunk towards 1 by the share
-    of the events that the first trees had seen (they tell of trees with less to learn from). Levels, with or without
-    slopes, are those of the outcomes of the last year: a whole year has no season, and an older one may have another
-    level.
+    given: what an earlier fit has chosen; settings alone, for which slopes are learned; or None, and all is chosen
+    (`choose`) on rows ended by C' = the panel's cut - max(90 days, a quarter of the outcome span) and those that start
+    at or after C'.
+
+    Trees are fitted on all rows, the slopes shrunk towards 1 by the share of the events that the compared trees had
+    seen (they tell of trees with less to learn from). Levels, with or without slopes, are those of the outcomes of the
+    last year: a whole year has no season, and an older one may have another level.
     """
-    rows, early, later = _parts(panel)
-    comparisons: tuple[TreeSizeComparison, ...] = ()
-    if settings is None:
-        settings, comparisons = choose_settings(panel, rows, early, later, seed, threads, progress)
-    chosen = settings
-    trees, levels, helps = _calibrated(
+    rows = hazard_rows(panel.labels, panel.definition.horizons)
+    usable = learnable(panel, rows)
+    binned = BinnedRows.of(panel, usable) if 0 < usable.converted.sum() < len(usable) else None
+    choice = given if isinstance(given, Choice) else Choice(given or DEFAULT)
+    if binned is not None and not isinstance(given, Choice):
+        early, later = (np.flatnonzero(part) for part in _early_and_later(panel, usable))
+        choice = choose(binned, early, later, seed, threads, settings=given, progress=progress)
+    trees = fit_trees(
         panel,
-        lambda some: fit_trees(panel, some, chosen, seed, threads, progress=progress),
-        (rows, early, later),
+        rows,
+        choice.settings,
         seed,
         threads,
+        ridge_share=choice.ridge_share,
+        binned=binned,
+        progress=progress,
     )
-    return Fit(trees, levels, settings, helps, comparisons)
+    slopes = choice.slopes
+    if slopes is not None:
+        slopes = slopes.shrunk(min(choice.events / max(float(rows.converted.sum()), 1.0), 1.0))
+    return Fit(trees, _levels(trees, slopes, panel, rows, threads), choice)
 
 
 def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration]:
-    """Fit a classifier of one's own in the place of line and trees, and calibrate it as they are.
+    """Fit a classifier of one's own in the place of line, ridge and trees, and calibrate it.
 
     It is asked once for each hazard row (snapshot, target, interval) whether the event falls into the interval; its
     inputs are a DataFrame of the features, which may be missing (NaN), and of EXTRA_COLUMNS. Targets and stages of
-    which too little is known keep their base rates.
+    which too little is known keep their base rates. Slopes are learned from rows later than those of a first fit.
     """
-    rows, early, later = _parts(panel)
+    rows = hazard_rows(panel.labels, panel.definition.horizons)
 
     def fit(some: HazardRows) -> Trees:
         start = start_from(panel, some)
@@ -84,16 +87,20 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
             return trees
         return replace(trees, linear=None, estimator=OwnEstimator.fit(estimator, panel, usable))
 
-    trees, levels, _ = _calibrated(panel, fit, (rows, early, later), seed, 1)
-    return trees, levels
+    early, later = (rows.take(part) for part in _early_and_later(panel, rows))
+    slopes = None
+    if early.converted.any() and later.converted.any():
+        slopes = helpful_slopes(_outcomes(fit(early), panel, later, 1), *_cells(panel), seed)
+        slopes = slopes and slopes.shrunk(float(early.converted.sum() / rows.converted.sum()))
+    trees = fit(rows)
+    return trees, _levels(trees, slopes, panel, rows, 1)
 
 
-def _parts(panel: Panel) -> tuple[HazardRows, HazardRows, HazardRows]:
-    """Return all hazard rows, those that were over at an earlier cut, and those that start at it or later."""
-    rows = hazard_rows(panel.labels, panel.definition.horizons)
+def _early_and_later(panel: Panel, rows: HazardRows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which hazard rows were over at an earlier cut, and which start at it or later."""
     inner_cut = panel.cut - max(90 * DAY, (panel.cut - int(panel.as_of.min())) // 4)
-    early = rows.take(observed_whole(inner_cut - _ends(panel, rows), 0))
-    return rows, early, rows.take(~before(panel.as_of, inner_cut)[rows.snapshot])
+    early = observed_whole(inner_cut - _ends(panel, rows), 0)
+    return early, ~before(panel.as_of, inner_cut)[rows.snapshot]
 
 
 def _ends(panel: Panel, rows: HazardRows) -> Instants:
@@ -103,26 +110,10 @@ def _ends(panel: Panel, rows: HazardRows) -> Instants:
     return ends
 
 
-def _calibrated(
-    panel: Panel,
-    fit: Callable[[HazardRows], Trees],
-    parts: tuple[HazardRows, HazardRows, HazardRows],
-    seed: int,
-    threads: int,
-) -> tuple[Trees, Calibration, bool]:
-    """Fit on the early rows, learn slopes from the later ones, refit on all; return whether slopes help."""
-    rows, early, later = parts
-    targets, intervals = 1 + len(panel.definition.journey.stages), len(panel.definition.horizons)
-    slopes, helps = identity(targets, intervals), False
-    if early.converted.any() and later.converted.any():
-        outcomes = _outcomes(fit(early), panel, later, threads)
-        if outcomes.converted.any():
-            slopes, helps = _slopes(outcomes, targets, intervals, seed)
-            slopes = slopes.shrunk(float(early.converted.sum() / rows.converted.sum()))
-    trees = fit(rows)
+def _levels(trees: Trees, slopes: Calibration | None, panel: Panel, rows: HazardRows, threads: int) -> Calibration:
+    """Return the slopes with the levels of the last year."""
     recent = rows.take(~before(_ends(panel, rows), panel.cut - _YEAR))
-    levels = set_levels(slopes if helps else identity(targets, intervals), _outcomes(trees, panel, recent, threads))
-    return trees, levels, helps
+    return set_levels(slopes or identity(*_cells(panel)), _outcomes(trees, panel, recent, threads))
 
 
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:
@@ -132,15 +123,5 @@ def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> Haz
     return HazardOutcomes(logit, rows.converted, rows.target, rows.interval, panel.customer[rows.snapshot])
 
 
-def _slopes(later: HazardOutcomes, targets: int, intervals: int, seed: int) -> tuple[Calibration, bool]:
-    """Fit slopes on all later rows; evaluate them by folds of customers against maps that only shift the level."""
-    fold = np.random.default_rng(seed).integers(_FOLDS, size=int(later.customer.max()) + 1)[later.customer]
-    mapped, shifted = np.empty_like(later.logit), np.empty_like(later.logit)
-    for k in range(_FOLDS):
-        held = later.take(fold == k)
-        found = fit_slopes(later.take(fold != k), targets, intervals)
-        only_level = set_levels(identity(targets, intervals), later.take(fold != k))
-        mapped[fold == k] = found.apply(held.logit, held.target, held.interval)
-        shifted[fold == k] = only_level.apply(held.logit, held.target, held.interval)
-    helps = bool(log_losses(mapped, later.converted).mean() < log_losses(shifted, later.converted).mean())
-    return fit_slopes(later, targets, intervals), helps
+def _cells(panel: Panel) -> tuple[int, int]:
+    return 1 + len(panel.definition.journey.stages), len(panel.definition.horizons)

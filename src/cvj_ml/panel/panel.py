@@ -19,7 +19,7 @@ from cvj_ml.journey import stage_at
 from cvj_ml.panel.labels import Labels, label
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
-from cvj_ml.windows import NEVER, Instants, edges, observed_whole
+from cvj_ml.windows import NEVER, Instants, edges, happened_within, observed_whole
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -53,6 +53,13 @@ class Panel:
     def column(self, name: str) -> npt.NDArray[np.float32]:
         """Return one feature of all rows."""
         return self.x[:, self.definition.catalogue.names.index(name)]
+
+    def matured(self) -> tuple[_Mask, _Mask]:
+        """Return what had happened within each horizon, and where that is known: (snapshots, targets, horizons)."""
+        horizons, labels = self.definition.horizons, self.labels
+        converted = np.stack([happened_within(labels.times, horizon) for horizon in horizons], axis=2)
+        whole = np.stack([observed_whole(labels.follow_up, horizon) for horizon in horizons], axis=1)
+        return converted, labels.at_risk[:, :, None] & whole[:, None, :]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a snapshot: who and when, the observed stage, the features, and what came after.

@@ -22,13 +22,26 @@ from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
-from cvj_ml.models.bundle.verification import CANARY, CARD, FORMAT, MANIFEST, RECORD, TREES, names_in, verify_bundle
+from cvj_ml.models.bundle.verification import (
+    CANARY,
+    CARD,
+    FORMAT,
+    MANIFEST,
+    RECORD,
+    RIDGE,
+    TREES,
+    YEAR_AGO,
+    names_in,
+    verify_bundle,
+)
 from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.base_rates import BaseRates
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.linear import LinearHazard, linear_columns
 from cvj_ml.models.hazard.reach import Trees
+from cvj_ml.models.hazard.ridge import RidgeHazard
+from cvj_ml.models.hazard.year_ago import YearAgoError, YearAgoLevel
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
 from cvj_ml.panel.model_spec import ModelSpec
@@ -85,6 +98,8 @@ def save(
         folder / "linear.json",
         {**{name: getattr(line, name).tolist() for name in _LINE}, "intercept": line.intercept} if line else {},
     )
+    _write_json(folder / RIDGE, {"share": trees.ridge_share, **_ridge_as_json(trees.ridge)})
+    _write_json(folder / YEAR_AGO, {"errors": _errors_as_json(predictor.year_ago)})
     _write_json(
         folder / "base_rates.json",
         {
@@ -148,6 +163,8 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     linear = (
         LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
     )
+    ridge = json.loads((folder / RIDGE).read_text(encoding="utf-8"))
+    of_return, of_reach = ridge["share"]
     low = np.array(base["low_evidence"], dtype=np.bool_)
     record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
@@ -156,12 +173,47 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
     remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-    trees = Trees(booster, linear, rates, low, linear_columns(definition))
+    trees = Trees(
+        booster, linear, rates, low, linear_columns(definition), _ridge_from_json(ridge), (of_return, of_reach)
+    )
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
-    predictor = Predictor(definition, trees, maps, stage, reference, drift)
+    errors = json.loads((folder / YEAR_AGO).read_text(encoding="utf-8"))["errors"]
+    predictor = Predictor(definition, trees, maps, stage, reference, drift, _errors_from_json(errors))
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card)
+
+
+def _errors_as_json(level: YearAgoLevel | None) -> list[dict[str, Any]]:
+    return [
+        {"cut": one.cut, "intercept": one.intercept.tolist(), "moved": one.moved.tolist()}
+        for one in (level.errors if level else ())
+    ]
+
+
+def _errors_from_json(document: list[dict[str, Any]]) -> YearAgoLevel | None:
+    errors = tuple(
+        YearAgoError(one["cut"], np.array(one["intercept"], dtype=np.float64), np.array(one["moved"], dtype=np.int64))
+        for one in document
+    )
+    return YearAgoLevel(errors) if errors else None
+
+
+def _ridge_as_json(ridge: RidgeHazard | None) -> dict[str, Any]:
+    if ridge is None:
+        return {}
+    # What has no slope has an infinite scale, which JSON has no word for.
+    scale = [None if np.isinf(one) else one for one in ridge.scale.tolist()]
+    return {"scale": scale, **{name: getattr(ridge, name).tolist() for name in ("mean", "slopes", "intercept")}}
+
+
+def _ridge_from_json(document: dict[str, Any]) -> RidgeHazard | None:
+    if "scale" not in document:
+        return None
+    scale = np.array([np.inf if one is None else one for one in document["scale"]], dtype=np.float64)
+    numbers = (np.array(document[name], dtype=np.float64) for name in ("mean", "slopes", "intercept"))
+    mean, slopes, intercept = numbers
+    return RidgeHazard(mean, scale, slopes, intercept)
 
 
 def _save_stage(model: StageModel, folder: Path) -> None:

@@ -17,15 +17,19 @@ from cvj_ml.journey import Visible
 from cvj_ml.models.predictor import Predictor
 
 MANIFEST = "manifest.json"
-FORMAT = 4
-"""4: names, bounds and thresholds rest on `min_customers`; an older bundle may hold one customer's."""
+FORMAT = 5
+"""5: a ridge beside the trees, and the level of a year ago; an older bundle knows of neither."""
 CARD = "card.md"
 RECORD = "track_record.json"
 TREES = "reach.txt"
+RIDGE = "ridge.json"
+YEAR_AGO = "year_ago.json"
 CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 FILES = frozenset(
     (
         TREES,
+        RIDGE,
+        YEAR_AGO,
         "linear.json",
         "calibration.json",
         "base_rates.json",

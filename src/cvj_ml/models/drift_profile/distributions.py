@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.features import OTHER, SEVERAL, Catalogue, Feature, Statistic
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import NEVER
 
@@ -126,16 +125,6 @@ def bins_of(edges: Sequence[Sequence[float]], columns: Sequence[ColumnKind]) -> 
     return ColumnBins(padded, zero, np.array([-1 if one.base is None else one.base for one in columns]))
 
 
-def names_of_codes(catalogue: Catalogue, feature: Feature) -> tuple[str, ...]:
-    """Return what the codes of a feature stand for; nothing for a number."""
-    words = catalogue.vocabulary
-    if feature.statistic == Statistic.LAST_EVENT:
-        return (*words.events, OTHER, SEVERAL)
-    if feature.statistic == Statistic.LAST_CHANNEL:
-        return (*words.channels, OTHER, SEVERAL)
-    return (*words.categories[feature.fact[1]], OTHER) if feature.fact[0] == "category" else ()
-
-
 def score_columns(definition: ModelSpec) -> list[tuple[int, int]]:
     """Return target and horizon (positions) of each probability that a model of this definition gives."""
     targets = [0, *(1 + i for i in definition.journey.observable[1:])]
@@ -158,7 +147,7 @@ def columns_of(definition: ModelSpec) -> list[ColumnKind]:
     active = {one.window: i for i, one in enumerate(catalogue.features) if one.name.startswith("touchpoints_")}
     features = [
         ColumnKind(
-            len(names_of_codes(catalogue, one)),
+            len(catalogue.names_of_codes(one)),
             zero=one.group == "attributes",
             base=active[one.window] if one.group in ("counts", "values") and one.window != NEVER else None,
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.models.drift_profile.distributions import names_of_codes
 from cvj_ml.panel.panel import Panel
 
 _DIGITS = 3
@@ -33,7 +32,7 @@ def learn_reference(panel: Panel) -> Reference:
     x, stage = panel.x[newest], panel.stage[newest]
     catalogue = panel.definition.catalogue
     # Of codes no median can be taken.
-    codes = np.array([len(names_of_codes(catalogue, one)) > 0 for one in catalogue.features])
+    codes = np.array([len(catalogue.names_of_codes(one)) > 0 for one in catalogue.features])
     fewest = panel.definition.min_customers
     everybody = _typical(x, codes, fewest)
     stages = 1 + len(panel.definition.journey.stages)

@@ -22,6 +22,8 @@ _F64 = npt.NDArray[np.float64]
 _SHRINKAGE = 50.0
 """Events at which a cell's own slope weighs as much as the pooled one."""
 
+_FOLDS = 5
+
 _SLOPE_FROM = 200
 """Moved customers from which a cell gets a slope of its own."""
 
@@ -92,6 +94,25 @@ def fit_slopes(later: HazardOutcomes, targets: int, intervals: int) -> Calibrati
             result.intercept[j, m] = weight * own_intercept + (1 - weight) * intercept
             result.slope[j, m] = weight * (own_slope if enough else slope) + (1 - weight) * slope
     return result
+
+
+def helpful_slopes(later: HazardOutcomes, targets: int, intervals: int, seed: int) -> Calibration | None:
+    """Return slopes fitted on all later rows; None where customers left out are better off without.
+
+    Five folds of customers compare them with maps that only shift the level.
+    """
+    if not later.converted.any():
+        return None
+    fold = np.random.default_rng(seed).integers(_FOLDS, size=int(later.customer.max()) + 1)[later.customer]
+    mapped, shifted = np.empty_like(later.logit), np.empty_like(later.logit)
+    for k in range(_FOLDS):
+        held = later.take(fold == k)
+        found = fit_slopes(later.take(fold != k), targets, intervals)
+        only_level = set_levels(identity(targets, intervals), later.take(fold != k))
+        mapped[fold == k] = found.apply(held.logit, held.target, held.interval)
+        shifted[fold == k] = only_level.apply(held.logit, held.target, held.interval)
+    helps = bool(log_losses(mapped, later.converted).mean() < log_losses(shifted, later.converted).mean())
+    return fit_slopes(later, targets, intervals) if helps else None
 
 
 def set_levels(slopes: Calibration, rows: HazardOutcomes) -> Calibration:

@@ -1,4 +1,4 @@
-"""Fitting the reach model: base rates and a line that rows start from, then trees with given settings."""
+"""Fitting the reach model: base rates and a line that rows start from, then trees and a ridge with given settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.hazard.binning import MOST_BINS, Grid, joined, learn_grid, plain_grid
 from cvj_ml.models.hazard.linear import Columns, LinearHazard, fit_linear, linear_columns
 from cvj_ml.models.hazard.reach import EXTRA_COLUMNS, Trees, own_x
+from cvj_ml.models.hazard.ridge import RIDGE_SHARE, RidgeHazard, fit_ridge
 from cvj_ml.panel.panel import HazardRows, Panel
 
 LOW_EVIDENCE = 30
 """Customers who must have moved before a target gets trees; below, it keeps its base rates."""
 
-_PATIENCE = 30
+_PATIENCE = 15
+
+_Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,11 @@ class Settings:
     rows_a_leaf: int
     lambda_l2: float
     path_smooth: float
-    rounds: int = 300
-    learning_rate: float = 0.05
+    rounds: int = 150
+    learning_rate: float = 0.1
     columns: float = 0.6
+    extra: bool = False
+    """Whether each split is the best of one random threshold a column (extremely randomised trees, Geurts 2006)."""
 
     def parameters(self, seed: int) -> dict[str, object]:
         """Return LightGBM's parameters; deterministic for any number of threads."""
@@ -45,7 +50,10 @@ class Settings:
             "bagging_freq": 1,
             "lambda_l2": self.lambda_l2,
             "path_smooth": self.path_smooth,
+            "extra_trees": self.extra,
             "max_bin": MOST_BINS,
+            # Fits of other settings take the same binned rows.
+            "feature_pre_filter": False,
             "metric": "None",
             "seed": seed,
             "deterministic": True,
@@ -60,35 +68,74 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What trees start from: base rates, a line (None where nothing can be learned), targets with too few events."""
+    """What is fitted before trees: base rates, the line that they start from, and the ridge that they are mixed with.
+
+    ``linear`` and ``ridge`` are None where nothing can be learned; ``low`` marks targets with too few events.
+    """
 
     panel: Panel
     base: BaseRates
     linear: LinearHazard | None
+    ridge: RidgeHazard | None
     low: npt.NDArray[np.bool_]
     columns: Columns
+
+    def with_trees(self, booster: lgb.Booster | None, ridge_share: tuple[float, float] = RIDGE_SHARE) -> Trees:
+        """Return what was fitted, with the trees that started from here."""
+        return Trees(booster, self.linear, self.base, self.low, self.columns, self.ridge, ridge_share)
+
+
+@dataclass(frozen=True, slots=True)
+class BinnedRows:
+    """Hazard rows of a panel as LightGBM takes them, binned once: every fit at one cut takes a part of them.
+
+    Targets with too few events have no rows here. Never shared between cuts, whose vocabularies and bins differ.
+    """
+
+    panel: Panel
+    rows: HazardRows
     grid: Grid
+    dataset: lgb.Dataset
+
+    @classmethod
+    def of(cls, panel: Panel, rows: HazardRows) -> BinnedRows:
+        """Bin rows; their labels and what they start from come with each fit."""
+        columns, width = linear_columns(panel.definition), panel.x.shape[1]
+        grid = _grid(panel, rows, columns)
+        inputs = np.empty((len(rows), width + len(EXTRA_COLUMNS)), dtype=np.float32)
+        np.take(grid.part(0, width).bins(panel.x), rows.snapshot, axis=0, out=inputs[:, :width])
+        own = own_x(panel.x, panel.stage, rows, columns.progress)
+        inputs[:, width:] = grid.part(width, inputs.shape[1]).bins(own)
+        parameters = {
+            "max_bin": MOST_BINS,
+            "feature_pre_filter": False,
+            "verbosity": -1,
+            "monotone_constraints": monotone(width),
+        }
+        dataset = lgb.Dataset(inputs, rows.converted.astype(np.float32), feature_name=feature_names(panel))
+        dataset.params = parameters
+        return cls(panel, rows, grid, dataset.construct())
 
     def boost(
         self,
-        rows: HazardRows,
+        start: Start,
+        taught: _Positions,
         settings: Settings,
         seed: int,
         threads: int,
         *,
-        held: HazardRows | None = None,
+        held: _Positions | None = None,
         callbacks: Sequence[Callable[..., object]] = (),
     ) -> lgb.Booster:
-        """Fit trees on rows of targets that get some, to where ``held`` rows gain nothing more for 30 rounds."""
-        bins = self.grid.part(0, self.panel.x.shape[1]).bins(self.panel.x)
-        train, watched, patience = self._dataset(rows, bins), None, list[Callable[..., object]]()
+        """Fit trees on rows at some positions, to where ``held`` rows gain nothing more for 15 rounds."""
+        watched, patience = None, list[Callable[..., object]]()
         if held is not None:
-            watched = [self._dataset(held, bins, like=train)]
+            watched = [self._part(start, held)]
             patience.append(lgb.early_stopping(_PATIENCE, verbose=False))
         constraints = monotone(self.panel.x.shape[1])
         trees = lgb.train(
             {**settings.parameters(seed), "monotone_constraints": constraints, "num_threads": threads},
-            train,
+            self._part(start, taught),
             num_boost_round=settings.rounds,
             valid_sets=watched,
             # LightGBM's own metric adds up in an order that depends on the number of threads.
@@ -97,31 +144,26 @@ class Start:
         )
         return self.grid.in_place_of_bins(trees)
 
-    def with_trees(self, booster: lgb.Booster | None) -> Trees:
-        """Return what was fitted, with the trees that started from here."""
-        return Trees(booster, self.linear, self.base, self.low, self.columns)
-
-    def _dataset(self, rows: HazardRows, bins: npt.NDArray[np.float32], like: lgb.Dataset | None = None) -> lgb.Dataset:
-        """Return what trees are fitted on; ``bins`` are those of the panel's X."""
-        if self.linear is None:
+    def _part(self, start: Start, positions: _Positions) -> lgb.Dataset:
+        """Return some of the rows, with what trees on them start from."""
+        if start.linear is None:
             raise ValueError("Nothing can be learned, so there is no line to start from.")
-        panel = self.panel
-        inputs = np.empty((len(rows), panel.x.shape[1] + len(EXTRA_COLUMNS)), dtype=np.float32)
-        np.take(bins, rows.snapshot, axis=0, out=inputs[:, : panel.x.shape[1]])
-        own = own_x(panel.x, panel.stage, rows, self.columns.progress)
-        inputs[:, panel.x.shape[1] :] = self.grid.part(panel.x.shape[1], inputs.shape[1]).bins(own)
-        return lgb.Dataset(
-            inputs,
-            label=rows.converted.astype(np.float32),
-            init_score=self.linear.logits(panel.x, self.columns, self.base, panel.stage, rows),
-            feature_name=feature_names(panel),
-            reference=like,
-        )
+        panel, rows = self.panel, self.rows.take(positions)
+        everything = len(positions) == len(self.rows)
+        part = self.dataset if everything else self.dataset.subset(positions.tolist()).construct()
+        part.set_label(rows.converted.astype(np.float32))
+        part.set_init_score(start.linear.logits(panel.x, start.columns, start.base, panel.stage, rows))
+        return part
 
 
 def _mean_log_loss(p: npt.NDArray[np.float64], data: lgb.Dataset) -> tuple[str, float, bool]:
     converted = np.asarray(data.get_label()) > 0
     return "log loss", float(-np.log(np.where(converted, p, 1 - p)).mean()), False
+
+
+def learnable(panel: Panel, rows: HazardRows) -> HazardRows:
+    """Return the rows of targets that enough customers reached."""
+    return rows.take(panel.converters[rows.target] >= LOW_EVIDENCE)
 
 
 def start_from(panel: Panel, rows: HazardRows) -> Start:
@@ -138,13 +180,14 @@ def start_from(panel: Panel, rows: HazardRows) -> Start:
         len(definition.horizons),
         definition.min_customers,
     )
-    low = panel.converters < LOW_EVIDENCE
-    usable = rows.take(~low[rows.target])
-    linear, grid = None, plain_grid([1] * (panel.x.shape[1] + len(EXTRA_COLUMNS)))
+    usable = learnable(panel, rows)
+    linear, ridge = None, None
     if 0 < usable.converted.sum() < len(usable):
         linear = fit_linear(panel.x, columns, base, panel.stage, usable, panel.customer, definition.min_customers)
-        grid = _grid(panel, usable, columns)
-    return Start(panel, base, linear, low, columns, grid)
+        numbers = np.array([not definition.catalogue.names_of_codes(one) for one in definition.catalogue.features])
+        offset = linear.logits(panel.x, columns, base, panel.stage, usable)
+        ridge = fit_ridge(panel.x, numbers, usable, offset, panel.customer, definition.min_customers)
+    return Start(panel, base, linear, ridge, panel.converters < LOW_EVIDENCE, columns)
 
 
 def _grid(panel: Panel, rows: HazardRows, columns: Columns) -> Grid:
@@ -165,18 +208,23 @@ def fit_trees(
     seed: int,
     threads: int,
     *,
+    ridge_share: tuple[float, float] = RIDGE_SHARE,
+    binned: BinnedRows | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trees:
-    """Fit base rates, the linear hazard and trees on hazard rows of the panel."""
+    """Fit base rates, the linear hazard, the ridge and trees on hazard rows of the panel.
+
+    ``binned`` are the learnable ones of these rows, where they have been binned before.
+    """
     start, booster = start_from(panel, rows), None
     if start.linear is not None:
         callbacks: list[Callable[..., object]] = []
         if progress is not None:
             report = progress
             callbacks.append(lambda env: report(env.iteration + 1, env.end_iteration))
-        usable = rows.take(~start.low[rows.target])
-        booster = start.boost(usable, settings, seed, threads, callbacks=callbacks)
-    return start.with_trees(booster)
+        binned = binned or BinnedRows.of(panel, learnable(panel, rows))
+        booster = binned.boost(start, np.arange(len(binned.rows)), settings, seed, threads, callbacks=callbacks)
+    return start.with_trees(booster, ridge_share)
 
 
 def monotone(columns: int) -> list[int]:

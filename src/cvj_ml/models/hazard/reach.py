@@ -2,8 +2,8 @@
 
 A row is (snapshot, target, interval); the label is whether the event falls into the interval given that it has not
 happened before (Allison 1982; Tutz and Schmid 2016, *Modeling Discrete Time-to-Event Data*). Target and interval are
-inputs, so rare transitions borrow strength and every horizon comes from one fit. The trees learn the difference
-from a linear hazard, which enters as an offset.
+inputs, so rare transitions borrow strength and every horizon comes from one fit. Trees and a ridge regression learn the
+difference from a linear hazard, which enters as an offset; what they add is mixed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from cvj_ml.models.hazard.base_rates import BaseRates
 from cvj_ml.models.hazard.calibration import Calibration, cumulate, make_coherent
 from cvj_ml.models.hazard.forest import Forest, parse
 from cvj_ml.models.hazard.linear import Columns, LinearHazard
+from cvj_ml.models.hazard.ridge import RIDGE_SHARE, RidgeHazard, head_of
 from cvj_ml.panel.panel import HazardRows, Panel
 
 _F64 = npt.NDArray[np.float64]
@@ -79,6 +80,7 @@ class Trees:
     What nobody in a stage has lived through rests on base rates, too, whatever the target (`learned`).
     ``estimator`` is one of the user's own in the place of line and trees; no bundle holds it.
 
+    ``ridge_share`` is the ridge's of what is added to the line, for the return and for reach; the rest is the trees'.
     ``forest`` is the booster once more, compiled; None where that cannot be, and LightGBM predicts.
     """
 
@@ -87,6 +89,8 @@ class Trees:
     base: BaseRates
     low: npt.NDArray[np.bool_]
     columns: Columns
+    ridge: RidgeHazard | None = None
+    ridge_share: tuple[float, float] = RIDGE_SHARE
     estimator: OwnEstimator | None = None
     forest: Forest | None = field(init=False, repr=False, compare=False)
 
@@ -125,7 +129,11 @@ class Trees:
             result[~weak] = np.concatenate([self.estimator.logits(one) for one in inputs])
         elif self.linear is not None:
             logits = self.linear.logits(x, self.columns, self.base, stage, part)
-            result[~weak] = logits + self.margins(x, stage, part, threads)
+            share = np.array(self.ridge_share)[head_of(part.target)]
+            logits += (1 - share) * self.margins(x, stage, part, threads)
+            if self.ridge is not None:
+                logits += share * self.ridge.margins(x, part)
+            result[~weak] = logits
         return result
 
     def margins(
