@@ -99,7 +99,7 @@ def save(
         {**{name: getattr(line, name).tolist() for name in _LINE}, "intercept": line.intercept} if line else {},
     )
     _write_json(folder / RIDGE, {"share": trees.ridge_share, **_ridge_as_json(trees.ridge)})
-    _write_json(folder / YEAR_AGO, {"errors": _errors_as_json(predictor.year_ago)})
+    _write_json(folder / YEAR_AGO, _year_ago_as_json(predictor.year_ago))
     _write_json(
         folder / "base_rates.json",
         {
@@ -177,26 +177,31 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
         booster, linear, rates, low, linear_columns(definition), _ridge_from_json(ridge), (of_return, of_reach)
     )
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
-    errors = json.loads((folder / YEAR_AGO).read_text(encoding="utf-8"))["errors"]
-    predictor = Predictor(definition, trees, maps, stage, reference, drift, _errors_from_json(errors))
+    year_ago = _year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
+    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card)
 
 
-def _errors_as_json(level: YearAgoLevel | None) -> list[dict[str, Any]]:
-    return [
-        {"cut": one.cut, "intercept": one.intercept.tolist(), "moved": one.moved.tolist()}
-        for one in (level.errors if level else ())
+def _year_ago_as_json(level: YearAgoLevel | None) -> dict[str, Any]:
+    if level is None:
+        return {}
+    errors = [
+        {"cut": one.cut, "intercept": one.intercept.tolist(), "moved": one.moved.tolist()} for one in level.errors
     ]
+    return {"errors": errors, "repeats": level.repeats}
 
 
-def _errors_from_json(document: list[dict[str, Any]]) -> YearAgoLevel | None:
+def _year_ago_from_json(document: dict[str, Any]) -> YearAgoLevel | None:
+    if not document:
+        return None
     errors = tuple(
         YearAgoError(one["cut"], np.array(one["intercept"], dtype=np.float64), np.array(one["moved"], dtype=np.int64))
-        for one in document
+        for one in document["errors"]
     )
-    return YearAgoLevel(errors) if errors else None
+    of_return, of_reach = document["repeats"]
+    return YearAgoLevel(errors, (of_return, of_reach))
 
 
 def _ridge_as_json(ridge: RidgeHazard | None) -> dict[str, Any]:

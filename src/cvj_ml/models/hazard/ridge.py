@@ -136,7 +136,7 @@ def _add_up(x: _F32, mean: _F64, scale: _F64, slopes: _F64, intercept: _F64, out
         for head in range(len(slopes)):
             out[r, head] = intercept[head]
         for c in range(x.shape[1]):
-            value = float(x[r, c])
+            value = np.float64(x[r, c])
             if math.isnan(value) or math.isinf(scale[c]):
                 continue
             logarithm = math.log1p(abs(value))
