@@ -184,24 +184,19 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card)
 
 
-def _year_ago_as_json(level: YearAgoLevel | None) -> dict[str, Any]:
-    if level is None:
-        return {}
-    errors = [
-        {"cut": one.cut, "intercept": one.intercept.tolist(), "moved": one.moved.tolist()} for one in level.errors
+def _year_ago_as_json(level: YearAgoLevel | None) -> list[dict[str, Any]]:
+    return [
+        {"cut": one.cut, "intercept": one.intercept.tolist(), "moved": one.moved.tolist()}
+        for one in (level.errors if level else ())
     ]
-    return {"errors": errors, "repeats": level.repeats}
 
 
-def _year_ago_from_json(document: dict[str, Any]) -> YearAgoLevel | None:
-    if not document:
-        return None
+def _year_ago_from_json(document: list[dict[str, Any]]) -> YearAgoLevel | None:
     errors = tuple(
         YearAgoError(one["cut"], np.array(one["intercept"], dtype=np.float64), np.array(one["moved"], dtype=np.int64))
-        for one in document["errors"]
+        for one in document
     )
-    of_return, of_reach = document["repeats"]
-    return YearAgoLevel(errors, (of_return, of_reach))
+    return YearAgoLevel(errors) if errors else None
 
 
 def _ridge_as_json(ridge: RidgeHazard | None) -> dict[str, Any]:

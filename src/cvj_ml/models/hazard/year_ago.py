@@ -38,18 +38,13 @@ class YearAgoError:
 
 @dataclass(frozen=True, slots=True)
 class YearAgoLevel:
-    """The shift of the log-odds of final probabilities, (heads, horizons), and the errors that it comes from.
-
-    ``repeats`` is False for a head whose forecast at the last matured fold would have been worse for the level of a
-    year before that; it is not shifted.
-    """
+    """The shift of the log-odds of final probabilities, (heads, horizons), and the errors that it comes from."""
 
     errors: tuple[YearAgoError, ...]
-    repeats: tuple[bool, bool] = (True, True)
 
     @property
     def shift(self) -> _F64:
-        """Return the shift: w a m / (m + 50), 0 for a head that does not repeat.
+        """Return the shift: w a m / (m + 50).
 
         ``a`` is the mean of the years' errors, weighted by the customers who moved; m the fewest of them; and w = k /
         (k + 1) of k years, since a single year tells a season from an accident no better than by half.
@@ -59,7 +54,7 @@ class YearAgoLevel:
         years = (moved > 0).sum(axis=0)
         fewest = np.where(years > 0, np.where(moved > 0, moved, np.inf).min(axis=0), 0.0)
         mean = (moved * intercept).sum(axis=0) / np.maximum(moved.sum(axis=0), 1.0)
-        found: _F64 = years / (years + 1) * mean * fewest / (fewest + SHRINKAGE) * np.array(self.repeats)[:, None]
+        found: _F64 = years / (years + 1) * mean * fewest / (fewest + SHRINKAGE)
         return found
 
     def apply(self, probabilities: _F64, learned: npt.NDArray[np.bool_]) -> _F64:
