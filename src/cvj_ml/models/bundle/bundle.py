@@ -21,8 +21,19 @@ from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
+from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
-from cvj_ml.models.bundle.verification import CANARY, CARD, FORMAT, MANIFEST, RECORD, TREES, names_in, verify_bundle
+from cvj_ml.models.bundle.verification import (
+    CANARY,
+    CARD,
+    FORECASTS,
+    FORMAT,
+    MANIFEST,
+    RECORD,
+    TREES,
+    names_in,
+    verify_bundle,
+)
 from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.base_rates import BaseRates
@@ -57,6 +68,7 @@ class Bundle:
     digest: str
     track_record: TrackRecord = NO_RECORD
     card: str = ""
+    forecast_errors: ForecastErrors = NO_ERRORS
 
     @property
     def version(self) -> str:
@@ -65,7 +77,12 @@ class Bundle:
 
 
 def save(
-    predictor: Predictor, canary: Canary, folder: Path, track_record: TrackRecord = NO_RECORD, card: str = ""
+    predictor: Predictor,
+    canary: Canary,
+    folder: Path,
+    track_record: TrackRecord = NO_RECORD,
+    card: str = "",
+    forecast_errors: ForecastErrors = NO_ERRORS,
 ) -> str:
     """Write the bundle into an empty or new folder and return its digest; ModelError for an estimator of one's own."""
     if predictor.trees.estimator is not None:
@@ -103,6 +120,7 @@ def save(
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
     _write_json(folder / RECORD, track_record.as_dict())
+    _write_json(folder / FORECASTS, forecast_errors.as_dict())
     (folder / CARD).write_text(card, encoding="utf-8")
     _write_json(folder / "reference.json", _references_as_json(predictor))
     touchpoints, attributes = block_to_tables(canary.block)
@@ -150,6 +168,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     )
     low = np.array(base["low_evidence"], dtype=np.bool_)
     record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    errors = ForecastErrors.from_dict(json.loads((folder / FORECASTS).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
     text = (folder / TREES).read_text(encoding="utf-8")
@@ -161,7 +180,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     predictor = Predictor(definition, trees, maps, stage, reference, drift)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
-    return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card)
+    return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card, errors)
 
 
 def _save_stage(model: StageModel, folder: Path) -> None:

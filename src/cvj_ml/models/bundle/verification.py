@@ -17,10 +17,13 @@ from cvj_ml.journey import Visible
 from cvj_ml.models.predictor import Predictor
 
 MANIFEST = "manifest.json"
-FORMAT = 4
-"""4: names, bounds and thresholds rest on `min_customers`; an older bundle may hold one customer's."""
+FORMAT = 5
+"""4: names, bounds and thresholds rest on `min_customers`; 5: the errors of past forecasts are there."""
+FIRST_WITHOUT_CUSTOMERS = 4
+"""The first format in which no model holds anything of a single customer."""
 CARD = "card.md"
 RECORD = "track_record.json"
+FORECASTS = "forecast_errors.json"
 TREES = "reach.txt"
 CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 FILES = frozenset(
@@ -33,6 +36,7 @@ FILES = frozenset(
         "features.json",
         "reference.json",
         RECORD,
+        FORECASTS,
         CARD,
         *CANARY,
     )
