@@ -405,7 +405,14 @@ def test_a_promotion_during_a_run_changes_nothing(
     first = open_bundle(trained.bundle)
     old = first.predictor.calibration
     other = replace(first.predictor, calibration=Calibration(old.intercept + 0.1, old.slope))
-    save(other, make_canary(other, trained.as_of, 1), tmp_path / "other", first.track_record, first.card)
+    save(
+        other,
+        make_canary(other, trained.as_of, 1),
+        tmp_path / "other",
+        first.track_record,
+        first.card,
+        first.forecast_errors,
+    )
     assert call("models", "import", file, tmp_path / "other").code == 0
     step = Stations.step
 

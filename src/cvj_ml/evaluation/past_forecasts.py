@@ -31,7 +31,8 @@ NUMBERS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 class PastForecast:
     """What was expected of the likeliest ``number`` customers of a transition at an instant, and what happened.
 
-    number: `EVERYBODY` for the whole stage; expected: Σp; variance: Σp(1 − p), of sampling; observed: moves.
+    number: `EVERYBODY` for the whole stage, of whom there are ``customers``; expected: Σp; variance: Σp(1 − p), of
+    sampling; observed: moves.
     """
 
     instant: int
@@ -39,6 +40,7 @@ class PastForecast:
     target: str
     horizon_days: int
     number: int
+    customers: int
     expected: float
     variance: float
     observed: int
@@ -100,6 +102,7 @@ def forecasts_of(
                     found.stages[target],
                     horizon // DAY,
                     number,
+                    len(chance[top]),
                     float(chance[top].sum()),
                     float((chance[top] * (1 - chance[top])).sum()),
                     int(converted[top].sum()),

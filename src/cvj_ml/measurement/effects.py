@@ -135,15 +135,15 @@ def score_words(row: Mapping[str, Any]) -> str:
 
 def forecast_words(row: Mapping[str, Any]) -> str:
     """Say what was expected of the listed, and whether that held in the control group; nothing where nothing was."""
-    if row.get("listed") is None or row["listed"] != row["listed"]:
+    if _missing(row.get("listed")):
         return ""
     moves = ExpectedMoves.from_columns(row, "expected_moves", int(row["listed"]))
     told = f"Forecast for the {moves.customers:,} listed, had nobody been contacted: {moves.words}."
     scaled = row["control_scaled"]
-    if scaled != scaled:
+    if _missing(scaled):
         return f"{told} Nobody in control can tell whether it held."
     told = f"{told} Control, scaled to all of them, makes {scaled:,.0f}"
-    if row["control_scaled_low_80"] != row["control_scaled_low_80"]:
+    if _missing(row["control_scaled_low_80"]):
         return f"{told}."
     bounds = {level: (row[f"control_scaled_low_{level}"], row[f"control_scaled_high_{level}"]) for level in LEVELS}
     held = next((level for level, (low, high) in bounds.items() if low <= scaled <= high), None)
@@ -154,3 +154,8 @@ def forecast_words(row: Mapping[str, Any]) -> str:
     }[held]
     ranges = " or ".join(f"{low:,.0f} to {high:,.0f} ({level} %)" for level, (low, high) in bounds.items())
     return f"{told}: {verdict}. If it was right, so small a group makes {ranges}."
+
+
+def _missing(value: float | None) -> bool:
+    """Return whether a number is missing, in a row of a table or of JSON."""
+    return value is None or value != value

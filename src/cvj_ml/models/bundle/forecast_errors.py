@@ -21,7 +21,7 @@ FEWEST_FOLDS = 3
 EVERYBODY = 0
 """Stands for the whole stage where a number of customers is asked for."""
 
-_NODES = 1000
+_NODES = 400
 """Equally likely levels of the moment over which a range is averaged."""
 
 _F64 = npt.NDArray[np.float64]
@@ -164,29 +164,29 @@ def expected_moves(probability: _F64, folds: int, spread: float | None) -> Expec
     expected = float(np.sum(probability))
     if spread is None or folds < FEWEST_FOLDS:
         return ExpectedMoves(len(probability), expected, folds)
-    ranges = moves_ranges(probability, spread, folds)
+    variance = float(np.sum(probability * (1 - probability)))
+    ranges = ranges_of(expected, variance, len(probability), spread, folds)
     return ExpectedMoves(len(probability), expected, folds, spread, ranges)
 
 
-def moves_ranges(probability: _F64, spread: float, folds: int) -> tuple[CountRange, ...]:
+def ranges_of(expected: float, variance: float, customers: int, spread: float, folds: int) -> tuple[CountRange, ...]:
     """Return the range of the number of moves for each of `LEVELS`, around the expected number Σp.
 
     The level of the moment multiplies the expected number by exp(spread × T), T a t variable of ``folds`` − 1 degrees
     of freedom (Higgins, Thompson and Spiegelhalter 2009, JRSS A 172; centred on the forecast, not on past errors).
-    Given the level, moves are a sum of independent events with mean Σp and variance Σp(1 − p), taken for a binomial of
-    both (Ehm 1991, Statistics & Probability Letters 11). A number lies inside if its mid-P, P(fewer) + P(as many) / 2,
-    lies between the tails; that makes the interval of a small count hold as often as it says on average.
+    Given the level, moves are a sum of independent events with mean Σp and the ``variance`` Σp(1 − p), taken for a
+    binomial of both, cut at the customers (Ehm 1991, Statistics & Probability Letters 11). A number lies inside if its
+    mid-P, P(fewer) + P(as many) / 2, lies between the tails: so a small count's range holds as often as it says.
     """
     levels = np.exp(spread * student_t.ppf((np.arange(_NODES) + 0.5) / _NODES, folds - 1))
-    mean, most = float(np.sum(probability)), len(probability)
-    if not mean:
+    if not expected:
         return (CountRange(0, 0),) * len(LEVELS)
-    share = min(float(np.sum(probability**2)) / mean, 1 - 1e-9)
+    share = min(max(1 - variance / expected, 1e-12), 1 - 1e-9)
 
     def within(level: int) -> CountRange:
         tail = (1 - level / 100) / 2
-        first = _first(lambda k: _mid(k, mean * levels, share, most) >= tail, most)
-        beyond = _first(lambda k: _mid(k, mean * levels, share, most) > 1 - tail, most)
+        first = _first(lambda k: _mid(k, expected * levels, share, customers) >= tail, customers)
+        beyond = _first(lambda k: _mid(k, expected * levels, share, customers) > 1 - tail, customers)
         return CountRange(first, max(beyond - 1, first))
 
     return tuple(map(within, LEVELS))
