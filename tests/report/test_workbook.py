@@ -280,7 +280,9 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
     assert told["In the stage"] == 60 and told["Eligible"] == 30
     assert told["To contact"] + told["Control"] == 20
     assert told["Epoch of the control group"] == "2024-quarter-4"
-    assert told[EXPECTED] == round(counts["expected_moves"]) and told["From (80 %)"] == "no interval: no past folds"
+    assert (
+        told[EXPECTED] == round(counts["expected_moves"]) and told["In 80 of 100 cases"] == "no interval: no past folds"
+    )
     assert {row[0] for row in found["How to read this"][1:]} == {title for title, _ in HOW_TO_READ}
     saved = pq.read_table(tmp_path / "t" / "summary.parquet", partitioning=None)
     assert saved.equals(summarise(lists))
@@ -293,10 +295,10 @@ def test_an_expected_number_stands_between_its_bounds(tmp_path: Path) -> None:
     head, row, *_ = sheets(tmp_path / "t" / "lists.xlsx")["Summary"]
     (counts,) = summarise([told]).to_pylist()
     place = head.index(EXPECTED)
-    bounds = [counts[f"expected_moves_{side}_{level}"] for level in (80, 95) for side in ("low", "high")]
-    assert row[place : place + 5] == [round(counts["expected_moves"]), *bounds]
-    assert bounds[2] < bounds[0] < row[place] < bounds[1] < bounds[3]
-    assert head[place + 1 : place + 5] == ["From (80 %)", "To (80 %)", "From (95 %)", "To (95 %)"]
+    bounds = [[counts[f"expected_moves_{side}_{level}"] for side in ("low", "high")] for level in (80, 95)]
+    assert row[place : place + 3] == [round(counts["expected_moves"]), *(f"{low} to {high}" for low, high in bounds)]
+    assert bounds[1][0] < bounds[0][0] < row[place] < bounds[0][1] < bounds[1][1]
+    assert head[place + 1 : place + 3] == ["In 80 of 100 cases", "In 95 of 100 cases"]
 
 
 def test_a_sheet_is_easy_to_use(tmp_path: Path) -> None:

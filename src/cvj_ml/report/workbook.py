@@ -173,9 +173,9 @@ class _Sheets:
         columns += [*(name for name in NOT_LISTED if name in counted), "target", "control"]
         headings = {"in_stage": "In the stage", "eligible": "Eligible", "target": "To contact", "control": "Control"}
         shown = ["Sheet", "List", *(headings.get(name, f"Left: {why.get(name)}") for name in columns)]
-        expected = [EXPECTED, *(f"{side} ({level} %)" for level in LEVELS for side in ("From", "To"))]
+        expected = [EXPECTED, *(f"In {level} of 100 cases" for level in LEVELS)]
         shown += [*expected, "Epoch of the control group", "Model"]
-        sheet = self._sheet("Summary", [31, 44, *[15] * len(columns), 15, *[10] * (len(expected) - 1), 20, 15])
+        sheet = self._sheet("Summary", [31, 44, *[15] * len(columns), 15, *[20] * len(LEVELS), 20, 15])
         for place, words in enumerate(shown):
             write_text(sheet, 0, place, words, self._head)
         sheet.freeze_panes(1, 2)
@@ -186,10 +186,9 @@ class _Sheets:
                 write_cell(sheet, row, place, summary[column][row - 1].as_py(), self._count)
             place = 2 + len(columns)
             write_cell(sheet, row, place, round(one.moves.expected), self._count)
-            if one.moves.why_no_range:
-                write_text(sheet, row, place + 1, one.moves.why_no_range)
-            for beside, bound in enumerate((bound for found in one.moves.ranges for bound in found), place + 1):
-                write_cell(sheet, row, beside, bound, self._count)
+            told = [f"{low:,} to {high:,}" for low, high in one.moves.ranges]
+            for beside, words in enumerate(told or [one.moves.why_no_range] * len(LEVELS), place + 1):
+                write_text(sheet, row, beside, words)
             place += len(expected)
             write_text(sheet, row, place, one.epoch)
             versions = one.rows["model_version"].unique().to_pylist()
