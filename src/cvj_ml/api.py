@@ -116,8 +116,9 @@ class Model:
     def save(self, folder: Path | str) -> str:
         """Write the model as a bundle into an empty or new folder, and return its digest (64 hex digits).
 
-        A bundle holds text and numbers only; nothing in it is executed on loading. ModelError for a model that was
-        loaded (copy its folder), or that holds an estimator of one's own.
+        A bundle holds text and numbers only; nothing in it is executed on loading. What it tells of earlier scores and
+        forecasts is counted now, on up to six folds. ModelError for a model that was loaded (copy its folder), or that
+        holds an estimator of one's own.
         """
         fitted = self._require_fitted()
         target = Path(folder)

@@ -26,8 +26,16 @@ from cvj_ml.customers import People
 from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.journey import Journey
 from cvj_ml.lists import rank
-from cvj_ml.measurement.effects import difference, lift, observed_over_expected, top_share, wilson
+from cvj_ml.measurement.effects import (
+    difference,
+    forecast_words,
+    lift,
+    observed_over_expected,
+    top_share,
+    wilson,
+)
 from cvj_ml.measurement.outcomes import PastList, listings, untouched
+from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, Errors, ForecastErrors, expected_moves
 from cvj_ml.night import publish, published_lists
 from cvj_ml.ownership import claim
 from cvj_ml.report.list_files import write_night
@@ -124,10 +132,12 @@ def scores_of(business: Simulation, as_of: int, reverse: bool = False) -> pa.Tab
     return pa.table(columns)
 
 
-def publish_past(config: Config, business: Simulation, as_of: int, reverse: bool = False) -> pd.DataFrame:
+def publish_past(
+    config: Config, business: Simulation, as_of: int, reverse: bool = False, errors: ForecastErrors = NO_ERRORS
+) -> pd.DataFrame:
     """Publish a night as the command does, but with the true probabilities; return its first list."""
     scores = scores_of(business, as_of, reverse)
-    lists = rank(config, StoredTable.of(scores), Journey(config.journey), as_of)
+    lists = rank(config, StoredTable.of(scores), Journey(config.journey), as_of, forecast_errors=errors)
     people = People()
     day = to_datetime(as_of, UTC).date().isoformat()
     file = Path(config.out) / f"{day}.parquet"
@@ -270,6 +280,49 @@ def test_contacts_are_those_within_the_horizon(tmp_path: Path) -> None:
         people = listed.loc[listed["group"] == arm, "customer_id"]
         assert done["rows"][0][f"{arm}_contacted"] == pytest.approx(people.isin(sent["customer_id"]).mean())
         assert 0.1 < done["rows"][0][f"{arm}_contacted"] < 0.9
+
+
+ERRORS = ForecastErrors(
+    ("2024-01-01T00:00:00+00:00",), (Errors("Engage", "Subscribe", 30, 0, (90.0,) * 5, (95,) * 5, 0.05),)
+)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_forecast_is_held_against_the_control_group(tmp_path: Path, reverse: bool) -> None:
+    """True probabilities hold; reversed ones expect far more than come."""
+    past = business()
+    config = load_config(settings_in(tmp_path))
+    past.write(tmp_path)
+    listed = publish_past(config, past, NIGHT, reverse, ERRORS)
+    _, done = measure(tmp_path / "c.yaml", NIGHT + HORIZON + 2 * DAY)
+    (row,) = done["rows"]
+    control = listed[listed["group"] == "control"]
+    ids = np.sort(past.customers["customer_id"].unique())
+    moved = (past.true_stage(NIGHT + HORIZON) >= 2)[np.isin(ids, control["customer_id"])].sum()
+    assert (row["listed"], row["past_folds"]) == (len(listed), 5)
+    assert row["expected_moves"] == pytest.approx(listed["probability"].sum())
+    assert row["control_scaled"] == pytest.approx(2 * moved)  # control.share is a half
+    p = control["probability"].to_numpy()
+    for (low, high), level in zip(expected_moves(p, 5, 0.05).ranges, (80, 95), strict=True):
+        found = row[f"control_scaled_low_{level}"], row[f"control_scaled_high_{level}"]
+        assert found == (pytest.approx(2 * low), pytest.approx(2 * high))
+    words = forecast_words(row)
+    assert words.startswith(f"Forecast for the {len(listed):,} listed, had nobody been contacted: ")
+    assert f"Control, scaled to all of them, makes {2 * moved:,}: " in words
+    assert ("the forecast was too high" if reverse else "the forecast held") in words
+    shown = call("measure", tmp_path / "c.yaml", "--until", to_datetime(NIGHT + HORIZON + 2 * DAY, UTC).isoformat())
+    assert words in shown.out
+
+
+def test_a_forecast_without_a_range_or_control_says_so(tmp_path: Path) -> None:
+    past = business()
+    config = load_config(settings_in(tmp_path, control={"share": 0.0, "salt": "s", "epoch": "year"}))
+    past.write(tmp_path)
+    publish_past(config, past, NIGHT)
+    _, done = measure(tmp_path / "c.yaml", NIGHT + HORIZON + 2 * DAY)
+    words = forecast_words(done["rows"][0])
+    assert words.endswith("(no interval: no past folds). Nobody in control can tell whether it held.")
+    assert forecast_words({"list": "of a night from before"}) == ""
 
 
 def test_scores_that_mislead_end_with_5_and_are_kept(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ FILES = (
     "reach.txt",
     "reference.json",
     "track_record.json",
+    "forecast_errors.json",
 )
 
 
@@ -192,7 +193,11 @@ def test_a_folder_without_a_bundle_is_told(tmp_path: Path, folder: str) -> None:
 
 @pytest.mark.usefixtures("no_lightgbm")
 @pytest.mark.parametrize(
-    "name", ["features.json", "journey.yaml", "calibration.json", "base_rates.json", "track_record.json"]
+    "name",
+    [
+        *("features.json", "journey.yaml", "calibration.json", "base_rates.json"),
+        *("track_record.json", "forecast_errors.json"),
+    ],
 )
 def test_a_file_that_says_nothing_is_told_though_signed(copy: Path, name: str) -> None:
     (copy / name).write_text("{}")
@@ -213,7 +218,9 @@ def test_features_that_this_version_does_not_compute_are_refused(copy: Path) -> 
 
 def test_a_round_trip_gives_the_same_bits(trained: Trained, tmp_path: Path) -> None:
     first = load(trained.bundle)
-    digest = save(first.predictor, first.canary, tmp_path / "again", first.track_record, first.card)
+    digest = save(
+        first.predictor, first.canary, tmp_path / "again", first.track_record, first.card, first.forecast_errors
+    )
     second = load(tmp_path / "again", digest)
     assert first.digest == json.loads(trained.training.out)["digest"]
     assert (second.digest, second.version) == (digest, digest[:12])
@@ -223,7 +230,7 @@ def test_a_round_trip_gives_the_same_bits(trained: Trained, tmp_path: Path) -> N
     assert answers[0].probability.tobytes() == answers[1].probability.tobytes()
     assert first.canary.scores.equals(second.canary.scores)
     assert second.track_record == first.track_record and first.track_record.instants
-    assert second.track_record == first.track_record and first.track_record.instants
+    assert second.forecast_errors == first.forecast_errors and len(first.forecast_errors.instants) > 3
     for name in set(FILES) - {"canary/scores.parquet"}:  # Arrow names the items of a list anew on reading
         assert (tmp_path / "again" / name).read_bytes() == (trained.bundle / name).read_bytes()
 

@@ -131,7 +131,9 @@ def test_nothing_after_the_cut_is_known(block: Block) -> None:
     """Silent error 4: what comes at the cut or later changes nothing, not even of a year ago."""
     points = block.touchpoints
     late = points.occurred_at >= CUT
-    moved = replace(block, touchpoints=replace(points, occurred_at=np.where(late, points.occurred_at + DAY, points.occurred_at)))
+    moved = replace(
+        block, touchpoints=replace(points, occurred_at=np.where(late, points.occurred_at + DAY, points.occurred_at))
+    )
     one, other = learned(block), learned(moved)
     assert one is not None and other is not None
     assert (one.errors[0].intercept == other.errors[0].intercept).all()

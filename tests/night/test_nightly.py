@@ -17,12 +17,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tests.trained import AS_OF, CUSTOMERS, Outcome, Trained, call
 
 from cvj_ml import commands, tracking
 from cvj_ml.commands import one_night
-from cvj_ml.models.bundle.bundle import save
+from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.night import current_night, verify_night
 from cvj_ml.night.timings import Stations
@@ -105,6 +106,23 @@ def test_a_second_run_finds_the_night_and_scores_nobody(
     assert (night["outcome"], night["current"]) == ("unchanged", True)
     assert night["lists"] == {"convert__ascend__30d": 10, "advocate__promote__30d": 5}
     assert everything(out / f"as_of={AS_OF}") == before
+
+
+def test_each_list_says_how_many_are_expected_to_move(trained: Trained, out: Path) -> None:
+    """The bounds are those of the model's own past forecasts, for as many customers."""
+    errors = load(trained.bundle).forecast_errors
+    folder = Path(nightly(trained.variant(out), "--as-of", AS_OF)["nights"][0]["night"])
+    rows = pq.read_table(folder / "targets" / "summary.parquet", partitioning=None).to_pylist()
+    told = call("targets", trained.variant(out), "--as-of", AS_OF).out
+    for row in rows:
+        listed = pq.read_table(folder / "targets" / f"{row['list']}.parquet", partitioning=None)
+        p = listed["probability"].to_numpy()
+        found = errors.forecast(row["from_stage"], row["to_stage"], row["horizon_days"], p, row["in_stage"])
+        assert found.columns("expected_moves") == {name: row[name] for name in found.columns("expected_moves")}
+        assert (row["past_folds"], row["expected_moves_spread"]) == (found.folds, found.spread)
+        assert f"moves without a contact: {found.words}" in told
+        assert row["expected_moves"] <= row["stage_expected_moves"] + 1e-9
+    assert any(row["past_folds"] >= 3 and row["expected_moves_high_95"] > 0 for row in rows)
 
 
 @pytest.mark.slow
@@ -405,7 +423,14 @@ def test_a_promotion_during_a_run_changes_nothing(
     first = open_bundle(trained.bundle)
     old = first.predictor.calibration
     other = replace(first.predictor, calibration=Calibration(old.intercept + 0.1, old.slope))
-    save(other, make_canary(other, trained.as_of, 1), tmp_path / "other", first.track_record, first.card)
+    save(
+        other,
+        make_canary(other, trained.as_of, 1),
+        tmp_path / "other",
+        first.track_record,
+        first.card,
+        first.forecast_errors,
+    )
     assert call("models", "import", file, tmp_path / "other").code == 0
     step = Stations.step
 

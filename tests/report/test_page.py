@@ -30,6 +30,7 @@ from cvj_ml.journey_analytics.dwell_times import STILL_THERE, DwellTimeCounts, Q
 from cvj_ml.journey_analytics.journey_map import opportunities
 from cvj_ml.journey_analytics.precursors import ALL, TouchpointCounts
 from cvj_ml.lists import RankedList, summarise
+from cvj_ml.models.bundle.forecast_errors import CountRange, ExpectedMoves, expected_moves
 from cvj_ml.ownership import claim
 from cvj_ml.report import wording
 from cvj_ml.report.campaign_history import list_histories
@@ -141,6 +142,8 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
         left_out={"suppressed": 3, "dormant": 0},
         not_listed={"list_full": 7},
         epoch="2024-quarter-4",
+        moves=ExpectedMoves(size, float(p.sum()), 6, 0.1, (CountRange(4, 1520), CountRange(2, 1860))),
+        stage_moves=ExpectedMoves(size + 10, float(p.sum()) + 1, 2),
     )
 
 
@@ -229,18 +232,37 @@ def test_names_from_data_stay_text(browser: Any, tmp_path: Path) -> None:
         assert opened_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_expected_moves_are_told_with_their_range(browser: Any, tmp_path: Path) -> None:
+    one = ranked([f"c{i:03}" for i in range(40)])
+    expected = wording.moves(one.moves.expected)
+    with visit(browser, written(tmp_path, page(night(one)))) as opened_page:
+        shown = opened_page.locator("main").inner_text()
+    assert f"{expected} (4 to 1,520)" in shown and "EXPECTED TO MOVE (80 %)" in shown.upper()
+    assert (
+        f"Of all who are listed, {expected} are expected to move in time without a contact: 4 to 1,520 in 80 of 100"
+        " cases, 2 to 1,860 in 95 of 100 cases." in shown
+    )
+    assert (
+        f"Of everybody in the stage, {wording.moves(one.stage_moves.expected)} are expected to move in time without a"
+        " contact (no interval: only 2 past folds)." in shown
+    )
+
+
 def test_a_list_of_whom_nobody_is_expected_to_move_is_no_ranking(browser: Any, tmp_path: Path) -> None:
     """Silent error 76: hundreds of people at 0.00 % stood there in an order that meant nothing."""
     found = ranked([f"c{i:03}" for i in range(40)])
     column = found.rows.column_names.index("probability")
-    low = replace(found, rows=found.rows.set_column(column, "probability", pa.array(np.linspace(1e-5, 1e-6, 40))))
+    p = np.linspace(1e-5, 1e-6, 40)
+    rows, moves = found.rows.set_column(column, "probability", pa.array(p)), expected_moves(p, 2, None)
+    low = replace(found, rows=rows, moves=moves)
     assert low.without_evidence and not found.without_evidence
-    assert summarise([low])["expected_moves"].to_pylist() == [pytest.approx(low.expected)]
+    assert summarise([low])["expected_moves"].to_pylist() == [pytest.approx(p.sum())]
     with visit(browser, written(tmp_path, page(night(low)))) as opened_page:
         assert names_shown(opened_page) == []
         shown = opened_page.locator("main").inner_text()
         assert "not one is expected to move in time" in shown and "without evidence" in shown
         assert "Nobody is on this list" not in shown
+        assert "0.0 are expected to move in time without a contact (no interval: only 2 past folds)" in shown
     assert wording.percent(1e-5) == "under 0.01%" and wording.percent(0.0) == "0%"
 
 

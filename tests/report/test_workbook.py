@@ -7,6 +7,7 @@ import re
 import shutil
 import unicodedata
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,10 +30,11 @@ from cvj_ml.errors import CvjError
 from cvj_ml.io import read_csv, spreadsheet_safe, write_table
 from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, summarise
+from cvj_ml.models.bundle.forecast_errors import expected_moves
 from cvj_ml.night import publish, verify_night
 from cvj_ml.report import workbook as module
 from cvj_ml.report.list_files import with_contact, write_lists
-from cvj_ml.report.workbook import HOW_TO_READ
+from cvj_ml.report.workbook import EXPECTED, HOW_TO_READ
 from cvj_ml.report.workbook import JOURNEY as JOURNEY_SHEET
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
@@ -278,9 +280,25 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
     assert told["In the stage"] == 60 and told["Eligible"] == 30
     assert told["To contact"] + told["Control"] == 20
     assert told["Epoch of the control group"] == "2024-quarter-4"
+    assert (
+        told[EXPECTED] == round(counts["expected_moves"]) and told["In 80 of 100 cases"] == "no interval: no past folds"
+    )
     assert {row[0] for row in found["How to read this"][1:]} == {title for title, _ in HOW_TO_READ}
     saved = pq.read_table(tmp_path / "t" / "summary.parquet", partitioning=None)
     assert saved.equals(summarise(lists))
+
+
+def test_an_expected_number_stands_between_its_bounds(tmp_path: Path) -> None:
+    (one,) = lists_of([f"c{i:03d}" for i in range(60)], lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d"}])
+    told = replace(one, moves=expected_moves(one.rows["probability"].to_numpy(), 6, 0.1))
+    write_lists(tmp_path / "t", [told], contact_of([]), WORKSHEET, "2024-11-01")
+    head, row, *_ = sheets(tmp_path / "t" / "lists.xlsx")["Summary"]
+    (counts,) = summarise([told]).to_pylist()
+    place = head.index(EXPECTED)
+    bounds = [[counts[f"expected_moves_{side}_{level}"] for side in ("low", "high")] for level in (80, 95)]
+    assert row[place : place + 3] == [round(counts["expected_moves"]), *(f"{low} to {high}" for low, high in bounds)]
+    assert bounds[1][0] < bounds[0][0] < row[place] < bounds[0][1] < bounds[1][1]
+    assert head[place + 1 : place + 3] == ["In 80 of 100 cases", "In 95 of 100 cases"]
 
 
 def test_a_sheet_is_easy_to_use(tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def _tell_log(night: Mapping[str, Any]) -> None:
 def _tell_person(night: Night) -> None:
     """Say what is in a night, who was left out and why, and where to look."""
     from cvj_ml.lists import NOT_LISTED, REASONS, title_of, without_evidence
+    from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 
     told = night.as_document()
     out.print(
@@ -187,6 +188,9 @@ def _tell_person(night: Night) -> None:
     for one in night.lists:
         title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
         out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
+        if one["listed"] and one.get("expected_moves") is not None:
+            words = ExpectedMoves.from_columns(one, "expected_moves", one["listed"]).words
+            out.print(f"    moves without a contact: {words}", soft_wrap=True)
         if without_evidence(one["listed"], one.get("expected_moves", one["listed"])):
             words = "    without evidence: not one of them is expected to move, so their order says nothing"
             out.print(words, soft_wrap=True)

@@ -19,6 +19,7 @@ from cvj_ml.errors import DataError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
+from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
@@ -96,6 +97,8 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
             to_microseconds(scores["as_of"].iloc[0].to_pydatetime()),
             str(scores["model_version"].iloc[0]),
             scored.merge(_listed(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"),
+            # Nights from before forecasts had a range told their number alone, or none.
+            ExpectedMoves.from_columns(row, "expected_moves", row["listed"]) if "past_folds" in row else None,
         )
 
 

@@ -144,6 +144,7 @@ def make_night(
                 history=history,
                 permissions=people.permissions,
                 exposures=exposures,
+                forecast_errors=bundle.forecast_errors,
             )
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)

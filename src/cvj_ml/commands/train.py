@@ -23,6 +23,7 @@ from cvj_ml.evaluation.backtesting import FoldResult
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable
 from cvj_ml.evaluation.mlflow_record import evidence
+from cvj_ml.evaluation.past_forecasts import forecast_errors, past_forecasts
 from cvj_ml.evaluation.promotion import Verdict, challenge, decide_first, undecided
 from cvj_ml.evaluation.score_bands import track_record
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, fit_and_evaluate
@@ -157,11 +158,14 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
 
 
 def write_bundle(facts: Training, histories: Histories, card: str, folder: Path) -> str:
-    """Write a model with its canary, its track record on the fold and its card, and return the bundle's digest."""
+    """Write a model with its canary, its track record, past forecasts' errors and its card; return the digest."""
     with histories.watcher.step("Keeping the track record"):
         record = track_record(histories.run(), facts.result)
+    with histories.watcher.step("Looking back at earlier forecasts") as progress:
+        run = histories.run(progress)
+        errors = forecast_errors(run, past_forecasts(run, facts.result))
     canary = make_canary(facts.predictor, facts.cut, facts.config.model.seed)
-    return save(facts.predictor, canary, folder, record, card)
+    return save(facts.predictor, canary, folder, record, card, errors)
 
 
 def _weaknesses(config: Config, panel: Panel, predictor: Predictor) -> Iterator[str]:

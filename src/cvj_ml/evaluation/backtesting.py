@@ -133,8 +133,11 @@ class Panels:
     test: Panel
 
 
-def build_panels(run: Run, fold: Fold) -> Panels:
-    """Build a fold's panels; nothing after the cut is used but the outcomes, and test snapshots are never sampled."""
+def build_panels(run: Run, fold: Fold, max_rows: int | None = None) -> Panels:
+    """Build a fold's panels; nothing after the cut is used but the outcomes, and test snapshots are never sampled.
+
+    max_rows: hazard rows to learn from, fewer than the configuration's where they are to be.
+    """
     config, blocks, delay = run.config, run.blocks, run.arrival_delay
     require_teachable(run, fold.cut, "The backtest")
     definition = define(config, run.journey, blocks, fold.cut)
@@ -144,7 +147,7 @@ def build_panels(run: Run, fold: Fold) -> Panels:
         training_grid(config, fold.cut),
         fold.cut,
         delay,
-        max_rows=config.model.max_rows,
+        max_rows=config.model.max_rows if max_rows is None else min(max_rows, config.model.max_rows),
         seed=run.seed,
     )
     return Panels(history, build_panel(definition, blocks, np.array([fold.cut], dtype=np.int64), fold.until, delay))

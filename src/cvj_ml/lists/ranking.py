@@ -22,6 +22,7 @@ from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control
 from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
 from cvj_ml.lists.next_action import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
+from cvj_ml.models.bundle.forecast_errors import LEVELS, NO_ERRORS, CountRange, ExpectedMoves, ForecastErrors
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.schemas import TARGETS, Contract
 from cvj_ml.scoring import StoredTable
@@ -40,7 +41,8 @@ class RankedList:
     """One list, with the name of its files and the numbers behind it.
 
     ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
-    them, the ``not_listed`` by reason and the rows add up to the eligible.
+    them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
+    control or not, ``stage_moves`` of everybody in the stage.
     """
 
     name: str
@@ -51,6 +53,8 @@ class RankedList:
     left_out: Mapping[str, int]
     not_listed: Mapping[str, int]
     epoch: str
+    moves: ExpectedMoves
+    stage_moves: ExpectedMoves
 
     def __post_init__(self) -> None:
         found = self.in_stage, self.eligible, len(self.rows)
@@ -65,14 +69,9 @@ class RankedList:
         return int(pc.sum(pc.equal(self.rows["group"], "control")).as_py() or 0)
 
     @property
-    def expected(self) -> float:
-        """How many of the listed are expected to move, all together."""
-        return float(pc.sum(self.rows["probability"]).as_py() or 0.0)
-
-    @property
     def without_evidence(self) -> bool:
         """Whether next to no move is expected of those who are listed: their order says nothing."""
-        return without_evidence(len(self.rows), self.expected)
+        return without_evidence(len(self.rows), self.moves.expected)
 
     @property
     def title(self) -> str:
@@ -121,6 +120,7 @@ def rank(
     history: StoredTable | None = None,
     permissions: Permissions | None = None,
     exposures: pa.Table | None = None,
+    forecast_errors: ForecastErrors = NO_ERRORS,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -130,7 +130,8 @@ def rank(
     Each row carries what the model's track record says of customers who were scored like this. Of SCORES a list reads
     the rows of its stage, and of these the columns that it needs.
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: nobody was contacted);
-    exposures: who was listed in control on earlier nights (None: nobody).
+    exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
+    which the range around each expected number of moves comes.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     require_permissions(permissions, channels)
@@ -141,6 +142,7 @@ def rank(
         stage,
         as_of,
         track_record,
+        forecast_errors,
         history,
         HOLDOUT_EXPOSURES.empty_table() if exposures is None else exposures,
         permissions,
@@ -160,6 +162,7 @@ class _Night:
     stage: pa.ChunkedArray
     as_of: int
     track_record: TrackRecord
+    forecast_errors: ForecastErrors
     history: StoredTable | None
     exposures: pa.Table
     permissions: Permissions
@@ -209,7 +212,13 @@ class _Night:
             {name: int((reason == i).sum()) for i, name in enumerate(REASONS)},
             {"channel_full": int((status == NO_ROOM).sum()), "list_full": int((status == FULL).sum())},
             epoch,
+            self._moves(spec, probability[listed], len(scores)),
+            self._moves(spec, probability[np.isfinite(probability)], len(scores)),
         )
+
+    def _moves(self, spec: ListSpec, probability: npt.NDArray[np.float64], of: int) -> ExpectedMoves:
+        """Return how many customers with these probabilities are expected to move, among ``of`` in the stage."""
+        return self.forecast_errors.forecast(spec.from_stage, spec.to_stage, spec.horizon // DAY, probability, of)
 
     def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> ContactHistory:
         """Return the history of some rows of SCORES, of channels as far as the stage's plays go through them.
@@ -311,6 +320,13 @@ NOT_LISTED = {
 }
 """Why an eligible customer is not listed."""
 
+
+def _moves_columns(name: str) -> dict[str, pa.DataType]:
+    """Return the columns of `ExpectedMoves.columns`."""
+    bounds = [f"{name}_{side}_{level}" for level in LEVELS for side in CountRange._fields]
+    return {name: pa.float64(), **dict.fromkeys(bounds, pa.int64())}
+
+
 SUMMARY = Contract(
     "SUMMARY",
     {
@@ -327,7 +343,10 @@ SUMMARY = Contract(
         "listed": pa.int64(),
         "target": pa.int64(),
         "control": pa.int64(),
-        "expected_moves": pa.float64(),
+        **_moves_columns("expected_moves"),
+        **_moves_columns("stage_expected_moves"),
+        "expected_moves_spread": pa.float64(),
+        "past_folds": pa.int64(),
     },
     ("list",),
 )
@@ -350,7 +369,10 @@ def summarise(lists: Sequence[RankedList]) -> pa.Table:
             "listed": len(one.rows),
             "target": len(one.rows) - one.control,
             "control": one.control,
-            "expected_moves": one.expected,
+            **one.moves.columns("expected_moves"),
+            **one.stage_moves.columns("stage_expected_moves"),
+            "expected_moves_spread": one.moves.spread,
+            "past_folds": one.moves.folds,
         }
         for one in lists
     ]

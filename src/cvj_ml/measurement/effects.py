@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.evaluation.metrics import Interval, wilson_interval
+from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves
 
 _Z = 1.959963984540054
 _NOUGHT = 3.688879454113936  # −log 0.025: the largest Poisson mean that gives nought with 2.5 %
@@ -130,3 +131,31 @@ def score_words(row: Mapping[str, Any]) -> str:
     return (
         found + f"; the likeliest tenth moved {row['lift_10pct']:.1f} times as often as all ({low:.1f} to {high:.1f})."
     )
+
+
+def forecast_words(row: Mapping[str, Any]) -> str:
+    """Say what was expected of the listed, and whether that held in the control group; nothing where nothing was."""
+    if _missing(row.get("listed")):
+        return ""
+    moves = ExpectedMoves.from_columns(row, "expected_moves", int(row["listed"]))
+    told = f"Forecast for the {moves.customers:,} listed, had nobody been contacted: {moves.words}."
+    scaled = row["control_scaled"]
+    if _missing(scaled):
+        return f"{told} Nobody in control can tell whether it held."
+    told = f"{told} Control, scaled to all of them, makes {scaled:,.0f}"
+    if _missing(row["control_scaled_low_80"]):
+        return f"{told}."
+    bounds = {level: (row[f"control_scaled_low_{level}"], row[f"control_scaled_high_{level}"]) for level in LEVELS}
+    held = next((level for level, (low, high) in bounds.items() if low <= scaled <= high), None)
+    verdict = {
+        80: "the forecast held",
+        95: "at the edge of what the forecast allows",
+        None: f"the forecast was too {'low' if scaled > bounds[95][1] else 'high'}",
+    }[held]
+    ranges = " or ".join(f"{low:,.0f} to {high:,.0f} ({level} %)" for level, (low, high) in bounds.items())
+    return f"{told}: {verdict}. If it was right, so small a group makes {ranges}."
+
+
+def _missing(value: float | None) -> bool:
+    """Return whether a number is missing, in a row of a table or of JSON."""
+    return value is None or value != value

@@ -17,6 +17,7 @@ from cvj_ml.gates.verdicts import GateVerdict, graded, passed
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey, entry_times, stage_at
 from cvj_ml.measurement.effects import NOTHING, difference, lift, observed_over_expected, top_share
+from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves, expected_moves
 from cvj_ml.panel.labels import label, next_touchpoint
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
@@ -30,7 +31,8 @@ class PastList:
     """A list of a past night, with everybody who was scored for it.
 
     ``scored`` has customer_id, probability (of reaching ``to_stage`` within ``horizon``), group (target, control or
-    null for those not listed) and control_share, one row a customer of ``from_stage``.
+    null for those not listed) and control_share, one row a customer of ``from_stage``. ``moves`` were expected of the
+    listed without a contact, as the night told them; None where a night told nothing.
     """
 
     name: str
@@ -41,6 +43,7 @@ class PastList:
     as_of: int
     model_version: str
     scored: pd.DataFrame
+    moves: ExpectedMoves | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def measure_lists(lists: Sequence[PastList], observation: Observation, blocks: B
 
     Effect: from each customer's first listed night of the epoch, everybody in the group that chance gave them, whoever
     was contacted (intention to treat); nights of the epoch so far count together. Quality of scores: on customers whom
-    no list near the night gave away to contacts; see `untouched`.
+    no list near the night gave away to contacts; see `untouched`. Forecast: what the night expected of its list, beside
+    its control group scaled to the whole list.
     """
     over = sorted((past for past in lists if observation.is_over(past)), key=lambda past: (past.as_of, past.name))
     found, listed = list_outcomes(over, observation, blocks), listings(lists)
@@ -71,7 +75,8 @@ def measure_lists(lists: Sequence[PastList], observation: Observation, blocks: B
         for past, outcome in zip(over, found, strict=True):
             if (past.name, past.epoch) == (name, epoch):
                 seen.append(outcome)
-                rows.append({**_who(past), **_effect(pd.concat(seen)), **_quality(past, outcome, listed)})
+                one = {**_who(past), **_effect(pd.concat(seen)), **_quality(past, outcome, listed)}
+                rows.append({**one, **_forecast(past, outcome, listed)})
     return sorted(rows, key=lambda row: (row["as_of"], row["list"]))
 
 
@@ -246,6 +251,32 @@ def _quality(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> dic
         "untouched_expected": expected,
         **_columns("observed_over_expected", found),
         **{name: value for depth, one in lifts.items() for name, value in _columns(f"lift_{depth:.0%}", one).items()},
+    }
+
+
+def _forecast(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> dict[str, object]:
+    """Return the moves expected of a list beside those of its control group, each standing for 1 / share customers.
+
+    Business as usual is what the control group shows, so its moves, scaled, are compared with the expected number; the
+    ranges around them say where they lie if the forecast was right: they hold the chance of so small a group, too.
+    """
+    if past.moves is None:
+        return {}
+    weight = untouched(past, listed)
+    kept = (outcome["group"] == "control").to_numpy() & (weight > 0) & outcome["known"].to_numpy()
+    p, y, w = outcome["probability"].to_numpy(np.float64)[kept], outcome["converted"].to_numpy()[kept], weight[kept]
+    expected = expected_moves(p, past.moves.folds, past.moves.spread)
+    scale = float(w.mean()) if len(w) else np.nan
+    return {
+        "listed": past.moves.customers,
+        "past_folds": past.moves.folds,
+        **past.moves.columns("expected_moves"),
+        "control_scaled": float(w @ y) if len(w) else np.nan,
+        **{
+            f"control_scaled_{side}_{level}": scale * getattr(expected.ranges[i], side) if expected.ranges else np.nan
+            for i, level in enumerate(LEVELS)
+            for side in CountRange._fields
+        },
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cvj_ml.measurement.effects import contact_words, effect_words, score_words
+from cvj_ml.measurement.effects import contact_words, effect_words, forecast_words, score_words
 from cvj_ml.report.charts import Chart, Estimates, draw_chart
 from cvj_ml.report.wording import percent
 
@@ -61,7 +61,7 @@ def list_histories(history: pd.DataFrame, order: Sequence[str]) -> tuple[ListHis
 def _past(found: pd.DataFrame) -> ListHistory:
     rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in found.tail(NIGHTS).to_dict("records")]
     last = rows[-1]
-    sentences = (effect_words(last), contact_words(last), score_words(last))
+    sentences = (effect_words(last), contact_words(last), forecast_words(last), score_words(last))
     return ListHistory(
         f"past-{last['list']}",
         last["from_stage"],

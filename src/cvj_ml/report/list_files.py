@@ -20,6 +20,7 @@ from cvj_ml.customers import People
 from cvj_ml.io import write_table
 from cvj_ml.lists import NOT_LISTED, RankedList, summarise
 from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.report import wording
 from cvj_ml.report.workbook import write_workbook
 from cvj_ml.report.worksheet import Worksheet
@@ -105,6 +106,7 @@ class ListTable:
     ``targets`` and ``controls`` count the whole list, of which the first ``shown`` rows are here; ``left_out`` counts
     the others who stand in the stage by reason; ``play`` and ``channel`` are those of all rows, where all agree;
     ``reasons`` is how many the list has for a row at most. Of a list ``without_evidence`` no row is here.
+    ``moves`` are expected of the whole list, ``stage_moves`` of everybody in the stage.
     """
 
     anchor: str
@@ -126,6 +128,8 @@ class ListTable:
     channels: tuple[str, ...]
     reasons: int
     without_evidence: bool
+    moves: ExpectedMoves
+    stage_moves: ExpectedMoves
 
 
 def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
@@ -183,6 +187,8 @@ def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
         tuple(sorted({value for value in cells.get("channel", ()) if value})),
         len(told),
         one.without_evidence,
+        one.moves,
+        one.stage_moves,
     )
 
 

@@ -114,6 +114,7 @@ def context(night: PageFacts, reasons: int = 3) -> dict[str, Any]:
         "drawing": draw(sheet.map),
         "worksheet": sheet,
         "past": list_histories(night.history, [one.name for one in night.lists]),
+        "past_folds": max((one.moves.folds for one in night.lists), default=0),
         "judgements": judgements(night.lists, night.training),
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),

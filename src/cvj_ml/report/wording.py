@@ -17,6 +17,7 @@ from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
 from cvj_ml.lists import RankedList
+from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves, moves_in_words
 
 if TYPE_CHECKING:
     from cvj_ml.report.worksheet import Habit, SegmentStep
@@ -138,7 +139,25 @@ def rating(mean: float, rated: int) -> str:
 
 def moves(number: float) -> str:
     """Return an expected number of moves."""
-    return f"{number:,.0f}" if number >= 9.95 else f"{number:.1f}"
+    return moves_in_words(number)
+
+
+def expected_moves(one: ExpectedMoves) -> str:
+    """Return an expected number with its range, short enough for a cell of a table."""
+    if not one.ranges:
+        return moves_in_words(one.expected)
+    return f"{moves_in_words(one.expected)} ({one.ranges[0].low:,} to {one.ranges[0].high:,})"
+
+
+def forecast(one: ExpectedMoves, who: str) -> str:
+    """Say how many of some customers are expected to move without a contact, and how sure that is."""
+    told = f"Of {who}, {moves_in_words(one.expected)} are expected to move in time without a contact"
+    if not one.ranges:
+        return f"{told} ({one.why_no_range})"
+    ranges = [
+        f"{low:,} to {high:,} in {level} of 100 cases" for (low, high), level in zip(one.ranges, LEVELS, strict=True)
+    ]
+    return f"{told}: {', '.join(ranges)}"
 
 
 def times(ratio: float) -> str:

@@ -19,6 +19,7 @@ import xlsxwriter
 from xlsxwriter.exceptions import FileCreateError
 
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
+from cvj_ml.models.bundle.forecast_errors import LEVELS
 from cvj_ml.report import wording
 from cvj_ml.report.worksheet import Worksheet, told
 
@@ -47,6 +48,7 @@ _THEN = (
     *("play", "channel", "reason_1", "reason_2", "reason_3"),
 )
 JOURNEY = "Value Journey"
+EXPECTED = "Expected to move without contact"
 _NOT_SHOWN = {
     *("track_record_n", "track_record_k", "track_record_low", "track_record_high"),
     *("from_stage", "to_stage", "horizon_days", "group", "control_share", "as_of", "model_version"),
@@ -87,6 +89,12 @@ HOW_TO_READ = (
         "Summary",
         "Where everybody in a list's stage went: left out, with the reason; eligible but not listed; to contact;"
         " control. The numbers add up.",
+    ),
+    (
+        EXPECTED,
+        "Of all who are listed, in control or not: the sum of their probabilities. If nobody is contacted, the number"
+        " that moves lies between the bounds in 80 or 95 of 100 cases. They come from how far earlier forecasts for as"
+        " many customers missed.",
     ),
     (
         JOURNEY,
@@ -165,8 +173,9 @@ class _Sheets:
         columns += [*(name for name in NOT_LISTED if name in counted), "target", "control"]
         headings = {"in_stage": "In the stage", "eligible": "Eligible", "target": "To contact", "control": "Control"}
         shown = ["Sheet", "List", *(headings.get(name, f"Left: {why.get(name)}") for name in columns)]
-        shown += ["Expected to move anyway", "Epoch of the control group", "Model"]
-        sheet = self._sheet("Summary", [31, 44, *[15] * (len(columns) + 1), 20, 15])
+        expected = [EXPECTED, *(f"In {level} of 100 cases" for level in LEVELS)]
+        shown += [*expected, "Epoch of the control group", "Model"]
+        sheet = self._sheet("Summary", [31, 44, *[15] * len(columns), 15, *[20] * len(LEVELS), 20, 15])
         for place, words in enumerate(shown):
             write_text(sheet, 0, place, words, self._head)
         sheet.freeze_panes(1, 2)
@@ -175,12 +184,15 @@ class _Sheets:
             write_text(sheet, row, 1, one.title)
             for place, column in enumerate(columns, 2):
                 write_cell(sheet, row, place, summary[column][row - 1].as_py(), self._count)
-            target = one.rows.filter(pc.equal(one.rows["group"], "target"))
             place = 2 + len(columns)
-            write_cell(sheet, row, place, round(pc.sum(target["probability"]).as_py() or 0), self._count)
-            write_text(sheet, row, place + 1, one.epoch)
+            write_cell(sheet, row, place, round(one.moves.expected), self._count)
+            told = [f"{low:,} to {high:,}" for low, high in one.moves.ranges]
+            for beside, words in enumerate(told or [one.moves.why_no_range] * len(LEVELS), place + 1):
+                write_text(sheet, row, beside, words)
+            place += len(expected)
+            write_text(sheet, row, place, one.epoch)
             versions = one.rows["model_version"].unique().to_pylist()
-            write_text(sheet, row, place + 2, ", ".join(versions))
+            write_text(sheet, row, place + 1, ", ".join(versions))
         write_text(sheet, len(lists) + 2, 0, f"Night of {night}")
 
     def customers(self, name: str, table: pa.Table) -> None:

@@ -21,10 +21,12 @@ from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
+from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.verification import (
     CANARY,
     CARD,
+    FORECASTS,
     FORMAT,
     MANIFEST,
     RECORD,
@@ -70,6 +72,7 @@ class Bundle:
     digest: str
     track_record: TrackRecord = NO_RECORD
     card: str = ""
+    forecast_errors: ForecastErrors = NO_ERRORS
 
     @property
     def version(self) -> str:
@@ -78,7 +81,12 @@ class Bundle:
 
 
 def save(
-    predictor: Predictor, canary: Canary, folder: Path, track_record: TrackRecord = NO_RECORD, card: str = ""
+    predictor: Predictor,
+    canary: Canary,
+    folder: Path,
+    track_record: TrackRecord = NO_RECORD,
+    card: str = "",
+    forecast_errors: ForecastErrors = NO_ERRORS,
 ) -> str:
     """Write the bundle into an empty or new folder and return its digest; ModelError for an estimator of one's own."""
     if predictor.trees.estimator is not None:
@@ -118,6 +126,7 @@ def save(
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
     _write_json(folder / "features.json", _definition_as_json(definition))
     _write_json(folder / RECORD, track_record.as_dict())
+    _write_json(folder / FORECASTS, forecast_errors.as_dict())
     (folder / CARD).write_text(card, encoding="utf-8")
     _write_json(folder / "reference.json", _references_as_json(predictor))
     touchpoints, attributes = block_to_tables(canary.block)
@@ -167,6 +176,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     of_return, of_reach = ridge["share"]
     low = np.array(base["low_evidence"], dtype=np.bool_)
     record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    errors = ForecastErrors.from_dict(json.loads((folder / FORECASTS).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
     text = (folder / TREES).read_text(encoding="utf-8")
@@ -181,7 +191,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
-    return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card)
+    return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card, errors)
 
 
 def _year_ago_as_json(level: YearAgoLevel | None) -> list[dict[str, Any]]:

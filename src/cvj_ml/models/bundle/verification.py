@@ -18,9 +18,13 @@ from cvj_ml.models.predictor import Predictor
 
 MANIFEST = "manifest.json"
 FORMAT = 5
-"""5: a ridge beside the trees, and the level of a year ago; an older bundle knows of neither."""
+"""4: names, bounds and thresholds rest on `min_customers`. 5: a ridge beside the trees, the level of a year ago, the
+errors of past forecasts and a known calendar; an older bundle knows of none of these."""
+FIRST_WITHOUT_CUSTOMERS = 4
+"""The first format in which no model holds anything of a single customer."""
 CARD = "card.md"
 RECORD = "track_record.json"
+FORECASTS = "forecast_errors.json"
 TREES = "reach.txt"
 RIDGE = "ridge.json"
 YEAR_AGO = "year_ago.json"
@@ -37,6 +41,7 @@ FILES = frozenset(
         "features.json",
         "reference.json",
         RECORD,
+        FORECASTS,
         CARD,
         *CANARY,
     )
