@@ -37,7 +37,7 @@ COLUMNS = ("reason_1", "reason_2", "reason_3")
 SMALLEST = float(np.log(1.05))
 """A fact that changes the odds by less than 5 % is no reason."""
 
-_NOT_THEIRS = ("stage", "calendar")
+_NOT_THEIRS = ("stage",)
 """Facts that all customers of a list share; what they add belongs to the base."""
 
 _Fact = tuple[str, ...]

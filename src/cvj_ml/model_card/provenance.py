@@ -195,8 +195,6 @@ def features(training: Training) -> str:
             f"trends over {duration_in_words(asked.trend)}: twice that is longer than the burn-in"
             f" ({duration_in_words(training.config.burn_in)})"
         )
-    if not vocabulary.calendar:
-        out.append(f"the time of year: {_outcomes(training)}, and a season has to be seen twice to be known as one")
     if rare := len(set(training.store.events) - set(vocabulary.events)):
         out.append(
             f"{plural(rare, 'event')} beside the {len(vocabulary.events)} that most customers have: counted as “other”"

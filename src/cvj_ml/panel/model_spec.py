@@ -17,7 +17,6 @@ from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, midnight
 
 _TOP_ATTRIBUTE_VALUES = 30
-_TWO_YEARS = 730 * 86_400_000_000
 _Mask = npt.NDArray[np.bool_]
 
 
@@ -58,7 +57,6 @@ class ModelSpec:
             entries,
             snapshots,
             self.observed_from,
-            self.zone,
         )
 
     @property
@@ -109,13 +107,11 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         return sight(block, cut)
 
     observed_from = midnight(config.history_from, config.zone)
-    outcomes = cut - observed_from - config.burn_in
     vocabulary = learn(
         blocks.map(look),
         config.features.top_events,
         config.features.top_channels,
         _TOP_ATTRIBUTE_VALUES,
-        calendar=outcomes >= _TWO_YEARS,
         fewest=config.model.min_customers,
         written=names_written(config),
     )

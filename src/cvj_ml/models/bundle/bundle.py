@@ -258,7 +258,6 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
             "channels": vocabulary.channels,
             "numbers": vocabulary.numbers,
             "categories": dict(vocabulary.categories),
-            "calendar": vocabulary.calendar,
             "columns": dict(vocabulary.columns),
             "static": vocabulary.static,
         },
@@ -286,7 +285,6 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         tuple(words["channels"]),
         tuple(words["numbers"]),
         {name: tuple(values) for name, values in words["categories"].items()},
-        words["calendar"],
         words["columns"],
         words["static"],
     )
