@@ -82,7 +82,7 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
         usable = some.take(trees.base.is_known(panel.stage, some) & ~start.low[some.target])
         if not 0 < usable.converted.sum() < len(usable):
             return trees
-        return replace(trees, linear=None, estimator=OwnEstimator.fit(estimator, panel, usable))
+        return replace(trees, linear=None, calendar=None, estimator=OwnEstimator.fit(estimator, panel, usable))
 
     trees, levels, _ = _calibrated(panel, fit, (rows, early, later), seed, 1)
     return trees, levels
@@ -128,7 +128,7 @@ def _calibrated(
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:
     """Return predictions beside what happened, of what the trees' rows know something of."""
     rows = rows.take(trees.base.is_known(panel.stage, rows))
-    logit = trees.logits(panel.x, panel.stage, rows, threads)
+    logit = trees.logits(panel.x, panel.stage, rows, threads, panel.as_of)
     return HazardOutcomes(logit, rows.converted, rows.target, rows.interval, panel.customer[rows.snapshot])
 
 

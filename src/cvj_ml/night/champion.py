@@ -16,7 +16,7 @@ from cvj_ml.inputs import require_same
 from cvj_ml.io import sorted_json
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.bundle import Bundle
-from cvj_ml.models.bundle.verification import FORMAT, MANIFEST
+from cvj_ml.models.bundle.verification import MANIFEST, NOBODYS_FORMAT
 from cvj_ml.night import digest_of, replace_file
 from cvj_ml.ownership import remove, scratch
 from cvj_ml.run import Watcher
@@ -90,7 +90,7 @@ def require_no_old_models(config: Config) -> None:
     faults = []
     for manifest in sorted(Path(config.out, MODELS).glob(f"*/{MANIFEST}")):
         try:
-            old = int(json.loads(manifest.read_text(encoding="utf-8"))["format"]) < FORMAT
+            old = int(json.loads(manifest.read_text(encoding="utf-8"))["format"]) < NOBODYS_FORMAT
         except (OSError, ValueError, KeyError, TypeError):
             old = True  # what cannot be read cannot be vouched for
         if old:
@@ -102,7 +102,7 @@ def require_no_old_models(config: Config) -> None:
     faults += [
         f"{one.name} version {one.version} ({', '.join(one.aliases)})"
         for one in versions
-        if one.aliases and one.digest and one.bundle_format < FORMAT
+        if one.aliases and one.digest and one.bundle_format < NOBODYS_FORMAT
     ]
     raise_all(
         ModelError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,20 @@ from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.journey import Journey
+from cvj_ml.models.bundle.calendar import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
-from cvj_ml.models.bundle.verification import CANARY, CARD, FORMAT, MANIFEST, RECORD, TREES, names_in, verify_bundle
+from cvj_ml.models.bundle.verification import (
+    CALENDAR,
+    CANARY,
+    CARD,
+    FORMAT,
+    MANIFEST,
+    RECORD,
+    TREES,
+    names_in,
+    verify_bundle,
+)
 from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.base_rates import BaseRates
@@ -97,6 +108,7 @@ def save(
             "low_evidence": trees.low.tolist(),
         },
     )
+    _write_json(folder / CALENDAR, calendar_as_json(definition.calendar, trees.calendar))
     if predictor.stage is not None:
         _save_stage(predictor.stage, folder)
     journey = definition.journey.spec.model_dump(mode="json", exclude_defaults=True)
@@ -129,8 +141,9 @@ def load(folder: Path, digest: str | None = None) -> Bundle:
 
 
 def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
+    known = json.loads((folder / CALENDAR).read_text(encoding="utf-8"))
     document = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-    definition = _definition_from_json(document, folder)
+    definition = replace(_definition_from_json(document, folder), calendar=calendar_from_json(known))
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     base = json.loads((folder / "base_rates.json").read_text(encoding="utf-8"))
     maps = Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
@@ -156,7 +169,8 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
     remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-    trees = Trees(booster, linear, rates, low, linear_columns(definition))
+    effect = effect_from_json(known, definition)
+    trees = Trees(booster, linear, rates, low, linear_columns(definition), calendar=effect)
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
     predictor = Predictor(definition, trees, maps, stage, reference, drift)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)

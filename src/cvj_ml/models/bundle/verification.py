@@ -17,8 +17,11 @@ from cvj_ml.journey import Visible
 from cvj_ml.models.predictor import Predictor
 
 MANIFEST = "manifest.json"
-FORMAT = 4
-"""4: names, bounds and thresholds rest on `min_customers`; an older bundle may hold one customer's."""
+FORMAT = 5
+"""5: the known calendar is there, and the time of year is no feature any more."""
+NOBODYS_FORMAT = 4
+"""From here on names, bounds and thresholds rest on `min_customers`; an older bundle may hold one customer's."""
+CALENDAR = "calendar.json"
 CARD = "card.md"
 RECORD = "track_record.json"
 TREES = "reach.txt"
@@ -32,6 +35,7 @@ FILES = frozenset(
         "journey.yaml",
         "features.json",
         "reference.json",
+        CALENDAR,
         RECORD,
         CARD,
         *CANARY,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.hazard.binning import MOST_BINS, Grid, joined, learn_grid, plain_grid
+from cvj_ml.models.hazard.calendar_effect import CalendarEffect, fit_calendar
 from cvj_ml.models.hazard.linear import Columns, LinearHazard, fit_linear, linear_columns
 from cvj_ml.models.hazard.reach import EXTRA_COLUMNS, Trees, own_x
 from cvj_ml.panel.panel import HazardRows, Panel
@@ -60,7 +61,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What trees start from: base rates, a line (None where nothing can be learned), targets with too few events."""
+    """What trees start from: base rates, a line (None where nothing can be learned), targets with too few events.
+
+    ``calendar`` is added to the line; None where no kind of period has a past.
+    """
 
     panel: Panel
     base: BaseRates
@@ -68,6 +72,7 @@ class Start:
     low: npt.NDArray[np.bool_]
     columns: Columns
     grid: Grid
+    calendar: CalendarEffect | None = None
 
     def boost(
         self,
@@ -99,7 +104,7 @@ class Start:
 
     def with_trees(self, booster: lgb.Booster | None) -> Trees:
         """Return what was fitted, with the trees that started from here."""
-        return Trees(booster, self.linear, self.base, self.low, self.columns)
+        return Trees(booster, self.linear, self.base, self.low, self.columns, calendar=self.calendar)
 
     def _dataset(self, rows: HazardRows, bins: npt.NDArray[np.float32], like: lgb.Dataset | None = None) -> lgb.Dataset:
         """Return what trees are fitted on; ``bins`` are those of the panel's X."""
@@ -110,10 +115,13 @@ class Start:
         np.take(bins, rows.snapshot, axis=0, out=inputs[:, : panel.x.shape[1]])
         own = own_x(panel.x, panel.stage, rows, self.columns.progress)
         inputs[:, panel.x.shape[1] :] = self.grid.part(panel.x.shape[1], inputs.shape[1]).bins(own)
+        offset = self.linear.logits(panel.x, self.columns, self.base, panel.stage, rows)
+        if self.calendar is not None:
+            offset += self.calendar.logits(panel.x, panel.as_of, rows)
         return lgb.Dataset(
             inputs,
             label=rows.converted.astype(np.float32),
-            init_score=self.linear.logits(panel.x, self.columns, self.base, panel.stage, rows),
+            init_score=offset,
             feature_name=feature_names(panel),
             reference=like,
         )
@@ -140,11 +148,12 @@ def start_from(panel: Panel, rows: HazardRows) -> Start:
     )
     low = panel.converters < LOW_EVIDENCE
     usable = rows.take(~low[rows.target])
-    linear, grid = None, plain_grid([1] * (panel.x.shape[1] + len(EXTRA_COLUMNS)))
+    linear, calendar, grid = None, None, plain_grid([1] * (panel.x.shape[1] + len(EXTRA_COLUMNS)))
     if 0 < usable.converted.sum() < len(usable):
         linear = fit_linear(panel.x, columns, base, panel.stage, usable, panel.customer, definition.min_customers)
+        calendar = fit_calendar(panel, usable, linear.logits(panel.x, columns, base, panel.stage, usable))
         grid = _grid(panel, usable, columns)
-    return Start(panel, base, linear, low, columns, grid)
+    return Start(panel, base, linear, low, columns, grid, calendar)
 
 
 def _grid(panel: Panel, rows: HazardRows, columns: Columns) -> Grid:

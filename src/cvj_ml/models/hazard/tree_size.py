@@ -108,7 +108,7 @@ def compare_tree_sizes(
             (EARLY_STOPPED, default.first(EARLY_STOPPED.rounds)),
             (LARGE, large),
         ):
-            logits[settings][held] = trees.logits(panel.x, panel.stage, later.take(held), threads)
+            logits[settings][held] = trees.logits(panel.x, panel.stage, later.take(held), threads, panel.as_of)
         if progress is not None:
             progress(k + 1, _FOLDS)
     losses = {settings: _losses(panel, later, said) for settings, said in logits.items()}
