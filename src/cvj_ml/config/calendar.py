@@ -49,8 +49,13 @@ class HolidaysSpec(Section):
 
     @model_validator(mode="after")
     def _known_country(self) -> Self:
-        from holidays import list_supported_countries  # a second that only calendars cost
-
+        try:
+            from holidays import list_supported_countries  # a second that only calendars cost
+        except ImportError:
+            raise ValueError(
+                "public holidays by country need a package that is not installed: pip install 'cvj-ml[calendar]'; or"
+                " name the days in periods"
+            ) from None
         known: dict[str, list[str]] = list_supported_countries()
         if self.country not in known:
             raise ValueError(

@@ -104,6 +104,15 @@ def known_calendar(spec: CalendarSpec | None, first: int, cut: int, zone: ZoneIn
     return Calendar(tuple(sorted(itertools.compress(found, known), key=_order)))
 
 
+def unknown_periods(spec: CalendarSpec | None, frozen: Calendar, as_of: int, zone: ZoneInfo) -> tuple[Period, ...]:
+    """Return the declared periods that are known at ``as_of`` and not over, and that a frozen calendar lacks."""
+    if spec is None:
+        return ()
+    declared = known_calendar(spec.model_copy(update={"holidays": None}), as_of, as_of, zone)
+    ahead = ~before(np.array([one.end for one in declared.periods], dtype=np.int64), as_of)
+    return tuple(one for one in itertools.compress(declared.periods, ahead) if one not in frozen.periods)
+
+
 def _order(one: Period) -> tuple[object, ...]:
     return (one.kind, one.start, one.end, one.known_at, one.audience or ("", ""))
 

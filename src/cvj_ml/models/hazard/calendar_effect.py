@@ -45,6 +45,16 @@ class CalendarEffect:
     coefficients: _F64
     mean: _F64
 
+    def inside(self, kind: str) -> tuple[float, float]:
+        """Return what an interval wholly inside a period of a kind adds for the return, and for reaching a stage.
+
+        Compared with an interval of which no such period is known.
+        """
+        width = len(INPUTS)
+        first = self.kinds.index(kind) * width
+        of_return, of_reach = self.coefficients[:, first : first + width].sum(axis=1)
+        return float(of_return), float(of_reach)
+
     def logits(self, x: npt.NDArray[np.float32], as_of: Instants, rows: HazardRows) -> _F64:
         """Return what periods known at each snapshot's ``as_of`` add to the logit of each row."""
         definition = self.definition
