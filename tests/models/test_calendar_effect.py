@@ -14,7 +14,7 @@ from tests.oracles.cases import a_definition, a_journey
 
 from cvj_ml.config import DAY
 from cvj_ml.io import sorted_json
-from cvj_ml.models.bundle.calendar import calendar_as_json, calendar_from_json, effect_from_json
+from cvj_ml.models.bundle.frozen_periods import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.hazard.calendar_effect import CalendarEffect, fit_calendar
 from cvj_ml.panel.calendar import ALWAYS_KNOWN, Calendar, Period
 from cvj_ml.panel.panel import HazardRows, Panel

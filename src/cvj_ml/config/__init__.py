@@ -1,7 +1,7 @@
 """One YAML file, one frozen configuration."""
 
 from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration, validated
-from cvj_ml.config.calendar import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
+from cvj_ml.config.calendar_spec import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
 from cvj_ml.config.journey import JourneySpec, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated
-from cvj_ml.config.calendar import CalendarSpec, audience_faults, calendar_below_out
+from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_below_out
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import JourneySpec, Names

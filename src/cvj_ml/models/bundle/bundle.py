@@ -20,8 +20,8 @@ from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.journey import Journey
-from cvj_ml.models.bundle.calendar import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
+from cvj_ml.models.bundle.frozen_periods import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.verification import (
     CALENDAR,
