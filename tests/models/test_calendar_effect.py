@@ -10,14 +10,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from scipy.special import expit
-from tests.oracles.cases import a_definition, a_journey
+from tests.oracles.cases import Blocks, a_definition, a_journey, a_predictor
+from tests.oracles.examples import START
 
 from cvj_ml.config import DAY
 from cvj_ml.io import sorted_json
 from cvj_ml.models.bundle.frozen_periods import calendar_as_json, calendar_from_json, effect_from_json
+from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.hazard.calendar_effect import CalendarEffect, fit_calendar
+from cvj_ml.models.hazard.reach import prediction_rows
 from cvj_ml.panel.calendar import ALWAYS_KNOWN, Calendar, Period
 from cvj_ml.panel.panel import HazardRows, Panel
+from cvj_ml.simulate import random_block
 
 DEFINITION = a_definition(a_journey(One={"event": "visit"}, Two={"event": "buy"}))
 INTERVALS, EVERY, SNAPSHOTS, CUSTOMERS = len(DEFINITION.horizons), 4, 180, 60
@@ -145,3 +149,28 @@ def test_a_bundle_holds_the_periods_and_the_effect_as_they_were() -> None:
     assert np.array_equal(found.mean, effect.mean)
     nothing = json.loads(sorted_json(calendar_as_json(Calendar(), None)))
     assert effect_from_json(nothing, DEFINITION) is None
+
+
+def test_what_a_calendar_adds_is_in_every_answer_and_no_customers_reason() -> None:
+    """Parts still add up to the margin; the calendar's stands in the base, of all who share an audience alike."""
+    block = random_block(
+        customers=150, seed=2, events=("visit", "buy"), channels=("web",), outbound=(), properties={}, attributes={},
+        until=START,
+    )  # fmt: skip
+    definition = replace(DEFINITION, calendar=Calendar((Period("sale", START, START + 3 * DAY, ALWAYS_KNOWN),)))
+    instants = np.array([START - day * DAY for day in (60, 50, 40, 30, 20)], dtype=np.int64)
+    bare = a_predictor(definition, Blocks([block]), instants, START)
+    mean = np.zeros((2, INTERVALS, 2))
+    effect = CalendarEffect(definition, ("sale",), (1,), np.array([[0.5, 0.2], [0.9, 0.1]]), mean)
+    predictor = replace(bare, trees=replace(bare.trees, calendar=effect))
+    answers, without = predictor.answer(block, START), bare.answer(block, START)
+    target = 2
+    rows = np.flatnonzero((answers.stage == 0) & ~bare.trees.low[target])
+    assert len(rows) > 5
+    assert (answers.probability[rows, target] > without.probability[rows, target]).all()
+    typical = np.nan_to_num(answers.x[rows[0]])
+    found, plain = (Explainer(one).explain(answers.x[rows], 0, target, 2, typical, START) for one in (predictor, bare))
+    assert np.allclose(found.margin, found.base + found.contributions.sum(axis=1))
+    assert (found.base > plain.base).all()
+    with pytest.raises(ValueError, match="without as_of"):
+        predictor.trees.logits(answers.x, answers.stage, prediction_rows(definition.at_risk(answers.stage), INTERVALS))
