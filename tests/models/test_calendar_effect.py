@@ -154,10 +154,13 @@ def test_a_bundle_holds_the_periods_and_the_effect_as_they_were() -> None:
 def test_what_a_calendar_adds_is_in_every_answer_and_no_customers_reason() -> None:
     """Parts still add up to the margin; the calendar's stands in the base, of all who share an audience alike."""
     block = random_block(
-        customers=150, seed=2, events=("visit", "buy"), channels=("web",), outbound=(), properties={}, attributes={},
+        customers=400, seed=2, events=("visit", "buy"), channels=("web",), outbound=(), properties={}, attributes={},
         until=START,
     )  # fmt: skip
-    definition = replace(DEFINITION, calendar=Calendar((Period("sale", START, START + 3 * DAY, ALWAYS_KNOWN),)))
+    journey = a_journey(One={"event": "*"}, Two={"event": "buy", "count": 4})
+    definition = replace(
+        a_definition(journey), calendar=Calendar((Period("sale", START, START + 3 * DAY, ALWAYS_KNOWN),))
+    )
     instants = np.array([START - day * DAY for day in (60, 50, 40, 30, 20)], dtype=np.int64)
     bare = a_predictor(definition, Blocks([block]), instants, START)
     mean = np.zeros((2, INTERVALS, 2))
@@ -165,7 +168,8 @@ def test_what_a_calendar_adds_is_in_every_answer_and_no_customers_reason() -> No
     predictor = replace(bare, trees=replace(bare.trees, calendar=effect))
     answers, without = predictor.answer(block, START), bare.answer(block, START)
     target = 2
-    rows = np.flatnonzero((answers.stage == 0) & ~bare.trees.low[target])
+    assert not bare.trees.low[target]
+    rows = np.flatnonzero(answers.stage == 0)
     assert len(rows) > 5
     assert (answers.probability[rows, target] > without.probability[rows, target]).all()
     typical = np.nan_to_num(answers.x[rows[0]])
