@@ -67,7 +67,11 @@ def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("runtime", ()), ("dev", ("dev", "test", "tune")), ("lowest", ("postgres", "spark", "test", "tune"))],
+    [
+        ("runtime", ()),
+        ("dev", ("calendar", "dev", "test", "tune")),
+        ("lowest", ("calendar", "postgres", "spark", "test", "tune")),
+    ],
 )
 def test_a_lock_fulfils_the_declared_dependencies(name: str, extras: tuple[str, ...]) -> None:
     declared = [
@@ -89,7 +93,10 @@ def test_the_lowest_lock_holds_the_declared_bounds() -> None:
     """A bound that nothing installs is a claim that nobody tries; the tests' own packages are as in the other locks."""
     extras, lowest, dev = PROJECT["optional-dependencies"], pins("lowest"), pins("dev")
     bounds = {}
-    for line in [*PROJECT["dependencies"], *(line for one in ("tune", "spark", "postgres") for line in extras[one])]:
+    for line in [
+        *PROJECT["dependencies"],
+        *(line for one in ("calendar", "tune", "spark", "postgres") for line in extras[one]),
+    ]:
         requirement = Requirement(line)
         (bound,) = (one.version for one in requirement.specifier if one.operator == ">=")
         bounds[canonicalize_name(requirement.name)] = Version(bound)

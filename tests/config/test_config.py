@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cvj_ml.config import DAY, SECOND, Config, format_duration, load_config, parse_duration
+from cvj_ml.config import (
+    DAY,
+    SECOND,
+    CalendarSpec,
+    Config,
+    format_duration,
+    load_config,
+    parse_duration,
+    validated,
+)
 from cvj_ml.errors import ConfigError
 
 WHOLE = """\
@@ -291,3 +301,23 @@ def test_how_times_and_numbers_are_written_means_nothing_where_none_are_read(
     whole = WHOLE.replace("contact: {path: data/crm.csv, columns: [name, email]}\n", "")
     with pytest.raises(ConfigError, match=rf"{table}: decimal_mark and time_format: no times or numbers are read"):
         load_config(write(whole + line))
+
+
+def test_faults_of_a_calendar_are_told_together(tmp_path: Path) -> None:
+    """A kind without its day, dates the wrong way round, an audience that no attribute tells: nothing is guessed."""
+    listed = [
+        {"kind": "sale", "start": "2024-05-01", "end": "2024-05-03"},
+        {"kind": "sale", "start": "2024-05-03", "end": "2024-05-01", "known_at": "2024-04-01"},
+        {"kind": "sale", "start": "2024-02-30", "end": "2024-05-01", "known_at": "2024-04-01"},
+    ]
+    with pytest.raises(ConfigError) as told:
+        validated(CalendarSpec, {"periods": listed}, None)
+    text = str(told.value)
+    assert "periods[0].known_at: it is missing; add it" in text
+    assert "periods[1]: sale: it ends on 2024-05-01, before it starts on 2024-05-03; mend the dates" in text
+    assert "periods[2].start" in text
+    with pytest.raises(ConfigError, match="name holidays, periods, or both"):
+        validated(CalendarSpec, {}, None)
+    (tmp_path / "sales.yaml").write_text(yaml.safe_dump(listed[:1]), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"sales.yaml: .*\n.*periods\[0\].known_at: it is missing"):
+        validated(CalendarSpec, {"periods": "sales.yaml"}, tmp_path / "shop.yaml")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from random import Random
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch, Version
 
 from cvj_ml.config import JourneySpec
-from cvj_ml.features import Vocabulary, Written, learn, sight
+from cvj_ml.features import Written, learn, sight
 from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import eligible
 
@@ -38,9 +37,8 @@ JOURNEY = a_journey(
 )
 
 
-def check(customers: list[Customer], setting: Setting, instants: list[int], observed_from: int, calendar: bool) -> int:
-    vocabulary = Vocabulary(VOCABULARY.events, VOCABULARY.channels, VOCABULARY.numbers, VOCABULARY.categories, calendar)
-    zone = "America/New_York"
+def check(customers: list[Customer], setting: Setting, instants: list[int], observed_from: int) -> int:
+    vocabulary, zone = VOCABULARY, "America/New_York"
     definition = a_definition(
         setting.journey, setting.hidden, vocabulary=vocabulary, observed_from=observed_from, zone=zone
     )
@@ -65,7 +63,6 @@ def check(customers: list[Customer], setting: Setting, instants: list[int], obse
             observed_from=observed_from,
             numbers=vocabulary.numbers,
             categories=vocabulary.categories,
-            calendar=ZoneInfo(zone) if calendar else None,
         )
         assert sorted(names) == sorted(expected)
         wanted = np.array([expected[name] for name in names])
@@ -86,13 +83,10 @@ def check(customers: list[Customer], setting: Setting, instants: list[int], obse
     examples.customers(most=3),
     st.lists(examples.instants(), min_size=1, max_size=2, unique=True).map(sorted),
     st.sampled_from((-1_000, -1_000, 0, 3, 8)),
-    st.booleans(),
 )
-def test_features_are_those_of_the_oracle(
-    customers: list[Customer], instants: list[int], observed_from: int, calendar: bool
-) -> None:
+def test_features_are_those_of_the_oracle(customers: list[Customer], instants: list[int], observed_from: int) -> None:
     """Silent errors 8, 13, 21, 25 and 30: every column, on every random history."""
-    check(customers, Setting(JOURNEY, frozenset()), instants, START + observed_from * DAY, calendar)
+    check(customers, Setting(JOURNEY, frozenset()), instants, START + observed_from * DAY)
 
 
 @settings(max_examples=60)
@@ -101,7 +95,7 @@ def test_features_of_any_journey_are_those_of_the_oracle(
     customers: list[Customer], setting: Setting, as_of: int
 ) -> None:
     """Silent error 26: the columns of the journey follow the observable stages only."""
-    check(customers, setting, [as_of], cases.LONG_AGO, False)
+    check(customers, setting, [as_of], cases.LONG_AGO)
 
 
 @settings(max_examples=30)
@@ -109,7 +103,7 @@ def test_features_of_any_journey_are_those_of_the_oracle(
 def test_features_of_close_touchpoints_are_those_of_the_oracle(seed: int, journey: JourneySpec, day: int) -> None:
     """The progress towards rules with windows and distinct values, where windows are full and their edges met."""
     setting = Setting(journey, frozenset())
-    check(examples.close_histories(seed, 4), setting, [moment(day), moment(day + 1)], cases.LONG_AGO, False)
+    check(examples.close_histories(seed, 4), setting, [moment(day), moment(day + 1)], cases.LONG_AGO)
 
 
 def test_longer_histories_agree_with_the_oracle() -> None:
@@ -124,7 +118,7 @@ def test_longer_histories_agree_with_the_oracle() -> None:
         until=START,
     )
     instants = [START - day * DAY for day in (90, 30, 7, 1, 0)]
-    compared = check(to_customers(block), Setting(JOURNEY, frozenset()), instants, START - 40 * DAY, True)
+    compared = check(to_customers(block), Setting(JOURNEY, frozenset()), instants, START - 40 * DAY)
     assert compared > 5_000
 
 
@@ -240,7 +234,7 @@ def test_the_vocabulary_counts_customers_seen_before_the_cut() -> None:
         person(touch(1, event="common", channel="web"), touch(2, event="late", visible=5), name="b"),
         person(touch(1, event="common", channel="web"), touch(2, event="also"), name="c"),
     ]
-    found = learn([sight(to_block(customers), moment(5))], 3, 1, 5, False, 1, Written())
+    found = learn([sight(to_block(customers), moment(5))], 3, 1, 5, 1, Written())
     assert found.events == ("common", "also", "rare")
     assert found.channels == ("web",)
 
@@ -250,19 +244,17 @@ def test_a_name_that_few_customers_have_is_other_unless_the_configuration_holds_
     people = [person(touch(1, event="visit", channel="web"), name=f"c{i:02}") for i in range(19)]
     people.append(person(*(touch(k, event="mine", channel="fax") for k in range(1, 9)), name="z"))
     seen = [sight(to_block(people), moment(20))]
-    assert learn(seen, 9, 9, 9, False, 19, Written()).events == ("visit",)
-    assert learn(seen, 9, 9, 9, False, 20, Written()).events == ()
-    exempt = learn(seen, 9, 9, 9, False, 19, Written(frozenset(["mine", "never seen"]), frozenset(["fax"])))
+    assert learn(seen, 9, 9, 9, 19, Written()).events == ("visit",)
+    assert learn(seen, 9, 9, 9, 20, Written()).events == ()
+    exempt = learn(seen, 9, 9, 9, 19, Written(frozenset(["mine", "never seen"]), frozenset(["fax"])))
     assert (exempt.events, exempt.channels) == (("visit", "mine"), ("web", "fax"))
-    assert learn(seen, 9, 9, 9, False, 21, Written(frozenset(["mine"]))).events == (), (
-        "fewer customers than that in all"
-    )
+    assert learn(seen, 9, 9, 9, 21, Written(frozenset(["mine"]))).events == (), "fewer customers than that in all"
 
 
 @pytest.mark.parametrize("cut", [0, 1])
 def test_the_vocabulary_of_blocks_is_that_of_the_whole(cut: int) -> None:
     customers = [person(touch(1, event=event), name=f"c{i}") for i, event in enumerate(("a", "b", "b", "c", "c", "c"))]
-    whole = learn([sight(to_block(customers), moment(2))], 2, 1, 5, False, 1, Written())
+    whole = learn([sight(to_block(customers), moment(2))], 2, 1, 5, 1, Written())
     parts = [sight(to_block(part), moment(2)) for part in (customers[: 3 + cut], customers[3 + cut :])]
-    assert learn(parts, 2, 1, 5, False, 1, Written()) == whole
+    assert learn(parts, 2, 1, 5, 1, Written()) == whole
     assert whole.events == ("c", "b")

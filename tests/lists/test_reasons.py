@@ -92,7 +92,7 @@ def test_contributions_and_base_add_up_to_the_margin(predictor: Predictor, answe
                 assert found.base + found.contributions.sum(axis=1) == pytest.approx(expected, rel=1e-9, abs=1e-9)
                 facts = by_fact(definition, found, definition.journey.names[max(stage, 0)])
                 assert facts.base + facts.contributions.sum(axis=1) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-                assert not {fact[0] for fact in facts.names} & {"stage", "calendar", "target", "interval"}
+                assert not {fact[0] for fact in facts.names} & {"stage", "target", "interval"}
                 checked += predictor.learned[stage + 1, target, intervals - 1]
     assert checked > 5, "targets with trees were explained, too"
 
@@ -426,5 +426,5 @@ def test_every_column_can_be_said_and_labels_are_words(trained: Trained) -> None
         row = [value] * len(definition.catalogue.features)
         for column, feature in enumerate(definition.catalogue.features):
             said = say(definition, column, row)
-            assert said is not None or feature.fact[0] in ("stage", "calendar") or np.isnan(value)
+            assert said is not None or feature.fact[0] == "stage" or np.isnan(value)
             assert said is None or ("_" not in said.whole and "nan" not in said.whole.split())

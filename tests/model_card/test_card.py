@@ -169,7 +169,6 @@ def test_features_are_counted_by_group_and_what_was_left_out_is_named(card: Card
     groups = [feature.group for feature in facts.definition.catalogue.features]
     assert {name: str(groups.count(name)) for name in set(groups)}.items() <= counted.items()
     assert "windows of 365 days: longer than the burn-in (90 days)" in text
-    assert "the time of year: outcomes span 450 days, less than two years" in text
 
 
 def test_nobody_is_in_the_card(card: Card, trained: Trained) -> None:

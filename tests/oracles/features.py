@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from fractions import Fraction
-from math import cos, nan, pi, sin
-from zoneinfo import ZoneInfo
+from math import nan
 
 from tests.oracles.histories import Customer, Touch, live
 from tests.oracles.journey import (
@@ -45,7 +43,6 @@ def features(
     observed_from: int,
     numbers: Sequence[str] = (),
     categories: Mapping[str, Sequence[str]] | None = None,
-    calendar: ZoneInfo | None = None,
 ) -> dict[str, float]:
     """Every feature by name."""
     all_entered = dict(zip(journey.names, entries(journey, hidden, customer, minor_units), strict=True))
@@ -105,9 +102,6 @@ def features(
         result[f"attribute_{name}"] = nan if text is None else [*known, text].index(text)
         if text is not None and text not in known:
             result[f"attribute_{name}"] = len(known)
-    if calendar is not None:
-        day = datetime.fromtimestamp(as_of // 1_000_000, UTC).astimezone(calendar).timetuple().tm_yday
-        result |= {"calendar_year_sin": sin(2 * pi * day / 365.25), "calendar_year_cos": cos(2 * pi * day / 365.25)}
     return result
 
 

@@ -18,7 +18,6 @@ from tests.oracles.examples import DAY, HOUR, START
 from tests.oracles.histories import Customer
 
 from cvj_ml.config import Config
-from cvj_ml.histories import Block
 from cvj_ml.journey import Journey
 from cvj_ml.panel.labels import RETURN, Labels
 from cvj_ml.panel.model_spec import define
@@ -310,16 +309,6 @@ def test_a_longer_grid_repeats_the_instants_of_a_shorter_one(tmp_path: Path) -> 
     one = config(tmp_path, snapshots={"every": "14d", "back": "3650d"})
     short, long = (training_grid(one, parse_as_of(day, one.zone)) for day in ("2023-05-03", "2023-09-08"))
     assert np.array_equal(short, long[: len(short)])
-
-
-@pytest.mark.parametrize(("days", "calendar"), [(90 + 730, True), (90 + 729, False)])
-def test_the_calendar_is_a_feature_from_two_years_of_outcomes_on(tmp_path: Path, days: int, calendar: bool) -> None:
-    """Silent error 7: on less, the time of year is the name of an era."""
-    one = config(tmp_path)
-    block: Block = to_block([person(touch(1))])
-    cut = midnight(date(2022, 1, 10), one.zone) + days * DAY
-    definition = define(one, Journey(one.journey), Blocks([block]), cut)
-    assert ("calendar_year_sin" in definition.catalogue.names) == calendar
 
 
 def test_a_definition_knows_no_name_from_after_the_cut(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from cvj_ml.night.reading import listed_in_control
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations, package_version
 from cvj_ml.ownership import remove
+from cvj_ml.panel.calendar import unknown_periods
 from cvj_ml.report.list_files import SCORES, with_contact, write_night
 from cvj_ml.report.page import PAGE, Documents, make_report, write_report
 from cvj_ml.report.wording import TrainedModel
@@ -118,6 +119,13 @@ def make_night(
         if not dry_run:
             hand_over(config, published.folder, run)
         return Night(published, night, facts, champion)
+    definition = bundle.predictor.definition
+    if new := unknown_periods(config.calendar, definition.calendar, as_of, config.zone):
+        kinds = ", ".join(sorted({one.kind for one in new}))
+        run.say(
+            f"warning: {len(new)} period(s) of the configuration's calendar ({kinds}) are not in the model, which holds"
+            " what was known at its training. They change no score until `cvj-ml train`."
+        )
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
         run.enforce(gates.before_scoring(bundle.predictor))

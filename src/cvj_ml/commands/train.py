@@ -181,6 +181,12 @@ def _weaknesses(config: Config, panel: Panel, predictor: Predictor) -> Iterator[
             f"too few customers moved to learn from, so these targets rest on base rates by stage and"
             f" recency: {', '.join(weak)}. Scores name them in low_evidence."
         )
+    taught_kinds = predictor.trees.calendar.kinds if predictor.trees.calendar else ()
+    if unseen := [kind for kind in panel.definition.calendar.kinds if kind not in taught_kinds]:
+        yield (
+            f"of these kinds of calendar periods training saw none in the past, so they change nothing:"
+            f" {', '.join(unseen)}. Name past periods of them, with the day on which each was known."
+        )
     for one in islice((one for one in predictor.unlived() if one.target == "return"), MOST_WARNED):
         yield f"{one.sentence}. Scores name it in low_evidence."
 

@@ -1,6 +1,7 @@
 """One YAML file, one frozen configuration."""
 
 from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration, validated
+from cvj_ml.config.calendar_spec import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
 from cvj_ml.config.journey import JourneySpec, Play, Rule, Stage
 from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
@@ -28,8 +29,11 @@ __all__ = [
     "DAY",
     "EPOCHS",
     "NAME_BYTES",
+    "PUBLIC_HOLIDAY",
     "SECOND",
     "AttributesSpec",
+    "AudienceSpec",
+    "CalendarSpec",
     "CompleteSpec",
     "Config",
     "ContactCap",
@@ -64,6 +68,7 @@ __all__ = [
     "parse_duration",
     "play_channels",
     "preset_names",
+    "public_holidays",
     "read_journey",
     "validated",
 ]

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated
+from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_below_out
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import JourneySpec, Names
@@ -185,6 +186,7 @@ class Config(Section):
     unobserved: tuple[str, ...] = ()
     coverage: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
     complete_when: CompleteSpec | None = None
+    calendar: CalendarSpec | None = None
     horizons: tuple[Duration, ...] = Field(default=(7 * DAY, 14 * DAY, 30 * DAY, 60 * DAY, 90 * DAY), min_length=1)
     targets: Literal["all"] | NextStages = "all"
     snapshots: SnapshotsSpec = SnapshotsSpec()
@@ -213,6 +215,14 @@ class Config(Section):
         if lies_below(str(Path(folder, reference)), str(Path(folder, str(data.get("out", "out"))))):
             raise ValueError(f"journey: {reference} lies below out, where files are removed; put it elsewhere")
         return {**data, "journey": read_journey(reference, folder)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calendar_is_apart(cls, data: Any, info: ValidationInfo) -> Any:
+        folder = (info.context or {}).get("folder", Path())
+        if isinstance(data, dict) and (fault := calendar_below_out(data, folder)):
+            raise ValueError(fault)
+        return data
 
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
@@ -244,6 +254,7 @@ class Config(Section):
         faults += self.journey.unknown_events(self.events)
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
+        faults += audience_faults(self.calendar, self._attributes)
         if faults:
             raise ValueError("\n".join(faults))
         object.__setattr__(self, "journey", self.journey.with_events(self.events))
@@ -311,13 +322,17 @@ class Config(Section):
                     " customers for whom it is visible, such as coverage: {Advocate: 0.6}"
                 )
         if self.complete_when is not None:
-            known = set(self.attributes.columns if self.attributes else ()) - {"customer_id", "known_at"}
+            known = self._attributes
             if (name := self.complete_when.attribute) not in known:
                 faults.append(
                     f"complete_when: there is no attribute {name!r}.{nearest(name, known)} It is one of those that"
                     f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
                 )
         return faults
+
+    @property
+    def _attributes(self) -> set[str]:
+        return set(self.attributes.columns if self.attributes else ()) - {"customer_id", "known_at"}
 
     @property
     def default_list_horizon(self) -> int:

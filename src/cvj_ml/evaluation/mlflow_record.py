@@ -160,7 +160,7 @@ def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator
 def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
     """Return the fold model's calibrated hazards on its own test rows."""
     test, fit = result.panel, result.fit
-    return hazards(fit.trees, fit.calibration, test.x, test.stage, rows)
+    return hazards(fit.trees, fit.calibration, test.x, test.stage, rows, as_of=test.as_of)
 
 
 QUESTIONS = {"reach": "reach a later stage", "return": "return"}

@@ -145,11 +145,6 @@ def compile_catalogue(
     features = [*_touchpoint_features(vocabulary, windows, trend), *_journey_features(stages)]
     features += [Feature(f"attribute_{one}", one, "attributes", ("number", one)) for one in vocabulary.numbers]
     features += [Feature(f"attribute_{one}", one, "attributes", ("category", one)) for one in vocabulary.categories]
-    if vocabulary.calendar:
-        features += [
-            Feature("calendar_year_sin", "time of year", "calendar", ("calendar",)),
-            Feature("calendar_year_cos", "time of year", "calendar", ("calendar",)),
-        ]
     return Catalogue(tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals)
 
 

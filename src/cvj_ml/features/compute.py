@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from zoneinfo import ZoneInfo
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,9 +12,7 @@ from cvj_ml.features.kernel import run
 from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.windows import Instants, before, rows_before, to_datetime
-
-_YEAR = 365.25
+from cvj_ml.windows import Instants, before, rows_before
 
 
 def compute(
@@ -27,7 +22,6 @@ def compute(
     entries: Instants,
     snapshots: Snapshots,
     observed_from: int,
-    zone: ZoneInfo,
 ) -> npt.NDArray[np.float32]:
     """Return X (snapshots, features), a pure function of each customer's own history before ``as_of``.
 
@@ -50,7 +44,6 @@ def compute(
     for group in (
         _journey_columns(catalogue, journey, block, entries, snapshots),
         _attribute_columns(catalogue, block, snapshots),
-        _calendar_columns(snapshots.as_of, zone) if vocabulary.calendar else [],
     ):
         for values in group:
             x[:, column] = values
@@ -153,10 +146,3 @@ def latest_known(
         if later > start:
             rows[i] = later - 1
     return rows
-
-
-def _calendar_columns(as_of: Instants, zone: ZoneInfo) -> list[npt.NDArray[np.float64]]:
-    instants, inverse = np.unique(as_of, return_inverse=True)
-    days = [to_datetime(int(instant), zone).timetuple().tm_yday for instant in instants]
-    angle = 2 * math.pi * np.array(days, dtype=np.float64) / _YEAR
-    return [np.sin(angle)[inverse], np.cos(angle)[inverse]]

@@ -26,16 +26,15 @@ INSTANTS, NUMBERS, TEXTS = "instants", "numbers", "texts"
 class Vocabulary:
     """Names that get features of their own; whatever else comes is ``other``.
 
-    ``categories`` holds the values of each text attribute, most frequent first; ``calendar`` is whether training
-    saw two years of outcomes. ``columns`` are the touchpoints' columns in which something was found, with their kinds,
-    ``static`` is whether attributes held at any time: whoever asks the model without them would get another answer.
+    ``categories`` holds the values of each text attribute, most frequent first. ``columns`` are the touchpoints'
+    columns in which something was found, with their kinds, ``static`` is whether attributes held at any time: whoever
+    asks the model without them would get another answer.
     """
 
     events: tuple[str, ...]
     channels: tuple[str, ...]
     numbers: tuple[str, ...] = ()
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    calendar: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     static: bool = False
 
@@ -120,7 +119,6 @@ def learn(
     top_events: int,
     top_channels: int,
     top_values: int,
-    calendar: bool,
     fewest: int,
     written: Written,
 ) -> Vocabulary:
@@ -158,7 +156,6 @@ def learn(
             name: most_common(counts, top_values, written.categories.get(name, frozenset()))
             for name, counts in sorted(categories.items())
         },
-        calendar,
         dict(sorted(columns.items())),
         static,
     )

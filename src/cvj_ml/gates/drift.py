@@ -193,8 +193,8 @@ def _of(definition: ModelSpec, position: int, feature: Feature) -> Iterator[Comp
     Who has any of it fails for events, channels, amounts, attributes and stages that were entered; what the business
     itself sends, and how many are active, only warn. How much they have fails for amounts and attributes, which move
     when their units or names change; how often something is done moves with the season and only warns. Not compared
-    are the calendar (the same for everybody), times since something (they grow by themselves), and what repeats the
-    rest: trends, progress, stages as a number.
+    are times since something (they grow by themselves), and what repeats the rest: trends, progress, stages as a
+    number.
     """
     codes = definition.catalogue.names_of_codes(feature) or None
     sent = feature.fact[0] == "event" and feature.fact[1] in definition.outbound

@@ -24,11 +24,12 @@ def facts_of_customer(predictor: Predictor, reference: Reference, answers: Predi
     here = names[stage] if stage >= 0 else ""
     whom = here if stage >= 0 and reference.own[stage + 1] else None
     mine, usual = x[0].tolist(), typical.tolist()
+    as_of = int(answers.snapshots.as_of[row])
     rows: list[dict[str, object]] = []
     for target, h in np.argwhere(~np.isnan(answers.probability[row])).tolist():
         if target == RETURN:
             continue
-        found = explainer.explain(x, stage, target, h + 1, typical)
+        found = explainer.explain(x, stage, target, h + 1, typical, as_of)
         facts = by_fact(definition, found, here)
         sums, by_column = facts.contributions[0], found.contributions[0]
         asked = {

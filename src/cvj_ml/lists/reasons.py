@@ -37,7 +37,7 @@ COLUMNS = ("reason_1", "reason_2", "reason_3")
 SMALLEST = float(np.log(1.05))
 """A fact that changes the odds by less than 5 % is no reason."""
 
-_NOT_THEIRS = ("stage", "calendar")
+_NOT_THEIRS = ("stage",)
 """Facts that all customers of a list share; what they add belongs to the base."""
 
 _Fact = tuple[str, ...]
@@ -77,7 +77,7 @@ def with_reasons(
         for one, places, probability in zip(lists, place, shown, strict=True):
             rows = np.array([i for i, name in enumerate(names) if name in places], dtype=np.int64)
             where = [places[names[i]] for i in rows]
-            texts = _reasons(one, predictor.definition, explainer, reference, answers, rows, probability[where])
+            texts = _reasons(one, predictor.definition, explainer, reference, answers, rows, probability[where], as_of)
             found.append(dict(zip(where, texts, strict=True)))
         return found
 
@@ -101,6 +101,7 @@ def _reasons(
     answers: Predictions,
     rows: npt.NDArray[np.int64],
     probability: _F64,
+    as_of: int,
 ) -> list[list[str | None]]:
     names = definition.journey.names
     stage, target = names.index(one.spec.from_stage), 1 + names.index(one.spec.to_stage)
@@ -108,7 +109,7 @@ def _reasons(
     if not np.array_equal(answers.probability[rows, target, horizon], probability):
         raise AssertionError(f"{one.title}, {one.spec.horizon // DAY} days: a listed score could not be computed again")
     x, typical = answers.x[rows], reference.typical[stage + 1]
-    explanation = explainer.explain(x, stage, target, horizon + 1, typical)
+    explanation = explainer.explain(x, stage, target, horizon + 1, typical, as_of)
     facts = by_fact(definition, explanation, one.spec.from_stage)
     whom = one.spec.from_stage if reference.own[stage + 1] else None
     usual = typical.tolist()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import PureWindowsPath
 
@@ -195,8 +196,6 @@ def features(training: Training) -> str:
             f"trends over {duration_in_words(asked.trend)}: twice that is longer than the burn-in"
             f" ({duration_in_words(training.config.burn_in)})"
         )
-    if not vocabulary.calendar:
-        out.append(f"the time of year: {_outcomes(training)}, and a season has to be seen twice to be known as one")
     if rare := len(set(training.store.events) - set(vocabulary.events)):
         out.append(
             f"{plural(rare, 'event')} beside the {len(vocabulary.events)} that most customers have: counted as “other”"
@@ -207,7 +206,24 @@ def features(training: Training) -> str:
         out.append("the source of stage labels: it feeds nothing else, or the model would copy it")
     if out:
         parts.append(f"Left out:\n\n{bullets(out)}")
+    if kinds := training.definition.calendar.kinds:
+        parts.append(f"Known calendar:\n\n{bullets(_kinds(training, kinds))}")
     return "\n\n".join(parts)
+
+
+def _kinds(training: Training, kinds: Sequence[str]) -> Iterator[str]:
+    """Yield of each kind of period how often training saw one, and what it does to the odds of a day inside."""
+    effect = training.predictor.trees.calendar
+    for kind in kinds:
+        if effect is None or kind not in effect.kinds:
+            yield f"{escape(kind)}: training saw no period of it, so it changes nothing"
+            continue
+        factors = [f"{math.exp(one):.2f}" for one in effect.inside(kind)]
+        yield (
+            f"{escape(kind)}: {plural(effect.occurrences[effect.kinds.index(kind)], 'past period')}; an interval wholly"
+            f" inside of one has {factors[0]} times the odds of a return and {factors[1]} times those of reaching a"
+            " stage, against one far from any"
+        )
 
 
 def _outcomes(training: Training) -> str:

@@ -21,6 +21,7 @@ from cvj_ml.models.stage.posterior import StageModel, assemble
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
 from cvj_ml.snapshots import Snapshots, eligible
+from cvj_ml.windows import Instants
 
 _F64 = npt.NDArray[np.float64]
 
@@ -134,7 +135,7 @@ class Predictor:
         state = stage_at(entries[snapshots.customer], as_of)
         x = self.definition.features(block, entries, snapshots)
         recency = x[:, self.definition.catalogue.names.index("recency")]
-        probability = self._probabilities(x, state.stage, threads=1)
+        probability = self._probabilities(x, state.stage, snapshots.as_of, threads=1)
         active = recency * DAY <= self.definition.journey.spec.dormant_after
         if self.stage is None:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
@@ -150,9 +151,11 @@ class Predictor:
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
-        return self._probabilities(panel.x, panel.stage, threads)
+        return self._probabilities(panel.x, panel.stage, panel.as_of, threads)
 
-    def _probabilities(self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], threads: int) -> _F64:
+    def _probabilities(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, threads: int
+    ) -> _F64:
         found = reach_probabilities(
             self.trees,
             self.calibration,
@@ -161,6 +164,7 @@ class Predictor:
             stage,
             self.definition.horizons,
             threads,
+            as_of,
         )
         if self.year_ago is None:
             return found

@@ -85,7 +85,7 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
         usable = some.take(trees.base.is_known(panel.stage, some) & ~start.low[some.target])
         if not 0 < usable.converted.sum() < len(usable):
             return trees
-        return replace(trees, linear=None, estimator=OwnEstimator.fit(estimator, panel, usable))
+        return replace(trees, linear=None, calendar=None, estimator=OwnEstimator.fit(estimator, panel, usable))
 
     early, later = (rows.take(part) for part in _early_and_later(panel, rows))
     slopes = None
@@ -119,7 +119,7 @@ def _levels(trees: Trees, slopes: Calibration | None, panel: Panel, rows: Hazard
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:
     """Return predictions beside what happened, of what the trees' rows know something of."""
     rows = rows.take(trees.base.is_known(panel.stage, rows))
-    logit = trees.logits(panel.x, panel.stage, rows, threads)
+    logit = trees.logits(panel.x, panel.stage, rows, threads, panel.as_of)
     return HazardOutcomes(logit, rows.converted, rows.target, rows.interval, panel.customer[rows.snapshot])
 
 

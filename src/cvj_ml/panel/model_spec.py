@@ -8,16 +8,16 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import Config, play_channels
+from cvj_ml.config import AudienceSpec, CompleteSpec, Config, play_channels
 from cvj_ml.engines import Blocks
 from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey, entry_times
+from cvj_ml.panel.calendar import NO_CALENDAR, Calendar, known_calendar
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, midnight
 
 _TOP_ATTRIBUTE_VALUES = 30
-_TWO_YEARS = 730 * 86_400_000_000
 _Mask = npt.NDArray[np.bool_]
 
 
@@ -34,6 +34,7 @@ class ModelSpec:
     outbound: tuple[str, ...]
     min_customers: int
     drop_duplicates: bool = False
+    calendar: Calendar = NO_CALENDAR
 
     @property
     def zone(self) -> ZoneInfo:
@@ -58,7 +59,6 @@ class ModelSpec:
             entries,
             snapshots,
             self.observed_from,
-            self.zone,
         )
 
     @property
@@ -90,12 +90,13 @@ def names_written(config: Config) -> Written:
     for leaf in leaves:
         for test in leaf.where.get("channel", {}).values():
             channels.update(str(one) for one in (test if isinstance(test, list) else [test]))
-    complete = config.complete_when
-    return Written(
-        frozenset(events),
-        frozenset(channels),
-        {complete.attribute: frozenset([str(complete.eq)])} if complete else {},
-    )
+    named: dict[str, set[str]] = {}
+    periods = config.calendar.periods if config.calendar else ()
+    tests: list[AudienceSpec | CompleteSpec | None] = [config.complete_when, *(one.audience for one in periods)]
+    for one in tests:
+        if one is not None:
+            named.setdefault(one.attribute, set()).add(str(one.eq))
+    return Written(frozenset(events), frozenset(channels), {name: frozenset(values) for name, values in named.items()})
 
 
 def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelSpec:
@@ -109,13 +110,11 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         return sight(block, cut)
 
     observed_from = midnight(config.history_from, config.zone)
-    outcomes = cut - observed_from - config.burn_in
     vocabulary = learn(
         blocks.map(look),
         config.features.top_events,
         config.features.top_channels,
         _TOP_ATTRIBUTE_VALUES,
-        calendar=outcomes >= _TWO_YEARS,
         fewest=config.model.min_customers,
         written=names_written(config),
     )
@@ -137,4 +136,5 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         config.outbound,
         config.model.min_customers,
         config.drop_duplicates,
+        known_calendar(config.calendar, observed_from, cut, config.zone),
     )

@@ -139,7 +139,7 @@ def engagement_changes(people: Population) -> Floats:
     return matrix
 
 
-def draw_paths(people: Population, days: int, rng: np.random.Generator, campaign: Campaign | None = None) -> Paths:
+def draw_paths(people: Population, days: int, rng: np.random.Generator, campaigns: Sequence[Campaign] = ()) -> Paths:
     """Draw every customer's latent state at each midnight; until a campaign begins it changes nothing."""
     everyone = np.arange(len(people))
     move = move_probabilities(people)
@@ -150,7 +150,7 @@ def draw_paths(people: Population, days: int, rng: np.random.Generator, campaign
     for day in range(days):
         stage, engagement = stages[day], engagements[day]
         probability = move[stage, engagement, everyone]
-        if campaign is not None:
+        for campaign in campaigns:
             probability = np.minimum(probability * campaign.factors(day), _HIGHEST_MOVE)
         draw = rng.random(len(people))
         moves = (draw < probability) & (stage >= 0)

@@ -85,7 +85,7 @@ class Simulation:
             raise ConfigError(f"a campaign needs a positive factor and a day; found {factor:g} and {days} days.")
         ids = np.sort(self.customers["customer_id"].unique())
         campaign = Campaign(np.isin(ids, list(customers)), self._day(as_of), days, factor)
-        other = simulate(len(ids), self.seed, self.start, self.days, campaign)
+        other = simulate(len(ids), self.seed, self.start, self.days, [campaign])
         begins = _times(np.array([as_of], dtype=np.int64))[0]
         later = other.touchpoints[other.touchpoints["occurred_at"] >= begins]
         # Both runs number their rows from nought, and rows of one id would be versions of one touchpoint.
@@ -141,14 +141,18 @@ def simulate(
     seed: int = 1,
     start: date = date(2024, 1, 1),
     days: int = 540,
-    campaign: Campaign | None = None,
+    campaigns: Sequence[Campaign] = (),
 ) -> Simulation:
-    """Simulate customers moving through the journey ``cvj8``; equal arguments give equal data."""
+    """Simulate customers moving through the journey ``cvj8``; equal arguments give equal data.
+
+    Campaigns, such as a sale each year, change what customers do while they last; `Simulation.true_reach` leaves them
+    out.
+    """
     if customers < 1 or days < 1:
         raise ConfigError(f"a simulation needs at least one customer and one day; found {customers} and {days}.")
     rng = np.random.default_rng(seed)
     people = draw_population(customers, days, rng)
-    paths = draw_paths(people, days, rng, campaign)
+    paths = draw_paths(people, days, rng, campaigns)
     log = add_evidence(people, paths, behaviour(people, paths, start.weekday(), rng), rng)
     log = join([log, sends(people, paths, rng)])
     log = log.take(np.lexsort((log.event, log.customer, log.second)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
+from cvj_ml.models.bundle.frozen_periods import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.verification import (
+    CALENDAR,
     CANARY,
     CARD,
     FORECASTS,
@@ -120,6 +122,7 @@ def save(
             "low_evidence": trees.low.tolist(),
         },
     )
+    _write_json(folder / CALENDAR, calendar_as_json(definition.calendar, trees.calendar))
     if predictor.stage is not None:
         _save_stage(predictor.stage, folder)
     journey = definition.journey.spec.model_dump(mode="json", exclude_defaults=True)
@@ -153,8 +156,9 @@ def load(folder: Path, digest: str | None = None) -> Bundle:
 
 
 def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
+    known = json.loads((folder / CALENDAR).read_text(encoding="utf-8"))
     document = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-    definition = _definition_from_json(document, folder)
+    definition = replace(_definition_from_json(document, folder), calendar=calendar_from_json(known))
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     base = json.loads((folder / "base_rates.json").read_text(encoding="utf-8"))
     maps = Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
@@ -184,7 +188,14 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
     remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     trees = Trees(
-        booster, linear, rates, low, linear_columns(definition), _ridge_from_json(ridge), (of_return, of_reach)
+        booster,
+        linear,
+        rates,
+        low,
+        linear_columns(definition),
+        _ridge_from_json(ridge),
+        (of_return, of_reach),
+        calendar=effect_from_json(known, definition),
     )
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
     year_ago = _year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
@@ -320,7 +331,6 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
             "channels": vocabulary.channels,
             "numbers": vocabulary.numbers,
             "categories": dict(vocabulary.categories),
-            "calendar": vocabulary.calendar,
             "columns": dict(vocabulary.columns),
             "static": vocabulary.static,
         },
@@ -348,7 +358,6 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         tuple(words["channels"]),
         tuple(words["numbers"]),
         {name: tuple(values) for name, values in words["categories"].items()},
-        words["calendar"],
         words["columns"],
         words["static"],
     )

@@ -22,6 +22,7 @@ FORMAT = 5
 errors of past forecasts and a known calendar; an older bundle knows of none of these."""
 FIRST_WITHOUT_CUSTOMERS = 4
 """The first format in which no model holds anything of a single customer."""
+CALENDAR = "calendar.json"
 CARD = "card.md"
 RECORD = "track_record.json"
 FORECASTS = "forecast_errors.json"
@@ -40,6 +41,7 @@ FILES = frozenset(
         "journey.yaml",
         "features.json",
         "reference.json",
+        CALENDAR,
         RECORD,
         FORECASTS,
         CARD,

@@ -49,19 +49,22 @@ class Explainer:
         compiled = paths_of(trees.forest, mixed, self._intervals) if trees.forest else None
         self._paths = compiled or BoosterPaths(trees.booster, mixed)
 
-    def explain(self, x: _F32, stage: int, target: int, intervals: int, typical: _F32) -> Explanation:
+    def explain(
+        self, x: _F32, stage: int, target: int, intervals: int, typical: _F32, as_of: int | None = None
+    ) -> Explanation:
         """Explain customers of one stage for one target, up to the end of so many intervals.
 
         ``x`` is (rows, features), ``typical`` one row of the same features. ``stage`` is a position (-1: before any),
-        ``target`` 1 + a position.
+        ``target`` 1 + a position. What the calendar adds at ``as_of`` belongs to the base: all of an audience share it.
         """
         trees, calibration = self._predictor.trees, self._predictor.calibration
         intercept, slope = calibration.intercept[target, :intervals], calibration.slope[target, :intervals]
         known = trees.base.known[stage + 1, target, :intervals]
         # As in `reach_probabilities`: what nobody has lived through is not calibrated, and the same for everybody.
         intercept, slope = np.where(known, intercept, 0.0), np.where(known, slope, 1.0)
-        mine = intercept + slope * self._logits(x, stage, target, intervals)
-        theirs = intercept + slope * self._logits(typical[None], stage, target, intervals)
+        shared = self._of_calendar(x, stage, target, intervals, as_of)
+        mine = intercept + slope * (self._logits(x, stage, target, intervals) + shared)
+        theirs = intercept + slope * (self._logits(typical[None], stage, target, intervals) + shared)
         hazards = expit(mine)
         survived = np.cumprod(1 - hazards, axis=1)
         added = hazards * np.column_stack([np.ones(len(x)), survived[:, :-1]])
@@ -97,7 +100,15 @@ class Explainer:
 
     def _logits(self, x: _F32, stage: int, target: int, intervals: int) -> _F64:
         stages = np.full(len(x), stage, dtype=np.int8)
-        return self._predictor.trees.logits(x, stages, _rows(len(x), target, intervals)).reshape(-1, intervals)
+        found = self._predictor.trees.logits_without_calendar(x, stages, _rows(len(x), target, intervals))
+        return found.reshape(-1, intervals)
+
+    def _of_calendar(self, x: _F32, stage: int, target: int, intervals: int, as_of: int | None) -> _F64:
+        """Return what the calendar adds for each customer: (rows, intervals)."""
+        stages = np.full(len(x), stage, dtype=np.int8)
+        instants = None if as_of is None else np.full(len(x), as_of, dtype=np.int64)
+        found = self._predictor.trees.of_calendar(x, stages, _rows(len(x), target, intervals), instants)
+        return found.reshape(-1, intervals)
 
     def _inputs(self, x: _F32, stage: int, target: int) -> _F32:
         stages = np.full(len(x), stage, dtype=np.int8)

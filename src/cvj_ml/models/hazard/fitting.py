@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvj_ml.models.hazard.base_rates import BaseRates, fit_base_rates
 from cvj_ml.models.hazard.binning import MOST_BINS, Grid, joined, learn_grid, plain_grid
+from cvj_ml.models.hazard.calendar_effect import CalendarEffect, fit_calendar
 from cvj_ml.models.hazard.linear import Columns, LinearHazard, fit_linear, linear_columns
 from cvj_ml.models.hazard.reach import EXTRA_COLUMNS, Trees, own_x
 from cvj_ml.models.hazard.ridge import RIDGE_SHARE, RidgeHazard, fit_ridge
@@ -71,18 +72,22 @@ class Start:
     """What is fitted before trees: base rates, the line that they start from, and the ridge that they are mixed with.
 
     ``linear`` and ``ridge`` are None where nothing can be learned; ``low`` marks targets with too few events.
+    ``calendar`` is added to the line; None where no kind of period has a past.
     """
 
     panel: Panel
     base: BaseRates
     linear: LinearHazard | None
     ridge: RidgeHazard | None
+    calendar: CalendarEffect | None
     low: npt.NDArray[np.bool_]
     columns: Columns
 
     def with_trees(self, booster: lgb.Booster | None, ridge_share: tuple[float, float] = RIDGE_SHARE) -> Trees:
         """Return what was fitted, with the trees that started from here."""
-        return Trees(booster, self.linear, self.base, self.low, self.columns, self.ridge, ridge_share)
+        return Trees(
+            booster, self.linear, self.base, self.low, self.columns, self.ridge, ridge_share, calendar=self.calendar
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,10 @@ class BinnedRows:
         everything = len(positions) == len(self.rows)
         part = self.dataset if everything else self.dataset.subset(positions.tolist()).construct()
         part.set_label(rows.converted.astype(np.float32))
-        part.set_init_score(start.linear.logits(panel.x, start.columns, start.base, panel.stage, rows))
+        offset = start.linear.logits(panel.x, start.columns, start.base, panel.stage, rows)
+        if start.calendar is not None:
+            offset += start.calendar.logits(panel.x, panel.as_of, rows)
+        part.set_init_score(offset)
         return part
 
 
@@ -181,13 +189,15 @@ def start_from(panel: Panel, rows: HazardRows) -> Start:
         definition.min_customers,
     )
     usable = learnable(panel, rows)
-    linear, ridge = None, None
+    linear, ridge, calendar = None, None, None
     if 0 < usable.converted.sum() < len(usable):
         linear = fit_linear(panel.x, columns, base, panel.stage, usable, panel.customer, definition.min_customers)
-        numbers = np.array([not definition.catalogue.names_of_codes(one) for one in definition.catalogue.features])
         offset = linear.logits(panel.x, columns, base, panel.stage, usable)
+        if (calendar := fit_calendar(panel, usable, offset)) is not None:
+            offset += calendar.logits(panel.x, panel.as_of, usable)
+        numbers = np.array([not definition.catalogue.names_of_codes(one) for one in definition.catalogue.features])
         ridge = fit_ridge(panel.x, numbers, usable, offset, panel.customer, definition.min_customers)
-    return Start(panel, base, linear, ridge, panel.converters < LOW_EVIDENCE, columns)
+    return Start(panel, base, linear, ridge, calendar, panel.converters < LOW_EVIDENCE, columns)
 
 
 def _grid(panel: Panel, rows: HazardRows, columns: Columns) -> Grid:

@@ -22,11 +22,13 @@ from sklearn.base import clone
 
 from cvj_ml.errors import ModelError
 from cvj_ml.models.hazard.base_rates import BaseRates
+from cvj_ml.models.hazard.calendar_effect import CalendarEffect
 from cvj_ml.models.hazard.calibration import Calibration, cumulate, make_coherent
 from cvj_ml.models.hazard.forest import Forest, parse
 from cvj_ml.models.hazard.linear import Columns, LinearHazard
 from cvj_ml.models.hazard.ridge import RIDGE_SHARE, RidgeHazard, head_of
 from cvj_ml.panel.panel import HazardRows, Panel
+from cvj_ml.windows import Instants
 
 _F64 = npt.NDArray[np.float64]
 
@@ -78,6 +80,7 @@ class Trees:
     """Fitted trees with what they start from; ``low`` marks targets that rest on base rates for everybody.
 
     What nobody in a stage has lived through rests on base rates, too, whatever the target (`learned`).
+    ``calendar`` is added to the line, None where no kind of period has a past; trees with it are asked with ``as_of``.
     ``estimator`` is one of the user's own in the place of line and trees; no bundle holds it.
 
     ``ridge_share`` is the ridge's of what is added to the line, for the return and for reach; the rest is the trees'.
@@ -92,6 +95,7 @@ class Trees:
     ridge: RidgeHazard | None = None
     ridge_share: tuple[float, float] = RIDGE_SHARE
     estimator: OwnEstimator | None = None
+    calendar: CalendarEffect | None = None
     forest: Forest | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -112,9 +116,31 @@ class Trees:
         return found
 
     def logits(
+        self,
+        x: npt.NDArray[np.float32],
+        stage: npt.NDArray[np.int8],
+        rows: HazardRows,
+        threads: int = 1,
+        as_of: Instants | None = None,
+    ) -> _F64:
+        """Return the logit of each row's hazard, before calibration; ``as_of`` is that of each snapshot."""
+        found = self.logits_without_calendar(x, stage, rows, threads)
+        return found if self.calendar is None else found + self.of_calendar(x, stage, rows, as_of)
+
+    def of_calendar(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, as_of: Instants | None
+    ) -> _F64:
+        """Return what the calendar adds to the logit of each row: nothing where base rates answer."""
+        if self.calendar is None:
+            return np.zeros(len(rows))
+        if as_of is None:
+            raise ValueError("This model knows a calendar: it cannot answer without as_of.")
+        return np.where(self.learned(stage, rows), self.calendar.logits(x, as_of, rows), 0.0)
+
+    def logits_without_calendar(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], rows: HazardRows, threads: int = 1
     ) -> _F64:
-        """Return the logit of each row's hazard, before calibration."""
+        """Return the logit of each row's hazard but for what the calendar adds."""
         weak = ~self.learned(stage, rows)
         result = np.empty(len(rows))
         rest = rows.take(weak)
@@ -216,11 +242,12 @@ def reach_probabilities(
     stage: npt.NDArray[np.int8],
     horizons: Sequence[int],
     threads: int = 1,
+    as_of: Instants | None = None,
 ) -> _F64:
     """Return P(T <= h), coherent: (snapshots, 1 + stages, horizons), NaN where a target is not asked."""
     rows = prediction_rows(asked, len(horizons))
     result = np.full((*asked.shape, len(horizons)), np.nan)
-    result[asked] = cumulate(hazards(trees, calibration, x, stage, rows, threads).reshape(-1, len(horizons)))
+    result[asked] = cumulate(hazards(trees, calibration, x, stage, rows, threads, as_of).reshape(-1, len(horizons)))
     return make_coherent(result)
 
 
@@ -231,8 +258,9 @@ def hazards(
     stage: npt.NDArray[np.int8],
     rows: HazardRows,
     threads: int = 1,
+    as_of: Instants | None = None,
 ) -> _F64:
     """Return each row's hazard; what nobody has lived through is not calibrated, since the maps know nothing of it."""
-    raw = trees.logits(x, stage, rows, threads)
+    raw = trees.logits(x, stage, rows, threads, as_of)
     mapped = calibration.apply(raw, rows.target, rows.interval)
     return np.asarray(expit(np.where(trees.base.is_known(stage, rows), mapped, raw)))

@@ -218,12 +218,15 @@ class _Compared:
         panel, start, held = self._binned.panel, self._parts[k].start, self._rows.take(self._fold == k)
         booster = self._binned.boost(start, self._parts[k].taught, settings, self._seed, self._threads)
         trees, ridge = (start.with_trees(booster, (share, share)) for share in (0.0, 1.0))
-        by_ridge = ridge.logits(panel.x, panel.stage, held, self._threads)
-        self._logits[settings, k] = trees.logits(panel.x, panel.stage, held, self._threads), by_ridge
+        by_ridge = ridge.logits(panel.x, panel.stage, held, self._threads, panel.as_of)
+        self._logits[settings, k] = trees.logits(panel.x, panel.stage, held, self._threads, panel.as_of), by_ridge
         if settings == DEFAULT:
             # Trees with fewer rounds are the first ones of those with more.
             first = trees.first(EARLY_STOPPED.rounds)
-            self._logits[EARLY_STOPPED, k] = first.logits(panel.x, panel.stage, held, self._threads), by_ridge
+            self._logits[EARLY_STOPPED, k] = (
+                first.logits(panel.x, panel.stage, held, self._threads, panel.as_of),
+                by_ridge,
+            )
         if self._progress is not None:
             self._progress(k + 1, _FOLDS)
 
