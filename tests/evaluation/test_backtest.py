@@ -161,6 +161,38 @@ def test_means_are_those_of_the_summary_and_contain_their_estimate(folds: list[F
                 assert (here[f"{name}_low"] <= here[name]).all() and (here[name] <= here[f"{name}_high"]).all(), name
 
 
+@pytest.mark.parametrize(("slope", "shift"), [(1.0, -0.6), (1.0, 0.0), (1.6, 0.0)])
+def test_the_decomposition_names_the_part_that_is_wrong(slope: float, shift: float) -> None:
+    """Silent error 7: a wrong level is not taken for a wrong ranking, which no shift and no slope changes."""
+    found, right = (assess(made(model=line, flat=(0, -0.9)), KEYS) for line in ((slope, shift), (1.0, 0.0)))
+    row, best = (one.decomposition.set_index("contender").loc["model"] for one in (found, right))
+    assert row["level"] + row["slope"] + row["ranking"] == pytest.approx(row["log_loss"])
+    assert row["log_loss"] == pytest.approx(found.means.set_index("contender").loc["model", "log_loss"])
+    assert row["ranking"] == pytest.approx(best["ranking"], abs=1e-6) and row["auc"] == pytest.approx(best["auc"])
+    assert row["ranking_low"] < row["ranking"] < row["ranking_high"] and row["auc_low"] < row["auc"] < row["auc_high"]
+    if slope == 1:  # a stretch around 0 moves the level of rare moves, too
+        assert (row["level_low"] > 0) == (shift != 0), "a level that is right has an interval down to 0"
+        assert (row["observed_expected_low"] <= 1 <= row["observed_expected_high"]) == (shift == 0)
+    assert (row["calibration_slope_low"] <= 1 <= row["calibration_slope_high"]) == (slope == 1)
+    flat = found.decomposition.set_index("contender").loc["flat"]
+    assert flat["slope"] == pytest.approx(0, abs=1e-9) and flat["auc"] == 0.5
+
+
+def test_the_decomposition_covers_the_transitions_of_the_means(folds: list[FoldResult]) -> None:
+    found = assess(folds[1].evaluated, KEYS)
+    shared = ["question", "horizon_days", "contender", "transitions", "n", "converted"]
+    pd.testing.assert_frame_equal(found.decomposition[shared], found.means[shared])
+    assert found.decomposition["log_loss"].to_numpy() == pytest.approx(found.means["log_loss"].to_numpy())
+    cells = found.cells[found.cells["contender"] == MODEL]
+    for row in found.decomposition[found.decomposition["contender"] == MODEL].to_dict("records"):
+        here = cells[
+            ((cells["to"] == "return") == (row["question"] == "return"))
+            & (cells["horizon_days"] == row["horizon_days"])
+        ]
+        assert row["auc"] == pytest.approx(np.average(here["auc"], weights=here["n"]))
+        assert row["expected"] == pytest.approx((here["converted"] / here["observed_expected"]).sum())
+
+
 def test_cells_in_which_few_moved_are_not_judged() -> None:
     evaluated = made(size=60, model=(1, 0), flat=(0, -0.9))
     converters = np.flatnonzero(evaluated.converted[:, 2, 0])
@@ -288,15 +320,19 @@ def test_the_command_tells_writes_and_logs(trained: Trained, tmp_path: Path) -> 
     assert document["folds"] == ["2025-04-23", "2025-05-23"]
     assert {row["fold"] for row in document["means"]} == set(document["folds"])
     names = {"cells", "means", "calibration", "failing", "baseline_wins", "subgroup_gaps", "model_age"}
+    names |= {"decomposition", "diagnosis", "over_folds"}
     assert names <= document.keys()
     assert {file.stem for file in (tmp_path / "found" / "tables").glob("*.csv")} == names
     assert list((tmp_path / "found" / "plots").glob("reliability_*.svg"))
+    assert list((tmp_path / "found" / "plots").glob("level_and_ranking_*.svg"))
+    assert set(pd.DataFrame(document["over_folds"])["folds"]) <= {1, 2}
     cells = pd.read_parquet(tmp_path / "found" / "tables" / "cells.parquet")
     assert len(cells) == len(document["cells"])
     from mlflow import MlflowClient
 
     logged = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_run(document["run_id"])
-    assert any(name.startswith("backtest.log_loss.return") for name in logged.data.metrics)
+    for logs in ("log_loss", "decomposition.level", "over_folds.log_loss_won"):
+        assert any(name.startswith(f"backtest.{logs}.return") for name in logged.data.metrics), logs
     assert logged.info.status == "FINISHED"
 
 
