@@ -15,7 +15,7 @@ from cvj_ml.evaluation import metrics
 from cvj_ml.evaluation.bootstrap import (
     DRAWS,
     Resampled,
-    draw,
+    draw_cell,
     draw_keys,
     grouped_sums,
     holm,
@@ -42,7 +42,7 @@ def sample(
 
 
 def resample(y: Any, p: F64, customer: Any, keys: Any, others: Sequence[F64] = ()) -> Resampled:
-    return draw(y, p, customer, keys, others).statistics()
+    return draw_cell(y, p, customer, keys, others).statistics()
 
 
 def test_customers_are_drawn_poisson_and_independently() -> None:
@@ -89,7 +89,7 @@ def test_parts_of_the_loss_are_those_of_the_rows_drawn() -> None:
     """The oracle refits level and slope on the rows of every draw, written out."""
     y, p, _, customer = sample(customers=500, seed=3)
     keys = draw_keys(20, 3)
-    found = draw(y, p, customer, keys).parts()
+    found = draw_cell(y, p, customer, keys).parts()
     for d, counts in enumerate(times_drawn(customer, keys)):
         rows = np.repeat(np.arange(len(y)), counts)
         anew = decompose_log_loss(y[rows], p[rows])
@@ -178,7 +178,7 @@ def test_a_paired_difference_is_that_of_the_rows_drawn() -> None:
     assert chance == pytest.approx(p_value(found.estimate, np.array(drawn)))
     assert paired_difference(mine, mine, customer, keys) == ((0.0, 0.0, 0.0), 1.0)
     both = resample(y, p, customer, keys, [flat]).log_loss
-    assert both[0] - both[1] == pytest.approx(np.array(drawn)), "the draws of `draw` are the same"
+    assert both[0] - both[1] == pytest.approx(np.array(drawn)), "the draws of `draw_cell` are the same"
 
 
 def test_intervals_and_p_values_by_hand() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cvj_ml.config import DAY
 from cvj_ml.evaluation.backtesting import MODEL, Cell, Evaluated
-from cvj_ml.evaluation.bootstrap import Draws, Resampled, draw, holm, interval, p_value, reflected_interval
+from cvj_ml.evaluation.bootstrap import Draws, Resampled, draw_cell, holm, interval, p_value, reflected_interval
 from cvj_ml.evaluation.metrics import Interval, auc, expected_calibration_error, log_loss_terms, observed_expected
 from cvj_ml.evaluation.recalibration import calibration_slope_intercept, decompose_log_loss
 
@@ -139,7 +139,7 @@ def calibratable(evaluated: Evaluated, cell: Cell) -> bool:
 def _judge(evaluated: Evaluated, cell: Cell, names: Sequence[str], keys: npt.NDArray[np.uint64]) -> _Judged:
     converted = evaluated.converted_in(cell)
     predicted = [evaluated.predicted(name, cell) for name in names]
-    drawn = draw(converted, predicted[0], evaluated.customer[cell.rows], keys, predicted[1:]).statistics()
+    drawn = draw_cell(converted, predicted[0], evaluated.customer[cell.rows], keys, predicted[1:]).statistics()
     return _Judged(
         cell,
         converted,
@@ -153,7 +153,7 @@ def _judge(evaluated: Evaluated, cell: Cell, names: Sequence[str], keys: npt.NDA
 def _pooled(evaluated: Evaluated, cells: Sequence[Cell], keys: npt.NDArray[np.uint64]) -> Draws:
     """Return the draws of the model's predictions in several cells together."""
     converted, customer = outcomes_of(evaluated, cells)
-    return draw(converted, stacked(evaluated, cells, MODEL), customer, keys)
+    return draw_cell(converted, stacked(evaluated, cells, MODEL), customer, keys)
 
 
 def _name(evaluated: Evaluated, cell: Cell) -> dict[str, str | int]:
@@ -244,8 +244,9 @@ def _drawn_mean(cells: Sequence[_Judged], figures: Sequence[npt.NDArray[np.float
     """Return a mean over cells in each draw, weighted by the customers drawn: (..., draws)."""
     rows = [one.drawn.rows for one in cells]
     with np.errstate(invalid="ignore"):
-        mean: npt.NDArray[np.float64] = np.sum([a * b for a, b in zip(figures, rows, strict=True)], axis=0)
-        return mean / np.sum(rows, axis=0)
+        total = np.sum([a * b for a, b in zip(figures, rows, strict=True)], axis=0)
+        mean: npt.NDArray[np.float64] = total / np.sum(rows, axis=0)
+    return mean
 
 
 def _means(cells: Sequence[_Judged], names: Sequence[str]) -> Iterator[dict[str, object]]:

@@ -48,7 +48,7 @@ class Resampled:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class DrawnParts:
     """The parts of the model's log loss in each draw (`recalibration.Decomposition`), all (draws,)."""
 
     level: Floats
@@ -96,14 +96,14 @@ class Draws:
                 gap / total,
             )
 
-    def parts(self) -> Parts:
+    def parts(self) -> DrawnParts:
         """Return level, slope and ranking of each draw, as far from those of all rows as fine bins say."""
         of_all = decompose_log_loss(self.converted, self.probability)
         (found,) = kernels.binned_parts(self.size[None], self.of_all[None], self.logit, 0.0, 1.0, 12)
         drawn = kernels.binned_parts(self.rows, self.conversions, self.logit, *self._line(), 4)
         level, slope = of_all.level + drawn[:, 0] - found[0], of_all.slope + drawn[:, 1] - found[1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return Parts(level, slope, self.lost[0] / self.rows.sum(axis=1) - level - slope)
+            return DrawnParts(level, slope, self.lost[0] / self.rows.sum(axis=1) - level - slope)
 
     def _line(self) -> tuple[float, float]:
         shift, slope = kernels.lines(self.size[None], self.of_all[None], self.logit, 0.0, 1.0, 12)[0]
@@ -127,7 +127,7 @@ def times_drawn(customer: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -
     return counts
 
 
-def draw(
+def draw_cell(
     y: npt.ArrayLike,
     p: npt.ArrayLike,
     customer: npt.NDArray[np.int64],

@@ -231,7 +231,7 @@ def _level(ratio: float, low: float, high: float) -> str:
     return f"{told} 100 moves were expected, {100 * ratio:.0f} happened."
 
 
-def diagnoses(lists: Sequence[RankedList], training: TrainedModel | None) -> list[str]:
+def parts_in_words(lists: Sequence[RankedList], training: TrainedModel | None) -> list[str]:
     """Return which part of the forecast was wrong on the fold, for each question and horizon of the lists.
 
     Nothing where the model was trained before these metrics were logged, or where too few customers moved.
@@ -251,7 +251,7 @@ def diagnoses(lists: Sequence[RankedList], training: TrainedModel | None) -> lis
 def _parts(metrics: Mapping[str, float], question: str, days: int) -> dict[Hashable, Any]:
     """Return a row of the table `decomposition` from the metrics that were logged of it; what was not is NaN."""
     prefix, suffix = "test.decomposition.", f".{question}.{days}d"
-    found = {
+    found: dict[Hashable, Any] = {
         name.removeprefix(prefix).removesuffix(suffix): value
         for name, value in metrics.items()
         if name.startswith(prefix) and name.endswith(suffix)
