@@ -17,6 +17,7 @@ from tests.oracles.cases import Blocks, a_shop, moment, person, touch
 from tests.oracles.histories import Customer, as_known
 from tests.trained import Trained, call
 
+from cvj_ml.cli.backtest import _show_report
 from cvj_ml.config import DAY
 from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation import metrics
@@ -25,6 +26,7 @@ from cvj_ml.evaluation.assessment import assess
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluate, run_fold, summary
 from cvj_ml.evaluation.bootstrap import draw_keys, holm
 from cvj_ml.evaluation.folds import Fold, rolling
+from cvj_ml.evaluation.mlflow_record import evaluation_of
 from cvj_ml.evaluation.segments import Segment, gaps, segment
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.calibration import make_coherent
@@ -307,6 +309,22 @@ def test_an_older_model_is_judged_on_the_same_customers(customers: list[Customer
 
 
 # The command.
+
+
+def test_the_screen_says_which_part_was_wrong_and_what_all_folds_say(
+    folds: list[FoldResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = evaluation_of(folds, KEYS)
+    _show_report(report)
+    told = " ".join(capsys.readouterr().out.split())
+    found = report.tables["diagnosis"]
+    for row in found[found["horizon_days"] == 30].to_dict("records"):
+        assert row["finding"] in told
+    assert "All 2 folds: mean ± standard error over folds; won and worst by log loss" in told and " of 2" in told
+    assert any(name.startswith("level_and_ranking_return") for name in report.figures)
+    alone = evaluation_of(folds[:1], KEYS)
+    _show_report(alone)
+    assert "All " not in capsys.readouterr().out and "before" not in " ".join(alone.tables["diagnosis"]["finding"])
 
 
 @pytest.mark.slow
