@@ -11,7 +11,7 @@ import numpy as np
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.engines import LocalEngine
-from cvj_ml.evaluation.bootstrap import draw_keys, grouped_sums, resample
+from cvj_ml.evaluation.bootstrap import draw_cell, draw_keys, grouped_sums
 from cvj_ml.journey import Journey
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.hazard.base_rates import fit_base_rates
@@ -62,5 +62,7 @@ def warm() -> None:
     explainer = Explainer(Predictor(definition, trees, maps))
     explainer.explain(panel.x[:1], int(panel.stage[0]), stages, intervals, panel.x[1])
     keys, alike = draw_keys(2, 1), np.zeros(2, dtype=np.int64)
-    resample(np.array([0.0, 1.0]), np.array([0.2, 0.4]), alike, keys)
+    drawn = draw_cell(np.array([0.0, 1.0]), np.array([0.2, 0.4]), alike, keys)
+    drawn.statistics()
+    drawn.parts()
     grouped_sums(np.ones((2, 1)), alike, 1, alike, keys)

@@ -17,6 +17,7 @@ from tests.oracles.cases import Blocks, a_shop, moment, person, touch
 from tests.oracles.histories import Customer, as_known
 from tests.trained import Trained, call
 
+from cvj_ml.cli.backtest import _show_report
 from cvj_ml.config import DAY
 from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation import metrics
@@ -25,6 +26,7 @@ from cvj_ml.evaluation.assessment import assess
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluate, run_fold, summary
 from cvj_ml.evaluation.bootstrap import draw_keys, holm
 from cvj_ml.evaluation.folds import Fold, rolling
+from cvj_ml.evaluation.mlflow_record import evaluation_of
 from cvj_ml.evaluation.segments import Segment, gaps, segment
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.calibration import make_coherent
@@ -161,6 +163,38 @@ def test_means_are_those_of_the_summary_and_contain_their_estimate(folds: list[F
                 assert (here[f"{name}_low"] <= here[name]).all() and (here[name] <= here[f"{name}_high"]).all(), name
 
 
+@pytest.mark.parametrize(("slope", "shift"), [(1.0, -0.6), (1.0, 0.0), (1.6, 0.0)])
+def test_the_decomposition_names_the_part_that_is_wrong(slope: float, shift: float) -> None:
+    """Silent error 7: a wrong level is not taken for a wrong ranking, which no shift and no slope changes."""
+    found, right = (assess(made(model=line, flat=(0, -0.9)), KEYS) for line in ((slope, shift), (1.0, 0.0)))
+    row, best = (one.decomposition.set_index("contender").loc["model"] for one in (found, right))
+    assert row["level"] + row["slope"] + row["ranking"] == pytest.approx(row["log_loss"])
+    assert row["log_loss"] == pytest.approx(found.means.set_index("contender").loc["model", "log_loss"])
+    assert row["ranking"] == pytest.approx(best["ranking"], abs=1e-6) and row["auc"] == pytest.approx(best["auc"])
+    assert row["ranking_low"] < row["ranking"] < row["ranking_high"] and row["auc_low"] < row["auc"] < row["auc_high"]
+    if slope == 1:  # a stretch around 0 moves the level of rare moves, too
+        assert (row["level_low"] > 0) == (shift != 0), "a level that is right has an interval down to 0"
+        assert (row["observed_expected_low"] <= 1 <= row["observed_expected_high"]) == (shift == 0)
+    assert (row["calibration_slope_low"] <= 1 <= row["calibration_slope_high"]) == (slope == 1)
+    flat = found.decomposition.set_index("contender").loc["flat"]
+    assert flat["slope"] == pytest.approx(0, abs=1e-9) and flat["auc"] == 0.5
+
+
+def test_the_decomposition_covers_the_transitions_of_the_means(folds: list[FoldResult]) -> None:
+    found = assess(folds[1].evaluated, KEYS)
+    shared = ["question", "horizon_days", "contender", "transitions", "n", "converted"]
+    pd.testing.assert_frame_equal(found.decomposition[shared], found.means[shared])
+    assert found.decomposition["log_loss"].to_numpy() == pytest.approx(found.means["log_loss"].to_numpy())
+    cells = found.cells[found.cells["contender"] == MODEL]
+    for row in found.decomposition[found.decomposition["contender"] == MODEL].to_dict("records"):
+        here = cells[
+            ((cells["to"] == "return") == (row["question"] == "return"))
+            & (cells["horizon_days"] == row["horizon_days"])
+        ]
+        assert row["auc"] == pytest.approx(np.average(here["auc"], weights=here["n"]))
+        assert row["expected"] == pytest.approx((here["converted"] / here["observed_expected"]).sum())
+
+
 def test_cells_in_which_few_moved_are_not_judged() -> None:
     evaluated = made(size=60, model=(1, 0), flat=(0, -0.9))
     converters = np.flatnonzero(evaluated.converted[:, 2, 0])
@@ -277,6 +311,22 @@ def test_an_older_model_is_judged_on_the_same_customers(customers: list[Customer
 # The command.
 
 
+def test_the_screen_says_which_part_was_wrong_and_what_all_folds_say(
+    folds: list[FoldResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = evaluation_of(folds, KEYS)
+    _show_report(report)
+    told = " ".join(capsys.readouterr().out.split())
+    found = report.tables["diagnosis"]
+    for row in found[found["horizon_days"] == 30].to_dict("records"):
+        assert row["finding"] in told
+    assert "All 2 folds: mean ± standard error over folds; won and worst by log loss" in told and " of 2" in told
+    assert any(name.startswith("level_and_ranking_return") for name in report.figures)
+    alone = evaluation_of(folds[:1], KEYS)
+    _show_report(alone)
+    assert "All " not in capsys.readouterr().out and "before" not in " ".join(alone.tables["diagnosis"]["finding"])
+
+
 @pytest.mark.slow
 def test_the_command_tells_writes_and_logs(trained: Trained, tmp_path: Path) -> None:
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}
@@ -288,15 +338,19 @@ def test_the_command_tells_writes_and_logs(trained: Trained, tmp_path: Path) -> 
     assert document["folds"] == ["2025-04-23", "2025-05-23"]
     assert {row["fold"] for row in document["means"]} == set(document["folds"])
     names = {"cells", "means", "calibration", "failing", "baseline_wins", "subgroup_gaps", "model_age"}
+    names |= {"decomposition", "diagnosis", "over_folds"}
     assert names <= document.keys()
     assert {file.stem for file in (tmp_path / "found" / "tables").glob("*.csv")} == names
     assert list((tmp_path / "found" / "plots").glob("reliability_*.svg"))
+    assert list((tmp_path / "found" / "plots").glob("level_and_ranking_*.svg"))
+    assert set(pd.DataFrame(document["over_folds"])["folds"]) <= {1, 2}
     cells = pd.read_parquet(tmp_path / "found" / "tables" / "cells.parquet")
     assert len(cells) == len(document["cells"])
     from mlflow import MlflowClient
 
     logged = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_run(document["run_id"])
-    assert any(name.startswith("backtest.log_loss.return") for name in logged.data.metrics)
+    for logs in ("log_loss", "decomposition.level", "over_folds.log_loss_won"):
+        assert any(name.startswith(f"backtest.{logs}.return") for name in logged.data.metrics), logs
     assert logged.info.status == "FINISHED"
 
 

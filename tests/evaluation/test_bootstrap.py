@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 from cvj_ml.evaluation import metrics
 from cvj_ml.evaluation.bootstrap import (
     DRAWS,
+    Resampled,
+    draw_cell,
     draw_keys,
     grouped_sums,
     holm,
@@ -18,9 +23,9 @@ from cvj_ml.evaluation.bootstrap import (
     p_value,
     paired_difference,
     reflected_interval,
-    resample,
     times_drawn,
 )
+from cvj_ml.evaluation.recalibration import calibration_slope_intercept, decompose_log_loss
 
 F64 = npt.NDArray[np.float64]
 
@@ -34,6 +39,10 @@ def sample(
     y = np.repeat(random.random(customers), rows) < 1 / (1 + np.exp(-logit))
     p = 1 / (1 + np.exp(-(1.5 * logit + 0.4)))
     return y, np.round(p, 2).clip(0.01, 0.99), np.full(len(y), y.mean()), np.repeat(np.arange(customers) * 7, rows)
+
+
+def resample(y: Any, p: F64, customer: Any, keys: Any, others: Sequence[F64] = ()) -> Resampled:
+    return draw_cell(y, p, customer, keys, others).statistics()
 
 
 def test_customers_are_drawn_poisson_and_independently() -> None:
@@ -72,8 +81,31 @@ def test_every_statistic_is_that_of_the_rows_drawn(seed: int) -> None:
         assert found.observed_expected[d] == pytest.approx(metrics.observed_expected(y[rows], p[rows]))
         error = sum(abs((y[rows] - p[rows].astype(float))[group[rows] == b].sum()) for b in range(len(bins)))
         assert found.expected_calibration_error[d] == pytest.approx(error / len(rows))
-        anew = metrics.calibration_slope_intercept(y[rows], p[rows]).slope
+        anew = calibration_slope_intercept(y[rows], p[rows]).slope
         assert found.calibration_slope[d] == pytest.approx(anew, abs=0.005), "from 200 bins"
+
+
+def test_parts_of_the_loss_are_those_of_the_rows_drawn() -> None:
+    """The oracle refits level and slope on the rows of every draw, written out."""
+    y, p, _, customer = sample(customers=500, seed=3)
+    keys = draw_keys(20, 3)
+    found = draw_cell(y, p, customer, keys).parts()
+    for d, counts in enumerate(times_drawn(customer, keys)):
+        rows = np.repeat(np.arange(len(y)), counts)
+        anew = decompose_log_loss(y[rows], p[rows])
+        assert (found.level[d], found.slope[d], found.ranking[d]) == pytest.approx(anew[1:], abs=1e-3), "from 200 bins"
+        assert found.level[d] + found.slope[d] + found.ranking[d] == pytest.approx(anew.log_loss, abs=1e-12)
+    assert np.std(found.ranking) > 0.01, "what bins lose is small beside what another draw changes"
+
+
+def test_draws_are_counted_the_same_however_many_stand_side_by_side() -> None:
+    """A draw's sums do not depend on the draws beside it, to the bit."""
+    y, p, flat, customer = sample()
+    keys = draw_keys(300, 8)
+    together, alone = resample(y, p, customer, keys, [flat]), resample(y, p, customer, keys[200:203], [flat])
+    assert np.array_equal(together.log_loss[:, 200:203], alone.log_loss)
+    assert np.array_equal(together.observed_expected[200:203], alone.observed_expected)
+    assert np.array_equal(together.calibration_slope[200:203], alone.calibration_slope)
 
 
 def test_intervals_are_those_of_plain_resampling() -> None:
@@ -87,7 +119,7 @@ def test_intervals_are_those_of_plain_resampling() -> None:
         rows = slots[random.integers(len(slots), size=len(slots))].ravel()
         plain["log_loss"].append(metrics.log_loss(y[rows], p[rows]))
         plain["auc"].append(metrics.auc(y[rows], p[rows]))
-        plain["slope"].append(metrics.calibration_slope_intercept(y[rows], p[rows]).slope)
+        plain["slope"].append(calibration_slope_intercept(y[rows], p[rows]).slope)
         plain["ratio"].append(metrics.observed_expected(y[rows], p[rows]))
     for name, draws in {
         "log_loss": found.log_loss[0],
@@ -146,7 +178,7 @@ def test_a_paired_difference_is_that_of_the_rows_drawn() -> None:
     assert chance == pytest.approx(p_value(found.estimate, np.array(drawn)))
     assert paired_difference(mine, mine, customer, keys) == ((0.0, 0.0, 0.0), 1.0)
     both = resample(y, p, customer, keys, [flat]).log_loss
-    assert both[0] - both[1] == pytest.approx(np.array(drawn)), "the draws of `resample` are the same"
+    assert both[0] - both[1] == pytest.approx(np.array(drawn)), "the draws of `draw_cell` are the same"
 
 
 def test_intervals_and_p_values_by_hand() -> None:

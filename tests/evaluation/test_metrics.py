@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from cvj_ml.errors import DataError
-from cvj_ml.evaluation import metrics
+from cvj_ml.evaluation import metrics, recalibration
 
 Floats = npt.NDArray[np.float64]
 
@@ -129,7 +129,7 @@ def test_recalibration_recovers_a_known_line(slope: float, intercept: float) -> 
     random = np.random.default_rng(3)
     logit = random.normal(-1, 1.5, 200_000)
     y = random.random(len(logit)) < 1 / (1 + np.exp(-(intercept + slope * logit)))
-    found = metrics.calibration_slope_intercept(y, 1 / (1 + np.exp(-logit)))
+    found = recalibration.calibration_slope_intercept(y, 1 / (1 + np.exp(-logit)))
     assert found.slope == pytest.approx(slope, abs=0.03)
     assert found.intercept == pytest.approx(intercept, abs=0.03)
 
@@ -138,7 +138,7 @@ def test_recalibration_agrees_with_an_unpenalised_regression() -> None:
     y, p = simulated(2000, 4)
     logit = np.log(p / (1 - p))
     reference = LogisticRegression(C=1e12, tol=1e-10).fit(logit[:, None], y)
-    found = metrics.calibration_slope_intercept(y, p)
+    found = recalibration.calibration_slope_intercept(y, p)
     assert found.slope == pytest.approx(reference.coef_[0, 0], abs=1e-3)
     assert found.intercept == pytest.approx(reference.intercept_[0], abs=1e-3)
 
@@ -149,7 +149,7 @@ def test_recalibration_agrees_with_an_unpenalised_regression() -> None:
 @example([(True, 0.9), (True, 0.8), (False, 0.1), (False, 0.2)])
 def test_recalibration_is_finite_and_optimal_even_when_separated(cells: list[tuple[bool, float]]) -> None:
     y, p = columns(cells)
-    found = metrics.calibration_slope_intercept(y, p)
+    found = recalibration.calibration_slope_intercept(y, p)
     if y.all() or not y.any():
         assert math.isnan(found.slope) and math.isnan(found.intercept)
         return
@@ -173,7 +173,7 @@ def test_recalibration_is_finite_and_optimal_even_when_separated(cells: list[tup
 
 def test_recalibration_of_one_probability_is_a_shift() -> None:
     y = np.arange(10_000) < 4000
-    found = metrics.calibration_slope_intercept(y, np.full(10_000, 0.2))
+    found = recalibration.calibration_slope_intercept(y, np.full(10_000, 0.2))
     assert math.isnan(found.slope)
     assert found.intercept == pytest.approx(math.log(0.4 / 0.6) - math.log(0.2 / 0.8), abs=1e-3)
 
@@ -188,7 +188,7 @@ def test_a_wrong_level_and_a_wrong_slope_are_told_from_the_ranking(shift: float,
         return metrics.log_loss(y, 1 / (1 + np.exp(-logit)))
 
     said = shift - 1 + scale * (true + 1)
-    found = metrics.decompose_log_loss(y, 1 / (1 + np.exp(-said)))
+    found = recalibration.decompose_log_loss(y, 1 / (1 + np.exp(-said)))
     line = LogisticRegression(C=np.inf).fit(said[:, None], y)
     assert found.log_loss == pytest.approx(loss(said), abs=1e-9)
     assert found.level + found.slope + found.ranking == pytest.approx(found.log_loss, abs=1e-12)

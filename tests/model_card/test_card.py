@@ -16,6 +16,7 @@ from cvj_ml import commands
 from cvj_ml.config import DAY, Rule
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
+from cvj_ml.evaluation.diagnosis import diagnosis
 from cvj_ml.evaluation.folds import last_matured
 from cvj_ml.evaluation.promotion import Transition, decide_first
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, StageEvidence
@@ -26,6 +27,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior import StageModel
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.stage_panel import Tracking
+from cvj_ml.windows import to_datetime
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -109,6 +111,23 @@ def test_the_card_holds_the_means_and_intervals_of_the_assessment(card: Card, as
             f"{best['log_loss_above_model']:.4f} ({best['log_loss_above_model_low']:.4f} to"
             f" {best['log_loss_above_model_high']:.4f}) |"
         )
+
+
+def test_the_card_says_which_part_was_wrong(card: Card, assessed: Assessment, facts: Training) -> None:
+    """In words, in the head and below; and the parts of every contender add up to its log loss."""
+    text = section(card.text, "## Level, slope and ranking")
+    parts = assessed.decomposition[assessed.decomposition["horizon_days"] == 30]
+    mine = parts[parts["contender"] == "model"].to_dict("records")
+    first = to_datetime(facts.result.fold.cut, facts.definition.zone).date()
+    for row in mine:
+        finding = f"- {diagnosis(row, first)}"
+        assert finding in text.splitlines() and finding in card.text.split("\n## ")[0].splitlines()
+        assert card.metrics[f"test.decomposition.level.{row['question']}.30d"] == row["level"]
+    lines = [line for line in text.splitlines() if "| 30 days |" in line]
+    assert len(lines) == len(parts) > 0
+    for line, row in zip(lines, parts.to_dict("records"), strict=True):
+        assert f"| {row['contender']} | {row['log_loss']:.4f} |" in line and f"{row['ranking']:.4f}" in line
+        assert row["level"] + row["slope"] + row["ranking"] == pytest.approx(row["log_loss"])
 
 
 def test_the_card_holds_every_transition_of_the_lists_horizon(card: Card, assessed: Assessment) -> None:

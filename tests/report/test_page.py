@@ -405,6 +405,26 @@ def test_contact_columns_stand_beside_the_customer(browser: Any, tmp_path: Path)
         assert cells == ["<b>a</b>@example.com", ""]
 
 
+def test_the_page_says_which_part_of_the_forecast_was_wrong() -> None:
+    """By the intervals that the training logged; a model from before they were logged says what it can."""
+    logged = {
+        **{"converted": 1240, "expected": 1000.2, "log_loss": 0.4, "auc": 0.81, "auc_low": 0.8, "auc_high": 0.82},
+        **{"observed_expected": 1.24, "observed_expected_low": 1.2, "observed_expected_high": 1.3},
+    }
+    metrics = {f"test.decomposition.{name}.return.30d": value for name, value in logged.items()}
+    cell = "visitor__script_b_buyer.30d"
+    metrics |= {f"test.auc.{cell}": 0.83, f"test.observed_expected.{cell}": 1.05}
+    bounds = {f"test.observed_expected_low.{cell}": 0.9, f"test.observed_expected_high.{cell}": 1.2}
+    before = night(ranked(["a"]))
+    text = page(replace(before, training=TrainedModel("2024-11-01", "2024-09-01", metrics | bounds)))
+    assert "Return within 30 days, September 2024: it ranked the mover higher in 81 % of all pairs (AUC 0.81);" in text
+    assert "the level was 24 % too low: 1,240 came back, 1,000 were expected." in text and "Reach of" not in text
+    assert "The level held: where 100 moves were expected, 105 happened." in text
+    unsure = page(replace(before, training=TrainedModel("2024-11-01", "2024-09-01", metrics)))
+    assert "<td>Where 100 moves were expected, 105 happened.</td>" in unsure, "without an interval no word"
+    assert "Return within" not in page(before)
+
+
 def test_equal_nights_give_equal_pages() -> None:
     assert page(night(ranked(["a", "b"]))) == page(night(ranked(["a", "b"])))
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from cvj_ml.evaluation.mlflow_record import Evaluation
 
 _SHOWN = 12
+_TOGETHER = {
+    "log_loss": "log loss",
+    "level": "level",
+    "ranking": "ranking",
+    "auc": "AUC",
+    "observed_expected": "obs/exp",
+}
 _WORDS = {"reach": "Reach of a later stage", "return": "Return"}
 
 
@@ -71,9 +78,11 @@ def _show_report(report: Evaluation) -> None:
         if len(here := means[means["question"] == question]):
             columns = ["days", "converted", "log loss", "best baseline", "model better by"]
             show(_losses(here), f"{words}: log loss, lower is better", columns)
+    _show_diagnosis(report)
     _show_baselines(report)
     _show_calibration(report)
     _show_earlier(report)
+    _show_over_folds(report)
     if "model_age" in report.tables:
         _show_age(report.tables["model_age"])
     if "subgroup_gaps" in report.tables:
@@ -116,6 +125,42 @@ def _show_earlier(report: Evaluation) -> None:
     shown = _concat([_losses(rows).assign(fold=fold) for fold, rows in _list_horizon(earlier).groupby("fold")])
     title = "Earlier folds (settings may be chosen on these, so they prove less)"
     show(shown, title, ["fold", "question", "days", "log loss", "model better by"])
+
+
+def _show_diagnosis(report: Evaluation) -> None:
+    for finding in _list_horizon(report.last("diagnosis"))["finding"]:
+        out.print(finding, soft_wrap=True)
+    out.print()
+
+
+def _show_over_folds(report: Evaluation) -> None:
+    """Print what all folds say together of the model and the best baseline, and each earlier fold in words."""
+    from cvj_ml.evaluation.backtesting import MODEL
+
+    if len(report.folds) < 2:
+        return
+    found = report.tables["diagnosis"]
+    earlier = found[found["fold"] != report.folds[-1]]
+    for finding in () if earlier.empty else _list_horizon(earlier)["finding"]:
+        out.print(finding, soft_wrap=True)
+    out.print()
+    table = _list_horizon(report.tables["over_folds"])
+    rows = []
+    for (question, contender), here in table.groupby(["question", "contender"], sort=False):
+        by_figure = here.set_index("figure")
+        losses = by_figure.loc["log_loss"]
+        row = {"question": question, "contender": contender, "won": f"{losses['won']} of {losses['folds']}"}
+        row |= {name: _spread(by_figure.loc[figure]) for figure, name in _TOGETHER.items() if figure in by_figure.index}
+        row["worst"] = f"{losses['worst']:.3f} ({losses['worst_fold']})"
+        rows.append(row)
+    rows.sort(key=lambda row: (row["question"], row["contender"] != MODEL))
+    title = f"All {len(report.folds)} folds: mean ± standard error over folds; won and worst by log loss"
+    show(_frame(rows), title, ["question", "contender", "won", *_TOGETHER.values(), "worst"])
+
+
+def _spread(row: Any) -> str:
+    error = row["standard_error"]
+    return f"{row['mean']:.3f} ± {error:.3f}" if error == error else f"{row['mean']:.3f}"
 
 
 def _show_baselines(report: Evaluation) -> None:

@@ -14,19 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
-from scipy.stats import norm, poisson
+from scipy.stats import norm
 
-from cvj_ml.compiled import compiled
-from cvj_ml.evaluation.metrics import (
-    CLIP,
-    PRIOR_PRECISION,
+from cvj_ml.evaluation import bootstrap_kernels as kernels
+from cvj_ml.evaluation.metrics import Interval, auc, log_loss_terms, reliability_bins
+from cvj_ml.evaluation.recalibration import (
     Floats,
-    Interval,
-    auc,
     calibration_slope_intercept,
-    log_loss_terms,
-    reliability_bins,
+    decompose_log_loss,
+    log_odds,
 )
 
 DRAWS = 1000
@@ -34,10 +30,6 @@ DRAWS = 1000
 _LEVEL = 0.95
 _FINE = 20
 """Fine bins within each bin of the calibration error: slope and AUC of a draw are computed from these."""
-# The inverse of Poisson(1)'s distribution at the middle of each 65,536th.
-_POISSON = poisson.ppf((np.arange(65_536) + 0.5) / 65_536, 1).astype(np.uint8)
-_STEP, _MIX, _MIX_AGAIN = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_27, _30, _48 = np.uint64(27), np.uint64(30), np.uint64(48)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +47,75 @@ class Resampled:
     expected_calibration_error: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnParts:
+    """The parts of the model's log loss in each draw (`recalibration.Decomposition`), all (draws,)."""
+
+    level: Floats
+    slope: Floats
+    ranking: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """A cell's rows, counted in fine bins of the prediction in each draw: what its statistics are computed from.
+
+    converted and probability: (n,) sorted by probability; logit and coarse: (bins,) the mean log-odds and which bin of
+    the calibration error a fine one lies in; size and of_all: (bins,) rows and moves as they were; rows, conversions
+    and expected: (draws, bins); lost: (contenders, draws) summed log losses.
+    """
+
+    converted: Floats
+    probability: Floats
+    logit: Floats
+    coarse: npt.NDArray[np.int64]
+    size: Floats
+    of_all: Floats
+    rows: Floats
+    conversions: Floats
+    expected: Floats
+    lost: Floats
+
+    def statistics(self) -> Resampled:
+        """Return the statistics of each draw.
+
+        How slope and AUC of a draw differ from those of all rows is computed from fine bins (at most 200), which is far
+        more exact than the interval is.
+        """
+        total, moved = self.rows.sum(axis=1), self.conversions.sum(axis=1)
+        exact = auc(self.converted, self.probability)
+        starts = np.flatnonzero(np.diff(self.coarse, prepend=-1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gap = np.abs(np.add.reduceat(self.conversions - self.expected, starts, axis=1)).sum(axis=1)
+            return Resampled(
+                total,
+                self.lost / total,
+                exact + _auc(self.rows, self.conversions) - _auc(self.size, self.of_all),
+                moved / self.expected.sum(axis=1),
+                self._slopes(),
+                gap / total,
+            )
+
+    def parts(self) -> DrawnParts:
+        """Return level, slope and ranking of each draw, as far from those of all rows as fine bins say."""
+        of_all = decompose_log_loss(self.converted, self.probability)
+        (found,) = kernels.binned_parts(self.size[None], self.of_all[None], self.logit, 0.0, 1.0, 12)
+        drawn = kernels.binned_parts(self.rows, self.conversions, self.logit, *self._line(), 4)
+        level, slope = of_all.level + drawn[:, 0] - found[0], of_all.slope + drawn[:, 1] - found[1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return DrawnParts(level, slope, self.lost[0] / self.rows.sum(axis=1) - level - slope)
+
+    def _line(self) -> tuple[float, float]:
+        shift, slope = kernels.lines(self.size[None], self.of_all[None], self.logit, 0.0, 1.0, 12)[0]
+        return float(shift), float(slope)
+
+    def _slopes(self) -> Floats:
+        line = self._line()
+        exact = calibration_slope_intercept(self.converted, self.probability).slope
+        slopes: Floats = exact + kernels.lines(self.rows, self.conversions, self.logit, *line, 4)[:, 1] - line[1]
+        return slopes
+
+
 def draw_keys(draws: int, seed: int) -> npt.NDArray[np.uint64]:
     """Return a key for each draw; the same seed draws the same customers for every figure."""
     return np.random.SeedSequence(seed).generate_state(draws, np.uint64).astype(np.uint64)
@@ -62,22 +123,20 @@ def draw_keys(draws: int, seed: int) -> npt.NDArray[np.uint64]:
 
 def times_drawn(customer: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Return how often each customer counts in each draw: (draws, customers)."""
-    counts: npt.NDArray[np.int64] = _times_drawn(customer, keys)
+    counts: npt.NDArray[np.int64] = kernels.times_drawn(customer, keys)
     return counts
 
 
-def resample(
+def draw_cell(
     y: npt.ArrayLike,
     p: npt.ArrayLike,
     customer: npt.NDArray[np.int64],
     keys: npt.NDArray[np.uint64],
     others: Sequence[npt.ArrayLike] = (),
-) -> Resampled:
-    """Return the statistics of a prediction ``p`` in each draw, and the log losses of others beside it.
+) -> Draws:
+    """Count a prediction ``p`` in each draw, with the log losses of others beside it.
 
     y, p and each of others: (n,) as in `metrics`; customer: (n,) codes that mean the same customer in every call.
-    The bins of the calibration error are those of all rows. How slope and AUC of a draw differ from those of all rows
-    is computed from fine bins (at most 200), which is far more exact than the interval is.
     """
     losses = np.column_stack([log_loss_terms(y, one) for one in (p, *others)])
     converted, probability = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
@@ -86,30 +145,13 @@ def resample(
     coarse = _bins(reliability_bins(converted, probability).rows)
     fine = coarse * _FINE + _bins(reliability_bins(converted, probability, bins=10 * _FINE).rows) % _FINE
     # Both are functions of the probability and ascend, so together they number bins that ascend, too.
-    fine = np.cumsum(np.diff(fine, prepend=fine[:1]) != 0)
-    sums, lost = _binned(keys, customer[order], fine, converted, probability, losses[order])
-    rows, conversions, expected = sums[:, :, 0], sums[:, :, 1], sums[:, :, 2]
-    clipped = np.clip(probability, CLIP, 1 - CLIP)
-    size: Floats = np.bincount(fine).astype(np.float64)
-    logit = np.bincount(fine, weights=np.log(clipped) - np.log1p(-clipped)) / size
-    of_all: Floats = np.bincount(fine, weights=converted).astype(np.float64)
-    inside = np.bincount(fine, weights=coarse).astype(np.int64) // size.astype(np.int64)
-    starts = np.flatnonzero(np.diff(inside, prepend=-1))
-    total = rows.sum(axis=1)
-    line, ranking = calibration_slope_intercept(converted, probability), auc(converted, probability)
-    both = (conversions.sum(axis=1) > 0) & (conversions.sum(axis=1) < total)
-    start = _line(size, of_all, logit, np.array(0.0), np.array(1.0), steps=12)
-    slopes = line.slope + _line(rows, conversions, logit, *start, steps=4)[1] - start[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.abs(np.add.reduceat(conversions - expected, starts, axis=1)).sum(axis=1)
-        return Resampled(
-            total,
-            (lost / total[:, None]).T,
-            ranking + _auc(rows, conversions) - _auc(size, of_all),
-            conversions.sum(axis=1) / expected.sum(axis=1),
-            np.where(both, slopes, np.nan),
-            gap / total,
-        )
+    starts = np.flatnonzero(np.diff(fine, prepend=-1))
+    ends = np.append(starts[1:], len(fine))
+    sums, lost = kernels.binned(keys, customer[order], ends, converted, probability, losses[order])
+    size = (ends - starts).astype(np.float64)
+    logit = np.add.reduceat(log_odds(probability), starts) / size
+    of_all = np.add.reduceat(converted, starts)
+    return Draws(converted, probability, logit, coarse[starts], size, of_all, sums[0], sums[1], sums[2], lost)
 
 
 def _bins(sizes: Floats) -> npt.NDArray[np.int64]:
@@ -125,29 +167,6 @@ def _auc(rows: Floats, conversions: Floats) -> Floats:
     return area
 
 
-def _line(
-    rows: Floats, conversions: Floats, logit: Floats, shift: Floats, slope: Floats, *, steps: int
-) -> tuple[Floats, Floats]:
-    """Return shift at the mean logit and slope of `calibration_slope_intercept` for binned predictions (draws, bins).
-
-    A fixed number of Newton steps from a line near by, for all draws at once.
-    """
-    mean = logit.mean()
-    centred = logit - mean
-    for _ in range(steps):
-        fitted = expit(mean + shift[..., None] + slope[..., None] * centred)
-        residual, variance = conversions - rows * fitted, rows * fitted * (1 - fitted)
-        first = residual.sum(axis=-1) - PRIOR_PRECISION * shift
-        second = residual @ centred - PRIOR_PRECISION * (slope - 1)
-        level, cross = variance.sum(axis=-1) + PRIOR_PRECISION, variance @ centred
-        steep = variance @ (centred * centred) + PRIOR_PRECISION
-        determinant = level * steep - cross * cross
-        # A draw that nearly separates must not overshoot.
-        shift = shift + np.clip((steep * first - cross * second) / determinant, -2, 2)
-        slope = slope + np.clip((level * second - cross * first) / determinant, -1, 1)
-    return shift, slope
-
-
 def grouped_sums(
     contributions: npt.NDArray[np.float64],
     group: npt.NDArray[np.int64],
@@ -156,7 +175,9 @@ def grouped_sums(
     keys: npt.NDArray[np.uint64],
 ) -> Floats:
     """Return the sums of contributions (n, k) over the rows of each group in each draw: (draws, groups, k)."""
-    sums: Floats = _grouped_sums(keys, customer, group, groups, np.ascontiguousarray(contributions, dtype=np.float64))
+    sums: Floats = kernels.grouped_sums(
+        keys, customer, group, groups, np.ascontiguousarray(contributions, dtype=np.float64)
+    )
     return sums
 
 
@@ -220,65 +241,3 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors)) if len(order) else 0.0
     return adjusted
-
-
-@compiled
-def _count(key: np.uint64, customer: np.int64) -> int:
-    # The mixer of splitmix64 (Steele, Lea and Flood 2014); its upper 16 bits choose from the Poisson distribution.
-    z = key + np.uint64(customer) * _STEP
-    z = (z ^ (z >> _30)) * _MIX
-    z = (z ^ (z >> _27)) * _MIX_AGAIN
-    return int(_POISSON[z >> _48])
-
-
-@compiled
-def _times_drawn(customer: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    counts = np.empty((len(keys), len(customer)), dtype=np.int64)
-    for d in range(len(keys)):
-        for i in range(len(customer)):
-            counts[d, i] = _count(keys[d], customer[i])
-    return counts
-
-
-@compiled
-def _grouped_sums(
-    keys: npt.NDArray[np.uint64],
-    customer: npt.NDArray[np.int64],
-    group: npt.NDArray[np.int64],
-    groups: int,
-    contributions: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    width = contributions.shape[1]
-    sums = np.zeros((len(keys), groups, width))
-    for d in range(len(keys)):
-        for i in range(len(customer)):
-            w = _count(keys[d], customer[i])
-            if w:
-                for k in range(width):
-                    sums[d, group[i], k] += w * contributions[i, k]
-    return sums
-
-
-@compiled
-def _binned(
-    keys: npt.NDArray[np.uint64],
-    customer: npt.NDArray[np.int64],
-    bins: npt.NDArray[np.int64],
-    y: npt.NDArray[np.float64],
-    p: npt.NDArray[np.float64],
-    losses: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return rows, moves and expected moves of each draw and bin, and the summed losses of each draw."""
-    contenders = losses.shape[1]
-    sums, lost = np.zeros((len(keys), bins.max() + 1, 3)), np.zeros((len(keys), contenders))
-    for d in range(len(keys)):
-        for i in range(len(customer)):
-            w = _count(keys[d], customer[i])
-            if w:
-                cell = sums[d, bins[i]]
-                cell[0] += w
-                cell[1] += w * y[i]
-                cell[2] += w * p[i]
-                for c in range(contenders):
-                    lost[d, c] += w * losses[i, c]
-    return sums, lost

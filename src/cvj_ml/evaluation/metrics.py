@@ -13,18 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sklearn_metrics
 
 from cvj_ml.errors import DataError, raise_all
-from cvj_ml.models.hazard.calibration import log_losses, recalibrate
-
-Floats = npt.NDArray[np.float64]
-
-CLIP = 1e-6
-"""Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
-
-PRIOR_PRECISION = 0.01
-"""Of the recalibration: a standard deviation of 10 around "no change"."""
+from cvj_ml.evaluation.recalibration import Floats, Scores, by_score, checked, clipped, one_class, recalibration
 
 SHARES = (0.01, 0.05, 0.10)
 """Shares of the customers for which a cell reports lift and gain."""
@@ -40,26 +31,6 @@ class Interval(NamedTuple):
     high: float
 
 
-class Recalibration(NamedTuple):
-    """Line that maps predicted to calibrated log-odds: 1 and 0 where nothing needs to change."""
-
-    slope: float
-    intercept: float
-
-
-class Decomposition(NamedTuple):
-    """A mean log loss in parts that add up to it: what another level would save, another slope, and what remains.
-
-    level: how much lower the loss is after the best shift of the log-odds; slope: how much lower still after the best
-    line; ranking: the loss that is left, which only another order of the customers lowers.
-    """
-
-    log_loss: float
-    level: float
-    slope: float
-    ranking: float
-
-
 class Bins(NamedTuple):
     """Rows grouped by predicted probability: rows, mean probability and observed share of each bin."""
 
@@ -68,59 +39,50 @@ class Bins(NamedTuple):
     observed: Floats
 
 
-def _checked(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return both as float64, or raise DataError with every fault."""
-    outcome, probability = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
-    faults = []
-    if outcome.ndim != 1 or outcome.shape != probability.shape:
-        faults.append(f"y has the shape {outcome.shape} and p {probability.shape}; both must be (n,)")
-    if wrong := int((~np.isin(outcome, (0.0, 1.0))).sum()):
-        faults.append(f"{wrong} outcome(s) are neither 0 nor 1; leave out what is not yet known")
-    if wrong := int((~((probability >= 0) & (probability <= 1))).sum()):
-        faults.append(f"{wrong} probability(ies) are missing or outside [0, 1]; score only targets that lie ahead")
-    raise_all(DataError, "These predictions cannot be judged:", faults)
-    return outcome, probability
-
-
-def _one_class(y: Floats) -> bool:
-    return len(y) == 0 or bool((y == y[0]).all())
-
-
 def log_loss(y: npt.ArrayLike, p: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> float:
     """Return the (weighted) mean log loss in nats, probabilities clipped to [CLIP, 1 - CLIP]."""
-    outcome, probability = _checked(y, p)
-    if len(outcome) == 0:
-        return math.nan
-    clipped = np.clip(probability, CLIP, 1 - CLIP)
-    return float(sklearn_metrics.log_loss(outcome, clipped, labels=[0, 1], sample_weight=weight))
+    terms = log_loss_terms(y, p)
+    weights = None if weight is None else np.asarray(weight, dtype=np.float64)
+    return float(np.average(terms, weights=weights)) if len(terms) else math.nan
 
 
 def log_loss_terms(y: npt.ArrayLike, p: npt.ArrayLike) -> Floats:
     """Return each row's log loss, shape (n,): what `bootstrap_interval` needs for a difference of two models."""
-    outcome, probability = _checked(y, p)
-    clipped = np.clip(probability, CLIP, 1 - CLIP)
-    terms: Floats = -np.where(outcome == 1, np.log(clipped), np.log1p(-clipped))
+    outcome, probability = checked(y, p)
+    kept = clipped(probability)
+    terms: Floats = -np.log(np.where(outcome == 1, kept, 1 - kept))
     return terms
 
 
 def brier(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     """Return the mean squared error of the probabilities."""
-    outcome, probability = _checked(y, p)
-    if len(outcome) == 0:
-        return math.nan
-    return float(sklearn_metrics.brier_score_loss(outcome, probability, labels=[0, 1], pos_label=1))
+    outcome, probability = checked(y, p)
+    return float(((probability - outcome) ** 2).mean()) if len(outcome) else math.nan
 
 
 def auc(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     """Return the probability that a mover ranks above a non-mover, ties counting half; NaN with one class."""
-    outcome, probability = _checked(y, p)
-    return math.nan if _one_class(outcome) else float(sklearn_metrics.roc_auc_score(outcome, probability))
+    return _auc(by_score(*checked(y, p)))
+
+
+def _auc(scores: Scores) -> float:
+    if one_class(scores):
+        return math.nan
+    still = scores.rows - scores.converted
+    below = np.cumsum(still) - still / 2
+    return float((scores.converted * below).sum() / (scores.converted.sum() * still.sum()))
 
 
 def average_precision(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     """Return the area under the precision-recall steps; NaN with one class."""
-    outcome, probability = _checked(y, p)
-    return math.nan if _one_class(outcome) else float(sklearn_metrics.average_precision_score(outcome, probability))
+    return _average_precision(by_score(*checked(y, p)))
+
+
+def _average_precision(scores: Scores) -> float:
+    if one_class(scores):
+        return math.nan
+    found, taken = np.cumsum(scores.converted[::-1]), np.cumsum(scores.rows[::-1])
+    return float((scores.converted[::-1] * (found / taken)).sum() / found[-1])
 
 
 def gain_points(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -129,10 +91,12 @@ def gain_points(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Floats, Floats]:
     Customers with equal probability form one straight segment: the expectation over their random order. With no
     mover the second array is NaN.
     """
-    outcome, probability = _checked(y, p)
-    _, group = np.unique(-probability, return_inverse=True)
-    taken = np.concatenate([[0.0], np.cumsum(np.bincount(group))])
-    converted = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights=outcome))])
+    return _gain_points(by_score(*checked(y, p)))
+
+
+def _gain_points(scores: Scores) -> tuple[Floats, Floats]:
+    taken = np.concatenate([[0.0], np.cumsum(scores.rows[::-1])])
+    converted = np.concatenate([[0.0], np.cumsum(scores.converted[::-1])])
     if converted[-1] == 0:
         return taken / max(taken[-1], 1.0), np.full(len(taken), math.nan)
     return taken / taken[-1], converted / converted[-1]
@@ -150,80 +114,28 @@ def lift_at(y: npt.ArrayLike, p: npt.ArrayLike, share: float) -> float:
     return gain_at(y, p, share) / share
 
 
-def calibration_slope_intercept(y: npt.ArrayLike, p: npt.ArrayLike) -> Recalibration:
-    """Return slope and intercept of the logistic regression of ``y`` on the log-odds of ``p``.
-
-    A slope below 1 means predictions too extreme. A normal prior with standard deviation 10 around "no change" keeps
-    separated outcomes finite and does not show otherwise. One class: both NaN. Equal predictions: no slope (NaN), the
-    intercept is the shift of the log-odds.
-
-    This evaluates; what a model is calibrated with, `models.hazard.calibration.recalibrate`, has no prior, since its
-    maps are shrunk by their events.
-    """
-    outcome, probability = _checked(y, p)
-    if _one_class(outcome):
-        return Recalibration(math.nan, math.nan)
-    clipped = np.clip(probability, CLIP, 1 - CLIP)
-    logit = np.log(clipped) - np.log1p(-clipped)
-    # Centred, the two parameters hardly interact; they are the change against the prediction as it is.
-    design = np.column_stack([np.ones_like(logit), logit - logit.mean()])
-    change = np.zeros(2)
-    loss = _penalised_loss(outcome, logit, design, change)
-    for _ in range(100):
-        fitted = 0.5 * (1 + np.tanh((logit + design @ change) / 2))
-        gradient = design.T @ (fitted - outcome) + PRIOR_PRECISION * change
-        curvature = (design.T * (fitted * (1 - fitted))) @ design + PRIOR_PRECISION * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        # The loss is strictly convex, so halving a step that overshoots always ends at the minimum.
-        scale = 1.0
-        while (tried := _penalised_loss(outcome, logit, design, change - scale * step)) > loss and scale > 1e-8:
-            scale /= 2
-        change, loss = change - scale * step, tried
-        if np.abs(step).max() < 1e-10:
-            break
-    if np.ptp(logit) < 1e-9:
-        return Recalibration(math.nan, float(change[0]))
-    return Recalibration(1 + float(change[1]), float(change[0] - change[1] * logit.mean()))
-
-
-def _penalised_loss(y: Floats, logit: Floats, design: Floats, change: Floats) -> float:
-    margin = logit + design @ change
-    return float((np.logaddexp(0, margin) - y * margin).sum() + PRIOR_PRECISION / 2 * (change @ change))
-
-
 def reliability_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> Bins:
     """Return at most ``bins`` groups of nearly equal size by probability; equal probabilities stay together."""
-    outcome, probability = _checked(y, p)
+    outcome, probability = checked(y, p)
     if bins < 1:
         raise DataError(f"The number of bins is {bins}; it must be at least 1.")
-    _, group, counts = np.unique(probability, return_inverse=True, return_counts=True)
-    middle = (np.cumsum(counts) - counts / 2) / max(len(probability), 1)
+    return _reliability_bins(by_score(outcome, probability), bins)
+
+
+def _reliability_bins(scores: Scores, bins: int) -> Bins:
+    middle = (np.cumsum(scores.rows) - scores.rows / 2) / max(scores.rows.sum(), 1)
     _, chosen = np.unique((middle * bins).astype(np.int64), return_inverse=True)
-    row_bin = chosen[group]
-    rows = np.bincount(row_bin).astype(np.float64)
-    return Bins(rows, np.bincount(row_bin, weights=probability) / rows, np.bincount(row_bin, weights=outcome) / rows)
-
-
-def decompose_log_loss(y: npt.ArrayLike, p: npt.ArrayLike) -> Decomposition:
-    """Return how much of the log loss is level, slope and ranking; all NaN with one class.
-
-    The log-odds are refitted on the outcomes themselves: first an intercept, then an intercept and a slope (Cox 1958).
-    So it tells afterwards what a forecast lacked, not what could have been known.
-    """
-    outcome, probability = _checked(y, p)
-    if _one_class(outcome):
-        return Decomposition(math.nan, math.nan, math.nan, math.nan)
-    clipped = np.clip(probability, CLIP, 1 - CLIP)
-    logit, converted = np.log(clipped) - np.log1p(-clipped), outcome == 1
-    shift, _ = recalibrate(logit, converted, with_slope=False)
-    intercept, slope = recalibrate(logit, converted, with_slope=True)
-    losses = [float(log_losses(one, converted).mean()) for one in (logit, shift + logit, intercept + slope * logit)]
-    return Decomposition(losses[0], losses[0] - losses[1], losses[1] - losses[2], losses[2])
+    rows = np.bincount(chosen, weights=scores.rows).astype(np.float64)
+    predicted = np.bincount(chosen, weights=scores.rows * scores.probability)
+    return Bins(rows, predicted / rows, np.bincount(chosen, weights=scores.converted) / rows)
 
 
 def expected_calibration_error(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> float:
     """Return the mean distance of observed share and mean probability over `reliability_bins`, weighted by rows."""
-    grouped = reliability_bins(y, p, bins)
+    return _calibration_error(reliability_bins(y, p, bins))
+
+
+def _calibration_error(grouped: Bins) -> float:
     if len(grouped.rows) == 0:
         return math.nan
     return float(np.average(np.abs(grouped.observed - grouped.predicted), weights=grouped.rows))
@@ -231,7 +143,7 @@ def expected_calibration_error(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 1
 
 def observed_expected(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     """Return observed moves over the sum of the probabilities; NaN when none is expected."""
-    outcome, probability = _checked(y, p)
+    outcome, probability = checked(y, p)
     expected = float(probability.sum())
     return float(outcome.sum()) / expected if expected > 0 else math.nan
 
@@ -251,24 +163,26 @@ def wilson_interval(
 
 def cell_metrics(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:
     """Return every metric of one cell (from, to, horizon), with its rows, movers and base rate."""
-    outcome, probability = _checked(y, p)
-    recalibration = calibration_slope_intercept(outcome, probability)
+    outcome, probability = checked(y, p)
+    scores = by_score(outcome, probability)
+    points, line = _gain_points(scores), recalibration(scores)
     found = {
         "n": float(len(outcome)),
         "converted": float(outcome.sum()),
         "base_rate": float(outcome.mean()) if len(outcome) else math.nan,
         "log_loss": log_loss(outcome, probability),
         "brier": brier(outcome, probability),
-        "auc": auc(outcome, probability),
-        "average_precision": average_precision(outcome, probability),
+        "auc": _auc(scores),
+        "average_precision": _average_precision(scores),
     }
     for share in SHARES:
-        found[f"lift_{share * 100:g}"] = lift_at(outcome, probability, share)
-        found[f"gain_{share * 100:g}"] = gain_at(outcome, probability, share)
+        gain = float(np.interp(share, *points))
+        found[f"lift_{share * 100:g}"] = gain / share
+        found[f"gain_{share * 100:g}"] = gain
     return found | {
-        "calibration_slope": recalibration.slope,
-        "calibration_intercept": recalibration.intercept,
-        "expected_calibration_error": expected_calibration_error(outcome, probability),
+        "calibration_slope": line.slope,
+        "calibration_intercept": line.intercept,
+        "expected_calibration_error": _calibration_error(_reliability_bins(scores, 10)),
         "observed_expected": observed_expected(outcome, probability),
     }
 

@@ -19,6 +19,8 @@ from cvj_ml.config import DAY, format_duration
 from cvj_ml.evaluation import plots
 from cvj_ml.evaluation.assessment import Assessment, assess, outcomes_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, matured_outcomes, summary
+from cvj_ml.evaluation.diagnosis import diagnoses
+from cvj_ml.evaluation.over_folds import over_folds
 from cvj_ml.evaluation.stage_evaluation import POSTERIOR, FitOfStages, StageEvidence
 from cvj_ml.models.hazard.fitting import feature_names
 from cvj_ml.models.hazard.reach import hazards
@@ -163,6 +165,7 @@ def _hazards(result: FoldResult, rows: HazardRows) -> npt.NDArray[np.float64]:
     return hazards(fit.trees, fit.calibration, test.x, test.stage, rows, as_of=test.as_of)
 
 
+_EVERY_FOLD = ("cells", "means", "calibration", "decomposition")
 QUESTIONS = {"reach": "reach a later stage", "return": "return"}
 
 
@@ -170,7 +173,8 @@ QUESTIONS = {"reach": "reach a later stage", "return": "return"}
 class Evaluation:
     """Tables over all folds, with the column ``fold`` first, and plots and metrics of the last one.
 
-    tables: cells, means and calibration of every fold (`Assessment`), then failing and baseline_wins of the last one,
+    tables: cells, means, calibration and decomposition of every fold (`Assessment`), with what it says in words
+    (diagnosis) and over all folds (over_folds, without the column); then failing and baseline_wins of the last one,
     then subgroup_gaps of the last one and model_age, where they were asked for.
     """
 
@@ -195,7 +199,9 @@ def evaluation_of(
     zone = results[-1].panel.definition.zone
     folds = tuple(to_datetime(result.fold.cut, zone).date().isoformat() for result in results)
     assessed = [assess(result.evaluated, keys) for result in results]
-    tables = {name: _over_folds(assessed, folds, name) for name in ("cells", "means", "calibration")}
+    tables = {name: _over_folds(assessed, folds, name) for name in _EVERY_FOLD}
+    tables["diagnosis"] = diagnoses(tables["decomposition"], MODEL)
+    tables["over_folds"] = over_folds(tables["decomposition"])
     last = slice(len(folds) - 1, None)
     tables |= {name: _over_folds(assessed[last], folds[last], name) for name in ("failing", "baseline_wins")}
     if gaps:
@@ -205,8 +211,10 @@ def evaluation_of(
     if model_age is not None and len(model_age):
         tables["model_age"] = model_age
     figures = dict(_reliability(results[-1].evaluated))
+    figures |= dict(_parts(tables["decomposition"])) if len(folds) > 1 else {}
     figures |= dict(_ageing(model_age)) if model_age is not None else {}
-    return Evaluation(folds, tables, figures, dict(headline_metrics(assessed[-1], "backtest")))
+    metrics = {**dict(headline_metrics(assessed[-1], "backtest")), **dict(_over_folds_metrics(tables["over_folds"]))}
+    return Evaluation(folds, tables, figures, metrics)
 
 
 def _over_folds(assessed: Sequence[Assessment], folds: Sequence[str], name: str) -> pd.DataFrame:
@@ -234,8 +242,21 @@ def _ageing(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         yield f"model_age_{question}_{days}d", plots.ageing(rows["age_days"], lost, low, high, title)
 
 
+def _parts(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    for (question, days), rows in table[table["contender"] == MODEL].groupby(["question", "horizon_days"]):
+        title = f"Level and ranking, fold by fold: {QUESTIONS[str(question)]} within {days} days"
+        yield f"level_and_ranking_{question}_{days}d", plots.level_and_ranking(rows, title)
+
+
+def _over_folds_metrics(table: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    for row in table[table["contender"] == MODEL].to_dict("records"):
+        for name in ("mean", "standard_error", "worst", "won"):
+            if np.isfinite(value := float(row[name])):
+                yield f"backtest.over_folds.{row['figure']}_{name}.{row['question']}.{row['horizon_days']}d", value
+
+
 def headline_metrics(assessment: Assessment, prefix: str) -> Iterator[tuple[str, float]]:
-    """Yield a fold's means and pooled calibration with their bounds, under names for MLflow."""
+    """Yield a fold's means, pooled calibration and decomposition with their bounds, under names for MLflow."""
     means = assessment.means[assessment.means["contender"] == MODEL]
     figures = {"means": ("log_loss",), "calibration": ("observed_expected", "calibration_slope")}
     for table, names in ((means, figures["means"]), (assessment.calibration, figures["calibration"])):
@@ -244,3 +265,8 @@ def headline_metrics(assessment: Assessment, prefix: str) -> Iterator[tuple[str,
                 for bound in ("", "_low", "_high"):
                     if np.isfinite(value := float(row[f"{name}{bound}"])):
                         yield f"{prefix}.{name}{bound}.{row['question']}.{row['horizon_days']}d", value
+    parts = assessment.decomposition
+    for row in parts[parts["contender"] == MODEL].to_dict("records"):
+        for name in parts.columns.drop(["question", "horizon_days", "contender", "transitions"]):
+            if np.isfinite(value := float(row[name])):
+                yield f"{prefix}.decomposition.{name}.{row['question']}.{row['horizon_days']}d", value

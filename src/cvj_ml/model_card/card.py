@@ -14,7 +14,7 @@ from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.backtesting import MODEL
 from cvj_ml.evaluation.mlflow_record import cell_name, headline_metrics
 from cvj_ml.evaluation.segments import gaps, segment
-from cvj_ml.model_card import provenance, quality
+from cvj_ml.model_card import decomposition, provenance, quality
 from cvj_ml.model_card.facts import Training, card_segments
 
 _BOUNDED = ("log_loss", "auc", "observed_expected", "calibration_slope", "expected_calibration_error")
@@ -54,6 +54,7 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
         provenance.journey(training),
         provenance.features(training),
         quality.accuracy(training, assessment),
+        decomposition.level_slope_ranking(training, assessment),
         quality.calibration(training, assessment),
         quality.current_stage(training),
         quality.subgroups(compared, [one.name for one in by]),
@@ -70,6 +71,7 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
 
 def _heading(training: Training, assessment: Assessment, compared: pd.DataFrame) -> str:
     points = [
+        *decomposition.diagnosis_in_short(training, assessment),
         *quality.quality_in_short(training, assessment, compared),
         *provenance.provenance_in_short(training),
         training.verdict.sentence,

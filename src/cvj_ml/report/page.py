@@ -31,7 +31,7 @@ from cvj_ml.report import wording
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.charts import draw
 from cvj_ml.report.list_files import ListTable, list_table
-from cvj_ml.report.wording import TrainedModel, judgements
+from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
 from cvj_ml.scoring import StoredTable
 from cvj_ml.store import Store, Usage
@@ -116,6 +116,7 @@ def context(night: PageFacts, reasons: int = 3) -> dict[str, Any]:
         "past": list_histories(night.history, [one.name for one in night.lists]),
         "past_folds": max((one.moves.folds for one in night.lists), default=0),
         "judgements": judgements(night.lists, night.training),
+        "forecast": parts_in_words(night.lists, night.training),
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),
         "unlived": _unlived(night.unlived, sheet.map),

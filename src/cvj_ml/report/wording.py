@@ -6,13 +6,16 @@ How good the probabilities were when they could be evaluated, in words.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 from cvj_ml.config import DAY
 from cvj_ml.config.journey import Play
-from cvj_ml.evaluation.mlflow_record import cell_name
+from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
+from cvj_ml.evaluation.mlflow_record import QUESTIONS, cell_name
 from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
@@ -184,6 +187,7 @@ def segment_share(one: SegmentStep) -> str:
     return f"{percent(one.step.converted / one.step.entered)} ({percent(one.low)} to {percent(one.high)})"
 
 
+_LEVEL = ("observed_expected", "observed_expected_low", "observed_expected_high")
 _STRENGTHS = ((0.85, "Ranks very well"), (0.75, "Ranks well"), (0.65, "Ranks fairly"), (0.55, "Ranks weakly"))
 
 
@@ -223,12 +227,12 @@ def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
     def metric(name: str) -> float:
         return training.metrics.get(f"test.{name}.{cell}", math.nan)
 
-    auc, lift, level = metric("auc"), metric("lift_10"), metric("observed_expected")
+    auc, lift = metric("auc"), metric("lift_10")
     if math.isnan(auc):
         return Judgement(one.title, "Not judged: too few customers made this move in the test.", "")
     pairs = f"Of a customer who moved and one who did not, it ranked the mover higher in {auc:.0%} of all pairs"
     tenth = "" if math.isnan(lift) else f"; the tenth at the top held {lift:.1f} times the average share of movers"
-    return Judgement(one.title, f"{_strength(auc)}. {pairs}{tenth}.", _level(level))
+    return Judgement(one.title, f"{_strength(auc)}. {pairs}{tenth}.", _level(*map(metric, _LEVEL)))
 
 
 def _strength(auc: float) -> str:
@@ -238,12 +242,37 @@ def _strength(auc: float) -> str:
     return "Hardly better than chance"
 
 
-def _level(ratio: float) -> str:
+def _level(ratio: float, low: float, high: float) -> str:
     if math.isnan(ratio):
         return ""
-    converted = f"where 100 moves were expected, {100 * ratio:.0f} happened"
-    if ratio < 0.9:
-        return f"Probabilities were too high: {converted}."
-    return (
-        f"Probabilities were too low: {converted}." if ratio > 1.1 else f"Probabilities were about right: {converted}."
-    )
+    words = level_in_words(ratio, low, high)
+    told = f"{words[:1].upper()}{words[1:]}: where" if words else "Where"
+    return f"{told} 100 moves were expected, {100 * ratio:.0f} happened."
+
+
+def parts_in_words(lists: Sequence[RankedList], training: TrainedModel | None) -> list[str]:
+    """Return which part of the forecast was wrong on the fold, for each question and horizon of the lists.
+
+    Nothing where the model was trained before these metrics were logged, or where too few customers moved.
+    """
+    if training is None or not training.judged_at:
+        return []
+    first = date.fromisoformat(training.judged_at)
+    told = []
+    for days in sorted({one.spec.horizon // DAY for one in lists}):
+        for question in QUESTIONS:
+            row = _parts(training.metrics, question, days)
+            if "expected" in row:
+                told.append(diagnosis(row, first))
+    return told
+
+
+def _parts(metrics: Mapping[str, float], question: str, days: int) -> dict[Hashable, Any]:
+    """Return a row of the table `decomposition` from the metrics that were logged of it; what was not is NaN."""
+    prefix, suffix = "test.decomposition.", f".{question}.{days}d"
+    found: dict[Hashable, Any] = {
+        name.removeprefix(prefix).removesuffix(suffix): value
+        for name, value in metrics.items()
+        if name.startswith(prefix) and name.endswith(suffix)
+    }
+    return defaultdict(lambda: math.nan, {**found, "question": question, "horizon_days": days})
