@@ -2,7 +2,7 @@
 
     python -m benchmarks.capacity [--max-rows 200000] [--only cdnow starbucks]
 
-Writes ``benchmarks/results/capacity.md``. The decision is `choose_settings`, made on what was visible at the cut of a
+Writes ``benchmarks/results/capacity.md``. The decision is `choose`, made on what was visible at the cut of a
 development fold (`benchmarks.recipes`); the fold's outcomes then judge it against the default trees.
 """
 
@@ -20,12 +20,18 @@ from cvj_ml.evaluation.backtesting import evaluated
 from cvj_ml.evaluation.bootstrap import draw_keys
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.promotion import CHALLENGER, CHAMPION, decide
-from cvj_ml.models.hazard.tree_size import DEFAULT, EARLY_STOPPED, ERRORS, LARGE
+from cvj_ml.models.hazard.fitting import Settings
+from cvj_ml.models.hazard.tree_size import DEFAULT, EARLY_STOPPED, ERRORS, LARGE, Choice
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 
 FILE = ROOT / "benchmarks" / "results" / "capacity.md"
 NAMES = {EARLY_STOPPED: "half the rounds", LARGE: "large"}
+
+
+def words(settings: Settings) -> str:
+    """Return settings in words."""
+    return f"{settings.rounds} {'extremely randomised ' if settings.extra else ''}trees of {settings.leaves} leaves"
 
 
 def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str | float | None]:
@@ -35,7 +41,7 @@ def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str 
     fit = fit_reach(setting.history, seed, threads)
     chosen = time.process_time() - began
     began = time.process_time()
-    again = fit_reach(setting.history, seed, threads, settings=fit.settings)
+    again = fit_reach(setting.history, seed, threads, given=fit.choice)
     given = time.process_time() - began
     said = {
         CHAMPION: setting.fit(settings=DEFAULT),
@@ -46,10 +52,14 @@ def measure(name: str, max_rows: int, seed: int, threads: int) -> dict[str, str 
     effect = decide(evaluated(setting.test, said), draw_keys(DRAWS, seed)).difference
     return {
         "data": name.replace("_", " "),
-        **{NAMES[one.settings]: f"{1000 * one.difference:+.2f} ({1000 * one.error:.2f})" for one in fit.comparisons},
-        "chosen": f"{fit.settings.rounds} trees of {fit.settings.leaves} leaves",
+        **{
+            NAMES[one.settings]: f"{1000 * one.difference:+.2f} ({1000 * one.error:.2f})"
+            for one in fit.choice.comparisons
+            if one.settings in NAMES
+        },
+        "chosen": words(fit.choice.settings),
         "effect": "the default trees"
-        if fit.settings == DEFAULT
+        if fit.choice == Choice(DEFAULT)
         else f"{1000 * effect.estimate:+.2f} [{1000 * effect.low:+.2f}, {1000 * effect.high:+.2f}]",
         "cost": f"{chosen:.0f} / {given:.0f}",
     }

@@ -169,8 +169,8 @@ def measure(protocol: Protocol, instant: Instant, every: int, max_rows: int, see
         history = build_panel(definition, engine, grid, cut, delay, max_rows=max_rows, seed=seed)
         fit = fit_reach(history, seed, threads)
         print(
-            f"  seed {seed}: {len(history):,} of {history.eligible:,} snapshots, {fit.settings},"
-            f" {'calibrated' if fit.calibrated else 'not calibrated'}",
+            f"  seed {seed}: {len(history):,} of {history.eligible:,} snapshots, {fit.choice.settings},"
+            f" {'slopes' if fit.choice.slopes is not None else 'no slopes'}",
             file=sys.stderr,
         )
         found.setdefault(MODEL, []).append(Predictor(definition, fit.trees, fit.calibration).predict(test, threads))

@@ -1,9 +1,9 @@
-"""The table of the README: every real data set's last matured fold, the model beside the baselines.
+"""Every real data set's last matured fold under its own configuration, the model beside the baselines.
 
     make results    (python -m benchmarks.results)
 
-Writes ``benchmarks/results/<data set>.md`` (means) and ``.csv`` (every transition, horizon and contender), and the
-table between the markers in README.md. Nothing there is typed in.
+Writes ``benchmarks/results/<data set>.md`` (means) and ``.csv`` (every transition, horizon and contender). One fold
+tells of one season: `benchmarks.rolling` ranks models.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from benchmarks.records import (
     today,
 )
 from cvj_ml import commands
-from cvj_ml.config import DAY, load_config
+from cvj_ml.config import load_config
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult, summary
-from cvj_ml.evaluation.baselines import baselines
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.windows import parse_as_of
@@ -46,11 +45,8 @@ UNTIL = {
 HOLDS_TEST_OUTCOMES = ("online_retail", "cdnow")
 """Their last fold shares outcomes with the test instants of protocols A and B, so it is recorded as an opening."""
 
-README = ROOT / "README.md"
 FOLDER = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
-_CONTENDERS = (MODEL, *(baseline.name for baseline in baselines()))
 _CALIBRATION = {
     "observed / expected": "observed_expected",
     "slope": "calibration_slope",
@@ -76,18 +72,12 @@ class Progress:
 
 
 def main() -> None:
-    """Measure every data set, write its files, then the README's table."""
-    text = README.read_text(encoding="utf-8") if README.exists() else ""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        sys.exit(f"README.md needs one line {BEGIN} and after it one line {END}: the table is written between them.")
+    """Measure every data set and write its files."""
     measured_by = f"{today()}, commit {commit()}, {machine()}"
-    rows: list[Row] = []
     for name in UNTIL:
         require_data(name)
         print(name, file=sys.stderr)
-        rows += record(name, measure(name), measured_by)
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    README.write_text(f"{before}\n{readme_table(rows, measured_by)}{after}", encoding="utf-8")
+        record(name, measure(name), measured_by)
 
 
 def measure(name: str) -> FoldResult:
@@ -98,8 +88,8 @@ def measure(name: str) -> FoldResult:
     return result
 
 
-def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
-    """Write a data set's files and return its rows of the README's table."""
+def record(name: str, result: FoldResult, measured_by: str) -> None:
+    """Write a data set's files."""
     means = summary(comparable(result.rows))
     fold = commands.as_of_name(load_config(config_file(name)), result.fold.cut)
     if name in HOLDS_TEST_OUTCOMES:
@@ -116,8 +106,6 @@ def record(name: str, result: FoldResult, measured_by: str) -> list[Row]:
         f"{calibration_text(assess(result.evaluated, draw_keys(DRAWS, 1)))}\nMeasured {measured_by}.\n",
         encoding="utf-8",
     )
-    days = [horizon // DAY for horizon in result.panel.definition.horizons]
-    return [row for horizon in (days[len(days) // 2], days[-1]) for row in readme_rows(means, title, fold, horizon)]
 
 
 def calibration_text(found: Assessment) -> str:
@@ -176,28 +164,6 @@ def of_model(means: pd.DataFrame) -> list[Row]:
 def as_rows(frame: pd.DataFrame) -> list[Row]:
     """Return a table row by row."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def readme_rows(means: pd.DataFrame, title: str, fold: str, days: int) -> Iterator[Row]:
-    """Yield a row for each question that was judged at a horizon."""
-    for target, question in _QUESTIONS.items():
-        here = means[(means["target"] == target) & (means["horizon_days"] == days)].set_index("contender")
-        if len(here):
-            losses, aucs = here["log_loss"].to_dict(), here["auc"].to_dict()
-            shown = {name: losses[name] for name in _CONTENDERS}
-            shown |= {f"auc {name}": aucs[name] for name in (MODEL, _CONTENDERS[-1])}
-            yield {"data set": title, "fold": fold, "question": question, "days": days, **shown}
-
-
-def readme_table(rows: list[Row], measured_by: str) -> str:
-    """Return the README's table of log losses and AUCs, with where it was measured."""
-    headings = {"data set": "data set", "fold": "fold", "question": "question", "days": "days"}
-    headings |= {name: f"log loss: {name}" if name == MODEL else name for name in _CONTENDERS}
-    headings |= {f"auc {name}": f"AUC {name}" for name in (MODEL, _CONTENDERS[-1])}
-    return (
-        f"{markdown_table(rows, headings)}\n"
-        f"Written by `make results` ({measured_by}); every transition is in `benchmarks/results/`.\n"
-    )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from cvj_ml import Journey, Touchpoints
 from cvj_ml.evaluation.metrics import log_loss, markdown_table
 from cvj_ml.evaluation.year_ago import learn_year_ago, measured_error
 from cvj_ml.inputs import open_under
+from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
-from cvj_ml.models.hazard.year_ago import YearAgoLevel
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.model_spec import define

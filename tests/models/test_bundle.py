@@ -28,6 +28,7 @@ pytest_plugins = ["tests.fixtures"]
 
 FILES = (
     "base_rates.json",
+    "calendar.json",
     "calibration.json",
     "canary/attributes.parquet",
     "canary/scores.parquet",

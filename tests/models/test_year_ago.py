@@ -18,7 +18,7 @@ from cvj_ml.evaluation.year_ago import learn_year_ago, measured_error
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
-from cvj_ml.models.hazard.year_ago import YearAgoError, YearAgoLevel
+from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Run
 from cvj_ml.windows import parse_as_of

@@ -141,6 +141,13 @@ def _microseconds(values: npt.NDArray[np.float64]) -> Instants:
     return np.where(missing, NEVER, np.rint(np.where(missing, 0, values)).astype(np.int64))
 
 
+LEAST_ROWS = 50_000
+"""Hazard rows that any training may have, however few moved."""
+
+ROWS_A_MOVER = 50
+"""Hazard rows for each customer who moved: more of them repeat the same people (docs/decisions/0034)."""
+
+
 @dataclass(frozen=True, slots=True)
 class HazardRows:
     """Rows (snapshot, target, interval) of the discrete-time hazard, with whether the event fell inside."""
@@ -198,12 +205,14 @@ def build_panel(
 ) -> Panel:
     """Compute features and labels of the eligible snapshots at the instants, as known at the cut.
 
-    Above ``max_rows`` hazard rows, snapshots are sampled by a hash of (customer_id, as_of, seed) *before* their
-    features are computed; one share for all, so base rates stay.
+    Above ``max_rows`` hazard rows, or 50 for each customer who moved (50,000 at least), snapshots are sampled by a
+    hash of (customer_id, as_of, seed) *before* their features are computed; one share for all, so base rates stay.
     """
     counts = blocks.map(lambda block: _count(definition, block, instants, cut, arrival_delay))
     rows = sum(one.rows for one in counts)
-    share = 1.0 if max_rows is None else min(1.0, max_rows / max(rows, 1))
+    movers = int(np.sum([one.converters for one in counts], axis=0).max())
+    most = rows if max_rows is None else min(max_rows, max(LEAST_ROWS, ROWS_A_MOVER * movers))
+    share = min(1.0, most / max(rows, 1))
 
     def part(block: Block) -> _Part:
         entries = definition.entries(block)

@@ -1,7 +1,7 @@
 """A ridge regression of the hazard on all features: what it adds to the line is mixed with what the trees add.
 
 Trees are flat between their splits and know interactions; a straight line with many small slopes is smooth and knows
-none. Their errors differ, so a mixture is better than either; docs/decisions/0032-two-corrections.md has the figures.
+none. Their errors differ, so a mixture is better than either; docs/decisions/0034-two-corrections.md has the figures.
 """
 
 from __future__ import annotations

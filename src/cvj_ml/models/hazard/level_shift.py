@@ -2,7 +2,7 @@
 
 A season that repeats shifts the level of all customers alike, which no feature of theirs knows. What a model fitted a
 year ago said too low then, this one is likely to say too low now.
-docs/decisions/0034-year-ago-level.md has the figures.
+docs/decisions/0035-year-ago-level.md has the figures.
 """
 
 from __future__ import annotations
