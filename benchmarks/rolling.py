@@ -37,7 +37,7 @@ _Horizon = tuple[int, list[tuple[int, npt.NDArray[np.int64]]]]
 ROWS = 50_000
 """Hazard rows of each fit: what is learned about recipes does not need more."""
 
-MODEL, WITHOUT, BEFORE = "model", "without the level of a year ago", "recipe before"
+MODEL, YEAR_AGO, BEFORE = "model", "model with the level of a year ago", "recipe before"
 FEWEST = 10
 """Customers who must have moved in a transition."""
 
@@ -132,16 +132,14 @@ def forecast(name: str, day: date, seed: int, rows: int) -> Forecast | None:
     history = build_panel(spec, engine, training_grid(config, cut), cut, store.arrival_delay, max_rows=rows, seed=seed)
     test = build_panel(spec, engine, np.array([cut], dtype=np.int64), until, store.arrival_delay)
     fit = fit_reach(history, seed, 1)
-    said = {WITHOUT: Predictor(spec, fit.trees, fit.calibration).predict(test, 1)}
-    try:
+    said = {MODEL: Predictor(spec, fit.trees, fit.calibration).predict(test, 1)}
+    if hasattr(settings, "year_ago_level"):
         from cvj_ml.evaluation.year_ago import learn_year_ago
-    except ImportError:
-        said = {MODEL: said[WITHOUT]}
-    else:
-        level = learn_year_ago(run, cut, spec, fit.choice)
-        said[MODEL] = Predictor(spec, fit.trees, fit.calibration, year_ago=level).predict(test, 1)
-        if level is None:
-            del said[WITHOUT]
+
+        asked = config.model_copy(update={"model": settings.model_copy(update={"year_ago_level": True})})
+        level = learn_year_ago(replace(run, config=asked), cut, spec, fit.choice)
+        if level is not None:
+            said[YEAR_AGO] = Predictor(spec, fit.trees, fit.calibration, year_ago=level).predict(test, 1)
     past = matured_outcomes(history)
     said |= {baseline.name: baseline.fit(past).predict(rfm(test)) for baseline in baselines()}
     if name == "cdnow":
@@ -472,7 +470,7 @@ def write(figures: pd.DataFrame, differences: pd.DataFrame, rows: int, seeds: in
     )
     text = f"# Rolling instants\n\n{how}\n\n## The model\n\n{figures_table(figures)}\n## Beside others\n\n"
     text += "Log loss above the model's, in thousandths: above 0 the model is better.\n\n"
-    others = [*names, "BG/NBD", "Pareto/NBD", WITHOUT]
+    others = [*names, "BG/NBD", "Pareto/NBD", YEAR_AGO]
     text += f"{contenders_table(differences, others)}\nAt {losses} of {of} instants and questions ({losses / of:.1%})"
     text += " a baseline (stage and recency, or logistic RFM) has the lower log loss.\n"
     if reference:

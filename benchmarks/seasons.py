@@ -94,7 +94,11 @@ def losses(kind: str, seed: int) -> dict[str, dict[str, float]]:
     """Return the mean log loss of each contender over horizons, for the return and for reach."""
     journey = Journey({"Visit": {"event": "visit"}, "Buy": {"event": "purchase"}})
     settings = {"horizons": list(HORIZONS), "burn_in": "90d", "snapshots": {"every": "14d"}}
-    settings |= {"features": {"windows": ["30d", "90d"]}, "control": {"epoch": "half"}, "model": {"seed": 1 + seed}}
+    settings |= {
+        "features": {"windows": ["30d", "90d"]},
+        "control": {"epoch": "half"},
+        "model": {"seed": 1 + seed, "year_ago_level": True},
+    }
     data = Touchpoints(visits(kind, seed), time_zone="UTC", history_from="2022-01-01")
     run = open_under(data, journey, settings, Silent()).run()
     cut, until = (parse_as_of(day, run.config.zone) for day in ("2024-01-01", "2024-03-31"))

@@ -17,8 +17,8 @@ from cvj_ml.evaluation import year_ago
 from cvj_ml.evaluation.year_ago import learn_year_ago, measured_error
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey
-from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
+from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Run
 from cvj_ml.windows import parse_as_of
@@ -28,6 +28,7 @@ CONFIG = a_shop(
     history_from="2022-01-01",
     snapshots={"every": "28d"},
     horizons=["30d", "60d"],
+    model={"year_ago_level": True},
 )
 FROM, CUT = (parse_as_of(day, CONFIG.zone) for day in ("2022-01-01", "2024-01-01"))
 CHOICE = Choice(replace(DEFAULT, rounds=10))

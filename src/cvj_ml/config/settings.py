@@ -112,7 +112,7 @@ class ModelSettings(Section):
         description="customers on whom a name, bound, threshold or rate in a model rests at least",
     )
     year_ago_level: bool = Field(
-        default=True,
+        default=False,
         description="carry over in part how far the forecast of exactly a year before was off, where one can be made",
     )
 

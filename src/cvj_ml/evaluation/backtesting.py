@@ -16,8 +16,8 @@ from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
 from cvj_ml.evaluation.year_ago import learn_year_ago
 from cvj_ml.models.hazard.fitting import Settings
-from cvj_ml.models.hazard.tree_size import Choice
 from cvj_ml.models.hazard.level_shift import YearAgoLevel
+from cvj_ml.models.hazard.tree_size import Choice
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit, fit_own, fit_reach
 from cvj_ml.panel.model_spec import define

@@ -21,7 +21,7 @@ from cvj_ml.windows import to_datetime
 PAST_FOLDS = 5
 """Matured folds before the reported one that a training looks back at, where the history has room for them."""
 
-MOST_ROWS = 50_000
+MOST_ROWS = 25_000
 """Hazard rows that a past fold learns from at most: its level is asked for, and five of them have to stay cheap."""
 
 NUMBERS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)

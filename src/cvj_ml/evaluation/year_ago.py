@@ -8,9 +8,9 @@ from scipy.special import logit
 
 from cvj_ml.config import DAY
 from cvj_ml.models.hazard.calibration import recalibrate
+from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.hazard.ridge import HEADS
 from cvj_ml.models.hazard.tree_size import Choice
-from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.model_spec import ModelSpec, define

@@ -14,8 +14,8 @@ from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED
 from cvj_ml.journey.words import duration_in_words, rule_in_words
 from cvj_ml.model_card.facts import Training, first_and_last
 from cvj_ml.model_card.markdown import NOTHING, bullets, escape, formatted, plural, sentence_list, share, table
-from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
-from cvj_ml.models.hazard.tree_size import DEFAULT, ERRORS
+from cvj_ml.models.hazard.fitting import LOW_EVIDENCE, Settings
+from cvj_ml.models.hazard.tree_size import ERRORS
 from cvj_ml.panel.panel import Panel
 from cvj_ml.windows import to_datetime
 
@@ -322,19 +322,22 @@ def _known_at_once(source: SourceSpec) -> bool:
 def _capacity(training: Training) -> str:
     """Return why the trees learn as much as they do; nothing where nothing was compared."""
     found = [
-        f"{'larger trees' if one.settings.leaves > DEFAULT.leaves else 'half as many trees'} by"
-        f" {one.difference:+.4f} (standard error {one.error:.4f})"
+        f"{_other(one.settings, one.than)} by {one.difference:+.4f} (standard error {one.error:.4f})"
         for one in training.result.fit.choice.comparisons
     ]
     if not found:
         return ""
-    chosen = "the package's default trees were kept" if training.fit.choice.settings == DEFAULT else "these were taken"
     return (
         " How much trees may learn was asked of customers who were held out, on later days where there are some: their"
-        f" log loss is changed through {sentence_list(found)}. It takes {ERRORS:g} standard errors below 0 to be"
-        " believed, so"
-        f" {chosen}."
+        f" log loss is changed through {sentence_list(found)}. It takes {ERRORS:g} standard errors below 0 for another"
+        " size to be believed, and any number below 0 for splits at random thresholds."
     )
+
+
+def _other(settings: Settings, than: Settings) -> str:
+    if settings.extra != than.extra:
+        return "splits at random thresholds"
+    return "larger trees" if settings.leaves > than.leaves else "half as many trees"
 
 
 def recipe(training: Training) -> str:
@@ -343,16 +346,18 @@ def recipe(training: Training) -> str:
     settings = fit.choice.settings
     fold = training.result.fold
     trees = training.predictor.trees
+    of_return, of_reach = trees.ridge_share
     learned = (
-        f"A linear hazard, then {settings.rounds} LightGBM trees of {settings.leaves} leaves that start from it"
-        f" (learning rate {settings.learning_rate:g}, at least {settings.rows_a_leaf:,} rows a leaf, L2"
-        f" {settings.lambda_l2:g}, path smoothing {settings.path_smooth:g}, {settings.columns:g} of the columns a"
-        " tree)."
+        f"A linear hazard, then {settings.rounds} {'extremely randomised ' if settings.extra else ''}LightGBM trees of"
+        f" {settings.leaves} leaves that start from it (learning rate {settings.learning_rate:g}, at least"
+        f" {settings.rows_a_leaf:,} rows a leaf, L2 {settings.lambda_l2:g}, path smoothing {settings.path_smooth:g},"
+        f" {settings.columns:g} of the columns a tree), mixed with a ridge regression on all features (its share is {of_return:g} for the return and"
+        f" {of_reach:g} for reach)."
         if trees.booster
         else "Base rates by stage and recency alone: there was too little to learn more from."
     )
     calibrated = (
-        "Calibrated: slopes from snapshots later than a first fit, levels from the outcomes of the last year."
+        "Calibrated: slopes from later snapshots of customers held out, levels from the outcomes of the last year."
         if fit.choice.slopes is not None
         else "Levels from the outcomes of the last year; slopes found on later snapshots did not help customers who"
         " were kept out, or could not be found."

@@ -42,10 +42,10 @@ from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.base_rates import BaseRates
 from cvj_ml.models.hazard.calibration import Calibration
+from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.hazard.linear import LinearHazard, linear_columns
 from cvj_ml.models.hazard.reach import Trees
 from cvj_ml.models.hazard.ridge import RidgeHazard
-from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
 from cvj_ml.panel.model_spec import ModelSpec

@@ -41,7 +41,7 @@ RIDGE_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 ERRORS = 3.0
 """Standard errors over customers that other trees' log loss has to lie below the default ones'."""
 
-MOST_ROWS = 100_000
+MOST_ROWS = 50_000
 """Hazard rows that settings are compared on: fewer favour the default trees, never the large ones."""
 
 _FOLDS = 4
