@@ -351,8 +351,8 @@ def recipe(training: Training) -> str:
         f"A linear hazard, then {settings.rounds} {'extremely randomised ' if settings.extra else ''}LightGBM trees of"
         f" {settings.leaves} leaves that start from it (learning rate {settings.learning_rate:g}, at least"
         f" {settings.rows_a_leaf:,} rows a leaf, L2 {settings.lambda_l2:g}, path smoothing {settings.path_smooth:g},"
-        f" {settings.columns:g} of the columns a tree), mixed with a ridge regression on all features (its share is {of_return:g} for the return and"
-        f" {of_reach:g} for reach)."
+        f" {settings.columns:g} of the columns a tree), mixed with a ridge regression on all features (its share is"
+        f" {of_return:g} for the return and {of_reach:g} for reach)."
         if trees.booster
         else "Base rates by stage and recency alone: there was too little to learn more from."
     )
