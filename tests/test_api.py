@@ -280,6 +280,13 @@ def test_what_gives_no_probabilities_is_told(trained: Trained) -> None:
         cvj.Model().fit(model.panel(rows, AS_OF), estimator=Wrong())
 
 
+def test_what_cannot_know_a_year_ago_says_so(trained: Trained) -> None:
+    rows, model = small(trained)
+    asked = cvj.Model(model={"year_ago_level": True})
+    with pytest.raises(ConfigError, match="A panel does not hold what was known a year ago"):
+        asked.fit(model.panel(rows, AS_OF))
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from scipy.special import expit
-from tests.oracles.cases import Blocks, a_definition, a_journey, a_predictor
+from tests.oracles.cases import Blocks, a_definition, a_journey, a_plain_block, a_predictor, a_shop
 from tests.oracles.examples import START
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, Config
+from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
+from cvj_ml.evaluation.folds import Fold
+from cvj_ml.evaluation.metrics import log_loss
+from cvj_ml.histories import Block
 from cvj_ml.io import sorted_json
+from cvj_ml.journey import Journey
+from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.bundle.frozen_periods import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.hazard.calendar_effect import CalendarEffect, fit_calendar
 from cvj_ml.models.hazard.reach import prediction_rows
+from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.panel.calendar import ALWAYS_KNOWN, Calendar, Period
 from cvj_ml.panel.panel import HazardRows, Panel
+from cvj_ml.run import Run
+from cvj_ml.scoring import make_canary
 from cvj_ml.simulate import random_block
+from cvj_ml.windows import parse_as_of
 
 DEFINITION = a_definition(a_journey(One={"event": "visit"}, Two={"event": "buy"}))
 INTERVALS, EVERY, SNAPSHOTS, CUSTOMERS = len(DEFINITION.horizons), 4, 180, 60
@@ -179,3 +190,58 @@ def test_what_a_calendar_adds_is_in_every_answer_and_no_customers_reason() -> No
     assert (found.base > plain.base).all()
     with pytest.raises(ValueError, match="without as_of"):
         predictor.trees.logits(answers.x, answers.stage, prediction_rows(definition.at_risk(answers.stage), INTERVALS))
+
+
+SALES = ("2024-03-01", "2024-06-01", "2024-09-01", "2024-12-01")
+RULES = {"Visitor": {"event": "visit"}, "Buyer": {"event": "purchase"}}
+SETTINGS: dict[str, object] = {"snapshots": {"every": "7d"}, "horizons": ["7d", "14d"]}
+SHOP = a_shop(RULES, **SETTINGS)
+BEGUN, ASKED, OVER = (parse_as_of(day, SHOP.zone) for day in ("2024-01-01", "2024-11-28", "2024-12-12"))
+
+
+def sales_shop(customers: int, seed: int) -> Block:
+    """Visitors who come five times as often in the ten days of each sale."""
+    random = np.random.default_rng(seed)
+    days = (OVER - BEGUN) // DAY
+    sale = np.zeros(days, dtype=np.bool_)
+    for one in SALES:
+        start = (parse_as_of(one, SHOP.zone) - BEGUN) // DAY
+        sale[start : start + 10] = True
+    instants, offsets = [], [0]
+    for _ in range(customers):
+        rate = 0.01 * random.gamma(2.0) * np.where(sale, 5.0, 1.0)
+        at = BEGUN + (np.flatnonzero(random.random(days) < rate) + random.random()) * DAY
+        at = np.sort(np.concatenate([[BEGUN + random.uniform(0, 20) * DAY], at]))
+        instants.append(at.astype(np.int64))
+        offsets.append(offsets[-1] + len(at))
+    occurred = np.concatenate(instants)
+    return a_plain_block(offsets, occurred, np.zeros(len(occurred), dtype=np.int32), ("visit", "purchase"))
+
+
+@pytest.mark.slow
+def test_a_sale_that_is_known_is_foreseen_and_saved(tmp_path: Path) -> None:
+    """The fourth sale of a year stands in the calendar: more are expected, as came; the bundle answers as before."""
+    periods = [
+        {"kind": "sale", "start": one, "end": str(np.datetime64(one) + 9), "known_at": "2023-12-01"} for one in SALES
+    ]
+    config = a_shop(RULES, **SETTINGS, calendar={"periods": periods})
+    blocks, fold, given = Blocks([sales_shop(500, 3)]), Fold(ASKED, OVER), Choice(replace(DEFAULT, rounds=40))
+
+    def found(with_config: Config) -> tuple[FoldResult, float, float]:
+        result = run_fold(Run(with_config, Journey(with_config.journey), blocks, 0, 1), fold, given)
+        moved, known = result.panel.matured()
+        here = known[:, 0]
+        p = result.probabilities[MODEL][:, 0][here]
+        return result, log_loss(moved[:, 0][here], p), float(moved[:, 0][here].sum() / p.sum())
+
+    (_, without, too_few), (result, loss, ratio) = found(SHOP), found(config)
+    assert loss < without - 0.02
+    assert too_few > 1.5 and abs(np.log(ratio)) < 0.6 * np.log(too_few)
+    predictor = result.predictor
+    assert predictor.trees.calendar is not None
+    save(predictor, make_canary(predictor, ASKED, 1), tmp_path / "bundle")
+    loaded = load(tmp_path / "bundle").predictor
+    assert (np.nan_to_num(loaded.predict(result.panel, 1)) == np.nan_to_num(result.probabilities[MODEL])).all()
+    (block,) = blocks.blocks
+    by_block = loaded.answer(block, ASKED).probability
+    assert (np.nan_to_num(by_block) == np.nan_to_num(loaded.predict(result.panel, 1))).all()

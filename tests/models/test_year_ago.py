@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,17 @@ from tests.oracles.cases import Blocks, a_plain_block, a_shop
 
 from cvj_ml.config import DAY
 from cvj_ml.evaluation import year_ago
+from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
+from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.year_ago import learn_year_ago, measured_error
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey
+from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Run
+from cvj_ml.scoring import make_canary
 from cvj_ml.windows import parse_as_of
 
 CONFIG = a_shop(
@@ -160,3 +165,27 @@ def test_a_horizon_counts_once_it_was_taught_and_has_matured(block: Block) -> No
     assert level is not None
     moved: npt.NDArray[np.int64] = level.errors[0].moved
     assert moved[0, 0] > 0 and moved[0, 1] == 0
+
+
+def test_a_fold_is_forecast_at_the_level_of_a_year_ago(block: Block, tmp_path: Path) -> None:
+    """A season that repeats is foreseen, through the recipe of a fold; what is saved answers as before."""
+    blocks, fold = Blocks([block]), Fold(CUT, CUT + 60 * DAY)
+    run = Run(CONFIG, Journey(CONFIG.journey), blocks, 0, 1)
+    result = run_fold(run, fold, CHOICE)
+    assert result.year_ago is not None
+    off = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"year_ago_level": False})})
+    without = run_fold(replace(run, config=off), fold, CHOICE)
+    assert without.year_ago is None
+
+    def off_by(found: FoldResult) -> float:
+        moved, known = found.panel.matured()
+        return abs(float(np.log(moved[:, 0][known[:, 0]].sum() / found.probabilities[MODEL][:, 0][known[:, 0]].sum())))
+
+    assert off_by(result) < 0.75 * off_by(without)
+
+    predictor = result.predictor
+    save(predictor, make_canary(predictor, CUT, 1), tmp_path / "bundle")
+    loaded = load(tmp_path / "bundle").predictor
+    assert loaded.year_ago is not None
+    assert (loaded.year_ago.shift == result.year_ago.shift).all()
+    assert (np.nan_to_num(loaded.predict(result.panel, 1)) == np.nan_to_num(result.probabilities[MODEL])).all()
