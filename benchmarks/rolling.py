@@ -204,12 +204,12 @@ def kept(folder: Path, name: str, day: date, seed: int, rows: int) -> Forecast |
         )
 
 
-def forecasts(names: Sequence[str], seeds: int, rows: int, source: Path, folder: Path) -> None:
-    """Make all forecasts by the package under ``source``, a process for each core."""
+def forecasts(named: Mapping[str, str], seeds: int, rows: int, source: Path, folder: Path) -> None:
+    """Make all forecasts by the package under ``source``, a process for each core; ``named`` has the digests."""
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from benchmarks.rolling import worker; worker()"
     tasks = [
-        [name, day.isoformat(), str(seed), str(rows), str(folder / digest(source, name, rows))]
-        for name in names
+        [name, day.isoformat(), str(seed), str(rows), str(folder / digested)]
+        for name, digested in named.items()
         for day in SERIES[name].instants
         for seed in range(1, seeds + 1)
     ]
@@ -240,7 +240,8 @@ def worker() -> None:
 
 def measured(name: str, found: Forecast) -> Iterator[dict[str, object]]:
     """Yield a row for each head, horizon and contender that answered everything."""
-    from cvj_ml.evaluation.metrics import auc, calibration_slope_intercept, decompose_log_loss
+    from cvj_ml.evaluation.metrics import auc
+    from cvj_ml.evaluation.recalibration import calibration_slope_intercept, decompose_log_loss
 
     for head in ("return", "reach"):
         for h, days in enumerate(found.horizons):
@@ -312,17 +313,16 @@ def compared(found: Forecast) -> Iterator[dict[str, object]]:
 
 
 def gather(
-    names: Sequence[str],
+    named: Mapping[str, str],
     seeds: int,
     rows: int,
-    source: Path,
     folder: Path,
     before: Mapping[tuple[str, str, int], Forecast],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return `measured` and `compared` of each instant, means over seeds; ``before`` is another commit's model."""
     figures, differences = [], []
-    for name in names:
-        where = folder / digest(source, name, rows)
+    for name, digested in named.items():
+        where = folder / digested
         for day in SERIES[name].instants:
             for seed in range(1, seeds + 1):
                 if (found := kept(where, name, day, seed, rows)) is not None:
@@ -351,6 +351,54 @@ Row = dict[str, str | float | None]
 def title(name: str) -> str:
     """Return what a data set is called."""
     return f"{name} (simulated)" if name in SIMULATED else name
+
+
+def coverage(name: str, forecasts: Mapping[date, Forecast]) -> pd.DataFrame:
+    """Return how often the ranges of expected moves held, from instants at least the longest horizon apart.
+
+    Every instant is judged by the others of its own series: where instants are closer, there are several series.
+    """
+    from cvj_ml.config import DAY
+    from cvj_ml.evaluation.backtesting import Evaluated
+    from cvj_ml.evaluation.interval_coverage import judged_ranges
+    from cvj_ml.evaluation.past_forecasts import NUMBERS, forecasts_of
+
+    days = sorted(forecasts)
+    if len(days) < 2:
+        return pd.DataFrame()
+    longest = max(max(one.horizons) for one in forecasts.values())
+    step = -(-longest // (days[1] - days[0]).days)
+    judged = []
+    for first in range(min(step, len(days))):
+        seen = []
+        for day in days[first::step]:
+            one = forecasts[day]
+            names = tuple(f"stage {j}" for j in range(one.known.shape[1] - 1))
+            horizons = tuple(horizon * DAY for horizon in one.horizons)
+            said = {MODEL: one.probabilities[MODEL]}
+            found = Evaluated(names, horizons, one.customer, one.stage, one.converted, one.known, said)
+            seen += forecasts_of(found, day.toordinal(), NUMBERS, {}, 20)
+        judged.append(judged_ranges(seen, "leave one out"))
+    found = pd.concat(judged).assign(data=name)
+    # A series without a range has columns of nothing, which are no numbers yet.
+    numbers = [column for column in found.columns if column.startswith(("inside_", "width_", "low_", "high_"))]
+    return found.astype(dict.fromkeys(numbers, np.float64))
+
+
+def coverage_table(judged: pd.DataFrame) -> str:
+    """Return the coverage of each data set, clustered by instant, and the ranges' median width."""
+    from cvj_ml.evaluation.interval_coverage import coverage_of_ranges
+
+    rows: list[Row] = []
+    for one in coverage_of_ranges(judged, by=["data"]).to_dict("records"):
+        row: Row = {"data set": title(one["data"]), "instants": one["instants"], "forecasts": one["forecasts"]}
+        row["without a range"] = one["without"]
+        for level in (80, 95):
+            low, high = one[f"coverage_{level}_low"], one[f"coverage_{level}_high"]
+            row[f"holds of {level}"] = f"{one[f'coverage_{level}']:.2f} [{low:.2f}, {high:.2f}]"
+            row[f"median width {level}"] = f"{one[f'median_width_{level}']:.2f}"
+        rows.append({**row, "verdict": one["verdict"]})
+    return table(rows)
 
 
 def figures_table(figures: pd.DataFrame) -> str:
@@ -425,13 +473,14 @@ def against(
         add = ["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", str(tree), reference]
         subprocess.run(add, check=True)
         try:
-            forecasts(names, seeds, rows, tree / "src", folder)
+            named = {name: digest(tree / "src", name, rows) for name in names}
+            forecasts(named, seeds, rows, tree / "src", folder)
             found = {
                 (name, day.isoformat(), seed): one
                 for name in names
                 for day in SERIES[name].instants
                 for seed in range(1, seeds + 1)
-                if (one := kept(folder / digest(tree / "src", name, rows), name, day, seed, rows)) is not None
+                if (one := kept(folder / named[name], name, day, seed, rows)) is not None
             }
         finally:
             subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(tree)], check=True)
@@ -449,13 +498,27 @@ def main() -> None:
     for name in asked.only:
         require_data(name)
     folder, source = STORES / "rolling", ROOT / "src"
-    forecasts(asked.only, asked.seeds, asked.rows, source, folder)
+    named = {name: digest(source, name, asked.rows) for name in asked.only}
+    forecasts(named, asked.seeds, asked.rows, source, folder)
     before = against(asked.against, asked.only, asked.seeds, asked.rows, folder) if asked.against else {}
-    figures, differences = gather(asked.only, asked.seeds, asked.rows, source, folder, before)
-    write(figures, differences, asked.rows, asked.seeds, asked.against)
+    figures, differences = gather(named, asked.seeds, asked.rows, folder, before)
+    judged = [
+        coverage(
+            name,
+            {
+                day: one
+                for day in SERIES[name].instants
+                if (one := kept(folder / named[name], name, day, 1, asked.rows))
+            },
+        )
+        for name in asked.only
+    ]
+    write(figures, differences, pd.concat(judged), asked.rows, asked.seeds, asked.against)
 
 
-def write(figures: pd.DataFrame, differences: pd.DataFrame, rows: int, seeds: int, reference: str | None) -> None:
+def write(
+    figures: pd.DataFrame, differences: pd.DataFrame, judged: pd.DataFrame, rows: int, seeds: int, reference: str | None
+) -> None:
     """Write results/rolling.md and .csv, and the README's table between its markers."""
     from cvj_ml.evaluation.baselines import baselines
 
@@ -473,6 +536,11 @@ def write(figures: pd.DataFrame, differences: pd.DataFrame, rows: int, seeds: in
     others = [*names, "BG/NBD", "Pareto/NBD", YEAR_AGO]
     text += f"{contenders_table(differences, others)}\nAt {losses} of {of} instants and questions ({losses / of:.1%})"
     text += " a baseline (stage and recency, or logistic RFM) has the lower log loss.\n"
+    text += "\n## Ranges of expected moves\n\nEach forecast of the likeliest 50, 100, 200, … customers of a transition"
+    text += (
+        " is judged by the errors of other instants, the longest horizon apart; intervals are clustered by instant.\n"
+    )
+    text += f"\n{coverage_table(judged)}"
     if reference:
         text += f"\n## Beside the recipe of {reference}\n\n{contenders_table(differences, [BEFORE])}"
     text += f"\nEvery instant is in `rolling.csv`. Written by `python -m benchmarks.rolling` ({measured_by}).\n"

@@ -148,12 +148,14 @@ class Model:
         if isinstance(data, Panel):
             if as_of is not None:
                 raise ConfigError("as_of: a panel has its own instant; leave it out.")
-            seed = ModelSettings.model_validate(self.settings.get("model", {})).seed
-            self._fitted = _Fitted(_predictor_of(data, estimator, seed), UNREGISTERED, None)
+            settings = ModelSettings.model_validate(self.settings.get("model", {}))
+            _refuse_year_ago(settings, "A panel does not hold what was known a year ago")
+            self._fitted = _Fitted(_predictor_of(data, estimator, settings.seed), UNREGISTERED, None)
             return self
         histories, instant = self._open_to_learn(data, as_of)
         usage = require_customers(histories, instant)
         if estimator is not None:
+            _refuse_year_ago(histories.config.model, "An estimator of your own is not fitted a year ago")
             panel = commands.training_panel(histories, instant)
             self._fitted = _Fitted(_predictor_of(panel, estimator, histories.config.model.seed), UNREGISTERED, data)
             return self
@@ -340,6 +342,11 @@ class Model:
 
 def _instant(as_of: Instant, config: Config) -> int:
     return parse_as_of(as_of if isinstance(as_of, str) else as_of.isoformat(), config.zone, "as_of")
+
+
+def _refuse_year_ago(settings: ModelSettings, reason: str) -> None:
+    if settings.year_ago_level:
+        raise ConfigError(f"model.year_ago_level: {reason}, so no level of then can be carried over. Leave it out.")
 
 
 def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
