@@ -137,7 +137,7 @@ def forecast(name: str, day: date, seed: int, rows: int) -> Forecast | None:
         from cvj_ml.evaluation.year_ago import learn_year_ago
 
         asked = config.model_copy(update={"model": settings.model_copy(update={"year_ago_level": True})})
-        level = learn_year_ago(replace(run, config=asked), cut, spec, fit.choice)
+        level = learn_year_ago(replace(run, config=asked), cut, spec, fit)
         if level is not None:
             said[YEAR_AGO] = Predictor(spec, fit.trees, fit.calibration, year_ago=level).predict(test, 1)
     past = matured_outcomes(history)

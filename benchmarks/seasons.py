@@ -25,7 +25,7 @@ from cvj_ml.inputs import open_under
 from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import fit_reach
+from cvj_ml.models.training import Fit, fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.run import Run, Silent
@@ -80,14 +80,14 @@ def visits(kind: str, seed: int) -> pd.DataFrame:
     )
 
 
-def fitted(run: Run, cut: int, until: int) -> tuple[Predictor, Panel]:
-    """Return the model fitted at a cut, and the customers it is asked about there."""
+def fitted(run: Run, cut: int, until: int) -> tuple[Predictor, Panel, Fit]:
+    """Return the model fitted at a cut, the customers it is asked about there, and the fit."""
     spec = define(run.config, run.journey, run.blocks, cut)
     grid, most = training_grid(run.config, cut), 20_000
     history = build_panel(spec, run.blocks, grid, cut, run.arrival_delay, max_rows=most, seed=run.seed)
     test = build_panel(spec, run.blocks, np.array([cut], dtype=np.int64), until, run.arrival_delay)
     fit = fit_reach(history, run.seed, 1, given=CHOICE)
-    return Predictor(spec, fit.trees, fit.calibration), test
+    return Predictor(spec, fit.trees, fit.calibration), test, fit
 
 
 def losses(kind: str, seed: int) -> dict[str, dict[str, float]]:
@@ -102,12 +102,12 @@ def losses(kind: str, seed: int) -> dict[str, dict[str, float]]:
     data = Touchpoints(visits(kind, seed), time_zone="UTC", history_from="2022-01-01")
     run = open_under(data, journey, settings, Silent()).run()
     cut, until = (parse_as_of(day, run.config.zone) for day in ("2024-01-01", "2024-03-31"))
-    predictor, test = fitted(run, cut, until)
+    predictor, test, fit = fitted(run, cut, until)
     before = midnight(pd.Timestamp("2023-10-03").date(), run.config.zone)
-    earlier, seen = fitted(run, before, cut)
+    earlier, seen, _ = fitted(run, before, cut)
     converted, known = seen.matured()
-    last = YearAgoLevel((measured_error(earlier.predict(seen, 1), converted, known, seen.customer, before),))
-    ago = learn_year_ago(run, cut, predictor.definition, CHOICE)
+    last = YearAgoLevel((measured_error(earlier.predict(seen, 1), converted, known, seen.customer, before, 20),))
+    ago = learn_year_ago(run, cut, predictor.definition, fit)
     own = predictor.predict(test, 1)
     learned = predictor.learned[test.stage + 1]
     said = {MODEL: own, YEAR_AGO: own if ago is None else ago.apply(own, learned), LAST_FOLD: last.apply(own, learned)}

@@ -346,7 +346,9 @@ def _instant(as_of: Instant, config: Config) -> int:
 
 def _refuse_year_ago(settings: ModelSettings, reason: str) -> None:
     if settings.year_ago_level:
-        raise ConfigError(f"model.year_ago_level: {reason}, so no level of then can be carried over. Leave it out.")
+        raise ConfigError(
+            f"model.year_ago_level: it cannot be true here. {reason}. Leave it out, or fit our model on touchpoints."
+        )
 
 
 def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:

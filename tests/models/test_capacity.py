@@ -124,6 +124,22 @@ def test_fewer_rounds_are_the_first_of_the_default_trees(panel: Panel, monkeypat
     assert early_stopped.difference == pytest.approx(fitted.difference, abs=5e-4)
 
 
+def test_no_trees_are_fitted_twice(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer rounds come with the default trees; what lies behind after half of the folds is not asked further."""
+    fitted: list[Settings] = []
+    boost = BinnedRows.boost
+
+    def counted(self: BinnedRows, start: Any, positions: Any, settings: Settings, *more: Any, **named: Any) -> Any:
+        fitted.append(settings)
+        return boost(self, start, positions, settings, *more, **named)
+
+    monkeypatch.setattr(BinnedRows, "boost", counted)
+    choice = chosen(panel, rows_of(panel, np.full(len(panel), 0.3)))
+    assert EARLY_STOPPED not in fitted and fitted.count(LARGE) == 2
+    kept = replace(choice.settings, rounds=DEFAULT.rounds)
+    assert fitted.count(kept) == 4 and len(fitted) == 8
+
+
 def test_beyond_doubt_is_three_standard_errors() -> None:
     assert TreeSizeComparison(LARGE, DEFAULT, -0.0301, 0.01).better
     assert not TreeSizeComparison(LARGE, DEFAULT, -0.0299, 0.01).better

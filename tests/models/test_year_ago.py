@@ -14,7 +14,6 @@ from scipy.special import expit, logit
 from tests.oracles.cases import Blocks, a_plain_block, a_shop
 
 from cvj_ml.config import DAY
-from cvj_ml.evaluation import year_ago
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.year_ago import learn_year_ago, measured_error
@@ -23,18 +22,22 @@ from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
+from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.panel import build_panel
 from cvj_ml.run import Run
 from cvj_ml.scoring import make_canary
+from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import parse_as_of
 
-CONFIG = a_shop(
-    {"Visitor": {"event": "visit"}, "Buyer": {"event": "purchase"}},
-    history_from="2022-01-01",
-    snapshots={"every": "28d"},
-    horizons=["30d", "60d"],
-    model={"year_ago_level": True},
-)
+RULES = {"Visitor": {"event": "visit"}, "Buyer": {"event": "purchase"}}
+SETTINGS: dict[str, object] = {
+    "history_from": "2022-01-01",
+    "snapshots": {"every": "28d"},
+    "horizons": ["30d", "60d"],
+    "model": {"year_ago_level": True},
+}
+CONFIG = a_shop(RULES, **SETTINGS)
 FROM, CUT = (parse_as_of(day, CONFIG.zone) for day in ("2022-01-01", "2024-01-01"))
 CHOICE = Choice(replace(DEFAULT, rounds=10))
 
@@ -88,10 +91,10 @@ def test_a_planted_level_is_found_for_each_head_and_horizon() -> None:
     by_target = planted[[0, 1, 1]]
     converted = random.random(said.shape) < expit(logit(said) + by_target)
     asked = random.random(said.shape) < 0.9
-    found = measured_error(said, converted, asked, np.arange(len(said)), 0)
+    found = measured_error(said, converted, asked, np.arange(len(said)), 0, 20)
     assert found.intercept == pytest.approx(planted, abs=0.06)
     assert found.moved[0, 0] == (converted & asked)[:, 0, 0].sum()
-    nobody = measured_error(said, np.zeros_like(converted), asked, np.arange(len(said)), 0)
+    nobody = measured_error(said, np.zeros_like(converted), asked, np.arange(len(said)), 0, 20)
     assert not nobody.moved.any() and not nobody.intercept.any()
 
 
@@ -111,11 +114,15 @@ def seasonal(customers: int, seed: int, until: int, peak: tuple[int, int] = (0, 
     return a_plain_block(offsets, occurred, np.zeros(len(occurred), dtype=np.int32), ("visit", "purchase"))
 
 
-def learned(block: Block, cut: int = CUT, **changes: object) -> YearAgoLevel | None:
+def learned(block: Block, cut: int = CUT, calendar: object = None, **changes: object) -> YearAgoLevel | None:
     config = CONFIG.model_copy(update=changes)
+    if calendar is not None:
+        config = a_shop(RULES, **SETTINGS, calendar=calendar)
     blocks = Blocks([block])
     run = Run(config, Journey(config.journey), blocks, 0, 1)
-    return learn_year_ago(run, cut, define(config, run.journey, blocks, cut), CHOICE)
+    definition = define(config, run.journey, blocks, cut)
+    panel = build_panel(definition, blocks, training_grid(config, cut), cut, 0)
+    return learn_year_ago(run, cut, definition, fit_reach(panel, 1, 1, given=CHOICE))
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +159,13 @@ def test_without_a_year_before_there_is_none(block: Block) -> None:
     assert learned(seasonal(100, 1, CUT)) is None, "fewer than 200 could move"
 
 
-def test_other_groups_of_features_carry_nothing_over(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silent error 35: a calendar that a year ago could not be learned would count a season twice."""
-    groups = iter([{"counts"}, {"counts", "calendar"}])
-    monkeypatch.setattr(year_ago, "_groups", lambda spec: next(groups))
-    assert learned(block) is None
+def test_a_calendar_that_a_year_ago_could_not_be_learned_carries_nothing_over(block: Block) -> None:
+    """Silent error 35: with the sales of both, and with a calendar of neither, a season is counted once."""
+    sale = {"kind": "sale", "known_at": "2022-01-01"}
+    late = [{**sale, "start": day, "end": day} for day in ("2023-06-01", "2023-09-01")]
+    assert learned(block, calendar={"periods": late}) is None
+    early = [{**sale, "start": day, "end": day} for day in ("2022-06-01", "2022-09-01")]
+    assert learned(block, calendar={"periods": [*early, *late]}) is not None
 
 
 def test_a_horizon_counts_once_it_was_taught_and_has_matured(block: Block) -> None:

@@ -145,6 +145,12 @@ def test_a_period_concerns_its_audience_as_it_was_known_then() -> None:
     groups = groups_of(calendar, catalogue, x, np.zeros(4, dtype=np.int64))
     found = interval_inputs(calendar, calendar.kinds, groups, [0, DAY])[groups.of, 0]
     assert found[:, [0, 2]].tolist() == [[1, 0], [0, 1], [1, 0], [0, 0]]
+    # What is true or false is stored as a number.
+    x[:, catalogue.names.index("attribute_age")] = [1, 0, 1, np.nan]
+    for value, expected in (("True", [1, 0, 1, 0]), ("False", [0, 1, 0, 0])):
+        of_truth = Calendar((replace(calendar.periods[0], audience=("age", value)),))
+        groups = groups_of(of_truth, catalogue, x, np.zeros(4, dtype=np.int64))
+        assert interval_inputs(of_truth, of_truth.kinds, groups, [0, DAY])[groups.of, 0, 0].tolist() == expected
     # A value that nobody has, and an attribute that the model does not have, concern nobody.
     other = Calendar(tuple(replace(calendar.periods[0], audience=one) for one in [("plan", "x"), ("none", "1")]))
     groups = groups_of(other, catalogue, x, np.zeros(4, dtype=np.int64))

@@ -140,7 +140,7 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
     panel = training_panel(histories, as_of)
     with watcher.step("Refitting at as_of") as progress:
         fit = fit_reach(panel, config.model.seed, histories.threads, given=result.fit.choice, progress=progress)
-        year_ago = learn_year_ago(histories.run(progress), as_of, panel.definition, fit.choice)
+        year_ago = learn_year_ago(histories.run(progress), as_of, panel.definition, fit)
     posterior = true_stages(histories, panel.definition, as_of)
     stage_model = posterior.model if posterior else None
     predictor = Predictor(

@@ -161,7 +161,7 @@ def run_fold(run: Run, fold: Fold, given: Choice | Settings | None = None, estim
     panels = build_panels(run, fold)
     history, test = panels.history, panels.test
     fit = fit_reach(history, run.seed, run.threads, given=given, progress=run.progress)
-    year_ago = learn_year_ago(run, fold.cut, history.definition, fit.choice)
+    year_ago = learn_year_ago(run, fold.cut, history.definition, fit)
     predictor = Predictor(history.definition, fit.trees, fit.calibration, year_ago=year_ago)
     probabilities = {MODEL: predictor.predict(test, run.threads)}
     if estimator is not None:

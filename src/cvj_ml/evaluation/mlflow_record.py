@@ -62,6 +62,10 @@ def evidence(
     parameters: dict[str, str | int | float] = {
         **{f"trees_{name}": value for name, value in fit.choice.settings.as_dict().items()},
         "calibrated": str(fit.choice.slopes is not None),
+        "ridge_share_return": fit.choice.ridge_share[0],
+        "ridge_share_reach": fit.choice.ridge_share[1],
+        "year_ago_years": len(predictor.year_ago.errors) if predictor.year_ago else 0,
+        "calendar_kinds": " ".join(predictor.trees.calendar.kinds) if predictor.trees.calendar else "none",
         "features": len(panel.definition.catalogue.features),
         "snapshots_eligible": panel.eligible,
         "snapshots_used": len(panel),

@@ -11,6 +11,7 @@ import numpy as np
 from cvj_ml.config import DAY
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, build_panels, evaluated
 from cvj_ml.evaluation.folds import rolling
+from cvj_ml.evaluation.year_ago import learn_year_ago
 from cvj_ml.models.bundle.forecast_errors import EVERYBODY, Errors, ForecastErrors, between_folds
 from cvj_ml.models.hazard.tree_size import Choice
 from cvj_ml.models.predictor import Predictor
@@ -59,11 +60,14 @@ def past_forecasts(run: Run, result: FoldResult) -> list[PastForecast]:
         return forecasts_of(seen, instant, numbers, config.stage_value, config.model.min_customers)
 
     earlier = [fold for fold in rolling(run, result.fold.until, 1 + PAST_FOLDS) if fold.cut < result.fold.cut]
-    given = Choice(result.fit.choice.settings)  # a later slope would tell of later outcomes
+    # Neither the ridge's share nor slopes, which later outcomes chose.
+    given = Choice(result.fit.choice.settings)
     for done, fold in enumerate(earlier):
         panels = build_panels(run, fold, max_rows=MOST_ROWS)
         fit = fit_reach(panels.history, run.seed, run.threads, given=given)
-        predictor = Predictor(panels.history.definition, fit.trees, fit.calibration)
+        definition = panels.history.definition
+        year_ago = learn_year_ago(run, fold.cut, definition, fit)
+        predictor = Predictor(definition, fit.trees, fit.calibration, year_ago=year_ago)
         seen = evaluated(panels.test, {MODEL: predictor.predict(panels.test, run.threads)})
         found += of(seen, fold.cut)
         if run.progress is not None:

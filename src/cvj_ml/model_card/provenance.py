@@ -16,7 +16,7 @@ from cvj_ml.model_card.facts import Training, first_and_last
 from cvj_ml.model_card.markdown import NOTHING, bullets, escape, formatted, plural, sentence_list, share, table
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE, Settings
 from cvj_ml.models.hazard.tree_size import ERRORS
-from cvj_ml.panel.panel import Panel
+from cvj_ml.panel.panel import LEAST_ROWS, ROWS_A_MOVER, Panel
 from cvj_ml.windows import to_datetime
 
 _FILES_SHOWN = 5
@@ -226,11 +226,6 @@ def _kinds(training: Training, kinds: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _outcomes(training: Training) -> str:
-    days = training.outcome_days
-    return f"outcomes span {days:,} days, less than two years" if days < _TWO_YEARS else f"outcomes span {days:,} days"
-
-
 def blind_spots(training: Training, assessment: Assessment) -> str:
     """Return what this model cannot see, each point with the fact of this training that it comes from."""
     return f"## What it cannot see\n\n{bullets(_blind_spots(training, assessment))}"
@@ -244,11 +239,11 @@ def _blind_spots(training: Training, assessment: Assessment) -> Iterator[str]:
         f" {_day(training, fold.until)}. The intervals say what other customers would have shown then, not what another"
         " season would."
     )
-    if training.outcome_days < _TWO_YEARS:
-        yield (
-            f"**The time of year.** {_outcomes(training).capitalize()}: growth, decline and season cannot be told"
-            f" apart, and {_once(training.outcome_days)} of the year were seen once at most."
-        )
+    once = f"; {_once(training.outcome_days)} of the year were seen once at most"
+    yield (
+        "**The time of year.** It is no feature: beyond the periods of a declared calendar growth, decline and season"
+        f" cannot be told apart{once if training.outcome_days < _TWO_YEARS else ''}."
+    )
     if hidden := sorted(training.visible.unobserved, key=definition.journey.index):
         yield f"**{sentence_list(hidden)}.** Nobody is ever seen there: the data holds nothing that would tell."
     if weak := [f"{name} ({plural(converted, 'customer')})" for name, converted in training.low()]:
@@ -370,7 +365,8 @@ def recipe(training: Training) -> str:
         f"The figures are those of the same recipe, fitted on what was known before {_day(training, fold.cut)} and"
         f" judged by what was known on {_day(training, fold.until)}; then it was refitted on everything.",
         f"Horizons {', '.join(map(format_duration, training.definition.horizons))}; at most"
-        f" {config.model.max_rows:,} rows, sampled share {formatted(panel.share, 3)}; seed {config.model.seed}{delay}.",
+        f" {config.model.max_rows:,} rows, and {ROWS_A_MOVER} for each customer who moved ({LEAST_ROWS:,} at least);"
+        f" sampled share {formatted(panel.share, 3)}; seed {config.model.seed}{delay}.",
         f"Versions: {', '.join(f'{name} {metadata.version(name)}' for name in _PACKAGES)}.",
         "How all this is computed is in docs/method.md.",
     ]

@@ -39,9 +39,9 @@ def fit_reach(
 ) -> Fit:
     """Fit trees and calibration on a panel.
 
-    given: what an earlier fit has chosen; settings alone, for which slopes are learned; or None, and all is chosen
-    (`choose`) on rows ended by C' = the panel's cut - max(90 days, a quarter of the outcome span) and those that start
-    at or after C'.
+    given: what an earlier fit has chosen; settings alone, for which the ridge's share and slopes are learned; or None,
+    and all is chosen (`choose`) on rows ended by C' = the panel's cut - max(90 days, a quarter of the outcome span) and
+    those that start at or after C'.
 
     Trees are fitted on all rows, the slopes shrunk towards 1 by the share of the events that the compared trees had
     seen (they tell of trees with less to learn from). Levels, with or without slopes, are those of the outcomes of the
@@ -85,7 +85,9 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
         usable = some.take(trees.base.is_known(panel.stage, some) & ~start.low[some.target])
         if not 0 < usable.converted.sum() < len(usable):
             return trees
-        return replace(trees, linear=None, calendar=None, estimator=OwnEstimator.fit(estimator, panel, usable))
+        return replace(
+            trees, linear=None, calendar=None, ridge=None, estimator=OwnEstimator.fit(estimator, panel, usable)
+        )
 
     early, later = (rows.take(part) for part in _early_and_later(panel, rows))
     slopes = None

@@ -160,8 +160,10 @@ def _members(catalogue: Catalogue, audience: tuple[str, str], x: npt.NDArray[np.
             values = catalogue.vocabulary.categories[name]
             return np.equal(x[:, column], values.index(value)) if value in values else nobody
         if feature.fact == ("number", name):
+            # What is true or false is a number in X.
+            number = {"True": "1", "False": "0"}.get(value, value)
             try:
-                return np.equal(x[:, column], np.float32(value))
+                return np.equal(x[:, column], np.float32(number))
             except ValueError:
                 return nobody  # the attribute is a number, which no text equals
     return nobody

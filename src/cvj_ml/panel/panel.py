@@ -28,7 +28,7 @@ _Mask = npt.NDArray[np.bool_]
 class Panel:
     """Snapshots with features and labels; every row stands for ``1 / share`` eligible snapshots.
 
-    ``customer`` indexes ``names``, the ids of all customers. ``eligible`` counts the snapshots and ``movers`` the
+    ``customer`` indexes ``names``, the ids of all customers. ``eligible`` counts the snapshots and ``converters`` the
     customers who moved to each target, both before sampling. Labels are what was visible at the ``cut``, when rows as
     old as ``arrival_delay`` had arrived.
     """
@@ -87,7 +87,7 @@ class Panel:
     def from_frame(self, frame: pd.DataFrame) -> Panel:
         """Return this panel with the rows of a frame in the form of `to_frame`: some of its own, or changed ones.
 
-        What was counted before sampling (``share``, ``eligible``, ``movers``) stays. DataError where columns are
+        What was counted before sampling (``share``, ``eligible``, ``converters``) stays. DataError where columns are
         missing or new, or a row is not one of a known customer, each once an instant.
         """
         spec, wanted = self.definition, list(self._columns())

@@ -80,11 +80,11 @@ class Explainer:
             part = scale[:, m, None] * linear[m::intervals]
             contributions[:, trees.columns.history] += part[:, :-1]
             contributions[:, trees.columns.progress[target, 1]] += part[:, -1]
-        head = int(target > 0)
         if trees.ridge is not None:
+            head = int(target > 0)
             by_ridge = trees.ridge.contributions(x, typical, head)
             contributions += trees.ridge_share[head] * _over_intervals(scale)[:, None] * by_ridge
-        scale = (1 - trees.ridge_share[head]) * scale
+            scale = (1 - trees.ridge_share[head]) * scale
         by_tree = self._mixture(self._paths, self._inputs(x, stage, target), scale)
         alone = self._mixture(
             self._paths, np.repeat(self._inputs(typical[None], stage, target), intervals, axis=0), np.eye(intervals)

@@ -81,7 +81,7 @@ class Trees:
 
     What nobody in a stage has lived through rests on base rates, too, whatever the target (`learned`).
     ``calendar`` is added to the line, None where no kind of period has a past; trees with it are asked with ``as_of``.
-    ``estimator`` is one of the user's own in the place of line and trees; no bundle holds it.
+    ``estimator`` is one of the user's own in the place of line, calendar, ridge and trees; no bundle holds it.
 
     ``ridge_share`` is the ridge's of what is added to the line, for the return and for reach; the rest is the trees'.
     ``forest`` is the booster once more, compiled; None where that cannot be, and LightGBM predicts.
@@ -155,9 +155,10 @@ class Trees:
             result[~weak] = np.concatenate([self.estimator.logits(one) for one in inputs])
         elif self.linear is not None:
             logits = self.linear.logits(x, self.columns, self.base, stage, part)
-            share = np.array(self.ridge_share)[head_of(part.target)]
-            logits += (1 - share) * self.margins(x, stage, part, threads)
-            if self.ridge is not None:
+            share = np.array(self.ridge_share if self.ridge else (0.0, 0.0))[head_of(part.target)]
+            if (share < 1).any():
+                logits += (1 - share) * self.margins(x, stage, part, threads)
+            if self.ridge is not None and (share > 0).any():
                 logits += share * self.ridge.margins(x, part)
             result[~weak] = logits
         return result

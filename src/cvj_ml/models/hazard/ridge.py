@@ -55,9 +55,10 @@ class RidgeHazard:
 
     def margins(self, x: _F32, rows: HazardRows) -> _F64:
         """Return what the ridge adds to the logit of each row's hazard; the same for any number of rows."""
-        added = np.empty((len(x), HEADS))
-        _add_up(x, self.mean, self.scale, self.slopes, self.intercept, added)
-        found: _F64 = added[rows.snapshot, head_of(rows.target)]
+        used, place = np.unique(rows.snapshot, return_inverse=True)
+        added = np.empty((len(used), HEADS))
+        _add_up(x[used], self.mean, self.scale, self.slopes, self.intercept, added)
+        found: _F64 = added[place, head_of(rows.target)]
         return found
 
     def contributions(self, x: _F32, typical: _F32, head: int) -> _F64:

@@ -103,7 +103,7 @@ def choose(
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Choice:
-    """Return the choice for trees on all of the rows; with given ``settings`` only slopes are learned.
+    """Return the choice for trees on all of the rows; with given ``settings`` only the ridge's share and slopes are.
 
     All are fitted on ``early`` rows and evaluated by ``later`` ones, of other customers: what trees have learned has to
     hold for other people and at another time. A history too short for later rows evaluates by the same days, and learns
@@ -191,7 +191,8 @@ class _Compared:
         return self._difference(settings, than, _FOLDS) if half.difference < 0 else half
 
     def _difference(self, settings: Settings, than: Settings, folds: int) -> TreeSizeComparison:
-        above = self._losses(settings, folds) - self._losses(than, folds)
+        of_than = self._losses(than, folds)  # first: fewer rounds of the default trees come with them
+        above = self._losses(settings, folds) - of_than
         sums = np.bincount(self._customer[self._fold < folds], weights=above)
         error = float(np.sqrt((sums**2).sum()) / len(above))
         return TreeSizeComparison(settings, than, float(above.mean()), error)
@@ -217,16 +218,16 @@ class _Compared:
     def _fit(self, settings: Settings, k: int) -> None:
         panel, start, held = self._binned.panel, self._parts[k].start, self._rows.take(self._fold == k)
         booster = self._binned.boost(start, self._parts[k].taught, settings, self._seed, self._threads)
-        trees, ridge = (start.with_trees(booster, (share, share)) for share in (0.0, 1.0))
-        by_ridge = ridge.logits(panel.x, panel.stage, held, self._threads, panel.as_of)
-        self._logits[settings, k] = trees.logits(panel.x, panel.stage, held, self._threads, panel.as_of), by_ridge
+        # What the line says with the trees alone, and with the ridge alone.
+        trees = start.with_trees(booster, (0.0, 0.0))
+        by_trees = trees.logits(panel.x, panel.stage, held, self._threads, panel.as_of)
+        by_ridge = start.with_trees(booster, (1.0, 1.0)).logits(panel.x, panel.stage, held, self._threads, panel.as_of)
+        self._logits[settings, k] = by_trees, by_ridge
         if settings == DEFAULT:
             # Trees with fewer rounds are the first ones of those with more.
             first = trees.first(EARLY_STOPPED.rounds)
-            self._logits[EARLY_STOPPED, k] = (
-                first.logits(panel.x, panel.stage, held, self._threads, panel.as_of),
-                by_ridge,
-            )
+            by_first = first.logits(panel.x, panel.stage, held, self._threads, panel.as_of)
+            self._logits[EARLY_STOPPED, k] = by_first, by_ridge
         if self._progress is not None:
             self._progress(k + 1, _FOLDS)
 
