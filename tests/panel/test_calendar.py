@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, PUBLIC_HOLIDAY, CalendarSpec
+from cvj_ml.config.calendar_spec import PeriodSpec
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.panel.calendar import (
     ALWAYS_KNOWN,
@@ -20,12 +21,13 @@ from cvj_ml.panel.calendar import (
     Calendar,
     Groups,
     Period,
+    changed_periods,
     groups_of,
     interval_inputs,
     known_calendar,
     merged,
 )
-from cvj_ml.windows import midnight
+from cvj_ml.windows import midnight, parse_as_of
 
 LONDON = ZoneInfo("Europe/London")
 HOUR = DAY // 24
@@ -155,3 +157,22 @@ def test_a_period_concerns_its_audience_as_it_was_known_then() -> None:
     other = Calendar(tuple(replace(calendar.periods[0], audience=one) for one in [("plan", "x"), ("none", "1")]))
     groups = groups_of(other, catalogue, x, np.zeros(4, dtype=np.int64))
     assert not interval_inputs(other, other.kinds, groups, [0, DAY]).any()
+
+
+def test_what_came_into_a_calendar_and_what_was_taken_out_is_told() -> None:
+    """A sale that was cancelled still counts in a model that knew it; public holidays are no change."""
+    zone = ZoneInfo("UTC")
+    sale = {"kind": "sale", "known_at": "2024-01-01"}
+    july, august, past = (
+        PeriodSpec.model_validate({**sale, "start": day, "end": day})
+        for day in ("2024-07-01", "2024-08-01", "2024-02-01")
+    )
+    as_of, first = (parse_as_of(day, zone) for day in ("2024-06-01", "2023-01-01"))
+    frozen = known_calendar(CalendarSpec(periods=(past, july)), first, as_of, zone)
+    holiday = Period(PUBLIC_HOLIDAY, as_of + DAY, as_of + 2 * DAY, ALWAYS_KNOWN)
+    frozen = replace(frozen, periods=(*frozen.periods, holiday))
+    added, removed = changed_periods(CalendarSpec(periods=(august,)), frozen, as_of, zone)
+    assert [one.start for one in added] == [parse_as_of("2024-08-01", zone)]
+    assert [one.start for one in removed] == [parse_as_of("2024-07-01", zone)], "what is over is no matter"
+    assert changed_periods(None, frozen, as_of, zone) == ((), removed)
+    assert changed_periods(CalendarSpec(periods=(past, july)), frozen, as_of, zone) == ((), ())

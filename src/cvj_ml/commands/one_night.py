@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from cvj_ml.night.reading import listed_in_control
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations, package_version
 from cvj_ml.ownership import remove
-from cvj_ml.panel.calendar import unknown_periods
+from cvj_ml.panel.calendar import Period, changed_periods
 from cvj_ml.report.list_files import SCORES, with_contact, write_night
 from cvj_ml.report.page import PAGE, Documents, make_report, write_report
 from cvj_ml.report.wording import TrainedModel
@@ -120,11 +120,16 @@ def make_night(
             hand_over(config, published.folder, run)
         return Night(published, night, facts, champion)
     definition = bundle.predictor.definition
-    if new := unknown_periods(config.calendar, definition.calendar, as_of, config.zone):
-        kinds = ", ".join(sorted({one.kind for one in new}))
+    added, removed = changed_periods(config.calendar, definition.calendar, as_of, config.zone)
+    if added:
         run.say(
-            f"warning: {len(new)} period(s) of the configuration's calendar ({kinds}) are not in the model, which holds"
-            " what was known at its training. They change no score until `cvj-ml train`."
+            f"warning: {len(added)} period(s) of the configuration's calendar ({_kinds(added)}) are not in the model,"
+            " which holds what was known at its training. They change no score until `cvj-ml train`."
+        )
+    if removed:
+        run.say(
+            f"warning: {len(removed)} period(s) of the model's calendar ({_kinds(removed)}) are no longer in the"
+            " configuration. They count in scores until `cvj-ml train`."
         )
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
@@ -275,3 +280,7 @@ def hand_over(config: Config, night: Path, watcher: Watcher) -> None:
         outcome = deliver(config.deliver.postgres, night)
     if outcome == "kept":
         watcher.say("PostgreSQL keeps the night that it shows: it is newer, or has lists where this one has none.")
+
+
+def _kinds(periods: Sequence[Period]) -> str:
+    return ", ".join(sorted({one.kind for one in periods}))

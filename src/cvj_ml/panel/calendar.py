@@ -104,13 +104,25 @@ def known_calendar(spec: CalendarSpec | None, first: int, cut: int, zone: ZoneIn
     return Calendar(tuple(sorted(itertools.compress(found, known), key=_order)))
 
 
-def unknown_periods(spec: CalendarSpec | None, frozen: Calendar, as_of: int, zone: ZoneInfo) -> tuple[Period, ...]:
-    """Return the declared periods that are known at ``as_of`` and not over, and that a frozen calendar lacks."""
-    if spec is None:
-        return ()
-    declared = known_calendar(spec.model_copy(update={"holidays": None}), as_of, as_of, zone)
-    ahead = ~before(np.array([one.end for one in declared.periods], dtype=np.int64), as_of)
-    return tuple(one for one in itertools.compress(declared.periods, ahead) if one not in frozen.periods)
+def changed_periods(
+    spec: CalendarSpec | None, frozen: Calendar, as_of: int, zone: ZoneInfo
+) -> tuple[tuple[Period, ...], tuple[Period, ...]]:
+    """Return the periods not over at ``as_of`` that a frozen calendar lacks, and those that are declared no more.
+
+    Public holidays are not among them: they are frozen for years.
+    """
+    own = spec.model_copy(update={"holidays": None}) if spec else None
+    declared = known_calendar(own, as_of, as_of, zone).periods
+    named = tuple(one for one in frozen.periods if one.known_at != ALWAYS_KNOWN)
+    added, removed = (
+        tuple(one for one in itertools.compress(mine, _not_over(mine, as_of)) if one not in others)
+        for mine, others in ((declared, named), (named, declared))
+    )
+    return added, removed
+
+
+def _not_over(periods: tuple[Period, ...], as_of: int) -> _Mask:
+    return ~before(np.array([one.end for one in periods], dtype=np.int64), as_of)
 
 
 def _order(one: Period) -> tuple[object, ...]:
