@@ -16,10 +16,9 @@ from cvj_ml.journey import Journey
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.hazard.base_rates import fit_base_rates
 from cvj_ml.models.hazard.calibration import identity
-from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.hazard.linear import fit_linear, linear_columns
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities, stacked_x
-from cvj_ml.models.hazard.ridge import HEADS, fit_ridge
+from cvj_ml.models.hazard.ridge import fit_ridge
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import build_panel, hazard_rows
@@ -58,14 +57,11 @@ def warm() -> None:
         num_boost_round=1,
     )
     linear = fit_linear(panel.x, columns, base, panel.stage, rows, panel.customer, 20)
-    numbers = np.array([not definition.catalogue.names_of_codes(one) for one in definition.catalogue.features])
     offset = linear.logits(panel.x, columns, base, panel.stage, rows)
-    ridge = fit_ridge(panel.x, numbers, rows, offset, panel.customer, 20)
+    ridge = fit_ridge(panel.x, ~definition.catalogue.coded, rows, offset, panel.customer, 20)
     trees = Trees(booster, linear, base, np.zeros(1 + stages, dtype=np.bool_), columns, ridge)
     maps = identity(1 + stages, intervals)
-    p = reach_probabilities(trees, maps, panel.labels.at_risk, panel.x, panel.stage, definition.horizons)
-    nothing = np.zeros((HEADS, intervals))
-    YearAgoLevel((YearAgoError(0, nothing, nothing.astype(np.int64)),)).apply(p, np.isfinite(p))
+    reach_probabilities(trees, maps, panel.labels.at_risk, panel.x, panel.stage, definition.horizons)
     explainer = Explainer(Predictor(definition, trees, maps))
     explainer.explain(panel.x[:1], int(panel.stage[0]), stages, intervals, panel.x[1])
     keys, alike = draw_keys(2, 1), np.zeros(2, dtype=np.int64)

@@ -22,7 +22,7 @@ from cvj_ml.histories import Block
 from cvj_ml.io import sorted_json
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.bundle import load, save
-from cvj_ml.models.bundle.frozen_periods import calendar_as_json, calendar_from_json, effect_from_json
+from cvj_ml.models.bundle.corrections import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.hazard.calendar_effect import CalendarEffect, fit_calendar
 from cvj_ml.models.hazard.reach import prediction_rows

@@ -62,7 +62,8 @@ class Draws:
 
     converted and probability: (n,) sorted by probability; logit and coarse: (bins,) the mean log-odds and which bin of
     the calibration error a fine one lies in; size and of_all: (bins,) rows and moves as they were; rows, conversions
-    and expected: (draws, bins); lost: (contenders, draws) summed log losses.
+    and expected: (draws, bins); lost: (contenders, draws) summed log losses; line: (2,) shift and slope of all rows on
+    these bins; lines: (draws, 2) those of each draw.
     """
 
     converted: Floats
@@ -75,6 +76,8 @@ class Draws:
     conversions: Floats
     expected: Floats
     lost: Floats
+    line: Floats
+    lines: Floats
 
     def statistics(self) -> Resampled:
         """Return the statistics of each draw.
@@ -92,28 +95,18 @@ class Draws:
                 self.lost / total,
                 exact + _auc(self.rows, self.conversions) - _auc(self.size, self.of_all),
                 moved / self.expected.sum(axis=1),
-                self._slopes(),
+                calibration_slope_intercept(self.converted, self.probability).slope + self.lines[:, 1] - self.line[1],
                 gap / total,
             )
 
     def parts(self) -> DrawnParts:
         """Return level, slope and ranking of each draw, as far from those of all rows as fine bins say."""
         of_all = decompose_log_loss(self.converted, self.probability)
-        (found,) = kernels.binned_parts(self.size[None], self.of_all[None], self.logit, 0.0, 1.0, 12)
-        drawn = kernels.binned_parts(self.rows, self.conversions, self.logit, *self._line(), 4)
+        (found,) = kernels.binned_parts(self.size[None], self.of_all[None], self.logit, self.line[None])
+        drawn = kernels.binned_parts(self.rows, self.conversions, self.logit, self.lines)
         level, slope = of_all.level + drawn[:, 0] - found[0], of_all.slope + drawn[:, 1] - found[1]
         with np.errstate(divide="ignore", invalid="ignore"):
             return DrawnParts(level, slope, self.lost[0] / self.rows.sum(axis=1) - level - slope)
-
-    def _line(self) -> tuple[float, float]:
-        shift, slope = kernels.lines(self.size[None], self.of_all[None], self.logit, 0.0, 1.0, 12)[0]
-        return float(shift), float(slope)
-
-    def _slopes(self) -> Floats:
-        line = self._line()
-        exact = calibration_slope_intercept(self.converted, self.probability).slope
-        slopes: Floats = exact + kernels.lines(self.rows, self.conversions, self.logit, *line, 4)[:, 1] - line[1]
-        return slopes
 
 
 def draw_keys(draws: int, seed: int) -> npt.NDArray[np.uint64]:
@@ -151,7 +144,11 @@ def draw_cell(
     size = (ends - starts).astype(np.float64)
     logit = np.add.reduceat(log_odds(probability), starts) / size
     of_all = np.add.reduceat(converted, starts)
-    return Draws(converted, probability, logit, coarse[starts], size, of_all, sums[0], sums[1], sums[2], lost)
+    (line,) = kernels.lines(size[None], of_all[None], logit, 0.0, 1.0, 12)
+    lines = kernels.lines(sums[0], sums[1], logit, line[0], line[1], 4)
+    return Draws(
+        converted, probability, logit, coarse[starts], size, of_all, sums[0], sums[1], sums[2], lost, line, lines
+    )
 
 
 def _bins(sizes: Floats) -> npt.NDArray[np.int64]:

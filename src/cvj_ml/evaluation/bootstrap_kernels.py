@@ -206,21 +206,18 @@ def binned_parts(
     rows: npt.NDArray[np.float64],
     conversions: npt.NDArray[np.float64],
     logit: npt.NDArray[np.float64],
-    shift: float,
-    slope: float,
-    steps: int,
+    lines_of: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Return level and slope of each draw's mean log loss (draws, 2), from the line near by; NaN with one class."""
+    """Return level and slope of each draw's mean log loss (draws, 2), given its line of `lines`; NaN with one class."""
     mean = logit.mean()
     centred = logit - mean
     found = np.full((len(rows), 2), np.nan)
     for d in range(len(rows)):
-        total = rows[d].sum()
-        if 0 < conversions[d].sum() < total:
+        if not math.isnan(lines_of[d, 0]):
+            total = rows[d].sum()
             level, _ = _newton(rows[d], conversions[d], centred, mean, 0.0, 1.0, 12, False)
-            line = _newton(rows[d], conversions[d], centred, mean, shift, slope, steps, True)
             said = _binned_loss(rows[d], conversions[d], centred, mean, 0.0, 1.0)
             shifted = _binned_loss(rows[d], conversions[d], centred, mean, level, 1.0)
-            best = _binned_loss(rows[d], conversions[d], centred, mean, line[0], line[1])
+            best = _binned_loss(rows[d], conversions[d], centred, mean, lines_of[d, 0], lines_of[d, 1])
             found[d, 0], found[d, 1] = (said - shifted) / total, (shifted - best) / total
     return found

@@ -111,6 +111,11 @@ class Catalogue:
             return (*words.channels, OTHER, SEVERAL)
         return (*words.categories[feature.fact[1]], OTHER) if feature.fact[0] == "category" else ()
 
+    @property
+    def coded(self) -> npt.NDArray[np.bool_]:
+        """Which columns hold codes and no numbers: (features,)."""
+        return np.array([len(self.names_of_codes(one)) > 0 for one in self.features], dtype=np.bool_)
+
     def program(self) -> Program:
         """Compile the kernel's columns."""
         cells = Cells(len(self.vocabulary.events) + 1, len(self.vocabulary.channels) + 1)

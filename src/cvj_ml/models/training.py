@@ -92,7 +92,7 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
     early, later = (rows.take(part) for part in _early_and_later(panel, rows))
     slopes = None
     if early.converted.any() and later.converted.any():
-        slopes = helpful_slopes(_outcomes(fit(early), panel, later, 1), *_cells(panel), seed)
+        slopes = helpful_slopes(_outcomes(fit(early), panel, later, 1), *panel.definition.cells, seed)
         slopes = slopes and slopes.shrunk(float(early.converted.sum() / rows.converted.sum()))
     trees = fit(rows)
     return trees, _levels(trees, slopes, panel, rows, 1)
@@ -115,7 +115,7 @@ def _ends(panel: Panel, rows: HazardRows) -> Instants:
 def _levels(trees: Trees, slopes: Calibration | None, panel: Panel, rows: HazardRows, threads: int) -> Calibration:
     """Return the slopes with the levels of the last year."""
     recent = rows.take(~before(_ends(panel, rows), panel.cut - _YEAR))
-    return set_levels(slopes or identity(*_cells(panel)), _outcomes(trees, panel, recent, threads))
+    return set_levels(slopes or identity(*panel.definition.cells), _outcomes(trees, panel, recent, threads))
 
 
 def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> HazardOutcomes:
@@ -123,7 +123,3 @@ def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> Haz
     rows = rows.take(trees.base.is_known(panel.stage, rows))
     logit = trees.logits(panel.x, panel.stage, rows, threads, panel.as_of)
     return HazardOutcomes(logit, rows.converted, rows.target, rows.interval, panel.customer[rows.snapshot])
-
-
-def _cells(panel: Panel) -> tuple[int, int]:
-    return 1 + len(panel.definition.journey.stages), len(panel.definition.horizons)

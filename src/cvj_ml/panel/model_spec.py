@@ -42,6 +42,11 @@ class ModelSpec:
         return ZoneInfo(self.time_zone)
 
     @property
+    def cells(self) -> tuple[int, int]:
+        """How many targets (return, then each stage) and how many intervals of the hazard there are."""
+        return 1 + len(self.journey.stages), len(self.horizons)
+
+    @property
     def target_slugs(self) -> list[str]:
         """The targets as columns name them: the return, then each stage."""
         return ["return", *(f"reach_{stage.slug}" for stage in self.journey.stages)]

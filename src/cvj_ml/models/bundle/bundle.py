@@ -21,8 +21,16 @@ from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
+from cvj_ml.models.bundle.corrections import (
+    calendar_as_json,
+    calendar_from_json,
+    effect_from_json,
+    ridge_as_json,
+    ridge_from_json,
+    year_ago_as_json,
+    year_ago_from_json,
+)
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
-from cvj_ml.models.bundle.frozen_periods import calendar_as_json, calendar_from_json, effect_from_json
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.verification import (
     CALENDAR,
@@ -42,10 +50,8 @@ from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.base_rates import BaseRates
 from cvj_ml.models.hazard.calibration import Calibration
-from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.hazard.linear import LinearHazard, linear_columns
 from cvj_ml.models.hazard.reach import Trees
-from cvj_ml.models.hazard.ridge import RidgeHazard
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
 from cvj_ml.panel.model_spec import ModelSpec
@@ -108,8 +114,8 @@ def save(
         folder / "linear.json",
         {**{name: getattr(line, name).tolist() for name in _LINE}, "intercept": line.intercept} if line else {},
     )
-    _write_json(folder / RIDGE, {"share": trees.ridge_share, **_ridge_as_json(trees.ridge)})
-    _write_json(folder / YEAR_AGO, _year_ago_as_json(predictor.year_ago))
+    _write_json(folder / RIDGE, {"share": trees.ridge_share, **ridge_as_json(trees.ridge)})
+    _write_json(folder / YEAR_AGO, year_ago_as_json(predictor.year_ago))
     _write_json(
         folder / "base_rates.json",
         {
@@ -193,48 +199,16 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
         rates,
         low,
         linear_columns(definition),
-        _ridge_from_json(ridge),
+        ridge_from_json(ridge),
         (of_return, of_reach),
         calendar=effect_from_json(known, definition),
     )
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
-    year_ago = _year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
+    year_ago = year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
     predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card, errors)
-
-
-def _year_ago_as_json(level: YearAgoLevel | None) -> list[dict[str, Any]]:
-    return [
-        {"cut": one.cut, "intercept": one.intercept.tolist(), "moved": one.moved.tolist()}
-        for one in (level.errors if level else ())
-    ]
-
-
-def _year_ago_from_json(document: list[dict[str, Any]]) -> YearAgoLevel | None:
-    errors = tuple(
-        YearAgoError(one["cut"], np.array(one["intercept"], dtype=np.float64), np.array(one["moved"], dtype=np.int64))
-        for one in document
-    )
-    return YearAgoLevel(errors) if errors else None
-
-
-def _ridge_as_json(ridge: RidgeHazard | None) -> dict[str, Any]:
-    if ridge is None:
-        return {}
-    # What has no slope has an infinite scale, which JSON has no word for.
-    scale = [None if np.isinf(one) else one for one in ridge.scale.tolist()]
-    return {"scale": scale, **{name: getattr(ridge, name).tolist() for name in ("mean", "slopes", "intercept")}}
-
-
-def _ridge_from_json(document: dict[str, Any]) -> RidgeHazard | None:
-    if "scale" not in document:
-        return None
-    scale = np.array([np.inf if one is None else one for one in document["scale"]], dtype=np.float64)
-    numbers = (np.array(document[name], dtype=np.float64) for name in ("mean", "slopes", "intercept"))
-    mean, slopes, intercept = numbers
-    return RidgeHazard(mean, scale, slopes, intercept)
 
 
 def _save_stage(model: StageModel, folder: Path) -> None:

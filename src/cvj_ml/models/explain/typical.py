@@ -32,7 +32,7 @@ def learn_reference(panel: Panel) -> Reference:
     x, stage = panel.x[newest], panel.stage[newest]
     catalogue = panel.definition.catalogue
     # Of codes no median can be taken.
-    codes = np.array([len(catalogue.names_of_codes(one)) > 0 for one in catalogue.features])
+    codes = catalogue.coded
     fewest = panel.definition.min_customers
     everybody = _typical(x, codes, fewest)
     stages = 1 + len(panel.definition.journey.stages)

@@ -17,6 +17,7 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from cvj_ml.config import DAY
+from cvj_ml.models.hazard.ridge import HEADS, head_of
 from cvj_ml.panel.calendar import INPUTS, Groups, groups_of, interval_inputs, known_spans, merged
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import HazardRows, Panel
@@ -28,13 +29,11 @@ _SPREAD = 1.0
 """Standard deviation, in log odds, of what a kind of period may do before anything is known of it."""
 
 _STEPS = 50
-_QUESTIONS = 2
-"""The return, and reaching stages: each has coefficients of its own, as in the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarEffect:
-    """Coefficients (2 questions, inputs) of some kinds, with the mean input of each (question, interval, input).
+    """Coefficients (heads, inputs) of some kinds, with the mean input of each (head, interval, input).
 
     ``definition`` has the periods, frozen. ``occurrences`` counts the distinct past periods that taught each kind;
     coefficients are shrunk by them already.
@@ -61,11 +60,11 @@ class CalendarEffect:
         definition = self.definition
         groups = groups_of(definition.calendar, definition.catalogue, x, as_of)
         inputs = interval_inputs(definition.calendar, self.kinds, groups, edges(definition.horizons))
-        added = np.zeros((_QUESTIONS, *inputs.shape[:2]))
-        for q in range(_QUESTIONS):
+        added = np.zeros((HEADS, *inputs.shape[:2]))
+        for q in range(HEADS):
             for column in range(inputs.shape[2]):  # one by one: the same sum for any number of groups
                 added[q] += self.coefficients[q, column] * (inputs[:, :, column] - self.mean[q, :, column])
-        found: _F64 = added[_question(rows), groups.of[rows.snapshot], rows.interval]
+        found: _F64 = added[head_of(rows.target), groups.of[rows.snapshot], rows.interval]
         return found
 
 
@@ -87,10 +86,10 @@ def fit_calendar(panel: Panel, rows: HazardRows, logit: _F64) -> CalendarEffect 
     inputs = interval_inputs(calendar, kinds, groups, edges(definition.horizons))
     times = _middles(groups, edges(definition.horizons))
     width = inputs.shape[2]
-    coefficients, mean = np.zeros((_QUESTIONS, width)), np.zeros((_QUESTIONS, inputs.shape[1], width))
-    question = _question(rows)
-    for q in range(_QUESTIONS):
-        asked = question == q
+    coefficients, mean = np.zeros((HEADS, width)), np.zeros((HEADS, inputs.shape[1], width))
+    head = head_of(rows.target)
+    for q in range(HEADS):
+        asked = head == q
         if asked.any():
             part = rows.take(asked)
             customer = panel.customer[part.snapshot]
@@ -98,10 +97,6 @@ def fit_calendar(panel: Panel, rows: HazardRows, logit: _F64) -> CalendarEffect 
     occurrences = tuple(counted[kind] for kind in kinds)
     weight = np.repeat([n / (n + 1) for n in occurrences], len(INPUTS))
     return CalendarEffect(definition, kinds, occurrences, coefficients * weight, mean)
-
-
-def _question(rows: HazardRows) -> npt.NDArray[np.int64]:
-    return (rows.target > 0).astype(np.int64)
 
 
 def _middles(groups: Groups, bounds: Sequence[int]) -> _F64:

@@ -171,6 +171,11 @@ def make_coherent(probabilities: _F64) -> _F64:
     return result
 
 
+def make_rising(probabilities: _F64) -> _F64:
+    """Return probabilities (rows, targets, horizons) that do not fall with the horizon, by the same regression."""
+    return -make_coherent(-probabilities.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
 @compiled
 def _pool_adjacent_violators(values: _F64) -> None:
     rows, targets, horizons = values.shape

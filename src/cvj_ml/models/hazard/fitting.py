@@ -195,8 +195,9 @@ def start_from(panel: Panel, rows: HazardRows) -> Start:
         offset = linear.logits(panel.x, columns, base, panel.stage, usable)
         if (calendar := fit_calendar(panel, usable, offset)) is not None:
             offset += calendar.logits(panel.x, panel.as_of, usable)
-        numbers = np.array([not definition.catalogue.names_of_codes(one) for one in definition.catalogue.features])
-        ridge = fit_ridge(panel.x, numbers, usable, offset, panel.customer, definition.min_customers)
+        ridge = fit_ridge(
+            panel.x, ~definition.catalogue.coded, usable, offset, panel.customer, definition.min_customers
+        )
     return Start(panel, base, linear, ridge, calendar, panel.converters < LOW_EVIDENCE, columns)
 
 

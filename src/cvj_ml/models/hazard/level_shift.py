@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from cvj_ml.compiled import compiled
-from cvj_ml.models.hazard.calibration import make_coherent
+from cvj_ml.models.hazard.calibration import make_coherent, make_rising
+from cvj_ml.models.hazard.ridge import head_of
 
 _F64 = npt.NDArray[np.float64]
 
@@ -64,34 +64,7 @@ class YearAgoLevel:
         Equal-weight isotonic regression over the horizons of each target, then over the targets: horizons are shifted
         by different numbers, and a running maximum would push all of them up.
         """
-        shift = self.shift
-        by_target = np.where(np.arange(probabilities.shape[1])[:, None] == 0, shift[0], shift[1])
+        by_target = self.shift[head_of(np.arange(probabilities.shape[1]))]
         clipped = np.clip(probabilities, _LEAST, 1 - _LEAST)
         shifted = np.where(learned & (by_target != 0.0), expit(logit(clipped) + by_target), probabilities)
-        _rising(shifted)
-        return make_coherent(shifted)
-
-
-@compiled
-def _rising(values: _F64) -> None:
-    """Make values rise along the last axis by equal-weight isotonic regression (pool adjacent violators)."""
-    rows, targets, horizons = values.shape
-    mean, size = np.empty(horizons), np.empty(horizons, dtype=np.int64)
-    for i in range(rows):
-        for j in range(targets):
-            blocks = 0
-            for h in range(horizons):
-                mean[blocks], size[blocks] = values[i, j, h], 1
-                blocks += 1
-                while blocks > 1 and mean[blocks - 2] > mean[blocks - 1]:
-                    total = size[blocks - 2] + size[blocks - 1]
-                    mean[blocks - 2] = (
-                        mean[blocks - 2] * size[blocks - 2] + mean[blocks - 1] * size[blocks - 1]
-                    ) / total
-                    size[blocks - 2] = total
-                    blocks -= 1
-            h = 0
-            for block in range(blocks):
-                for _ in range(size[block]):
-                    values[i, j, h] = mean[block]
-                    h += 1
+        return make_coherent(make_rising(shifted))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ _FURTHEST = 4.0
 _STEPS = 30
 
 
-def head_of(target: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+def head_of(target: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
     """Return which head a row's target belongs to."""
     return (target > 0).astype(np.int64)
 

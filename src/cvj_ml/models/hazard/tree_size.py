@@ -7,7 +7,7 @@ docs/decisions/0018-capacity.md has the figures. The same customers tell whether
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from cvj_ml.models.hazard.calibration import (
 )
 from cvj_ml.models.hazard.fitting import BinnedRows, Settings, Start, start_from
 from cvj_ml.models.hazard.ridge import RIDGE_SHARE, head_of
-from cvj_ml.panel.panel import HazardRows, Panel
+from cvj_ml.panel.panel import HazardRows
 
 _F64 = npt.NDArray[np.float64]
 _Positions = npt.NDArray[np.int64]
@@ -125,10 +125,12 @@ def choose(
         chosen, comparisons = compared.choose()
     share = compared.ridge_share(chosen) if dated else RIDGE_SHARE
     known = compared.known(chosen, share)
-    slopes = helpful_slopes(known, *_cells(binned.panel), seed) if dated else None
+    slopes = helpful_slopes(known, *binned.panel.definition.cells, seed) if dated else None
     events = float(np.mean([binned.rows.converted[one.taught].sum() for one in parts]))
     if settings is None and chosen.leaves == LARGE.leaves:
-        chosen = _with_rounds(binned, chosen, seed, threads)
+        some = _some(everything)
+        held_out = _held_out(binned, some, some, seed) if dated else parts
+        chosen = _with_rounds(binned, held_out, chosen, seed, threads)
     elif settings is None and chosen.extra:
         chosen = replace(chosen, rounds=EXTRA_ROUNDS * chosen.rounds)
     return Choice(chosen, share, slopes, events, comparisons)
@@ -200,7 +202,7 @@ class _Compared:
     def _losses(self, settings: Settings, folds: int, share: tuple[float, float] = RIDGE_SHARE) -> _F64:
         """Return each row's log loss, levels set as they are in the end."""
         said = self._outcomes(settings, folds, share)
-        levels = set_levels(identity(*_cells(self._binned.panel)), said)
+        levels = set_levels(identity(*self._binned.panel.definition.cells), said)
         return log_losses(levels.apply(said.logit, said.target, said.interval), said.converted)
 
     def _outcomes(self, settings: Settings, folds: int, share: tuple[float, float]) -> HazardOutcomes:
@@ -232,12 +234,11 @@ class _Compared:
             self._progress(k + 1, _FOLDS)
 
 
-def _with_rounds(binned: BinnedRows, settings: Settings, seed: int, threads: int) -> Settings:
-    some = _some(np.arange(len(binned.rows)))
+def _with_rounds(binned: BinnedRows, parts: Sequence[HeldOut], settings: Settings, seed: int, threads: int) -> Settings:
+    """Return the settings with as many rounds as held-out customers gain from, the median of the folds."""
     most = replace(settings, rounds=_MOST_ROUNDS)
     rounds = [
-        binned.boost(one.start, one.taught, most, seed, threads, held=one.evaluated).best_iteration
-        for one in _held_out(binned, some, some, seed)
+        binned.boost(one.start, one.taught, most, seed, threads, held=one.evaluated).best_iteration for one in parts
     ]
     return replace(settings, rounds=int(np.median(rounds)))
 
@@ -263,7 +264,3 @@ def _movers(binned: BinnedRows, positions: _Positions) -> int:
 def _some(positions: _Positions) -> _Positions:
     """Return evenly spaced positions, at most so many."""
     return positions[:: max(-(-len(positions) // MOST_ROWS), 1)]
-
-
-def _cells(panel: Panel) -> tuple[int, int]:
-    return 1 + len(panel.definition.journey.stages), len(panel.definition.horizons)
