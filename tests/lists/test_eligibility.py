@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from tests.lists.test_lists import AS_OF, CONTRACT, config
 from tests.trained import AS_OF as NIGHT
 from tests.trained import SETTINGS, Trained, call
 
-from cvj_ml.config import DAY, ContactCap, ExcludeSpec, Stage, load_config
+from cvj_ml.config import DAY, ContactCap, ExcludeSpec, load_config
 from cvj_ml.customers import Permissions, read_people
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, ranking, summarise
 from cvj_ml.lists.contact_history import ANSWERED_WITHIN, ContactHistory, contact_history, no_contact_history
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.next_action import play_for, preferred_channels
+from cvj_ml.lists.next_action import offers_of, preferred_offers
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import random_block
 
@@ -39,9 +40,19 @@ JOURNEY = {
         {
             "name": "Buyer",
             "enter": {"event": "buyer"},
-            "plays": [{"text": "Offer", "channels": ["email", "phone"]}, {"text": "Nudge", "channels": ["app"]}],
+            "plays": [
+                {"text": "Offer", "channels": ["email", "phone"]},
+                {"text": "Nudge", "channels": ["app"], "not_when": {"event": "buyer", "within": "9d"}, "cost": 2},
+            ],
         },
-        {"name": "Fan", "enter": {"event": "fan"}, "plays": [{"text": "Ask", "channels": ["phone", "app"]}]},
+        {
+            "name": "Fan",
+            "enter": {"event": "fan"},
+            "plays": [
+                {"text": "Ask", "channels": ["phone", "app"], "when": {"event": "visitor"}, "cost": 5},
+                {"text": "Thank", "channels": ["email", "app"], "when": {"event": "buyer"}, "priority": 1},
+            ],
+        },
     ],
 }
 
@@ -97,6 +108,9 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
         "contacts": column(st.lists(numbers, min_size=len(caps), max_size=len(caps))),
         "sent": column(st.lists(numbers, min_size=3, max_size=3)),
         "own": column(st.lists(numbers, min_size=3, max_size=3)),
+        "meant": column(st.lists(st.sampled_from([True, True, False]), min_size=3, max_size=3)),
+        "recent": column(st.sampled_from([False, False, False, True])),
+        "unhappy": column(st.sampled_from([False, False, False, True])),
         "idle_days": column(st.sampled_from([1, 40, 400])),
         "suppression": draw(st.none() | several),
         "consent": draw(st.none() | several),
@@ -105,7 +119,8 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
             "journey": JOURNEY,
             "outbound": ["send"],
             "lists": lists,
-            "stage_value": {"Buyer": 10, "Fan": 100},
+            "stage_value": draw(st.sampled_from([{"Buyer": 10, "Fan": 100}, {"Fan": 100}])),
+            "list_size": {"step": draw(st.integers(1, 4)), "least": draw(st.sampled_from([0.0, 0.5, 0.9]))},
             "control": {"share": 0.4, "salt": "s"},
             "eligibility": {
                 "contact_caps": list(caps),
@@ -113,7 +128,14 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
                 "one_list": draw(st.booleans()),
                 "min_probability": draw(st.sampled_from([0, 0.05, 0.1])),
                 "exclude": draw(
-                    st.sampled_from([{}, {"dormant_for": "30d"}, {"low_evidence": True}, {"already_there": 0.5}])
+                    st.sampled_from(
+                        [
+                            {},
+                            {"dormant_for": "30d"},
+                            {"low_evidence": True},
+                            {"already_there": 0.5, "dormant_for": None},
+                        ]
+                    )
                 ),
             },
         },
@@ -121,87 +143,138 @@ def nights(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def history_of(night: dict[str, Any], size: int) -> StoredTable:
-    sent = np.array(night["sent"], dtype=np.int64).reshape(size, 3)
+    def column(name: str, width: int | None = None) -> np.ndarray[Any, Any]:
+        kind = np.bool_ if name in ("meant", "recent", "unhappy") else np.int64
+        return np.array(night[name], dtype=kind).reshape(size if width is None else (size, width))
+
+    sent, made = column("sent", 3), config(**night["settings"])
     history = ContactHistory(
-        CHANNELS,
-        np.array(night["contacts"], dtype=np.int64).reshape(
-            size, len(night["settings"]["eligibility"]["contact_caps"])
-        ),
-        sent,
-        np.minimum(sent, 1),
-        np.array(night["own"], dtype=np.int64).reshape(size, 3),
-        AS_OF - np.array(night["idle_days"], dtype=np.int64) * DAY,
+        contacts=column("contacts", len(night["settings"]["eligibility"]["contact_caps"])),
+        sent=sent,
+        answered=np.minimum(sent, 1),
+        own=column("own", 3),
+        meant=column("meant", 3),
+        last_own=AS_OF - column("idle_days") * DAY,
+        recent=column("recent"),
+        unhappy=column("unhappy"),
     )
-    return StoredTable.of(pa.table(dict(history.columns())))
+    return StoredTable.of(pa.table(dict(history.columns(made))))
 
 
-def expected(night: dict[str, Any]) -> list[tuple[list[tuple[str, str]], Counter[str]]]:
-    """The lists by plain loops: (customer, channel) in order, and how many fell to each reason."""
-    rules, plays = night["settings"]["eligibility"], {stage["name"]: stage.get("plays") for stage in JOURNEY["stages"]}
-    taken: set[str] = set()
-    room = dict(rules["channel_capacity"])
+PLAYS = {
+    "Buyer": [("Offer", ["email", "phone"], None, 0), ("Nudge", ["app"], 0, 2)],
+    "Fan": [("Thank", ["email", "app"], 2, 0), ("Ask", ["phone", "app"], 1, 5)],
+}
+"""By stage, the first to be tried first: text, channels, position of the condition, cost."""
+
+
+def offers_of_customer(night: dict[str, Any], i: int, to: str) -> tuple[bool, list[tuple[str, str, int]]]:
+    """Whether a play is meant for a customer; (play, channel, cost) of those that can reach them, the best first."""
+    name, open_channels = f"c{i:02d}", set(CHANNELS)
+    if night["suppression"] is not None:
+        open_channels -= {channel for one, channel in night["suppression"] if one == name}
+    if night["consent"] is not None:
+        given = {channel for one, channel in night["consent"] if one == name}
+        open_channels &= set(CHANNELS) if None in given else given
+    for k, cap in enumerate(night["settings"]["eligibility"]["contact_caps"]):
+        if night["contacts"][i][k] >= cap["max"]:
+            open_channels.discard(cap.get("channel"))
+    sent = dict(zip(CHANNELS, night["sent"][i], strict=True))
+    own = dict(zip(CHANNELS, night["own"][i], strict=True))
+    named = list(dict.fromkeys(channel for _, channels, _, _ in PLAYS[to] for channel in channels))
+    found, meant = [], False
+    for text, channels, condition, cost in PLAYS[to]:
+        if condition is not None and not night["meant"][i][condition]:
+            continue
+        meant = True
+        reached = [c for c in channels if c in open_channels]
+        reached.sort(key=lambda c: (-(2 / (sent[c] + 2) if sent[c] else 0), -own[c], named.index(c)))
+        found += [(text, channel, cost) for channel in reached]
+    return meant, found
+
+
+def left_out_for(night: dict[str, Any], i: int, spec: dict[str, Any]) -> str | None:
+    """Why a customer may not be on a list, whatever the other lists."""
+    rules, name, to = night["settings"]["eligibility"], f"c{i:02d}", spec["to"]
+    chance = {"Buyer": night["buyer"][i], "Fan": night["fan"][i]}[to]
+    silence = rules["exclude"].get("dormant_for", "180d")
+    meant, offers = offers_of_customer(night, i, to)
+    holds = {
+        "already_there": 0.3 * (i % 3) >= rules["exclude"].get("already_there", 9),
+        "suppressed": night["suppression"] is not None and (name, None) in night["suppression"],
+        "no_consent": night["consent"] is not None and name not in {one for one, _ in night["consent"]},
+        "contact_cap": any(
+            night["contacts"][i][k] >= cap["max"] and "channel" not in cap
+            for k, cap in enumerate(rules["contact_caps"])
+        ),
+        "recent_contact": night["recent"][i],
+        "unhappy": night["unhappy"][i],
+        "dormant": silence is not None and night["idle_days"][i] > int(silence[:-1]),
+        "no_play": not meant,
+        "no_channel": not offers,
+        "low_evidence": "low_evidence" in rules["exclude"] and night["weak"][i] and to == "Fan",
+        "improbable": chance < rules["min_probability"],
+    }
+    return next((reason for reason, held in holds.items() if held), None)
+
+
+def list_of_customer(night: dict[str, Any], i: int) -> int | None:
+    """On which list a customer belongs, by its position."""
+    lists, worth = night["settings"]["lists"], night["settings"]["stage_value"]
+    rivals = [
+        k for k, one in enumerate(lists) if one["from"] == night["stages"][i] and left_out_for(night, i, one) is None
+    ]
+    if any(lists[k]["to"] not in worth for k in rivals):
+        return rivals[0]
+    chance = {"Buyer": night["buyer"][i], "Fan": night["fan"][i]}
+
+    def order(k: int) -> tuple[float, float, int]:
+        to = lists[k]["to"]
+        return -(worth[to] * chance[to] - offers_of_customer(night, i, to)[1][0][2]), -chance[to], k
+
+    return min(rivals, key=order, default=None)
+
+
+def expected(night: dict[str, Any]) -> list[tuple[list[tuple[str, str, str]], Counter[str]]]:
+    """The lists by plain loops: (customer, play, channel) in order, and how many fell to each reason."""
+    rules, worth = night["settings"]["eligibility"], night["settings"]["stage_value"]
+    room, size = dict(rules["channel_capacity"]), night["settings"]["list_size"]
     found = []
-    for spec in night["settings"]["lists"]:
+    for position, spec in enumerate(night["settings"]["lists"]):
         reasons: Counter[str] = Counter()
         eligible = []
         for i, stage in enumerate(night["stages"]):
             if stage != spec["from"]:
                 continue
-            name = f"c{i:02d}"
-            chance = {"Buyer": night["buyer"][i], "Fan": night["fan"][i]}
-            allowed = [channel for play in plays[spec["to"]] for channel in play["channels"]]
-            ranks = {channel: k for k, channel in enumerate(allowed)}
-            if night["suppression"] is not None:
-                allowed = [c for c in allowed if (name, c) not in night["suppression"]]
-            if night["consent"] is not None:
-                given = [channel for one, channel in night["consent"] if one == name]
-                allowed = [c for c in allowed if None in given or c in given]
-            overall = False
-            for k, cap in enumerate(rules["contact_caps"]):
-                if night["contacts"][i][k] >= cap["max"]:
-                    overall |= "channel" not in cap
-                    allowed = [c for c in allowed if c != cap.get("channel")]
-            there = rules["exclude"].get("already_there")
-            if there is not None and 0.3 * (i % 3) >= there:
-                reason = "already_there"
-            elif night["suppression"] is not None and (name, None) in night["suppression"]:
-                reason = "suppressed"
-            elif night["consent"] is not None and not given:
-                reason = "no_consent"
-            elif overall:
-                reason = "contact_cap"
-            elif not allowed:
-                reason = "no_channel"
-            elif "dormant_for" in rules["exclude"] and night["idle_days"][i] > 30:
-                reason = "dormant"
-            elif "low_evidence" in rules["exclude"] and night["weak"][i] and spec["to"] == "Fan":
-                reason = "low_evidence"
-            elif chance[spec["to"]] < rules["min_probability"]:
-                reason = "improbable"
-            elif rules["one_list"] and name in taken:
+            reason = left_out_for(night, i, spec)
+            if reason is None and rules["one_list"] and list_of_customer(night, i) != position:
                 reason = "other_list"
-            else:
-                value = 100 * chance["Fan"] + (10 * chance["Buyer"] if spec["to"] == "Buyer" else 0)
-                first, second = chance[spec["to"]], value
-                if spec.get("by") == "expected_value":
-                    first, second = value, chance[spec["to"]]
-                sent = dict(zip(CHANNELS, night["sent"][i], strict=True))
-                own = dict(zip(CHANNELS, night["own"][i], strict=True))
-                allowed.sort(key=lambda c: (-(2 / (sent[c] + 2) if sent[c] else 0), -own[c], ranks[c]))
-                eligible.append((-first, -second, name, allowed))
+            if reason is not None:
+                reasons[reason] += 1
                 continue
-            reasons[reason] += 1
+            chance = {"Buyer": night["buyer"][i], "Fan": night["fan"][i]}
+            later = ("Buyer", "Fan") if spec["to"] == "Buyer" else ("Fan",)
+            first, second = chance[spec["to"]], sum(worth.get(name, 0) * chance[name] for name in later)
+            if spec.get("by") == "expected_value":
+                first, second = second, first
+            eligible.append((-first, -second, f"c{i:02d}", offers_of_customer(night, i, spec["to"])[1], chance))
+        eligible.sort(key=lambda row: row[:3])
+        p = [row[4][spec["to"]] for row in eligible]
+        length, step = len(p), size["step"]
+        for n in range(step, len(p), step):
+            if sum(p[n : n + step]) < size["least"] * sum(p[:step]):
+                length = n
+                break
         rows = []
-        for *_, name, allowed in sorted(eligible):
-            channel = next((c for c in allowed if room.get(c, 1) > 0), None)
-            if len(rows) == (spec["capacity"] or 99):
+        for place, (*_, name, offers, _) in enumerate(eligible):
+            through = next(((play, c) for play, c, _ in offers if room.get(c, 1) > 0), None)
+            if len(rows) == (spec["capacity"] or 99) or (spec["capacity"] is None and place >= length):
                 reasons["list_full"] += 1
-            elif channel is None:
+            elif through is None:
                 reasons["channel_full"] += 1
             else:
-                room[channel] = room.get(channel, 99) - 1
-                rows.append((name, channel))
-        taken |= {name for name, _ in rows}
+                room[through[1]] = room.get(through[1], 99) - 1
+                rows.append((name, *through))
         found.append((rows, reasons))
     return found
 
@@ -223,7 +296,7 @@ def made(night: dict[str, Any]) -> tuple[RankedList, ...]:
 @settings(max_examples=150)
 @given(nights())
 def test_lists_and_reasons_are_those_of_plain_loops(night: dict[str, Any]) -> None:
-    """Suppressed customers never appear, nobody without consent or above a cap does, and all counts add up."""
+    """Nobody appears who is suppressed, without consent, above a cap, unhappy or without a play; all counts add up."""
     suppressed = night["suppression"] or []
     if suppressed and all(name == "x" for name, _ in suppressed) and night["stages"]:
         return  # names no customer: an error, in a test of its own
@@ -232,13 +305,11 @@ def test_lists_and_reasons_are_those_of_plain_loops(night: dict[str, Any]) -> No
         lists = made(night)
     for found, (rows, reasons) in zip(lists, expected(night), strict=True):
         shown = found.rows.to_pylist()
-        assert [(row["customer_id"], row["channel"]) for row in shown] == rows
+        assert [(row["customer_id"], row["play"], row["channel"]) for row in shown] == rows
         counted = {**found.left_out, **found.not_listed}
         assert {name: count for name, count in counted.items() if count} == dict(reasons)
         assert not {(row["customer_id"], row["channel"]) for row in shown} & set(suppressed)
         assert not {(row["customer_id"], None) for row in shown} & set(suppressed)
-        plays = {"email": "Offer", "phone": "Offer", "app": "Nudge"} if found.spec.to_stage == "Buyer" else {}
-        assert all(row["play"] == plays.get(row["channel"], "Ask") for row in shown)
 
 
 @settings(max_examples=40)
@@ -283,9 +354,13 @@ def plain_contact_history(
 
 def test_histories_are_those_of_plain_loops() -> None:
     """Only what was visible counts, in the version that held; sends are no sign of life (silent errors 4, 13)."""
-    channels, caps = (
-        ("a", "c", "never"),
-        [ContactCap(max=1, within="30d"), ContactCap(max=1, within="90d", channel="a")],
+    channels = ("a", "c", "never")
+    caps = [ContactCap(max=1, within="30d"), ContactCap(max=1, within="90d", channel="a")]
+    stage = {"name": "A", "enter": {"event": "x"}, "plays": [{"text": "Do", "channels": list(channels)}]}
+    settings_of = config(
+        journey={"name": "short", "stages": [stage]},
+        outbound=["send"],
+        eligibility={"contact_caps": [cap.model_dump(mode="json") for cap in caps]},
     )
     found = []
     for seed in range(3):
@@ -294,7 +369,7 @@ def test_histories_are_those_of_plain_loops() -> None:
             attributes={}, outbound=["send"], until=AS_OF,
         )  # fmt: skip
         as_of = AS_OF - 40 * DAY
-        part = contact_history(block, as_of, channels, caps)
+        part = contact_history(block, as_of, settings_of)
         found.append(part)
         visible = [name for i, name in enumerate(block.customers) if plain_visible(block, i, as_of)]
         assert len(part) == len(visible)
@@ -309,9 +384,9 @@ def test_histories_are_those_of_plain_loops() -> None:
             assert part.last_own[row] == last
     assert sum(part.answered.sum() for part in found) > 20
     for part in found:
-        written = ContactHistory.of(pa.table(dict(part.columns())), channels, len(caps))
-        for one in ("channels", "contacts", "sent", "answered", "own", "last_own"):
-            assert np.array_equal(getattr(written, one), getattr(part, one)), one
+        written = ContactHistory.of(pa.table(dict(part.columns(settings_of))), settings_of)
+        for one in fields(ContactHistory):
+            assert np.array_equal(getattr(written, one.name), getattr(part, one.name)), one.name
 
 
 def plain_visible(block: Any, customer: int, as_of: int) -> bool:
@@ -332,20 +407,58 @@ def plain_visible(block: Any, customer: int, as_of: int) -> bool:
 def test_channels_are_ordered_by_answers_then_habit_then_plays(
     sent: list[int], answered: list[int], own: list[int], expected: str
 ) -> None:
-    stage = Stage.model_validate(JOURNEY["stages"][1])
-    nothing = no_contact_history(1, CHANNELS, ())
-    history = ContactHistory(
-        CHANNELS, nothing.contacts, *(np.array([row]) for row in (sent, answered, own)),
-        nothing.last_own,
-    )  # fmt: skip
-    assert " ".join(CHANNELS[i] for i in preferred_channels(stage, history)[0]) == expected
+    plays = [{"text": "Offer", "channels": ["email", "phone", "app"]}]
+    made_config = config(journey=journey_of(plays))
+    history = replace(
+        no_contact_history(1, made_config, AS_OF),
+        **{name: np.array([row]) for name, row in {"sent": sent, "answered": answered, "own": own}.items()},
+    )
+    offers = offers_of(made_config.journey, made_config.journey.stages[1])
+    order = preferred_offers(offers, history)[0]
+    assert " ".join(offers[i].play.channels[offers[i].channel] for i in order) == expected
+
+
+def journey_of(plays: list[dict[str, Any]]) -> dict[str, Any]:
+    stages = [{"name": "A", "enter": {"event": "a"}}, {"name": "B", "enter": {"event": "b"}, "plays": plays}]
+    return {"name": "two", "stages": stages}
+
+
+def test_a_play_goes_first_by_its_priority_whatever_its_channel() -> None:
+    """The play decides; only then the channel, by answers: a better answered channel does not change the play."""
+    plays = [
+        {"text": "Second", "channels": ["phone"]},
+        {"text": "First", "channels": ["email", "app"], "priority": 1},
+        {"text": "Third", "channels": []},
+    ]
+    made_config = config(journey=journey_of(plays))
+    history = no_contact_history(1, made_config, AS_OF)
+    history.sent[:] = history.answered[:] = [[5, 0, 1]]  # phone, email, app
+    offers = offers_of(made_config.journey, made_config.journey.stages[1])
+    names = ("phone", "email", "app")
+    found = [(offers[i].play.text, names[offers[i].channel]) for i in preferred_offers(offers, history)[0]]
+    assert found[:3] == [("First", "app"), ("First", "email"), ("Second", "phone")]
+    assert offers[preferred_offers(offers, history)[0][3]].play.text == "Third"
 
 
 def test_a_stage_without_channels_still_has_its_play() -> None:
-    stage = Stage.model_validate({"name": "A", "enter": {"event": "a"}, "plays": [{"text": "Call"}, {"text": "Write"}]})
-    assert preferred_channels(stage, no_contact_history(2, (), ())).shape == (2, 0)
-    assert play_for(stage, None).text == "Call"
-    assert play_for(stage.model_copy(update={"plays": ()}), None) is None
+    made_config = config(journey=journey_of([{"text": "Call"}, {"text": "Write"}]))
+    scores = StoredTable.of(two_stage_scores(2))
+    (one,) = rank(made_config, scores, Journey(made_config.journey), AS_OF)
+    assert one.rows["play"].to_pylist() == ["Call", "Call"]
+    assert one.rows["channel"].to_pylist() == [None, None]
+    without = config(journey=journey_of([]))
+    assert rank(without, scores, Journey(without.journey), AS_OF)[0].rows["play"].to_pylist() == [None, None]
+
+
+def two_stage_scores(size: int) -> pa.Table:
+    return pa.table(
+        {
+            "customer_id": [f"c{i:02d}" for i in range(size)],
+            "stage": ["A"] * size,
+            "p_reach_b_30d": [0.5] * size,
+            "model_version": ["0123456789ab"] * size,
+        }
+    )
 
 
 # Ranking.

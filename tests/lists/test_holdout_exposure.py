@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.lists.test_eligibility import CHANNELS, JOURNEY, scores_of
+from tests.lists.test_eligibility import JOURNEY, scores_of
 from tests.lists.test_lists import AS_OF, config
 from tests.trained import AS_OF as NIGHT
 from tests.trained import SETTINGS, Trained, call
@@ -68,17 +68,17 @@ def nightly(nights: int, *, resting: bool) -> list[tuple[int, int]]:
         outbound=["send"],
         lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d", "capacity": capacity}],
         control={"share": 0.25, "salt": "s", "epoch": "year"},
-        eligibility={"contact_caps": [{"max": 1, "within": "14d"}]},
+        eligibility={"contact_caps": [{"max": 1, "within": "14d"}], "recent_contact": None},
     )
     sent: list[tuple[str, int]] = []
     exposures: list[dict[str, Any]] = []
     found = []
     for at in range(AS_OF, AS_OF + nights * DAY, DAY):
-        history = no_contact_history(size, CHANNELS, made.eligibility.contact_caps)
+        history = no_contact_history(size, made, at)
         recent = {name for name, when in sent if at - 14 * DAY <= when < at}
         history.contacts[:, 0] = [name in recent for name in ids]
         past = pa.Table.from_pylist(exposures, HOLDOUT_EXPOSURES) if resting else None
-        stored = StoredTable.of(pa.table(dict(history.columns())))
+        stored = StoredTable.of(pa.table(dict(history.columns(made))))
         (only,) = rank(made, StoredTable.of(people), Journey(made.journey), at, history=stored, exposures=past)
         rows = only.rows.to_pylist()
         sent += [(row["customer_id"], at + DAY // 2) for row in rows if row["group"] == "target"]

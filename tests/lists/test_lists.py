@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvj_ml import schemas
-from cvj_ml.config import DAY, Config
+from cvj_ml.config import DAY, Config, ListSizeSpec
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import Journey
 from cvj_ml.lists import list_specs, rank
 from cvj_ml.lists.control import epoch_name, in_control
+from cvj_ml.lists.ranked_list import ListSize, recommended_size
 from cvj_ml.models.bundle.track_record import Bands, TrackRecord
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
@@ -39,6 +40,7 @@ def config(**settings: Any) -> Config:
             "sources": {"log": {"path": "log.csv"}},
             "journey": {"name": "short", "stages": stages},
             "horizons": ["7d", "30d"],
+            "list_size": {"least": 0},  # whole lists, where nothing else is asked
             **settings,
         }
     )
@@ -150,6 +152,31 @@ def test_the_capacity_cuts_before_the_control_group_is_marked() -> None:
     control = cut.rows["group"].to_pylist().count("control")
     assert 0 < control < 50
     assert len(cut.rows) == 50
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]), max_size=40),
+    st.integers(1, 9),
+    st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+)
+def test_the_recommended_size_is_the_first_after_which_a_step_holds_too_little(
+    p: list[float], step: int, least: float
+) -> None:
+    p.sort(reverse=True)
+    size = recommended_size(np.array(p), ListSizeSpec(step=step, least=least))
+    ends = [n for n in range(step, len(p), step) if sum(p[n : n + step]) < least * sum(p[:step])]
+    assert size == min([*ends, len(p)])
+
+
+def test_a_list_without_a_capacity_ends_where_the_next_step_holds_too_little() -> None:
+    """And it tells by how much, control included; a capacity of its own takes the place of the recommendation."""
+    table = scores(names(100), [0.5] * 30 + [0.2] * 70)
+    found = one_list(table, list_size={"step": 10, "least": 0.5}, control={"share": 0.5})
+    assert len(found.rows) == 30 and found.not_listed["list_full"] == 70
+    assert found.size == ListSize(10, 5.0, 10, 2.0, True)
+    capped = one_list(table, list_size={"step": 10, "least": 0.5}, capacity=95)
+    assert len(capped.rows) == 95 and capped.size.recommended is False
+    assert (capped.size.following, capped.size.following_moves) == (5, pytest.approx(1.0))
 
 
 def test_the_lift_is_against_everyone_in_the_stage_not_against_the_listed() -> None:

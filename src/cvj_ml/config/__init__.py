@@ -3,8 +3,17 @@
 from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration, validated
 from cvj_ml.config.calendar_spec import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
-from cvj_ml.config.journey import JourneySpec, Play, Rule, Stage
-from cvj_ml.config.lists import ContactCap, EligibilitySpec, ExcludeSpec, ListSpec, MeasureSpec, play_channels
+from cvj_ml.config.journey import JourneySpec, Rule, Stage
+from cvj_ml.config.lists import (
+    ContactCap,
+    EligibilitySpec,
+    ExcludeSpec,
+    ListSizeSpec,
+    ListSpec,
+    MeasureSpec,
+    play_channels,
+)
+from cvj_ml.config.plays import OUTER_RATINGS, Condition, Play, UnhappySpec
 from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
@@ -29,12 +38,14 @@ __all__ = [
     "DAY",
     "EPOCHS",
     "NAME_BYTES",
+    "OUTER_RATINGS",
     "PUBLIC_HOLIDAY",
     "SECOND",
     "AttributesSpec",
     "AudienceSpec",
     "CalendarSpec",
     "CompleteSpec",
+    "Condition",
     "Config",
     "ContactCap",
     "ContactSpec",
@@ -49,6 +60,7 @@ __all__ = [
     "IdsSpec",
     "JourneySpec",
     "Levels",
+    "ListSizeSpec",
     "ListSpec",
     "Match",
     "MeasureSpec",
@@ -63,6 +75,7 @@ __all__ = [
     "Stage",
     "StageLabelsSpec",
     "TableSpec",
+    "UnhappySpec",
     "format_duration",
     "load_config",
     "parse_duration",

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cvj_ml.config.base import Duration, Section, _as_list
+from cvj_ml.config.base import Duration, Section
+from cvj_ml.config.plays import Names, Play, Tests, UnhappySpec, operand_faults, own_names, with_shorthand
 from cvj_ml.errors import nearest
-
-Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in"]
-Scalar = bool | int | float | str
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class Growth(Section):
@@ -28,7 +25,7 @@ class Rule(Section):
     """An entry rule: a leaf (``event`` …) or a combination (``any``, ``all``)."""
 
     event: Names | None = None
-    where: dict[str, dict[Operator, Scalar | list[Scalar]]] = {}
+    where: Tests = {}
     count: int = Field(default=1, ge=1)
     value_at_least: float | None = None
     within: Duration | None = None
@@ -41,13 +38,7 @@ class Rule(Section):
     @field_validator("where", mode="before")
     @classmethod
     def _shorthand(cls, where: Any) -> Any:
-        """Read ``{country: UK}`` as ``{country: {eq: UK}}``."""
-        if isinstance(where, dict):
-            return {
-                name: test if isinstance(test, dict) else {"in" if isinstance(test, list) else "eq": test}
-                for name, test in where.items()
-            }
-        return where
+        return with_shorthand(where)
 
     @model_validator(mode="after")
     def _one_shape(self) -> Rule:
@@ -60,10 +51,8 @@ class Rule(Section):
             raise ValueError(f"{', '.join(sorted(extra))} belong to a rule with event, not beside {shapes[0]}")
         if self.within and self.count == 1 and self.value_at_least is None:
             raise ValueError("within needs a count above 1 or value_at_least")
-        for name, tests in self.where.items():
-            for operator, operand in tests.items():
-                if (operator == "in") != isinstance(operand, list):
-                    raise ValueError(f"where {name}: {operator} takes {'a list' if operator == 'in' else 'one value'}")
+        if faults := operand_faults("where", self.where):
+            raise ValueError("\n".join(faults))
         return self
 
     def leaves(self) -> Iterator[Rule]:
@@ -82,7 +71,7 @@ class Rule(Section):
         """Return this rule with canonical event names replaced by the business's own."""
         update: dict[str, Any] = {}
         if self.event:
-            update["event"] = tuple(dict.fromkeys(own for name in self.event for own in mapping.get(name, (name,))))
+            update["event"] = own_names(self.event, mapping)
         for shape in ("any", "all"):
             children = getattr(self, shape)
             if children:
@@ -90,20 +79,27 @@ class Rule(Section):
         return self.model_copy(update=update)
 
 
-class Play(Section):
-    """What marketing can do for a customer at a stage."""
-
-    text: str
-    channels: tuple[str, ...] = ()
-
-
 class Stage(Section):
-    """A stage of the journey."""
+    """A stage of the journey.
+
+    ``plays`` lead to it, ``plays_here`` are for those who stay; ``goal``, ``value``, ``next_step`` and ``owner`` tell
+    what the stage is, what customers get there, what they should do next, and who answers for it.
+    """
 
     name: str = Field(min_length=1)
     enter: Rule
     goal: str = ""
+    value: str = ""
+    next_step: str = ""
+    owner: str = ""
     plays: tuple[Play, ...] = ()
+    plays_here: tuple[Play, ...] = ()
+
+    @model_validator(mode="after")
+    def _here_by_hand(self) -> Stage:
+        if any(play.conditions for play in self.plays_here):
+            raise ValueError("plays_here: nobody is listed for them, so they have no when and no not_when")
+        return self
 
     @property
     def slug(self) -> str:
@@ -120,6 +116,7 @@ class JourneySpec(Section):
     same_day: Literal["counts", "later"] = Field(
         default="counts", description="after, where only dates are known: the same day counts, or only a later one"
     )
+    unhappy: UnhappySpec = UnhappySpec()
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -165,8 +162,13 @@ class JourneySpec(Section):
         return self.names.index(name)
 
     def unknown_events(self, mapping: Mapping[str, object]) -> list[str]:
-        """Return what is wrong with the names of a mapping of events: those that no rule uses."""
+        """Return what is wrong with the names of a mapping of events: those that nothing in the journey uses."""
         used = {name for stage in self.stages for leaf in stage.enter.leaves() for name in leaf.event or ()}
+        conditions = [one for stage in self.stages for play in stage.plays for one in play.conditions]
+        used |= {
+            name for one in conditions for leaf in one.leaves() for name in (leaf.event or ()) + (leaf.since or ())
+        }
+        used |= {*self.unhappy.tickets, *self.unhappy.closed, *self.unhappy.setbacks}
         return [
             f"events: no rule of the journey uses {name!r}.{nearest(name, used)}"
             for name in mapping
@@ -175,8 +177,16 @@ class JourneySpec(Section):
 
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> JourneySpec:
         """Return this journey with canonical event names replaced by the business's own."""
-        stages = (stage.model_copy(update={"enter": stage.enter.with_events(mapping)}) for stage in self.stages)
-        return self.model_copy(update={"stages": tuple(stages)})
+        stages = tuple(
+            stage.model_copy(
+                update={
+                    "enter": stage.enter.with_events(mapping),
+                    "plays": tuple(play.with_events(mapping) for play in stage.plays),
+                }
+            )
+            for stage in self.stages
+        )
+        return self.model_copy(update={"stages": stages, "unhappy": self.unhappy.with_events(mapping)})
 
     @property
     def rules(self) -> tuple[int, str, tuple[tuple[str, Rule], ...]]:

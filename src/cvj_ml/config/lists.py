@@ -7,18 +7,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from cvj_ml.config.base import Duration, Section, _as_list
+from cvj_ml.config.base import DAY, Duration, Section, _as_list
 from cvj_ml.config.journey import JourneySpec
+from cvj_ml.config.plays import OUTER_RATINGS
 from cvj_ml.errors import nearest
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class ExcludeSpec(Section):
-    """Who is left out of a list by rule."""
+    """Who is left out of a list by rule; ``dormant_for`` is the journey's ``dormant_after`` unless it is given."""
 
     already_there: float | None = Field(default=None, gt=0, le=1)
-    dormant_for: Duration | None = None
+    dormant_for: Duration | Literal["journey"] | None = "journey"
     low_evidence: bool = False
 
 
@@ -42,12 +43,40 @@ class ContactCap(Section):
     channel: str | None = None
 
 
+BROADCAST = ("ads", "ad_impression", "impression", "display", "social", "search", "web", "affiliate", "tv", "radio")
+
+
+class UnhappyHoldSpec(Section):
+    """How long bad experiences hold a customer back; ``rating`` is the lower share of the scale that is bad."""
+
+    within: Duration = Field(default=14 * DAY, description="after a ticket or a setback of the journey's `unhappy:`")
+    rating: float = Field(
+        default=OUTER_RATINGS, ge=0, lt=1, description="lower share of report.rating_scale; 0: none is bad"
+    )
+
+
+class ListSizeSpec(Section):
+    """How many to contact from a list without a capacity: steps, while the next one holds enough.
+
+    The smallest multiple n of ``step`` such that the next ``step`` customers hold fewer than ``least`` times the moves
+    that the first ``step`` hold.
+    """
+
+    step: int = Field(default=500, ge=1)
+    least: float = Field(default=0.5, ge=0, le=1)
+
+
 class EligibilitySpec(Section):
     """Who may be on a list; a list's own ``min_probability`` and ``exclude`` take the place of these."""
 
     contact_caps: Annotated[tuple[ContactCap, ...], BeforeValidator(_as_list)] = ()
     channel_capacity: dict[str, Annotated[int, Field(ge=1)]] = {}
-    one_list: bool = False
+    recent_contact: Duration | None = Field(default=3 * DAY, description="hold back whom we contacted so lately")
+    broadcast: tuple[str, ...] = Field(
+        default=BROADCAST, description="outbound channels and events that reach a crowd: they hold nobody back"
+    )
+    unhappy: UnhappyHoldSpec | None = UnhappyHoldSpec()
+    one_list: bool = True
     min_probability: Probability = 0.0
     exclude: ExcludeSpec = ExcludeSpec()
 

@@ -16,9 +16,10 @@ from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_dura
 from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_below_out
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.gates import GatesSpec
-from cvj_ml.config.journey import JourneySpec, Names
-from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
+from cvj_ml.config.journey import JourneySpec
+from cvj_ml.config.lists import EligibilitySpec, ListSizeSpec, ListSpec, MeasureSpec, eligibility_faults
 from cvj_ml.config.places import lies_below, out_faults
+from cvj_ml.config.plays import Names
 from cvj_ml.config.tables import (
     AttributesSpec,
     CompleteSpec,
@@ -137,6 +138,14 @@ class ReportSpec(Section):
     period: Duration = Field(default=30 * DAY, description="the last period, of moves and of what customers did")
     segment: str | None = Field(default=None, description="text attribute that tells groups of customers apart")
     rating: str = Field(default="rating", description="property of touchpoints that holds ratings")
+    rating_scale: tuple[float, float] = Field(default=(1, 5), description="the worst and the best rating")
+
+    @field_validator("rating_scale")
+    @classmethod
+    def _worst_first(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] >= scale[1]:
+            raise ValueError("rating_scale is the worst and the best rating, such as [1, 5]")
+        return scale
 
     @field_validator("period")
     @classmethod
@@ -194,6 +203,7 @@ class Config(Section):
     model: ModelSettings = ModelSettings()
     lists: tuple[ListSpec, ...] | None = None
     stage_value: dict[str, float] = {}
+    list_size: ListSizeSpec = ListSizeSpec()
     eligibility: EligibilitySpec = EligibilitySpec()
     control: ControlSpec = ControlSpec()
     measure: MeasureSpec = MeasureSpec()
@@ -255,6 +265,7 @@ class Config(Section):
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
+        faults += self._wrong_plays()
         if faults:
             raise ValueError("\n".join(faults))
         object.__setattr__(self, "journey", self.journey.with_events(self.events))
@@ -303,6 +314,17 @@ class Config(Section):
                 f" {format_duration(longest)}; choose a longer epoch"
             )
         return faults
+
+    def _wrong_plays(self) -> Iterable[str]:
+        for stage in self.journey.stages:
+            for i, play in enumerate(stage.plays):
+                for leaf in (leaf for one in play.conditions for leaf in one.leaves()):
+                    for name in (name for name in leaf.attribute or () if name not in self._attributes):
+                        yield (
+                            f"journey: {stage.name}, plays[{i}]: there is no attribute {name!r}."
+                            f"{nearest(name, self._attributes)} attributes.columns maps:"
+                            f" {', '.join(sorted(self._attributes)) or 'none yet'}"
+                        )
 
     def _wrong_coverage(self) -> list[str]:
         faults = []

@@ -12,7 +12,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from cvj_ml.config.base import Duration, ResolvedPattern, Section, _as_list
-from cvj_ml.config.journey import Names
+from cvj_ml.config.plays import Names
 from cvj_ml.errors import nearest
 
 Paths = Annotated[tuple[ResolvedPattern, ...], BeforeValidator(_as_list), Field(min_length=1)]

@@ -1,7 +1,7 @@
 """Features: vocabulary (frozen), catalogue (what), kernel (how)."""
 
 from cvj_ml.features.catalogue import PROGRESS, Catalogue, Feature, Statistic, compile_catalogue, window_words
-from cvj_ml.features.compute import compute
+from cvj_ml.features.compute import compute, latest_known
 from cvj_ml.features.vocabulary import (
     INSTANTS,
     NUMBERS,
@@ -30,6 +30,7 @@ __all__ = [
     "Written",
     "compile_catalogue",
     "compute",
+    "latest_known",
     "learn",
     "sight",
     "window_words",

@@ -1,5 +1,6 @@
 """From touchpoints to stages."""
 
+from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
 from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, occurrence_times, reached, stage_at
@@ -11,12 +12,14 @@ __all__ = [
     "Progress",
     "StageState",
     "Visible",
+    "column_passes",
     "coverage_of",
     "draw_hidden",
     "entries_when_hidden",
     "entry_times",
     "followed",
     "hide",
+    "leaf_mask",
     "observability",
     "occurrence_times",
     "progress",

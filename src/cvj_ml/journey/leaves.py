@@ -30,7 +30,7 @@ def leaf_mask(points: TouchpointColumns, rule: Rule, minor_units: int) -> _Mask:
                 bounds = [float(minor(x, minor_units)) for x in (operand if isinstance(operand, list) else [operand])]
                 mask &= points.has_value & _holds(points.value, operator, bounds)
             else:
-                mask &= _column_test(_column(points, name), name, operator, operand)
+                mask &= column_passes(_column(points, name), name, operator, operand)
     return mask
 
 
@@ -54,7 +54,8 @@ def _column(points: TouchpointColumns, name: str) -> Column:
     return points.properties.get(name, np.full(len(points), np.nan))
 
 
-def _column_test(column: Column, name: str, operator: str, operand: object) -> _Mask:
+def column_passes(column: Column, name: str, operator: str, operand: object) -> _Mask:
+    """Return which rows of a column pass a test; what is missing passes none."""
     operands: list[Any] = operand if isinstance(operand, list) else [operand]
     if isinstance(column, Text):
         if operator not in ("eq", "ne", "in"):

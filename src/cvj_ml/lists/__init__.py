@@ -3,16 +3,16 @@
 from cvj_ml.lists.contact_history import contact_history, contact_history_schema
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.ranking import (
+from cvj_ml.lists.ranked_list import (
     NOT_LISTED,
     SUMMARY,
     RankedList,
     list_specs,
-    rank,
     summarise,
     title_of,
     without_evidence,
 )
+from cvj_ml.lists.ranking import rank
 from cvj_ml.lists.reasons import with_reasons
 
 __all__ = [

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import ContactCap
+from cvj_ml.config import ContactCap, EligibilitySpec
 from cvj_ml.windows import before, in_window, to_datetime
 
 _MONTHS = {"month": 1, "quarter": 3, "half": 6, "year": 12}
@@ -66,4 +66,18 @@ def holdout_exposures(
         occasions = rows.group_by(["customer_id", "as_of"]).aggregate([])
         places = pc.index_in(occasions["customer_id"], value_set=customers).drop_null().to_numpy()
         found[:, i] = np.bincount(places, minlength=len(customers))
+    return found
+
+
+def spared_lately(
+    customers: pa.Array, exposures: pa.Table, as_of: int, eligibility: EligibilitySpec
+) -> npt.NDArray[np.bool_]:
+    """Return who was spared so lately that a contact would have held them back, through anything but a broadcast."""
+    if eligibility.recent_contact is None:
+        return np.zeros(len(customers), dtype=np.bool_)
+    night, crowd = exposures["as_of"].to_numpy(), set(eligibility.broadcast)
+    counted = before(night, as_of) & in_window(night, as_of, eligibility.recent_contact)
+    counted &= np.array([name not in crowd for name in exposures["channel"].to_pylist()], dtype=np.bool_)
+    spared = exposures["customer_id"].filter(pa.array(counted)).unique()
+    found: npt.NDArray[np.bool_] = pc.is_in(customers, value_set=spared).to_numpy(zero_copy_only=False)
     return found

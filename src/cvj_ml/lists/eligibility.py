@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import Config, ListSpec
+from cvj_ml.config import Config, ListSpec, play_channels
 from cvj_ml.customers import Permissions
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.lists.contact_history import ContactHistory
@@ -20,13 +20,18 @@ REASONS = {
     "suppressed": "named in the suppression file",
     "no_consent": "not named in the consent file",
     "contact_cap": "contacted often enough lately",
+    "recent_contact": "contacted in the last days",
+    "unhappy": "unhappy with us: a bad rating, a ticket, a refund or a cancellation",
+    "dormant": "silent: nothing of their own for too long",
+    "no_play": "no play is meant for them tonight",
     "no_channel": "no channel of the plays is permitted, or all have reached their cap",
-    "dormant": "nothing of their own for too long",
     "low_evidence": "the probability rests on base rates",
     "improbable": "below the smallest probability",
-    "other_list": "on another list tonight",
+    "other_list": "on another list tonight, where they are worth more",
 }
 """Why a customer of the stage is left out, in the order in which the rules are asked; the first that holds counts."""
+
+POSITION = {reason: i for i, reason in enumerate(REASONS)}
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -46,14 +51,14 @@ class Reachable:
 
 def reachable(config: Config, customers: pa.Array, history: ContactHistory, permissions: Permissions) -> Reachable:
     """Apply suppression, consent and contact caps to some customers and their history."""
-    size = len(customers)
-    allowed = np.ones((size, len(history.channels)), dtype=np.bool_)
+    size, channels = len(customers), play_channels(config.journey)
+    allowed = np.ones((size, len(channels)), dtype=np.bool_)
     suppressed, no_consent = np.zeros((2, size), dtype=np.bool_)
     if permissions.suppression is not None:
-        suppressed, refused = _named(permissions.suppression, customers, history.channels)
+        suppressed, refused = _named(permissions.suppression, customers, channels)
         allowed &= ~refused
     if permissions.consent is not None:
-        everywhere, granted = _named(permissions.consent, customers, history.channels)
+        everywhere, granted = _named(permissions.consent, customers, channels)
         allowed &= granted
         no_consent = ~everywhere & ~_isin(customers, permissions.consent)
     caps = config.eligibility.contact_caps
@@ -61,7 +66,7 @@ def reachable(config: Config, customers: pa.Array, history: ContactHistory, perm
     capped: _Mask = np.any(full[:, [cap.channel is None for cap in caps]], axis=1)
     for i, cap in enumerate(caps):
         if cap.channel is not None:
-            allowed[:, history.channels.index(cap.channel)] &= ~full[:, i]
+            allowed[:, channels.index(cap.channel)] &= ~full[:, i]
     return Reachable(suppressed, no_consent, capped, allowed)
 
 
@@ -72,12 +77,14 @@ def left_out(
     probability: npt.NDArray[np.float64],
     history: ContactHistory,
     may: Reachable,
-    taken: _Mask,
+    meant: _Mask,
+    possible: _Mask,
     as_of: int,
 ) -> npt.NDArray[np.int64]:
     """Return for each row of SCORES (those in the list's stage) the position in REASONS, -1 for eligible.
 
-    probability: NaN where there is none; taken: who is on an earlier list. ``columns_asked`` names what is read.
+    probability: NaN where there is none; meant and possible: (customers, offers), whether a play is meant for them and
+    whether it can reach them, too. ``columns_asked`` names what is read. Other lists are not asked about.
     """
     rule, stages = config.eligibility.excluded(spec), config.journey.stages
     at = config.journey.index(spec.to_stage)
@@ -85,22 +92,23 @@ def left_out(
     if rule.already_there is not None:
         beyond = [scores[f"p_stage_{stage.slug}"].to_numpy(zero_copy_only=False) for stage in stages[at:]]
         there |= np.nansum(beyond, axis=0) >= rule.already_there
-    channels = {history.channels.index(name) for play in stages[at].plays for name in play.channels}
     nobody = np.zeros(len(probability), dtype=np.bool_)
-    closed = ~may.allowed[:, sorted(channels)].any(axis=1) if channels else nobody
-    asleep = nobody if rule.dormant_for is None else ~history.awake(as_of, rule.dormant_for)
+    silence = config.journey.dormant_after if rule.dormant_for == "journey" else rule.dormant_for
+    has_plays = meant.shape[1] > 0
     holds = {
         "already_there": there,
         "suppressed": may.suppressed,
         "no_consent": may.no_consent,
         "contact_cap": may.capped,
-        "no_channel": closed,
-        "dormant": asleep,
+        "recent_contact": history.recent,
+        "unhappy": history.unhappy,
+        "dormant": nobody if silence is None else ~history.awake(as_of, silence),
+        "no_play": ~meant.any(axis=1) if has_plays else nobody,
+        "no_channel": ~possible.any(axis=1) if has_plays else nobody,
         "low_evidence": _names(scores["low_evidence"], spec.to_stage) if rule.low_evidence else nobody,
         "improbable": probability < config.eligibility.least(spec),
-        "other_list": taken & config.eligibility.one_list,
     }
-    found: npt.NDArray[np.int64] = np.select([holds[reason] for reason in REASONS], range(len(REASONS)), -1)
+    found: npt.NDArray[np.int64] = np.select(list(holds.values()), [POSITION[reason] for reason in holds], -1)
     return found
 
 

@@ -1,11 +1,7 @@
-"""TARGETS: whom to contact next, one ranked list a transition.
-
-What became of every customer of a list's stage, one row a list.
-"""
+"""TARGETS: whom to contact next, one ranked list a transition, each person on one list."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,100 +10,38 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, ListSpec, Stage, format_duration, play_channels
+from cvj_ml.config import DAY, Config, ListSpec, play_channels
 from cvj_ml.customers import Permissions
-from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
-from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control
-from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
-from cvj_ml.lists.next_action import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
-from cvj_ml.models.bundle.forecast_errors import LEVELS, NO_ERRORS, CountRange, ExpectedMoves, ForecastErrors
+from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control, spared_lately
+from cvj_ml.lists.eligibility import (
+    POSITION,
+    REASONS,
+    columns_asked,
+    left_out,
+    reachable,
+    require_permissions,
+)
+from cvj_ml.lists.next_action import (
+    FULL,
+    LISTED,
+    NO_ROOM,
+    Offer,
+    meant_for,
+    offers_of,
+    open_to,
+    preferred_offers,
+    serve,
+)
+from cvj_ml.lists.ranked_list import ListSize, RankedList, list_specs, recommended_size
+from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, ForecastErrors
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
-from cvj_ml.schemas import TARGETS, Contract
+from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
 
 _TOGETHER = 100_000
 """Customers who are served at a time: most lists are full long before everybody was looked at."""
-
-
-def without_evidence(listed: int, expected: float) -> bool:
-    """Return whether the moves that are expected of all who are listed round to none, and of each as good as none."""
-    return expected < 0.5 and expected < 0.01 * listed
-
-
-@dataclass(frozen=True, slots=True)
-class RankedList:
-    """One list, with the name of its files and the numbers behind it.
-
-    ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
-    them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
-    control or not, ``stage_moves`` of everybody in the stage.
-    """
-
-    name: str
-    spec: ListSpec
-    rows: pa.Table
-    eligible: int
-    in_stage: int
-    left_out: Mapping[str, int]
-    not_listed: Mapping[str, int]
-    epoch: str
-    moves: ExpectedMoves
-    stage_moves: ExpectedMoves
-
-    def __post_init__(self) -> None:
-        found = self.in_stage, self.eligible, len(self.rows)
-        if self.in_stage != self.eligible + sum(self.left_out.values()):
-            raise AssertionError(f"{self.name}: in the stage, eligible, listed: {found}; left out: {self.left_out}")
-        if self.eligible != len(self.rows) + sum(self.not_listed.values()):
-            raise AssertionError(f"{self.name}: in the stage, eligible, listed: {found}; {self.not_listed}")
-
-    @property
-    def control(self) -> int:
-        """How many rows are in the control group."""
-        return int(pc.sum(pc.equal(self.rows["group"], "control")).as_py() or 0)
-
-    @property
-    def without_evidence(self) -> bool:
-        """Whether next to no move is expected of those who are listed: their order says nothing."""
-        return without_evidence(len(self.rows), self.moves.expected)
-
-    @property
-    def title(self) -> str:
-        """The transition in words."""
-        return title_of(self.spec.from_stage, self.spec.to_stage, self.spec.horizon // DAY)
-
-
-def title_of(from_stage: str, to_stage: str, days: int) -> str:
-    """Return the transition of a list in words."""
-    return f"{from_stage} → {to_stage}, {days} day{'' if days == 1 else 's'}"
-
-
-def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
-    """Return the configured lists, or else consecutive observable pairs at 30 days (or the nearest horizon).
-
-    Raises ConfigError for configured lists between stages that the data does not show, or that are not predicted.
-    """
-    observable = [journey.names[i] for i in journey.observable]
-    if config.lists is None:
-        horizon = format_duration(config.default_list_horizon)
-        pairs = itertools.pairwise(observable)
-        return tuple(ListSpec.model_validate({"from": a, "to": b, "horizon": horizon}) for a, b in pairs)
-    faults = []
-    for i, one in enumerate(config.lists):
-        place = f"lists[{i}] ({one.from_stage} to {one.to_stage})"
-        hidden = [name for name in (one.from_stage, one.to_stage) if name in journey.unobserved]
-        faults += [f"{place}: nothing in the data shows {name}; map its events, or drop this list" for name in hidden]
-        if not hidden and config.targets != "all":
-            ahead = observable.index(one.to_stage) - observable.index(one.from_stage)
-            if ahead > config.targets.next:
-                faults.append(
-                    f"{place}: {one.to_stage} is {ahead} stages ahead, but only the next {config.targets.next} are"
-                    " predicted; raise targets.next, or drop this list"
-                )
-    raise_all(ConfigError, "These lists cannot be made:", faults)
-    return config.lists
 
 
 def rank(
@@ -124,12 +58,14 @@ def rank(
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
-    Eligible customers are ranked by probability (ties by expected value, then id) or by expected value (ties by
-    probability, then id); served with a channel that has room; cut to the capacity with the control group inside;
-    then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody does.
+    Whoever is held back or has no play is left out; everybody else is assigned to one list. Eligible customers are
+    ranked by probability (ties by expected value, then id) or by expected value (ties by probability, then id); served
+    with a play and a channel that has room; cut to the capacity, or else the recommended size, with the control group
+    inside; then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody
+    does.
     Each row carries what the model's track record says of customers who were scored like this. Of SCORES a list reads
     the rows of its stage, and of these the columns that it needs.
-    history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: nobody was contacted);
+    history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: only scores are known);
     exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
     which the range around each expected number of moves comes.
     """
@@ -147,15 +83,43 @@ def rank(
         HOLDOUT_EXPOSURES.empty_table() if exposures is None else exposures,
         permissions,
         str(scores.first("model_version")) if len(stage) else "",
-        np.zeros(len(stage), dtype=np.bool_),
+        list_specs(config, journey),
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
     )
-    return tuple(night.next_list(spec) for spec in list_specs(config, journey))
+    return tuple(night.next_list(i) for i in range(len(night.specs)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The customers of a list's stage, with what decides about each; arrays over them.
+
+    ``reason``: position in REASONS, -1 for eligible; ``possible`` (customers, offers): whether a play is meant for them
+    and can reach them.
+    """
+
+    scores: pa.Table
+    customers: pa.Array
+    history: ContactHistory
+    offers: tuple[Offer, ...]
+    possible: npt.NDArray[np.bool_]
+    probability: npt.NDArray[np.float64]
+    reason: npt.NDArray[np.int64]
+
+    @property
+    def cost(self) -> npt.NDArray[np.float64]:
+        """What a contact costs: of the first play that is meant for them and can reach them."""
+        if not self.offers:
+            return np.zeros(len(self.reason))
+        costs: npt.NDArray[np.float64] = np.array([one.play.cost for one in self.offers])[self.possible.argmax(axis=1)]
+        return costs
 
 
 @dataclass(slots=True)
 class _Night:
-    """What the lists of a night share; ``taken`` and ``room`` are what earlier lists leave to later ones."""
+    """What the lists of a night share; ``room`` is what earlier lists leave to later ones.
+
+    ``assigned`` tells by stage on which list each of its customers is, by its position; -1: on none.
+    """
 
     config: Config
     scores: StoredTable
@@ -167,41 +131,35 @@ class _Night:
     exposures: pa.Table
     permissions: Permissions
     model_version: str
-    taken: npt.NDArray[np.bool_]
+    specs: tuple[ListSpec, ...]
     room: dict[int, int]
+    assigned: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     slugs: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.slugs = {stage.name: stage.slug for stage in self.config.journey.stages}
 
-    def next_list(self, spec: ListSpec) -> RankedList:
-        """Leave out, rank, serve, cut, mark: one list, and what it takes from the next ones."""
-        here: npt.NDArray[np.bool_] = pc.fill_null(pc.equal(self.stage, spec.from_stage), False).to_numpy()
-        reached = [self._column(name, spec) for name in self._later(spec)]
-        asked = dict.fromkeys(["customer_id", self._column(spec.to_stage, spec), *reached])
-        scores = self.scores.read([*asked, *columns_asked(self.config, spec)], here)
-        customers = scores["customer_id"].combine_chunks()
-        if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
-            raise AssertionError("SCORES are not sorted by customer_id")
-        stage = self.config.journey.stages[self.config.journey.index(spec.to_stage)]
-        history = self._history(stage, here, customers)
-        may = reachable(self.config, customers, history, self.permissions)
-        probability, value = self._reach(spec.to_stage, spec, scores), self._value(spec, scores)
-        reason = left_out(self.config, spec, scores, probability, history, may, self.taken[here], self.as_of)
+    def next_list(self, position: int) -> RankedList:
+        """Leave out, rank, serve, cut, mark: one list, and the room that it takes from the next ones."""
+        spec = self.specs[position]
+        found = self._candidates(spec)
+        scores, probability, value = found.scores, found.probability, self._value(spec, found.scores)
+        elsewhere = (found.reason < 0) & self._is_elsewhere(position)
+        reason = np.where(elsewhere, POSITION["other_list"], found.reason)
         mean = float(np.nanmean(probability)) if np.isfinite(probability).any() else np.nan
         eligible = np.flatnonzero(reason < 0)
         keys = (-probability[eligible], -np.nan_to_num(value[eligible]))
         first, second = keys if spec.by == "probability" else keys[::-1]
         # What is equal stays in the order of SCORES, which is that of the ids.
         ranked = eligible[np.lexsort((second, first))]
-        status, channel = self._serve(stage, ranked, history, may, spec.capacity)
+        status, offer = self._serve(found, ranked, spec)
         listed = ranked[status == LISTED]
-        self.taken[np.flatnonzero(here)[listed]] = True
-        names = customers.take(pa.array(listed)).to_pylist()
+        end = int(np.flatnonzero(status != FULL)[-1]) + 1 if (status != FULL).any() else 0
+        names = found.customers.take(pa.array(listed)).to_pylist()
         epoch = epoch_name(self.config.control.epoch, self.as_of, self.config.zone)
         lift = probability[listed] / mean if mean else np.full(len(listed), np.nan)
         columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
-        columns |= self._plays(stage, channel[status == LISTED])
+        columns |= self._plays(found.offers, offer[status == LISTED])
         columns |= self._groups(names, epoch)
         return RankedList(
             f"{self.slugs[spec.from_stage]}__{self.slugs[spec.to_stage]}__{spec.horizon // DAY}d",
@@ -214,50 +172,121 @@ class _Night:
             epoch,
             self._moves(spec, probability[listed], len(scores)),
             self._moves(spec, probability[np.isfinite(probability)], len(scores)),
+            ListSize.of(probability[ranked], end, self.config.list_size.step, spec.capacity is None),
         )
+
+    def _candidates(self, spec: ListSpec, others: Sequence[str] = ()) -> _Candidates:
+        """Return the customers of a list's stage and who of them is eligible; ``others`` of SCORES are read, too."""
+        here: npt.NDArray[np.bool_] = pc.fill_null(pc.equal(self.stage, spec.from_stage), False).to_numpy()
+        reached = [self._column(name, spec.horizon) for name in self._later(spec)]
+        asked = ["customer_id", self._column(spec.to_stage, spec.horizon), *reached, *others]
+        scores = self.scores.read(list(dict.fromkeys([*asked, *columns_asked(self.config, spec)])), here)
+        customers = scores["customer_id"].combine_chunks()
+        if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
+            raise AssertionError("SCORES are not sorted by customer_id")
+        offers = offers_of(self.config.journey, self.config.journey.stages[self.config.journey.index(spec.to_stage)])
+        history = self._history(offers, here, customers)
+        may = reachable(self.config, customers, history, self.permissions)
+        meant = meant_for(offers, history)
+        possible = meant & open_to(offers, may.allowed)
+        probability = self._reach(spec.to_stage, spec.horizon, scores)
+        reason = left_out(self.config, spec, scores, probability, history, may, meant, possible, self.as_of)
+        return _Candidates(scores, customers, history, offers, possible, probability, reason)
+
+    def _is_elsewhere(self, position: int) -> npt.NDArray[np.bool_] | np.bool_:
+        """Return which customers of a list's stage belong to another list."""
+        stage = self.specs[position].from_stage
+        rivals = [i for i, one in enumerate(self.specs) if one.from_stage == stage]
+        if not self.config.eligibility.one_list or len(rivals) == 1:
+            return np.False_
+        if stage not in self.assigned:
+            self.assigned[stage] = self._assign(rivals)
+        elsewhere: npt.NDArray[np.bool_] = self.assigned[stage] != position
+        return elsewhere
+
+    def _assign(self, rivals: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Return the list of each customer of a stage from which several lists start, -1 for none.
+
+        The one with the largest worth of its stage × probability to reach it, within the shortest horizon of the lists
+        that could have the customer, minus the play's cost; ties by that probability, then in the order of the lists.
+        That order alone decides where one of these stages has no worth.
+        """
+        specs = [self.specs[i] for i in rivals]
+        horizons = sorted({one.horizon for one in specs})
+        columns = [self._column(one.to_stage, horizon) for one in specs for horizon in horizons]
+        predicted = [name for name in columns if name in self.scores.column_names]
+        found = [self._candidates(one, predicted) for one in specs]
+        eligible = np.stack([one.reason < 0 for one in found], axis=1)
+        lengths = np.array([one.horizon for one in specs])
+        shortest = np.where(eligible, lengths, max(horizons)).min(axis=1)
+        worth, probability = np.full((2, *eligible.shape), -np.inf)
+        for k, (spec, one) in enumerate(zip(specs, found, strict=True)):
+            for horizon in horizons:
+                rows = eligible[:, k] & (shortest == horizon)
+                if rows.any():
+                    probability[rows, k] = self._reach(spec.to_stage, horizon, one.scores)[rows]
+            value = self.config.stage_value.get(spec.to_stage, np.nan)
+            worth[:, k] = np.where(eligible[:, k], value * probability[:, k] - one.cost, -np.inf)
+        unknown = np.isnan(worth).any(axis=1)
+        # lexsort orders by its last key first; rows that are no rivals come last, and ties stay in the lists' order.
+        order = np.lexsort((np.broadcast_to(np.arange(len(rivals)), worth.shape), -probability, -worth), axis=1)
+        best = np.where(unknown, eligible.argmax(axis=1), order[:, 0])
+        return np.where(eligible.any(axis=1), np.array(rivals)[best], -1)
 
     def _moves(self, spec: ListSpec, probability: npt.NDArray[np.float64], of: int) -> ExpectedMoves:
         """Return how many customers with these probabilities are expected to move, among ``of`` in the stage."""
         return self.forecast_errors.forecast(spec.from_stage, spec.to_stage, spec.horizon // DAY, probability, of)
 
-    def _history(self, stage: Stage, rows: npt.NDArray[np.bool_], customers: pa.Array) -> ContactHistory:
-        """Return the history of some rows of SCORES, of channels as far as the stage's plays go through them.
+    def _history(self, offers: Sequence[Offer], rows: npt.NDArray[np.bool_], customers: pa.Array) -> ContactHistory:
+        """Return the history of some rows of SCORES, of channels and plays as far as the offers need it.
 
         Among the contacts are the nights on which customers were spared.
         """
-        channels, caps = play_channels(self.config.journey), self.config.eligibility.contact_caps
         if self.history is None:
-            history = no_contact_history(len(customers), channels, caps)
+            history = no_contact_history(len(customers), self.config, self.as_of)
         else:
-            asked = sorted({channels.index(name) for play in stage.plays for name in play.channels})
-            columns = contact_history_columns(asked, len(caps))
-            history = ContactHistory.of(self.history.read(columns, rows), channels, len(caps))
+            channels = sorted({one.channel for one in offers} - {-1})
+            plays = sorted({one.condition for one in offers if one.condition is not None})
+            columns = contact_history_columns(self.config, channels, plays)
+            history = ContactHistory.of(self.history.read(columns, rows), self.config)
         if not len(self.exposures):
             return history
-        exposures = holdout_exposures(customers, self.exposures, self.as_of, caps)
-        return replace(history, contacts=history.contacts + exposures)
+        exposures = holdout_exposures(customers, self.exposures, self.as_of, self.config.eligibility.contact_caps)
+        recent = history.recent | spared_lately(customers, self.exposures, self.as_of, self.config.eligibility)
+        return replace(history, contacts=history.contacts + exposures, recent=recent)
 
     def _serve(
-        self, stage: Stage, ranked: npt.NDArray[np.int64], history: ContactHistory, may: Reachable, capacity: int | None
+        self, found: _Candidates, ranked: npt.NDArray[np.int64], spec: ListSpec
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Serve the ranked customers until the list is full; return what becomes of each, and the channel."""
-        left = len(ranked) if capacity is None else capacity
-        status, channel = np.full(len(ranked), FULL), np.full(len(ranked), -1)
-        for begin in range(0, len(ranked), _TOGETHER):
+        """Serve the ranked customers until the list is full; return what becomes of each, and the offer.
+
+        A capacity is filled from below where channels are full; the recommended size is not, since those below are not
+        worth it.
+        """
+        size = recommended_size(found.probability[ranked], self.config.list_size)
+        left, asked = (size, size) if spec.capacity is None else (spec.capacity, len(ranked))
+        status, offer = np.full(len(ranked), FULL), np.full(len(ranked), -1)
+        channel = np.array([one.channel for one in found.offers], dtype=np.int64)
+        for begin in range(0, asked, _TOGETHER):
             if not left:
                 break
-            some = slice(begin, begin + _TOGETHER)
-            preferred = preferred_channels(stage, history.take(ranked[some]))
-            status[some], channel[some], self.room = serve(preferred, may.allowed[ranked[some]], self.room, left)
+            some = slice(begin, min(begin + _TOGETHER, asked))
+            rows = ranked[some]
+            preferred = preferred_offers(found.offers, found.history.take(rows))
+            status[some], offer[some], self.room = serve(preferred, found.possible[rows], channel, self.room, left)
             left -= int((status[some] == LISTED).sum())
-        return status, channel
+        return status, offer
 
-    def _plays(self, stage: Stage, channel: npt.NDArray[np.int64]) -> dict[str, object]:
+    def _plays(self, offers: Sequence[Offer], chosen: npt.NDArray[np.int64]) -> dict[str, object]:
         """Return what to do and through which channel."""
         names = play_channels(self.config.journey)
-        channels = [names[i] if i >= 0 else None for i in channel]
-        plays = {name: play_for(stage, name) for name in set(channels)}
-        return {"play": [play.text if (play := plays[name]) else None for name in channels], "channel": channels}
+        texts = [one.play.text for one in offers]
+        channels = [names[one.channel] if one.channel >= 0 else None for one in offers]
+        picked = chosen.tolist()
+        return {
+            "play": [texts[i] if i >= 0 else None for i in picked],
+            "channel": [channels[i] if i >= 0 else None for i in picked],
+        }
 
     def _groups(self, customers: Sequence[str], epoch: str) -> dict[str, object]:
         """Mark who is in control."""
@@ -292,90 +321,23 @@ class _Night:
         TARGETS.check(table)
         return table
 
-    def _column(self, stage: str, spec: ListSpec) -> str:
-        return f"p_reach_{self.slugs[stage]}_{spec.horizon // DAY}d"
+    def _column(self, stage: str, horizon: int) -> str:
+        return f"p_reach_{self.slugs[stage]}_{horizon // DAY}d"
 
-    def _reach(self, stage: str, spec: ListSpec, scores: pa.Table) -> npt.NDArray[np.float64]:
-        """Return the probability of reaching a stage within the list's horizon, NaN where it is not predicted."""
-        probability: npt.NDArray[np.float64] = scores[self._column(stage, spec)].to_numpy()
+    def _reach(self, stage: str, horizon: int, scores: pa.Table) -> npt.NDArray[np.float64]:
+        """Return the probability of reaching a stage within a horizon, NaN where it is not predicted."""
+        probability: npt.NDArray[np.float64] = scores[self._column(stage, horizon)].to_numpy()
         return probability
 
-    def _later(self, spec: ListSpec) -> list[str]:
-        """Return the list's stage and the later ones that are worth something and predicted."""
-        later = self.config.journey.names[self.config.journey.index(spec.to_stage) :]
-        predicted = self.scores.column_names
-        return [name for name in later if name in self.config.stage_value and self._column(name, spec) in predicted]
+    def _later(self, spec: ListSpec) -> dict[str, float]:
+        """Return the worth of the list's stage and of the later ones, as far as they have one and are predicted."""
+        worth, names = self.config.stage_value, self.config.journey.names
+        later = [name for name in names[self.config.journey.index(spec.to_stage) :] if name in worth]
+        return {name: worth[name] for name in later if self._column(name, spec.horizon) in self.scores.column_names}
 
     def _value(self, spec: ListSpec, scores: pa.Table) -> npt.NDArray[np.float64]:
         """Return the worth of the list's stage and of the later ones, each times its probability; NaN without any."""
         parts = [
-            self.config.stage_value[name] * np.nan_to_num(self._reach(name, spec, scores)) for name in self._later(spec)
+            worth * np.nan_to_num(self._reach(name, spec.horizon, scores)) for name, worth in self._later(spec).items()
         ]
         return np.sum(parts, axis=0) if parts else np.full(len(scores), np.nan)
-
-
-NOT_LISTED = {
-    "channel_full": "the channels of the plays are full tonight",
-    "list_full": "ranked below the list's capacity",
-}
-"""Why an eligible customer is not listed."""
-
-
-def _moves_columns(name: str) -> dict[str, pa.DataType]:
-    """Return the columns of `ExpectedMoves.columns`."""
-    bounds = [f"{name}_{side}_{level}" for level in LEVELS for side in CountRange._fields]
-    return {name: pa.float64(), **dict.fromkeys(bounds, pa.int64())}
-
-
-SUMMARY = Contract(
-    "SUMMARY",
-    {
-        "list": pa.string(),
-        "from_stage": pa.string(),
-        "to_stage": pa.string(),
-        "horizon_days": pa.int64(),
-        "by": pa.string(),
-        "epoch": pa.string(),
-        "in_stage": pa.int64(),
-        **dict.fromkeys(REASONS, pa.int64()),
-        "eligible": pa.int64(),
-        **dict.fromkeys(NOT_LISTED, pa.int64()),
-        "listed": pa.int64(),
-        "target": pa.int64(),
-        "control": pa.int64(),
-        **_moves_columns("expected_moves"),
-        **_moves_columns("stage_expected_moves"),
-        "expected_moves_spread": pa.float64(),
-        "past_folds": pa.int64(),
-    },
-    ("list",),
-)
-
-
-def summarise(lists: Sequence[RankedList]) -> pa.Table:
-    """Return the counts of lists: in_stage is the sum of the reasons and eligible, eligible that of the rest."""
-    rows = [
-        {
-            "list": one.name,
-            "from_stage": one.spec.from_stage,
-            "to_stage": one.spec.to_stage,
-            "horizon_days": one.spec.horizon // DAY,
-            "by": one.spec.by,
-            "epoch": one.epoch,
-            "in_stage": one.in_stage,
-            **one.left_out,
-            "eligible": one.eligible,
-            **one.not_listed,
-            "listed": len(one.rows),
-            "target": len(one.rows) - one.control,
-            "control": one.control,
-            **one.moves.columns("expected_moves"),
-            **one.stage_moves.columns("stage_expected_moves"),
-            "expected_moves_spread": one.moves.spread,
-            "past_folds": one.moves.folds,
-        }
-        for one in lists
-    ]
-    table = pa.Table.from_pylist(rows, schema=pa.schema(SUMMARY.columns.items()))
-    SUMMARY.check(table)
-    return table

@@ -24,7 +24,7 @@ from cvj_ml.engines import Engine
 from cvj_ml.errors import ModelError
 from cvj_ml.features import OTHER, PROGRESS, SEVERAL, Feature, Statistic, window_words
 from cvj_ml.histories import Block
-from cvj_ml.lists.ranking import RankedList
+from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor

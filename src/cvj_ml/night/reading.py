@@ -78,14 +78,16 @@ def _started(night: NightFolder) -> float:
 
 
 def listed_in_control(config: Config, as_of: int) -> pa.Table:
-    """Return `SPARED` of the nights before ``as_of``, as far back as a contact cap looks."""
-    caps, parts = config.eligibility.contact_caps, [HOLDOUT_EXPOSURES.empty_table()]
-    for folder in published_lists(Path(config.out)) if caps else []:
+    """Return HOLDOUT_EXPOSURES of the nights before ``as_of``, as far back as a contact holds anybody back."""
+    eligibility, parts = config.eligibility, [HOLDOUT_EXPOSURES.empty_table()]
+    looks = [cap.within for cap in eligibility.contact_caps]
+    looks += [] if eligibility.recent_contact is None else [eligibility.recent_contact]
+    for folder in published_lists(Path(config.out)) if looks else []:
         for file in sorted((folder / LISTS).glob("*__*.parquet")):
             rows = pq.read_table(file, columns=[*HOLDOUT_EXPOSURES.names, "group"], partitioning=None)
             rows = (
                 rows.filter(pc.equal(rows["group"], "control")).select(HOLDOUT_EXPOSURES.names).cast(HOLDOUT_EXPOSURES)
             )
             night = rows["as_of"].to_numpy()
-            parts.append(rows.filter(before(night, as_of) & in_window(night, as_of, max(cap.within for cap in caps))))
+            parts.append(rows.filter(before(night, as_of) & in_window(night, as_of, max(looks))))
     return pa.concat_tables(parts)

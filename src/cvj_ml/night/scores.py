@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cvj_ml.config import play_channels
 from cvj_ml.engines import Progress
 from cvj_ml.histories import Block
 from cvj_ml.inputs import Histories
@@ -52,21 +51,21 @@ def score(
     Blocks are written one by one and then merged, so memory does not grow with the number of customers.
     """
     contract = scores_contract(predictor.definition)
-    channels, caps = play_channels(histories.config.journey), histories.config.eligibility.contact_caps
+    config = histories.config
 
     def one(block: Block) -> pa.Table:
         answers = predictor.answer(block, as_of)
         table = as_table(predictor, block, answers, as_of, model_version)
         contract.check(table)
         if history:
-            for name, column in contact_history(block, as_of, channels, caps).columns().items():
+            for name, column in contact_history(block, as_of, config).columns(config).items():
                 table = table.append_column(name, column)
         return table.replace_schema_metadata({_COUNTS: predictor.count(answers).encode()})
 
     parts = work_off(histories.engine(progress), work / "blocks", one, resume=resume)
     files = {work / "scores.parquet": contract.schema}
     if history:
-        files[work / "history.parquet"] = contact_history_schema(len(channels), len(caps))
+        files[work / "history.parquet"] = contact_history_schema(config)
     merge(parts, files)
     counts = (DriftCounts.decode(metadata_of(path)[_COUNTS]) for path in parts)
     return Scored(work / "scores.parquet", work / "history.parquet" if history else None, reduce(add, counts))

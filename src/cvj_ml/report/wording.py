@@ -13,7 +13,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from cvj_ml.config import DAY
-from cvj_ml.config.journey import Play
+from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
 from cvj_ml.evaluation.mlflow_record import QUESTIONS, cell_name
 from cvj_ml.journey_analytics.dwell_times import AFTER

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cvj_ml.config import Config, ListSpec
-from cvj_ml.config.journey import Play
+from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey_analytics.counts import JourneyCounts
 from cvj_ml.journey_analytics.dwell_times import AFTER, BEFORE_ANY

@@ -1,0 +1,148 @@
+"""Plays: what marketing can do for a customer, for whom each one is meant, and what speaks of trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from cvj_ml.config.base import Duration, Section, _as_list
+
+Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in"]
+Scalar = bool | int | float | str
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Tests = dict[str, dict[Operator, Scalar | list[Scalar]]]
+
+OUTER_RATINGS = 0.4
+"""The lower and the upper share of the scale of ratings: what lies there is bad or good, the middle is neither."""
+
+
+def with_shorthand(tests: Any) -> Any:
+    """Read ``{country: UK}`` as ``{country: {eq: UK}}``."""
+    if not isinstance(tests, dict):
+        return tests
+    return {
+        name: test if isinstance(test, dict) else {"in" if isinstance(test, list) else "eq": test}
+        for name, test in tests.items()
+    }
+
+
+def operand_faults(key: str, tests: Tests) -> list[str]:
+    """Return which operators got a list where they take one value, or the other way round."""
+    return [
+        f"{key} {name}: {operator} takes {'a list' if operator == 'in' else 'one value'}"
+        for name, one in tests.items()
+        for operator, operand in one.items()
+        if (operator == "in") != isinstance(operand, list)
+    ]
+
+
+class Condition(Section):
+    """What a play asks of a customer tonight: a leaf (``event``, ``attribute``, ``last_rating``), or a combination.
+
+    ``within`` looks back from tonight, ``since`` counts only what came after the customer's last such event.
+    """
+
+    event: Names | None = None
+    where: Tests = {}
+    count: int = Field(default=1, ge=1)
+    value_at_least: float | None = None
+    within: Duration | None = None
+    since: Names | None = None
+    attribute: Tests | None = None
+    last_rating: Literal["good", "bad"] | None = None
+    any: tuple[Condition, ...] | None = Field(default=None, min_length=1)
+    all: tuple[Condition, ...] | None = Field(default=None, min_length=1)
+
+    @field_validator("where", "attribute", mode="before")
+    @classmethod
+    def _shorthand(cls, tests: Any) -> Any:
+        return with_shorthand(tests)
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Condition:
+        known = ("event", "attribute", "last_rating", "any", "all")
+        shapes = [name for name in known if getattr(self, name) is not None]
+        if len(shapes) != 1:
+            found = " and ".join(shapes) or "none of them"
+            raise ValueError(f"a condition has exactly one of {', '.join(known)}; found {found}")
+        extra = self.model_fields_set - {*known}
+        if not self.event and extra:
+            raise ValueError(f"{', '.join(sorted(extra))} belong to a condition with event, not beside {shapes[0]}")
+        if faults := operand_faults("where", self.where) + operand_faults("attribute", self.attribute or {}):
+            raise ValueError("\n".join(faults))
+        return self
+
+    def leaves(self) -> Iterator[Condition]:
+        """Yield the leaves, in order."""
+        children = (self.any or ()) + (self.all or ())
+        if not children:
+            yield self
+        for child in children:
+            yield from child.leaves()
+
+    def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> Condition:
+        """Return this condition with canonical event names replaced by the business's own."""
+        update: dict[str, Any] = {}
+        for key in ("event", "since"):
+            if (names := getattr(self, key)) is not None:
+                update[key] = own_names(names, mapping)
+        for key in ("any", "all"):
+            if children := getattr(self, key):
+                update[key] = tuple(child.with_events(mapping) for child in children)
+        return self.model_copy(update=update)
+
+
+class Play(Section):
+    """What marketing can do for a customer, for whom, and at what cost a contact.
+
+    The lowest ``priority`` goes first, then the order of the file. ``cost`` is in the unit of ``stage_value``.
+    """
+
+    text: str
+    channels: tuple[str, ...] = ()
+    when: Condition | None = None
+    not_when: Condition | None = None
+    priority: int = 10
+    cost: float = Field(default=0.0, ge=0)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Both conditions, as far as there are any."""
+        return tuple(one for one in (self.when, self.not_when) if one is not None)
+
+    def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> Play:
+        """Return this play with canonical event names replaced by the business's own."""
+        given = {name: one.with_events(mapping) for name in ("when", "not_when") if (one := getattr(self, name))}
+        return self.model_copy(update=given)
+
+
+class UnhappySpec(Section):
+    """Events that speak of trouble: tickets, what closes them, and setbacks such as refunds and cancellations."""
+
+    tickets: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    closed: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    setbacks: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+
+    @model_validator(mode="after")
+    def _closes_something(self) -> UnhappySpec:
+        if self.closed and not self.tickets:
+            raise ValueError("closed: there are no tickets to close; name the events that open one under tickets")
+        return self
+
+    @property
+    def events(self) -> frozenset[str]:
+        """Events that are bad news."""
+        return frozenset(self.tickets + self.setbacks)
+
+    def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> UnhappySpec:
+        """Return these events by the business's own names."""
+        return self.model_copy(
+            update={name: own_names(getattr(self, name), mapping) for name in type(self).model_fields}
+        )
+
+
+def own_names(names: tuple[str, ...], mapping: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the business's own names of events, each once; a name without a mapping is its own."""
+    return tuple(dict.fromkeys(own for name in names for own in mapping.get(name, (name,))))

@@ -1,0 +1,209 @@
+"""A ranked list of a night, the numbers behind it, and SUMMARY: what became of every customer of each list's stage."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvj_ml.config import DAY, Config, ListSizeSpec, ListSpec, format_duration
+from cvj_ml.errors import ConfigError, raise_all
+from cvj_ml.journey import Journey
+from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
+from cvj_ml.schemas import Contract
+
+
+def without_evidence(listed: int, expected: float) -> bool:
+    """Return whether the moves that are expected of all who are listed round to none, and of each as good as none."""
+    return expected < 0.5 and expected < 0.01 * listed
+
+
+@dataclass(frozen=True, slots=True)
+class ListSize:
+    """What a list holds at its length: moves expected of its first customers, and of the next ones if it went on.
+
+    ``step`` customers are compared, ``following`` of them stand below the list (fewer at the end); ``recommended`` is
+    whether this is why the list ends where it does: it has no capacity of its own.
+    """
+
+    step: int
+    first_moves: float
+    following: int
+    following_moves: float
+    recommended: bool
+
+    @classmethod
+    def of(cls, ranked: npt.NDArray[np.float64], end: int, step: int, recommended: bool) -> ListSize:
+        """Return the size of a list that ends after so many ranked customers, from the probabilities of all."""
+        below = ranked[end : end + step]
+        return cls(step, float(ranked[:step].sum()), len(below), float(below.sum()), recommended)
+
+
+def recommended_size(ranked: npt.NDArray[np.float64], spec: ListSizeSpec) -> int:
+    """Return how many ranked customers to contact, from their probabilities, best first.
+
+    The smallest multiple n of ``step`` for which the next ``step`` ranks hold less than ``least`` times the moves that
+    the first ``step`` ranks hold; all, if no more than that are left.
+    """
+    steps = -(-len(ranked) // spec.step)
+    held = np.add.reduceat(ranked, np.arange(steps) * spec.step) if steps else ranked
+    short = np.flatnonzero(held[1:] < spec.least * held[0]) if steps else held
+    return min(spec.step * (int(short[0]) + 1) if len(short) else len(ranked), len(ranked))
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """One list, with the name of its files and the numbers behind it.
+
+    ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
+    them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
+    control or not, ``stage_moves`` of everybody in the stage; ``size`` tells why the list is no longer.
+    """
+
+    name: str
+    spec: ListSpec
+    rows: pa.Table
+    eligible: int
+    in_stage: int
+    left_out: Mapping[str, int]
+    not_listed: Mapping[str, int]
+    epoch: str
+    moves: ExpectedMoves
+    stage_moves: ExpectedMoves
+    size: ListSize
+
+    def __post_init__(self) -> None:
+        found = self.in_stage, self.eligible, len(self.rows)
+        if self.in_stage != self.eligible + sum(self.left_out.values()):
+            raise AssertionError(f"{self.name}: in the stage, eligible, listed: {found}; left out: {self.left_out}")
+        if self.eligible != len(self.rows) + sum(self.not_listed.values()):
+            raise AssertionError(f"{self.name}: in the stage, eligible, listed: {found}; {self.not_listed}")
+
+    @property
+    def control(self) -> int:
+        """How many rows are in the control group."""
+        return int(pc.sum(pc.equal(self.rows["group"], "control")).as_py() or 0)
+
+    @property
+    def without_evidence(self) -> bool:
+        """Whether next to no move is expected of those who are listed: their order says nothing."""
+        return without_evidence(len(self.rows), self.moves.expected)
+
+    @property
+    def title(self) -> str:
+        """The transition in words."""
+        return title_of(self.spec.from_stage, self.spec.to_stage, self.spec.horizon // DAY)
+
+
+def title_of(from_stage: str, to_stage: str, days: int) -> str:
+    """Return the transition of a list in words."""
+    return f"{from_stage} → {to_stage}, {days} day{'' if days == 1 else 's'}"
+
+
+def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
+    """Return the configured lists, or else consecutive observable pairs at 30 days (or the nearest horizon).
+
+    Raises ConfigError for configured lists between stages that the data does not show, or that are not predicted.
+    """
+    observable = [journey.names[i] for i in journey.observable]
+    if config.lists is None:
+        horizon = format_duration(config.default_list_horizon)
+        pairs = itertools.pairwise(observable)
+        return tuple(ListSpec.model_validate({"from": a, "to": b, "horizon": horizon}) for a, b in pairs)
+    faults = []
+    for i, one in enumerate(config.lists):
+        place = f"lists[{i}] ({one.from_stage} to {one.to_stage})"
+        hidden = [name for name in (one.from_stage, one.to_stage) if name in journey.unobserved]
+        faults += [f"{place}: nothing in the data shows {name}; map its events, or drop this list" for name in hidden]
+        if not hidden and config.targets != "all":
+            ahead = observable.index(one.to_stage) - observable.index(one.from_stage)
+            if ahead > config.targets.next:
+                faults.append(
+                    f"{place}: {one.to_stage} is {ahead} stages ahead, but only the next {config.targets.next} are"
+                    " predicted; raise targets.next, or drop this list"
+                )
+    raise_all(ConfigError, "These lists cannot be made:", faults)
+    return config.lists
+
+
+NOT_LISTED = {
+    "channel_full": "the channels of the plays are full tonight",
+    "list_full": "ranked below the size of the list",
+}
+"""Why an eligible customer is not listed."""
+
+
+def _moves_columns(name: str) -> dict[str, pa.DataType]:
+    """Return the columns of `ExpectedMoves.columns`."""
+    bounds = [f"{name}_{side}_{level}" for level in LEVELS for side in CountRange._fields]
+    return {name: pa.float64(), **dict.fromkeys(bounds, pa.int64())}
+
+
+SUMMARY = Contract(
+    "SUMMARY",
+    {
+        "list": pa.string(),
+        "from_stage": pa.string(),
+        "to_stage": pa.string(),
+        "horizon_days": pa.int64(),
+        "by": pa.string(),
+        "epoch": pa.string(),
+        "in_stage": pa.int64(),
+        **dict.fromkeys(REASONS, pa.int64()),
+        "eligible": pa.int64(),
+        **dict.fromkeys(NOT_LISTED, pa.int64()),
+        "listed": pa.int64(),
+        "target": pa.int64(),
+        "control": pa.int64(),
+        "size_recommended": pa.bool_(),
+        "size_step": pa.int64(),
+        "first_step_moves": pa.float64(),
+        "next_step_customers": pa.int64(),
+        "next_step_moves": pa.float64(),
+        **_moves_columns("expected_moves"),
+        **_moves_columns("stage_expected_moves"),
+        "expected_moves_spread": pa.float64(),
+        "past_folds": pa.int64(),
+    },
+    ("list",),
+)
+
+
+def summarise(lists: Sequence[RankedList]) -> pa.Table:
+    """Return the counts of lists: in_stage is the sum of the reasons and eligible, eligible that of the rest."""
+    rows = [
+        {
+            "list": one.name,
+            "from_stage": one.spec.from_stage,
+            "to_stage": one.spec.to_stage,
+            "horizon_days": one.spec.horizon // DAY,
+            "by": one.spec.by,
+            "epoch": one.epoch,
+            "in_stage": one.in_stage,
+            **one.left_out,
+            "eligible": one.eligible,
+            **one.not_listed,
+            "listed": len(one.rows),
+            "target": len(one.rows) - one.control,
+            "control": one.control,
+            "size_recommended": one.size.recommended,
+            "size_step": one.size.step,
+            "first_step_moves": one.size.first_moves,
+            "next_step_customers": one.size.following,
+            "next_step_moves": one.size.following_moves,
+            **one.moves.columns("expected_moves"),
+            **one.stage_moves.columns("stage_expected_moves"),
+            "expected_moves_spread": one.moves.spread,
+            "past_folds": one.moves.folds,
+        }
+        for one in lists
+    ]
+    table = pa.Table.from_pylist(rows, schema=pa.schema(SUMMARY.columns.items()))
+    SUMMARY.check(table)
+    return table

@@ -1,0 +1,122 @@
+"""What the log says of customers tonight: which plays are meant for them, and whether they are unhappy with us."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import OUTER_RATINGS, Condition, Config, Play, Rule
+from cvj_ml.features import latest_known
+from cvj_ml.histories import Block, Text
+from cvj_ml.journey import column_passes, leaf_mask
+from cvj_ml.windows import before, in_window
+
+_Mask = npt.NDArray[np.bool_]
+_Ints = npt.NDArray[np.int64]
+
+_NEVER_YET = np.iinfo(np.int64).min
+
+
+class RecentPast:
+    """Customers of a block as visible just before ``as_of``; each answer is an array over all of them."""
+
+    def __init__(self, block: Block, as_of: int, config: Config) -> None:
+        points = block.touchpoints
+        self._block, self._points, self._as_of, self._config = block, points, as_of, config
+        self._size = len(block.customers)
+        self._owner = np.repeat(np.arange(self._size), np.diff(points.offsets))
+        # visible_at is never before occurred_at: what was visible had happened.
+        self._known: _Mask = before(points.visible_at, as_of) & ~before(points.superseded_at, as_of)
+
+    def meant_for(self, play: Play) -> _Mask:
+        """Return for whom a play is meant: ``when`` holds, and ``not_when`` does not."""
+        meant = np.ones(self._size, dtype=np.bool_) if play.when is None else self.holds(play.when)
+        return meant if play.not_when is None else meant & ~self.holds(play.not_when)
+
+    def holds(self, condition: Condition) -> _Mask:
+        """Return for whom a condition holds."""
+        if condition.any:
+            return reduce(np.logical_or, [self.holds(one) for one in condition.any])
+        if condition.all:
+            return reduce(np.logical_and, [self.holds(one) for one in condition.all])
+        if condition.attribute is not None:
+            return self._attributes_pass(condition)
+        if condition.last_rating is not None:
+            return self._last_rating_is(condition.last_rating == "good", OUTER_RATINGS)
+        return self._happened(condition)
+
+    def unhappy(self) -> _Mask:
+        """Return whose last rating was bad, who has an open ticket, or who had a ticket or a setback lately."""
+        spec, events = self._config.eligibility.unhappy, self._config.journey.unhappy
+        if spec is None:
+            return np.zeros(self._size, dtype=np.bool_)
+        lately = in_window(self._last(events.tickets + events.setbacks), self._as_of, spec.within)
+        if events.closed:
+            lately |= self._last(events.tickets) > self._last(events.closed)
+        unhappy: _Mask = lately | self._last_rating_is(False, spec.rating)
+        return unhappy
+
+    def contacted_lately(self) -> _Mask:
+        """Return whom we contacted within ``eligibility.recent_contact``, through anything but a broadcast."""
+        eligibility, points = self._config.eligibility, self._points
+        if eligibility.recent_contact is None:
+            return np.zeros(self._size, dtype=np.bool_)
+        crowd = frozenset(eligibility.broadcast)
+        sent = self._known & ~points.inbound & ~points.channel.isin(crowd) & ~points.event.isin(crowd)
+        sent &= in_window(points.occurred_at, self._as_of, eligibility.recent_contact)
+        return np.bincount(self._owner[sent], minlength=self._size) > 0
+
+    def _last_rating_is(self, good: bool, share: float) -> _Mask:
+        """Return whose last rating lies in the upper or lower share of the scale; one outside the scale is neither."""
+        column = self._points.properties.get(self._config.report.rating)
+        if column is None or isinstance(column, Text):
+            return np.zeros(self._size, dtype=np.bool_)
+        worst, best = self._config.report.rating_scale
+        last = np.full(self._size, -1, dtype=np.int64)
+        rated = np.flatnonzero(self._known & (column >= worst) & (column <= best))
+        last[self._owner[rated]] = rated  # rows stand in the order of time, so the last one stays
+        rating = np.where(last < 0, np.nan, column[np.maximum(last, 0)] if len(column) else np.nan)
+        reach = share * (best - worst)
+        found: _Mask = rating >= best - reach if good else rating <= worst + reach
+        return found if share else np.zeros(self._size, dtype=np.bool_)
+
+    def _happened(self, condition: Condition) -> _Mask:
+        points, minor_units = self._points, 10**self._config.value_decimals
+        rows = self._known & leaf_mask(points, Rule(event=condition.event, where=condition.where), minor_units)
+        if condition.within is not None:
+            rows &= in_window(points.occurred_at, self._as_of, condition.within)
+        if condition.since is not None:
+            rows &= points.occurred_at > self._last(condition.since)[self._owner]
+        held: _Mask = np.bincount(self._owner[rows], minlength=self._size) >= condition.count
+        if condition.value_at_least is not None:
+            value = np.where(points.has_value, points.value, 0)[rows]
+            total = np.zeros(self._size, dtype=np.int64)
+            np.add.at(total, self._owner[rows], value)
+            held &= total >= condition.value_at_least * minor_units
+        return held
+
+    def _last(self, events: tuple[str, ...]) -> _Ints:
+        """Return when each customer's last such event occurred, the smallest integer for never."""
+        rows = self._known & self._points.event.isin(frozenset(events))
+        last = np.full(self._size, _NEVER_YET, dtype=np.int64)
+        np.maximum.at(last, self._owner[rows], self._points.occurred_at[rows])
+        return last
+
+    def _attributes_pass(self, condition: Condition) -> _Mask:
+        table, everybody = self._block.attributes, np.arange(self._size)
+        held = np.zeros(self._size, dtype=np.bool_)
+        if table is None or not len(table.known_at):
+            return held
+        row = latest_known(table.offsets, table.known_at, everybody, np.full(self._size, self._as_of))
+        there = np.flatnonzero(row >= 0)
+        passes = np.ones(len(there), dtype=np.bool_)
+        for name, tests in (condition.attribute or {}).items():
+            if (column := table.columns.get(name)) is None:
+                return held
+            values = column.take(row[there]) if isinstance(column, Text) else column[row[there]]
+            for operator, operand in tests.items():
+                passes &= column_passes(values, name, operator, operand)
+        held[there] = passes
+        return held
