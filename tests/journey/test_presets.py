@@ -8,9 +8,14 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
+from tests.oracles.blocks import to_block
+from tests.oracles.cases import a_shop, moment, person, touch
+from tests.oracles.histories import Touch
 
-from cvj_ml.config import DAY, Config, JourneySpec, load_config, preset_names
+from cvj_ml.config import DAY, Condition, Config, JourneySpec, load_config, preset_names
 from cvj_ml.config.documents import read_yaml
+from cvj_ml.lists import contact_history
+from cvj_ml.lists.next_action import meant_for, offers_of
 from cvj_ml.simulate import Simulation, simulate
 
 STAGES = {
@@ -68,8 +73,58 @@ def test_every_stage_has_a_goal_and_two_or_three_plays_with_channels(name: str) 
     for stage in preset(name).stages:
         assert stage.goal.endswith(".") and "\n" not in stage.goal, stage.name
         assert 2 <= len(stage.plays) <= 3, stage.name
-        for play in stage.plays:
+        assert stage.value.endswith(".") and stage.next_step.endswith("."), stage.name
+        for play in stage.plays + stage.plays_here:
             assert play.text and play.channels and set(play.channels) <= CHANNELS, (stage.name, play)
+
+
+def fulfilling(condition: Condition) -> list[Touch]:
+    """The fewest touchpoints of the last days with which a condition holds."""
+    if condition.any or condition.all:
+        parts = condition.all or condition.any[:1]
+        return [one for part in parts for one in fulfilling(part)]
+    if condition.last_rating is not None:
+        return [] if "none" in condition.last_rating else [touch(97, event="satisfaction", rating=5.0)]
+    return [touch(98 + i / 10, event=condition.event[0]) for i in range(condition.count)]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_play_that_leads_to_a_stage_can_be_what_somebody_is_offered(name: str) -> None:
+    """For each there is a customer whom it is the first one meant for; the others would never be seen on a list."""
+    journey = preset(name)
+    shop = a_shop({}, journey=journey.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    for stage in shop.journey.stages[1:]:
+        offers = offers_of(shop.journey, stage)
+        for play in stage.plays:
+            block = to_block([person(touch(50, event="visit"), *(fulfilling(play.when) if play.when else []))])
+            meant = meant_for(offers, contact_history(block, moment(100), shop))[0]
+            assert offers[int(meant.argmax())].play.text == play.text, (stage.name, play.text)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_review_is_asked_of_nobody_with_a_bad_rating_or_a_bad_experience(name: str) -> None:
+    journey = preset(name)
+    shop = a_shop({}, journey=journey.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    bad = (
+        [touch(99, event="satisfaction", rating=2.0)],
+        [touch(95, event="refund")],
+        [touch(95, event="support_ticket")],
+    )
+    for stage in shop.journey.stages[1:]:
+        offers = offers_of(shop.journey, stage)
+        for touches in bad:
+            block = to_block([person(touch(50, event="visit"), *touches)])
+            meant = meant_for(offers, contact_history(block, moment(100), shop))[0]
+            texts = [one.play.text for one, holds in zip(offers, meant, strict=True) if holds]
+            assert not [text for text in texts if "review" in text and "personal" not in text and "Show" not in text]
+
+
+def test_open_tickets_of_a_preset_hold_back_where_the_business_says_what_closes_them(demo_folder: Path) -> None:
+    """Its own name for the event has to be given: without one, every ticket would stay open for ever."""
+    text = (demo_folder / "demo.yaml").read_text()
+    assert load_config(demo_folder / "demo.yaml").journey.unhappy.closed == ()
+    (demo_folder / "closing.yaml").write_text(text + "events: {ticket_closed: [solved, done]}\n")
+    assert load_config(demo_folder / "closing.yaml").journey.unhappy.closed == ("solved", "done")
 
 
 def test_the_rules_of_cvj8_are_those_of_the_design() -> None:

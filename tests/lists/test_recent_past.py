@@ -32,7 +32,7 @@ def leaves() -> st.SearchStrategy[dict[str, Any]]:
         },
     )
     attribute = st.sampled_from([{"plan": "pro"}, {"plan": ["pro", "free"]}, {"age": {"gt": 3}}])
-    rating = st.sampled_from(["good", "bad"])
+    rating = st.sampled_from(["good", "bad", "none", ["good", "none"], ["middle"]])
     return event | attribute.map(lambda one: {"attribute": one}) | rating.map(lambda one: {"last_rating": one})
 
 
@@ -89,7 +89,9 @@ class Plain:
             ((key, parts),) = one.items()
             return {"any": any, "all": all}[key](self.holds(part) for part in parts)
         if "last_rating" in one:
-            return self.rating() >= 2.8 if one["last_rating"] == "good" else self.rating() <= 2.2
+            rating = self.rating()
+            kind = "none" if rating != rating else "bad" if rating <= 2.2 else "good" if rating >= 2.8 else "middle"
+            return kind in one["last_rating"]
         if "attribute" in one:
             ((name, test),) = one["attribute"].items()
             value = self.attributes.get(name)

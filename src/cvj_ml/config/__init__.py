@@ -13,7 +13,7 @@ from cvj_ml.config.lists import (
     MeasureSpec,
     play_channels,
 )
-from cvj_ml.config.plays import OUTER_RATINGS, Condition, Play, UnhappySpec
+from cvj_ml.config.plays import OUTER_RATINGS, Condition, Play, Rating, UnhappySpec
 from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
@@ -69,6 +69,7 @@ __all__ = [
     "PostgresDelivery",
     "PostgresSource",
     "QualityLevels",
+    "Rating",
     "Rule",
     "Silence",
     "SourceSpec",

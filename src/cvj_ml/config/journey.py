@@ -188,6 +188,11 @@ class JourneySpec(Section):
         )
         return self.model_copy(update={"stages": stages, "unhappy": self.unhappy.with_events(mapping)})
 
+    def with_closing_events(self, named: tuple[str, ...]) -> JourneySpec:
+        """Return this journey in which only these events close a ticket."""
+        closed = tuple(name for name in self.unhappy.closed if name in named)
+        return self.model_copy(update={"unhappy": self.unhappy.model_copy(update={"closed": closed})})
+
     @property
     def rules(self) -> tuple[int, str, tuple[tuple[str, Rule], ...]]:
         """What gives predictions their meaning: goals and plays may change without a new model."""

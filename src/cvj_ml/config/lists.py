@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from cvj_ml.config.base import DAY, Duration, Section, _as_list
+from cvj_ml.config.base import DAY, Duration, Section, _as_list, format_duration
 from cvj_ml.config.journey import JourneySpec
 from cvj_ml.config.plays import OUTER_RATINGS
 from cvj_ml.errors import nearest
@@ -89,6 +89,17 @@ class EligibilitySpec(Section):
         return self.exclude if spec.exclude is None else spec.exclude
 
 
+class ControlSpec(Section):
+    """The random share of each list that is not contacted."""
+
+    share: float = Field(default=0.1, ge=0, lt=1)
+    salt: str | None = None
+    epoch: Literal["month", "quarter", "half", "year"] = "quarter"
+
+
+SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
+
+
 class MeasureSpec(Section):
     """Below which quality of past scores ``measure`` ends with exit code 5; only what is surely worse counts."""
 
@@ -137,4 +148,20 @@ def eligibility_faults(
         later = journey.names[journey.index(name) :] if name in journey.names else journey.names
         if one.by == "expected_value" and not any(stage in stage_value for stage in later):
             faults.append(f"{place}: by: expected_value needs the worth of {name} or a later stage in stage_value")
+    return faults
+
+
+def epoch_faults(control: ControlSpec, lists: Iterable[ListSpec], default: int) -> list[str]:
+    """Return which lists are given twice, and whether an epoch can be shorter than a list's horizon."""
+    files = [(one.from_stage, one.to_stage, one.horizon) for one in lists]
+    faults = [
+        f"lists: {from_stage} to {to_stage} in {format_duration(horizon)} is given twice; keep one"
+        for from_stage, to_stage, horizon in sorted({one for one in files if files.count(one) > 1})
+    ]
+    longest = max((horizon for *_, horizon in files), default=default)
+    if longest > SHORTEST_EPOCH[control.epoch]:
+        faults.append(
+            f"control: the epoch {control.epoch!r} can be shorter than the longest list horizon"
+            f" {format_duration(longest)}; choose a longer epoch"
+        )
     return faults

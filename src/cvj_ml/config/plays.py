@@ -12,6 +12,7 @@ from cvj_ml.config.base import Duration, Section, _as_list
 Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in"]
 Scalar = bool | int | float | str
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Rating = Literal["good", "middle", "bad", "none"]
 Tests = dict[str, dict[Operator, Scalar | list[Scalar]]]
 
 OUTER_RATINGS = 0.4
@@ -42,6 +43,7 @@ class Condition(Section):
     """What a play asks of a customer tonight: a leaf (``event``, ``attribute``, ``last_rating``), or a combination.
 
     ``within`` looks back from tonight, ``since`` counts only what came after the customer's last such event.
+    ``last_rating`` names what the customer's last rating may be; ``none``: they never rated.
     """
 
     event: Names | None = None
@@ -51,7 +53,7 @@ class Condition(Section):
     within: Duration | None = None
     since: Names | None = None
     attribute: Tests | None = None
-    last_rating: Literal["good", "bad"] | None = None
+    last_rating: Annotated[tuple[Rating, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     any: tuple[Condition, ...] | None = Field(default=None, min_length=1)
     all: tuple[Condition, ...] | None = Field(default=None, min_length=1)
 

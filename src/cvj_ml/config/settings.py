@@ -17,7 +17,15 @@ from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import JourneySpec
-from cvj_ml.config.lists import EligibilitySpec, ListSizeSpec, ListSpec, MeasureSpec, eligibility_faults
+from cvj_ml.config.lists import (
+    ControlSpec,
+    EligibilitySpec,
+    ListSizeSpec,
+    ListSpec,
+    MeasureSpec,
+    eligibility_faults,
+    epoch_faults,
+)
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.plays import Names
 from cvj_ml.config.tables import (
@@ -70,9 +78,6 @@ class EngineSpec(Section):
         return self
 
 
-SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
-
-
 class FeaturesSpec(Section):
     """How much of the vocabulary becomes features, and over which windows."""
 
@@ -122,14 +127,6 @@ class NextStages(Section):
     """Predict only the next ``next`` observable stages."""
 
     next: int = Field(ge=1)
-
-
-class ControlSpec(Section):
-    """The random share of each list that is not contacted."""
-
-    share: float = Field(default=0.1, ge=0, lt=1)
-    salt: str | None = None
-    epoch: Literal["month", "quarter", "half", "year"] = "quarter"
 
 
 class ReportSpec(Section):
@@ -268,7 +265,10 @@ class Config(Section):
         faults += self._wrong_plays()
         if faults:
             raise ValueError("\n".join(faults))
-        object.__setattr__(self, "journey", self.journey.with_events(self.events))
+        journey = self.journey
+        if self.preset:  # without a name of the business's own, every ticket of a preset would stay open for ever
+            journey = journey.with_closing_events(tuple(self.events))
+        object.__setattr__(self, "journey", journey.with_events(self.events))
         return self
 
     def _unknown_stages(self) -> Iterable[str]:
@@ -303,16 +303,8 @@ class Config(Section):
         faults += eligibility_faults(
             self.eligibility, self.lists, self.journey, self.outbound, self.stage_value, by_channel
         )
-        files = [(one.from_stage, one.to_stage, one.horizon) for one in self.lists or ()]
-        for from_stage, to_stage, horizon in sorted({one for one in files if files.count(one) > 1}):
-            faults.append(f"lists: {from_stage} to {to_stage} in {format_duration(horizon)} is given twice; keep one")
         default = self.default_list_horizon if self.lists is None else 0
-        longest = max((one.horizon for one in self.lists or ()), default=default)
-        if longest > SHORTEST_EPOCH[self.control.epoch]:
-            faults.append(
-                f"control: the epoch {self.control.epoch!r} can be shorter than the longest list horizon"
-                f" {format_duration(longest)}; choose a longer epoch"
-            )
+        faults += epoch_faults(self.control, self.lists or (), default)
         return faults
 
     def _wrong_plays(self) -> Iterable[str]:

@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import OUTER_RATINGS, Condition, Config, Play, Rule
+from cvj_ml.config import OUTER_RATINGS, Condition, Config, Play, Rating, Rule
 from cvj_ml.features import latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import column_passes, leaf_mask
@@ -44,7 +44,7 @@ class RecentPast:
         if condition.attribute is not None:
             return self._attributes_pass(condition)
         if condition.last_rating is not None:
-            return self._last_rating_is(condition.last_rating == "good", OUTER_RATINGS)
+            return self._last_rating_is(condition.last_rating)
         return self._happened(condition)
 
     def unhappy(self) -> _Mask:
@@ -52,11 +52,13 @@ class RecentPast:
         spec, events = self._config.eligibility.unhappy, self._config.journey.unhappy
         if spec is None:
             return np.zeros(self._size, dtype=np.bool_)
-        lately = in_window(self._last(events.tickets + events.setbacks), self._as_of, spec.within)
+        lately: _Mask = in_window(self._last(events.tickets + events.setbacks), self._as_of, spec.within)
         if events.closed:
             lately |= self._last(events.tickets) > self._last(events.closed)
-        unhappy: _Mask = lately | self._last_rating_is(False, spec.rating)
-        return unhappy
+        if spec.rating:
+            worst, best = self._config.report.rating_scale
+            lately |= self._last_rating() <= worst + spec.rating * (best - worst)
+        return lately
 
     def contacted_lately(self) -> _Mask:
         """Return whom we contacted within ``eligibility.recent_contact``, through anything but a broadcast."""
@@ -68,19 +70,24 @@ class RecentPast:
         sent &= in_window(points.occurred_at, self._as_of, eligibility.recent_contact)
         return np.bincount(self._owner[sent], minlength=self._size) > 0
 
-    def _last_rating_is(self, good: bool, share: float) -> _Mask:
-        """Return whose last rating lies in the upper or lower share of the scale; one outside the scale is neither."""
+    def _last_rating_is(self, kinds: tuple[Rating, ...]) -> _Mask:
+        """Return whose last rating is of one of these kinds; the middle of the scale is neither good nor bad."""
+        rating, (worst, best) = self._last_rating(), self._config.report.rating_scale
+        outer = OUTER_RATINGS * (best - worst)
+        bad, good, never = rating <= worst + outer, rating >= best - outer, np.isnan(rating)
+        of_kind: dict[str, _Mask] = {"good": good, "bad": bad, "none": never, "middle": ~(bad | good | never)}
+        return reduce(np.logical_or, [of_kind[kind] for kind in kinds])
+
+    def _last_rating(self) -> npt.NDArray[np.float64]:
+        """Return each customer's last rating, NaN for none; one outside the scale is not counted as a rating."""
         column = self._points.properties.get(self._config.report.rating)
+        last = np.full(self._size, np.nan)
         if column is None or isinstance(column, Text):
-            return np.zeros(self._size, dtype=np.bool_)
+            return last
         worst, best = self._config.report.rating_scale
-        last = np.full(self._size, -1, dtype=np.int64)
         rated = np.flatnonzero(self._known & (column >= worst) & (column <= best))
-        last[self._owner[rated]] = rated  # rows stand in the order of time, so the last one stays
-        rating = np.where(last < 0, np.nan, column[np.maximum(last, 0)] if len(column) else np.nan)
-        reach = share * (best - worst)
-        found: _Mask = rating >= best - reach if good else rating <= worst + reach
-        return found if share else np.zeros(self._size, dtype=np.bool_)
+        last[self._owner[rated]] = column[rated]  # rows stand in the order of time, so the last one stays
+        return last
 
     def _happened(self, condition: Condition) -> _Mask:
         points, minor_units = self._points, 10**self._config.value_decimals
