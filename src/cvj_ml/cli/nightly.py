@@ -190,7 +190,7 @@ def _tell_person(night: Night) -> None:
         out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
         if one["listed"] and one.get("expected_moves") is not None:
             words = ExpectedMoves.from_columns(one, "expected_moves", one["listed"]).words
-            out.print(f"    moves without a contact: {words}", soft_wrap=True)
+            out.print(f"    moves, going on as before: {words}", soft_wrap=True)
         if without_evidence(one["listed"], one.get("expected_moves", one["listed"])):
             words = "    without evidence: not one of them is expected to move, so their order says nothing"
             out.print(words, soft_wrap=True)

@@ -20,7 +20,7 @@ from cvj_ml.lists import RankedList, rank, summarise, with_reasons
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
-from cvj_ml.night.reading import listed_in_control
+from cvj_ml.night.reading import first_listed, listed_in_control
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations, package_version
 from cvj_ml.ownership import remove
@@ -111,7 +111,8 @@ def make_night(
     out, night = Path(config.out), as_of_name(config, as_of)
     measured = known_history(config, as_of)
     exposures = listed_in_control(config, as_of)
-    facts = facts_of(histories, champion, usage, as_of, people, exposures, measured)
+    listed_since = first_listed(config, as_of) if with_lists else {}
+    facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured)
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -161,7 +162,7 @@ def make_night(
             )
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
-    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
+    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, listed_since, run)
     facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
 
     def write(staged: Path) -> Mapping[str, int]:
@@ -194,6 +195,7 @@ def facts_of(
     as_of: int,
     people: People | None,
     exposures: pa.Table,
+    listed_since: Mapping[str, int],
     measured: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
@@ -215,6 +217,8 @@ def facts_of(
         facts["people"] = {name: digest_of_table(table.rows) for name, table in people.tables.items()}
         if len(exposures):
             facts["spared"] = digest_of_table(exposures)
+        if listed_since:
+            facts["first_listed"] = dict(sorted(listed_since.items()))
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts
@@ -241,6 +245,7 @@ def report_of(
     people: People | None,
     usage: Usage,
     history: pd.DataFrame,
+    listed_since: Mapping[str, int],
     watcher: Watcher,
 ) -> Documents:
     """Make the page and the worksheet of a night."""
@@ -260,6 +265,7 @@ def report_of(
             TrainedModel.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
             history,
             tuple(champion.bundle.predictor.unlived()),
+            listed_since,
         )
 
 

@@ -31,6 +31,12 @@ REASONS = {
 }
 """Why a customer of the stage is left out, in the order in which the rules are asked; the first that holds counts."""
 
+HELD_BACK = (
+    *("suppressed", "no_consent", "contact_cap", "recent_contact", "unhappy"),
+    *("dormant", "no_play", "no_channel"),
+)
+"""Reasons for which somebody who may well move on is not contacted tonight."""
+
 POSITION = {reason: i for i, reason in enumerate(REASONS)}
 
 _Mask = npt.NDArray[np.bool_]

@@ -173,6 +173,7 @@ class _Night:
             self._moves(spec, probability[listed], len(scores)),
             self._moves(spec, probability[np.isfinite(probability)], len(scores)),
             ListSize.of(probability[ranked], end, self.config.list_size.step, spec.capacity is None),
+            reason.astype(np.int8),
         )
 
     def _candidates(self, spec: ListSpec, others: Sequence[str] = ()) -> _Candidates:

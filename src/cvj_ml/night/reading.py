@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError
-from cvj_ml.lists import HOLDOUT_EXPOSURES
+from cvj_ml.lists import HOLDOUT_EXPOSURES, epoch_name
 from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
-from cvj_ml.windows import before, in_window
+from cvj_ml.windows import before, in_window, parse_as_of
 
 
 def current_night(out: Path) -> Path | None:
@@ -75,6 +75,20 @@ def _started(night: NightFolder) -> float:
         return float(night.run()["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return -math.inf
+
+
+def first_listed(config: Config, as_of: int) -> dict[str, int]:
+    """Return on which night of the epoch of ``as_of`` each list first had somebody to contact, as published before."""
+    epoch, found = epoch_name(config.control.epoch, as_of, config.zone), dict[str, int]()
+    for folder in published_lists(Path(config.out)):
+        night = parse_as_of(folder.parent.name.removeprefix("as_of="), config.zone)
+        if night >= as_of or epoch_name(config.control.epoch, night, config.zone) != epoch:
+            continue
+        summary = pq.read_table(NightFolder(folder).summary, columns=["list", "target"], partitioning=None)
+        for row in summary.to_pylist():
+            if row["target"]:
+                found.setdefault(row["list"], night)
+    return found
 
 
 def listed_in_control(config: Config, as_of: int) -> pa.Table:
