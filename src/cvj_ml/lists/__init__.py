@@ -3,6 +3,7 @@
 from cvj_ml.lists.contact_history import contact_history, contact_history_schema
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES
 from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.last_events import Unhappy
 from cvj_ml.lists.ranking import (
     NOT_LISTED,
     SUMMARY,
@@ -21,6 +22,7 @@ __all__ = [
     "REASONS",
     "SUMMARY",
     "RankedList",
+    "Unhappy",
     "contact_history",
     "contact_history_schema",
     "list_specs",
