@@ -89,7 +89,7 @@ def say(
         "channel": lambda: _channel(feature, value, known),
         "activity": lambda: _activity(feature, value, known),
         "gaps": lambda: _gaps(feature, value),
-        "value": lambda: _amount(feature, value, definition.catalogue.value_decimals),
+        "value": lambda: _amount(feature, value, definition.catalogue.value_decimals, known),
         "recency": lambda: _last_seen(value, known),
         "tenure": lambda: _first_seen(value, known),
         "in_stage": lambda: None if math.isnan(value) else Said(f"in this stage for {_days(value)}", _days(value)),
@@ -104,11 +104,6 @@ def say(
     return said[feature.fact[0]]() if feature.fact[0] in said else None
 
 
-def occurred(known: Occurrence) -> str:
-    """Say one occurrence: "bought for 1,060 yesterday"."""
-    return f"{known.what()} {known.when()}"
-
-
 def _event(feature: Feature, value: float, known: LastEvents | None) -> Said | None:
     """Say how often, when last, or how much more often than before a customer did something."""
     event = feature.fact[1]
@@ -119,8 +114,8 @@ def _event(feature: Feature, value: float, known: LastEvents | None) -> Said | N
     if feature.statistic == Statistic.RECENCY:
         if math.isnan(value):
             return Said(f"no {quoted} so far", "none so far", common=True, concrete=event != OTHER)
-        when = last.when() if last else _ago(value)
-        whole = f"last {quoted} {when}" if event == OTHER else occurred(last) if last else f"{did(event)} {when}"
+        when = ago(last.days) if last else _ago(value)
+        whole = f"last {quoted} {when}" if event == OTHER else last.told() if last else f"{did(event)} {when}"
         return Said(whole, when, alone=f"last {when}", concrete=event != OTHER, moment=last)
     if math.isnan(value):
         return None
@@ -129,18 +124,19 @@ def _event(feature: Feature, value: float, known: LastEvents | None) -> Said | N
     if event == OTHER:
         return Said(f"{_count(value, quoted)} {_when(feature)}", f"{round(value):,}")
     if last and round(value) == 1:
-        return Said(occurred(last), "1", concrete=True, moment=last)
+        return Said(last.told(), "1", concrete=True, moment=last)
     whole = f"{did(event)} {_times(value)} {_when(feature)}"
     if last:
         # The sentence ends with the last occurrence, so a bad rating is not hidden behind a count.
         rated = "" if math.isnan(last.rating) else f" with {last.rating:g} of {last.highest_rating:g}"
-        whole += f", last {last.when()}{rated}"
+        whole += f", last {ago(last.days)}{rated}"
     return Said(whole, f"{round(value):,}", concrete=True, moment=last)
 
 
 def _channel(feature: Feature, value: float, known: LastEvents | None) -> Said | None:
     channel = feature.fact[1]
     through = "through another channel" if channel == OTHER else f"through {name(channel)}"
+    verb = "" if known is None else "came " if channel in known.chosen_channels or channel == OTHER else "reached "
     if feature.statistic == Statistic.TREND:
         return _trend(feature, value, f"contacts {through}", known, concrete=True)
     if feature.statistic == Statistic.RECENCY:
@@ -148,12 +144,12 @@ def _channel(feature: Feature, value: float, known: LastEvents | None) -> Said |
             return Said(f"nothing {through} so far", "nothing so far", common=True, concrete=True)
         days = known.channels.get(channel) if known else None
         when = _ago(value) if days is None else ago(days)
-        return Said(f"last {through} {when}", when, alone=f"last {when}", concrete=True)
+        return Said(f"last {verb}{through} {when}", when, alone=f"last {when}", concrete=True)
     if math.isnan(value):
         return None
     if round(value) == 0:
         return Said(f"nothing {through} {_when(feature)}", "nothing", common=True, concrete=True)
-    return Said(f"{_times(value)} {through} {_when(feature)}", _times(value), concrete=True)
+    return Said(f"{verb}{through} {_times(value)} {_when(feature)}", _times(value), concrete=True)
 
 
 def _trend(feature: Feature, value: float, what: str, known: LastEvents | None, *, concrete: bool) -> Said | None:
@@ -196,12 +192,16 @@ def _gaps(feature: Feature, value: float) -> Said | None:
     return Said(f"back every {days} on average {_when(feature)}", f"every {days}", alone=f"back every {days}")
 
 
-def _amount(feature: Feature, value: float, decimals: int) -> Said:
+def _amount(feature: Feature, value: float, decimals: int, known: LastEvents | None) -> Said:
+    """Say a value; of a customer with a single one, the occurrence that it comes from."""
     if math.isnan(value):
         return Said(f"no value {_when(feature)}", "none", common=True, concrete=True)
+    text, single = amount(value, decimals), known.single_value if known else None
+    short = {Statistic.SUM: f"{text} in all", Statistic.MEAN: f"{text} on average", Statistic.MAX: f"{text} at most"}
     what = {Statistic.SUM: "total", Statistic.MEAN: "average", Statistic.MAX: "highest"}[Statistic(feature.statistic)]
-    text = amount(value, decimals)
-    return Said(f"{what} value {text} {_when(feature)}", text, common=value == 0, concrete=True)
+    whole = single.told() if single and feature.window == NEVER else f"{what} value {text} {_when(feature)}"
+    compared = short[Statistic(feature.statistic)] if value else "none"
+    return Said(whole, compared, common=value == 0, concrete=True, moment=single)
 
 
 def _last_seen(value: float, known: LastEvents | None) -> Said:
@@ -297,7 +297,7 @@ def _last(feature: Feature, value: float, events: Sequence[str], known: LastEven
     named = int(value) < len(events)
     event = SEVERAL if at_once else did(events[int(value)]) if named else "something else"
     if known and known.last and not at_once:
-        return Said(f"last of all {occurred(known.last)}", event, concrete=named, moment=known.last)
+        return Said(f"last of all {known.last.told()}", event, concrete=named, moment=known.last)
     return Said(f"last of all {event}", event, concrete=named)
 
 

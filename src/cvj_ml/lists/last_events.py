@@ -1,4 +1,4 @@
-"""What a customer did last, in words: "bought for 1,060 yesterday", "cancelled an order of 40 3 days ago".
+"""What a customer did last, in words: "bought for 1,060 yesterday", "cancelled an order of 40, 3 days ago".
 
 Events that the presets and many systems know by the same name have a verb; any other is quoted as the data writes it.
 """
@@ -132,9 +132,10 @@ class Occurrence:
         """What tells it from the others that are told of a customer."""
         return self.event, self.days
 
-    def when(self) -> str:
-        """Return how long ago."""
-        return ago(self.days)
+    def told(self) -> str:
+        """Return it with its time: "bought for 1,060 yesterday", "bought for 40, 3 days ago"."""
+        what, when = self.what(), ago(self.days)
+        return f"{what}{',' if what[-1].isdigit() and when[0].isdigit() else ''} {when}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +143,15 @@ class LastEvents:
     """What is known of one customer before as_of: days are calendar days ago.
 
     ``last`` is the last that they did themselves, None where it may not be named; ``events`` and ``channels`` hold
-    the last of each name, ``chosen_channels`` those through which they came themselves. ``own`` and ``instants`` are
-    what they did themselves and when, oldest first.
+    the last of each name, ``chosen_channels`` those through which they came themselves. ``single_value`` is the event
+    that had a value, if one alone had. ``own`` and ``instants`` are what they did themselves and when, oldest first.
     """
 
     last: Occurrence | None
     last_days: int | None
     first_days: int | None
     events: Mapping[str, Occurrence]
+    single_value: Occurrence | None
     channels: Mapping[str, int]
     chosen_channels: frozenset[str]
     own: tuple[str, ...]
@@ -201,15 +203,17 @@ def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, 
             through[int(points.channel.codes[row])] = row
     events = {one.event: one for one in map(occurrence, latest.values()) if one.event in told}
     channels = {points.channel.values[code]: today - int(points.day[row]) for code, row in through.items()}
-    own = rows[points.inbound[rows]]
+    own, valued = rows[points.inbound[rows]], rows[points.has_value[rows]]
     # Of several at one instant none is the last: the worst is told, or else the one of the highest value.
     at_once = own[points.occurred_at[own] == points.occurred_at[own[-1]]] if len(own) else own
     last = [one for one in map(occurrence, at_once.tolist()) if one.event in told]
+    single = occurrence(int(valued[0])) if len(valued) == 1 else None
     return LastEvents(
         min(last, key=lambda one: (not one.bad, -np.nan_to_num(one.value), one.event)) if last else None,
         today - int(points.day[own[-1]]) if len(own) else None,
         today - int(points.day[rows[0]]) if len(rows) else None,
         events,
+        single if single and single.event in told else None,
         channels,
         frozenset(points.channel.values[code] for code in set(points.channel.codes[own].tolist()) if code >= 0),
         tuple(points.event.values[code] for code in points.event.codes[own].tolist()),

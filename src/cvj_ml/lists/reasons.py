@@ -239,7 +239,8 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
     """Return whether a column beside its sign would read as the opposite of what it says, or praise what is bad.
 
     More, sooner and more often read well, and the contrary badly, but for what the journey does not ask for: of that,
-    and of channels through which only the business writes, more may speak against the customer. How long ago somebody came or who they are reads neither way.
+    and of channels through which only the business writes, more may speak against the customer. How long ago somebody
+    first came, or who they are, reads neither way.
     """
     feature = customer.definition.catalogue.features[column]
     kind, mine, typical = feature.fact[0], float(customer.mine[column]), float(customer.typical[column])
