@@ -8,7 +8,7 @@ import pandas as pd
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
 from cvj_ml.lists.last_events import Unhappy, last_events
-from cvj_ml.lists.reasons import Customer, by_fact, events_wanted, reason_of
+from cvj_ml.lists.reasons import Customer, by_fact, events_wanted, facts_of_row, reason_of
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor
@@ -47,12 +47,13 @@ def facts_of_customer(
             "margin": float(facts.margin[0]),
             "base": float(facts.base[0]),
         }
-        sums, by_column = facts.contributions[0], found.contributions[0]
-        for k in (k for k in np.argsort(-np.abs(sums), kind="stable") if sums[k]):
-            reason = reason_of(customer, facts.columns[k], float(sums[k]), by_column)
+        for fact, members, contribution in facts_of_row(customer, facts, 0):
+            if not contribution:
+                break
+            reason = reason_of(customer, members, contribution, found.contributions[0])
             told = {
-                "fact": " ".join(facts.names[k]).replace("_", " "),
-                "contribution": float(sums[k]),
+                "fact": " ".join(fact).replace("_", " "),
+                "contribution": contribution,
                 "reason": reason.text if reason else None,
             }
             rows.append({**asked, **told})

@@ -32,7 +32,7 @@ _NEWCOMER = 60
 class Said:
     """What is said of a customer, and the same in short for comparison; ``common`` if most customers have it.
 
-    ``alone`` takes the place of ``short`` beside a customer of whom there is nothing of the kind to say. ``concrete``
+    ``alone`` takes the place of ``short`` beside a sentence of another form, which has no ``alone``. ``concrete``
     texts name an event, a channel, a value or progress; ``moment`` is the occurrence that a text tells.
     """
 
@@ -63,7 +63,7 @@ def beside_typical(
         return None
     group = f"{name(stage)} customers" if stage else "customers" if usual.common else "all customers"
     whom = f"most {group}" if usual.common else f"typical of {group}"
-    return replace(own, whole=f"{own.whole}; {whom}: {usual.alone if own.common and usual.alone else usual.short}")
+    return replace(own, whole=f"{own.whole}; {whom}: {usual.alone if usual.alone and not own.alone else usual.short}")
 
 
 def _alike(feature: Feature, mine: float, typical: float) -> bool:
@@ -119,18 +119,21 @@ def _event(feature: Feature, value: float, known: LastEvents | None) -> Said | N
         return Said(whole, when, alone=f"last {when}", concrete=event != OTHER, moment=last)
     if math.isnan(value):
         return None
+    count, how_often = f"{round(value):,}", f"{_times(value)} {_when(feature)}"
     if round(value) == 0:
-        return Said(f"no {quoted} {_when(feature)}", "none", common=True, concrete=event != OTHER)
+        none = f"none {_when(feature)}"
+        return Said(f"no {quoted} {_when(feature)}", "none", common=True, alone=none, concrete=event != OTHER)
     if event == OTHER:
-        return Said(f"{_count(value, quoted)} {_when(feature)}", f"{round(value):,}")
-    if last and round(value) == 1:
-        return Said(last.told(), "1", concrete=True, moment=last)
-    whole = f"{did(event)} {_times(value)} {_when(feature)}"
-    if last:
-        # The sentence ends with the last occurrence, so a bad rating is not hidden behind a count.
-        rated = "" if math.isnan(last.rating) else f" with {last.rating:g} of {last.highest_rating:g}"
-        whole += f", last {ago(last.days)}{rated}"
-    return Said(whole, f"{round(value):,}", concrete=True, moment=last)
+        return Said(f"{_count(value, quoted)} {_when(feature)}", count)
+    if last is None:
+        return Said(f"{did(event)} {how_often}", count, alone=how_often, concrete=True)
+    if round(value) == 1:
+        once = "" if feature.window == NEVER else f", {how_often}"
+        return Said(f"{last.told()}{once}", count, alone=once or None, concrete=True, moment=last)
+    # The sentence ends with the last occurrence, so a bad rating is not hidden behind a count.
+    rated = "" if math.isnan(last.rating) else f" with {last.rating:g} of {last.highest_rating:g}"
+    whole = f"{did(event)} {how_often}, last {ago(last.days)}{rated}"
+    return Said(whole, count, alone=how_often, concrete=True, moment=last)
 
 
 def _channel(feature: Feature, value: float, known: LastEvents | None) -> Said | None:
@@ -155,7 +158,7 @@ def _channel(feature: Feature, value: float, known: LastEvents | None) -> Said |
 def _trend(feature: Feature, value: float, what: str, known: LastEvents | None, *, concrete: bool) -> Said | None:
     # Who was not there before has changed nothing.
     new = known and known.first_days is not None and known.first_days * DAY < 2 * feature.window
-    if math.isnan(value) or new:
+    if math.isnan(value) or new or abs(round(value)) == 1:  # one more or less is chance
         return None
     before = f"{_when(feature)} against the time before"
     if round(value) == 0:
@@ -196,33 +199,42 @@ def _amount(feature: Feature, value: float, decimals: int, known: LastEvents | N
     """Say a value; of a customer with a single one, the occurrence that it comes from."""
     if math.isnan(value):
         return Said(f"no value {_when(feature)}", "none", common=True, concrete=True)
-    text, single = amount(value, decimals), known.single_value if known else None
-    short = {Statistic.SUM: f"{text} in all", Statistic.MEAN: f"{text} on average", Statistic.MAX: f"{text} at most"}
-    what = {Statistic.SUM: "total", Statistic.MEAN: "average", Statistic.MAX: "highest"}[Statistic(feature.statistic)]
-    whole = single.told() if single and feature.window == NEVER else f"{what} value {text} {_when(feature)}"
-    compared = short[Statistic(feature.statistic)] if value else "none"
-    return Said(whole, compared, common=value == 0, concrete=True, moment=single)
+    text, statistic = amount(value, decimals), Statistic(feature.statistic)
+    what = {Statistic.SUM: "total", Statistic.MEAN: "average", Statistic.MAX: "highest"}[statistic]
+    whole, single = f"{what} value {text} {_when(feature)}", known.single_value if known else None
+    if single and feature.window == NEVER:
+        return Said(single.told(), text, concrete=True, moment=single)
+    short = text if value else "none"
+    return Said(whole, short, common=value == 0, alone=f"{what} value {short}", concrete=True, moment=single)
 
 
 def _last_seen(value: float, known: LastEvents | None) -> Said:
+    if known and known.one_day:
+        return _seen_once(known)
     if math.isnan(value):
         return Said("has not done anything so far", "nothing so far", common=True)
     when = _ago(value) if known is None or known.last_days is None else ago(known.last_days)
     last = known.last if known else None
-    return Said(f"last seen {when}{f' ({last.what()})' if last else ''}", when, concrete=last is not None, moment=last)
+    what = f" ({last.what()})" if last else ""
+    return Said(f"last seen {when}{what}", when, alone=f"last seen {when}", concrete=last is not None, moment=last)
 
 
 def _first_seen(value: float, known: LastEvents | None) -> Said:
+    if known and known.one_day:
+        return _seen_once(known)
     if math.isnan(value):
         return Said("not seen so far", "never", common=True)
-    if known is None or known.first_days is None:
-        return Said(f"first seen {_ago(value)}", _ago(value))
-    mostly = known.mostly(NEVER) if known.first_days <= _NEWCOMER else None
-    return Said(
-        f"first seen {ago(known.first_days)}{f', since then mostly “{name(mostly)}”' if mostly else ''}",
-        ago(known.first_days),
-        concrete=mostly is not None,
-    )
+    when = _ago(value) if known is None or known.first_days is None else ago(known.first_days)
+    new = known is not None and known.first_days is not None and known.first_days <= _NEWCOMER
+    mostly = known.mostly(NEVER) if known and new else None
+    since = f", since then mostly “{name(mostly)}”" if mostly else ""
+    return Said(f"first seen {when}{since}", when, alone=f"first seen {when}", concrete=mostly is not None)
+
+
+def _seen_once(known: LastEvents) -> Said:
+    when, last = ago(known.first_days or 0), known.last
+    what = f" ({last.what()})" if last else ""
+    return Said(f"seen on one day only, {when}{what}", when, concrete=last is not None, moment=last)
 
 
 def _entered(feature: Feature, value: float, known: LastEvents | None) -> Said:
@@ -297,8 +309,9 @@ def _last(feature: Feature, value: float, events: Sequence[str], known: LastEven
     named = int(value) < len(events)
     event = SEVERAL if at_once else did(events[int(value)]) if named else "something else"
     if known and known.last and not at_once:
-        return Said(f"last of all {known.last.told()}", event, concrete=named, moment=known.last)
-    return Said(f"last of all {event}", event, concrete=named)
+        when = ago(known.last.days)
+        return Said(f"{known.last.what()} last, {when}", event, concrete=named, moment=known.last)
+    return Said(f"{event} last", event, concrete=named)
 
 
 def _last_channel(value: float, channels: Sequence[str]) -> Said:

@@ -27,9 +27,7 @@ _VERBS: Mapping[str, str] = {
     "basket": "shopped",
     "booking": "booked",
     "campaign sent": "was sent a campaign",
-    "cancellation": "cancelled an order",
     "checkout": "went to the checkout",
-    "complaint": "complained",
     "content view": "looked at content",
     "coupon redeemed": "redeemed a coupon",
     "demo": "had a demo",
@@ -37,7 +35,7 @@ _VERBS: Mapping[str, str] = {
     "email open": "opened an e-mail",
     "email sent": "was sent an e-mail",
     "event attended": "came to an event",
-    "lead": "left their contact",
+    "lead": "left their details",
     "offer completed": "completed an offer",
     "offer received": "was sent an offer",
     "offer viewed": "looked at an offer",
@@ -49,21 +47,27 @@ _VERBS: Mapping[str, str] = {
     "purchase": "bought",
     "referral converted": "brought a customer",
     "referral shared": "recommended us",
-    "refund": "got a refund",
-    "return": "returned an order",
     "review": "reviewed us",
     "satisfaction": "answered a survey",
     "search": "searched",
     "signup": "signed up",
     "social view": "looked at a post",
-    "support ticket": "opened a ticket",
     "testimonial": "gave a testimonial",
     "transaction": "bought",
     "trial started": "started a trial",
-    "unsubscribe": "unsubscribed",
     "upgrade": "upgraded",
     "visit": "visited us",
 }
+_BAD_VERBS: Mapping[str, str] = {
+    "cancellation": "cancelled an order",
+    "complaint": "complained",
+    "refund": "got a refund",
+    "return": "returned an order",
+    "support ticket": "opened a ticket",
+    "unsubscribe": "unsubscribed",
+}
+"""What nobody reads as good news, whatever the configuration calls it."""
+
 _OF = ("an order", "a refund")
 """Verbs that end so have a value of something; all others are done for it."""
 
@@ -76,8 +80,16 @@ def name(text: str) -> str:
 
 def did(event: str) -> str:
     """Return what somebody did: "bought", or the name of the event in quotation marks."""
-    plain = name(event)
-    return _VERBS.get(plain.lower().replace("-", " "), f"“{plain}”")
+    return _VERBS.get(_known_name(event)) or _BAD_VERBS.get(_known_name(event)) or f"“{name(event)}”"
+
+
+def reads_well(event: str) -> bool:
+    """Return whether what somebody did is told with a verb that reads as good news."""
+    return _known_name(event) in _VERBS
+
+
+def _known_name(event: str) -> str:
+    return name(event).lower().replace("-", " ")
 
 
 def ago(days: int) -> str:
@@ -95,7 +107,8 @@ def amount(value: float, decimals: int) -> str:
 class Unhappy:
     """What counts as a bad experience: some events, and ratings in the lower 40 % of their scale.
 
-    ``events`` are named as in the data, ``rating`` is the property that holds ratings.
+    Cancellations, refunds and the like always do, where they are called so. ``events`` are named as in the data,
+    ``rating`` is the property that holds ratings.
     """
 
     events: frozenset[str] = frozenset()
@@ -144,7 +157,8 @@ class LastEvents:
 
     ``last`` is the last that they did themselves, None where it may not be named; ``events`` and ``channels`` hold
     the last of each name, ``chosen_channels`` those through which they came themselves. ``single_value`` is the event
-    that had a value, if one alone had. ``own`` and ``instants`` are what they did themselves and when, oldest first.
+    that had a value, if one alone had. ``own`` and ``instants`` are what they did themselves and when, oldest first,
+    ``unhappy`` the events that are bad experiences.
     """
 
     last: Occurrence | None
@@ -158,6 +172,11 @@ class LastEvents:
     instants: npt.NDArray[np.int64]
     as_of: int
     unhappy: frozenset[str]
+
+    @property
+    def one_day(self) -> bool:
+        """Whether all is of one day: when they first came and when last is one fact."""
+        return self.first_days is not None and self.first_days == self.last_days
 
     def mostly(self, window: int) -> str | None:
         """Return the event that makes up at least half of what they did in a window, None where there is none."""
@@ -180,6 +199,7 @@ def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, 
     rows = np.arange(points.offsets[customer], points.offsets[customer + 1])
     live = before(points.occurred_at[rows], as_of) & before(points.visible_at[rows], as_of)
     rows = rows[live & ~before(points.superseded_at[rows], as_of)]
+    bad_events = unhappy.events | {event for event in points.event.values if _known_name(event) in _BAD_VERBS}
     today = (to_datetime(as_of, definition.zone).date() - _EPOCH).days
     told = {*catalogue.vocabulary.events, *unhappy.events}
     ratings = points.properties.get(unhappy.rating)
@@ -191,7 +211,7 @@ def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, 
         if ratings is not None:
             rating = float(ratings[row])
         value = float(points.value[row]) / units if points.has_value[row] else float("nan")
-        bad = event in unhappy.events or unhappy.is_bad_rating(rating)
+        bad = event in bad_events or unhappy.is_bad_rating(rating)
         days, highest = today - int(points.day[row]), unhappy.rating_scale[1]
         return Occurrence(event, days, value, rating, highest, bad, catalogue.value_decimals)
 
@@ -219,5 +239,5 @@ def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, 
         tuple(points.event.values[code] for code in points.event.codes[own].tolist()),
         points.occurred_at[own],
         as_of,
-        unhappy.events,
+        bad_events,
     )

@@ -20,7 +20,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.features import Statistic
 from cvj_ml.histories import Block
 from cvj_ml.lists.fact_words import Row, Said, beside_typical
-from cvj_ml.lists.last_events import LastEvents, Unhappy, last_events
+from cvj_ml.lists.last_events import LastEvents, Unhappy, last_events, reads_well
 from cvj_ml.lists.ranking import RankedList
 from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
@@ -36,9 +36,10 @@ SMALLEST = float(np.log(1.05))
 _NOT_THEIRS = ("stage",)
 """Facts that all customers of a list share; what they add belongs to the base."""
 
+PRESENCE, LAST = ("presence",), ("last",)
 _ONE_FACT = {
-    **dict.fromkeys(("tenure", "gaps", "activity", "in_stage", "entered", "between", "stages"), ("presence",)),
-    **dict.fromkeys(("recency", "last", "last_channel"), ("last",)),
+    **dict.fromkeys(("tenure", "gaps", "activity", "in_stage", "entered", "between", "stages"), PRESENCE),
+    **dict.fromkeys(("recency", "last", "last_channel"), LAST),
 }
 """Kinds of columns that tell of one thing: how long and how often somebody has come and how far, and what they did
 last. Of a newcomer all of the first say "new". (Drift is judged by the finer facts of the catalogue.)"""
@@ -172,8 +173,7 @@ def by_fact(definition: ModelSpec, explanation: Explanation) -> Facts:
 class Customer:
     """One customer of a list beside a typical one: their rows of X, and what they did last.
 
-    ``stage`` is whose customers are typical, None for those of all stages. ``wanted`` are the events that the journey
-    asks customers for.
+    ``stage`` is whose customers are typical, None for those of all stages. ``wanted`` are the events that read well.
     """
 
     definition: ModelSpec
@@ -185,9 +185,11 @@ class Customer:
 
 
 def events_wanted(definition: ModelSpec) -> frozenset[str]:
-    """Return the events that some stage asks customers for; what the business sends them is none of these."""
+    """Return the events that read well: those that some stage asks for, or that are known by a good verb."""
     leaves = (leaf for stage in definition.journey.stages for leaf in stage.enter.leaves())
-    return frozenset(event for leaf in leaves for event in leaf.event or ()) - frozenset(definition.outbound)
+    asked = {event for leaf in leaves for event in leaf.event or ()}
+    known = {event for event in definition.catalogue.vocabulary.events if reads_well(event)}
+    return frozenset(asked | known) - frozenset(definition.outbound)
 
 
 def three(customer: Customer, facts: Facts, row: int, by_column: _F64) -> list[Reason]:
@@ -196,17 +198,29 @@ def three(customer: Customer, facts: Facts, row: int, by_column: _F64) -> list[R
     If none of the three names an event, a channel, a value or progress, the weightiest that does takes the last place.
     """
     reasons: list[Reason] = []
-    sums = facts.contributions[row]
-    for k in np.argsort(-np.abs(sums), kind="stable"):
+    for _, columns, contribution in facts_of_row(customer, facts, row):
         concrete, full = any(one.said.concrete for one in reasons), len(reasons) == len(COLUMNS)
-        if abs(sums[k]) < SMALLEST or (full and concrete):
+        if abs(contribution) < SMALLEST or (full and concrete):
             break
-        found = reason_of(customer, facts.columns[k], float(sums[k]), by_column, reasons)
+        found = reason_of(customer, columns, contribution, by_column, reasons)
         if found and not full:
             reasons.append(found)
         elif found and found.said.concrete:
             reasons[-1] = found
     return reasons
+
+
+def facts_of_row(customer: Customer, facts: Facts, row: int) -> list[tuple[_Fact, tuple[int, ...], float]]:
+    """Return name, columns and contribution of each fact of one customer, the weightiest first.
+
+    Of a customer of one day, how long they have come and what they did last is one fact.
+    """
+    sums = facts.contributions[row].tolist()
+    found = {fact: (columns, one) for fact, columns, one in zip(facts.names, facts.columns, sums, strict=True)}
+    if customer.known.one_day:
+        (columns, contribution), (others, more) = found[PRESENCE], found.pop(LAST)
+        found[PRESENCE] = (*columns, *others), contribution + more
+    return sorted(((fact, *one) for fact, one in found.items()), key=lambda one: -abs(one[2]))
 
 
 def reason_of(
@@ -238,9 +252,9 @@ def reason_of(
 def _misread(customer: Customer, column: int, sign: int) -> bool:
     """Return whether a column beside its sign would read as the opposite of what it says, or praise what is bad.
 
-    More, sooner and more often read well, and the contrary badly, but for what the journey does not ask for: of that,
-    and of channels through which only the business writes, more may speak against the customer. How long ago somebody
-    first came, or who they are, reads neither way.
+    More, sooner and more often read well, and the contrary badly. But more of what the business sends, of channels
+    through which it alone writes, and of events that are known by no verb may speak against a customer, too. How long
+    ago somebody first came, or who they are, reads neither way.
     """
     feature = customer.definition.catalogue.features[column]
     kind, mine, typical = feature.fact[0], float(customer.mine[column]), float(customer.typical[column])
