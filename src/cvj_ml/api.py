@@ -226,7 +226,7 @@ class Model:
 
         ``contribution`` is in log odds of the hazard, beside a typical customer of the same stage; facts of a target
         and horizon add up to ``margin - base``, the weightiest first. ``reason`` is the fact in words, missing where
-        the customer is as typical ones are. ``probability`` is that of SCORES. DataError for a customer without a
+        it cannot be told (docs/reasons.md). ``probability`` is that of SCORES. DataError for a customer without a
         touchpoint visible before ``as_of``.
         """
         predictor = self._require_fitted().predictor

@@ -217,7 +217,7 @@ def test_ratings_in_the_lower_part_of_the_scale_are_bad(scale: tuple[float, floa
 
 
 def test_what_is_known_of_a_customer_is_what_the_log_says(trained: Trained) -> None:
-    """Silent errors 1 and 3: only rows that were visible before as_of, each once; names are those of the vocabulary."""
+    """Silent error 78: only rows that were visible before as_of, each once; names are those of the vocabulary."""
     histories = commands.open_histories(trained.config(), commands.Silent())
     predictor = open_bundle(trained.bundle).predictor
     definition, unhappy = predictor.definition, Unhappy(frozenset({"refund"}))

@@ -276,7 +276,7 @@ WANTED = frozenset({"purchase", "referral_shared", "product_used"})
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_reason_praises_what_is_bad(trained: Trained, simulated: Nights, seed: int) -> None:
-    """Silent error 39: refunds and tickets, whatever else a business calls bad, and bad ratings speak for nobody."""
+    """Silent error 77: refunds and tickets, whatever else a business calls bad, and bad ratings speak for nobody."""
     model = open_bundle(trained.bundle).predictor
     others = sorted({*model.definition.catalogue.vocabulary.events} - WANTED)
     some = np.random.default_rng(seed).choice(others, size=5, replace=False).tolist() if seed else []
