@@ -146,6 +146,8 @@ def _channel(feature: Feature, value: float, known: LastEvents | None) -> Said |
         if math.isnan(value):
             return Said(f"nothing {through} so far", "nothing so far", common=True, concrete=True)
         days = known.channels.get(channel) if known else None
+        if known and days is not None and days == known.last_days:
+            return None  # "last seen" says when, and what
         when = _ago(value) if days is None else ago(days)
         return Said(f"last {verb}{through} {when}", when, alone=f"last {when}", concrete=True)
     if math.isnan(value):
@@ -190,7 +192,7 @@ def _gaps(feature: Feature, value: float) -> Said | None:
     if feature.statistic != Statistic.GAP_MEAN:
         return None
     if math.isnan(value):
-        return Said(f"fewer than two interactions {_when(feature)}", "fewer than two", common=True)
+        return Said(f"fewer than two interactions {_when(feature)}", "fewer than two interactions", common=True)
     days = _days(value, 1)
     return Said(f"back every {days} on average {_when(feature)}", f"every {days}", alone=f"back every {days}")
 

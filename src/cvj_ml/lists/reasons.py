@@ -253,8 +253,8 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
     """Return whether a column beside its sign would read as the opposite of what it says, or praise what is bad.
 
     More, sooner and more often read well, and the contrary badly. But more of what the business sends, of channels
-    through which it alone writes, and of events that are known by no verb may speak against a customer, too. How long
-    ago somebody first came, or who they are, reads neither way.
+    through which it alone writes, of events that ended with a bad rating or are known by no verb may speak against a
+    customer, too. How long ago somebody first came, or who they are, reads neither way.
     """
     feature = customer.definition.catalogue.features[column]
     kind, mine, typical = feature.fact[0], float(customer.mine[column]), float(customer.typical[column])
@@ -264,12 +264,12 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
     missing = math.inf if less else 0.0  # never is longest ago
     mine, typical = (missing if math.isnan(one) else one for one in (mine, typical))
     more = mine < typical if less else mine > typical
-    if kind == "event":
-        event, last = feature.fact[1], customer.known.events.get(feature.fact[1])
-        if event in customer.known.unhappy:
-            return sign > 0 or not more
-        if last and last.bad and feature.statistic == Statistic.TREND:
-            return True
+    last = customer.known.events.get(feature.fact[1]) if kind == "event" else None
+    if kind == "event" and feature.fact[1] in customer.known.unhappy:
+        return sign > 0 or not more
+    rated_badly = last is not None and last.bad
+    if rated_badly and feature.statistic == Statistic.TREND:
+        return True
     wanted = customer.wanted if kind == "event" else customer.known.chosen_channels
-    loose = kind in ("event", "channel") and feature.fact[1] not in wanted
+    loose = rated_badly or (kind in ("event", "channel") and feature.fact[1] not in wanted)
     return (sign > 0 and not more) if loose else (sign > 0) != more
