@@ -16,7 +16,7 @@ from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.config import Config
 from cvj_ml.customers import People
 from cvj_ml.inputs import Histories, as_of_name
-from cvj_ml.lists import RankedList, rank, summarise, with_reasons
+from cvj_ml.lists import RankedList, Unhappy, rank, summarise, with_reasons
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
@@ -161,7 +161,8 @@ def make_night(
                 forecast_errors=bundle.forecast_errors,
             )
         with run.step("Giving reasons") as progress:
-            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
+            unhappy = Unhappy.of(config)
+            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, unhappy)
     report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, listed_since, run)
     facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
 

@@ -3,6 +3,7 @@
 from cvj_ml.lists.contact_history import contact_history, contact_history_schema
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_end, epoch_name
 from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.last_events import Unhappy
 from cvj_ml.lists.ranked_list import (
     NOT_LISTED,
     SUMMARY,
@@ -23,6 +24,7 @@ __all__ = [
     "REASONS",
     "SUMMARY",
     "RankedList",
+    "Unhappy",
     "contact_history",
     "contact_history_schema",
     "epoch_end",
