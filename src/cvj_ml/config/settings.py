@@ -137,6 +137,12 @@ class ReportSpec(Section):
     period: Duration = Field(default=30 * DAY, description="the last period, of moves and of what customers did")
     segment: str | None = Field(default=None, description="text attribute that tells groups of customers apart")
     rating: str = Field(default="rating", description="property of touchpoints that holds ratings")
+    track_record_within: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="how far past scores may lie from a probability that they are shown beside",
+    )
 
     @field_validator("period")
     @classmethod

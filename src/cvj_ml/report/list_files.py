@@ -146,10 +146,7 @@ def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
     for name in ("rank", "customer_id", *extra):
         cells[name] = [_text(value) for value in shown[name].to_pylist()]
     cells["probability"] = [wording.percent(p) for p in shown["probability"].to_pylist()]
-    cells["track_record"] = [
-        None if n is None else f"{k:,} of {n:,} ({wording.percent(low)} to {wording.percent(high)})"
-        for n, k, low, high in zip(*(shown[f"track_record_{part}"].to_pylist() for part in _RECORD), strict=True)
-    ]
+    cells["track_record"] = wording.track_records(shown)
     cells["lift"] = [None if value is None else f"{value:.1f}" for value in shown["lift"].to_pylist()]
     cells["expected_value"] = [
         None if value is None else f"{value:,.2f}" for value in shown["expected_value"].to_pylist()
@@ -190,9 +187,6 @@ def list_table(one: RankedList, most: int, reasons: int) -> ListTable:
         one.moves,
         one.stage_moves,
     )
-
-
-_RECORD = ("n", "k", "low", "high")
 
 
 def _only(column: pa.ChunkedArray) -> str | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from cvj_ml.config import DAY
 from cvj_ml.config.journey import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
@@ -48,6 +50,17 @@ def percent(share: float | None) -> str:
     if share < 0.00005:
         return "under 0.01%"
     return f"{share:.1%}" if share >= 0.00995 else f"{share:.2%}"
+
+
+def track_records(rows: pa.Table) -> list[str | None]:
+    """Return what became of past customers with each row's probability; None where nothing is known of any."""
+    columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "predicted", "low", "high"))
+    return [
+        None
+        if n is None
+        else f"predicted {percent(predicted)}, {k:,} of {n:,} moved ({percent(low)} to {percent(high)})"
+        for n, k, predicted, low, high in zip(*columns, strict=True)
+    ]
 
 
 def whole_number(number: int) -> str:
