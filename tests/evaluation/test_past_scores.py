@@ -17,7 +17,7 @@ from cvj_ml.config import DAY
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult, run_fold
 from cvj_ml.evaluation.folds import Fold
 from cvj_ml.evaluation.metrics import wilson_interval
-from cvj_ml.evaluation.track_record import _apart, past_scores, track_record
+from cvj_ml.evaluation.past_scores import _apart, past_scores, track_record
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.track_record import FEWEST, NEAREST, PastScores, TrackRecord
 from cvj_ml.panel.panel import build_panel
