@@ -135,6 +135,12 @@ class ReportSpec(Section):
     period: Duration = Field(default=30 * DAY, description="the last period, of moves and of what customers did")
     segment: str | None = Field(default=None, description="text attribute that tells groups of customers apart")
     rating: str = Field(default="rating", description="property of touchpoints that holds ratings")
+    track_record_within: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="how far past scores may lie from a probability that they are shown beside",
+    )
     rating_scale: tuple[float, float] = Field(default=(1, 5), description="the worst and the best rating")
 
     @field_validator("rating_scale")

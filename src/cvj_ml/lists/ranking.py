@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec, play_channels
 from cvj_ml.customers import Permissions
+from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control, spared_lately
@@ -308,11 +309,10 @@ class _Night:
             "as_of": np.full(size, self.as_of).astype("datetime64[us]"),
             "model_version": [self.model_version] * size,
         }
-        if bands := self.track_record.find(spec.from_stage, spec.to_stage, days):
-            band = bands.of(np.asarray(columns["probability"]))
-            columns |= {
-                f"track_record_{name}": np.array(getattr(bands, name))[band] for name in ("n", "k", "low", "high")
-            }
+        if scores := self.track_record.find(spec.from_stage, spec.to_stage, days):
+            near = scores.near(np.asarray(columns["probability"]), self.config.report.track_record_within)
+            told = dict(zip(("low", "high"), wilson_interval(near.k, near.n), strict=True)) | near._asdict()
+            columns |= {f"track_record_{name}": np.ma.array(told[name], mask=near.n == 0) for name in told}
         table = pa.table(
             {
                 name: pa.array(columns[name], kind, from_pandas=True) if name in columns else pa.nulls(size, kind)

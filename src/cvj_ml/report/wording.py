@@ -54,10 +54,12 @@ def percent(share: float | None) -> str:
 
 def track_records(rows: pa.Table) -> list[str | None]:
     """Return what became of past customers with each row's probability; None where nothing is known of any."""
-    columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "low", "high"))
+    columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "predicted", "low", "high"))
     return [
-        None if n is None else f"{k:,} of {n:,} moved ({percent(low)} to {percent(high)})"
-        for n, k, low, high in zip(*columns, strict=True)
+        None
+        if n is None
+        else f"predicted {percent(predicted)}, {k:,} of {n:,} moved ({percent(low)} to {percent(high)})"
+        for n, k, predicted, low, high in zip(*columns, strict=True)
     ]
 
 

@@ -50,7 +50,7 @@ _THEN = (
 JOURNEY = "Value Journey"
 EXPECTED = "Expected to move without contact"
 _NOT_SHOWN = {
-    *("track_record_n", "track_record_k", "track_record_low", "track_record_high"),
+    *("track_record_n", "track_record_k", "track_record_predicted", "track_record_low", "track_record_high"),
     *("from_stage", "to_stage", "horizon_days", "group", "control_share", "as_of", "model_version"),
 }
 
@@ -200,7 +200,8 @@ class _Sheets:
         contact = [column for column in rows.column_names if column not in {*_FIRST, *_THEN, *_NOT_SHOWN}]
         named = {column: rows[column].to_pylist() for column in (*_FIRST, *contact)}
         named |= {
-            column: _track_record(rows) if column == "track_record" else rows[column].to_pylist() for column in _THEN
+            column: wording.track_records(rows) if column == "track_record" else rows[column].to_pylist()
+            for column in _THEN
         }
         # A column that this night leaves empty, such as the worth where none is set, would only puzzle.
         kept = [column for column, values in named.items() if column in _FIRST or any(v is not None for v in values)]
@@ -255,14 +256,6 @@ class _Sheets:
         sheet.fit_to_pages(1, 0)
         sheet.repeat_rows(0)
         return sheet
-
-
-def _track_record(rows: pa.Table) -> list[str | None]:
-    columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "low", "high"))
-    return [
-        None if n is None else f"{k:,} of {n:,} moved ({low:.0%} to {high:.0%})"
-        for n, k, low, high in zip(*columns, strict=True)
-    ]
 
 
 def _width(heading: str, values: Sequence[Any]) -> float:
