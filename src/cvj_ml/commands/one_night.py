@@ -17,7 +17,19 @@ from cvj_ml.config import Config
 from cvj_ml.customers import People
 from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.lists import RankedList, rank, summarise, with_reasons
+from cvj_ml.lists.changes import (
+    NOTHING_BEFORE,
+    Changes,
+    NotComparable,
+    Standing,
+    compare,
+    count_stages,
+    on_plan,
+    reasons_tonight,
+    with_changes,
+)
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
+from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
 from cvj_ml.night.reading import listed_in_control
@@ -111,7 +123,8 @@ def make_night(
     out, night = Path(config.out), as_of_name(config, as_of)
     measured = known_history(config, as_of)
     exposures = listed_in_control(config, as_of)
-    facts = facts_of(histories, champion, usage, as_of, people, exposures, measured)
+    bases = find_base_nights(config, as_of) if with_lists else None
+    facts = facts_of(histories, champion, usage, as_of, people, exposures, measured, bases)
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -144,10 +157,12 @@ def make_night(
         run.enforce(gates.after_scoring(bundle.predictor, scored.counts))
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
-    if people is not None:
+    changes = NOTHING_BEFORE
+    if people is not None and bases is not None:
         with run.step("Ranking the lists"):
             record = bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
+            earlier = bases.standings()
             lists = rank(
                 config,
                 scores,
@@ -158,15 +173,20 @@ def make_night(
                 permissions=people.permissions,
                 exposures=exposures,
                 forecast_errors=bundle.forecast_errors,
+                asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
             )
+            changes = changes_of(config, as_of, scores, lists, earlier)
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
     report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
-    facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
+    facts |= {OBSERVED: gates.observed(len(scores)), "stages": count_stages(scores)}
+    if with_lists:
+        facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
+        facts |= {"changes": changes.as_document(config.zone)}
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
-            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night)
+            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night, changes)
             rows = {**rows, **write_report(report, staged)}
             if people is not None:
                 people.require_unchanged()
@@ -195,6 +215,7 @@ def facts_of(
     people: People | None,
     exposures: pa.Table,
     measured: pd.DataFrame,
+    bases: BaseNights | None,
 ) -> dict[str, Any]:
     """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
     config, store = histories.config, histories.store
@@ -206,6 +227,7 @@ def facts_of(
         "model_from": "registry" if champion.copied is None else "local copy, registry down",
         "training": digest_of(asdict(champion.training)) if champion.training else None,
         "config": config_digest(config),
+        "journey": digest_of_journey(config),
         "counts": {name: asdict(counts) for name, counts in store.counts.items()},
         "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
         "inputs": dict(store.fingerprints),
@@ -215,9 +237,29 @@ def facts_of(
         facts["people"] = {name: digest_of_table(table.rows) for name, table in people.tables.items()}
         if len(exposures):
             facts["spared"] = digest_of_table(exposures)
+    if bases is not None:
+        facts |= bases.facts
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts
+
+
+def changes_of(
+    config: Config,
+    as_of: int,
+    scores: StoredTable,
+    lists: Sequence[RankedList],
+    earlier: Mapping[str, Standing | NotComparable],
+) -> Changes:
+    """Return what changed tonight since the base nights."""
+    tonight = Standing.of(as_of, scores, {one.name: one.rows for one in lists})
+    why, stages = reasons_tonight(lists), config.journey.names
+    return Changes(
+        tuple(
+            compare(base, one, tonight, why, stages) if isinstance(one, Standing) else one
+            for base, one in earlier.items()
+        )
+    )
 
 
 def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:

@@ -28,6 +28,9 @@ REASONS = {
 }
 """Why a customer of the stage is left out, in the order in which the rules are asked; the first that holds counts."""
 
+WHY = pa.schema([("customer_id", pa.string()), ("reason", pa.string())])
+"""Why some customers are not on a list tonight: who was asked about, and a name of a reason."""
+
 _Mask = npt.NDArray[np.bool_]
 
 

@@ -20,7 +20,7 @@ from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control
-from cvj_ml.lists.eligibility import REASONS, Reachable, columns_asked, left_out, reachable, require_permissions
+from cvj_ml.lists.eligibility import REASONS, WHY, Reachable, columns_asked, left_out, reachable, require_permissions
 from cvj_ml.lists.next_action import FULL, LISTED, NO_ROOM, play_for, preferred_channels, serve
 from cvj_ml.models.bundle.forecast_errors import LEVELS, NO_ERRORS, CountRange, ExpectedMoves, ForecastErrors
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
@@ -42,7 +42,7 @@ class RankedList:
 
     ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
     them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
-    control or not, ``stage_moves`` of everybody in the stage.
+    control or not, ``stage_moves`` of everybody in the stage. ``why`` has who was asked about and is not listed.
     """
 
     name: str
@@ -55,6 +55,7 @@ class RankedList:
     epoch: str
     moves: ExpectedMoves
     stage_moves: ExpectedMoves
+    why: pa.Table = field(default_factory=WHY.empty_table)
 
     def __post_init__(self) -> None:
         found = self.in_stage, self.eligible, len(self.rows)
@@ -121,6 +122,7 @@ def rank(
     permissions: Permissions | None = None,
     exposures: pa.Table | None = None,
     forecast_errors: ForecastErrors = NO_ERRORS,
+    asked: pa.Array | None = None,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -131,7 +133,7 @@ def rank(
     the rows of its stage, and of these the columns that it needs.
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: nobody was contacted);
     exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
-    which the range around each expected number of moves comes.
+    which the range around each expected number of moves comes; asked: of whom to say why they are not listed.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     require_permissions(permissions, channels)
@@ -147,6 +149,7 @@ def rank(
         HOLDOUT_EXPOSURES.empty_table() if exposures is None else exposures,
         permissions,
         str(scores.first("model_version")) if len(stage) else "",
+        pa.array([], pa.string()) if asked is None else asked,
         np.zeros(len(stage), dtype=np.bool_),
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
     )
@@ -167,6 +170,7 @@ class _Night:
     exposures: pa.Table
     permissions: Permissions
     model_version: str
+    asked: pa.Array
     taken: npt.NDArray[np.bool_]
     room: dict[int, int]
     slugs: Mapping[str, str] = field(init=False)
@@ -197,6 +201,8 @@ class _Night:
         status, channel = self._serve(stage, ranked, history, may, spec.capacity)
         listed = ranked[status == LISTED]
         self.taken[np.flatnonzero(here)[listed]] = True
+        place = reason.copy()
+        place[ranked] = np.select([status == NO_ROOM, status == FULL], len(REASONS) + np.arange(2), -1)
         names = customers.take(pa.array(listed)).to_pylist()
         epoch = epoch_name(self.config.control.epoch, self.as_of, self.config.zone)
         lift = probability[listed] / mean if mean else np.full(len(listed), np.nan)
@@ -214,7 +220,14 @@ class _Night:
             epoch,
             self._moves(spec, probability[listed], len(scores)),
             self._moves(spec, probability[np.isfinite(probability)], len(scores)),
+            self._why(customers, place),
         )
+
+    def _why(self, customers: pa.Array, place: npt.NDArray[np.int64]) -> pa.Table:
+        """Return `WHY` of those who were asked about, given each customer's place among all reasons, -1 for listed."""
+        rows = pc.and_(pc.is_in(customers, value_set=self.asked), pa.array(place >= 0))
+        names = pa.array([*REASONS, *NOT_LISTED]).take(pa.array(place).filter(rows))
+        return pa.table([customers.filter(rows), names], schema=WHY)
 
     def _moves(self, spec: ListSpec, probability: npt.NDArray[np.float64], of: int) -> ExpectedMoves:
         """Return how many customers with these probabilities are expected to move, among ``of`` in the stage."""
