@@ -39,6 +39,7 @@ from cvj_ml.ownership import remove
 from cvj_ml.panel.calendar import Period, changed_periods
 from cvj_ml.report.list_files import SCORES, with_contact, write_night
 from cvj_ml.report.page import PAGE, Documents, make_report, write_report
+from cvj_ml.report.what_changed import WhatChanged, what_changed
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.run import Watcher
 from cvj_ml.scoring import StoredTable
@@ -157,7 +158,8 @@ def make_night(
         run.enforce(gates.after_scoring(bundle.predictor, scored.counts))
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
-    changes = NOTHING_BEFORE
+    changes, stages = NOTHING_BEFORE, count_stages(scores)
+    changed: WhatChanged | None = None
     if people is not None and bases is not None:
         with run.step("Ranking the lists"):
             record = bundle.track_record
@@ -176,10 +178,12 @@ def make_night(
                 asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
             )
             changes = changes_of(config, as_of, scores, lists, earlier)
+            tonight = {"as_of": facts["as_of"], "stages": stages}
+            changed = what_changed(changes, [*bases.trend, tonight], config.journey.names, config.zone)
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
-    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
-    facts |= {OBSERVED: gates.observed(len(scores)), "stages": count_stages(scores)}
+    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, changed, run)
+    facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
     if with_lists:
         facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
         facts |= {"changes": changes.as_document(config.zone)}
@@ -283,6 +287,7 @@ def report_of(
     people: People | None,
     usage: Usage,
     history: pd.DataFrame,
+    changed: WhatChanged | None,
     watcher: Watcher,
 ) -> Documents:
     """Make the page and the worksheet of a night."""
@@ -302,6 +307,7 @@ def report_of(
             TrainedModel.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
             history,
             tuple(champion.bundle.predictor.unlived()),
+            changed,
         )
 
 

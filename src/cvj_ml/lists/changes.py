@@ -115,7 +115,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class Balance:
     """How a number came about: ``now`` = ``before`` + ``entered`` − ``left``."""
 
     before: int
@@ -128,8 +128,8 @@ class Flow:
             raise AssertionError(f"{self} does not add up")
 
     @classmethod
-    def between(cls, before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], gone: int) -> Flow:
-        """Return the flow of a group, given who of tonight's customers was and is in it, and who of it is gone."""
+    def between(cls, before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], gone: int) -> Balance:
+        """Return the balance of a group, given who of tonight's customers was and is in it, and who of it is gone."""
         left = int((before & ~now).sum()) + gone
         return cls(int(before.sum()) + gone, int((now & ~before).sum()), left, int(now.sum()))
 
@@ -146,10 +146,10 @@ class Comparison:
     base: str
     as_of: int
     rows: pa.Table
-    people: Flow
-    plan: Flow
-    stages: Mapping[str | None, Flow]
-    lists: Mapping[str, Flow]
+    people: Balance
+    plan: Balance
+    stages: Mapping[str | None, Balance]
+    lists: Mapping[str, Balance]
     dropped: Mapping[str, int]
     other_list: int
     moved_stage: int
@@ -244,14 +244,14 @@ def compare(base: str, before: Standing, tonight: Standing, why: pa.Table, stage
         base,
         before.as_of,
         table.filter(changed),
-        Flow.between(~new, np.ones(len(new), dtype=np.bool_), int(gone.sum())),
-        Flow.between(on, stays, counted["gone"]),
+        Balance.between(~new, np.ones(len(new), dtype=np.bool_), int(gone.sum())),
+        Balance.between(on, stays, counted["gone"]),
         {
-            stage: Flow.between(~new & (was == place), now == place, int((gone & (standing == place)).sum()))
+            stage: Balance.between(~new & (was == place), now == place, int((gone & (standing == place)).sum()))
             for place, stage in enumerate([None, *stages], -1)
         },
         {
-            name: Flow.between(
+            name: Balance.between(
                 _mask(pa.array(before.on(name)).take(at)), tonight.on(name), int((gone & before.on(name)).sum())
             )
             for name in names
@@ -292,13 +292,37 @@ def with_changes(summary: pa.Table, changes: Changes) -> pa.Table:
     for base in BASES:
         rows: list[Sequence[int | None]] = []
         for name, stage in zip(summary["list"].to_pylist(), summary["from_stage"].to_pylist(), strict=True):
-            flows = (found[base].lists[name], found[base].stages[stage]) if base in found else ()
-            parts = [number for one in flows for number in (one.before, one.entered, one.left)]
+            balances = (found[base].lists[name], found[base].stages[stage]) if base in found else ()
+            parts = [number for one in balances for number in (one.before, one.entered, one.left)]
             rows.append(parts or [None] * len(SUMMARY_PARTS))
         for place, part in enumerate(SUMMARY_PARTS):
             column = pa.array([row[place] for row in rows], pa.int64())
             summary = summary.append_column(f"{part}_{base}", column)
     return summary
+
+
+def without_erased(name: str, listed: Sequence[str], changed: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return what `SUMMARY_PARTS` of a list lose when customers are erased, so that they still add up.
+
+    listed: those of them who are on the list; changed: their rows of `CHANGES`.
+    """
+    less = {f"{part}_{base}": 0 for base in BASES for part in SUMMARY_PARTS}
+    here = set(listed)
+    for base in BASES:
+        rows = {row["customer_id"]: row for row in changed if row["base"] == base}
+        for customer in here:
+            row = rows.get(customer)  # without one nothing is different
+            less[f"{'listed' if row is None or _on(row, name) else 'new'}_{base}"] += 1
+            less[f"{'in_stage' if row is None or row['stage_change'] is None else 'entered'}_{base}"] += 1
+        dropped = sum(_on(row, name) for customer, row in rows.items() if customer not in here)
+        less[f"listed_{base}"] += dropped
+        less[f"dropped_{base}"] += dropped
+    return less
+
+
+def _on(row: Mapping[str, Any], name: str) -> bool:
+    """Return whether a customer was on a list of the base."""
+    return name in (row["from_list"] or "").split(BETWEEN)
 
 
 def count_stages(scores: StoredTable) -> dict[str, int]:

@@ -31,6 +31,7 @@ from cvj_ml.report import wording
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.charts import draw
 from cvj_ml.report.list_files import ListTable, list_table
+from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
 from cvj_ml.scoring import StoredTable
@@ -63,7 +64,7 @@ class PageFacts:
     """What the page tells of one night.
 
     ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first;
-    ``unlived`` is what the model's training knew too little of.
+    ``unlived`` is what the model's training knew too little of; ``changed`` is None for a night without lists.
     """
 
     config: Config
@@ -80,6 +81,7 @@ class PageFacts:
     training: TrainedModel | None
     history: pd.DataFrame
     unlived: Sequence[Unlived] = ()
+    changed: WhatChanged | None = None
 
 
 def page(night: PageFacts) -> str:
@@ -111,6 +113,7 @@ def context(night: PageFacts, reasons: int = 3) -> dict[str, Any]:
         "control_share": config.control.share,
         "reasons_left_out": reasons < 3 and any(table.reasons > reasons for table in tables),
         "map": sheet.map,
+        "changed": night.changed,
         "drawing": draw(sheet.map),
         "worksheet": sheet,
         "past": list_histories(night.history, [one.name for one in night.lists]),
@@ -233,6 +236,7 @@ def make_report(
     training: TrainedModel | None,
     history: pd.DataFrame,
     unlived: Sequence[Unlived] = (),
+    changed: WhatChanged | None = None,
 ) -> Documents:
     """Make the report of one night's SCORES and lists."""
     found = count_journey(question_of(config, journey, as_of, store.arrival_delay), blocks)
@@ -256,6 +260,7 @@ def make_report(
         training,
         history,
         unlived,
+        changed,
     )
     day = to_datetime(as_of, config.zone).date().isoformat()
     markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")
