@@ -18,6 +18,8 @@ from cvj_ml.customers import People
 from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.lists import RankedList, rank, summarise, with_reasons
 from cvj_ml.lists.changes import (
+    BASES,
+    NOT_COMPARABLE,
     NOTHING_BEFORE,
     Changes,
     NotComparable,
@@ -177,6 +179,9 @@ def make_night(
                 forecast_errors=bundle.forecast_errors,
                 asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
             )
+            for one in earlier.values():
+                if isinstance(one, NotComparable) and one.reason != "no_night":
+                    run.say(f"warning: not compared with {BASES[one.base]}: {NOT_COMPARABLE[one.reason]}.")
             changes = changes_of(config, as_of, scores, lists, earlier)
             tonight = {"as_of": facts["as_of"], "stages": stages}
             changed = what_changed(changes, [*bases.trend, tonight], config.journey.names, config.zone)
