@@ -17,7 +17,21 @@ from cvj_ml.config import Config
 from cvj_ml.customers import People
 from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.lists import RankedList, Unhappy, rank, summarise, with_reasons
+from cvj_ml.lists.changes import (
+    BASES,
+    NOT_COMPARABLE,
+    NOTHING_BEFORE,
+    Changes,
+    NotComparable,
+    Standing,
+    compare,
+    count_stages,
+    on_plan,
+    reasons_tonight,
+    with_changes,
+)
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
+from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
 from cvj_ml.night.reading import first_listed, listed_in_control
@@ -27,6 +41,7 @@ from cvj_ml.ownership import remove
 from cvj_ml.panel.calendar import Period, changed_periods
 from cvj_ml.report.list_files import SCORES, with_contact, write_night
 from cvj_ml.report.page import PAGE, Documents, make_report, write_report
+from cvj_ml.report.what_changed import WhatChanged, what_changed
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.run import Watcher
 from cvj_ml.scoring import StoredTable
@@ -112,7 +127,8 @@ def make_night(
     measured = known_history(config, as_of)
     exposures = listed_in_control(config, as_of)
     listed_since = first_listed(config, as_of) if with_lists else {}
-    facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured)
+    bases = find_base_nights(config, as_of) if with_lists else None
+    facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured, bases)
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -145,10 +161,13 @@ def make_night(
         run.enforce(gates.after_scoring(bundle.predictor, scored.counts))
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
-    if people is not None:
+    changes, stages = NOTHING_BEFORE, count_stages(scores)
+    changed: WhatChanged | None = None
+    if people is not None and bases is not None:
         with run.step("Ranking the lists"):
             record = bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
+            earlier = bases.standings()
             lists = rank(
                 config,
                 scores,
@@ -159,16 +178,25 @@ def make_night(
                 permissions=people.permissions,
                 exposures=exposures,
                 forecast_errors=bundle.forecast_errors,
+                asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
             )
+            for one in earlier.values():
+                if isinstance(one, NotComparable) and one.reason != "no_night":
+                    run.say(f"warning: not compared with {BASES[one.base]}: {NOT_COMPARABLE[one.reason]}.")
+            changes = changes_of(config, as_of, scores, lists, earlier)
+            tonight = {"as_of": facts["as_of"], "stages": stages}
+            changed = what_changed(changes, [*bases.trend, tonight], config.journey.names, config.zone)
         with run.step("Giving reasons") as progress:
-            unhappy = Unhappy.of(config)
-            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, unhappy)
-    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, listed_since, run)
-    facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
+            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, Unhappy.of(config))
+    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, listed_since, changed, run)
+    facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
+    if with_lists:
+        facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
+        facts |= {"changes": changes.as_document(config.zone)}
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
-            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night)
+            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night, changes)
             rows = {**rows, **write_report(report, staged)}
             if people is not None:
                 people.require_unchanged()
@@ -198,6 +226,7 @@ def facts_of(
     exposures: pa.Table,
     listed_since: Mapping[str, int],
     measured: pd.DataFrame,
+    bases: BaseNights | None,
 ) -> dict[str, Any]:
     """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
     config, store = histories.config, histories.store
@@ -209,6 +238,7 @@ def facts_of(
         "model_from": "registry" if champion.copied is None else "local copy, registry down",
         "training": digest_of(asdict(champion.training)) if champion.training else None,
         "config": config_digest(config),
+        "journey": digest_of_journey(config),
         "counts": {name: asdict(counts) for name, counts in store.counts.items()},
         "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
         "inputs": dict(store.fingerprints),
@@ -220,9 +250,29 @@ def facts_of(
             facts["spared"] = digest_of_table(exposures)
         if listed_since:
             facts["first_listed"] = dict(sorted(listed_since.items()))
+    if bases is not None:
+        facts |= bases.facts
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts
+
+
+def changes_of(
+    config: Config,
+    as_of: int,
+    scores: StoredTable,
+    lists: Sequence[RankedList],
+    earlier: Mapping[str, Standing | NotComparable],
+) -> Changes:
+    """Return what changed tonight since the base nights."""
+    tonight = Standing.of(as_of, scores, {one.name: one.rows for one in lists})
+    why, stages = reasons_tonight(lists), config.journey.names
+    return Changes(
+        tuple(
+            compare(base, one, tonight, why, stages) if isinstance(one, Standing) else one
+            for base, one in earlier.items()
+        )
+    )
 
 
 def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
@@ -247,6 +297,7 @@ def report_of(
     usage: Usage,
     history: pd.DataFrame,
     listed_since: Mapping[str, int],
+    changed: WhatChanged | None,
     watcher: Watcher,
 ) -> Documents:
     """Make the page and the worksheet of a night."""
@@ -267,6 +318,7 @@ def report_of(
             history,
             tuple(champion.bundle.predictor.unlived()),
             listed_since,
+            changed,
         )
 
 

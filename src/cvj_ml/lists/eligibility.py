@@ -39,6 +39,9 @@ HELD_BACK = (
 
 POSITION = {reason: i for i, reason in enumerate(REASONS)}
 
+WHY = pa.schema([("customer_id", pa.string()), ("reason", pa.string())])
+"""Why some customers are not on a list tonight: who was asked about, and a name of a reason."""
+
 _Mask = npt.NDArray[np.bool_]
 
 

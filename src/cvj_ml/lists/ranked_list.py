@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config, ListSizeSpec, ListSpec, format_duration
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
-from cvj_ml.lists.eligibility import HELD_BACK, POSITION, REASONS
+from cvj_ml.lists.eligibility import HELD_BACK, POSITION, REASONS, WHY
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
 from cvj_ml.schemas import Contract
 
@@ -64,7 +64,8 @@ class RankedList:
     ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
     them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
     control or not, ``stage_moves`` of everybody in the stage; ``size`` tells why the list is no longer;
-    ``reason`` (everybody in the stage, in the order of SCORES) is the position in REASONS, -1 for the eligible.
+    ``reason`` (everybody in the stage, in the order of SCORES) is the position in REASONS, -1 for the eligible;
+    ``why`` has who was asked about and is not listed.
     """
 
     name: str
@@ -79,6 +80,7 @@ class RankedList:
     stage_moves: ExpectedMoves
     size: ListSize
     reason: npt.NDArray[np.int8]
+    why: pa.Table = field(default_factory=WHY.empty_table)
 
     def __post_init__(self) -> None:
         found = self.in_stage, self.eligible, len(self.rows)

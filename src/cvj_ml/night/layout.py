@@ -25,6 +25,7 @@ FORGOTTEN = "forgotten.json"
 STAGED = ".staged-"
 LISTS = "targets"
 SUMMARY = "summary"
+CHANGES = "changes"
 
 # Of Linux: paths are relative to the working folder; the two names change places.
 _HERE, _EXCHANGE = -100, 2
@@ -54,13 +55,19 @@ class NightFolder:
         """The file with a row for each list."""
         return self.path / LISTS / f"{SUMMARY}.parquet"
 
+    @property
+    def changes(self) -> Path:
+        """The file of what changed since the base nights."""
+        return self.path / LISTS / f"{CHANGES}.parquet"
+
     def list_file(self, name: str) -> Path:
         """Return the file of a list."""
         return self.path / LISTS / f"{name}.parquet"
 
     def list_files(self) -> dict[str, Path]:
         """Return the files of the lists that are there, by the lists' names."""
-        return {file.stem: file for file in sorted((self.path / LISTS).glob("*.parquet")) if file.stem != SUMMARY}
+        files = sorted((self.path / LISTS).glob("*.parquet"))
+        return {file.stem: file for file in files if file.stem not in (SUMMARY, CHANGES)}
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; OSError or ValueError where it cannot be read."""

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.io import read_csv, sha256_of
+from cvj_ml.lists.changes import BASES
 from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, NightFolder, is_plain_file
 from cvj_ml.night.reading import current_night
 
@@ -120,4 +121,17 @@ def _count_faults(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, in
             yield (
                 f"{file}: {one['listed']:,} are listed, {one['target']:,} to contact and {one['control']:,} in"
                 f" control, in {listed:,} rows"
+            )
+        for base in BASES:
+            yield from _change_faults(file, one, base)
+
+
+def _change_faults(file: str, one: Mapping[str, Any], base: str) -> Iterator[str]:
+    """Yield where a list, or its stage, is not what it was in a base night plus who came minus who left."""
+    for now, came, left in (("listed", "new", "dropped"), ("in_stage", "entered", "left")):
+        before = one.get(f"{now}_{base}")
+        if before is not None and before + one[f"{came}_{base}"] - one[f"{left}_{base}"] != one[now]:
+            yield (
+                f"{file}: {now}_{base} {before:,} + {one[f'{came}_{base}']:,} − {one[f'{left}_{base}']:,} is not"
+                f" {now} {one[now]:,}"
             )

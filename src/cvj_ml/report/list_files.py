@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from cvj_ml.customers import People
 from cvj_ml.io import write_table
 from cvj_ml.lists import RankedList, summarise
+from cvj_ml.lists.changes import NOTHING_BEFORE, Changes, with_changes
 from cvj_ml.report.workbook import write_workbook
 from cvj_ml.report.worksheet import Worksheet
 
@@ -26,6 +27,7 @@ def write_night(
     people: People | None,
     worksheet: Worksheet,
     night: str,
+    changes: Changes = NOTHING_BEFORE,
 ) -> Mapping[str, int]:
     """Put scores, and the lists where people were read for them, into a folder; return the rows of each file.
 
@@ -34,23 +36,30 @@ def write_night(
     rows = {SCORES: pq.read_metadata(scores).num_rows}
     (staged / SCORES).parent.mkdir()
     os.replace(scores, staged / SCORES)
-    listed = write_lists(staged / "targets", lists, people.contact, worksheet, night) if people is not None else {}
-    return rows | {f"targets/{name}": count for name, count in listed.items()}
+    if people is not None:
+        listed = write_lists(staged / "targets", lists, people.contact, worksheet, night, changes)
+        rows |= {f"targets/{name}": count for name, count in listed.items()}
+    return rows
 
 
 def write_lists(
-    folder: Path, lists: Sequence[RankedList], contact: pa.Table, worksheet: Worksheet, night: str
+    folder: Path,
+    lists: Sequence[RankedList],
+    contact: pa.Table,
+    worksheet: Worksheet,
+    night: str,
+    changes: Changes = NOTHING_BEFORE,
 ) -> Mapping[str, int]:
-    """Write every list, their summary and the workbook into a folder; return the rows of each file.
+    """Write every list, their summary, what changed and the workbook into a folder; return the rows of each file.
 
     contact: ``customer_id`` (unique) and the contact columns, which stand behind those of the contract; worksheet: a
     sheet of the workbook; night: the date or instant in words.
     """
     folder.mkdir()
-    summary = summarise(lists)
+    summary = with_changes(summarise(lists), changes)
     tables = {one.name: with_contact(one.rows, contact) for one in lists}
     rows: dict[str, int] = {}
-    for name, table in {**tables, "summary": summary}.items():
+    for name, table in {**tables, "summary": summary, "changes": changes.rows}.items():
         rows |= write_table(folder, name, table)
     write_workbook(folder / "lists.xlsx", lists, [tables[one.name] for one in lists], summary, worksheet, night)
     return {**rows, "lists.xlsx": sum(map(len, tables.values()))}

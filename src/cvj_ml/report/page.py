@@ -33,6 +33,7 @@ from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.list_view import list_files, list_view
 from cvj_ml.report.plan import plan_of
+from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
 from cvj_ml.scoring import StoredTable
@@ -66,7 +67,8 @@ class PageFacts:
 
     ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first;
     ``unlived`` is what the model's training knew too little of. ``delay`` is within which touchpoints arrive,
-    ``first_listed`` the first night of this epoch, before this one, with somebody to contact, by list.
+    ``first_listed`` the first night of this epoch, before this one, with somebody to contact, by list; ``changed`` is
+    None for a night without lists.
     """
 
     config: Config
@@ -85,6 +87,7 @@ class PageFacts:
     unlived: Sequence[Unlived] = ()
     delay: int = 0
     first_listed: Mapping[str, int] = field(default_factory=dict)
+    changed: WhatChanged | None = None
 
 
 def page(night: PageFacts) -> str:
@@ -109,7 +112,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "customers": len(night.scores),
         "silent": sum(step.dormant for step in sheet.map.steps),
         "plan": plan,
-        "changed": (),
+        "changed": night.changed,
         "tables": [list_view(one, effects[one.name], {}) for one in night.lists],
         "control_share": config.control.share,
         "control_until": wording.day_in_words(plan.control_until - timedelta(days=1)),
@@ -230,6 +233,7 @@ def make_report(
     history: pd.DataFrame,
     unlived: Sequence[Unlived] = (),
     first_listed: Mapping[str, int] | None = None,
+    changed: WhatChanged | None = None,
 ) -> Documents:
     """Make the report of one night's SCORES and lists."""
     found = count_journey(question_of(config, journey, as_of, store.arrival_delay), blocks)
@@ -255,6 +259,7 @@ def make_report(
         unlived,
         store.arrival_delay,
         first_listed or {},
+        changed,
     )
     day = to_datetime(as_of, config.zone).date().isoformat()
     markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")
