@@ -13,13 +13,16 @@ import pyarrow.parquet as pq
 
 from cvj_ml.commands.measure import known_history
 from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
-from cvj_ml.config import Config
+from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import People
+from cvj_ml.exports import Exported, make_exports, write_exports
 from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.lists import RankedList, rank, summarise, with_reasons
-from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
+from cvj_ml.lists.control import epoch_name, in_control
+from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, exports_before, find_night, publish
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
+from cvj_ml.night.layout import EXPORTS
 from cvj_ml.night.reading import listed_in_control
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations, package_version
@@ -67,6 +70,11 @@ class Night:
         """Return the rows of a list, as published."""
         return pq.read_table(self.folder / LISTS / f"{name}.parquet", partitioning=None)
 
+    def summary(self, use: str) -> dict[str, Any]:
+        """Return what a webhook is told: counts and names of lists, never people, and no path of this machine."""
+        told = {name: value for name, value in self.as_document().items() if name not in ("night", "page")}
+        return {"use": use, "night": self.folder.name, **told, "exports": list(self.facts.get("exports", ()))}
+
     @property
     def model_version(self) -> str:
         """The ``model_version`` of the scores."""
@@ -85,6 +93,7 @@ class Night:
             "model_version": self.model_version,
             "model_source": self.champion.source,
             "lists": {one["list"]: one["listed"] for one in self.lists},
+            "exports": {one["export"]: one["written"] for one in self.facts.get("exports", ())},
             "people": self.facts[OBSERVED].get("people", {}),
             "rows": rows_by_outcome(self.facts),
         }
@@ -112,6 +121,9 @@ def make_night(
     measured = known_history(config, as_of)
     exposures = listed_in_control(config, as_of)
     facts = facts_of(histories, champion, usage, as_of, people, exposures, measured)
+    base = exports_before(out, as_of) if config.exports is not None and people is not None else None
+    if base is not None:
+        facts["exports_base"] = base.digest
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -161,13 +173,26 @@ def make_night(
             )
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
+    exports: tuple[Exported, ...] = ()
+    if config.exports is not None and people is not None:
+        with run.step("Preparing the exports"):
+            control, epoch = control_group(config, scores, as_of)
+            tables, channels = {one.name: one.rows for one in lists}, play_channels(config.journey)
+            exports = make_exports(
+                config.exports, tables, people.contact, people.permissions, control, epoch, channels, base
+            )
     report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
     facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
+    if exports:
+        facts["exports"] = [one.counts for one in exports]
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
             rows = write_night(staged, scored.scores, lists, people, report.worksheet, night)
             rows = {**rows, **write_report(report, staged)}
+            if config.exports is not None and exports:
+                made = write_exports(staged / EXPORTS, exports, config.exports.merge, night)
+                rows |= {f"{EXPORTS}/{name}": count for name, count in made.items()}
             if people is not None:
                 people.require_unchanged()
             return rows
@@ -218,6 +243,14 @@ def facts_of(
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts
+
+
+def control_group(config: Config, scores: StoredTable, as_of: int) -> tuple[pa.Array, str]:
+    """Return everybody of SCORES whom chance put into the control group, on a list or not, and the epoch's name."""
+    spec, customers = config.control, scores.read(["customer_id"])["customer_id"].combine_chunks()
+    epoch = epoch_name(spec.epoch, as_of, config.zone)
+    drawn = in_control(customers.to_pylist(), spec.salt or config.name, epoch, spec.share)
+    return customers.filter(pa.array(drawn)), epoch
 
 
 def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
@@ -274,7 +307,7 @@ def config_digest(config: Config) -> str:
 
 def hand_over(config: Config, night: Path, watcher: Watcher) -> None:
     """Deliver a published night to where the configuration says; one that cannot be delivered stays published."""
-    if config.deliver is None:
+    if config.deliver is None or config.deliver.postgres is None:
         return
     with watcher.step("Delivering to PostgreSQL"):
         outcome = deliver(config.deliver.postgres, night)

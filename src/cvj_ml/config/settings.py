@@ -15,9 +15,10 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated
 from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_below_out
 from cvj_ml.config.documents import read_yaml
+from cvj_ml.config.exports import ExportsSpec, exports_faults
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import JourneySpec, Names
-from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults
+from cvj_ml.config.lists import EligibilitySpec, ListSpec, MeasureSpec, eligibility_faults, play_channels
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.tables import (
     AttributesSpec,
@@ -201,6 +202,7 @@ class Config(Section):
     report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()
+    exports: ExportsSpec | None = None
     deliver: DeliverSpec | None = None
     out: ResolvedPath = Field(default="out", validate_default=True)
 
@@ -255,6 +257,8 @@ class Config(Section):
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
+        columns = self.contact.columns if self.contact else None
+        faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:
             raise ValueError("\n".join(faults))
         object.__setattr__(self, "journey", self.journey.with_events(self.events))

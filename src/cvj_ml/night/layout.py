@@ -22,8 +22,10 @@ SUCCESS = "_SUCCESS"
 CURRENT = "CURRENT.json"
 LOCK = ".lock"
 FORGOTTEN = "forgotten.json"
+POSTED = "POSTED.json"
 STAGED = ".staged-"
 LISTS = "targets"
+EXPORTS = "exports"
 SUMMARY = "summary"
 
 # Of Linux: paths are relative to the working folder; the two names change places.
@@ -61,6 +63,11 @@ class NightFolder:
     def list_files(self) -> dict[str, Path]:
         """Return the files of the lists that are there, by the lists' names."""
         return {file.stem: file for file in sorted((self.path / LISTS).glob("*.parquet")) if file.stem != SUMMARY}
+
+    @property
+    def members(self) -> Path:
+        """The file that says who is in which export, or has left one."""
+        return self.path / EXPORTS / "members.parquet"
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; OSError or ValueError where it cannot be read."""

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError
+from cvj_ml.exports import Base
 from cvj_ml.lists import HOLDOUT_EXPOSURES
 from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
-from cvj_ml.windows import before, in_window
+from cvj_ml.windows import before, in_window, to_microseconds
 
 
 def current_night(out: Path) -> Path | None:
@@ -75,6 +78,24 @@ def _started(night: NightFolder) -> float:
         return float(night.run()["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return -math.inf
+
+
+def exports_before(out: Path, as_of: int) -> Base | None:
+    """Return the exports of the newest night with lists before ``as_of``, what adds and removes are told against.
+
+    None where there is no such night, or it has no exports. Raises NightError for one that cannot be read.
+    """
+    for folder in reversed(published_lists(out)):
+        try:
+            instant = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
+            if before(np.array([instant]), as_of).all():
+                return Base.of(folder)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            raise NightError(
+                f"{folder}: tonight's exports are compared with this night, which cannot be read. See `cvj-ml verify"
+                f" {folder}`; go back to a copy of it, or remove it."
+            ) from None
+    return None
 
 
 def listed_in_control(config: Config, as_of: int) -> pa.Table:
