@@ -15,14 +15,13 @@ from cvj_ml.commands.measure import known_history
 from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import People
-from cvj_ml.exports import Exported, make_exports, write_exports
+from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
 from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.lists import RankedList, rank, summarise, with_reasons
 from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, exports_before, find_night, publish
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
-from cvj_ml.night.layout import EXPORTS
 from cvj_ml.night.reading import listed_in_control
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations, package_version

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvj_ml.exports import EXPORTS, MEMBERS
 from cvj_ml.io import sync
 from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES
@@ -25,7 +26,6 @@ FORGOTTEN = "forgotten.json"
 POSTED = "POSTED.json"
 STAGED = ".staged-"
 LISTS = "targets"
-EXPORTS = "exports"
 SUMMARY = "summary"
 
 # Of Linux: paths are relative to the working folder; the two names change places.
@@ -67,7 +67,7 @@ class NightFolder:
     @property
     def members(self) -> Path:
         """The file that says who is in which export, or has left one."""
-        return self.path / EXPORTS / "members.parquet"
+        return self.path / EXPORTS / f"{MEMBERS}.parquet"
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; OSError or ValueError where it cannot be read."""

@@ -80,9 +80,7 @@ def _post(url: str, summary: Mapping[str, Any]) -> str | None:
         with error:
             return f"the server answers {error.code}"
     except urllib.error.URLError as error:
-        return (
-            f"no connection ({type(error.reason).__name__})" if not isinstance(error.reason, str) else "no connection"
-        )
+        return f"no connection ({type(error.reason).__name__})"
     except TimeoutError:
         return f"no answer within {_SECONDS} s"
     except (OSError, HTTPException, ValueError) as error:
