@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,23 +87,20 @@ def readable(number: phonenumbers.PhoneNumber) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """How to reach a customer: the e-mail address as it came (empty: none), the phone number, and the merge fields."""
+    """How to reach a customer: the e-mail address as it came (empty: none), the phone number, and the merge fields.
+
+    ``mailboxes`` tell whether two customers share an address, however it is written.
+    """
 
     email: str
     phone: phonenumbers.PhoneNumber | None
     phone_fault: AddressFault | None
     first_name: str
     merge: Mapping[str, str]
-
-    def mailboxes(self) -> Iterator[str]:
-        """Yield what tells whether two customers share an address, however it is written."""
-        if is_email(key := google_email(self.email)):
-            yield key
-        if self.phone is not None:
-            yield e164(self.phone)
+    mailboxes: frozenset[str]
 
 
-NO_CONTACT = Contact("", None, None, "", {})
+NO_CONTACT = Contact("", None, None, "", {}, frozenset())
 
 
 def contacts_of(spec: ExportsSpec, table: pa.Table, customers: pa.Array) -> dict[str, Contact]:
@@ -124,7 +121,9 @@ def contacts_of(spec: ExportsSpec, table: pa.Table, customers: pa.Array) -> dict
     for place, (customer, email, phone, first_name) in enumerate(zip(*columns, strict=True)):
         number, fault = read_phone(phone, spec.default_country)
         fields = {name: texts[place] for name, texts in merge.items()}
-        found[customer] = Contact(email, number, fault, _one_line(first_name), fields)
+        boxes = {google_email(email)} if is_email(google_email(email)) else set()
+        boxes |= set() if number is None else {e164(number)}
+        found[customer] = Contact(email, number, fault, _one_line(first_name), fields, frozenset(boxes))
     return found
 
 

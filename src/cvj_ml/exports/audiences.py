@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -51,8 +51,8 @@ class Member:
     customer_id: str
     email: str
     phone: str
-    row: Row = field(default_factory=dict)
-    contact: Contact = NO_CONTACT
+    row: Row
+    contact: Contact
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -86,47 +86,42 @@ class Audience:
 
 
 class Door:
-    """Who may be contacted through a channel, by the permission tables alone."""
+    """Who may be reached, by the tables of permissions and the control group alone, and which addresses must not be.
 
-    def __init__(self, permissions: Permissions) -> None:
+    Asked is with channels: those of which each ``closing`` one suppresses, and those of which one ``agreeing`` one is
+    enough. The channel None is any way at all: closed to whoever is suppressed everywhere, open to whoever agreed to
+    anything.
+    """
+
+    def __init__(self, permissions: Permissions, contacts: Mapping[str, Contact], control: Collection[str]) -> None:
+        self.contacts, self.control = contacts, control
         self._suppressed = _by_channel(permissions.suppression)
         self._consent = None if permissions.consent is None else _by_channel(permissions.consent)
+        self._anything = set[str]().union(*(self._consent or {}).values())
+        self._spared = self._mailboxes(control)
+        self._held: dict[frozenset[str | None], set[str]] = {}
 
-    @property
-    def everybody_suppressed(self) -> set[str]:
-        """The customers who are suppressed for any channel, in the log or not."""
-        return set[str]().union(*self._suppressed.values())
-
-    def refusal(self, customer: str, channels: Collection[str | None]) -> Literal["suppressed", "no_consent"] | None:
-        """Return why a customer may be reached through none of these channels; None where one of them is open.
-
-        The channel None is any way at all: closed to whoever is suppressed everywhere, open to whoever gave consent to
-        anything.
-        """
-        left = [one for one in channels if not self._named(self._suppressed, customer, one)]
-        if not left:
+    def refusal(
+        self, customer: str, closing: Iterable[str | None], agreeing: Iterable[str | None]
+    ) -> Literal["suppressed", "no_consent"] | None:
+        """Return why a customer must not be reached; None where nothing speaks against it."""
+        if any(customer in self._suppressed.get(channel, ()) for channel in (None, *closing)):
             return "suppressed"
-        if self._consent is None or any(self._agreed(customer, one) for one in left):
+        if self._consent is None or customer in self._consent.get(None, ()):
             return None
-        return "no_consent"
+        agreed = (self._anything if channel is None else self._consent.get(channel, ()) for channel in agreeing)
+        return None if any(customer in of for of in agreed) else "no_consent"
 
-    def suppressed(self, channels: Collection[str | None]) -> set[str]:
-        """Return the customers who may be reached through none of these channels, in the log or not."""
-        return {
-            one
-            for one in self.everybody_suppressed
-            if all(self._named(self._suppressed, one, channel) for channel in channels)
-        }
+    def holds_back(self, mailbox: str, closing: Collection[str | None], *, control: bool) -> bool:
+        """Return whether an address belongs to somebody suppressed, in the log or not, or in the control group."""
+        channels = frozenset({None, *closing})
+        if channels not in self._held:
+            suppressed = set[str]().union(*(self._suppressed.get(channel, ()) for channel in channels))
+            self._held[channels] = self._mailboxes(suppressed)
+        return mailbox in self._held[channels] or (control and mailbox in self._spared)
 
-    def _agreed(self, customer: str, channel: str | None) -> bool:
-        assert self._consent is not None
-        if channel is None:
-            return any(customer in of for of in self._consent.values())
-        return self._named(self._consent, customer, channel)
-
-    @staticmethod
-    def _named(table: Mapping[str | None, set[str]], customer: str, channel: str | None) -> bool:
-        return customer in table.get(None, ()) or (channel is not None and customer in table.get(channel, ()))
+    def _mailboxes(self, customers: Iterable[str]) -> set[str]:
+        return {box for one in customers if one in self.contacts for box in self.contacts[one].mailboxes}
 
 
 def _by_channel(table: pa.Table | None) -> dict[str | None, set[str]]:
@@ -134,66 +129,57 @@ def _by_channel(table: pa.Table | None) -> dict[str | None, set[str]]:
     found: dict[str | None, set[str]] = {}
     if table is not None:
         for channel in table["channel"].unique().to_pylist():
-            same = table["channel"].is_null() if channel is None else pc.equal(table["channel"], channel)
+            same = pc.is_null(table["channel"]) if channel is None else pc.equal(table["channel"], channel)
             found[channel] = set(table.filter(same)["customer_id"].to_pylist())
     return found
 
 
 def inclusion(
-    export: ExportName,
-    channels: Collection[str] | None,
-    lists: Mapping[str, pa.Table],
-    contacts: Mapping[str, Contact],
-    door: Door,
-    control: Collection[str],
+    export: ExportName, served: Collection[str] | None, lists: Mapping[str, pa.Table], door: Door
 ) -> Audience:
     """Return whom an export brings to a tool: each person once, from the first list whose channel it serves.
 
-    channels: those that it serves (None: every row); lists: TARGETS by name; control: everybody in it tonight.
+    served: channels (None: every row, with a channel or without); lists: TARGETS by name. To an ad platform nobody is
+    named who is suppressed for any channel that the export serves: through which one ads reach people, it decides.
     """
-    held: dict[str | None, set[str]] = {}
+    platform = TOOLS[export].exclusion
 
     def candidates() -> Iterator[_Candidate]:
         for row in _rows(lists):
             customer, channel = row["customer_id"], row["channel"]
-            if channel not in held:
-                held[channel] = _mailboxes(contacts, [*control, *door.suppressed([channel])])
-            reason = "other_channel" if channels is not None and channel not in channels else None
-            if row["group"] != "target" or customer in control:
+            closing = (channel, *(served or ())) if platform else (channel,)
+            reason = "other_channel" if served is not None and channel not in served else None
+            if row["group"] != "target" or customer in door.control:
                 reason = "control"
-            yield _Candidate(customer, row, reason or door.refusal(customer, [channel]), held[channel])
+            yield _Candidate(customer, row, reason or door.refusal(customer, closing, (channel,)), closing)
 
-    return _audience(export, "inclusion", candidates(), contacts)
+    return _audience(export, "inclusion", candidates(), door)
 
 
-def exclusion(
-    export: ExportName,
-    channels: Collection[str | None],
-    contacts: Mapping[str, Contact],
-    door: Door,
-    control: Collection[str],
-) -> Audience:
-    """Return everybody in control whose address an ad platform may be given; who is suppressed is not given away."""
-    held = _mailboxes(contacts, door.suppressed(channels))
-    candidates = (_Candidate(one, {}, door.refusal(one, channels), held) for one in sorted(control))
-    return _audience(export, "exclusion", candidates, contacts)
+def exclusion(export: ExportName, channels: Collection[str | None], door: Door) -> Audience:
+    """Return everybody in control whose address an ad platform may be given.
+
+    channels: that the export serves: who is suppressed for any of them, or agreed to none, is not named to it.
+    """
+    candidates = (_Candidate(one, {}, door.refusal(one, channels, channels), channels) for one in sorted(door.control))
+    return _audience(export, "exclusion", candidates, door)
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """Somebody who may come into an export, why not, and the addresses that must not be in it."""
+    """Somebody who may come into an export, why not, and the channels for which nobody in it may be suppressed."""
 
     customer_id: str
     row: Row
     refusal: str | None
-    held: Collection[str]
+    closing: Collection[str | None]
 
 
 def _audience(
     export: ExportName,
     kind: Literal["inclusion", "exclusion"],
     candidates: Iterable[_Candidate],
-    contacts: Mapping[str, Contact],
+    door: Door,
 ) -> Audience:
     """Let candidates in, one after the other, and count those who stay outside."""
     tool, needed = TOOLS[export], NEEDED_ADDRESSES[export]
@@ -202,7 +188,7 @@ def _audience(
     left_out, not_written = Counter[str](), Counter[AddressFault]()
     for one in candidates:
         looked_at += 1
-        contact = contacts.get(one.customer_id, NO_CONTACT)
+        contact = door.contacts.get(one.customer_id, NO_CONTACT)
         email, number, missing = _addresses(tool, contact)
         written = {"email": email, "phone": number}
         # Two people share an address if a message to it reaches both, however it is written.
@@ -210,7 +196,8 @@ def _audience(
         reason = one.refusal or ("other_list" if one.customer_id in members else None)
         if reason is None and needed and not any(there for name, there in written.items() if name in needed):
             reason = next((fault for fault in missing if FAULTY[fault] in needed), "no_address")
-        if reason is None and not boxes.isdisjoint(one.held):
+        inside = kind == "inclusion"
+        if reason is None and any(door.holds_back(box, one.closing, control=inside) for box in boxes):
             reason = "held_back_address"
         if reason is None and needed and not boxes.isdisjoint(taken):
             reason = "shared_address"
@@ -238,10 +225,6 @@ def _addresses(tool: Tool, contact: Contact) -> tuple[str, str, list[AddressFaul
         number = "" if contact.phone is None else e164(contact.phone)
         faults += [contact.phone_fault] if contact.phone_fault else []
     return address and tool.written_email(address), number, faults
-
-
-def _mailboxes(contacts: Mapping[str, Contact], customers: Iterable[str]) -> set[str]:
-    return {box for one in customers if one in contacts for box in contacts[one].mailboxes()}
 
 
 def _rows(lists: Mapping[str, pa.Table]) -> Iterator[dict[str, Any]]:

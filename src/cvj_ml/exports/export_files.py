@@ -128,16 +128,17 @@ def make_exports(
     night that adds and removes are told against. Another epoch has other people in control, so its exclusions are not
     compared but replace the earlier ones whole.
     """
-    door, spared = Door(permissions), set(control.to_pylist())
-    listed = {one for rows in lists.values() for one in rows["customer_id"].to_pylist()}
-    asked = pa.array(sorted({*listed, *spared, *door.everybody_suppressed}), pa.string())
-    contacts = contacts_of(spec, contact, asked)
-    made = list[Audience]()
+    spared = set(control.to_pylist())
+    asked = spared.union(*(rows["customer_id"].to_pylist() for rows in lists.values()))
+    if permissions.suppression is not None:
+        asked.update(permissions.suppression["customer_id"].to_pylist())
+    contacts = contacts_of(spec, contact, pa.array(sorted(asked), pa.string()))
+    door, made = Door(permissions, contacts, spared), list[Audience]()
     for export, of in spec.files.items():
         served = None if of == "all" else of
-        made.append(inclusion(export, served, lists, contacts, door, spared))
+        made.append(inclusion(export, served, lists, door))
         if TOOLS[export].exclusion:
-            made.append(exclusion(export, served or channels or [None], contacts, door, spared))
+            made.append(exclusion(export, served or channels or [None], door))
     return tuple(_compared(one, epoch, base) for one in made)
 
 
