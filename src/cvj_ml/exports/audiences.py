@@ -135,20 +135,20 @@ def _by_channel(table: pa.Table | None) -> dict[str | None, set[str]]:
 
 
 def inclusion(
-    export: ExportName, served: Collection[str] | None, lists: Mapping[str, pa.Table], door: Door
+    export: ExportName, served: Collection[str | None], lists: Mapping[str, pa.Table], door: Door
 ) -> Audience:
     """Return whom an export brings to a tool: each person once, from the first list whose channel it serves.
 
-    served: channels (None: every row, with a channel or without); lists: TARGETS by name. To an ad platform nobody is
-    named who is suppressed for any channel that the export serves: through which one ads reach people, it decides.
+    served: channels, None among them where rows without one count, too; lists: TARGETS by name. To an ad platform nobody
+    is named who is suppressed for any channel that the export serves: which of them its ads are, nobody says.
     """
     platform = TOOLS[export].exclusion
 
     def candidates() -> Iterator[_Candidate]:
         for row in _rows(lists):
             customer, channel = row["customer_id"], row["channel"]
-            closing = (channel, *(served or ())) if platform else (channel,)
-            reason = "other_channel" if served is not None and channel not in served else None
+            closing = served if platform else (channel,)
+            reason = "other_channel" if channel not in served else None
             if row["group"] != "target" or customer in door.control:
                 reason = "control"
             yield _Candidate(customer, row, reason or door.refusal(customer, closing, (channel,)), closing)
@@ -156,12 +156,12 @@ def inclusion(
     return _audience(export, "inclusion", candidates(), door)
 
 
-def exclusion(export: ExportName, channels: Collection[str | None], door: Door) -> Audience:
+def exclusion(export: ExportName, served: Collection[str | None], door: Door) -> Audience:
     """Return everybody in control whose address an ad platform may be given.
 
-    channels: that the export serves: who is suppressed for any of them, or agreed to none, is not named to it.
+    served: channels, as of the inclusion; who is suppressed for any of them, or agreed to none, is not named to it.
     """
-    candidates = (_Candidate(one, {}, door.refusal(one, channels, channels), channels) for one in sorted(door.control))
+    candidates = (_Candidate(one, {}, door.refusal(one, served, served), served) for one in sorted(door.control))
     return _audience(export, "exclusion", candidates, door)
 
 

@@ -135,10 +135,10 @@ def make_exports(
     contacts = contacts_of(spec, contact, pa.array(sorted(asked), pa.string()))
     door, made = Door(permissions, contacts, spared), list[Audience]()
     for export, of in spec.files.items():
-        served = None if of == "all" else of
+        served = (*channels, None) if of == "all" else of
         made.append(inclusion(export, served, lists, door))
         if TOOLS[export].exclusion:
-            made.append(exclusion(export, served or channels or [None], door))
+            made.append(exclusion(export, served, door))
     return tuple(_compared(one, epoch, base) for one in made)
 
 
