@@ -139,8 +139,8 @@ def inclusion(
 ) -> Audience:
     """Return whom an export brings to a tool: each person once, from the first list whose channel it serves.
 
-    served: channels, None among them where rows without one count, too; lists: TARGETS by name. To an ad platform nobody
-    is named who is suppressed for any channel that the export serves: which of them its ads are, nobody says.
+    served: channels, None among them where rows without one count, too; lists: TARGETS by name. To an ad platform
+    nobody is named who is suppressed for any channel that the export serves: which of them its ads are, nobody says.
     """
     platform = TOOLS[export].exclusion
 

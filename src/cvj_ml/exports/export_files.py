@@ -8,13 +8,14 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cvj_ml.config import ExportsSpec
 from cvj_ml.customers import Permissions
@@ -212,7 +213,7 @@ def _write(path: Path, headings: Mapping[str, str], rows: Iterable[Mapping[str, 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(headings)
         for row in rows:
-            cells = [row[of] for of in headings.values()]
+            cells = [row.get(of) for of in headings.values()]  # who has no row of contact has no merge fields
             writer.writerow("" if cell is None else cell for cell in cells)
             counted += 1
     return counted
@@ -220,10 +221,6 @@ def _write(path: Path, headings: Mapping[str, str], rows: Iterable[Mapping[str, 
 
 def _calls(members: Sequence[Member], merge: Sequence[str], night: str) -> str:
     """Return the call sheet, an HTML page to print: whom to call, why, and room for what came of it."""
-    environment = Environment(
-        autoescape=True, loader=PackageLoader("cvj_ml.exports"), undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
     calls = [
         {
             **_cells(one),
@@ -233,4 +230,17 @@ def _calls(members: Sequence[Member], merge: Sequence[str], night: str) -> str:
         for one in members
         if one.contact.phone is not None
     ]
-    return environment.get_template("calls.html").render(calls=calls, merge=merge, night=night)
+    return _template().render(calls=calls, merge=merge, night=night)
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        loader=PackageLoader("cvj_ml.exports"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("calls.html")
