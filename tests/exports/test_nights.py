@@ -23,6 +23,7 @@ pytest_plugins = ["tests.fixtures"]
 pytestmark = pytest.mark.slow
 
 BEFORE = "2025-06-23"
+LOG = SETTINGS["sources"]["touchpoints"]
 EXPORTS = {
     "email": "email",
     "phone": "phone",
@@ -127,9 +128,7 @@ def test_the_forgotten_are_in_no_export(trained: Trained, shop: dict[str, Any], 
         table = pq.read_table(trained.folder / f"{name}.parquet", partitioning=None)
         pq.write_table(table, tmp_path / f"{name}.parquet")
     mine = {
-        "sources": {
-            "touchpoints": {**SETTINGS["sources"]["touchpoints"], "path": str(tmp_path / "touchpoints.parquet")}
-        },
+        "sources": {"touchpoints": {**LOG, "path": str(tmp_path / "touchpoints.parquet")}},
         "attributes": {**SETTINGS["attributes"], "path": str(tmp_path / "customers.parquet")},
         "contact": {**shop["contact"], "path": str(tmp_path / "contact.parquet")},
         "control": {"share": 0.0, "salt": "tiny"},
