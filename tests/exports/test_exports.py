@@ -30,14 +30,16 @@ from tests.exports.business import (
 )
 
 from cvj_ml.config import ExportsSpec
-from cvj_ml.exports import LEFT_OUT, Base, Exported, make_exports, write_exports
+from cvj_ml.exports import LEFT_OUT, EarlierExports, Exported, make_exports, write_exports
 from cvj_ml.exports.addresses import e164, google_email, is_email, meta_email, meta_phone, read_phone, sha256
 
 FIXTURES = Path(__file__).parent / "fixtures"
 MAILCHIMP_ALONE = ExportsSpec.model_validate({"email": "mail", "files": {"mailchimp": "all"}})
 
 
-def export(folder: Path, rows: Any = FIRST, base: Base | None = None, spec: ExportsSpec = SPEC, **other: Any) -> Any:
+def export(
+    folder: Path, rows: Any = FIRST, base: EarlierExports | None = None, spec: ExportsSpec = SPEC, **other: Any
+) -> Any:
     """Write the exports of the fixtures' business, or of one that differs in something."""
     given: dict[str, Any] = {
         "contact": contact(),
@@ -130,7 +132,7 @@ def test_numbers_are_read_by_the_plan_of_their_country(text: str, country: str |
 def test_files_are_what_the_tools_import(tmp_path: Path) -> None:
     first, second = "2025-06-24", "2025-06-25"
     export(tmp_path / first)
-    export(tmp_path / second, SECOND, Base.of(tmp_path / first))
+    export(tmp_path / second, SECOND, EarlierExports.of(tmp_path / first))
     for night in (first, second):
         wanted = {file.name: file.read_bytes() for file in (FIXTURES / night).iterdir()}
         found = {file.name: file.read_bytes() for file in (tmp_path / night / "exports").glob("*.[ch]*")}
@@ -215,7 +217,7 @@ def test_an_ad_platform_gets_nobody_who_is_suppressed_for_one_of_its_channels(tm
 
 def test_another_epoch_replaces_the_exclusion_whole(tmp_path: Path) -> None:
     export(tmp_path / "first")
-    base = Base.of(tmp_path / "first")
+    base = EarlierExports.of(tmp_path / "first")
     made, rows = export(tmp_path / "later", base=base, epoch="2025-quarter-3", control=pa.array(["c07"], pa.string()))
     of = counts(made, "google_customer_match_exclusion")
     assert (of["epoch"], of["written"], of["added"], of["removed"]) == ("2025-quarter-3", 1, None, None)
@@ -226,7 +228,7 @@ def test_another_epoch_replaces_the_exclusion_whole(tmp_path: Path) -> None:
 def test_another_address_is_taken_out_and_put_in(tmp_path: Path) -> None:
     export(tmp_path / "first")
     moved = [row if row[0] != "c09" else ("c09", "moved@example.com", *row[2:]) for row in CONTACTS]
-    export(tmp_path / "second", SECOND, Base.of(tmp_path / "first"), contact=contact(moved))
+    export(tmp_path / "second", SECOND, EarlierExports.of(tmp_path / "first"), contact=contact(moved))
     folder = tmp_path / "second" / "exports"
     assert "moved@example.com" in {row["email"] for row in cells(folder / "email_adds.csv")}
     assert "nine@example.com" in {row["email"] for row in cells(folder / "email_removes.csv")}
@@ -234,8 +236,8 @@ def test_another_address_is_taken_out_and_put_in(tmp_path: Path) -> None:
 
 def test_adds_and_removes_lead_from_one_night_to_the_next(tmp_path: Path) -> None:
     export(tmp_path / "first")
-    made, _ = export(tmp_path / "second", SECOND, Base.of(tmp_path / "first"))
-    before, after = Base.of(tmp_path / "first"), Base.of(tmp_path / "second")
+    made, _ = export(tmp_path / "second", SECOND, EarlierExports.of(tmp_path / "first"))
+    before, after = EarlierExports.of(tmp_path / "first"), EarlierExports.of(tmp_path / "second")
     assert before is not None and after is not None
     for one in made:
         name = one.audience.name

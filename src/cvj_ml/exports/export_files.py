@@ -38,14 +38,14 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class EarlierExports:
     """The exports of an earlier night: the members of each, and the epoch of each exclusion (null for inclusions)."""
 
     members: Mapping[str, frozenset[Key]]
     epochs: Mapping[str, str | None]
 
     @classmethod
-    def of(cls, night: Path) -> Base | None:
+    def of(cls, night: Path) -> EarlierExports | None:
         """Read the exports of a published night; None where it has none, or they went with the forgotten."""
         files = [night / EXPORTS / f"{name}.parquet" for name in (MEMBERS, COUNTS)]
         if not all(file.is_file() for file in files):
@@ -120,7 +120,7 @@ def make_exports(
     control: pa.Array,
     epoch: str,
     channels: Sequence[str],
-    base: Base | None = None,
+    base: EarlierExports | None = None,
 ) -> tuple[Exported, ...]:
     """Return every configured export, in the order of the configuration, an exclusion behind its inclusion.
 
@@ -143,7 +143,7 @@ def make_exports(
     return tuple(_compared(one, epoch, base) for one in made)
 
 
-def _compared(audience: Audience, epoch: str, base: Base | None) -> Exported:
+def _compared(audience: Audience, epoch: str, base: EarlierExports | None) -> Exported:
     of = epoch if audience.kind == "exclusion" else None
     comparable = base is not None and audience.name in base.members and base.epochs[audience.name] == of
     return Exported(audience, of, base.members[audience.name] if base is not None and comparable else None)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError
-from cvj_ml.exports import Base
+from cvj_ml.exports import EarlierExports
 from cvj_ml.lists import HOLDOUT_EXPOSURES
 from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
 from cvj_ml.windows import before, in_window, to_microseconds
@@ -80,7 +80,7 @@ def _started(night: NightFolder) -> float:
         return -math.inf
 
 
-def exports_before(out: Path, as_of: int) -> Base | None:
+def exports_before(out: Path, as_of: int) -> EarlierExports | None:
     """Return the exports of the newest night with lists before ``as_of``, what adds and removes are told against.
 
     None where there is no such night, or it has no exports. Raises NightError for one that cannot be read.
@@ -89,7 +89,7 @@ def exports_before(out: Path, as_of: int) -> Base | None:
         try:
             instant = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
             if before(np.array([instant]), as_of).all():
-                return Base.of(folder)
+                return EarlierExports.of(folder)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
             raise NightError(
                 f"{folder}: tonight's exports are compared with this night, which cannot be read. See `cvj-ml verify"
