@@ -18,7 +18,7 @@ from cvj_ml.commands import Histories, Scored
 from cvj_ml.commands.train import learn_model, write_bundle
 from cvj_ml.config import DAY, Config, format_duration, parse_duration
 from cvj_ml.config.lists import SHORTEST_EPOCH
-from cvj_ml.config.settings import ModelSettings
+from cvj_ml.config.model import ModelSettings
 from cvj_ml.customers import match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys

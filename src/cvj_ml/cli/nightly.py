@@ -167,6 +167,8 @@ def _tell_log(night: Mapping[str, Any]) -> None:
     out.print(f"{words[night['outcome']]} {night['night']}", soft_wrap=True)
     for name, count in night["lists"].items():
         out.print(f"  {name}: {count:,} listed")
+    for name, count in night["exports"].items():
+        out.print(f"  exports/{name}: {count:,} people")
     _tell_people(night["people"])
     would = "would become" if night["outcome"] == "tried" else "is"
     out.print(f"  it {would} the current night" if night["current"] else "  a later night stays the current one")
@@ -198,6 +200,10 @@ def _tell_person(night: Night) -> None:
             if one[name]:
                 out.print(f"    {one[name]:,} left out: {words}", soft_wrap=True)
     _tell_people(told["people"])
+    if told["exports"]:
+        out.print(f"For other tools: {night.folder / 'exports'}", soft_wrap=True)
+        for name, count in told["exports"].items():
+            out.print(f"  {name}: {count:,} people", soft_wrap=True)
     if (workbook := night.folder / "targets" / "lists.xlsx").is_file():
         out.print(f"For people: {workbook}", soft_wrap=True)
     if night.page:

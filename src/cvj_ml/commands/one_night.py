@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from cvj_ml.commands.measure import known_history
 from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
-from cvj_ml.config import Config
+from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import People
+from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
 from cvj_ml.inputs import Histories, as_of_name
-from cvj_ml.lists import RankedList, Unhappy, rank, summarise, with_reasons
+from cvj_ml.lists import RankedList, Unhappy, epoch_name, rank, summarise, with_reasons
 from cvj_ml.lists.changes import (
     BASES,
     NOT_COMPARABLE,
@@ -30,7 +31,8 @@ from cvj_ml.lists.changes import (
     reasons_tonight,
     with_changes,
 )
-from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
+from cvj_ml.lists.control import in_control
+from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, exports_before, find_night, publish
 from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
@@ -82,6 +84,11 @@ class Night:
         """Return the rows of a list, as published."""
         return pq.read_table(self.folder / LISTS / f"{name}.parquet", partitioning=None)
 
+    def summary(self, use: str) -> dict[str, Any]:
+        """Return what a webhook is told: counts and names of lists, never people, and no path of this machine."""
+        told = {name: value for name, value in self.as_document().items() if name not in ("night", "page")}
+        return {"use": use, "night": self.folder.name, **told, "exports": list(self.facts.get("exports", ()))}
+
     @property
     def model_version(self) -> str:
         """The ``model_version`` of the scores."""
@@ -100,6 +107,7 @@ class Night:
             "model_version": self.model_version,
             "model_source": self.champion.source,
             "lists": {one["list"]: one["listed"] for one in self.lists},
+            "exports": {one["export"]: one["written"] for one in self.facts.get("exports", ())},
             "people": self.facts[OBSERVED].get("people", {}),
             "rows": rows_by_outcome(self.facts),
         }
@@ -129,6 +137,9 @@ def make_night(
     listed_since = first_listed(config, as_of) if with_lists else {}
     bases = find_base_nights(config, as_of) if with_lists else None
     facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured, bases)
+    base = exports_before(out, as_of) if config.exports is not None and people is not None else None
+    if base is not None:
+        facts["exports_base"] = base.digest
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -188,16 +199,29 @@ def make_night(
             changed = what_changed(changes, [*bases.trend, tonight], config.journey.names, config.zone)
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, Unhappy.of(config))
+    exports: tuple[Exported, ...] = ()
+    if config.exports is not None and people is not None:
+        with run.step("Preparing the exports"):
+            control, epoch = control_group(config, scores, as_of)
+            tables, channels = {one.name: one.rows for one in lists}, play_channels(config.journey)
+            exports = make_exports(
+                config.exports, tables, people.contact, people.permissions, control, epoch, channels, base
+            )
     report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, listed_since, changed, run)
     facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
     if with_lists:
         facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
         facts |= {"changes": changes.as_document(config.zone)}
+    if exports:
+        facts["exports"] = [one.counts for one in exports]
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
             rows = write_night(staged, scored.scores, lists, people, report.worksheet, night, changes)
             rows = {**rows, **write_report(report, staged)}
+            if config.exports is not None and exports:
+                made = write_exports(staged / EXPORTS, exports, config.exports.merge, night)
+                rows |= {f"{EXPORTS}/{name}": count for name, count in made.items()}
             if people is not None:
                 people.require_unchanged()
             return rows
@@ -275,6 +299,14 @@ def changes_of(
     )
 
 
+def control_group(config: Config, scores: StoredTable, as_of: int) -> tuple[pa.Array, str]:
+    """Return everybody of SCORES whom chance put into the control group, on a list or not, and the epoch's name."""
+    spec, customers = config.control, scores.read(["customer_id"])["customer_id"].combine_chunks()
+    epoch = epoch_name(spec.epoch, as_of, config.zone)
+    drawn = in_control(customers.to_pylist(), spec.salt or config.name, epoch, spec.share)
+    return customers.filter(pa.array(drawn)), epoch
+
+
 def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
     """Return what became of the rows of all touchpoint sources together; the outcomes add up to ``rows_in``."""
     counts = facts["counts"].values()
@@ -333,7 +365,7 @@ def config_digest(config: Config) -> str:
 
 def hand_over(config: Config, night: Path, watcher: Watcher) -> None:
     """Deliver a published night to where the configuration says; one that cannot be delivered stays published."""
-    if config.deliver is None:
+    if config.deliver is None or config.deliver.postgres is None:
         return
     with watcher.step("Delivering to PostgreSQL"):
         outcome = deliver(config.deliver.postgres, night)

@@ -55,7 +55,9 @@ def nights_naming(out: Path, customers: CustomerIds) -> tuple[list[Path], pa.Arr
     naming, faults, found = [], list[str](), [customers.ids.slice(0, 0)]
     for night in itertools.chain.from_iterable(nights(out)):
         try:
-            files = (night.scores, *night.list_files().values())
+            files = [night.scores, *night.list_files().values()]
+            # Who has left an export since the night before may be in no other table of this one.
+            files += [night.members] if night.members.is_file() else []
             theirs = [customers.among(one["customer_id"]) for file in files for one in _batches(file, ["customer_id"])]
             held = any(map(len, theirs))
             if held and (damage := night_faults(night.path)):
@@ -107,7 +109,8 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
     """Take customers out of a published night that is whole.
 
     Ranks and probabilities of the others stay what they were. The page, the worksheet and the workbook, which name
-    customers in running text, go. The caller holds the lock of ``out``.
+    customers in running text, go, and so do the exports, whose hashes nobody can tell apart. The caller holds the
+    lock of ``out``.
     """
     found = NightFolder(night)
     lists, manifest, changed = found.list_files(), found.manifest(), list[dict[str, Any]]()
@@ -180,7 +183,7 @@ def _facts(
     changed: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what the manifest says now: how many were forgotten, and what is not there any more."""
-    facts = {name: value for name, value in manifest.items() if name != "files"}
+    facts = {name: value for name, value in manifest.items() if name not in ("files", "exports")}
     before = manifest.get("forgotten", {"customers": 0, "removed": []})
     facts["forgotten"] = {
         "customers": before["customers"] + scores,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvj_ml.exports import EXPORTS, MEMBERS
 from cvj_ml.io import sync
 from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES
@@ -22,6 +23,7 @@ SUCCESS = "_SUCCESS"
 CURRENT = "CURRENT.json"
 LOCK = ".lock"
 FORGOTTEN = "forgotten.json"
+POSTED = "POSTED.json"
 STAGED = ".staged-"
 LISTS = "targets"
 SUMMARY = "summary"
@@ -68,6 +70,11 @@ class NightFolder:
         """Return the files of the lists that are there, by the lists' names."""
         files = sorted((self.path / LISTS).glob("*.parquet"))
         return {file.stem: file for file in files if file.stem not in (SUMMARY, CHANGES)}
+
+    @property
+    def members(self) -> Path:
+        """The file that says who is in which export, or has left one."""
+        return self.path / EXPORTS / f"{MEMBERS}.parquet"
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; OSError or ValueError where it cannot be read."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
+from cvj_ml.exports import EXPORTS, LEFT_OUT
 from cvj_ml.io import read_csv, sha256_of
 from cvj_ml.lists.changes import BASES
 from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, NightFolder, is_plain_file
@@ -114,6 +115,13 @@ def _count_faults(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, in
             yield f"{name}: {counts['rows_in']:,} rows came in, {accounted:,} are accounted for"
     if "rows" in manifest and (accounted := sum(manifest["rows"].values())) != stored:
         yield f"{stored:,} rows were stored, {accounted:,} are used, not yet visible or replaced"
+    for one in manifest.get("exports", ()):
+        accounted = one["written"] + sum(one[reason] for reason in LEFT_OUT)
+        if one["looked_at"] != accounted:
+            yield f"{one['export']}: {one['looked_at']:,} were looked at, {accounted:,} are accounted for"
+        file = f"{EXPORTS}/{one['export']}.csv"
+        if file in files and files[file][1] != one["written"]:
+            yield f"{file}: {one['written']:,} are told, in {files[file][1]:,} rows"
     for one in manifest.get("lists", ()):
         file = f"{LISTS}/{one['list']}.parquet"
         listed = files.get(file, ("", -1))[1]

@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 96, 20
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """One base in words: its day (None without any), and what changed: ``brief``, and sentences or why there are none."""
+    """One base in words: its day (None without any), what changed in ``brief``, and sentences that may say why not."""
 
     base: str
     day: str | None
