@@ -311,9 +311,8 @@ def _last(feature: Feature, value: float, events: Sequence[str], known: LastEven
     named = int(value) < len(events)
     event = SEVERAL if at_once else did(events[int(value)]) if named else "something else"
     if known and known.last and not at_once:
-        when = ago(known.last.days)
-        return Said(f"{known.last.what()} last, {when}", event, concrete=named, moment=known.last)
-    return Said(f"{event} last", event, concrete=named)
+        return Said(f"most recently {known.last.told()}", event, concrete=named, moment=known.last)
+    return Said(f"most recently {event}", event, concrete=named)
 
 
 def _last_channel(value: float, channels: Sequence[str]) -> Said:

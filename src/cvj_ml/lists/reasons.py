@@ -26,6 +26,7 @@ from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
 
@@ -183,6 +184,10 @@ class Customer:
     known: LastEvents
     wanted: frozenset[str]
 
+    def told(self, column: int) -> Said | None:
+        """Return what is said of one column, None where there is nothing to say."""
+        return beside_typical(self.definition, column, self.mine, self.typical, self.stage, self.known)
+
 
 def events_wanted(definition: ModelSpec) -> frozenset[str]:
     """Return the events that read well: those that some stage asks for, or that are known by a good verb."""
@@ -238,11 +243,16 @@ def reason_of(
             break
         if _misread(customer, column, sign):
             continue
-        said = beside_typical(
-            customer.definition, column, customer.mine, customer.typical, customer.stage, customer.known
-        )
+        said = customer.told(column)
+        if said and said.moment and said.moment.what_and_when in seen:
+            # A value may be compared even so, but not as what happened then.
+            feature = customer.definition.catalogue.features[column]
+            compared = feature.fact[0] == "value" and feature.window == NEVER
+            said = (
+                replace(customer, known=replace(customer.known, single_value=None)).told(column) if compared else None
+            )
         # That something never happened is nobody's merit.
-        if said is None or (sign > 0 and said.common) or (said.moment and said.moment.what_and_when in seen):
+        if said is None or (sign > 0 and said.common):
             continue
         bad = said.moment is not None and said.moment.bad
         return Reason(contribution, said, neutral=sign > 0 and bad)
