@@ -267,10 +267,13 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
     customer, too. How long ago somebody first came, or who they are, reads neither way.
     """
     feature = customer.definition.catalogue.features[column]
-    kind, mine, typical = feature.fact[0], float(customer.mine[column]), float(customer.typical[column])
+    kind = feature.fact[0]
+    if feature.name.startswith("remaining"):
+        column -= 1  # the share that is done is what both columns are told as
+    mine, typical = float(customer.mine[column]), float(customer.typical[column])
     if kind not in _MORE_IS_BETTER and kind not in _LESS_IS_BETTER:
         return False
-    less = kind in _LESS_IS_BETTER or feature.statistic == Statistic.RECENCY or feature.name.startswith("remaining")
+    less = kind in _LESS_IS_BETTER or feature.statistic == Statistic.RECENCY
     missing = math.inf if less else 0.0  # never is longest ago
     mine, typical = (missing if math.isnan(one) else one for one in (mine, typical))
     more = mine < typical if less else mine > typical
