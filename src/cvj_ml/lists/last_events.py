@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -91,6 +92,7 @@ def reads_well(event: str) -> bool:
     return _known_name(event) in _VERBS
 
 
+@lru_cache(maxsize=1024)
 def _known_name(event: str) -> str:
     return name(event).lower().replace("-", " ")
 

@@ -26,6 +26,7 @@ from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
 
@@ -208,6 +209,10 @@ class Customer:
     known: LastEvents
     wanted: frozenset[str]
 
+    def told(self, column: int) -> Said | None:
+        """Return what is said of one column, None where there is nothing to say."""
+        return beside_typical(self.definition, column, self.mine, self.typical, self.stage, self.known)
+
 
 def events_wanted(definition: ModelSpec) -> frozenset[str]:
     """Return the events that read well: those that some stage asks for, or that are known by a good verb."""
@@ -263,11 +268,16 @@ def reason_of(
             break
         if _misread(customer, column, sign):
             continue
-        said = beside_typical(
-            customer.definition, column, customer.mine, customer.typical, customer.stage, customer.known
-        )
+        said = customer.told(column)
+        if said and said.moment and said.moment.what_and_when in seen:
+            # A value may be compared even so, but not as what happened then.
+            feature = customer.definition.catalogue.features[column]
+            compared = feature.fact[0] == "value" and feature.window == NEVER
+            said = (
+                replace(customer, known=replace(customer.known, single_value=None)).told(column) if compared else None
+            )
         # That something never happened is nobody's merit.
-        if said is None or (sign > 0 and said.common) or (said.moment and said.moment.what_and_when in seen):
+        if said is None or (sign > 0 and said.common):
             continue
         bad = said.moment is not None and said.moment.bad
         return Reason(contribution, said, neutral=sign > 0 and bad)
@@ -282,10 +292,13 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
     customer, too. How long ago somebody first came, or who they are, reads neither way.
     """
     feature = customer.definition.catalogue.features[column]
-    kind, mine, typical = feature.fact[0], float(customer.mine[column]), float(customer.typical[column])
+    kind = feature.fact[0]
+    if feature.name.startswith("remaining"):
+        column -= 1  # the share that is done is what both columns are told as
+    mine, typical = float(customer.mine[column]), float(customer.typical[column])
     if kind not in _MORE_IS_BETTER and kind not in _LESS_IS_BETTER:
         return False
-    less = kind in _LESS_IS_BETTER or feature.statistic == Statistic.RECENCY or feature.name.startswith("remaining")
+    less = kind in _LESS_IS_BETTER or feature.statistic == Statistic.RECENCY
     missing = math.inf if less else 0.0  # never is longest ago
     mine, typical = (missing if math.isnan(one) else one for one in (mine, typical))
     more = mine < typical if less else mine > typical
