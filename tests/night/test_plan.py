@@ -28,9 +28,8 @@ NOW = pd.Timestamp(AS_OF, tz="UTC")
 
 @pytest.fixture(scope="module")
 def folder(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    ran = call(
-        "targets", trained.variant(tmp_path_factory.mktemp("plan") / "out", **SETTINGS), "--as-of", AS_OF, "--json"
-    )
+    config = trained.variant(tmp_path_factory.mktemp("plan") / "out", **SETTINGS)
+    ran = call("targets", config, "--as-of", AS_OF, "--json")
     assert ran.code == 0, ran.err
     return Path(json.loads(ran.out)["night"])
 
@@ -107,9 +106,8 @@ def test_each_person_of_a_stage_with_two_lists_is_where_the_stage_is_worth_more(
     assert len(both)
     for _, row in both.iterrows():
         p = scores.loc[row["customer_id"]]
-        worth = {
-            name: SETTINGS["stage_value"][name] * p[f"p_reach_{name.lower()}_30d"] for name in ("Excite", "Ascend")
-        }
+        stages = ("Excite", "Ascend")
+        worth = {name: SETTINGS["stage_value"][name] * p[f"p_reach_{name.lower()}_30d"] for name in stages}
         assert worth[row["to_stage"]] == max(worth.values())
 
 
