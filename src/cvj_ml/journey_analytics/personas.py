@@ -182,7 +182,8 @@ def personas(config: Config, known: KnownCustomers, lists: Sequence[pa.Table] = 
         Persona(
             name,
             int(people[i]),
-            *(None if bound is None else bound / unit for bound in bounds[i]),
+            _amount(bounds[i][0], unit),
+            _amount(bounds[i][1], unit),
             float(value[i]) / unit,
             stages[i],
             moves.get(i, ()),
@@ -259,8 +260,12 @@ def rounded_up(amount: int) -> int:
     >>> rounded_up(1_234), rounded_up(99), rounded_up(9_950)
     (1300, 99, 10000)
     """
-    step = 10 ** max(len(str(amount)) - 2, 0)
+    step = int(10 ** max(len(str(amount)) - 2, 0))
     return max(-(-amount // step) * step, 0)
+
+
+def _amount(minor: int | None, unit: int) -> float | None:
+    return None if minor is None else minor / unit
 
 
 def _came(channel: str) -> str:
