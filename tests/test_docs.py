@@ -21,7 +21,7 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")])
-SETTINGS_IN = ("configuration", "gates", "journey", "lists", "postgres", "spark", "sizing", "store", "page")
+SETTINGS_IN = ("configuration", "gates", "journey", "lists", "postgres", "spark", "sizing", "store", "page", "exports")
 
 
 def text(path: Path) -> str:
@@ -112,8 +112,10 @@ BASE: dict[str, Any] = {
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_blocks_of_yaml_are_settings(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"SALT": "a-secret", "WEBHOOK": "https://shop.example/hook"}
     for name in re.findall(r"\$\{(\w+)\}", block):
-        monkeypatch.setenv(name, "a-secret" if "SALT" in name else "postgresql://shop:secret@localhost:5432/shop")
+        told = (value for part, value in values.items() if part in name)
+        monkeypatch.setenv(name, next(told, "postgresql://shop:secret@localhost:5432/shop"))
     document = yaml.safe_load(block)
     # A journey of its own, or a part of a configuration.
     merged = {**BASE, "journey": document} if "stages" in document else {**BASE, **document}

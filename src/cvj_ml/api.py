@@ -18,14 +18,14 @@ from cvj_ml.commands import Histories, Scored
 from cvj_ml.commands.train import learn_model, write_bundle
 from cvj_ml.config import DAY, Config, format_duration, parse_duration
 from cvj_ml.config.lists import SHORTEST_EPOCH
-from cvj_ml.config.settings import ModelSettings
+from cvj_ml.config.model import ModelSettings
 from cvj_ml.customers import match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
 from cvj_ml.inputs import open_touchpoints, open_under, require_customers
 from cvj_ml.journey import Journey
-from cvj_ml.lists import rank, with_reasons
+from cvj_ml.lists import Unhappy, rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of_customer
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import Bundle
@@ -218,7 +218,8 @@ class Model:
                 exposures=commands.listed_in_control(config, instant),
             )
         if fitted.predictor.reference is not None:
-            lists = with_reasons(lists, fitted.predictor, histories.engine(), instant)
+            unhappy = Unhappy.of(config)
+            lists = with_reasons(lists, fitted.predictor, histories.engine(), instant, unhappy)
         return {one.name: one.rows.to_pandas() for one in lists}
 
     def explain(self, customer_id: str, as_of: Instant, data: Data | None = None) -> pd.DataFrame:
@@ -226,7 +227,7 @@ class Model:
 
         ``contribution`` is in log odds of the hazard, beside a typical customer of the same stage; facts of a target
         and horizon add up to ``margin - base``, the weightiest first. ``reason`` is the fact in words, missing where
-        the customer is as typical ones are. ``probability`` is that of SCORES. DataError for a customer without a
+        it cannot be told (docs/reasons.md). ``probability`` is that of SCORES. DataError for a customer without a
         touchpoint visible before ``as_of``.
         """
         predictor = self._require_fitted().predictor
@@ -238,7 +239,8 @@ class Model:
         ):
             for row, position in enumerate(answers.snapshots.customer):
                 if block.customers[position] == customer_id:
-                    return facts_of_customer(predictor, reference, answers, row)
+                    unhappy = Unhappy.of(histories.config)
+                    return facts_of_customer(predictor, reference, block, answers, row, unhappy)
         raise DataError(f"No touchpoint of this customer is visible before {as_of}, so there is nothing to explain.")
 
     @property

@@ -64,14 +64,19 @@ def write_csv(path: Path, table: pa.Table) -> None:
     Every text stands in quotation marks, so that no character of it can end its cell or its line; numbers stand bare,
     and what is missing is empty.
     """
-    safe = spreadsheet_safe(table)
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(",".join(map(_quoted, safe.column_names)) + "\n")
-        for rows in _pieces(safe):
-            cells = [list(map(_quoted if _is_text(one.type) else str, _words(one))) for one in rows.columns]
-            file.writelines(f"{','.join(line)}\n" for line in zip(*cells, strict=True))
+        file.writelines(csv_lines(table))
     if not _reads_back(path, table):
         raise _not_read_back(path)
+
+
+def csv_lines(table: pa.Table) -> Iterator[str]:
+    """Yield the lines of a table as CSV that no spreadsheet runs, the heading first."""
+    safe = spreadsheet_safe(table)
+    yield ",".join(map(_quoted, safe.column_names)) + "\n"
+    for rows in _pieces(safe):
+        cells = [list(map(_quoted if _is_text(one.type) else str, _words(one))) for one in rows.columns]
+        yield from (f"{','.join(line)}\n" for line in zip(*cells, strict=True))
 
 
 def read_csv(path: Path) -> Iterator[list[str]]:

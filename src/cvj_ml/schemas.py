@@ -100,6 +100,7 @@ TARGETS = Contract(
         "probability": pa.float64(),
         "track_record_n": pa.int64(),
         "track_record_k": pa.int64(),
+        "track_record_predicted": pa.float64(),
         "track_record_low": pa.float64(),
         "track_record_high": pa.float64(),
         "lift": pa.float64(),

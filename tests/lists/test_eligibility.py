@@ -290,6 +290,7 @@ def made(night: dict[str, Any]) -> tuple[RankedList, ...]:
         AS_OF,
         history=history_of(night, len(scores)),
         permissions=Permissions(**named),
+        asked=scores["customer_id"].combine_chunks(),
     )
 
 
@@ -308,6 +309,9 @@ def test_lists_and_reasons_are_those_of_plain_loops(night: dict[str, Any]) -> No
         assert [(row["customer_id"], row["play"], row["channel"]) for row in shown] == rows
         counted = {**found.left_out, **found.not_listed}
         assert {name: count for name, count in counted.items() if count} == dict(reasons)
+        # Of everybody it is told why, since it was asked of everybody.
+        assert Counter(found.why["reason"].to_pylist()) == reasons
+        assert not {row["customer_id"] for row in shown} & set(found.why["customer_id"].to_pylist())
         assert not {(row["customer_id"], row["channel"]) for row in shown} & set(suppressed)
         assert not {(row["customer_id"], None) for row in shown} & set(suppressed)
 

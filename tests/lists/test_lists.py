@@ -21,7 +21,7 @@ from cvj_ml.journey import Journey
 from cvj_ml.lists import list_specs, rank
 from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.lists.ranked_list import ListSize, recommended_size
-from cvj_ml.models.bundle.track_record import Bands, TrackRecord
+from cvj_ml.models.bundle.track_record import PastScores, TrackRecord
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import midnight
@@ -108,7 +108,7 @@ def test_a_list_holds_its_contract_and_ranks_by_probability() -> None:
     assert (first["from_stage"], first["to_stage"], first["horizon_days"]) == ("Visitor", "Buyer", 30)
     assert (first["control_share"], first["model_version"]) == (0.1, "0123456789ab")
     assert first["as_of"].isoformat() == "2024-11-01T00:00:00+00:00"
-    later = ("track_record_n", "track_record_k", "track_record_low", "track_record_high")
+    later = ("track_record_n", "track_record_k", "track_record_predicted", "track_record_low", "track_record_high")
     for name in (*later, "reason_1", "reason_2", "reason_3", "play", "channel"):
         assert found.rows[name].null_count == 3
 
@@ -228,15 +228,22 @@ def test_a_list_that_cannot_be_made_is_refused_by_name() -> None:
         list_specs(wrong, Journey(wrong.journey, frozenset({"Fan"})))
 
 
-def test_every_listed_customer_carries_the_track_record_of_the_band() -> None:
-    bands = Bands("Visitor", "Buyer", 30, (0.3, 0.6), (100, 60, 50), (2, 9, 30), (0.1, 0.2, 0.3), (0.2, 0.3, 0.7))
-    record = TrackRecord("", (), (bands,))
-    table = scores(["a", "b", "c", "d"], [0.7, 0.6, 0.59, 0.1])
+def test_every_listed_customer_carries_the_nearest_past_scores() -> None:
+    """Nobody was ever scored like 0.9, and too few like 0.4."""
+    past = PastScores("Visitor", "Buyer", 30, (0.1, 0.45, 0.59, 0.68, 0.72), (300, 20, 20, 40, 60), (27, 9, 9, 30, 38))
+    record = TrackRecord("", (), (past,))
+    table = scores(["a", "b", "c", "d"], [0.9, 0.71, 0.4, 0.1])
     spec = {"from": "Visitor", "to": "Buyer", "horizon": "30d"}
     (found,) = rank(config(lists=[spec]), StoredTable.of(table), Journey(config(lists=[spec]).journey), AS_OF, record)
-    rows = found.rows.to_pylist()
-    assert [(row["track_record_n"], row["track_record_k"]) for row in rows] == [(50, 30), (50, 30), (60, 9), (100, 2)]
-    assert [(row["track_record_low"], row["track_record_high"]) for row in rows[1:3]] == [(0.3, 0.7), (0.2, 0.3)]
+    told = found.rows.select([f"track_record_{name}" for name in ("n", "k", "predicted", "low", "high")]).to_pylist()
+    assert [tuple(row.values())[:2] for row in told] == [(None, None), (100, 68), (None, None), (300, 27)]
+    assert tuple(told[0].values()) == tuple(told[2].values()) == (None,) * 5
+    assert told[1]["track_record_predicted"] == pytest.approx(0.704)
+    # Wilson's interval of 68 in 100, worked out by hand.
+    assert (told[1]["track_record_low"], told[1]["track_record_high"]) == pytest.approx((0.5834, 0.7633), abs=5e-5)
+    wide = config(lists=[spec], report={"track_record_within": 0.35})
+    (found,) = rank(wide, StoredTable.of(table), Journey(wide.journey), AS_OF, record)
+    assert found.rows["track_record_n"].to_pylist() == [100, 100, 140, 300]
     table = StoredTable.of(scores(["a"], [0.5]))
     (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), table, Journey(config().journey), AS_OF, record)
     assert other.rows["track_record_n"].null_count == len(other.rows)

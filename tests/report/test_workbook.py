@@ -30,6 +30,7 @@ from cvj_ml.errors import CvjError
 from cvj_ml.io import read_csv, spreadsheet_safe, write_table
 from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, summarise
+from cvj_ml.lists.changes import NOTHING_BEFORE, with_changes
 from cvj_ml.models.bundle.forecast_errors import expected_moves
 from cvj_ml.night import publish, verify_night
 from cvj_ml.report import workbook as module
@@ -285,7 +286,7 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
     )
     assert {row[0] for row in found["How to read this"][1:]} == {title for title, _ in HOW_TO_READ}
     saved = pq.read_table(tmp_path / "t" / "summary.parquet", partitioning=None)
-    assert saved.equals(summarise(lists))
+    assert saved.equals(with_changes(summarise(lists), NOTHING_BEFORE))
 
 
 def test_an_expected_number_stands_between_its_bounds(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def demo(
         )
         return
     out.print(f"\nRanked lists: {result.night.folder / 'targets'}", soft_wrap=True)
+    out.print(f"Files for other tools: {result.night.folder / 'exports'}", soft_wrap=True)
     out.print(f"The same as a page for your browser: {result.night.page}\n", soft_wrap=True)
     for one in result.night.lists:
         if (one["from_stage"], one["to_stage"]) in (("Convert", "Ascend"), ("Advocate", "Promote")):

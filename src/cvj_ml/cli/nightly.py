@@ -167,6 +167,8 @@ def _tell_log(night: Mapping[str, Any]) -> None:
     out.print(f"{words[night['outcome']]} {night['night']}", soft_wrap=True)
     for name, count in night["lists"].items():
         out.print(f"  {name}: {count:,} listed")
+    for name, count in night["exports"].items():
+        out.print(f"  exports/{name}: {count:,} people")
     _tell_people(night["people"])
     would = "would become" if night["outcome"] == "tried" else "is"
     out.print(f"  it {would} the current night" if night["current"] else "  a later night stays the current one")
@@ -190,7 +192,7 @@ def _tell_person(night: Night) -> None:
         out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
         if one["listed"] and one.get("expected_moves") is not None:
             words = ExpectedMoves.from_columns(one, "expected_moves", one["listed"]).words
-            out.print(f"    moves without a contact: {words}", soft_wrap=True)
+            out.print(f"    moves, going on as before: {words}", soft_wrap=True)
         if without_evidence(one["listed"], one.get("expected_moves", one["listed"])):
             words = "    without evidence: not one of them is expected to move, so their order says nothing"
             out.print(words, soft_wrap=True)
@@ -198,6 +200,10 @@ def _tell_person(night: Night) -> None:
             if one[name]:
                 out.print(f"    {one[name]:,} left out: {words}", soft_wrap=True)
     _tell_people(told["people"])
+    if told["exports"]:
+        out.print(f"For other tools: {night.folder / 'exports'}", soft_wrap=True)
+        for name, count in told["exports"].items():
+            out.print(f"  {name}: {count:,} people", soft_wrap=True)
     if (workbook := night.folder / "targets" / "lists.xlsx").is_file():
         out.print(f"For people: {workbook}", soft_wrap=True)
     if night.page:

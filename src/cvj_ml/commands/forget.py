@@ -79,7 +79,7 @@ def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool 
                 done.listed += rewritten.listed
                 done.files += rewritten.files
                 progress(number, len(nights))
-        if config.deliver is not None:
+        if config.deliver is not None and config.deliver.postgres is not None:
             with watcher.step("Deleting in PostgreSQL"):
                 try:
                     done.delivered = delivery.forget_delivered(config.deliver.postgres, customers)
@@ -107,7 +107,7 @@ def read_ids(file: Path) -> dict[str, int]:
 def _known(config: Config, customers: CustomerIds, known: pa.Array) -> pa.Array:
     """Return which customers something knows: the nights, as said, the stores, the quarantine, or PostgreSQL."""
     known = pa.concat_arrays([known, known_from_readings(Path(config.out), customers)]).unique()
-    if config.deliver is not None and len(known) < len(customers):
+    if config.deliver is not None and config.deliver.postgres is not None and len(known) < len(customers):
         known = pa.concat_arrays([known, delivery.known(config.deliver.postgres, customers)]).unique()
     return known
 

@@ -15,6 +15,7 @@ from cvj_ml.night import current_night, hold
 from cvj_ml.night.champion import Champion, pin_champion
 from cvj_ml.night.prometheus import write_metrics
 from cvj_ml.night.timings import Stations
+from cvj_ml.night.webhook import post_once
 from cvj_ml.run import Watcher
 
 
@@ -55,6 +56,12 @@ def nightly(
                 night = make_night(histories, people, champion, usage, as_of, run, resume=resume, dry_run=dry_run)
                 nights.append(night)
                 run.nights.append(night.as_document())
+            # Of several nights only the last one can stay the current one, so nothing is posted for the others.
+            url = config.deliver.webhook if config.deliver else None
+            if url is not None and nights[-1].published.current and not dry_run:
+                with run.step("Posting the summary"):
+                    summary = nights[-1].summary(config.name)
+                    post_once(out, nights[-1].folder, url.get_secret_value(), summary, run)
     return tuple(nights)
 
 

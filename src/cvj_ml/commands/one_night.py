@@ -13,20 +13,37 @@ import pyarrow.parquet as pq
 
 from cvj_ml.commands.measure import known_history
 from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
-from cvj_ml.config import Config
+from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import People
+from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
 from cvj_ml.inputs import Histories, as_of_name
-from cvj_ml.lists import RankedList, rank, summarise, with_reasons
-from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
+from cvj_ml.lists import RankedList, Unhappy, epoch_name, rank, summarise, with_reasons
+from cvj_ml.lists.changes import (
+    BASES,
+    NOT_COMPARABLE,
+    NOTHING_BEFORE,
+    Changes,
+    NotComparable,
+    Standing,
+    compare,
+    count_stages,
+    on_plan,
+    reasons_tonight,
+    with_changes,
+)
+from cvj_ml.lists.control import in_control
+from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, exports_before, find_night, publish
+from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
-from cvj_ml.night.reading import listed_in_control
+from cvj_ml.night.reading import first_listed, listed_in_control
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations, package_version
 from cvj_ml.ownership import remove
 from cvj_ml.panel.calendar import Period, changed_periods
 from cvj_ml.report.list_files import SCORES, with_contact, write_night
 from cvj_ml.report.page import PAGE, Documents, make_report, write_report
+from cvj_ml.report.what_changed import WhatChanged, what_changed
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.run import Watcher
 from cvj_ml.scoring import StoredTable
@@ -67,6 +84,11 @@ class Night:
         """Return the rows of a list, as published."""
         return pq.read_table(self.folder / LISTS / f"{name}.parquet", partitioning=None)
 
+    def summary(self, use: str) -> dict[str, Any]:
+        """Return what a webhook is told: counts and names of lists, never people, and no path of this machine."""
+        told = {name: value for name, value in self.as_document().items() if name not in ("night", "page")}
+        return {"use": use, "night": self.folder.name, **told, "exports": list(self.facts.get("exports", ()))}
+
     @property
     def model_version(self) -> str:
         """The ``model_version`` of the scores."""
@@ -85,6 +107,7 @@ class Night:
             "model_version": self.model_version,
             "model_source": self.champion.source,
             "lists": {one["list"]: one["listed"] for one in self.lists},
+            "exports": {one["export"]: one["written"] for one in self.facts.get("exports", ())},
             "people": self.facts[OBSERVED].get("people", {}),
             "rows": rows_by_outcome(self.facts),
         }
@@ -111,7 +134,12 @@ def make_night(
     out, night = Path(config.out), as_of_name(config, as_of)
     measured = known_history(config, as_of)
     exposures = listed_in_control(config, as_of)
-    facts = facts_of(histories, champion, usage, as_of, people, exposures, measured)
+    listed_since = first_listed(config, as_of) if with_lists else {}
+    bases = find_base_nights(config, as_of) if with_lists else None
+    facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured, bases)
+    base = exports_before(out, as_of) if config.exports is not None and people is not None else None
+    if base is not None:
+        facts["exports_base"] = base.digest
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -144,10 +172,13 @@ def make_night(
         run.enforce(gates.after_scoring(bundle.predictor, scored.counts))
     scores = StoredTable.at(scored.scores)
     lists: tuple[RankedList, ...] = ()
-    if people is not None:
+    changes, stages = NOTHING_BEFORE, count_stages(scores)
+    changed: WhatChanged | None = None
+    if people is not None and bases is not None:
         with run.step("Ranking the lists"):
             record = bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
+            earlier = bases.standings()
             lists = rank(
                 config,
                 scores,
@@ -158,16 +189,39 @@ def make_night(
                 permissions=people.permissions,
                 exposures=exposures,
                 forecast_errors=bundle.forecast_errors,
+                asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
             )
+            for one in earlier.values():
+                if isinstance(one, NotComparable) and one.reason != "no_night":
+                    run.say(f"warning: not compared with {BASES[one.base]}: {NOT_COMPARABLE[one.reason]}.")
+            changes = changes_of(config, as_of, scores, lists, earlier)
+            tonight = {"as_of": facts["as_of"], "stages": stages}
+            changed = what_changed(changes, [*bases.trend, tonight], config.journey.names, config.zone)
         with run.step("Giving reasons") as progress:
-            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of)
-    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, run)
-    facts |= {OBSERVED: gates.observed(len(scores))} | ({"lists": summarise(lists).to_pylist()} if with_lists else {})
+            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, Unhappy.of(config))
+    exports: tuple[Exported, ...] = ()
+    if config.exports is not None and people is not None:
+        with run.step("Preparing the exports"):
+            control, epoch = control_group(config, scores, as_of)
+            tables, channels = {one.name: one.rows for one in lists}, play_channels(config.journey)
+            exports = make_exports(
+                config.exports, tables, people.contact, people.permissions, control, epoch, channels, base
+            )
+    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, listed_since, changed, run)
+    facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
+    if with_lists:
+        facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
+        facts |= {"changes": changes.as_document(config.zone)}
+    if exports:
+        facts["exports"] = [one.counts for one in exports]
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
-            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night)
+            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night, changes)
             rows = {**rows, **write_report(report, staged)}
+            if config.exports is not None and exports:
+                made = write_exports(staged / EXPORTS, exports, config.exports.merge, night)
+                rows |= {f"{EXPORTS}/{name}": count for name, count in made.items()}
             if people is not None:
                 people.require_unchanged()
             return rows
@@ -194,7 +248,9 @@ def facts_of(
     as_of: int,
     people: People | None,
     exposures: pa.Table,
+    listed_since: Mapping[str, int],
     measured: pd.DataFrame,
+    bases: BaseNights | None,
 ) -> dict[str, Any]:
     """Return all that a night is made from: it decides every byte, so no clock and no path is in it."""
     config, store = histories.config, histories.store
@@ -206,6 +262,7 @@ def facts_of(
         "model_from": "registry" if champion.copied is None else "local copy, registry down",
         "training": digest_of(asdict(champion.training)) if champion.training else None,
         "config": config_digest(config),
+        "journey": digest_of_journey(config),
         "counts": {name: asdict(counts) for name, counts in store.counts.items()},
         "rows": {"used": usage.used, "not_yet_visible": usage.not_yet_visible, "superseded": usage.superseded},
         "inputs": dict(store.fingerprints),
@@ -215,9 +272,39 @@ def facts_of(
         facts["people"] = {name: digest_of_table(table.rows) for name, table in people.tables.items()}
         if len(exposures):
             facts["spared"] = digest_of_table(exposures)
+        if listed_since:
+            facts["first_listed"] = dict(sorted(listed_since.items()))
+    if bases is not None:
+        facts |= bases.facts
     if len(measured):
         facts["history"] = digest_of(measured.to_dict("list"))
     return facts
+
+
+def changes_of(
+    config: Config,
+    as_of: int,
+    scores: StoredTable,
+    lists: Sequence[RankedList],
+    earlier: Mapping[str, Standing | NotComparable],
+) -> Changes:
+    """Return what changed tonight since the base nights."""
+    tonight = Standing.of(as_of, scores, {one.name: one.rows for one in lists})
+    why, stages = reasons_tonight(lists), config.journey.names
+    return Changes(
+        tuple(
+            compare(base, one, tonight, why, stages) if isinstance(one, Standing) else one
+            for base, one in earlier.items()
+        )
+    )
+
+
+def control_group(config: Config, scores: StoredTable, as_of: int) -> tuple[pa.Array, str]:
+    """Return everybody of SCORES whom chance put into the control group, on a list or not, and the epoch's name."""
+    spec, customers = config.control, scores.read(["customer_id"])["customer_id"].combine_chunks()
+    epoch = epoch_name(spec.epoch, as_of, config.zone)
+    drawn = in_control(customers.to_pylist(), spec.salt or config.name, epoch, spec.share)
+    return customers.filter(pa.array(drawn)), epoch
 
 
 def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
@@ -241,6 +328,8 @@ def report_of(
     people: People | None,
     usage: Usage,
     history: pd.DataFrame,
+    listed_since: Mapping[str, int],
+    changed: WhatChanged | None,
     watcher: Watcher,
 ) -> Documents:
     """Make the page and the worksheet of a night."""
@@ -260,6 +349,8 @@ def report_of(
             TrainedModel.of(logged.cut, logged.parameters, logged.metrics) if logged else None,
             history,
             tuple(champion.bundle.predictor.unlived()),
+            listed_since,
+            changed,
         )
 
 
@@ -274,7 +365,7 @@ def config_digest(config: Config) -> str:
 
 def hand_over(config: Config, night: Path, watcher: Watcher) -> None:
     """Deliver a published night to where the configuration says; one that cannot be delivered stays published."""
-    if config.deliver is None:
+    if config.deliver is None or config.deliver.postgres is None:
         return
     with watcher.step("Delivering to PostgreSQL"):
         outcome = deliver(config.deliver.postgres, night)

@@ -24,8 +24,8 @@ from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.folds import Fold, last_matured, require_teachable
 from cvj_ml.evaluation.mlflow_record import evidence
 from cvj_ml.evaluation.past_forecasts import forecast_errors, past_forecasts
+from cvj_ml.evaluation.past_scores import track_record
 from cvj_ml.evaluation.promotion import Verdict, challenge, decide_first, undecided
-from cvj_ml.evaluation.score_bands import track_record
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, fit_and_evaluate
 from cvj_ml.evaluation.tuning import Search, Trial, search
 from cvj_ml.evaluation.year_ago import learn_year_ago

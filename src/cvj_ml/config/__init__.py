@@ -2,6 +2,7 @@
 
 from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration, validated
 from cvj_ml.config.calendar_spec import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
+from cvj_ml.config.exports import ExportsSpec
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
 from cvj_ml.config.journey import JourneySpec, Rule, Stage
 from cvj_ml.config.lists import (
@@ -55,6 +56,7 @@ __all__ = [
     "Encoding",
     "EngineSpec",
     "ExcludeSpec",
+    "ExportsSpec",
     "Freshness",
     "GatesSpec",
     "IdsSpec",

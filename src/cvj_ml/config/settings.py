@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated
 from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_below_out
 from cvj_ml.config.documents import read_yaml
+from cvj_ml.config.exports import ExportsSpec, exports_faults
 from cvj_ml.config.gates import GatesSpec
 from cvj_ml.config.journey import JourneySpec
 from cvj_ml.config.lists import (
@@ -25,7 +26,9 @@ from cvj_ml.config.lists import (
     MeasureSpec,
     eligibility_faults,
     epoch_faults,
+    play_channels,
 )
+from cvj_ml.config.model import FeaturesSpec, ModelSettings, NextStages, SnapshotsSpec
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.plays import Names
 from cvj_ml.config.tables import (
@@ -78,63 +81,18 @@ class EngineSpec(Section):
         return self
 
 
-class FeaturesSpec(Section):
-    """How much of the vocabulary becomes features, and over which windows."""
-
-    windows: tuple[Duration, ...] = (7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY)
-    trend: Duration = 30 * DAY
-    top_events: int = Field(default=30, ge=1)
-    top_channels: int = Field(default=12, ge=1)
-    session_gap: Duration = 30 * 60_000_000
-
-    @field_validator("windows")
-    @classmethod
-    def _ascending(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sorted(set(windows)))
-
-
-class SnapshotsSpec(Section):
-    """The grid of instants that training asks about."""
-
-    every: Duration = 14 * DAY
-    back: Duration = 730 * DAY
-
-    @field_validator("every")
-    @classmethod
-    def _whole_days(cls, every: int) -> int:
-        if every % DAY:
-            raise ValueError("snapshots stand at local midnights: every is a number of whole days, such as 14d")
-        return every
-
-
-class ModelSettings(Section):
-    """The row budget and the seed of training, and on how many customers whatever a model holds rests."""
-
-    max_rows: int = Field(default=1_500_000, ge=1_000)
-    seed: int = Field(default=1, ge=0, lt=2**31)
-    min_customers: int = Field(
-        default=20,
-        ge=2,
-        description="customers on whom a name, bound, threshold or rate in a model rests at least",
-    )
-    year_ago_level: bool = Field(
-        default=False,
-        description="carry over in part how far the forecast of exactly a year before was off, where one can be made",
-    )
-
-
-class NextStages(Section):
-    """Predict only the next ``next`` observable stages."""
-
-    next: int = Field(ge=1)
-
-
 class ReportSpec(Section):
     """What the page tells about the business beside the lists."""
 
     period: Duration = Field(default=30 * DAY, description="the last period, of moves and of what customers did")
     segment: str | None = Field(default=None, description="text attribute that tells groups of customers apart")
     rating: str = Field(default="rating", description="property of touchpoints that holds ratings")
+    track_record_within: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="how far past scores may lie from a probability that they are shown beside",
+    )
     rating_scale: tuple[float, float] = Field(default=(1, 5), description="the worst and the best rating")
 
     @field_validator("rating_scale")
@@ -208,6 +166,7 @@ class Config(Section):
     report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()
+    exports: ExportsSpec | None = None
     deliver: DeliverSpec | None = None
     out: ResolvedPath = Field(default="out", validate_default=True)
 
@@ -263,6 +222,8 @@ class Config(Section):
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
         faults += self._wrong_plays()
+        columns = self.contact.columns if self.contact else None
+        faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:
             raise ValueError("\n".join(faults))
         journey = self.journey

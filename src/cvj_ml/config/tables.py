@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
@@ -199,7 +200,28 @@ class PostgresDelivery(Section):
     schema_name: str = Field(default="cvj", alias="schema", min_length=1)
 
 
-class DeliverSpec(Section):
-    """Where a published night goes besides its folder."""
+def _is_web_address(url: SecretStr) -> SecretStr:
+    # Nor is this one shown: whoever knows it can post there.
+    try:
+        parts = urlsplit(url.get_secret_value())
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        right = False
+    if not right:
+        raise ValueError("write https://host/path, best by ${NAME} from the environment")
+    return url
 
-    postgres: PostgresDelivery
+
+class DeliverSpec(Section):
+    """Where a published night goes besides its folder: to a server, its summary to a web address, or both."""
+
+    postgres: PostgresDelivery | None = None
+    webhook: Annotated[SecretStr, AfterValidator(_is_web_address)] | None = Field(
+        default=None, description="web address that the summary of a night is posted to when it becomes current"
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.postgres is None and self.webhook is None:
+            raise ValueError("name postgres, webhook or both, or leave deliver out")
+        return self

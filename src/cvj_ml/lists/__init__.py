@@ -1,13 +1,16 @@
 """Ranked lists for marketers."""
 
 from cvj_ml.lists.contact_history import contact_history, contact_history_schema
-from cvj_ml.lists.control import HOLDOUT_EXPOSURES
+from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_end, epoch_name
 from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.last_events import Unhappy
 from cvj_ml.lists.ranked_list import (
     NOT_LISTED,
     SUMMARY,
     RankedList,
+    held_back,
     list_specs,
+    people_to_contact,
     summarise,
     title_of,
     without_evidence,
@@ -21,9 +24,14 @@ __all__ = [
     "REASONS",
     "SUMMARY",
     "RankedList",
+    "Unhappy",
     "contact_history",
     "contact_history_schema",
+    "epoch_end",
+    "epoch_name",
+    "held_back",
     "list_specs",
+    "people_to_contact",
     "rank",
     "summarise",
     "title_of",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import date
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -27,6 +28,13 @@ def epoch_name(epoch: str, as_of: int, zone: ZoneInfo) -> str:
     """Return the name of the epoch that ``as_of`` lies in, such as ``2024-quarter-4``."""
     day = to_datetime(as_of, zone)
     return f"{day.year}-{epoch}-{(day.month - 1) // _MONTHS[epoch] + 1}"
+
+
+def epoch_end(epoch: str, as_of: int, zone: ZoneInfo) -> date:
+    """Return the first day of the next epoch."""
+    day, months = to_datetime(as_of, zone).date(), _MONTHS[epoch]
+    year, month = divmod(day.year * 12 + (day.month - 1) // months * months + months, 12)
+    return date(year, month + 1, 1)
 
 
 def in_control(customers: Iterable[str], salt: str, epoch: str, share: float) -> npt.NDArray[np.bool_]:

@@ -31,7 +31,16 @@ REASONS = {
 }
 """Why a customer of the stage is left out, in the order in which the rules are asked; the first that holds counts."""
 
+HELD_BACK = (
+    *("suppressed", "no_consent", "contact_cap", "recent_contact", "unhappy"),
+    *("dormant", "no_play", "no_channel"),
+)
+"""Reasons for which somebody who may well move on is not contacted tonight."""
+
 POSITION = {reason: i for i, reason in enumerate(REASONS)}
+
+WHY = pa.schema([("customer_id", pa.string()), ("reason", pa.string())])
+"""Why some customers are not on a list tonight: who was asked about, and a name of a reason."""
 
 _Mask = npt.NDArray[np.bool_]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config, ListSizeSpec, ListSpec, format_duration
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
-from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.eligibility import HELD_BACK, POSITION, REASONS, WHY
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
 from cvj_ml.schemas import Contract
 
@@ -63,7 +63,9 @@ class RankedList:
 
     ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
     them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
-    control or not, ``stage_moves`` of everybody in the stage; ``size`` tells why the list is no longer.
+    control or not, ``stage_moves`` of everybody in the stage; ``size`` tells why the list is no longer;
+    ``reason`` (everybody in the stage, in the order of SCORES) is the position in REASONS, -1 for the eligible;
+    ``why`` has who was asked about and is not listed.
     """
 
     name: str
@@ -77,6 +79,8 @@ class RankedList:
     moves: ExpectedMoves
     stage_moves: ExpectedMoves
     size: ListSize
+    reason: npt.NDArray[np.int8]
+    why: pa.Table = field(default_factory=WHY.empty_table)
 
     def __post_init__(self) -> None:
         found = self.in_stage, self.eligible, len(self.rows)
@@ -99,6 +103,28 @@ class RankedList:
     def title(self) -> str:
         """The transition in words."""
         return title_of(self.spec.from_stage, self.spec.to_stage, self.spec.horizon // DAY)
+
+
+def held_back(lists: Sequence[RankedList]) -> dict[str, int]:
+    """Return how many people no list has because each holds them back, by the first reason of these.
+
+    Several lists from one stage hold the same people back, who count once.
+    """
+    found = dict.fromkeys(HELD_BACK, 0)
+    holding = [POSITION[name] for name in HELD_BACK]
+    for stage in dict.fromkeys(one.spec.from_stage for one in lists):
+        reasons = np.stack([one.reason for one in lists if one.spec.from_stage == stage])
+        first = reasons.min(axis=0)[np.isin(reasons, holding).all(axis=0)]
+        for name, number in zip(HELD_BACK, np.bincount(first, minlength=len(POSITION))[holding].tolist(), strict=True):
+            found[name] += number
+    return found
+
+
+def people_to_contact(lists: Sequence[RankedList]) -> int:
+    """Return how many people the lists have to contact, each once."""
+    columns = [one.rows.filter(pc.equal(one.rows["group"], "target"))["customer_id"] for one in lists]
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    return len(pa.chunked_array(chunks, pa.string()).unique())
 
 
 def title_of(from_stage: str, to_stage: str, days: int) -> str:

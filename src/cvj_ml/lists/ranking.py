@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec, play_channels
 from cvj_ml.customers import Permissions
+from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control, spared_lately
 from cvj_ml.lists.eligibility import (
     POSITION,
     REASONS,
+    WHY,
     columns_asked,
     left_out,
     reachable,
@@ -34,7 +36,7 @@ from cvj_ml.lists.next_action import (
     preferred_offers,
     serve,
 )
-from cvj_ml.lists.ranked_list import ListSize, RankedList, list_specs, recommended_size
+from cvj_ml.lists.ranked_list import NOT_LISTED, ListSize, RankedList, list_specs, recommended_size
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, ForecastErrors
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.schemas import TARGETS
@@ -55,6 +57,7 @@ def rank(
     permissions: Permissions | None = None,
     exposures: pa.Table | None = None,
     forecast_errors: ForecastErrors = NO_ERRORS,
+    asked: pa.Array | None = None,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -67,7 +70,7 @@ def rank(
     the rows of its stage, and of these the columns that it needs.
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: only scores are known);
     exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
-    which the range around each expected number of moves comes.
+    which the range around each expected number of moves comes; asked: of whom to say why they are not listed.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     require_permissions(permissions, channels)
@@ -83,6 +86,7 @@ def rank(
         HOLDOUT_EXPOSURES.empty_table() if exposures is None else exposures,
         permissions,
         str(scores.first("model_version")) if len(stage) else "",
+        pa.array([], pa.string()) if asked is None else asked,
         list_specs(config, journey),
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
     )
@@ -131,6 +135,7 @@ class _Night:
     exposures: pa.Table
     permissions: Permissions
     model_version: str
+    asked: pa.Array
     specs: tuple[ListSpec, ...]
     room: dict[int, int]
     assigned: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
@@ -156,6 +161,8 @@ class _Night:
         listed = ranked[status == LISTED]
         end = int(np.flatnonzero(status != FULL)[-1]) + 1 if (status != FULL).any() else 0
         names = found.customers.take(pa.array(listed)).to_pylist()
+        place = reason.copy()
+        place[ranked] = np.select([status == NO_ROOM, status == FULL], len(REASONS) + np.arange(2), -1)
         epoch = epoch_name(self.config.control.epoch, self.as_of, self.config.zone)
         lift = probability[listed] / mean if mean else np.full(len(listed), np.nan)
         columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
@@ -173,6 +180,8 @@ class _Night:
             self._moves(spec, probability[listed], len(scores)),
             self._moves(spec, probability[np.isfinite(probability)], len(scores)),
             ListSize.of(probability[ranked], end, self.config.list_size.step, spec.capacity is None),
+            reason.astype(np.int8),
+            self._why(found.customers, place),
         )
 
     def _candidates(self, spec: ListSpec, others: Sequence[str] = ()) -> _Candidates:
@@ -232,6 +241,12 @@ class _Night:
         order = np.lexsort((np.broadcast_to(np.arange(len(rivals)), worth.shape), -probability, -worth), axis=1)
         best = np.where(unknown, eligible.argmax(axis=1), order[:, 0])
         return np.where(eligible.any(axis=1), np.array(rivals)[best], -1)
+
+    def _why(self, customers: pa.Array, place: npt.NDArray[np.int64]) -> pa.Table:
+        """Return `WHY` of those who were asked about, given each customer's place among all reasons, -1 for listed."""
+        rows = pc.and_(pc.is_in(customers, value_set=self.asked), pa.array(place >= 0))
+        names = pa.array([*REASONS, *NOT_LISTED]).take(pa.array(place).filter(rows))
+        return pa.table([customers.filter(rows), names], schema=WHY)
 
     def _moves(self, spec: ListSpec, probability: npt.NDArray[np.float64], of: int) -> ExpectedMoves:
         """Return how many customers with these probabilities are expected to move, among ``of`` in the stage."""
@@ -307,11 +322,10 @@ class _Night:
             "as_of": np.full(size, self.as_of).astype("datetime64[us]"),
             "model_version": [self.model_version] * size,
         }
-        if bands := self.track_record.find(spec.from_stage, spec.to_stage, days):
-            band = bands.of(np.asarray(columns["probability"]))
-            columns |= {
-                f"track_record_{name}": np.array(getattr(bands, name))[band] for name in ("n", "k", "low", "high")
-            }
+        if scores := self.track_record.find(spec.from_stage, spec.to_stage, days):
+            near = scores.near(np.asarray(columns["probability"]), self.config.report.track_record_within)
+            told = dict(zip(("low", "high"), wilson_interval(near.k, near.n), strict=True)) | near._asdict()
+            columns |= {f"track_record_{name}": np.ma.array(told[name], mask=near.n == 0) for name in told}
         table = pa.table(
             {
                 name: pa.array(columns[name], kind, from_pandas=True) if name in columns else pa.nulls(size, kind)

@@ -1,35 +1,31 @@
 """Three reasons in plain words for every listed customer: what speaks for and against the move, most weighty first.
 
-A reason is one fact about the customer: contributions of all columns that tell of the same thing (windows and
-statistics of one event, say) are added, and the column that weighs most among them is said.
-
-One fact about a customer in words, beside the same fact of a typical customer.
-
-"5 “pricing visit” touchpoints in the last 7 days; most Convert customers: none". Names of events, channels and
-attribute values come from the business's data and are shortened; everything else is said here.
+A reason is one fact about the customer: contributions of all columns that tell of the same thing are added, and the
+weightiest column that differs visibly from a typical customer, and does not read as the opposite, is said.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvj_ml.config import DAY, Rule
+from cvj_ml.config import DAY
 from cvj_ml.engines import Engine
 from cvj_ml.errors import ModelError
-from cvj_ml.features import OTHER, PROGRESS, SEVERAL, Feature, Statistic, window_words
+from cvj_ml.features import Statistic
 from cvj_ml.histories import Block
+from cvj_ml.lists.fact_words import Row, Said, beside_typical
+from cvj_ml.lists.last_events import LastEvents, Unhappy, last_events, reads_well
 from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.panel.model_spec import ModelSpec
-from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
 
@@ -40,8 +36,18 @@ SMALLEST = float(np.log(1.05))
 _NOT_THEIRS = ("stage",)
 """Facts that all customers of a list share; what they add belongs to the base."""
 
+PRESENCE, LAST = ("presence",), ("last",)
+_ONE_FACT = {
+    **dict.fromkeys(("tenure", "gaps", "activity", "in_stage", "entered", "between", "stages"), PRESENCE),
+    **dict.fromkeys(("recency", "last", "last_channel"), LAST),
+}
+"""Kinds of columns that tell of one thing: how long and how often somebody has come and how far, and what they did
+last. Of a newcomer all of the first say "new". (Drift is judged by the finer facts of the catalogue.)"""
+
+_MORE_IS_BETTER = ("event", "channel", "activity", "value", "progress", "stages")
+_LESS_IS_BETTER = ("recency", "gaps", "between")
+
 _Fact = tuple[str, ...]
-_Row = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,24 @@ class Facts:
     contributions: _F64
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One fact about a customer: what it adds to the margin, and how it is said."""
+
+    contribution: float
+    said: Said
+    neutral: bool = False
+
+    @property
+    def text(self) -> str:
+        """The reason as a sentence; what is bad is never said to speak for somebody."""
+        if self.neutral:
+            return f"Note: {self.said.whole}"
+        return f"Speaks {'for' if self.contribution > 0 else 'against'}: {self.said.whole}"
+
+
 def with_reasons(
-    lists: Sequence[RankedList], predictor: Predictor, engine: Engine, as_of: int
+    lists: Sequence[RankedList], predictor: Predictor, engine: Engine, as_of: int, unhappy: Unhappy
 ) -> tuple[RankedList, ...]:
     """Return the lists with their reasons.
 
@@ -77,7 +99,8 @@ def with_reasons(
         for one, places, probability in zip(lists, place, shown, strict=True):
             rows = np.array([i for i, name in enumerate(names) if name in places], dtype=np.int64)
             where = [places[names[i]] for i in rows]
-            texts = _reasons(one, predictor.definition, explainer, reference, answers, rows, probability[where], as_of)
+            listing = _Listing(one, predictor.definition, explainer, reference, unhappy, as_of)
+            texts = listing.reasons(block, answers, rows, probability[where])
             found.append(dict(zip(where, texts, strict=True)))
         return found
 
@@ -93,43 +116,52 @@ def with_reasons(
     return tuple(result)
 
 
-def _reasons(
-    one: RankedList,
-    definition: ModelSpec,
-    explainer: Explainer,
-    reference: Reference,
-    answers: Predictions,
-    rows: npt.NDArray[np.int64],
-    probability: _F64,
-    as_of: int,
-) -> list[list[str | None]]:
-    names = definition.journey.names
-    stage, target = names.index(one.spec.from_stage), 1 + names.index(one.spec.to_stage)
-    horizon = definition.horizons.index(one.spec.horizon)
-    if not np.array_equal(answers.probability[rows, target, horizon], probability):
-        raise AssertionError(f"{one.title}, {one.spec.horizon // DAY} days: a listed score could not be computed again")
-    x, typical = answers.x[rows], reference.typical[stage + 1]
-    explanation = explainer.explain(x, stage, target, horizon + 1, typical, as_of)
-    facts = by_fact(definition, explanation, one.spec.from_stage)
-    whom = one.spec.from_stage if reference.own[stage + 1] else None
-    usual = typical.tolist()
-    return [
-        _three(definition, facts, facts.contributions[i], explanation.contributions[i], x[i].tolist(), usual, whom)
-        for i in range(len(rows))
-    ]
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What the reasons of one list have in common."""
+
+    ranked: RankedList
+    definition: ModelSpec
+    explainer: Explainer
+    reference: Reference
+    unhappy: Unhappy
+    as_of: int
+
+    def reasons(
+        self, block: Block, answers: Predictions, rows: npt.NDArray[np.int64], probability: _F64
+    ) -> list[list[str | None]]:
+        """Return three reasons for each of these rows of the answers, None where there are fewer."""
+        one, definition = self.ranked, self.definition
+        names = definition.journey.names
+        stage, target = names.index(one.spec.from_stage), 1 + names.index(one.spec.to_stage)
+        horizon = definition.horizons.index(one.spec.horizon)
+        if not np.array_equal(answers.probability[rows, target, horizon], probability):
+            raise AssertionError(
+                f"{one.title}, {one.spec.horizon // DAY} days: a listed score could not be computed again"
+            )
+        x, typical = answers.x[rows], self.reference.typical[stage + 1]
+        explanation = self.explainer.explain(x, stage, target, horizon + 1, typical, self.as_of)
+        facts = by_fact(definition, explanation)
+        whom = one.spec.from_stage if self.reference.own[stage + 1] else None
+        usual, wanted = typical.tolist(), events_wanted(definition)
+        texts: list[list[str | None]] = []
+        for i, row in enumerate(rows):
+            known = last_events(definition, block, int(answers.snapshots.customer[row]), self.as_of, self.unhappy)
+            asked = Customer(definition, x[i].tolist(), usual, whom, known, wanted)
+            told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i])]
+            texts.append([*told, *[None] * (len(COLUMNS) - len(told))])
+        return texts
 
 
-def by_fact(definition: ModelSpec, explanation: Explanation, stage: str) -> Facts:
-    """Add the contributions of columns up by fact, for customers of one stage."""
+def by_fact(definition: ModelSpec, explanation: Explanation) -> Facts:
+    """Add the contributions of columns up by fact."""
     columns: dict[_Fact, list[int]] = {}
     base = explanation.base.copy()
     for column, feature in enumerate(definition.catalogue.features):
-        # The days since the present stage was entered are the days in it, but for those who had been higher before.
-        fact = ("in_stage",) if feature.fact == ("entered", stage) else feature.fact
-        if fact[0] in _NOT_THEIRS:
+        if feature.fact[0] in _NOT_THEIRS:
             base += explanation.contributions[:, column]
         else:
-            columns.setdefault(fact, []).append(column)
+            columns.setdefault(_ONE_FACT.get(feature.fact[0], feature.fact), []).append(column)
     sums = np.zeros((len(base), len(columns)))
     for k, members in enumerate(columns.values()):
         for column in members:  # one by one: the same sum for any number of rows
@@ -137,262 +169,107 @@ def by_fact(definition: ModelSpec, explanation: Explanation, stage: str) -> Fact
     return Facts(tuple(columns), tuple(map(tuple, columns.values())), explanation.margin, base, sums)
 
 
-def _three(
-    definition: ModelSpec,
-    facts: Facts,
-    by_fact: _F64,
-    by_column: _F64,
-    mine: Sequence[float],
-    typical: Sequence[float],
-    stage: str | None,
-) -> list[str | None]:
-    """Return three reasons for one customer, None where there are fewer: the weightiest facts that can be told."""
-    reasons: list[str | None] = []
-    for k in np.argsort(-np.abs(by_fact), kind="stable"):
-        if abs(by_fact[k]) < SMALLEST or len(reasons) == len(COLUMNS):
-            break
-        if text := fact_in_words(definition, facts.columns[k], by_fact[k], by_column, mine, typical, stage):
-            reasons.append(text)
-    return reasons + [None] * (len(COLUMNS) - len(reasons))
-
-
-def fact_in_words(
-    definition: ModelSpec,
-    columns: Sequence[int],
-    contribution: float,
-    by_column: _F64,
-    mine: _Row,
-    typical: _Row,
-    stage: str | None,
-) -> str | None:
-    """Return one fact in words, told by its weightiest column; None where the customer is as typical ones are."""
-    sign = np.sign(contribution)
-    members = sorted(columns, key=lambda column: -sign * by_column[column])
-    told = (
-        beside_typical(definition, column, mine, typical, stage) for column in members if sign * by_column[column] > 0
-    )
-    text = next((one for one in told if one), None)
-    return f"Speaks {'for' if sign > 0 else 'against'}: {text}" if text else None
-
-
-_LONGEST = 40
-_ROUNDED = 0.02
-"""A count that is told from a share is off by this much at most: typical shares have three digits."""
-
-_ORDER = ("last", "last but one", "last but two")
-
-
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What is said of a customer, and the same in short for comparison; ``common`` if most customers have it.
+class Customer:
+    """One customer of a list beside a typical one: their rows of X, and what they did last.
 
-    ``alone`` takes the place of ``short`` beside a customer of whom there is nothing of the kind to say.
+    ``stage`` is whose customers are typical, None for those of all stages. ``wanted`` are the events that read well.
     """
 
-    whole: str
-    short: str
-    common: bool = False
-    alone: str | None = None
+    definition: ModelSpec
+    mine: Row
+    typical: Row
+    stage: str | None
+    known: LastEvents
+    wanted: frozenset[str]
 
 
-def beside_typical(definition: ModelSpec, column: int, mine: _Row, typical: _Row, stage: str | None) -> str | None:
-    """Say one feature of a customer and what is typical of the stage (None: of everybody).
+def events_wanted(definition: ModelSpec) -> frozenset[str]:
+    """Return the events that read well: those that some stage asks for, or that are known by a good verb."""
+    leaves = (leaf for stage in definition.journey.stages for leaf in stage.enter.leaves())
+    asked = {event for leaf in leaves for event in leaf.event or ()}
+    known = {event for event in definition.catalogue.vocabulary.events if reads_well(event)}
+    return frozenset(asked | known) - frozenset(definition.outbound)
 
-    ``mine`` and ``typical`` are rows of X. Returns None where both read the same, or where nothing can be said: how
-    far somebody has come is not compared with customers of other stages.
+
+def three(customer: Customer, facts: Facts, row: int, by_column: _F64) -> list[Reason]:
+    """Return up to three reasons: the weightiest facts that can be told, and one of them that is concrete.
+
+    If none of the three names an event, a channel, a value or progress, the weightiest that does takes the last place.
     """
-    if stage is None and definition.catalogue.features[column].group in ("journey", PROGRESS):
-        return None
-    own, usual = say(definition, column, mine), say(definition, column, typical)
-    if own is None or usual is None or own.short == usual.short:
-        return None
-    group = f"{name(stage)} customers" if stage else "customers" if usual.common else "all customers"
-    whom = f"most {group}" if usual.common else f"typical of {group}"
-    return f"{own.whole}; {whom}: {usual.alone if own.common and usual.alone else usual.short}"
+    reasons: list[Reason] = []
+    for _, columns, contribution in facts_of_row(customer, facts, row):
+        concrete, full = any(one.said.concrete for one in reasons), len(reasons) == len(COLUMNS)
+        if abs(contribution) < SMALLEST or (full and concrete):
+            break
+        found = reason_of(customer, columns, contribution, by_column, reasons)
+        if found and not full:
+            reasons.append(found)
+        elif found and found.said.concrete:
+            reasons[-1] = found
+    return reasons
 
 
-def say(definition: ModelSpec, column: int, row: _Row) -> Said | None:
-    """Say one feature of a row of X; None where there is nothing to say."""
-    feature, value = definition.catalogue.features[column], float(row[column])
-    kind = feature.fact[0]
-    if feature.group == PROGRESS:
-        return _progress(definition, feature, column, row)
-    if kind in ("event", "channel"):
-        return _named(feature, value)
-    said: dict[str, Callable[[], Said | None]] = {
-        "activity": lambda: _activity(feature, value),
-        "gaps": lambda: _gaps(feature, value),
-        "value": lambda: _amount(feature, value, definition.catalogue.value_decimals),
-        "recency": lambda: _ago("last touchpoint", "no touchpoint of their own so far", value),
-        "tenure": lambda: _ago("first touchpoint", "no touchpoint so far", value),
-        "in_stage": lambda: None if math.isnan(value) else Said(f"in this stage for {_days(value)}", _days(value)),
-        "entered": lambda: _ago(f"entered {name(feature.fact[1])}", f"{name(feature.fact[1])} not entered", value),
-        "between": lambda: _between(feature, value),
-        "stages": lambda: _stages(value),
-        "last": lambda: _last(feature, value, definition.catalogue.vocabulary.events),
-        "last_channel": lambda: _last_channel(value, definition.catalogue.vocabulary.channels),
-        "number": lambda: _number(feature, value),
-        "category": lambda: _category(feature, value, definition.catalogue.vocabulary.categories[feature.fact[1]]),
-    }
-    return said[kind]() if kind in said else None
+def facts_of_row(customer: Customer, facts: Facts, row: int) -> list[tuple[_Fact, tuple[int, ...], float]]:
+    """Return name, columns and contribution of each fact of one customer, the weightiest first.
+
+    Of a customer of one day, how long they have come and what they did last is one fact.
+    """
+    sums = facts.contributions[row].tolist()
+    found = {fact: (columns, one) for fact, columns, one in zip(facts.names, facts.columns, sums, strict=True)}
+    if customer.known.one_day:
+        (columns, contribution), (others, more) = found[PRESENCE], found.pop(LAST)
+        found[PRESENCE] = (*columns, *others), contribution + more
+    return sorted(((fact, *one) for fact, one in found.items()), key=lambda one: -abs(one[2]))
 
 
-def name(text: str) -> str:
-    """Return a name of the data fit for a sentence: one line, underscores as spaces, not too long."""
-    plain = " ".join(text.replace("_", " ").split())
-    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1]}…"
+def reason_of(
+    customer: Customer, columns: Sequence[int], contribution: float, by_column: _F64, told: Sequence[Reason] = ()
+) -> Reason | None:
+    """Return one fact in words, told by its weightiest column that can be; None where no column can.
+
+    A column is not told where the customer is as typical ones are, where its sign would read as the opposite, or where
+    it says again what was ``told`` before. Bad experiences are told as such: never as what speaks for somebody.
+    """
+    sign = 1 if contribution > 0 else -1
+    seen = [one.said.moment.what_and_when for one in told if one.said.moment]
+    for column in sorted(columns, key=lambda column: -sign * by_column[column]):
+        if sign * by_column[column] <= 0:
+            break
+        if _misread(customer, column, sign):
+            continue
+        said = beside_typical(
+            customer.definition, column, customer.mine, customer.typical, customer.stage, customer.known
+        )
+        # That something never happened is nobody's merit.
+        if said is None or (sign > 0 and said.common) or (said.moment and said.moment.what_and_when in seen):
+            continue
+        bad = said.moment is not None and said.moment.bad
+        return Reason(contribution, said, neutral=sign > 0 and bad)
+    return None
 
 
-def _named(feature: Feature, value: float) -> Said | None:
-    """Say a count, the time since the last, or the change in the touchpoints of one event or channel."""
-    through = feature.fact[0] == "channel"
-    what = name(feature.fact[1])
-    if what == OTHER:
-        before, after = ("", " through another channel") if through else ("other ", "")
-    else:
-        before, after = ("", f" through {what}") if through else (f"“{what}” ", "")
-    if feature.statistic == Statistic.RECENCY:
-        return _ago(f"last {before}touchpoint{after}", f"no {before}touchpoint{after} so far", value, "none so far")
-    return _counted(feature, value, f"{before}touchpoint", after)
+def _misread(customer: Customer, column: int, sign: int) -> bool:
+    """Return whether a column beside its sign would read as the opposite of what it says, or praise what is bad.
 
-
-def _counted(feature: Feature, value: float, noun: str, after: str = "") -> Said | None:
-    if math.isnan(value):
-        return None
-    number, when = round(value), _when(feature)
-    if feature.statistic == Statistic.TREND:
-        if number == 0:
-            return Said(f"as many {noun}s{after} {when} as in the time before", "no change", common=True)
-        more = f"{abs(number):,} {'more' if number > 0 else 'fewer'}"
-        return Said(f"{more} {noun}{'' if abs(number) == 1 else 's'}{after} {when} than in the time before", more)
-    if number == 0:
-        return Said(f"no {noun}{after} {when}", "none", common=True)
-    return Said(f"{_count(number, noun)}{after} {when}", f"{number:,}")
-
-
-def _activity(feature: Feature, value: float) -> Said | None:
-    noun = next(one for one in ("active day", "session", "touchpoint") if one.replace(" ", "_") in feature.name)
-    return _counted(feature, value, noun)
-
-
-def _gaps(feature: Feature, value: float) -> Said | None:
-    if math.isnan(value):
-        return Said(f"fewer than two touchpoints {_when(feature)}", "fewer than two", common=True)
-    days = _days(value, 1)
-    if feature.statistic == Statistic.GAP_MEAN:
-        return Said(f"touchpoints {days} apart on average {_when(feature)}", f"{days} apart")
-    return Said(
-        f"time between touchpoints varies by {days} {_when(feature)}", days, alone=f"times between them vary by {days}"
-    )
-
-
-def _amount(feature: Feature, value: float, decimals: int) -> Said:
-    if math.isnan(value):
-        return Said(f"no value recorded {_when(feature)}", "none", common=True)
-    what = {Statistic.SUM: "total", Statistic.MEAN: "average", Statistic.MAX: "highest"}[Statistic(feature.statistic)]
-    text = f"{value:,.{decimals}f}" if value else "0"
-    return Said(f"{what} value {text} {_when(feature)}", text, common=value == 0)
-
-
-def _ago(event: str, never: str, value: float, short: str = "never") -> Said:
-    if math.isnan(value):
-        return Said(never, short, common=True)
-    ago = f"{_days(value)} ago"
-    return Said(f"{event} {ago}", ago, alone=f"the last one {ago}" if event.startswith("last ") else None)
-
-
-def _between(feature: Feature, value: float) -> Said | None:
-    earlier, later = (name(one) for one in feature.fact[1:])
-    if math.isnan(value):
-        return None
-    if round(value) < 0:
-        return Said(f"entered {later} {_days(-value)} before {earlier}", f"{_days(-value)} before it")
-    return Said(f"took {_days(value)} from {earlier} to {later}", _days(value))
-
-
-def _progress(definition: ModelSpec, feature: Feature, column: int, row: _Row) -> Said | None:
-    """Say "2 of 3 “purchase” touchpoints towards Ascend" where the rule counts, else the share that is done."""
-    first = column if feature.name.startswith("fulfilled") else column - 1
-    fulfilled, remaining = float(row[first]), float(row[first + 1])
-    if math.isnan(fulfilled) or math.isnan(remaining):
-        return None
-    stage = feature.fact[1]
-    if fulfilled <= 0:
-        return Said(f"nothing done yet towards {name(stage)}", "nothing", common=True)
-    if fulfilled >= 1:
-        return Said(f"all that {name(stage)} needs is done", "all")
-    total = remaining / (1 - fulfilled)
-    rules = [one for one in definition.journey.stages[definition.journey.index(stage)].enter.leaves() if one.count > 1]
-    counting = [one for one in rules if abs(one.count - total) < _ROUNDED]
-    if not counting:
-        return Said(f"{fulfilled:.0%} done of what {name(stage)} needs", f"{fulfilled:.0%}")
-    count = counting[0].count
-    done = f"{count - round(remaining)} of {count}"
-    return Said(f"{done}{_matching(counting)} done towards {name(stage)}", done)
-
-
-def _matching(rules: Sequence[Rule]) -> str:
-    """Return what a counting rule counts, where that has one name."""
-    events = {one for rule in rules for one in rule.event or ()}
-    return f" “{name(*events)}” touchpoints" if len(events) == 1 and not rules[0].distinct else ""
-
-
-def _stages(value: float) -> Said | None:
-    if math.isnan(value):
-        return None
-    return Said(f"{_count(value, 'stage')} entered so far", f"{round(value)}")
-
-
-def _last(feature: Feature, value: float, events: Sequence[str]) -> Said:
-    which = _ORDER[feature.cell]
-    if math.isnan(value):
-        return Said(f"no {which} touchpoint", "none", common=True)
-    event = _value_of(value, events)
-    return Said(f"{which} touchpoint was {event}", event)
-
-
-def _last_channel(value: float, channels: Sequence[str]) -> Said:
-    if math.isnan(value):
-        return Said("last touchpoint through no known channel", "none known", common=True)
-    channel = _value_of(value, channels)
-    return Said(f"last touchpoint came through {channel}", channel)
-
-
-def _number(feature: Feature, value: float) -> Said:
-    what = name(feature.fact[1])
-    if math.isnan(value):
-        return Said(f"{what} not known", "not known", common=True)
-    text = f"{value:,.2f}".rstrip("0").rstrip(".")
-    return Said(f"{what} is {text}", text)
-
-
-def _category(feature: Feature, value: float, values: Sequence[str]) -> Said:
-    what = name(feature.fact[1])
-    if math.isnan(value):
-        return Said(f"{what} not known", "not known", common=True)
-    text = _value_of(value, values)
-    return Said(f"{what} is {text}", text)
-
-
-def _value_of(code: float, values: Sequence[str]) -> str:
-    if int(code) > len(values):
-        return SEVERAL
-    return f"“{name(values[int(code)])}”" if int(code) < len(values) else "another one"
-
-
-def _when(feature: Feature) -> str:
-    return "so far" if feature.window == NEVER else window_words(feature.window)
-
-
-def _count(value: float, noun: str) -> str:
-    return f"{round(value):,} {noun}{'' if round(value) == 1 else 's'}"
-
-
-def _days(value: float, decimals: int = 0) -> str:
-    """Return days, whole ones where they are many."""
-    if 0 <= value < 1 and not decimals:
-        return "less than a day"
-    if decimals and value < 0.05:
-        return "next to no time"
-    text = f"{value:,.{decimals if value < 10 else 0}f}"
-    return f"{text} {'day' if text == '1' else 'days'}"
+    More, sooner and more often read well, and the contrary badly. But more of what the business sends, of channels
+    through which it alone writes, of events that ended with a bad rating or are known by no verb may speak against a
+    customer, too. How long ago somebody first came, or who they are, reads neither way.
+    """
+    feature = customer.definition.catalogue.features[column]
+    kind, mine, typical = feature.fact[0], float(customer.mine[column]), float(customer.typical[column])
+    if kind not in _MORE_IS_BETTER and kind not in _LESS_IS_BETTER:
+        return False
+    less = kind in _LESS_IS_BETTER or feature.statistic == Statistic.RECENCY or feature.name.startswith("remaining")
+    missing = math.inf if less else 0.0  # never is longest ago
+    mine, typical = (missing if math.isnan(one) else one for one in (mine, typical))
+    more = mine < typical if less else mine > typical
+    last = customer.known.events.get(feature.fact[1]) if kind == "event" else None
+    if kind == "event" and feature.fact[1] in customer.known.unhappy:
+        return sign > 0 or not more
+    rated_badly = last is not None and last.bad
+    if rated_badly and feature.statistic == Statistic.TREND:
+        return True
+    wanted = customer.wanted if kind == "event" else customer.known.chosen_channels
+    loose = rated_badly or (kind in ("event", "channel") and feature.fact[1] not in wanted)
+    return (sign > 0 and not more) if loose else (sign > 0) != more

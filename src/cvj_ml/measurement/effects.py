@@ -138,7 +138,7 @@ def forecast_words(row: Mapping[str, Any]) -> str:
     if _missing(row.get("listed")):
         return ""
     moves = ExpectedMoves.from_columns(row, "expected_moves", int(row["listed"]))
-    told = f"Forecast for the {moves.customers:,} listed, had nobody been contacted: {moves.words}."
+    told = f"Forecast for the {moves.customers:,} listed, going on as before: {moves.words}."
     scaled = row["control_scaled"]
     if _missing(scaled):
         return f"{told} Nobody in control can tell whether it held."

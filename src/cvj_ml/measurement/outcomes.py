@@ -32,7 +32,7 @@ class PastList:
 
     ``scored`` has customer_id, probability (of reaching ``to_stage`` within ``horizon``), group (target, control or
     null for those not listed) and control_share, one row a customer of ``from_stage``. ``moves`` were expected of the
-    listed without a contact, as the night told them; None where a night told nothing.
+    listed, as the night told them; None where a night told nothing.
     """
 
     name: str

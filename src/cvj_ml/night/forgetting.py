@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,18 @@ import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.io import sorted_json, write_table
-from cvj_ml.night.layout import FORGOTTEN, LISTS, PRIVATE_FOLDER, STAGED, SUMMARY, NightFolder, nights, replace_file
+from cvj_ml.lists.changes import without_erased
+from cvj_ml.night.layout import (
+    CHANGES,
+    FORGOTTEN,
+    LISTS,
+    PRIVATE_FOLDER,
+    STAGED,
+    SUMMARY,
+    NightFolder,
+    nights,
+    replace_file,
+)
 from cvj_ml.night.verifying import night_faults
 from cvj_ml.night.writing import move, seal
 from cvj_ml.ownership import remove
@@ -44,7 +55,9 @@ def nights_naming(out: Path, customers: CustomerIds) -> tuple[list[Path], pa.Arr
     naming, faults, found = [], list[str](), [customers.ids.slice(0, 0)]
     for night in itertools.chain.from_iterable(nights(out)):
         try:
-            files = (night.scores, *night.list_files().values())
+            files = [night.scores, *night.list_files().values()]
+            # Who has left an export since the night before may be in no other table of this one.
+            files += [night.members] if night.members.is_file() else []
             theirs = [customers.among(one["customer_id"]) for file in files for one in _batches(file, ["customer_id"])]
             held = any(map(len, theirs))
             if held and (damage := night_faults(night.path)):
@@ -96,10 +109,11 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
     """Take customers out of a published night that is whole.
 
     Ranks and probabilities of the others stay what they were. The page, the worksheet and the workbook, which name
-    customers in running text, go. The caller holds the lock of ``out``.
+    customers in running text, go, and so do the exports, whose hashes nobody can tell apart. The caller holds the
+    lock of ``out``.
     """
     found = NightFolder(night)
-    lists, manifest = found.list_files(), found.manifest()
+    lists, manifest, changed = found.list_files(), found.manifest(), list[dict[str, Any]]()
     staged = out / f"{STAGED}{uuid.uuid4().hex[:12]}"
     staged.mkdir(mode=PRIVATE_FOLDER)
     try:
@@ -112,11 +126,16 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
             taken[name] = table.filter(theirs)
             rows |= _write(staged, name, table.filter(pc.invert(theirs)))
         if lists:
+            if found.changes.is_file():  # unlike in nights of earlier versions
+                table = pq.read_table(found.changes, partitioning=None)
+                theirs = customers.holds(table["customer_id"])
+                changed = table.filter(theirs).to_pylist()
+                rows |= _write(staged, CHANGES, table.filter(pc.invert(theirs)))
             summary = pq.read_table(found.summary, partitioning=None)
-            left = [_without(row, taken[row["list"]]) for row in summary.to_pylist()]
+            left = [_without(row, taken[row["list"]], changed) for row in summary.to_pylist()]
             rows |= _write(staged, SUMMARY, pa.Table.from_pylist(left, schema=summary.schema))
         removed = sorted(manifest["files"].keys() - rows.keys())
-        seal(staged, _facts(manifest, scores, removed, taken), found.run(), rows)
+        seal(staged, _facts(manifest, scores, removed, taken, changed), found.run(), rows)
         move(out, staged, night)
     finally:
         remove(staged)
@@ -145,24 +164,31 @@ def _write(staged: Path, name: str, table: pa.Table) -> dict[str, int]:
     return {f"{LISTS}/{file}": count for file, count in write_table(staged / LISTS, name, table).items()}
 
 
-def _without(counted: Mapping[str, Any], taken: pa.Table) -> dict[str, Any]:
+def _without(counted: Mapping[str, Any], taken: pa.Table, changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the counts of a list without customers who were on it; who was left out of it is counted for ever."""
     groups = taken["group"].to_pylist()
     less = {group: groups.count(group) for group in ("target", "control")}
     less |= dict.fromkeys(("listed", "eligible", "in_stage"), len(groups))
-    return {name: value - less.get(name, 0) if name in less else value for name, value in counted.items()}
+    less |= without_erased(counted["list"], taken["customer_id"].to_pylist(), changed)
+    return {
+        name: value - less[name] if name in less and value is not None else value for name, value in counted.items()
+    }
 
 
 def _facts(
-    manifest: Mapping[str, Any], scores: int, removed: list[str], taken: Mapping[str, pa.Table]
+    manifest: Mapping[str, Any],
+    scores: int,
+    removed: list[str],
+    taken: Mapping[str, pa.Table],
+    changed: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return what the manifest says now: how many were forgotten, and what is not there any more."""
-    facts = {name: value for name, value in manifest.items() if name != "files"}
+    facts = {name: value for name, value in manifest.items() if name not in ("files", "exports")}
     before = manifest.get("forgotten", {"customers": 0, "removed": []})
     facts["forgotten"] = {
         "customers": before["customers"] + scores,
         "removed": sorted({*before["removed"], *removed}),
     }
     if "lists" in manifest:
-        facts["lists"] = [_without(row, taken[row["list"]]) for row in manifest["lists"]]
+        facts["lists"] = [_without(row, taken[row["list"]], changed) for row in manifest["lists"]]
     return facts

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvj_ml.exports import EXPORTS, MEMBERS
 from cvj_ml.io import sync
 from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES
@@ -22,9 +23,11 @@ SUCCESS = "_SUCCESS"
 CURRENT = "CURRENT.json"
 LOCK = ".lock"
 FORGOTTEN = "forgotten.json"
+POSTED = "POSTED.json"
 STAGED = ".staged-"
 LISTS = "targets"
 SUMMARY = "summary"
+CHANGES = "changes"
 
 # Of Linux: paths are relative to the working folder; the two names change places.
 _HERE, _EXCHANGE = -100, 2
@@ -54,13 +57,24 @@ class NightFolder:
         """The file with a row for each list."""
         return self.path / LISTS / f"{SUMMARY}.parquet"
 
+    @property
+    def changes(self) -> Path:
+        """The file of what changed since the base nights."""
+        return self.path / LISTS / f"{CHANGES}.parquet"
+
     def list_file(self, name: str) -> Path:
         """Return the file of a list."""
         return self.path / LISTS / f"{name}.parquet"
 
     def list_files(self) -> dict[str, Path]:
         """Return the files of the lists that are there, by the lists' names."""
-        return {file.stem: file for file in sorted((self.path / LISTS).glob("*.parquet")) if file.stem != SUMMARY}
+        files = sorted((self.path / LISTS).glob("*.parquet"))
+        return {file.stem: file for file in files if file.stem not in (SUMMARY, CHANGES)}
+
+    @property
+    def members(self) -> Path:
+        """The file that says who is in which export, or has left one."""
+        return self.path / EXPORTS / f"{MEMBERS}.parquet"
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; OSError or ValueError where it cannot be read."""

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError
-from cvj_ml.lists import HOLDOUT_EXPOSURES
+from cvj_ml.exports import EarlierExports
+from cvj_ml.lists import HOLDOUT_EXPOSURES, epoch_name
 from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
-from cvj_ml.windows import before, in_window
+from cvj_ml.windows import before, in_window, parse_as_of, to_microseconds
 
 
 def current_night(out: Path) -> Path | None:
@@ -75,6 +78,38 @@ def _started(night: NightFolder) -> float:
         return float(night.run()["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return -math.inf
+
+
+def first_listed(config: Config, as_of: int) -> dict[str, int]:
+    """Return on which night of the epoch of ``as_of`` each list first had somebody to contact, as published before."""
+    epoch, found = epoch_name(config.control.epoch, as_of, config.zone), dict[str, int]()
+    for folder in published_lists(Path(config.out)):
+        night = parse_as_of(folder.parent.name.removeprefix("as_of="), config.zone)
+        if night >= as_of or epoch_name(config.control.epoch, night, config.zone) != epoch:
+            continue
+        summary = pq.read_table(NightFolder(folder).summary, columns=["list", "target"], partitioning=None)
+        for row in summary.to_pylist():
+            if row["target"]:
+                found.setdefault(row["list"], night)
+    return found
+
+
+def exports_before(out: Path, as_of: int) -> EarlierExports | None:
+    """Return the exports of the newest night with lists before ``as_of``, what adds and removes are told against.
+
+    None where there is no such night, or it has no exports. Raises NightError for one that cannot be read.
+    """
+    for folder in reversed(published_lists(out)):
+        try:
+            instant = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
+            if before(np.array([instant]), as_of).all():
+                return EarlierExports.of(folder)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            raise NightError(
+                f"{folder}: tonight's exports are compared with this night, which cannot be read. See `cvj-ml verify"
+                f" {folder}`; go back to a copy of it, or remove it."
+            ) from None
+    return None
 
 
 def listed_in_control(config: Config, as_of: int) -> pa.Table:

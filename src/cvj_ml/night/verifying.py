@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
+from cvj_ml.exports import EXPORTS, LEFT_OUT
 from cvj_ml.io import read_csv, sha256_of
+from cvj_ml.lists.changes import BASES
 from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, NightFolder, is_plain_file
 from cvj_ml.night.reading import current_night
 
@@ -113,6 +115,13 @@ def _count_faults(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, in
             yield f"{name}: {counts['rows_in']:,} rows came in, {accounted:,} are accounted for"
     if "rows" in manifest and (accounted := sum(manifest["rows"].values())) != stored:
         yield f"{stored:,} rows were stored, {accounted:,} are used, not yet visible or replaced"
+    for one in manifest.get("exports", ()):
+        accounted = one["written"] + sum(one[reason] for reason in LEFT_OUT)
+        if one["looked_at"] != accounted:
+            yield f"{one['export']}: {one['looked_at']:,} were looked at, {accounted:,} are accounted for"
+        file = f"{EXPORTS}/{one['export']}.csv"
+        if file in files and files[file][1] != one["written"]:
+            yield f"{file}: {one['written']:,} are told, in {files[file][1]:,} rows"
     for one in manifest.get("lists", ()):
         file = f"{LISTS}/{one['list']}.parquet"
         listed = files.get(file, ("", -1))[1]
@@ -120,4 +129,17 @@ def _count_faults(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, in
             yield (
                 f"{file}: {one['listed']:,} are listed, {one['target']:,} to contact and {one['control']:,} in"
                 f" control, in {listed:,} rows"
+            )
+        for base in BASES:
+            yield from _change_faults(file, one, base)
+
+
+def _change_faults(file: str, one: Mapping[str, Any], base: str) -> Iterator[str]:
+    """Yield where a list, or its stage, is not what it was in a base night plus who came minus who left."""
+    for now, came, left in (("listed", "new", "dropped"), ("in_stage", "entered", "left")):
+        before = one.get(f"{now}_{base}")
+        if before is not None and before + one[f"{came}_{base}"] - one[f"{left}_{base}"] != one[now]:
+            yield (
+                f"{file}: {now}_{base} {before:,} + {one[f'{came}_{base}']:,} − {one[f'{left}_{base}']:,} is not"
+                f" {now} {one[now]:,}"
             )

@@ -12,20 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cvj_ml.errors import CvjError
 from cvj_ml.report import wording
-from cvj_ml.report.worksheet import Worksheet, blueprint, persona_rows
+from cvj_ml.report.blueprint import blueprint
+from cvj_ml.report.worksheet import Worksheet, persona_rows
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 """Programs that print a page as PDF, by what they are called on Linux."""
 
 _PATIENCE = 120  # seconds; a cold start on a busy machine takes a few
-
-# What a meeting looks up in the worksheet of the night, where there is room for it.
-_LEFT_OUT = frozenset(
-    {
-        *("First channel", "Moving on", "Stalling", "Goes with moving on", "Goes with staying"),
-        *("Plays that lead here", "Plays for those who stay"),
-    }
-)
 
 
 def meeting_html(found: Worksheet, name: str, day: str) -> str:
@@ -38,15 +31,18 @@ def meeting_html(found: Worksheet, name: str, day: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": wording.percent, "count": wording.whole_number}
-    seen = [place for place, sheet in enumerate(found.sheets) if sheet.step.observed]
-    rows = [(topic, [cells[place] for place in seen]) for topic, cells in blueprint(found) if topic not in _LEFT_OUT]
+    sheets = [sheet for sheet in found.sheets if sheet.step.observed]
+    facts = [
+        ("What they get here", [sheet.value for sheet in sheets]),
+        ("Next step", [sheet.next_step for sheet in sheets]),
+        ("Owner", [sheet.owner for sheet in sheets]),
+    ]
     return environment.get_template("meeting.html").render(
         name=name,
         day=day,
-        sheets=[found.sheets[place] for place in seen],
-        unobserved=[sheet.step.name for sheet in found.sheets if not sheet.step.observed],
-        blueprint=[(topic, cells) for topic, cells in rows if any(cells)],
-        notes=wording.rating_notes(found.moods, found.stages),
+        sheets=sheets,
+        facts=[(topic, cells) for topic, cells in facts if any(cells)],
+        blueprint=blueprint(found),
         personas=[(one, persona_rows(found, one)) for one in found.personas],
         everybody=sum(one.people for one in found.personas),
         names=found.stages,

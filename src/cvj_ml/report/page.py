@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,23 +29,25 @@ from cvj_ml.journey_analytics.precursors import TouchpointCounts
 from cvj_ml.lists import RankedList, list_specs
 from cvj_ml.models.predictor import Unlived
 from cvj_ml.report import wording
+from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.campaign_history import list_histories
-from cvj_ml.report.charts import draw
-from cvj_ml.report.list_files import ListTable, list_table
+from cvj_ml.report.list_view import list_files, list_view
+from cvj_ml.report.plan import plan_of
+from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_json, worksheet_markdown
 from cvj_ml.scoring import StoredTable
 from cvj_ml.store import Store, Usage
 from cvj_ml.windows import to_datetime
 
-MOST_ROWS = 10_000
-"""Rows of all lists together that the page shows, and a tenth of it of one list; the files hold the rest."""
+_ROOM_TO_SPARE = 20_000
+"""Bytes for buttons in the place of file names."""
 
 MOST_UNLIVED = 3
 """Stages whose customers nobody has watched for long enough, as the page tells; the model's card has them all."""
 
 MOST_BYTES = 1_900_000
-"""Above it, the page tells fewer reasons a row, so that it still fits into an e-mail."""
+"""The page holds whole lists for its export buttons as long as it stays below this, so that it fits into an e-mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,9 @@ class PageFacts:
     """What the page tells of one night.
 
     ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first;
-    ``unlived`` is what the model's training knew too little of.
+    ``unlived`` is what the model's training knew too little of. ``delay`` is within which touchpoints arrive,
+    ``first_listed`` the first night of this epoch, before this one, with somebody to contact, by list; ``changed`` is
+    None for a night without lists.
     """
 
     config: Config
@@ -80,38 +85,39 @@ class PageFacts:
     training: TrainedModel | None
     history: pd.DataFrame
     unlived: Sequence[Unlived] = ()
+    delay: int = 0
+    first_listed: Mapping[str, int] = field(default_factory=dict)
+    changed: WhatChanged | None = None
 
 
 def page(night: PageFacts) -> str:
     """Return the page; equal nights give equal text, since it holds no clock and no random number."""
-    # Reasons are the longest part of a row, and the workbook has them all.
-    for reasons in (3, 2, 1):
-        text = render(context(night, reasons))
-        if len(text.encode()) <= MOST_BYTES:
-            return text
-    return render(context(night, 0))
+    values = context(night)
+    room = MOST_BYTES - len(render({**values, "files": list_files(night.lists, 0)}).encode())
+    return render({**values, "files": list_files(night.lists, room - _ROOM_TO_SPARE)})
 
 
-def context(night: PageFacts, reasons: int = 3) -> dict[str, Any]:
-    """Return everything that the template shows, as plain values; ``reasons`` is the most told of a row."""
+def context(night: PageFacts) -> dict[str, Any]:
+    """Return everything that the template shows but the lists' files, as plain values."""
     config, sheet = night.config, night.worksheet
-    most = min(MOST_ROWS // 10, MOST_ROWS // max(len(night.lists), 1))
-    tables = [list_table(one, most, reasons) for one in night.lists]
-    silent = sum(step.dormant for step in sheet.map.steps)
+    day = to_datetime(night.as_of, config.zone).date()
+    plan = plan_of(config, night.lists, night.as_of, night.delay, night.first_listed)
+    effects = {queue.name: queue.effect for queue in plan.queues}
     return {
         "name": config.name,
-        "day": to_datetime(night.as_of, config.zone).date().isoformat(),
+        "day": day.isoformat(),
+        "headline": f"{wording.day_in_words(day, weekday=True)}: {wording.people(plan.people)} to contact",
         "zone": config.time_zone,
         "model_version": night.model_version,
         "customers": len(night.scores),
-        "silent": silent,
-        "tables": tables,
-        "listed": sum(table.targets for table in tables),
-        "control": sum(table.controls for table in tables),
+        "silent": sum(step.dormant for step in sheet.map.steps),
+        "plan": plan,
+        "changed": night.changed,
+        "tables": [list_view(one, effects[one.name], {}) for one in night.lists],
         "control_share": config.control.share,
-        "reasons_left_out": reasons < 3 and any(table.reasons > reasons for table in tables),
+        "control_until": wording.day_in_words(plan.control_until - timedelta(days=1)),
         "map": sheet.map,
-        "drawing": draw(sheet.map),
+        "blueprint": blueprint(sheet),
         "worksheet": sheet,
         "past": list_histories(night.history, [one.name for one in night.lists]),
         "past_folds": max((one.moves.folds for one in night.lists), default=0),
@@ -125,8 +131,6 @@ def context(night: PageFacts, reasons: int = 3) -> dict[str, Any]:
         "used": night.used,
         "not_yet_visible": night.not_yet_visible,
         "freshness": _freshness(night),
-        "valued": any(one.value is not None for one in sheet.opportunities),
-        "best": sheet.opportunities[0] if sheet.opportunities else None,
     }
 
 
@@ -182,27 +186,22 @@ def _unlived(found: Sequence[Unlived], journey: JourneyMap) -> list[str]:
     return [f"{one.sentence}; {wording.customers(here[one.origin])} stand there now" for one in told[:MOST_UNLIVED]]
 
 
-def _freshness(night: PageFacts) -> list[str]:
+def _freshness(night: PageFacts) -> str:
     """Say how new the data are, and whether the last week looks like the weeks before."""
     counts, zone = night.touchpoints, night.config.zone
     newest = to_datetime(counts.newest, zone)
-    told = [f"The newest touchpoint is of {newest:%Y-%m-%d %H:%M}."]
     age = (night.as_of - counts.newest) / DAY
-    if age >= 1:
-        told.append(f"That is {wording.days(age)} before this night.")
-    brought = f"The last 7 days brought {counts.lately:,} touchpoints"
+    told = f"Data until {wording.day_in_words(newest.date())}, {newest:%H:%M}"
+    told += f", {wording.days(age)} before this night" if age >= 1 else ""
+    brought = f"{counts.lately:,} touchpoints in the last 7 days"
     if not counts.weeks:
-        told.append(f"{brought}; no whole week was recorded before (history_from: {night.config.history_from}).")
-        return told
+        return f"{told}; {brought}, no whole week was recorded before (history_from: {night.config.history_from})."
     usual = counts.usually / counts.weeks
-    before = "the week" if counts.weeks == 1 else f"the {('two', 'three', 'four')[counts.weeks - 2]} weeks"
-    told.append(f"{brought}, {before} before {usual:,.0f}{'' if counts.weeks == 1 else ' a week'}.")
     if counts.lately < usual / 2:
-        told.append("That is less than half: check that all data have arrived before you use the lists.")
-    return told
-
-
-__all__ = ["ListTable", "PageFacts", "Source", "context", "page", "render"]
+        return f"{told}; only {brought}, {usual:,.0f} are usual: check that all data have arrived."
+    if counts.lately > 2 * usual:
+        return f"{told}; {brought}, {usual:,.0f} are usual: check that nothing came twice."
+    return f"{told}; as busy as usual."
 
 
 PAGE = "report/index.html"
@@ -234,6 +233,8 @@ def make_report(
     training: TrainedModel | None,
     history: pd.DataFrame,
     unlived: Sequence[Unlived] = (),
+    first_listed: Mapping[str, int] | None = None,
+    changed: WhatChanged | None = None,
 ) -> Documents:
     """Make the report of one night's SCORES and lists."""
     found = count_journey(question_of(config, journey, as_of, store.arrival_delay), blocks)
@@ -257,6 +258,9 @@ def make_report(
         training,
         history,
         unlived,
+        store.arrival_delay,
+        first_listed or {},
+        changed,
     )
     day = to_datetime(as_of, config.zone).date().isoformat()
     markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")

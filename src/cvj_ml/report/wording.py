@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from cvj_ml.config import DAY
 from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
@@ -60,6 +62,29 @@ def percent(share: float | None) -> str:
     return f"{share:.1%}" if share >= 0.00995 else f"{share:.2%}"
 
 
+def track_records(rows: pa.Table) -> list[str | None]:
+    """Return what became of past customers with each row's probability; None where nothing is known of any."""
+    columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "predicted", "low", "high"))
+    return [
+        None
+        if n is None
+        else f"predicted {percent(predicted)}, {k:,} of {n:,} moved ({percent(low)} to {percent(high)})"
+        for n, k, predicted, low, high in zip(*columns, strict=True)
+    ]
+
+
+def other_plays(plays: Sequence[tuple[str, int, str]]) -> str:
+    """Say that others are offered something else."""
+    people = sum(number for _, number, _ in plays)
+    return f"{people:,} get {'another play' if len(plays) == 1 else f'one of {len(plays)} other plays'}"
+
+
+def sentence(reasons: Sequence[str]) -> str:
+    """Return reasons as one sentence."""
+    text = "; ".join(reasons)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
 def whole_number(number: int) -> str:
     """Return a whole number with its thousands apart."""
     return f"{number:,}"
@@ -78,9 +103,36 @@ def days(number: float) -> str:
     return "1 day" if nearest == 1 else f"{nearest:,} days"
 
 
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+
+
+def day_in_words(day: date, *, weekday: bool = False) -> str:
+    """Return a day as people say it, without the year: 24 June, or Tuesday 24 June."""
+    told = f"{day.day} {_MONTHS[day.month - 1]}"
+    return f"{_WEEKDAYS[day.weekday()]} {told}" if weekday else told
+
+
+def one_in(share: float) -> str:
+    """Say how many of those move on: 1 in 3, 7 in 10, fewer than 1 in 1,000."""
+    if share < 0.001:
+        return "fewer than 1 in 1,000 move on"
+    if share <= 0.4:
+        return f"1 in {round(1 / share):,} moves on"
+    return f"{min(round(10 * share), 9)} in 10 move on"
+
+
 def customers(number: int) -> str:
     """Return a number of customers."""
     return f"{number:,} customer{'' if number == 1 else 's'}"
+
+
+def people(number: int) -> str:
+    """Return a number of people."""
+    return f"{number:,} {'person' if number == 1 else 'people'}"
 
 
 def standing(step: Step) -> str:
@@ -238,8 +290,8 @@ def expected_moves(one: ExpectedMoves) -> str:
 
 
 def forecast(one: ExpectedMoves, who: str) -> str:
-    """Say how many of some customers are expected to move without a contact, and how sure that is."""
-    told = f"Of {who}, {moves_in_words(one.expected)} are expected to move in time without a contact"
+    """Say how many of some customers are expected to move, and how sure that is."""
+    told = f"Of {who}, {moves_in_words(one.expected)} are expected to move in time, if you go on as before"
     if not one.ranges:
         return f"{told} ({one.why_no_range})"
     ranges = [

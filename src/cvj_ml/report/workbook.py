@@ -21,7 +21,7 @@ from xlsxwriter.exceptions import FileCreateError
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
 from cvj_ml.models.bundle.forecast_errors import LEVELS
 from cvj_ml.report import wording
-from cvj_ml.report.worksheet import Worksheet, blueprint, persona_rows
+from cvj_ml.report.worksheet import Worksheet, persona_rows, topics
 
 MAX_ROWS = 200_000
 """Customers on a sheet; a longer list is cut there, and its sheet's last row says so."""
@@ -50,7 +50,7 @@ _THEN = (
 JOURNEY = "Value Journey"
 EXPECTED = "Expected to move without contact"
 _NOT_SHOWN = {
-    *("track_record_n", "track_record_k", "track_record_low", "track_record_high"),
+    *("track_record_n", "track_record_k", "track_record_predicted", "track_record_low", "track_record_high"),
     *("from_stage", "to_stage", "horizon_days", "group", "control_share", "as_of", "model_version"),
 }
 
@@ -200,7 +200,8 @@ class _Sheets:
         contact = [column for column in rows.column_names if column not in {*_FIRST, *_THEN, *_NOT_SHOWN}]
         named = {column: rows[column].to_pylist() for column in (*_FIRST, *contact)}
         named |= {
-            column: _track_record(rows) if column == "track_record" else rows[column].to_pylist() for column in _THEN
+            column: wording.track_records(rows) if column == "track_record" else rows[column].to_pylist()
+            for column in _THEN
         }
         # A column that this night leaves empty, such as the worth where none is set, would only puzzle.
         kept = [column for column, values in named.items() if column in _FIRST or any(v is not None for v in values)]
@@ -257,14 +258,6 @@ class _Sheets:
         return sheet
 
 
-def _track_record(rows: pa.Table) -> list[str | None]:
-    columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "low", "high"))
-    return [
-        None if n is None else f"{k:,} of {n:,} moved ({low:.0%} to {high:.0%})"
-        for n, k, low, high in zip(*columns, strict=True)
-    ]
-
-
 def _width(heading: str, values: Sequence[Any]) -> float:
     shown: Iterator[int] = (len(value) for value in values if isinstance(value, str))
     return float(min(max(len(heading) // 2 + 4, 9, *shown, 0) + 2, _WIDEST))
@@ -310,7 +303,7 @@ def write_worksheet(sheet: Any, found: Worksheet, forms: Mapping[str, Any]) -> N
     """Write from the top; ``forms``: head, bold, wrap, percent, count, and amount."""
     _row(sheet, 0, ["Stage", *(one.step.name for one in found.sheets)], forms["head"])
     row = 1
-    for name, stages in blueprint(found):
+    for name, stages in topics(found):
         cells = ["\n".join(stage) for stage in stages]
         sheet.set_row(row, _height(cells))
         write_text(sheet, row, 0, name, forms["bold"])

@@ -47,7 +47,7 @@ class Habit:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One stage of the worksheet, a column of the blueprint.
+    """One stage of the worksheet.
 
     ``value``, ``next_step``, ``owner`` and the plays are the journey file's. ``channels``: first channels with their
     share of all who ever entered; ``mood``: of the ratings given here in the last period, None without any;
@@ -237,8 +237,8 @@ Cells = tuple[str, ...]
 """What a stage's sheet says of one topic, a text a statement."""
 
 
-def blueprint(found: Worksheet) -> list[tuple[str, list[Cells]]]:
-    """Return the journey as a service blueprint: topics as rows, stages as columns; rows without a word are absent."""
+def topics(found: Worksheet) -> list[tuple[str, list[Cells]]]:
+    """Return what all sheets say: a row a topic with a cell for each stage; rows without a word are absent."""
     sheets = [_topics(found, sheet) for sheet in found.sheets]
     rows = [(name, [sheet[name] for sheet in sheets]) for name in sheets[0]] if sheets else []
     return [(name, cells) for name, cells in rows if any(cells)]

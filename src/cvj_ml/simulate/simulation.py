@@ -44,6 +44,7 @@ _TOUCHPOINTS = pa.schema(
         "touchpoint_id": pa.string(),
     }
 )
+_CONTACT = pa.schema([(name, pa.string()) for name in ("customer_id", "email", "phone", "first_name")])
 _CUSTOMERS = pa.schema(
     {
         "customer_id": pa.string(),
@@ -115,13 +116,33 @@ class Simulation:
             )
         return reach
 
+    @property
+    def contact(self) -> pd.DataFrame:
+        """How to reach the customers: addresses that belong to nobody, and missing where a real table has gaps, too.
+
+        The e-mail addresses are of example.com, the numbers of those that are reserved for fiction (555-01xx), every
+        second one without its country code; a first name is a number.
+        """
+        ids = np.sort(self.customers["customer_id"].unique())
+        at = range(len(ids))
+        numbers = [f"({200 + i // 100 % 800}) 555-01{i % 100:02d}" for i in at]
+        return pd.DataFrame(
+            {
+                "customer_id": ids,
+                "email": [f"customer.{ids[i]}@example.com" if i % 10 else None for i in at],
+                "phone": [None if i % 3 else f"+1 {numbers[i]}" if i % 2 else numbers[i] for i in at],
+                "first_name": [f"Customer {i}" if i % 4 else None for i in at],
+            }
+        )
+
     def write(self, folder: str | Path) -> None:
-        """Write ``touchpoints.parquet`` and ``customers.parquet``, rows shuffled as a real export's may be."""
+        """Write ``touchpoints``, ``customers`` and ``contact.parquet``, rows shuffled as a real export's may be."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         for name, frame, schema in (
             ("touchpoints", self.touchpoints, _TOUCHPOINTS),
             ("customers", self.customers, _CUSTOMERS),
+            ("contact", self.contact, _CONTACT),
         ):
             order = np.random.default_rng([self.seed, len(frame)]).permutation(len(frame))
             pq.write_table(_table(frame, schema).take(pa.array(order)), target / f"{name}.parquet")

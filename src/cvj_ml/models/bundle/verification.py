@@ -17,9 +17,10 @@ from cvj_ml.journey import Visible
 from cvj_ml.models.predictor import Predictor
 
 MANIFEST = "manifest.json"
-FORMAT = 5
+FORMAT = 6
 """4: names, bounds and thresholds rest on `min_customers`. 5: a ridge beside the trees, the level of a year ago, the
-errors of past forecasts and a known calendar; an older bundle knows of none of these."""
+errors of past forecasts and a known calendar; an older bundle knows of none of these. 6: past scores in the track
+record, not bands of them."""
 FIRST_WITHOUT_CUSTOMERS = 4
 """The first format in which no model holds anything of a single customer."""
 CALENDAR = "calendar.json"

@@ -1,95 +1,54 @@
 "use strict";
-// Everything works on the table itself: there is no second copy of the data.
+// The page is whole without this: it adds tabs, searching, and taking a list away as a file.
 (() => {
-  const text = (cell) => [...cell.childNodes].map((node) => node.nodeName === "BR" ? " | " : node.textContent).join("");
-  const number = (cell) => {
-    const found = cell.textContent.replace(/[,%\s]/g, "");
-    return found === "" || isNaN(found) ? null : Number(found);
+  const tabs = [...document.querySelectorAll(".tab")];
+  const links = [...document.querySelectorAll("nav.tabs a")];
+  const show = () => {
+    const wanted = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const chosen = tabs.find((tab) => wanted && tab.contains(wanted)) || tabs[0];
+    for (const tab of tabs) tab.hidden = tab !== chosen;
+    for (const link of links) {
+      if (link.hash === `#${chosen.id}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (wanted && wanted !== chosen) wanted.scrollIntoView();
+    else if (wanted) scrollTo(0, 0);
   };
+  addEventListener("hashchange", show);
+  addEventListener("beforeprint", () => { for (const tab of tabs) tab.hidden = false; });
+  addEventListener("afterprint", show);
+  show();
+
+  for (const button of document.querySelectorAll("[data-export]")) {
+    const file = document.querySelectorAll("template[data-file]")[Number(button.dataset.export)];
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      // The byte order mark tells a spreadsheet that the text is UTF-8.
+      const content = file.content.textContent.replaceAll("\n", "\r\n");
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob(["\ufeff", content], { type: "text/csv" }));
+      link.download = file.dataset.file;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    });
+  }
 
   for (const list of document.querySelectorAll("section.list")) {
     const table = list.querySelector("table.rows");
     if (!table) continue;
     const tools = list.querySelector(".tools");
-    const body = table.tBodies[0];
-    const heads = [...table.tHead.rows[0].cells];
-    const keys = heads.map((head) => head.dataset.key);
-    const rows = [...body.rows];
-    const words = new Map();
     const search = tools.querySelector("[data-search]");
-    const least = tools.querySelector("[data-least]");
-    const channel = tools.querySelector("[data-channel]");
     const output = tools.querySelector("output");
+    const rows = [...table.tBodies[0].rows];
     tools.hidden = false;
-
-    const wordsOf = (row) => {
-      if (!words.has(row)) words.set(row, row.textContent.toLowerCase());
-      return words.get(row);
-    };
-    const shown = () => [...body.rows].filter((row) => !row.hidden);
-    const tell = (message) => { output.textContent = message; };
-
-    const filter = () => {
+    search.addEventListener("input", () => {
       const wanted = search.value.trim().toLowerCase();
-      const from = least.value === "" ? null : Number(least.value);
-      const through = channel ? channel.value : "";
+      let shown = 0;
       for (const row of rows) {
-        row.hidden = (wanted !== "" && !wordsOf(row).includes(wanted))
-          || (from !== null && number(row.cells[keys.indexOf("probability")]) < from)
-          || (through !== "" && row.cells[keys.indexOf("channel")].textContent !== through);
+        row.hidden = wanted !== "" && !row.textContent.toLowerCase().includes(wanted);
+        shown += !row.hidden;
       }
-      tell(`${shown().length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`);
-    };
-    for (const input of [search, least, channel]) if (input) input.addEventListener("input", filter);
-
-    heads.forEach((head, at) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      head.setAttribute("aria-sort", keys[at] === "rank" ? "ascending" : "none");
-      button.addEventListener("click", () => {
-        // Figures begin with the highest, ranks and names with the first.
-        const numeric = head.classList.contains("n");
-        const before = head.getAttribute("aria-sort");
-        const up = before === "none" ? !numeric || keys[at] === "rank" : before === "descending";
-        for (const other of heads) other.setAttribute("aria-sort", "none");
-        head.setAttribute("aria-sort", up ? "ascending" : "descending");
-        const held = new Map(rows.map((row) => [row, numeric ? number(row.cells[at]) : row.cells[at].textContent]));
-        const compare = (a, b) => {
-          const x = held.get(a), y = held.get(b);
-          if (x === null || y === null) return (x === null) - (y === null);
-          const order = numeric ? x - y : x.localeCompare(y, "en", { numeric: true });
-          return up ? order : -order;
-        };
-        body.append(...rows.slice().sort(compare));
-      });
+      output.textContent = `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
     });
-
-    // A spreadsheet takes a text that begins like this for a formula; one apostrophe taken away gives it back.
-    const safe = (value) => /^[\s\p{Z}\p{C}]*[=+\-@＝＋－＠']|^[\t\r\n]/u.test(value) ? `'${value}` : value;
-    const lines = (separator, quote) => [heads, ...shown().map((row) => [...row.cells])]
-      .map((cells) => cells.map((cell) => quote(safe(text(cell)))).join(separator));
-    const plural = (count) => `${count.toLocaleString("en")} row${count === 1 ? "" : "s"}`;
-
-    tools.querySelector("[data-download]").addEventListener("click", (event) => {
-      const content = lines(",", (value) => `"${value.replaceAll('"', '""')}"`).join("\r\n") + "\r\n";
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob(["\ufeff", content], { type: "text/csv" }));
-      link.download = event.target.dataset.download;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-      tell(`Downloaded ${plural(shown().length)}`);
-    });
-    tools.querySelector("[data-copy]").addEventListener("click", async () => {
-      const content = lines("\t", (value) => value.replace(/[\t\r\n]+/g, " ")).join("\n");
-      try {
-        await navigator.clipboard.writeText(content);
-        tell(`Copied ${plural(shown().length)}`);
-      } catch {
-        tell("The browser does not allow copying; use Download CSV.");
-      }
-    });
-    filter();
   }
 })();

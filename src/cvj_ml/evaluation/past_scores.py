@@ -1,4 +1,4 @@
-"""The track record of a recipe: what became of customers whom a fold's model had scored, band by band."""
+"""The track record of a recipe: what became of the customers whom a fold's model had scored."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, evaluated
-from cvj_ml.evaluation.metrics import wilson_interval
-from cvj_ml.models.bundle.track_record import Bands, TrackRecord
+from cvj_ml.models.bundle.track_record import FEWEST, PastScores, TrackRecord
 from cvj_ml.panel.panel import build_panel
 from cvj_ml.run import Run
 from cvj_ml.windows import before, follow_up, midnight, observed_whole, to_datetime
 
-MINIMUM_CUSTOMERS = 50
-"""Customers whom a band must hold."""
-
-_QUANTILES = 20
 _DIGITS = 3
 _LOOKS = 3
 """How often snapshots are taken within the longest horizon."""
@@ -30,7 +25,7 @@ def track_record(run: Run, result: FoldResult) -> TrackRecord:
     """Return what became of customers scored by a fold's model at its cut and later, as far as that is known.
 
     Snapshots stand a third of the longest horizon apart. Each horizon takes those that lie at least itself apart and
-    whose outcome is whole, so no move is counted twice; within a band a customer counts once, with the first snapshot.
+    whose outcome is whole, so no move is counted twice; a customer counts once, with the first snapshot.
     """
     definition = result.panel.definition
     instants = _instants(result, run.arrival_delay)
@@ -42,7 +37,7 @@ def track_record(run: Run, result: FoldResult) -> TrackRecord:
     return TrackRecord(
         to_datetime(result.fold.cut, zone).isoformat(),
         tuple(to_datetime(instant, zone).isoformat() for instant in instants),
-        tuple(_bands(seen, instants, max(MINIMUM_CUSTOMERS, definition.min_customers))),
+        tuple(_scores(seen, instants, definition.min_customers)),
     )
 
 
@@ -70,54 +65,50 @@ def _apart(instants: list[int], horizon: int) -> list[int]:
     return chosen
 
 
-def _bands(seen: list[Evaluated], instants: list[int], fewest: int) -> Iterator[Bands]:
+def _scores(seen: list[Evaluated], instants: list[int], fewest: int) -> Iterator[PastScores]:
     stages, horizons = seen[0].stages, seen[0].horizons
     for h, horizon in enumerate(horizons):
         looks = [seen[i] for i in _apart(instants, horizon)]
         for origin, target in itertools.combinations(range(len(stages)), 2):
-            cells = [one.known[:, 1 + target, h] & (one.stage == origin) for one in looks]
-            p = np.concatenate(
-                [one.probabilities[MODEL][c, 1 + target, h] for one, c in zip(looks, cells, strict=True)]
-            )
-            converted = np.concatenate([one.converted[c, 1 + target, h] for one, c in zip(looks, cells, strict=True)])
-            customer = np.concatenate([one.customer[c] for one, c in zip(looks, cells, strict=True)])
-            if len(np.unique(customer)) >= fewest:
-                yield bands_of(stages[origin], stages[target], horizon // DAY, p, converted, customer, fewest)
+            rows = [one.known[:, 1 + target, h] & (one.stage == origin) for one in looks]
+            p = np.concatenate([one.probabilities[MODEL][r, 1 + target, h] for one, r in zip(looks, rows, strict=True)])
+            converted = np.concatenate([one.converted[r, 1 + target, h] for one, r in zip(looks, rows, strict=True)])
+            customer = np.concatenate([one.customer[r] for one, r in zip(looks, rows, strict=True)])
+            _, first = np.unique(customer, return_index=True)
+            if len(first) >= max(FEWEST, fewest):
+                yield past_scores(stages[origin], stages[target], horizon // DAY, p[first], converted[first], fewest)
 
 
-def bands_of(
+def past_scores(
     origin: str,
     target: str,
     horizon_days: int,
     p: npt.NDArray[np.float64],
     converted: npt.NDArray[np.bool_],
-    customer: npt.NDArray[np.int64],
-    fewest: int = MINIMUM_CUSTOMERS,
-) -> Bands:
-    """Return the bands of one transition and horizon; rows (n,) stand in the order of time.
+    fewest: int,
+) -> PastScores:
+    """Return the cells of one transition and horizon; p and converted are (customers,), at least ``fewest``.
 
-    Twentieths of the scores, merged from the top until each holds so many customers; a rest at the bottom joins the
-    band above it. The scores between them are rounded: none is a customer's own.
+    From the top down, scores that are equal to three digits are added until a cell holds ``fewest`` customers; a rest
+    at the bottom joins the cell above it.
     """
-    twentieths = np.quantile(p, np.arange(1, _QUANTILES) / _QUANTILES, method="higher")
-    cuts = np.unique([float(f"{one:.{_DIGITS}g}") for one in twentieths])
-    band = np.searchsorted(cuts, p, side="right")
-    kept: list[float] = []
-    upper = len(cuts) + 1
-    for lower in range(len(cuts), 0, -1):
-        inside = (band >= lower) & (band < upper)
-        if len(np.unique(customer[inside])) >= fewest:
-            kept, upper = [float(cuts[lower - 1]), *kept], lower
-    if kept and len(np.unique(customer[band < upper])) < fewest:
-        kept = kept[1:]
-    merged = np.searchsorted(kept, p, side="right")
-    n, k = [], []
-    for b in range(len(kept) + 1):
-        rows = np.flatnonzero(merged == b)
-        _, first = np.unique(customer[rows], return_index=True)
-        n.append(len(first))
-        k.append(int(converted[rows[first]].sum()))
-    low, high = wilson_interval(k, n)
-    return Bands(
-        origin, target, horizon_days, tuple(kept), tuple(n), tuple(k), tuple(low.tolist()), tuple(high.tolist())
+    rounded = np.array([float(f"{one:.{_DIGITS}g}") for one in p.tolist()])
+    _, level = np.unique(rounded, return_inverse=True)
+    sizes = np.bincount(level)
+    cell, cells, held = np.zeros(len(sizes), dtype=np.int64), 0, 0
+    for place in range(len(sizes))[::-1]:
+        cell[place], held = cells, held + int(sizes[place])
+        if held >= fewest:
+            cells, held = cells + 1, 0
+    # The rest at the bottom is no cell of its own; from the lowest score up from here.
+    of = (cells - 1 - np.minimum(cell, cells - 1))[level]
+    n = np.bincount(of)
+    predicted = np.bincount(of, weights=p) / n
+    return PastScores(
+        origin,
+        target,
+        horizon_days,
+        tuple(float(f"{one:.{_DIGITS}g}") for one in predicted.tolist()),
+        tuple(n.tolist()),
+        tuple(np.bincount(of[converted], minlength=cells).tolist()),
     )

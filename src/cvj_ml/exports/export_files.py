@@ -1,0 +1,246 @@
+"""A night's exports as files: what each tool imports, what has changed since another night, and the counts."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from cvj_ml.config import ExportsSpec
+from cvj_ml.customers import Permissions
+from cvj_ml.exports.addresses import contacts_of, readable
+from cvj_ml.exports.audiences import FAULTY, LEFT_OUT, Audience, Door, Member, exclusion, inclusion
+from cvj_ml.exports.tools import TOOLS
+from cvj_ml.io import write_table
+
+EXPORTS, MEMBERS, COUNTS = "exports", "members", "summary"
+
+_MEMBERS = pa.schema([(name, pa.string()) for name in ("export", "customer_id", "email", "phone", "change")])
+_COUNTS = pa.schema(
+    [("export", pa.string()), ("kind", pa.string()), ("epoch", pa.string())]
+    + [(name, pa.int64()) for name in ("looked_at", "written", "added", "removed", *LEFT_OUT)]
+    + [(f"without_{fault}", pa.int64()) for fault in FAULTY]
+)
+
+Key = tuple[str, str, str]
+"""A member: customer, e-mail address and phone number, both as they stand in the export's file."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierExports:
+    """The exports of an earlier night: the members of each, and the epoch of each exclusion (null for inclusions)."""
+
+    members: Mapping[str, frozenset[Key]]
+    epochs: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, night: Path) -> EarlierExports | None:
+        """Read the exports of a published night; None where it has none, or they went with the forgotten."""
+        files = [night / EXPORTS / f"{name}.parquet" for name in (MEMBERS, COUNTS)]
+        if not all(file.is_file() for file in files):
+            return None
+        members, counts = (pq.read_table(file, partitioning=None).to_pylist() for file in files)
+        found: dict[str, set[Key]] = {row["export"]: set() for row in counts}
+        for row in members:
+            if row["change"] != "removed":
+                found[row["export"]].add((row["customer_id"], row["email"], row["phone"]))
+        return cls(
+            {name: frozenset(keys) for name, keys in found.items()}, {row["export"]: row["epoch"] for row in counts}
+        )
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the members: a night is also made from them."""
+        plain = [[name, self.epochs[name], sorted(keys)] for name, keys in sorted(self.members.items())]
+        return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An audience with what has changed: the keys ``before``, None where there is nothing to compare with."""
+
+    audience: Audience
+    epoch: str | None
+    before: frozenset[Key] | None
+
+    @property
+    def added(self) -> list[Member] | None:
+        """The members who were none before, or with another address."""
+        before = self.before
+        return None if before is None else [one for one in self.audience.members if one.key not in before]
+
+    @property
+    def removed(self) -> list[Key] | None:
+        """Who was a member before and is none any more, with the addresses of then."""
+        return None if self.before is None else sorted(self.before - {one.key for one in self.audience.members})
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The row of the summary: ``looked_at`` is ``written`` and everybody left out, by reason."""
+        one = self.audience
+        return {
+            "export": one.name,
+            "kind": one.kind,
+            "epoch": self.epoch,
+            "looked_at": one.looked_at,
+            "written": len(one.members),
+            "added": None if self.added is None else len(self.added),
+            "removed": None if self.removed is None else len(self.removed),
+            **{reason: one.left_out.get(reason, 0) for reason in LEFT_OUT},
+            **{f"without_{fault}": one.not_written.get(fault, 0) for fault in FAULTY},
+        }
+
+    @property
+    def rows(self) -> Iterator[tuple[str | None, ...]]:
+        """The members, in the order of the file, and the removed ones, with what has become of each."""
+        before = self.before
+        for one in self.audience.members:
+            change = None if before is None else "kept" if one.key in before else "added"
+            yield self.audience.name, *one.key, change
+        for key in self.removed or ():
+            yield self.audience.name, *key, "removed"
+
+
+def make_exports(
+    spec: ExportsSpec,
+    lists: Mapping[str, pa.Table],
+    contact: pa.Table,
+    permissions: Permissions,
+    control: pa.Array,
+    epoch: str,
+    channels: Sequence[str],
+    base: EarlierExports | None = None,
+) -> tuple[Exported, ...]:
+    """Return every configured export, in the order of the configuration, an exclusion behind its inclusion.
+
+    lists: TARGETS by name, in the order in which they are served; contact: ``customer_id`` (unique) and the contact
+    columns; control: everybody of SCORES in the control group of the ``epoch``; channels: all of the plays; base: the
+    night that adds and removes are told against. Another epoch has other people in control, so its exclusions are not
+    compared but replace the earlier ones whole.
+    """
+    spared = set(control.to_pylist())
+    asked = spared.union(*(rows["customer_id"].to_pylist() for rows in lists.values()))
+    if permissions.suppression is not None:
+        asked.update(permissions.suppression["customer_id"].to_pylist())
+    contacts = contacts_of(spec, contact, pa.array(sorted(asked), pa.string()))
+    door, made = Door(permissions, contacts, spared), list[Audience]()
+    for export, of in spec.files.items():
+        served = (*channels, None) if of == "all" else of
+        made.append(inclusion(export, served, lists, door))
+        if TOOLS[export].exclusion:
+            made.append(exclusion(export, served, door))
+    return tuple(_compared(one, epoch, base) for one in made)
+
+
+def _compared(audience: Audience, epoch: str, base: EarlierExports | None) -> Exported:
+    of = epoch if audience.kind == "exclusion" else None
+    comparable = base is not None and audience.name in base.members and base.epochs[audience.name] == of
+    return Exported(audience, of, base.members[audience.name] if base is not None and comparable else None)
+
+
+def write_exports(folder: Path, exports: Sequence[Exported], merge: Sequence[str], night: str) -> dict[str, int]:
+    """Write every export into a new folder; return the rows of each file. night: the date or instant in words.
+
+    No text gets a spreadsheet's apostrophe: a tool would take it for a part of the address.
+    """
+    folder.mkdir()
+    rows: dict[str, int] = {}
+    for one in exports:
+        audience = one.audience
+        if audience.export == "calls":
+            page = _calls(audience.members, merge, night)
+            (folder / "calls.html").write_text(page, encoding="utf-8", newline="")
+            rows["calls.html"] = len(audience.members)
+        elif audience.export == "channels":
+            rows |= _write_channels(folder, audience.members, merge)
+        else:
+            rows |= _write_tool(folder, one, merge)
+    members = list(itertools.chain.from_iterable(one.rows for one in exports))
+    columns = list(zip(*members, strict=True)) or [()] * len(_MEMBERS)
+    table = pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=_MEMBERS)
+    pq.write_table(table, folder / f"{MEMBERS}.parquet")
+    counts = pa.Table.from_pylist([one.counts for one in exports], schema=_COUNTS)
+    return {**rows, f"{MEMBERS}.parquet": len(table), **write_table(folder, COUNTS, counts)}
+
+
+def _write_tool(folder: Path, one: Exported, merge: Sequence[str]) -> dict[str, int]:
+    """Write an import file, and beside it, where there is a night to compare with, what to add and to remove."""
+    name, tool = one.audience.name, TOOLS[one.audience.export]
+    headings = {**tool.columns, **({column: column for column in merge} if tool.merge else {})}
+    rows = {f"{name}.csv": _write(folder / f"{name}.csv", headings, map(_cells, one.audience.members))}
+    if one.added is not None and one.removed is not None:
+        rows[f"{name}_adds.csv"] = _write(folder / f"{name}_adds.csv", headings, map(_cells, one.added))
+        kept = {heading: of for heading, of in tool.columns.items() if of in ("customer_id", "email", "phone")}
+        gone = (dict(zip(("customer_id", "email", "phone"), key, strict=True)) for key in one.removed)
+        rows[f"{name}_removes.csv"] = _write(folder / f"{name}_removes.csv", kept, gone)
+    return rows
+
+
+def _write_channels(folder: Path, members: Sequence[Member], merge: Sequence[str]) -> dict[str, int]:
+    """Write a file for each channel; whoever has none is in the one that is called ``channel.csv``."""
+    headings = {**TOOLS["channels"].columns, **{column: column for column in merge}}
+    through: dict[str | None, list[Member]] = {}
+    for one in members:
+        through.setdefault(one.row["channel"], []).append(one)
+    rows = {}
+    for channel, some in through.items():
+        name = "channel.csv" if channel is None else f"channel_{quote(channel, safe='')}.csv"
+        rows[name] = _write(folder / name, headings, map(_cells, some))
+    return rows
+
+
+def _cells(member: Member) -> Mapping[str, Any]:
+    """Return all that a file may say of a member, by name."""
+    of_contact = {"first_name": member.contact.first_name, **member.contact.merge}
+    return {**of_contact, **member.row, "customer_id": member.customer_id, "email": member.email, "phone": member.phone}
+
+
+def _write(path: Path, headings: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write a CSV file as RFC 4180 has it, in UTF-8 and with line feeds; return its rows."""
+    counted = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(headings)
+        for row in rows:
+            cells = [row.get(of) for of in headings.values()]  # who has no row of contact has no merge fields
+            writer.writerow("" if cell is None else cell for cell in cells)
+            counted += 1
+    return counted
+
+
+def _calls(members: Sequence[Member], merge: Sequence[str], night: str) -> str:
+    """Return the call sheet, an HTML page to print: whom to call, why, and room for what came of it."""
+    calls = [
+        {
+            **_cells(one),
+            "phone": readable(one.contact.phone),
+            "merge": [one.contact.merge[name] for name in merge],
+        }
+        for one in members
+        if one.contact.phone is not None
+    ]
+    return _template().render(calls=calls, merge=merge, night=night)
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        loader=PackageLoader("cvj_ml.exports"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("calls.html")

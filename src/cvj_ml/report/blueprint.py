@@ -1,0 +1,100 @@
+"""The journey as a service blueprint: a column a stage, and rows of what happens there, as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cvj_ml.config import Play
+from cvj_ml.journey_analytics.journey_map import JourneyMap
+from cvj_ml.report import wording
+from cvj_ml.report.worksheet import Sheet, Worksheet
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A stage: its name, who stands there in words, and its bar in per cent of the fullest stage's."""
+
+    name: str
+    here: str
+    share: float
+    observed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlueprintRow:
+    """One row: its heading, the kind that decides its colour, and a cell of texts for each column."""
+
+    heading: str
+    kind: str
+    cells: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """Columns are the stages in order; every row has a cell for each; ``notes`` say what rows rest on."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[BlueprintRow, ...]
+    notes: tuple[str, ...]
+
+
+def blueprint(found: Worksheet) -> Blueprint:
+    """Lay the journey out; a row of which no stage has anything is left out."""
+    sheets, map_ = found.sheets, found.map
+    most = max((sheet.step.here for sheet in sheets), default=0) or 1
+    columns = tuple(
+        Column(
+            sheet.step.name,
+            f"{sheet.step.here:,} now" if sheet.step.observed else "not visible",
+            round(100 * sheet.step.here / most, 1),
+            sheet.step.observed,
+        )
+        for sheet in sheets
+    )
+    told: list[tuple[str, str, Callable[[Sheet], list[str]]]] = [
+        ("Flow", "flow", lambda sheet: _flow(map_, sheet)),
+        ("What they do", "", lambda sheet: [wording.habit(one) for one in sheet.habits if one.inbound][:3]),
+        ("First channel", "", lambda sheet: [f"{name} {wording.percent(share)}" for name, share in sheet.channels[:2]]),
+        ("Mood", "", lambda sheet: _mood(found, sheet)),
+        ("Pain points", "pain", _pain),
+        ("Time here", "", _time),
+        ("Value to them", "", lambda sheet: _given(sheet.value)),
+        ("Their next step", "", lambda sheet: _given(sheet.next_step)),
+        ("What we can do", "", lambda sheet: [wording.play(one) for one in _plays_here(sheet)]),
+        ("Owner", "", lambda sheet: _given(sheet.owner)),
+    ]
+    rows = [
+        BlueprintRow(heading, kind, tuple(tuple(say(one)) if one.step.observed else () for one in sheets))
+        for heading, kind, say in told
+    ]
+    notes = tuple(wording.rating_notes(found.moods, found.stages))
+    return Blueprint(columns, tuple(row for row in rows if any(row.cells)), notes)
+
+
+def _flow(map_: JourneyMap, sheet: Sheet) -> list[str]:
+    step = sheet.step
+    onward = [flow for flow in map_.flows if flow.origin == step.stage]
+    onward.sort(key=lambda flow: (-flow.customers, flow.to))
+    return [f"+{step.new + step.came:,} in", *(f"→ {flow.customers:,} {map_.name(flow.to)}" for flow in onward[:3])]
+
+
+def _mood(found: Worksheet, sheet: Sheet) -> list[str]:
+    return [wording.mood(sheet.mood, found.moods.scale)] if sheet.mood else []
+
+
+def _pain(sheet: Sheet) -> list[str]:
+    return list(wording.pains(sheet.pains, sheet.step.here))
+
+
+def _time(sheet: Sheet) -> list[str]:
+    return _given(wording.time_here(sheet.step, sheet.so_far))
+
+
+def _given(text: str) -> list[str]:
+    return [text] if text else []
+
+
+def _plays_here(sheet: Sheet) -> tuple[Play, ...]:
+    """Return what is for those who stay; of the first stage also what brings people there, which no list leads to."""
+    return sheet.plays_here if sheet.step.stage else (*sheet.plays, *sheet.plays_here)

@@ -1,0 +1,135 @@
+"""A list as the page shows it: the first people to contact, a sentence each, and the whole list as a file to take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvj_ml.config import DAY
+from cvj_ml.io import csv_lines
+from cvj_ml.lists import NOT_LISTED, RankedList
+from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
+from cvj_ml.report import wording
+from cvj_ml.schemas import TARGETS
+
+MOST_ROWS = 100
+"""People of a list whom the page shows; whom it leaves out is said, and the files hold all."""
+
+MOST_CONTROL = 100
+"""Customers of the control group whom the page names for each list."""
+
+_REASONS = ("reason_1", "reason_2", "reason_3")
+_EXPORTED = ("rank", "customer_id", "probability", "play", "channel")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One person to contact: ``sentence`` says why, ``details`` more of it where the page has room."""
+
+    rank: int
+    customer: str
+    contact: tuple[str, ...]
+    sentence: str
+    details: tuple[str, ...]
+    play: str
+    channel: str
+    chance: str
+    worth: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListView:
+    """One list: the first people to contact as ``rows``, ids of the control group, and what became of the others.
+
+    ``targets`` and ``controls`` count the whole list; ``left_out`` counts those who stand in the stage and are not on
+    it by reason; ``rest`` says where those are whom ``rows`` lack. Of a list ``without_evidence`` no row is here.
+    """
+
+    name: str
+    origin: str
+    to: str
+    horizon_days: int
+    in_stage: int
+    left_out: tuple[tuple[str, int], ...]
+    rows: tuple[Row, ...]
+    control: tuple[str, ...]
+    targets: int
+    controls: int
+    rest: str
+    without_evidence: bool
+    moves: ExpectedMoves
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """The people to contact of a list as CSV, where the page has room for the ``whole`` of it."""
+
+    name: str
+    text: str
+    whole: bool
+
+
+def list_view(one: RankedList, effect: str, details: Mapping[str, Sequence[str]], most: int = MOST_ROWS) -> ListView:
+    """Return the view of a list; effect: when it can be told; details: sentences by customer, of the first ones."""
+    targets = one.rows.filter(pc.equal(one.rows["group"], "target"))
+    control = one.rows.filter(pc.equal(one.rows["group"], "control"))["customer_id"]
+    most = 0 if one.without_evidence else most
+    words_of, left_out = {**REASONS, **NOT_LISTED}, {**one.left_out, **one.not_listed}
+    return ListView(
+        one.name,
+        one.spec.from_stage,
+        one.spec.to_stage,
+        one.spec.horizon // DAY,
+        one.in_stage,
+        tuple((words_of[name], number) for name, number in left_out.items() if number),
+        _rows(targets.slice(0, most), details),
+        tuple(control.slice(0, MOST_CONTROL).to_pylist()),
+        len(targets),
+        len(control),
+        f"targets/{one.name}.csv holds all",
+        one.without_evidence,
+        one.moves,
+        effect,
+    )
+
+
+def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]]) -> tuple[Row, ...]:
+    contact = [name for name in shown.column_names if name not in TARGETS.columns]
+    rows = []
+    for row, record in zip(shown.to_pylist(), wording.track_records(shown), strict=True):
+        reasons = [row[name] for name in _REASONS if row[name]]
+        told = [*details.get(row["customer_id"], ()), *([f"Others like this: {record}."] if record else [])]
+        rows.append(
+            Row(
+                row["rank"],
+                row["customer_id"],
+                tuple(str(row[name]) for name in contact if row[name] is not None),
+                wording.sentence(reasons),
+                tuple(told),
+                row["play"] or "",
+                row["channel"] or "",
+                wording.percent(row["probability"]),
+                "" if row["expected_value"] is None else wording.amount(row["expected_value"]),
+            )
+        )
+    return tuple(rows)
+
+
+def list_files(lists: Sequence[RankedList], room: int) -> list[ListFile]:
+    """Return each list's file, whole as long as there are so many bytes of ``room``, the shortest lists first."""
+    found = {}
+    for one in sorted(lists, key=lambda one: (len(one.rows), one.name)):
+        targets = one.rows.filter(pc.equal(one.rows["group"], "target"))
+        contact = [name for name in targets.column_names if name not in TARGETS.columns]
+        text = "" if one.without_evidence else "".join(csv_lines(targets.select([*_EXPORTED, *contact])))
+        # What the page has to escape takes more room than the file does.
+        size = len(text.encode()) + 5 * sum(map(text.count, "&<>'\""))
+        whole = bool(text) and size <= room
+        room -= size if whole else 0
+        found[one.name] = ListFile(f"{one.name}.csv", text if whole else "", whole)
+    return [found[one.name] for one in lists]

@@ -1,0 +1,207 @@
+"""The plan of a night as plain values: the headline's numbers, a queue a list, and whom the lists leave alone.
+
+Every number that is called people counts people: who stands on two lists, or in a stage of two lists, counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.lists import RankedList, epoch_end, held_back, people_to_contact
+from cvj_ml.lists.eligibility import HELD_BACK
+from cvj_ml.models.bundle.forecast_errors import moves_in_words
+from cvj_ml.report import wording
+from cvj_ml.windows import to_datetime
+
+SHORT = {
+    "suppressed": "asked not to be contacted",
+    "no_consent": "no consent",
+    "contact_cap": "contacted often enough",
+    "recent_contact": "contacted in the last days",
+    "unhappy": "unhappy with us",
+    "dormant": "silent",
+    "no_play": "no play fits",
+    "no_channel": "no open channel",
+}
+"""Reasons to hold people back, as briefly as a tile tells them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One list of the plan, as its line tells it.
+
+    ``targets`` are to contact and ``controls`` left alone, of the ``eligible``; ``plays`` are what is offered, most
+    often first, with how many of the targets and the channels; ``held`` tells who was held back; ``pace`` how readily
+    they move, ``size`` why the list is no longer, ``effect`` when its effect can first be told.
+    """
+
+    name: str
+    origin: str
+    to: str
+    horizon_days: int
+    targets: int
+    controls: int
+    eligible: int
+    plays: tuple[tuple[str, int, str], ...]
+    held: str
+    pace: str
+    size: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The numbers of the first screen, all of people; ``expected`` of those to contact move on, going on as before."""
+
+    people: int
+    expected: float
+    control: int
+    control_until: date
+    held: tuple[tuple[str, int], ...]
+    queues: tuple[Queue, ...]
+    unasked: str
+    effect_from: str
+
+    @property
+    def held_back(self) -> int:
+        """How many people are held back, for any reason."""
+        return sum(number for _, number in self.held)
+
+
+def plan_of(
+    config: Config, lists: Sequence[RankedList], as_of: int, delay: int, first_listed: Mapping[str, int]
+) -> Plan:
+    """Return the plan of a night's lists.
+
+    delay: within which touchpoints arrive; first_listed: the first night of this epoch, before this one, on which a
+    list had somebody to contact, an instant by name.
+    """
+    until = epoch_end(config.control.epoch, as_of, config.zone)
+    told = {
+        one.name: _effect_from(config, first_listed.get(one.name, as_of) + one.spec.horizon + delay, until)
+        for one in lists
+        if config.control.share
+    }
+    days = [day for day in told.values() if day is not None]
+    held = held_back(lists)
+    return Plan(
+        people_to_contact(lists),
+        _expected(lists),
+        len(pa.chunked_array([chunk for one in lists for chunk in _ids(one, "control").chunks], pa.string()).unique()),
+        until,
+        tuple((SHORT[name], held[name]) for name in sorted(HELD_BACK, key=lambda name: -held[name]) if held[name]),
+        tuple(_queue(one, told.get(one.name), until, config) for one in lists),
+        _unasked(config),
+        _first_effect(config, min(days, default=None), bool(lists), until),
+    )
+
+
+def epoch_until(until: date) -> str:
+    """Return the last day of an epoch in words, from the first day of the next one."""
+    return wording.day_in_words(date.fromordinal(until.toordinal() - 1))
+
+
+def _queue(one: RankedList, effect: date | None, until: date, config: Config) -> Queue:
+    targets, controls = len(one.rows) - one.control, one.control
+    left_out = one.left_out
+    held = [(name, left_out[name]) for name in HELD_BACK if left_out.get(name)]
+    held.sort(key=lambda pair: -pair[1])
+    told = ", ".join(f"{number:,} {SHORT[name]}" for name, number in held)
+    number = sum(number for _, number in held)
+    mean = one.moves.expected / len(one.rows) if len(one.rows) else 0.0
+    return Queue(
+        one.name,
+        one.spec.from_stage,
+        one.spec.to_stage,
+        one.spec.horizon // DAY,
+        targets,
+        controls,
+        one.eligible,
+        tuple(_plays(one)),
+        f"{number:,} held back: {told}" if held else "nobody held back",
+        wording.one_in(mean) if len(one.rows) else "",
+        _size(one),
+        _effect(effect, until) if config.control.share and targets else "",
+    )
+
+
+def _plays(one: RankedList) -> Iterator[tuple[str, int, str]]:
+    rows = one.rows.filter(pc.equal(one.rows["group"], "target"))
+    counts: dict[str, dict[str, int]] = {}
+    pairs: list[dict[str, Any]] = rows.group_by(["play", "channel"]).aggregate([([], "count_all")]).to_pylist()
+    for pair in pairs:
+        if pair["play"] is not None:
+            channels = counts.setdefault(pair["play"], {})
+            channels[pair["channel"] or ""] = channels.get(pair["channel"] or "", 0) + pair["count_all"]
+    for play in sorted(counts, key=lambda play: (-sum(counts[play].values()), play)):
+        channels = counts[play]
+        order = sorted((name for name in channels if name), key=lambda name: (-channels[name], name))
+        yield play, sum(channels.values()), ", ".join(map(wording.spoken, order))
+
+
+def _size(one: RankedList) -> str:
+    """Say how many more would move on further down, and why the list ends where it does."""
+    size = one.size
+    if not one.eligible:
+        elsewhere = one.left_out.get("other_list", 0)
+        return f"All {elsewhere:,} are on another list tonight." if elsewhere else "Nobody may be contacted tonight."
+    if not size.following:
+        full = one.not_listed["channel_full"]
+        return f"Everybody who may be contacted{f', but {full:,} whose channels are full' if full else ''}."
+    first = f"the first {min(size.step, one.eligible):,} hold {moves_in_words(size.first_moves)}"
+    more = f"The next {size.following:,} would hold {moves_in_words(size.following_moves)} who move on; {first}."
+    return f"{more} Stop here." if size.recommended else f"{more} The capacity ends it here."
+
+
+def _expected(lists: Sequence[RankedList]) -> float:
+    """Return how many of the people to contact are expected to move: one on several lists counts with the first."""
+    seen, total = pa.array([], pa.string()), 0.0
+    for one in lists:
+        rows = one.rows.filter(pc.equal(one.rows["group"], "target"))
+        names = rows["customer_id"].combine_chunks()
+        fresh = pc.invert(pc.is_in(names, value_set=seen))
+        total += pc.sum(rows["probability"].filter(fresh)).as_py() or 0.0
+        seen = pa.concat_arrays([seen, names.filter(fresh)])
+    return total
+
+
+def _ids(one: RankedList, group: str) -> pa.ChunkedArray:
+    return one.rows.filter(pc.equal(one.rows["group"], group))["customer_id"]
+
+
+def _effect_from(config: Config, whole: int, until: date) -> date | None:
+    """Return the day from which the effect of a list can be told; None where the epoch ends before."""
+    day = to_datetime(whole - 1, config.zone).date().toordinal() + 1
+    return date.fromordinal(day) if day <= until.toordinal() else None
+
+
+def _effect(day: date | None, until: date) -> str:
+    if day is None:
+        return (
+            f"The control group changes on {wording.day_in_words(until)}, before the outcome of these contacts is"
+            " whole: what they add cannot be told in this epoch."
+        )
+    return f"What contacts add can first be told on {wording.day_in_words(day)}."
+
+
+def _first_effect(config: Config, day: date | None, listed: bool, until: date) -> str:
+    if not config.control.share:
+        return "Without a control group nobody can tell what contacts add."
+    if not listed:
+        return ""
+    if day is None:
+        return f"What contacts add: not to be told before the control group changes on {wording.day_in_words(until)}"
+    return f"What contacts add: first told on {wording.day_in_words(day)}"
+
+
+def _unasked(config: Config) -> str:
+    """Say which permissions nobody configured: then nobody was asked."""
+    missing = [name for name in ("consent", "suppression") if getattr(config, name) is None]
+    return f"no {' and no '.join(missing)} file is configured" if missing else ""

@@ -1,0 +1,100 @@
+"""What changed since earlier nights, as the page tells it: sentences a base, and the numbers by stage with a trend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from cvj_ml.lists.changes import BASES, DROPPED, NOT_COMPARABLE, Balance, Changes, Comparison, NotComparable
+from cvj_ml.report.wording import customers, whole_number
+from cvj_ml.windows import to_datetime
+
+WIDTH, HEIGHT = 96, 20
+"""Of a trend's line, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """One base in words: its day (None without any), what changed in ``brief``, and sentences that may say why not."""
+
+    base: str
+    day: str | None
+    words: str
+    brief: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOverTime:
+    """A stage tonight: how its number came about since each base (None: not comparable), and its last nights.
+
+    trend: the numbers, tonight's last; line: the same as points of an SVG polyline, empty with fewer than two.
+    """
+
+    stage: str
+    now: int
+    since: tuple[Balance | None, ...]
+    trend: tuple[int, ...]
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhatChanged:
+    """All of it, the bases in the order of `BASES`."""
+
+    since: tuple[Since, ...]
+    stages: tuple[StageOverTime, ...]
+
+
+def what_changed(
+    changes: Changes, trend: Sequence[Mapping[str, Any]], stages: Sequence[str], zone: ZoneInfo
+) -> WhatChanged:
+    """Return what the page tells; trend: ``as_of`` and the numbers by stage of some nights, tonight's last."""
+    since = []
+    for one in changes.comparisons:
+        day = None if one.as_of is None else to_datetime(one.as_of, zone).date().isoformat()
+        since.append(Since(one.base, day, BASES[one.base], _brief(one), _sentences(one)))
+    before = [("", "before any stage")] if any(night["stages"].get("") for night in trend) else []
+    rows = []
+    for name, words in [*before, *((stage, stage) for stage in stages)]:
+        numbers = tuple(int(night["stages"].get(name, 0)) for night in trend)
+        balances = tuple(
+            one.stages[name or None] if isinstance(one, Comparison) else None for one in changes.comparisons
+        )
+        rows.append(StageOverTime(words, numbers[-1], balances, numbers, _line(numbers)))
+    return WhatChanged(tuple(since), tuple(rows))
+
+
+def _brief(one: Comparison | NotComparable) -> str:
+    if isinstance(one, NotComparable):
+        return ""
+    return f"{one.plan.entered:,} new and {one.plan.left:,} dropped since {BASES[one.base]}"
+
+
+def _sentences(one: Comparison | NotComparable) -> tuple[str, ...]:
+    if isinstance(one, NotComparable):
+        return (f"Not comparable: {NOT_COMPARABLE[one.reason]}.",)
+    plan = f"On the plan: {whole_number(one.plan.now)}, {whole_number(one.plan.entered)} of them new"
+    if one.other_list:
+        plan += f" and {whole_number(one.other_list)} on another list"
+    found = [f"{plan}; {whole_number(one.plan.before)} then."]
+    if one.plan.left:
+        why = "; ".join(f"{whole_number(number)} {DROPPED[name]}" for name, number in one.dropped.items())
+        found.append(f"Not on it any more: {whole_number(one.plan.left)} ({why}).")
+    found.append(f"Moved to another stage: {customers(one.moved_stage)}.")
+    people = f"New in the data: {customers(one.people.entered)}"
+    people += f"; not in them any more: {whole_number(one.people.left)}" if one.people.left else ""
+    people += f"; erased since: {whole_number(one.erased)}" if one.erased else ""
+    return (*found, f"{people}.")
+
+
+def _line(numbers: Sequence[int]) -> str:
+    """Return a line from left to right whose height is the number, over the span of all of them."""
+    if len(numbers) < 2:
+        return ""
+    low, high = min(numbers), max(numbers)
+    step, span = (WIDTH - 4) / (len(numbers) - 1), (high - low) or 1
+    heights = [0.5 if high == low else (number - low) / span for number in numbers]
+    return " ".join(f"{2 + i * step:.1f},{HEIGHT - 3 - y * (HEIGHT - 6):.1f}" for i, y in enumerate(heights))
