@@ -56,7 +56,7 @@ def dictionary(frame: pd.DataFrame) -> dict[tuple[object, ...], int]:
 @settings(max_examples=40)
 @given(customers(), settings_of_journey(), instants())
 def test_ratings_and_troubles_are_those_of_a_plain_loop(people: list[Customer], setting: Setting, as_of: int) -> None:
-    """Silent errors 3, 4 and 10: what was visible, the stage of that moment, each customer once."""
+    """Silent errors 3, 4, 10 and 84: what was visible, the stage of that moment, each customer once."""
     ratings: Counter[tuple[int, float]] = Counter()
     troubles: Counter[tuple[int, str]] = Counter()
     recorded = set()

@@ -190,14 +190,15 @@ def test_names_say_how_people_came_and_what_they_spend() -> None:
         *visitors(120, "a", "search"),
         *visitors(110, "b", "search", 9_000),
         *visitors(105, "c", "mail", 1_234),
-        *visitors(99, "d", None, 100),
+        *visitors(60, "d", None, 100),
+        *visitors(60, "e", "web", 100),
     ]
     found = shop_of(sorted(people, key=lambda one: one.name))
     assert [(one.name, one.people, one.above, one.up_to) for one in found.groups] == [
         ("came through search, no purchases yet", 120, None, None),
         ("came through search, spends most", 110, 13.0, None),
         ("came through mail, spends in between", 105, 1.0, 13.0),
-        (OTHERS, 99, None, None),
+        (OTHERS, 120, None, None),
     ]
     assert found.groups[1].value == 110 * 90
     first, second = found.groups[:2]

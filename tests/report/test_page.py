@@ -149,6 +149,7 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
         moves=ExpectedMoves(size, float(p.sum()), 6, 0.1, (CountRange(4, 1520), CountRange(2, 1860))),
         stage_moves=ExpectedMoves(size + 10, float(p.sum()) + 1, 2),
         size=ListSize.of(p, size, 500, False),
+        reason=np.zeros(300, dtype=np.int8),
     )
 
 

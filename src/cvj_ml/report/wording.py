@@ -256,11 +256,6 @@ def persona_size(one: Persona, everybody: int) -> str:
     return f"{told}, {amount(one.value / one.people)} on average" if one.value else told
 
 
-def people(number: int) -> str:
-    """Return a number of people."""
-    return "1 person" if number == 1 else f"{number:,} people"
-
-
 def offered(one: Persona) -> str:
     """Say which play most of a persona's people are offered tonight."""
     if one.play is None:
