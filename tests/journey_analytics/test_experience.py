@@ -122,7 +122,7 @@ def test_a_rating_counts_where_it_was_given_and_not_where_its_giver_stands_now()
     assert wording.rating_notes(moods(found, (0, 10)), {0, 1}) == [
         "1 rating came before the customer stood in any stage, and no stage counts them."
     ]
-    assert wording.mood(mood.of[0], (1, 5)) == "3.0 on average (scale 1 to 5): 2 ratings, 50% of them bad"
+    assert wording.mood(mood.of[0], (1, 5)) == "3.0 on the scale 1 to 5: 2 ratings, 50% bad"
 
 
 def test_what_the_log_never_shows_is_not_told_as_none() -> None:

@@ -199,8 +199,8 @@ def precursor_in_words(one: Precursor) -> str:
 
 def mood(one: Mood, scale: tuple[float, float]) -> str:
     """Say how customers rated what they lived through, with the scale."""
-    bad = f"{percent(one.bad / one.given)} of them bad" if one.bad else "none of them bad"
-    return f"{one.mean:.1f} on average ({in_scale(scale)}): {ratings(one.given)}, {bad}"
+    bad = percent(one.bad / one.given) if one.bad else "none"
+    return f"{one.mean:.1f} on the {in_scale(scale)}: {ratings(one.given)}, {bad} bad"
 
 
 def in_scale(scale: tuple[float, float]) -> str:
@@ -227,15 +227,20 @@ def rating_notes(found: Moods, shown: Collection[int]) -> list[str]:
 
 def pains(one: PainPoints, here: int) -> tuple[str, ...]:
     """Say which share of those who stand in a stage has trouble; nothing of what the log does not record."""
-    told = ((one.silent, "silent"), (one.tickets, "had a ticket"), (one.setbacks, "had a refund or cancellation"))
-    return tuple(f"{percent(number / here)} {words}" for number, words in told if number is not None) if here else ()
+    if not here:
+        return ()
+    told = [f"{percent(one.silent / here)} silent"]
+    for number, trouble in ((one.tickets, "ticket"), (one.setbacks, "refund or cancellation")):
+        if number is not None:
+            told.append(f"{percent(number / here)} had a {trouble}" if number else f"no {trouble}")
+    return tuple(told)
 
 
 def time_here(step: Step, so_far: float | None) -> str:
     """Say how long those who stand in a stage have been there, beside the time by which half move on."""
     if so_far is None:
         return ""
-    told = f"half of those here came {days(so_far)} ago or more"
+    told = f"half here for {days(so_far)} or more" if so_far >= 1 else "half here for under a day"
     return told if step.pace.median is None else f"{told}; half move on after {days(step.pace.median)}"
 
 

@@ -328,7 +328,7 @@ def write_worksheet(sheet: Any, found: Worksheet, forms: Mapping[str, Any]) -> N
 def _personas(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list[Sequence[Any]]]:
     stages = [step.name for step in found.map.steps if step.observed]
     heading = ("Personas", "People", *stages, "Spent until tonight", "Offered most", "To how many")
-    lines = []
+    lines: list[Sequence[Any]] = []
     for one in found.personas:
         here = [row.stage.here for row in persona_rows(found, one)]
         play = (one.play.text, one.play.people) if one.play else (None, None)

@@ -279,7 +279,8 @@ _VALUES = TypeAdapter(Worksheet)
 
 def worksheet_json(found: Worksheet) -> str:
     """Return the worksheet as one JSON object, from which `worksheet_of_json` reads the same worksheet."""
-    return _VALUES.dump_json(found, by_alias=True).decode()
+    # What a play leaves unsaid stays unsaid: some of it may not stand beside what it says.
+    return _VALUES.dump_json(found, exclude_unset=True).decode()
 
 
 def worksheet_of_json(text: str) -> Worksheet:
