@@ -32,7 +32,7 @@ from cvj_ml.journey_analytics.experience import (
     moods,
     pain_points,
 )
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words
 
 PERIOD = 4 * DAY
 UNHAPPY = UnhappySpec(tickets=("mail", "review"), setbacks=("buy",))
@@ -118,11 +118,11 @@ def test_a_rating_counts_where_it_was_given_and_not_where_its_giver_stands_now()
     assert dictionary(found.ratings) == {(-1, 9.0): 1, (0, 2.0): 1, (0, 4.0): 1}
     mood = moods(found, (1, 5))
     assert (mood.of, mood.outside) == ({0: Mood(2, 3.0, 1, 1)}, 1)
-    assert wording.rating_notes(mood, {0, 1}) == ["1 rating lies outside the scale 1 to 5 and is not counted."]
-    assert wording.rating_notes(moods(found, (0, 10)), {0, 1}) == [
+    assert blueprint_words.rating_notes(mood, {0, 1}) == ["1 rating lies outside the scale 1 to 5 and is not counted."]
+    assert blueprint_words.rating_notes(moods(found, (0, 10)), {0, 1}) == [
         "1 rating came before the customer stood in any stage, and no stage counts them."
     ]
-    assert wording.mood(mood.of[0], (1, 5)) == "3.0 on the scale 1 to 5: 2 ratings, 50% bad"
+    assert blueprint_words.mood(mood.of[0], (1, 5)) == "3.0 on the scale 1 to 5: 2 ratings, 50% bad"
 
 
 def test_what_the_log_never_shows_is_not_told_as_none() -> None:
@@ -130,6 +130,6 @@ def test_what_the_log_never_shows_is_not_told_as_none() -> None:
     question = asked(JOURNEY, (), moment(6))
     found = counted(question, to_block(people))
     assert pain_points(found, 0, 1) == PainPoints(1, 1, None)
-    assert wording.pains(pain_points(found, 0, 1), 1) == ("100% silent", "100% had a ticket")
+    assert blueprint_words.pains(pain_points(found, 0, 1), 1) == ("100% silent", "100% had a ticket")
     earlier = counted(replace(question, as_of=moment(10)), to_block(people))
     assert pain_points(earlier, 0, 0) == PainPoints(0, 0, None), "tickets are recorded, and nobody had one lately"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cvj_ml.config import Play
 from cvj_ml.journey_analytics.journey_map import JourneyMap
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.worksheet import Sheet, Worksheet
 
 
@@ -68,7 +68,7 @@ def blueprint(found: Worksheet) -> Blueprint:
         BlueprintRow(heading, kind, tuple(tuple(say(one)) if one.step.observed else () for one in sheets))
         for heading, kind, say in told
     ]
-    notes = tuple(wording.rating_notes(found.moods, found.stages))
+    notes = tuple(blueprint_words.rating_notes(found.moods, found.stages))
     return Blueprint(columns, tuple(row for row in rows if any(row.cells)), notes)
 
 
@@ -80,15 +80,15 @@ def _flow(map_: JourneyMap, sheet: Sheet) -> list[str]:
 
 
 def _mood(found: Worksheet, sheet: Sheet) -> list[str]:
-    return [wording.mood(sheet.mood, found.moods.scale)] if sheet.mood else []
+    return [blueprint_words.mood(sheet.mood, found.moods.scale)] if sheet.mood else []
 
 
 def _pain(sheet: Sheet) -> list[str]:
-    return list(wording.pains(sheet.pains, sheet.step.here))
+    return list(blueprint_words.pains(sheet.pains, sheet.step.here))
 
 
 def _time(sheet: Sheet) -> list[str]:
-    return _given(wording.time_here(sheet.step, sheet.so_far))
+    return _given(blueprint_words.time_here(sheet.step, sheet.so_far))
 
 
 def _given(text: str) -> list[str]:

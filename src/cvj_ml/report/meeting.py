@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cvj_ml.errors import CvjError
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.worksheet import Worksheet, persona_rows
 
@@ -48,6 +48,7 @@ def meeting_html(found: Worksheet, name: str, day: str) -> str:
         names=found.stages,
         period_days=found.map.period_days,
         words=wording,
+        told=blueprint_words,
     )
 
 

@@ -20,7 +20,7 @@ from xlsxwriter.exceptions import FileCreateError
 
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
 from cvj_ml.models.bundle.forecast_errors import LEVELS
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.worksheet import Worksheet, persona_rows, topics
 
 MAX_ROWS = 200_000
@@ -311,7 +311,7 @@ def write_worksheet(sheet: Any, found: Worksheet, forms: Mapping[str, Any]) -> N
             write_text(sheet, row, place, text, forms["wrap"])
         row += 1
     # These stand beside the table and not in it, so they may run over the cells to their right.
-    for text in (*wording.rating_notes(found.moods, found.stages), wording.ASSOCIATION, wording.ROOM):
+    for text in (*blueprint_words.rating_notes(found.moods, found.stages), wording.ASSOCIATION, wording.ROOM):
         row += 1
         write_text(sheet, row, 0, text)
     for heading, kinds, lines in (_personas(found), _opportunities(found), _segments(found)):
@@ -332,7 +332,7 @@ def _personas(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list[Sequ
     for one in found.personas:
         here = [row.stage.here for row in persona_rows(found, one)]
         play = (one.play.text, one.play.people) if one.play else (None, None)
-        lines.append((wording.persona(one), one.people, *here, one.value, *play))
+        lines.append((blueprint_words.persona(one), one.people, *here, one.value, *play))
     return heading, ("bold", "count", *["count"] * len(stages), "amount", "wrap", "count"), lines
 
 

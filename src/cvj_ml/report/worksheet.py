@@ -28,7 +28,7 @@ from cvj_ml.journey_analytics.journey_map import (
 )
 from cvj_ml.journey_analytics.personas import Persona, PersonaStage, personas
 from cvj_ml.journey_analytics.precursors import NO_CHANNEL, Precursor, precursors
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words, wording
 from cvj_ml.scoring import StoredTable
 
 TOP = 6
@@ -259,9 +259,9 @@ def _topics(found: Worksheet, sheet: Sheet) -> dict[str, Cells]:
         f"Flow ({period})": [wording.movement(step)] if seen else [],
         f"What they do ({period})": [wording.habit(one) for one in sheet.habits],
         "First channel": [f"{name} {wording.percent(share)}" for name, share in sheet.channels],
-        f"Mood ({period})": [wording.mood(sheet.mood, found.moods.scale)] if sheet.mood else [],
-        f"Pain points ({period})": wording.pains(sheet.pains, step.here),
-        "Time here": [wording.time_here(step, sheet.so_far)],
+        f"Mood ({period})": [blueprint_words.mood(sheet.mood, found.moods.scale)] if sheet.mood else [],
+        f"Pain points ({period})": blueprint_words.pains(sheet.pains, step.here),
+        "Time here": [blueprint_words.time_here(step, sheet.so_far)],
         "Moving on": [wording.speed(step)],
         "Stalling": [wording.stalling(step)],
         "Goes with moving on": [wording.precursor_in_words(one) for one in sheet.moving],
@@ -302,7 +302,7 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
         lines += [f"## {_plain(sheet.step.name)}", ""]
         lines += [f"- **{name}:** {_plain('; '.join(texts))}" for name, texts in told(found, sheet)]
         lines.append("")
-    for note in wording.rating_notes(found.moods, found.stages):
+    for note in blueprint_words.rating_notes(found.moods, found.stages):
         lines += [note, ""]
     lines += _personas(found)
     if found.segments:
@@ -319,9 +319,14 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
 
 def _personas(found: Worksheet) -> list[str]:
     names, everybody = found.stages, sum(one.people for one in found.personas)
-    lines = ["## Personas", "", wording.PERSONAS, ""] if found.personas else []
+    lines = ["## Personas", "", blueprint_words.PERSONAS, ""] if found.personas else []
     for one in found.personas:
-        lines += [f"### {_plain(wording.persona(one))}", "", _plain(wording.persona_size(one, everybody)) + ".", ""]
+        lines += [
+            f"### {_plain(blueprint_words.persona(one))}",
+            "",
+            _plain(blueprint_words.persona_size(one, everybody)) + ".",
+            "",
+        ]
         lines += ["| stage | people | share | of everybody | new | came | moved on |"]
         lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
         lines += [
@@ -329,8 +334,8 @@ def _personas(found: Worksheet) -> list[str]:
             f" {wording.percent(row.everybody)} | {row.stage.new:,} | {row.stage.came:,} | {row.stage.left:,} |"
             for row in persona_rows(found, one)
         ]
-        lines += ["", f"- **Last {found.map.period_days} days:** {_plain(wording.persona_moves(one, names))}"]
-        lines += [f"- **Offered most:** {_plain(wording.offered(one))}", ""]
+        lines += ["", f"- **Last {found.map.period_days} days:** {_plain(blueprint_words.persona_moves(one, names))}"]
+        lines += [f"- **Offered most:** {_plain(blueprint_words.offered(one))}", ""]
     return lines
 
 
