@@ -27,7 +27,7 @@ from joblib import cpu_count
 from benchmarks import btyd
 from benchmarks.records import STORES, commit, config_file, machine, record_opening, require_data, today
 from cvj_ml.config import DAY, Config, load_config
-from cvj_ml.config.settings import SnapshotsSpec
+from cvj_ml.config.model import SnapshotsSpec
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED, matured_outcomes, rfm
 from cvj_ml.evaluation.baselines import baselines

@@ -126,22 +126,30 @@ def test_the_nearest_past_scores_agree_with_a_search_of_all_runs(rows: Scored, a
         )
 
 
-def test_of_calibrated_scores_nineteen_in_twenty_lie_inside_but_not_on_every_list() -> None:
-    """The first 100 of a list share past customers: about one list in six has fewer than 90 inside, by chance alone."""
-    inside, told = [], []
+@pytest.mark.parametrize(
+    ("within", "told", "inside", "lists"), [(0.05, 0.6, 0.95, 0.15), (0.1, 0.87, 0.94, 0.17), (0.15, 0.94, 0.9, 0.32)]
+)
+def test_of_calibrated_scores_nineteen_in_twenty_lie_inside_but_not_on_every_list(
+    within: float, told: float, inside: float, lists: float
+) -> None:
+    """The first 100 of a list share past customers: about one list in six has fewer than 90 inside, by chance alone.
+
+    Nearer ones are fewer, farther ones moved less often than the first of a list will: why the default is 0.1.
+    """
+    shares, known = [], []
     for seed in range(200):
         random = np.random.default_rng(seed)
         p = random.beta(1, 6, 3000)
         record = past_scores("A", "B", 30, p, random.random(3000) < p, 20)
         first = np.sort(random.beta(1, 6, 3000))[-100:]
-        near = record.near(first, CONFIG.report.track_record_within)
+        near = record.near(first, within)
         low, high = wilson_interval(near.k, near.n)
-        inside.append(((low <= first) & (first <= high))[near.n > 0].mean())
-        told.append((near.n > 0).mean())
-        assert near.n.max() < 2 * NEAREST and (high - low)[near.n >= NEAREST].max() < 0.2
-    assert 0.92 < np.mean(inside) < 0.98
-    assert 0.1 < np.mean(np.array(inside) < 0.9) < 0.23
-    assert np.mean(told) > 0.8
+        shares.append(((low <= first) & (first <= high))[near.n > 0].mean())
+        known.append((near.n > 0).mean())
+        assert near.n.max() < 2 * NEAREST and (high - low)[near.n >= NEAREST].max(initial=0) < 0.2
+    assert np.mean(known) == pytest.approx(told, abs=0.02)
+    assert np.mean(shares) == pytest.approx(inside, abs=0.02)
+    assert np.mean(np.array(shares) < 0.9) == pytest.approx(lists, abs=0.05)
 
 
 def test_wilson_by_known_values() -> None:
@@ -195,18 +203,18 @@ def test_a_record_survives_json() -> None:
 
 @pytest.mark.slow
 def test_on_simulated_nights_the_first_of_each_list_agree_with_their_track_records(tmp_path: Path) -> None:
-    """Three businesses of a known process: fold, record, refit and the night's scores, as a training makes them.
+    """Two businesses of a known process: fold, record, refit and the night's scores, as a training makes them.
 
     Lists are taken together: chance alone leaves fewer than 90 inside on one list in six, as the test above shows.
     """
     rows = []
-    for seed in (1, 2, 3):
+    for seed in (1, 2):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        business = simulate(customers=2000, seed=seed)
+        business = simulate(customers=5000, seed=seed)
         business.write(folder)
         demo = yaml.safe_load(files("cvj_ml").joinpath("demo.yaml").read_text(encoding="utf-8"))
-        demo |= {"horizons": ["30d"], "lists": None, "snapshots": {"every": "28d"}, "model": {"max_rows": 15_000}}
+        demo |= {"horizons": ["30d", "90d"]}
         (folder / "demo.yaml").write_text(yaml.safe_dump(demo), encoding="utf-8")
         config = load_config(folder / "demo.yaml")
         as_of = midnight(business.start, config.zone) + business.days * DAY
@@ -216,13 +224,14 @@ def test_on_simulated_nights_the_first_of_each_list_agree_with_their_track_recor
         record = track_record(run, result)
         history = training_panel(histories, as_of)
         fit = fit_reach(history, run.seed, run.threads, given=result.fit.choice)
-        night = build_panel(history.definition, run.blocks, np.array([as_of]), as_of + 31 * DAY, run.arrival_delay)
-        p = Predictor(history.definition, fit.trees, fit.calibration).predict(night, run.threads)[:, 1:, 0]
+        night = build_panel(history.definition, run.blocks, np.array([as_of]), as_of + 100 * DAY, run.arrival_delay)
+        p = Predictor(history.definition, fit.trees, fit.calibration).predict(night, run.threads)
         for spec in list_specs(config, histories.visible.journey):
-            past = record.find(spec.from_stage, spec.to_stage, 30)
+            past = record.find(spec.from_stage, spec.to_stage, spec.horizon // DAY)
             assert past is not None
             origin, target = config.journey.index(spec.from_stage), config.journey.index(spec.to_stage)
-            first = np.sort(p[night.stage == origin, target])[-100:]
+            horizon = config.horizons.index(spec.horizon)
+            first = np.sort(p[night.stage == origin, 1 + target, horizon])[-100:]
             near = past.near(first, config.report.track_record_within)
             low, high = wilson_interval(near.k, near.n)
             for one, n, below, above in zip(first, near.n, low, high, strict=True):

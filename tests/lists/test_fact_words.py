@@ -124,7 +124,7 @@ def test_features_in_words(
         ("count_channel_ads_all", 4, 1, {}, "reached through ads 4 times so far"),
         ("tenure", 40, 200, {"first_days": 41}, "first seen 41 days ago"),
         ("trend_event_visit", 5, 0, {"first_days": 20}, None),
-        ("last_event_1", 0, 1, {"last": occurrence("purchase", 1, 20)}, "bought for 20 last, yesterday"),
+        ("last_event_1", 0, 1, {"last": occurrence("purchase", 1, 20)}, "most recently bought for 20 yesterday"),
         ("last_event_2", 0, 1, {}, None),
     ],
 )  # fmt: skip

@@ -193,7 +193,7 @@ def _gaps(feature: Feature, value: float) -> Said | None:
         return None
     if math.isnan(value):
         return Said(f"fewer than two interactions {_when(feature)}", "fewer than two interactions", common=True)
-    days = _days(value, 1)
+    days = _days(value, 1) if value >= 1 else "few hours"
     return Said(f"back every {days} on average {_when(feature)}", f"every {days}", alone=f"back every {days}")
 
 
@@ -269,7 +269,7 @@ def _progress(definition: ModelSpec, feature: Feature, column: int, row: Row, co
     if fulfilled <= 0:
         return Said(f"nothing done yet towards {name(stage)}", "nothing", common=True, concrete=True)
     if fulfilled >= 1:
-        return Said(f"all done towards {name(stage)}", "all", concrete=True)
+        return Said(f"all that is counted towards {name(stage)} is done", "all", concrete=True)
     leaves = tuple(definition.journey.stages[definition.journey.index(stage)].enter.leaves())
     other = counted_as is not None and 0 < float(counted_as[first]) < 1
     rules = _counting(leaves, counted_as if counted_as is not None and other else row, first)
@@ -311,9 +311,8 @@ def _last(feature: Feature, value: float, events: Sequence[str], known: LastEven
     named = int(value) < len(events)
     event = SEVERAL if at_once else did(events[int(value)]) if named else "something else"
     if known and known.last and not at_once:
-        when = ago(known.last.days)
-        return Said(f"{known.last.what()} last, {when}", event, concrete=named, moment=known.last)
-    return Said(f"{event} last", event, concrete=named)
+        return Said(f"most recently {known.last.told()}", event, concrete=named, moment=known.last)
+    return Said(f"most recently {event}", event, concrete=named)
 
 
 def _last_channel(value: float, channels: Sequence[str]) -> Said:
@@ -365,7 +364,5 @@ def _days(value: float, decimals: int = 0) -> str:
     """Return days, whole ones where they are many."""
     if 0 <= value < 1 and not decimals:
         return "less than a day"
-    if decimals and value < 0.05:
-        return "next to no time"
     text = f"{value:,.{decimals if value < 10 else 0}f}"
     return f"{text} {'day' if text == '1' else 'days'}"

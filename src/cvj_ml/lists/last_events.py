@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from cvj_ml.windows import NEVER, before, in_window, to_datetime
 
 _EPOCH = date(1970, 1, 1)
 _LONGEST = 40
+_NEWEST = 5
 
 _VERBS: Mapping[str, str] = {
     "account created": "created an account",
@@ -90,6 +92,7 @@ def reads_well(event: str) -> bool:
     return _known_name(event) in _VERBS
 
 
+@lru_cache(maxsize=1024)
 def _known_name(event: str) -> str:
     return name(event).lower().replace("-", " ")
 
@@ -165,7 +168,7 @@ class LastEvents:
     ``last`` is the last that they did themselves, None where it may not be named; ``events`` and ``channels`` hold
     the last of each name, ``chosen_channels`` those through which they came themselves. ``single_value`` is the event
     that had a value, if one alone had. ``own`` and ``instants`` are what they did themselves and when, oldest first,
-    ``unhappy`` the events that are bad experiences.
+    ``unhappy`` the events that are bad experiences. ``newest`` are the last of all, ours too, the newest first.
     """
 
     last: Occurrence | None
@@ -179,6 +182,7 @@ class LastEvents:
     instants: npt.NDArray[np.int64]
     as_of: int
     unhappy: frozenset[str]
+    newest: tuple[Occurrence, ...] = ()
 
     @property
     def one_day(self) -> bool:
@@ -247,4 +251,5 @@ def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, 
         points.occurred_at[own],
         as_of,
         bad_events,
+        tuple(one for one in map(occurrence, rows[: -_NEWEST - 1 : -1].tolist()) if one.event in told),
     )

@@ -65,7 +65,7 @@ class RankedList:
     them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
     control or not, ``stage_moves`` of everybody in the stage; ``size`` tells why the list is no longer;
     ``reason`` (everybody in the stage, in the order of SCORES) is the position in REASONS, -1 for the eligible;
-    ``why`` has who was asked about and is not listed.
+    ``why`` has who was asked about and is not listed, ``details`` more about the first customers, in sentences by id.
     """
 
     name: str
@@ -81,6 +81,7 @@ class RankedList:
     size: ListSize
     reason: npt.NDArray[np.int8]
     why: pa.Table = field(default_factory=WHY.empty_table)
+    details: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         found = self.in_stage, self.eligible, len(self.rows)

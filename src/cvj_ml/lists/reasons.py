@@ -26,12 +26,16 @@ from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
 
 COLUMNS = ("reason_1", "reason_2", "reason_3")
 SMALLEST = float(np.log(1.05))
 """A fact that changes the odds by less than 5 % is no reason."""
+
+DETAILED = 30
+"""Customers of a list, in control or not, of whom details are told."""
 
 _NOT_THEIRS = ("stage",)
 """Facts that all customers of a list share; what they add belongs to the base."""
@@ -80,7 +84,7 @@ class Reason:
 def with_reasons(
     lists: Sequence[RankedList], predictor: Predictor, engine: Engine, as_of: int, unhappy: Unhappy
 ) -> tuple[RankedList, ...]:
-    """Return the lists with their reasons.
+    """Return the lists with their reasons, and with details of their first customers.
 
     Features of the listed customers are computed anew, in their buckets only. ModelError where the model has no
     reference; AssertionError where a probability comes out otherwise than on the list.
@@ -92,7 +96,7 @@ def with_reasons(
     shown = [one.rows["probability"].to_numpy() for one in lists]
     place = [{name: i for i, name in enumerate(names)} for names in listed]
 
-    def work(block: Block) -> list[dict[int, list[str | None]]]:
+    def work(block: Block) -> list[dict[int, _Told]]:
         answers = predictor.answer(block, as_of)
         names = [block.customers[i] for i in answers.snapshots.customer]
         found = []
@@ -110,10 +114,19 @@ def with_reasons(
         by_place = {i: texts for part in parts for i, texts in part[k].items()}
         table = one.rows
         for r, column in enumerate(COLUMNS):
-            values = pa.array([by_place[i][r] for i in range(len(table))], type=pa.string())
+            values = pa.array([by_place[i].reasons[r] for i in range(len(table))], type=pa.string())
             table = table.set_column(table.column_names.index(column), column, values)
-        result.append(replace(one, rows=table))
+        details = {listed[k][i]: told.details for i, told in sorted(by_place.items()) if i < DETAILED}
+        result.append(replace(one, rows=table, details=details))
     return tuple(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told of one customer."""
+
+    reasons: tuple[str | None, ...]
+    details: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +142,8 @@ class _Listing:
 
     def reasons(
         self, block: Block, answers: Predictions, rows: npt.NDArray[np.int64], probability: _F64
-    ) -> list[list[str | None]]:
-        """Return three reasons for each of these rows of the answers, None where there are fewer."""
+    ) -> list[_Told]:
+        """Return three reasons for each of these rows of the answers, None where there are fewer, and details."""
         one, definition = self.ranked, self.definition
         names = definition.journey.names
         stage, target = names.index(one.spec.from_stage), 1 + names.index(one.spec.to_stage)
@@ -144,13 +157,26 @@ class _Listing:
         facts = by_fact(definition, explanation)
         whom = one.spec.from_stage if self.reference.own[stage + 1] else None
         usual, wanted = typical.tolist(), events_wanted(definition)
-        texts: list[list[str | None]] = []
+        texts: list[_Told] = []
         for i, row in enumerate(rows):
             known = last_events(definition, block, int(answers.snapshots.customer[row]), self.as_of, self.unhappy)
             asked = Customer(definition, x[i].tolist(), usual, whom, known, wanted)
             told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i])]
-            texts.append([*told, *[None] * (len(COLUMNS) - len(told))])
+            reasons = (*told, *[None] * (len(COLUMNS) - len(told)))
+            texts.append(_Told(reasons, self._details(known, answers.probability[row, :, horizon])))
         return texts
+
+    def _details(self, known: LastEvents, probability: _F64) -> tuple[str, ...]:
+        """Return the last touchpoints and the chances for every stage, a sentence each."""
+        newest = "; ".join(one.told() for one in known.newest)
+        chances = [
+            f"{name} {p:.0%}"
+            for name, p in zip(self.definition.journey.names, probability[1:], strict=True)
+            if not math.isnan(p)
+        ]
+        days = self.ranked.spec.horizon // DAY
+        told = [f"Last: {newest}."] if newest else []
+        return (*told, f"Chances within {days} day{'' if days == 1 else 's'}: {', '.join(chances)}.")
 
 
 def by_fact(definition: ModelSpec, explanation: Explanation) -> Facts:
@@ -182,6 +208,10 @@ class Customer:
     stage: str | None
     known: LastEvents
     wanted: frozenset[str]
+
+    def told(self, column: int) -> Said | None:
+        """Return what is said of one column, None where there is nothing to say."""
+        return beside_typical(self.definition, column, self.mine, self.typical, self.stage, self.known)
 
 
 def events_wanted(definition: ModelSpec) -> frozenset[str]:
@@ -238,11 +268,16 @@ def reason_of(
             break
         if _misread(customer, column, sign):
             continue
-        said = beside_typical(
-            customer.definition, column, customer.mine, customer.typical, customer.stage, customer.known
-        )
+        said = customer.told(column)
+        if said and said.moment and said.moment.what_and_when in seen:
+            # A value may be compared even so, but not as what happened then.
+            feature = customer.definition.catalogue.features[column]
+            compared = feature.fact[0] == "value" and feature.window == NEVER
+            said = (
+                replace(customer, known=replace(customer.known, single_value=None)).told(column) if compared else None
+            )
         # That something never happened is nobody's merit.
-        if said is None or (sign > 0 and said.common) or (said.moment and said.moment.what_and_when in seen):
+        if said is None or (sign > 0 and said.common):
             continue
         bad = said.moment is not None and said.moment.bad
         return Reason(contribution, said, neutral=sign > 0 and bad)
@@ -257,10 +292,13 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
     customer, too. How long ago somebody first came, or who they are, reads neither way.
     """
     feature = customer.definition.catalogue.features[column]
-    kind, mine, typical = feature.fact[0], float(customer.mine[column]), float(customer.typical[column])
+    kind = feature.fact[0]
+    if feature.name.startswith("remaining"):
+        column -= 1  # the share that is done is what both columns are told as
+    mine, typical = float(customer.mine[column]), float(customer.typical[column])
     if kind not in _MORE_IS_BETTER and kind not in _LESS_IS_BETTER:
         return False
-    less = kind in _LESS_IS_BETTER or feature.statistic == Statistic.RECENCY or feature.name.startswith("remaining")
+    less = kind in _LESS_IS_BETTER or feature.statistic == Statistic.RECENCY
     missing = math.inf if less else 0.0  # never is longest ago
     mine, typical = (missing if math.isnan(one) else one for one in (mine, typical))
     more = mine < typical if less else mine > typical

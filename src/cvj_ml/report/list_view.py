@@ -16,10 +16,10 @@ from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.report import wording
 from cvj_ml.schemas import TARGETS
 
-MOST_ROWS = 100
+MOST_ROWS = 50
 """People of a list whom the page shows; whom it leaves out is said, and the files hold all."""
 
-MOST_CONTROL = 100
+MOST_CONTROL = 50
 """Customers of the control group whom the page names for each list."""
 
 _REASONS = ("reason_1", "reason_2", "reason_3")
@@ -74,8 +74,8 @@ class ListFile:
     whole: bool
 
 
-def list_view(one: RankedList, effect: str, details: Mapping[str, Sequence[str]], most: int = MOST_ROWS) -> ListView:
-    """Return the view of a list; effect: when it can be told; details: sentences by customer, of the first ones."""
+def list_view(one: RankedList, effect: str, most: int = MOST_ROWS) -> ListView:
+    """Return the view of a list; effect: when it can be told."""
     targets = one.rows.filter(pc.equal(one.rows["group"], "target"))
     control = one.rows.filter(pc.equal(one.rows["group"], "control"))["customer_id"]
     most = 0 if one.without_evidence else most
@@ -87,7 +87,7 @@ def list_view(one: RankedList, effect: str, details: Mapping[str, Sequence[str]]
         one.spec.horizon // DAY,
         one.in_stage,
         tuple((words_of[name], number) for name, number in left_out.items() if number),
-        _rows(targets.slice(0, most), details),
+        _rows(targets.slice(0, most), one.details),
         tuple(control.slice(0, MOST_CONTROL).to_pylist()),
         len(targets),
         len(control),
@@ -103,7 +103,8 @@ def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]]) -> tuple[Row, .
     rows = []
     for row, record in zip(shown.to_pylist(), wording.track_records(shown), strict=True):
         reasons = [row[name] for name in _REASONS if row[name]]
-        told = [*details.get(row["customer_id"], ()), *([f"Others like this: {record}."] if record else [])]
+        more = details.get(row["customer_id"])
+        told = [*reasons, *more, *([f"Others like this: {record}."] if record else [])] if more else []
         rows.append(
             Row(
                 row["rank"],

@@ -113,7 +113,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "silent": sum(step.dormant for step in sheet.map.steps),
         "plan": plan,
         "changed": night.changed,
-        "tables": [list_view(one, effects[one.name], {}) for one in night.lists],
+        "tables": [list_view(one, effects[one.name]) for one in night.lists],
         "control_share": config.control.share,
         "control_until": wording.day_in_words(plan.control_until - timedelta(days=1)),
         "map": sheet.map,

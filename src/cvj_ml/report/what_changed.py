@@ -47,6 +47,11 @@ class WhatChanged:
     since: tuple[Since, ...]
     stages: tuple[StageOverTime, ...]
 
+    @property
+    def comparable(self) -> bool:
+        """Whether there is a night to compare with."""
+        return any(one.brief for one in self.since)
+
 
 def what_changed(
     changes: Changes, trend: Sequence[Mapping[str, Any]], stages: Sequence[str], zone: ZoneInfo

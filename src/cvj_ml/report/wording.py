@@ -6,6 +6,7 @@ How good the probabilities were when they could be evaluated, in words.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,9 +70,21 @@ def other_plays(plays: Sequence[tuple[str, int, str]]) -> str:
     return f"{people:,} get {'another play' if len(plays) == 1 else f'one of {len(plays)} other plays'}"
 
 
+_TYPICAL = re.compile("; (?=typical of |most )")
+_FOR, _AGAINST, _NOTE = "Speaks for: ", "Speaks against: ", "Note: "
+
+
 def sentence(reasons: Sequence[str]) -> str:
-    """Return reasons as one sentence."""
-    text = "; ".join(reasons)
+    """Return reasons as one sentence: what speaks for a move first, then what speaks against it.
+
+    What is typical of others is left out; the reasons themselves say it.
+    """
+    bare = [_TYPICAL.split(one, maxsplit=1)[0] for one in reasons]
+    parts = [one.removeprefix(_FOR).removeprefix(_NOTE) for one in bare if not one.startswith(_AGAINST)]
+    against = [one.removeprefix(_AGAINST) for one in bare if one.startswith(_AGAINST)]
+    text = "; ".join(parts)
+    if against:
+        text += f"{'; but ' if parts else 'against it: '}{'; '.join(against)}"
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
@@ -226,7 +239,7 @@ def opportunity(one: Opportunity) -> str:
 
 def play(one: Play) -> str:
     """Say what can be done, and through which channels."""
-    return f"{one.text} ({', '.join(one.channels)})" if one.channels else one.text
+    return f"{one.text} ({', '.join(map(spoken, one.channels))})" if one.channels else one.text
 
 
 def segment_share(one: SegmentStep) -> str:
