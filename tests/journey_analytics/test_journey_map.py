@@ -112,7 +112,7 @@ def test_what_comes_later_changes_no_number(people: list[Customer], setting: Set
     whole, before = counted(question, to_block(people)), counted(question, to_block(past))
     for name in ("dwell_times", "arrivals"):
         pd.testing.assert_frame_equal(getattr(whole[0], name), getattr(before[0], name))
-    for name in ("habits", "origins", "ratings", "precursors"):
+    for name in ("habits", "origins", "precursors"):
         pd.testing.assert_frame_equal(getattr(whole[1], name), getattr(before[1], name))
     assert (whole[1].newest, whole[1].lately, whole[1].usually) == (
         before[1].newest,
@@ -130,7 +130,7 @@ def test_blocks_may_be_cut_anywhere(people: list[Customer], setting: Setting, as
     together = add_dwell_times(part for part, _ in parts), add_touchpoints(part for _, part in parts)
     for name in ("dwell_times", "arrivals"):
         pd.testing.assert_frame_equal(getattr(add_dwell_times([whole[0]]), name), getattr(together[0], name))
-    for name in ("habits", "origins", "ratings", "precursors"):
+    for name in ("habits", "origins", "precursors"):
         pd.testing.assert_frame_equal(getattr(add_touchpoints([whole[1]]), name), getattr(together[1], name))
 
 
@@ -211,21 +211,11 @@ def test_a_first_channel_is_that_of_the_first_touchpoint() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "z"])
-def test_of_several_first_channels_or_last_ratings_no_name_decides(name: str) -> None:
+def test_of_several_first_channels_no_name_decides(name: str) -> None:
     """Silent error 68: at one instant nothing is first."""
-    rows = (touch(0, event="visit", channel="ads", rating=4.0), touch(0, event=name, channel="shop", rating=2.0))
+    rows = (touch(0, event="visit", channel="ads"), touch(0, event=name, channel="shop"))
     found = counted(asked(JOURNEY, (), moment(3)), to_block([person(*rows)]))[1]
     assert found.origins.to_numpy().tolist() == [[0, "(several channels)", 1]]
-    assert found.ratings.to_numpy().tolist() == [[0, 2.0, 1]]
-
-
-def test_a_rating_is_the_latest_of_a_customer() -> None:
-    people = [
-        person(touch(0, event="visit", rating=5.0), touch(1, event="visit", rating=2.0), name="a"),
-        person(touch(0, event="visit", rating=2.0), touch(9, event="visit", rating=4.0), name="b"),
-    ]
-    rows = counted(asked(JOURNEY, (), moment(3)), to_block(people))[1].ratings
-    assert rows.to_numpy().tolist() == [[0, 2.0, 2]]
 
 
 def test_segments_are_those_known_then() -> None:

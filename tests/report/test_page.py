@@ -28,7 +28,9 @@ from cvj_ml.customers import Naming
 from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.counts import JourneyCounts
 from cvj_ml.journey_analytics.dwell_times import STILL_THERE, DwellTimeCounts, Question
+from cvj_ml.journey_analytics.experience import TICKET, ExperienceCounts
 from cvj_ml.journey_analytics.journey_map import opportunities
+from cvj_ml.journey_analytics.personas import KnownCustomers
 from cvj_ml.journey_analytics.precursors import ALL, TouchpointCounts
 from cvj_ml.lists import RankedList, summarise
 from cvj_ml.lists.eligibility import HELD_BACK, POSITION
@@ -174,7 +176,6 @@ def survey_of(segment: str | None = None) -> JourneyCounts:
                 columns=["stage", "event", "inbound", "customers", "touchpoints"],
             ),
             pd.DataFrame([(0, "<ads>", 300)], columns=["stage", "channel", "customers"]),
-            pd.DataFrame([(0, 4.0, 30), (0, 5.0, 10)], columns=["stage", "rating", "customers"]),
             pd.DataFrame(
                 [(0, "<b>click</b>", True, 100, 60), (0, "quiet|*", False, 100, 5), (0, ALL, True, 300, 90)],
                 columns=["stage", "event", "inbound", "customers", "converted"],
@@ -183,6 +184,30 @@ def survey_of(segment: str | None = None) -> JourneyCounts:
             10,
             400,
             4,
+        ),
+        ExperienceCounts(
+            pd.DataFrame([(0, 4.0, 30), (0, 1.0, 10), (0, 9.0, 2), (-1, 3.0, 1)], columns=["stage", "rating", "given"]),
+            pd.DataFrame([(0, TICKET, 50)], columns=["stage", "trouble", "customers"]),
+            frozenset({TICKET}),
+        ),
+        KnownCustomers(
+            pa.table(
+                {
+                    "customer_id": [f"c{i}" for i in range(300)],
+                    "group": pa.array(["<ads>"] * 200 + ["shop"] * 100).dictionary_encode(),
+                    "value": pa.array([0] * 200 + [4_990] * 100, pa.int64()),
+                    "bought": [False] * 200 + [True] * 100,
+                    "stage": pa.array([0] * 200 + [1] * 60 + [2] * 40, pa.int8()),
+                    "arrived": pa.array([0] * 7 + [-2] * 293, pa.int8()),
+                }
+            ),
+            pa.table(
+                {
+                    "row": pa.array(range(200, 300), pa.int64()),
+                    "origin": pa.array([0] * 100, pa.int8()),
+                    "to": pa.array([1] * 60 + [2] * 40, pa.int8()),
+                }
+            ),
         ),
     )
 
@@ -196,7 +221,7 @@ def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.D
         "0123456789ab",
         table,
         lists,
-        worksheet(CONFIG, found, table, CONFIG.lists),
+        worksheet(CONFIG, found, table, CONFIG.lists, [one.rows for one in lists]),
         found.touchpoints,
         [Source("<b>log</b>", 10, 8, 1, 1)],
         {"suppression": Naming(60, 2)},
@@ -547,14 +572,19 @@ def test_the_worksheet_as_rows_and_as_markdown() -> None:
     assert rows["stage"].tolist() == list(STAGES)
     first = rows.iloc[0]
     assert (first["customers"], first["moved_on_in_period"], first["stalled"]) == (200, 100, 200)
-    assert first["rating_mean"] == 4.25
+    assert (first["rating_mean"], first["ratings"], first["bad_ratings"]) == (3.25, 40, 10)
+    assert (first["had_a_ticket"], first["had_a_setback"], first["median_days_so_far"]) == (50, None, 90)
     assert first["goes_with_moving_on"].startswith("<b>click</b> 3.9")
     assert first["goes_with_staying"].startswith("quiet|* (sent by us) 0.")
     text = worksheet_markdown(found, "Worksheet")
     assert "<b>" not in text.replace("\\<b\\>", "")
     assert "quiet\\|\\* (sent by us)" in text
-    lines = [line for line in text.splitlines() if line.startswith("|")]
+    by_segment = text[text.index("## By") :]
+    lines = [line for line in by_segment.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
+    assert "3 ratings" not in text and "2 ratings lie outside the scale 1 to 5 and are not counted." in text
+    assert "1 rating came before the customer stood in any stage" in text
+    assert "### Came through \\<ads\\>, no purchases yet" in text
 
 
 def test_opportunities_are_ranked_by_customers_times_gap_times_value() -> None:

@@ -387,5 +387,9 @@ def test_the_worksheet_is_a_sheet_and_its_names_stay_text(tmp_path: Path) -> Non
     assert told["Goal"][0] == "<i>goal 0</i>" and told["First channel"][0] == "<ads> 100%"
     assert str(told["Goes with moving on"][0]).startswith("<b>click</b> 3.9")
     assert told[f"{STAGES[0]} → {STAGES[1]}, 30 days"][0] == 300
+    assert told["Mood (last 30 days)"][0] == "3.2 on the scale 1 to 5: 40 ratings, 25% bad"
+    assert told["Pain points (last 30 days)"][0] == "50% silent\n25% had a ticket"
+    assert told["Personas"] == ["People", *STAGES, "Spent until tonight", "Offered most", "To how many"]
+    assert told["Came through shop, has bought"][:5] == [100, 0, 60, 40, 4990]
     by_segment = [row for row in body if row[:2] == [STAGES[0], "b"]]
     assert len(by_segment) == 1 and by_segment[0][3] == 1.0

@@ -17,7 +17,7 @@ from cvj_ml.cli.measure import measure
 from cvj_ml.cli.models import models
 from cvj_ml.cli.nightly import nightly, score, targets
 from cvj_ml.cli.output import err, unfailing
-from cvj_ml.cli.published import forget, report, verify
+from cvj_ml.cli.published import forget, report, verify, worksheet
 from cvj_ml.cli.train import train
 from cvj_ml.errors import exit_code_of
 
@@ -30,7 +30,8 @@ app = typer.Typer(
     help="Where every customer stands in the value journey, what comes next, and whom to contact.",
 )
 # In the order of the help, which is that of their use.
-for command in (demo, init, check, audit, backtest, train, nightly, targets, score, report, verify, measure, forget):
+used = (demo, init, check, audit, backtest, train, nightly, targets, score, report, worksheet, verify, measure, forget)
+for command in used:
     app.command()(command)
 app.add_typer(models, name="models")
 

@@ -1,9 +1,9 @@
-"""Looking after what is published, ``cvj-ml report``, ``verify`` and ``forget``: their options, and what they say."""
+"""Looking after what is published, ``report``, ``worksheet``, ``verify`` and ``forget``: options, and what they say."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,28 @@ def report(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
         return
     out.print(f"Page:      {found['page']}", soft_wrap=True)
     out.print(f"Worksheet: {found['worksheet']}", soft_wrap=True)
+
+
+def worksheet(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    form: Annotated[
+        Literal["md", "html", "pdf"],
+        typer.Option("--format", help="html, pdf: one page a persona; md: all that the night knows of each stage."),
+    ] = "html",
+    target: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The file to write. Default: stdout, but for pdf.")
+    ] = None,
+) -> None:
+    """Write the Value Journey worksheet of a published night for a meeting; no night is made."""
+    from cvj_ml import commands
+
+    config, instant = read(config_file, as_of)
+    text = commands.write_worksheet(config, instant, form, target)
+    if text is not None:
+        print(text)
+    else:
+        out.print(f"Worksheet: {target}", soft_wrap=True)
 
 
 def verify(

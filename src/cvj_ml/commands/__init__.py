@@ -7,7 +7,7 @@ from cvj_ml.commands.forget import Forgotten, forget
 from cvj_ml.commands.measure import Measured, measure
 from cvj_ml.commands.nightly import nightly
 from cvj_ml.commands.one_night import Night, config_digest
-from cvj_ml.commands.report import show_night
+from cvj_ml.commands.report import show_night, write_worksheet
 from cvj_ml.commands.train import Promote, Trained, evaluate_challenger, train, training_panel, true_stages
 from cvj_ml.engines import Progress
 from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers, require_same
@@ -54,4 +54,5 @@ __all__ = [
     "training_panel",
     "true_stages",
     "verify_version",
+    "write_worksheet",
 ]

@@ -15,17 +15,21 @@ from cvj_ml.journey_analytics.dwell_times import (
     count_dwell_times,
     dwell_times,
 )
+from cvj_ml.journey_analytics.experience import ExperienceCounts, add_experience, count_experience
+from cvj_ml.journey_analytics.personas import KnownCustomers, add_customers, known_customers
 from cvj_ml.journey_analytics.precursors import TouchpointCounts, add_touchpoints, count_touchpoints
 from cvj_ml.windows import midnight
 
 
 @dataclass(frozen=True, slots=True)
 class JourneyCounts:
-    """The counts of all blocks."""
+    """The counts of all blocks, and a row a customer, from which personas are made."""
 
     question: Question
     dwell_times: DwellTimeCounts
     touchpoints: TouchpointCounts
+    experience: ExperienceCounts
+    customers: KnownCustomers
 
 
 def question_of(config: Config, journey: Journey, as_of: int, delay: int) -> Question:
@@ -44,13 +48,18 @@ def question_of(config: Config, journey: Journey, as_of: int, delay: int) -> Que
 def count_journey(question: Question, blocks: Blocks) -> JourneyCounts:
     """Count all blocks; needs at least one customer."""
 
-    def one(block: Block) -> tuple[DwellTimeCounts, TouchpointCounts]:
+    def one(block: Block) -> tuple[DwellTimeCounts, TouchpointCounts, ExperienceCounts, KnownCustomers]:
         points = block.touchpoints
         entries = entry_times(question.journey, points)
         found = dwell_times(points, entries, question.as_of)
-        return count_dwell_times(question, block, found), count_touchpoints(question, points, entries, found)
+        return (
+            count_dwell_times(question, block, found),
+            count_touchpoints(question, points, entries, found),
+            count_experience(question, points, entries, found),
+            known_customers(question, block, found),
+        )
 
-    parts = blocks.map(one)
+    stays, points, experience, customers = zip(*blocks.map(one), strict=True)
     return JourneyCounts(
-        question, add_dwell_times(part for part, _ in parts), add_touchpoints(part for _, part in parts)
+        question, add_dwell_times(stays), add_touchpoints(points), add_experience(experience), add_customers(customers)
     )

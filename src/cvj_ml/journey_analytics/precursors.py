@@ -35,16 +35,14 @@ class TouchpointCounts:
 
     ``habits``: (stage, event, inbound) customers who stand there and had it since they entered, within the last
     period, with the number of ``touchpoints``. ``origins``: (stage, channel) customers who ever entered, by the
-    channel of their first touchpoint. ``ratings``: (stage, rating) the latest rating of customers who stand there.
-    ``precursors``: (stage, event, inbound) active customers who stood there one horizon ago and had the event in the
-    period before, with how many of them ``moved`` on since. ``newest`` is the latest touchpoint before ``as_of``,
-    ``lately`` and ``usually`` the touchpoints of the last 7 days and of the whole ``weeks`` before, four at most, that
-    lie after the beginning of the records.
+    channel of their first touchpoint. ``precursors``: (stage, event, inbound) active customers who stood there one
+    horizon ago and had the event in the period before, with how many of them ``moved`` on since. ``newest`` is the
+    latest touchpoint before ``as_of``, ``lately`` and ``usually`` the touchpoints of the last 7 days and of the whole
+    ``weeks`` before, four at most, that lie after the beginning of the records.
     """
 
     habits: pd.DataFrame
     origins: pd.DataFrame
-    ratings: pd.DataFrame
     precursors: pd.DataFrame
     newest: int
     lately: int
@@ -54,7 +52,6 @@ class TouchpointCounts:
 
 _HABITS = ["stage", "event", "inbound"]
 _ORIGINS = ["stage", "channel"]
-_RATINGS = ["stage", "rating"]
 
 
 def count_touchpoints(
@@ -71,7 +68,6 @@ def count_touchpoints(
     return TouchpointCounts(
         _habits(points, owner, known, found, as_of - question.period),
         _origins(points, owner, known, found),
-        _ratings(points, owner, known, found, question.rating),
         _precursors(question, points, owner, entries),
         int(points.occurred_at[known].max(initial=-NEVER)),
         int(recent.sum()),
@@ -86,7 +82,6 @@ def add_touchpoints(parts: Iterable[TouchpointCounts]) -> TouchpointCounts:
     return TouchpointCounts(
         add([one.habits for one in gathered], _HABITS),
         add([one.origins for one in gathered], _ORIGINS),
-        add([one.ratings for one in gathered], _RATINGS),
         add([one.precursors for one in gathered], _HABITS),
         max(one.newest for one in gathered),
         sum(one.lately for one in gathered),
@@ -100,7 +95,7 @@ def live(points: TouchpointColumns, instant: int) -> npt.NDArray[np.bool_]:
     return before(points.visible_at, instant) & ~before(points.superseded_at, instant)
 
 
-def _present(found: DwellTimes, customers: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def present(found: DwellTimes, customers: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return each customer's present stage, and since when; (-2, NEVER) for those without any visible row."""
     stage = np.full(customers, -2, dtype=np.int64)
     since = np.full(customers, NEVER, dtype=np.int64)
@@ -117,7 +112,7 @@ def _habits(
     found: DwellTimes,
     begin: int,
 ) -> pd.DataFrame:
-    stage, since = _present(found, len(points.offsets) - 1)
+    stage, since = present(found, len(points.offsets) - 1)
     # Strictly after entering: the touchpoint that led into the stage belongs to the stage before.
     rows = known & (points.occurred_at > since[owner]) & ~before(points.occurred_at, begin)
     return _customers_with(points, owner, rows, stage, {"touchpoints": np.ones(len(points), dtype=np.int64)})
@@ -146,6 +141,14 @@ def _customers_with(
 def _origins(
     points: TouchpointColumns, owner: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], found: DwellTimes
 ) -> pd.DataFrame:
+    channel = first_channels(points, owner, known)
+    names = np.array(channel.values, dtype=object)
+    frame = pd.DataFrame({"stage": found.stage, "channel": names[channel.codes[found.customer]]})
+    return frame.groupby(_ORIGINS, sort=True).size().rename("customers").reset_index()
+
+
+def first_channels(points: TouchpointColumns, owner: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> Text:
+    """Return the channel of each customer's first known touchpoint; of several at once no name decides."""
     begun = np.full(len(points.offsets) - 1, NEVER, dtype=np.int64)
     np.minimum.at(begun, owner[known], points.occurred_at[known])
     rows = np.flatnonzero(known & (points.occurred_at == begun[owner]))
@@ -153,30 +156,8 @@ def _origins(
     np.minimum.at(lowest, owner[rows], points.channel.codes[rows])
     np.maximum.at(highest, owner[rows], points.channel.codes[rows])
     several, none = len(points.channel.values), len(points.channel.values) + 1
-    channel = np.where(lowest == highest, np.where(lowest < 0, none, lowest), several)
-    names = np.array([*points.channel.values, SEVERAL_CHANNELS, NO_CHANNEL], dtype=object)
-    frame = pd.DataFrame({"stage": found.stage, "channel": names[channel[found.customer]]})
-    return frame.groupby(_ORIGINS, sort=True).size().rename("customers").reset_index()
-
-
-def _ratings(
-    points: TouchpointColumns,
-    owner: npt.NDArray[np.int64],
-    known: npt.NDArray[np.bool_],
-    found: DwellTimes,
-    rating: str,
-) -> pd.DataFrame:
-    column = points.properties.get(rating)
-    if column is None or isinstance(column, Text):
-        return pd.DataFrame({"stage": pd.Series(dtype="int64"), "rating": 0.0, "customers": 0})
-    rows = np.flatnonzero(known & ~np.isnan(column))
-    # The last of a customer's ratings; of several at one instant the lowest.
-    rows = rows[np.lexsort((column[rows], -points.occurred_at[rows], owner[rows]))]
-    customers, first = np.unique(owner[rows], return_index=True)
-    latest = column[rows[first]]
-    stage, _ = _present(found, len(points.offsets) - 1)
-    frame = pd.DataFrame({"stage": stage[customers], "rating": latest})
-    return frame.groupby(_RATINGS, sort=True).size().rename("customers").reset_index()
+    codes = np.where(lowest == highest, np.where(lowest < 0, none, lowest), several)
+    return Text(codes.astype(np.int32), (*points.channel.values, SEVERAL_CHANNELS, NO_CHANNEL))
 
 
 def _precursors(

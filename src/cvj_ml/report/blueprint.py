@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cvj_ml.config import Config, Play
+from cvj_ml.config import Play
 from cvj_ml.journey_analytics.journey_map import JourneyMap
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.worksheet import Sheet, Worksheet
 
 
@@ -39,7 +39,7 @@ class Blueprint:
     notes: tuple[str, ...]
 
 
-def blueprint(config: Config, found: Worksheet) -> Blueprint:
+def blueprint(found: Worksheet) -> Blueprint:
     """Lay the journey out; a row of which no stage has anything is left out."""
     sheets, map_ = found.sheets, found.map
     most = max((sheet.step.here for sheet in sheets), default=0) or 1
@@ -56,19 +56,20 @@ def blueprint(config: Config, found: Worksheet) -> Blueprint:
         ("Flow", "flow", lambda sheet: _flow(map_, sheet)),
         ("What they do", "", lambda sheet: [wording.habit(one) for one in sheet.habits if one.inbound][:3]),
         ("First channel", "", lambda sheet: [f"{name} {wording.percent(share)}" for name, share in sheet.channels[:2]]),
-        ("Mood", "", lambda sheet: []),
+        ("Mood", "", lambda sheet: _mood(found, sheet)),
         ("Pain points", "pain", _pain),
         ("Time here", "", _time),
-        ("Value to them", "", lambda sheet: _of_stage(config, sheet, "value")),
-        ("Their next step", "", lambda sheet: _of_stage(config, sheet, "next_step")),
-        ("What we can do", "", lambda sheet: [wording.play(one) for one in _plays_here(config, sheet)]),
-        ("Owner", "", lambda sheet: _of_stage(config, sheet, "owner")),
+        ("Value to them", "", lambda sheet: _given(sheet.value)),
+        ("Their next step", "", lambda sheet: _given(sheet.next_step)),
+        ("What we can do", "", lambda sheet: [wording.play(one) for one in _plays_here(sheet)]),
+        ("Owner", "", lambda sheet: _given(sheet.owner)),
     ]
     rows = [
         BlueprintRow(heading, kind, tuple(tuple(say(one)) if one.step.observed else () for one in sheets))
         for heading, kind, say in told
     ]
-    return Blueprint(columns, tuple(row for row in rows if any(row.cells)), ())
+    notes = tuple(blueprint_words.rating_notes(found.moods, found.stages))
+    return Blueprint(columns, tuple(row for row in rows if any(row.cells)), notes)
 
 
 def _flow(map_: JourneyMap, sheet: Sheet) -> list[str]:
@@ -78,24 +79,22 @@ def _flow(map_: JourneyMap, sheet: Sheet) -> list[str]:
     return [f"+{step.new + step.came:,} in", *(f"→ {flow.customers:,} {map_.name(flow.to)}" for flow in onward[:3])]
 
 
+def _mood(found: Worksheet, sheet: Sheet) -> list[str]:
+    return [blueprint_words.mood(sheet.mood, found.moods.scale)] if sheet.mood else []
+
+
 def _pain(sheet: Sheet) -> list[str]:
-    step = sheet.step
-    return [f"{wording.percent(step.dormant / step.here)} silent"] if step.dormant else []
+    return list(blueprint_words.pains(sheet.pains, sheet.step.here))
 
 
 def _time(sheet: Sheet) -> list[str]:
-    pace = sheet.step.pace
-    return [] if pace.median is None else [f"half move on within {wording.days(pace.median)}"]
+    return _given(blueprint_words.time_here(sheet.step, sheet.so_far))
 
 
-def _of_stage(config: Config, sheet: Sheet, name: str) -> list[str]:
-    text = getattr(config.journey.stages[sheet.step.stage], name) if sheet.step.stage >= 0 else ""
+def _given(text: str) -> list[str]:
     return [text] if text else []
 
 
-def _plays_here(config: Config, sheet: Sheet) -> tuple[Play, ...]:
+def _plays_here(sheet: Sheet) -> tuple[Play, ...]:
     """Return what is for those who stay; of the first stage also what brings people there, which no list leads to."""
-    if sheet.step.stage < 0:
-        return ()
-    stage = config.journey.stages[sheet.step.stage]
-    return stage.plays_here if sheet.step.stage else (*stage.plays, *stage.plays_here)
+    return sheet.plays_here if sheet.step.stage else (*sheet.plays, *sheet.plays_here)

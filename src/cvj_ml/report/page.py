@@ -35,7 +35,7 @@ from cvj_ml.report.list_view import list_files, list_view
 from cvj_ml.report.plan import plan_of
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
-from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_markdown
+from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_json, worksheet_markdown
 from cvj_ml.scoring import StoredTable
 from cvj_ml.store import Store, Usage
 from cvj_ml.windows import to_datetime
@@ -117,7 +117,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "control_share": config.control.share,
         "control_until": wording.day_in_words(plan.control_until - timedelta(days=1)),
         "map": sheet.map,
-        "blueprint": blueprint(config, sheet),
+        "blueprint": blueprint(sheet),
         "worksheet": sheet,
         "past": list_histories(night.history, [one.name for one in night.lists]),
         "past_folds": max((one.moves.folds for one in night.lists), default=0),
@@ -206,6 +206,7 @@ def _freshness(night: PageFacts) -> str:
 
 PAGE = "report/index.html"
 WORKSHEET = "report/worksheet.md"
+WORKSHEET_VALUES = "report/worksheet.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ def make_report(
 ) -> Documents:
     """Make the report of one night's SCORES and lists."""
     found = count_journey(question_of(config, journey, as_of, store.arrival_delay), blocks)
-    sheet = worksheet(config, found, scores, list_specs(config, journey))
+    sheet = worksheet(config, found, scores, list_specs(config, journey), [one.rows for one in lists])
     sources = [
         Source(name, counts.rows_in, counts.stored, sum(counts.refused.values()), counts.duplicates)
         for name, counts in store.counts.items()
@@ -267,8 +268,9 @@ def make_report(
 
 
 def write_report(report: Documents, folder: Path) -> Mapping[str, int]:
-    """Write page and worksheet into a night's folder and return the rows of each file."""
+    """Write the page, and the worksheet in words and in values, into a night's folder; return the rows of each file."""
     (folder / PAGE).parent.mkdir()
     (folder / PAGE).write_text(report.page, encoding="utf-8")
     (folder / WORKSHEET).write_text(report.markdown, encoding="utf-8")
-    return {PAGE: report.listed, WORKSHEET: len(report.worksheet.sheets)}
+    (folder / WORKSHEET_VALUES).write_text(worksheet_json(report.worksheet), encoding="utf-8")
+    return {PAGE: report.listed, **dict.fromkeys((WORKSHEET, WORKSHEET_VALUES), len(report.worksheet.sheets))}

@@ -200,11 +200,6 @@ def precursor_in_words(one: Precursor) -> str:
     )
 
 
-def rating(mean: float, rated: int) -> str:
-    """Say how satisfied customers are."""
-    return f"{mean:.1f} on average, the latest rating of {customers(rated)}"
-
-
 def moves(number: float) -> str:
     """Return an expected number of moves."""
     return moves_in_words(number)

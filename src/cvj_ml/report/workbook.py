@@ -20,8 +20,8 @@ from xlsxwriter.exceptions import FileCreateError
 
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
 from cvj_ml.models.bundle.forecast_errors import LEVELS
-from cvj_ml.report import wording
-from cvj_ml.report.worksheet import Worksheet, told
+from cvj_ml.report import blueprint_words, wording
+from cvj_ml.report.worksheet import Worksheet, persona_rows, topics
 
 MAX_ROWS = 200_000
 """Customers on a sheet; a longer list is cut there, and its sheet's last row says so."""
@@ -301,22 +301,20 @@ _LINE_HEIGHT, _TALLEST = 15, 400  # in points; a spreadsheet refuses rows above 
 
 def write_worksheet(sheet: Any, found: Worksheet, forms: Mapping[str, Any]) -> None:
     """Write from the top; ``forms``: head, bold, wrap, percent, count, and amount."""
-    names = dict.fromkeys(name for one in found.sheets for name, _ in told(one, found.map.period_days))
-    stages = [dict(told(one, found.map.period_days)) for one in found.sheets]
     _row(sheet, 0, ["Stage", *(one.step.name for one in found.sheets)], forms["head"])
     row = 1
-    for name in names:
-        cells = ["\n".join(stage.get(name, ())) for stage in stages]
+    for name, stages in topics(found):
+        cells = ["\n".join(stage) for stage in stages]
         sheet.set_row(row, _height(cells))
         write_text(sheet, row, 0, name, forms["bold"])
         for place, text in enumerate(cells, 1):
             write_text(sheet, row, place, text, forms["wrap"])
         row += 1
     # These stand beside the table and not in it, so they may run over the cells to their right.
-    for text in (wording.ASSOCIATION, wording.ROOM):
+    for text in (*blueprint_words.rating_notes(found.moods, found.stages), wording.ASSOCIATION, wording.ROOM):
         row += 1
         write_text(sheet, row, 0, text)
-    for heading, kinds, lines in (_opportunities(found), _segments(found)):
+    for heading, kinds, lines in (_personas(found), _opportunities(found), _segments(found)):
         if not lines:
             continue
         row += 2
@@ -325,6 +323,17 @@ def write_worksheet(sheet: Any, found: Worksheet, forms: Mapping[str, Any]) -> N
             row += 1
             for place, (kind, value) in enumerate(zip(kinds, line, strict=True)):
                 write_cell(sheet, row, place, value, forms[kind])
+
+
+def _personas(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list[Sequence[Any]]]:
+    stages = [step.name for step in found.map.steps if step.observed]
+    heading = ("Personas", "People", *stages, "Spent until tonight", "Offered most", "To how many")
+    lines: list[Sequence[Any]] = []
+    for one in found.personas:
+        here = [row.stage.here for row in persona_rows(found, one)]
+        play = (one.play.text, one.play.people) if one.play else (None, None)
+        lines.append((blueprint_words.persona(one), one.people, *here, one.value, *play))
+    return heading, ("bold", "count", *["count"] * len(stages), "amount", "wrap", "count"), lines
 
 
 def _opportunities(found: Worksheet) -> tuple[Sequence[str], Sequence[str], list[Sequence[Any]]]:

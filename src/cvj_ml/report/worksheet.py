@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
+from pydantic import TypeAdapter
 
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey_analytics.counts import JourneyCounts
-from cvj_ml.journey_analytics.dwell_times import AFTER, BEFORE_ANY
+from cvj_ml.journey_analytics.dwell_times import AFTER, BEFORE_ANY, STILL_THERE
+from cvj_ml.journey_analytics.experience import Mood, Moods, PainPoints, moods, pain_points
 from cvj_ml.journey_analytics.journey_map import (
     JourneyMap,
     Opportunity,
@@ -21,9 +24,11 @@ from cvj_ml.journey_analytics.journey_map import (
     of_segment,
     opportunities,
     top_segments,
+    weighted_percentile,
 )
+from cvj_ml.journey_analytics.personas import Persona, PersonaStage, personas
 from cvj_ml.journey_analytics.precursors import NO_CHANNEL, Precursor, precursors
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words, wording
 from cvj_ml.scoring import StoredTable
 
 TOP = 6
@@ -41,24 +46,27 @@ class Habit:
 
 
 @dataclass(frozen=True, slots=True)
-class Rating:
-    """The latest ratings of customers who stand in a stage."""
-
-    mean: float
-    customers: int
-
-
-@dataclass(frozen=True, slots=True)
 class Sheet:
-    """One stage of the worksheet. ``channels``: first channels with their share of all who ever entered."""
+    """One stage of the worksheet.
+
+    ``value``, ``next_step``, ``owner`` and the plays are the journey file's. ``channels``: first channels with their
+    share of all who ever entered; ``mood``: of the ratings given here in the last period, None without any;
+    ``so_far``: days by which half of those here had come, None where nobody is.
+    """
 
     step: Step
+    value: str
+    next_step: str
+    owner: str
     plays: tuple[Play, ...]
+    plays_here: tuple[Play, ...]
     habits: tuple[Habit, ...]
     channels: tuple[tuple[str, float], ...]
     moving: tuple[Precursor, ...]
     staying: tuple[Precursor, ...]
-    rating: Rating | None
+    mood: Mood | None
+    pains: PainPoints
+    so_far: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +81,57 @@ class SegmentStep:
 
 @dataclass(frozen=True, slots=True)
 class Worksheet:
-    """The whole worksheet: the map, a sheet a stage, opportunities, and steps by segment (empty without segments)."""
+    """The whole worksheet: the map, a sheet a stage, personas, opportunities, and steps by segment.
+
+    ``moods`` has the scale of the ratings, and those that no sheet counts; without segments there are no steps by them.
+    """
 
     map: JourneyMap
     sheets: tuple[Sheet, ...]
+    moods: Moods
+    personas: tuple[Persona, ...]
     opportunities: tuple[Opportunity, ...]
     segment: str | None
     segments: tuple[SegmentStep, ...]
 
+    @property
+    def stages(self) -> dict[int, str]:
+        """The names of the stages that have a sheet."""
+        return {sheet.step.stage: sheet.step.name for sheet in self.sheets}
 
-def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
-    """Fill in the worksheet from the counts of all blocks and one night's SCORES."""
+
+@dataclass(frozen=True, slots=True)
+class PersonaRow:
+    """A persona's people in a stage as a ``share`` of all of them, beside the share that ``everybody`` has there."""
+
+    stage: PersonaStage
+    share: float
+    everybody: float
+
+
+def persona_rows(found: Worksheet, one: Persona) -> list[PersonaRow]:
+    """Return a persona's journey through the stages that have a sheet and can be observed."""
+    all_here = {step.stage: step.here for step in found.map.steps if step.observed}
+    everybody = max(sum(all_here.values()), 1)
+    return [
+        PersonaRow(stage, stage.here / one.people, all_here[stage.stage] / everybody)
+        for stage in one.stages
+        if stage.stage in all_here
+    ]
+
+
+def worksheet(
+    config: Config,
+    found: JourneyCounts,
+    scores: StoredTable,
+    specs: Sequence[ListSpec],
+    lists: Sequence[pa.Table] = (),
+) -> Worksheet:
+    """Fill in the worksheet from the counts of all blocks, one night's SCORES, and the rows of its lists."""
     question = found.question
     drawn = journey_map(config, question.journey, found.dwell_times, scores, question.period)
-    sheets = tuple(_sheet(config, found, step) for step in drawn.steps)
+    mood = moods(found.experience, config.report.rating_scale)
+    sheets = tuple(_sheet(config, found, step, mood) for step in drawn.steps)
     by_segment = []
     for name in top_segments(found.dwell_times) if question.segment else []:
         part = journey_map(config, question.journey, of_segment(found.dwell_times, name), None, question.period)
@@ -95,10 +140,18 @@ def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: 
                 low, high = wilson_interval(step.converted, step.entered)
                 by_segment.append(SegmentStep(name, step, float(low), float(high)))
     by_segment.sort(key=lambda one: one.step.stage)
-    return Worksheet(drawn, sheets, tuple(opportunities(config, scores, specs)), question.segment, tuple(by_segment))
+    return Worksheet(
+        drawn,
+        sheets,
+        mood,
+        personas(config, found.customers, lists).groups,
+        tuple(opportunities(config, scores, specs)),
+        question.segment,
+        tuple(by_segment),
+    )
 
 
-def _sheet(config: Config, found: JourneyCounts, step: Step) -> Sheet:
+def _sheet(config: Config, found: JourneyCounts, step: Step, mood: Moods) -> Sheet:
     counts = found.touchpoints
     habits = counts.habits[counts.habits["stage"] == step.stage]
     habits = habits.sort_values(["customers", "event"], ascending=[False, True]).head(TOP)
@@ -106,12 +159,17 @@ def _sheet(config: Config, found: JourneyCounts, step: Step) -> Sheet:
     origins = origins.sort_values(["customers", "channel"], ascending=[False, True])
     if origins["channel"].eq(NO_CHANNEL).all():
         origins = origins.head(0)
-    ratings = counts.ratings[counts.ratings["stage"] == step.stage]
-    rated = int(ratings["customers"].sum())
     told = precursors(counts.precursors, step.stage)
+    stays = found.dwell_times.dwell_times
+    here = stays[(stays["stage"] == step.stage) & (stays["next"] == STILL_THERE)]
+    stage = config.journey.stages[step.stage] if step.stage >= 0 else None
     return Sheet(
         step,
-        config.journey.stages[step.stage].plays if step.stage >= 0 else (),
+        stage.value if stage else "",
+        stage.next_step if stage else "",
+        stage.owner if stage else "",
+        stage.plays if stage else (),
+        stage.plays_here if stage else (),
         tuple(
             Habit(str(event), bool(inbound), customers / step.here, touchpoints / customers)
             for event, inbound, customers, touchpoints in habits[
@@ -124,7 +182,9 @@ def _sheet(config: Config, found: JourneyCounts, step: Step) -> Sheet:
         ),
         tuple(one for one in told if one.moving)[:TOP],
         tuple(one for one in reversed(told) if one.staying)[:TOP],
-        Rating(float((ratings["rating"] * ratings["customers"]).sum() / rated), rated) if rated else None,
+        mood.of.get(step.stage),
+        pain_points(found.experience, step.stage, step.dormant),
+        weighted_percentile(here["days"].to_numpy(), here["customers"].to_numpy(), 0.5) if len(here) else None,
     )
 
 
@@ -141,6 +201,7 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
             {
                 "stage": step.name,
                 "goal": step.goal,
+                "value": sheet.value,
                 "observed": step.observed,
                 "customers": step.here,
                 "silent": step.dormant,
@@ -152,45 +213,83 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                     f"moved_on_within_{days}_days": share for days, share in zip(AFTER, step.pace.moved_by, strict=True)
                 },
                 "median_days": None if step.pace.median is None else round(step.pace.median, 1),
+                "median_days_so_far": None if sheet.so_far is None else round(sheet.so_far, 1),
                 "touchpoints": "; ".join(wording.habit(one) for one in sheet.habits),
                 "first_channels": "; ".join(f"{name} {wording.percent(share)}" for name, share in sheet.channels),
                 "goes_with_moving_on": "; ".join(map(wording.precursor_in_words, sheet.moving)),
                 "goes_with_staying": "; ".join(map(wording.precursor_in_words, sheet.staying)),
-                "rating_mean": sheet.rating.mean if sheet.rating else None,
-                "rated_customers": sheet.rating.customers if sheet.rating else None,
+                "rating_mean": sheet.mood.mean if sheet.mood else None,
+                "ratings": sheet.mood.given if sheet.mood else None,
+                "bad_ratings": sheet.mood.bad if sheet.mood else None,
+                "had_a_ticket": sheet.pains.tickets,
+                "had_a_setback": sheet.pains.setbacks,
                 "opportunities": "; ".join(map(wording.opportunity, best)),
+                "next_step": sheet.next_step,
                 "plays": "; ".join(map(wording.play, sheet.plays)),
+                "plays_here": "; ".join(map(wording.play, sheet.plays_here)),
+                "owner": sheet.owner,
             }
         )
     return pd.DataFrame(rows)
 
 
-def told(sheet: Sheet, period: int) -> list[tuple[str, tuple[str, ...]]]:
-    """Return what a stage's sheet says, topic by topic in words; topics about which the data say nothing are absent."""
-    step = sheet.step
-    goal = ("Goal", (step.goal,) if step.goal else ())
-    if not step.observed:
-        return [one for one in (goal, ("Customers", (wording.UNOBSERVED,))) if one[1]]
-    speed, stalling = wording.speed(step), wording.stalling(step)
-    topics = [
-        goal,
-        ("Customers", (wording.standing(step),)),
-        (f"Last {period} days", (wording.movement(step),)),
-        ("Moving on", (speed,) if speed else ()),
-        ("Stalling", (stalling,) if stalling else ()),
-        (f"What they do (last {period} days)", tuple(map(wording.habit, sheet.habits))),
-        ("First channel", tuple(f"{name} {wording.percent(share)}" for name, share in sheet.channels)),
-        ("Goes with moving on", tuple(map(wording.precursor_in_words, sheet.moving))),
-        ("Goes with staying", tuple(map(wording.precursor_in_words, sheet.staying))),
-        ("Satisfaction", (wording.rating(sheet.rating.mean, sheet.rating.customers),) if sheet.rating else ()),
-        ("Plays", tuple(map(wording.play, sheet.plays))),
-    ]
-    return [one for one in topics if one[1]]
+Cells = tuple[str, ...]
+"""What a stage's sheet says of one topic, a text a statement."""
+
+
+def topics(found: Worksheet) -> list[tuple[str, list[Cells]]]:
+    """Return what all sheets say: a row a topic with a cell for each stage; rows without a word are absent."""
+    sheets = [_topics(found, sheet) for sheet in found.sheets]
+    rows = [(name, [sheet[name] for sheet in sheets]) for name in sheets[0]] if sheets else []
+    return [(name, cells) for name, cells in rows if any(cells)]
+
+
+def told(found: Worksheet, sheet: Sheet) -> list[tuple[str, Cells]]:
+    """Return what a stage's sheet says, topic by topic; topics about which nothing is known are absent."""
+    return [(name, cells) for name, cells in _topics(found, sheet).items() if cells]
+
+
+def _topics(found: Worksheet, sheet: Sheet) -> dict[str, Cells]:
+    step, period = sheet.step, f"last {found.map.period_days} days"
+    seen = step.observed
+    topics: dict[str, Sequence[str]] = {
+        "Goal": [step.goal],
+        "Value to the customer": [sheet.value],
+        "Customers": [wording.standing(step) if seen else wording.UNOBSERVED],
+        f"Flow ({period})": [wording.movement(step)] if seen else [],
+        f"What they do ({period})": [wording.habit(one) for one in sheet.habits],
+        "First channel": [f"{name} {wording.percent(share)}" for name, share in sheet.channels],
+        f"Mood ({period})": [blueprint_words.mood(sheet.mood, found.moods.scale)] if sheet.mood else [],
+        f"Pain points ({period})": blueprint_words.pains(sheet.pains, step.here),
+        "Time here": [blueprint_words.time_here(step, sheet.so_far)],
+        "Moving on": [wording.speed(step)],
+        "Stalling": [wording.stalling(step)],
+        "Goes with moving on": [wording.precursor_in_words(one) for one in sheet.moving],
+        "Goes with staying": [wording.precursor_in_words(one) for one in sheet.staying],
+        "Next step": [sheet.next_step],
+        "Plays that lead here": [wording.play(one) for one in sheet.plays],
+        "Plays for those who stay": [wording.play(one) for one in sheet.plays_here],
+        "Owner": [sheet.owner],
+    }
+    return {name: tuple(text for text in texts if text) for name, texts in topics.items()}
+
+
+_VALUES = TypeAdapter(Worksheet)
+
+
+def worksheet_json(found: Worksheet) -> str:
+    """Return the worksheet as one JSON object, from which `worksheet_of_json` reads the same worksheet."""
+    # What a play leaves unsaid stays unsaid: some of it may not stand beside what it says.
+    return _VALUES.dump_json(found, exclude_unset=True).decode()
+
+
+def worksheet_of_json(text: str) -> Worksheet:
+    """Read a worksheet; ValueError where the text is none, or that of another version."""
+    return _VALUES.validate_json(text)
 
 
 def worksheet_markdown(found: Worksheet, title: str) -> str:
     """Return the worksheet as Markdown; names from the data stay text, whatever characters they hold."""
-    period = found.map.period_days
     lines = [f"# {_plain(title)}", "", wording.ASSOCIATION, ""]
     if found.opportunities:
         lines += ["## Where there is most to gain", "", wording.ROOM, ""]
@@ -200,14 +299,12 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
         ]
         lines.append("")
     for sheet in found.sheets:
-        step = sheet.step
-        lines += [f"## {_plain(step.name)}", ""]
-        lines += [_plain(step.goal), ""] if step.goal else []
-        if not step.observed:
-            lines += [wording.UNOBSERVED, ""]
-            continue
-        lines += [f"- **{name}:** {_plain('; '.join(texts))}" for name, texts in told(sheet, period) if name != "Goal"]
+        lines += [f"## {_plain(sheet.step.name)}", ""]
+        lines += [f"- **{name}:** {_plain('; '.join(texts))}" for name, texts in told(found, sheet)]
         lines.append("")
+    for note in blueprint_words.rating_notes(found.moods, found.stages):
+        lines += [note, ""]
+    lines += _personas(found)
     if found.segments:
         lines += [f"## By {_plain(found.segment or '')}", ""]
         lines += ["| stage | segment | customers | moved on ever | median days |", "| --- | --- | ---: | ---: | ---: |"]
@@ -218,6 +315,28 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _personas(found: Worksheet) -> list[str]:
+    names, everybody = found.stages, sum(one.people for one in found.personas)
+    lines = ["## Personas", "", blueprint_words.PERSONAS, ""] if found.personas else []
+    for one in found.personas:
+        lines += [
+            f"### {_plain(blueprint_words.persona(one))}",
+            "",
+            _plain(blueprint_words.persona_size(one, everybody)) + ".",
+            "",
+        ]
+        lines += ["| stage | people | share | of everybody | new | came | moved on |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+        lines += [
+            f"| {_plain(names[row.stage.stage])} | {row.stage.here:,} | {wording.percent(row.share)} |"
+            f" {wording.percent(row.everybody)} | {row.stage.new:,} | {row.stage.came:,} | {row.stage.left:,} |"
+            for row in persona_rows(found, one)
+        ]
+        lines += ["", f"- **Last {found.map.period_days} days:** {_plain(blueprint_words.persona_moves(one, names))}"]
+        lines += [f"- **Offered most:** {_plain(blueprint_words.offered(one))}", ""]
+    return lines
 
 
 def _plain(text: str) -> str:
