@@ -277,7 +277,7 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
     told = dict(zip(head, row, strict=True))
     (counts,) = summarise(lists).to_pylist()
     assert told["Left: below the smallest probability"] == counts["improbable"] == 30
-    assert told["Left: ranked below the list's capacity"] == counts["list_full"] == 10
+    assert told["Left: ranked below the size of the list"] == counts["list_full"] == 10
     assert told["In the stage"] == 60 and told["Eligible"] == 30
     assert told["To contact"] + told["Control"] == 20
     assert told["Epoch of the control group"] == "2024-quarter-4"
