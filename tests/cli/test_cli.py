@@ -120,7 +120,7 @@ def test_json_is_all_of_stdout(trained: Trained, tmp_path: Path) -> None:
     assert run.stdout.count("\n") == 1
     assert set(document) == {
         *("night", "as_of", "instant", "outcome", "current", "page", "customers", "model_version", "model_source"),
-        *("lists", "people", "rows"),
+        *("lists", "exports", "people", "rows"),
     }  # fmt: skip
     assert document["lists"].keys() == {"convert__ascend__30d", "advocate__promote__30d"}
     assert Path(document["night"], "_SUCCESS").is_file()

@@ -266,8 +266,18 @@ def test_written_files_hold_the_same_rows_shuffled(small: Simulation, tmp_path: 
     attributes = pq.read_table(tmp_path / "data" / "customers.parquet", partitioning=None)
     assert attributes.num_rows == len(small.customers)
     small.write(tmp_path / "again")
-    for name in ("touchpoints.parquet", "customers.parquet"):
+    for name in ("touchpoints.parquet", "customers.parquet", "contact.parquet"):
         assert (tmp_path / "data" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_addresses_belong_to_nobody(small: Simulation) -> None:
+    contact = small.contact
+    assert contact["customer_id"].tolist() == sorted(small.customers["customer_id"].unique())
+    assert contact["email"].dropna().str.fullmatch(r"customer\.c\d+@example\.com").all()
+    assert contact["phone"].dropna().str.fullmatch(r"(\+1 )?\(\d{3}\) 555-01\d\d").all()
+    assert contact["phone"].dropna().is_unique and contact["email"].dropna().is_unique
+    assert contact["first_name"].dropna().str.fullmatch(r"Customer \d+").all()
+    assert contact[["email", "phone", "first_name"]].isna().any().all()
 
 
 def test_questions_that_the_process_cannot_answer_are_refused(small: Simulation) -> None:

@@ -217,11 +217,11 @@ def _addresses(tool: Tool, contact: Contact) -> tuple[str, str, list[AddressFaul
     Of an address that the file has no column for nothing is returned.
     """
     address, number, faults = "", "", list[AddressFault]()
-    if tool.heading("email") and contact.email.strip():
+    if tool.has("email") and contact.email.strip():
         address = tool.email(contact.email)
         if not is_email(address):
             address, faults = "", ["bad_email"]
-    if tool.heading("phone"):
+    if tool.has("phone"):
         number = "" if contact.phone is None else e164(contact.phone)
         faults += [contact.phone_fault] if contact.phone_fault else []
     return address and tool.written_email(address), number, faults

@@ -37,9 +37,9 @@ class Tool:
         """Return a number in E.164 as it stands in the file."""
         return sha256(self.phone(number)) if self.hashed else self.phone(number)
 
-    def heading(self, content: str) -> str | None:
-        """Return the heading below which something stands."""
-        return next((heading for heading, of in self.columns.items() if of == content), None)
+    def has(self, content: str) -> bool:
+        """Return whether the file has a column for something."""
+        return content in self.columns.values()
 
 
 _WHAT_TO_DO = {"List": "list", "Play": "play", "Channel": "channel", "Customer ID": "customer_id"}

@@ -85,7 +85,7 @@ def first_listed(config: Config, as_of: int) -> dict[str, int]:
     epoch, found = epoch_name(config.control.epoch, as_of, config.zone), dict[str, int]()
     for folder in published_lists(Path(config.out)):
         night = parse_as_of(folder.parent.name.removeprefix("as_of="), config.zone)
-        if night >= as_of or epoch_name(config.control.epoch, night, config.zone) != epoch:
+        if not before(np.array(night), as_of) or epoch_name(config.control.epoch, night, config.zone) != epoch:
             continue
         summary = pq.read_table(NightFolder(folder).summary, columns=["list", "target"], partitioning=None)
         for row in summary.to_pylist():

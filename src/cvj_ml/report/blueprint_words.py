@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from cvj_ml.journey_analytics.experience import Mood, Moods, PainPoints
 from cvj_ml.journey_analytics.journey_map import Step
-from cvj_ml.journey_analytics.personas import Persona
+from cvj_ml.journey_analytics.personas import Persona, PersonaStage
 from cvj_ml.report.wording import amount, days, people, percent, whole_number
 
 PERSONAS = (
@@ -47,13 +47,13 @@ def rating_notes(found: Moods, shown: Collection[int]) -> list[str]:
 
 
 def pains(one: PainPoints, here: int) -> tuple[str, ...]:
-    """Say which share of those who stand in a stage has trouble; nothing of what the log does not record."""
+    """Say which share of those who stand in a stage has trouble; nothing of what nobody has, or the log lacks."""
     if not here:
         return ()
-    told = [f"{percent(one.silent / here)} silent"]
+    told = [f"{percent(one.silent / here)} silent"] if one.silent else []
     for number, trouble in ((one.tickets, "ticket"), (one.setbacks, "refund or cancellation")):
-        if number is not None:
-            told.append(f"{percent(number / here)} had a {trouble}" if number else f"no {trouble}")
+        if number:
+            told.append(f"{percent(number / here)} had a {trouble}")
     return tuple(told)
 
 
@@ -79,7 +79,13 @@ def persona_size(one: Persona, everybody: int) -> str:
         told += f"; each spent more than {amount(one.above)} until tonight"
     elif one.up_to is not None:
         told += f"; each spent up to {amount(one.up_to)} until tonight"
-    return f"{told}, {amount(one.value / one.people)} on average" if one.value else told
+    return f"{told}, {amount(one.value / one.people)} on average" if one.value > 0 else told
+
+
+def most_at(stages: Iterable[PersonaStage], names: Mapping[int, str]) -> str:
+    """Say where most of a persona stand."""
+    most = sorted((one for one in stages if one.here), key=lambda one: -one.here)[:3]
+    return f"Most are at {', '.join(f'{names[one.stage]} ({whole_number(one.here)})' for one in most)}."
 
 
 def offered(one: Persona) -> str:

@@ -28,14 +28,14 @@ from cvj_ml.journey_analytics.journey_map import JourneyMap
 from cvj_ml.journey_analytics.precursors import TouchpointCounts
 from cvj_ml.lists import RankedList, list_specs
 from cvj_ml.models.predictor import Unlived
-from cvj_ml.report import wording
+from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.list_view import list_files, list_view
 from cvj_ml.report.plan import plan_of
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
-from cvj_ml.report.worksheet import Worksheet, worksheet, worksheet_json, worksheet_markdown
+from cvj_ml.report.worksheet import Worksheet, persona_rows, worksheet, worksheet_json, worksheet_markdown
 from cvj_ml.scoring import StoredTable
 from cvj_ml.store import Store, Usage
 from cvj_ml.windows import to_datetime
@@ -119,6 +119,8 @@ def context(night: PageFacts) -> dict[str, Any]:
         "map": sheet.map,
         "blueprint": blueprint(sheet),
         "worksheet": sheet,
+        "personas": [(one, persona_rows(sheet, one)) for one in sheet.personas],
+        "names": sheet.stages,
         "past": list_histories(night.history, [one.name for one in night.lists]),
         "past_folds": max((one.moves.folds for one in night.lists), default=0),
         "judgements": judgements(night.lists, night.training),
@@ -155,7 +157,14 @@ def render(values: Mapping[str, Any]) -> str:
         " form-action 'none'"
     )
     return environment.get_template("page.html").render(
-        {**values, "words": wording, "style": Markup(style), "script": Markup(script), "policy": policy}
+        {
+            **values,
+            "words": wording,
+            "blueprint_words": blueprint_words,
+            "style": Markup(style),
+            "script": Markup(script),
+            "policy": policy,
+        }
     )
 
 

@@ -108,6 +108,11 @@ class PersonaRow:
     share: float
     everybody: float
 
+    @property
+    def height(self) -> float:
+        """The share as the height of a bar, 40 for all of them."""
+        return round(40 * self.share, 1)
+
 
 def persona_rows(found: Worksheet, one: Persona) -> list[PersonaRow]:
     """Return a persona's journey through the stages that have a sheet and can be observed."""

@@ -1,0 +1,74 @@
+"""What the page says of changes: read aloud."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
+import pytest
+from tests.lists.test_changes import BEFORE, REASON, STAGES, TONIGHT, Place, reasons_of, standing
+from tests.report.test_page import night, ranked
+
+from cvj_ml.lists.changes import Changes, NotComparable, compare
+from cvj_ml.report.page import page
+from cvj_ml.report.what_changed import HEIGHT, WIDTH, WhatChanged, what_changed
+
+ZONE = ZoneInfo("UTC")
+MADE = ("visitor__buyer", "visitor__fan", "buyer__fan")
+
+
+def told() -> WhatChanged:
+    before = {
+        "a": Place("Visitor", ("visitor__buyer",)),
+        "b": Place("Visitor", ("visitor__buyer",)),
+        "c": Place("Visitor", ("visitor__fan",)),
+        "d": Place("Visitor", ("visitor__fan",)),
+    }
+    tonight = {
+        "a": Place("Visitor", ()),
+        "b": Place("Buyer", ("buyer__fan",)),
+        "d": Place("Visitor", ("visitor__fan",)),
+        "e": Place(None, ()),
+        "f": Place("Visitor", ("visitor__buyer",)),
+    }
+    nights = standing(before, MADE, BEFORE, erased=2), standing(tonight, MADE, TONIGHT)
+    found = compare("last", *nights, reasons_of(before, tonight), STAGES)
+    trend = [
+        {"as_of": "", "stages": {"Visitor": 4}},
+        {"as_of": "", "stages": {"": 1, "Visitor": 3, "Buyer": 1}},
+    ]
+    return what_changed(Changes((found, NotComparable("week", "no_night"))), trend, STAGES, ZONE)
+
+
+def test_the_sentences_name_who_came_who_went_and_why() -> None:
+    assert REASON == "contact_cap"
+    last, week = told().since
+    assert (last.day, last.words, week.day) == ("2024-10-04", "the night before", None)
+    assert last.sentences == (
+        "On the plan: 3, 1 of them new and 1 on another list; 4 then.",
+        "Not on it any more: 2 (1 contacted often enough lately; 1 not in the data any more).",
+        "Moved to another stage: 1 customer.",
+        "New in the data: 2 customers; not in them any more: 1; erased since: 2.",
+    )
+    assert week.sentences == ("Not comparable: no such night is published.",)
+
+
+def test_the_numbers_by_stage_end_with_tonight() -> None:
+    rows = {row.stage: row for row in told().stages}
+    assert list(rows) == ["before any stage", *STAGES]
+    visitor = rows["Visitor"]
+    assert (visitor.now, visitor.trend) == (3, (4, 3))
+    balance, none = visitor.since
+    assert balance is not None and none is None
+    assert (balance.before, balance.entered, balance.left, balance.now) == (4, 1, 2, 3)
+    (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in visitor.line.split())
+    assert 0 <= x0 < x1 <= WIDTH and 0 <= y0 < y1 <= HEIGHT, "fewer is lower"
+    assert len({point.split(",")[1] for point in rows["Fan"].line.split()}) == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_page_shows_it_where_there_are_lists(known: bool) -> None:
+    text = page(replace(night(ranked(["a", "b"])), changed=told() if known else None))
+    assert ("1 of them new and 1 on another list" in text) == known
+    assert ('href="#changed"' in text) == known
+    assert ("+1 −2" in text) == known
