@@ -91,7 +91,7 @@ def _ratings(
 
 
 def _counted(frame: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
-    return frame.groupby(keys, sort=True).size().rename(name).reset_index()
+    return frame.groupby(keys, sort=True).size().reset_index(name=name)
 
 
 @dataclass(frozen=True, slots=True)
