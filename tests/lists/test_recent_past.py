@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tests.lists.test_lists import AS_OF, config
 
 from cvj_ml.config import DAY, Condition, Play
+from cvj_ml.journey import observability
 from cvj_ml.lists.recent_past import RecentPast
 from cvj_ml.simulate import random_block
 
@@ -168,3 +169,21 @@ def test_an_attribute_that_no_table_has_is_refused() -> None:
     stages = [{"name": "A", "enter": {"event": "a"}, "plays": [play]}]
     with pytest.raises(ValidationError, match=r"journey: A, plays\[0\]: there is no attribute 'plna'"):
         config(journey={"name": "j", "stages": stages})
+
+
+def test_what_a_play_names_in_vain_is_told() -> None:
+    """A misspelt event would keep a play from everybody for ever; in a preset, events may be missing."""
+    play = {"text": "Remind", "channels": ["email"], "when": {"event": "bascket", "where": {"colour": "red"}}}
+    own = {
+        "name": "own",
+        "unhappy": {"setbacks": "refnd"},
+        "stages": [{"name": "A", "enter": {"event": "a"}}, {"name": "B", "enter": {"event": "b"}, "plays": [play]}],
+    }
+    told = observability(config(journey=own), {"a", "b", "basket", "refund"}, {"rating"}).warnings
+    assert told == (
+        "B, play 'Remind': the event 'bascket' never occurs. Did you mean 'basket'?",
+        "B, play 'Remind': no source provides the property 'colour'. Known: value, channel, rating",
+        "unhappy: the event 'refnd' never occurs, so it holds nobody back. Did you mean 'refund'?",
+    )
+    preset = config(journey="loyalty5")
+    assert not [one for one in observability(preset, {"visit", "purchase"}, {"rating"}).warnings if "play" in one]

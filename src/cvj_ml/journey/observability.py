@@ -111,7 +111,8 @@ def observability(config: Config, events: Collection[str], properties: Collectio
     """Compare the journey's rules with the events that occur and the properties that sources provide.
 
     In a preset, a stage none of whose evidence can occur is unobserved, with a warning; so is one that can only
-    follow it. In a journey of one's own such a rule is a ConfigError that names the nearest event or property.
+    follow it. In a journey of one's own such a rule is a ConfigError that names the nearest event or property, and
+    what its plays and its bad news name in vain is a warning.
     """
     unobserved = set(config.unobserved)
     faults, warnings = [], []
@@ -140,6 +141,8 @@ def observability(config: Config, events: Collection[str], properties: Collectio
             else:
                 unobserved.add(stage.name)
                 warnings.append(f"{stage.name} is unobserved: it comes after {hidden[0]}, which is unobserved.")
+    if config.preset is None:  # of a preset, most businesses lack some events
+        warnings += _unheard(config.journey, events, properties)
     faults += [
         f"coverage: {name} is unobserved in the data, so nobody's evidence of it is visible; remove it from"
         " coverage, or map its events"
@@ -150,6 +153,24 @@ def observability(config: Config, events: Collection[str], properties: Collectio
         faults.append("no stage is observed; map your events with events:, or write your own journey")
     raise_all(ConfigError, f"The journey {config.journey.name!r} does not fit the data:", faults)
     return Visible(Journey(config.journey, frozenset(unobserved), config.value_decimals), tuple(warnings))
+
+
+def _unheard(journey: JourneySpec, events: Collection[str], properties: Collection[str]) -> Iterator[str]:
+    """Yield which conditions of plays and which bad news name what the data lacks."""
+    for stage in journey.stages:
+        for play in stage.plays:
+            for leaf in (leaf for one in play.conditions for leaf in one.leaves()):
+                asked = Rule(event=leaf.event, where=leaf.where) if leaf.event else None
+                lacks = list(_missing(asked, events, properties)) if asked else []
+                lacks += [
+                    f"the event {name!r} never occurs.{nearest(name, events)}"
+                    for name in leaf.since or ()
+                    if name not in events
+                ]
+                for fault in lacks:
+                    yield f"{stage.name}, play {play.text!r}: {fault}"
+    for name in sorted({*journey.unhappy.tickets, *journey.unhappy.closed, *journey.unhappy.setbacks} - {*events}):
+        yield f"unhappy: the event {name!r} never occurs, so it holds nobody back.{nearest(name, events)}"
 
 
 def _missing(
