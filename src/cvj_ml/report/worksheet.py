@@ -73,13 +73,17 @@ class SegmentStep:
 
 @dataclass(frozen=True, slots=True)
 class Worksheet:
-    """The whole worksheet: the map, a sheet a stage, opportunities, and steps by segment (empty without segments)."""
+    """The whole worksheet: the map, a sheet a stage, opportunities, and steps by segment (empty without segments).
+
+    ``currency`` is that of worths, None where none is configured.
+    """
 
     map: JourneyMap
     sheets: tuple[Sheet, ...]
     opportunities: tuple[Opportunity, ...]
     segment: str | None
     segments: tuple[SegmentStep, ...]
+    currency: str | None
 
 
 def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: Sequence[ListSpec]) -> Worksheet:
@@ -95,7 +99,8 @@ def worksheet(config: Config, found: JourneyCounts, scores: StoredTable, specs: 
                 low, high = wilson_interval(step.converted, step.entered)
                 by_segment.append(SegmentStep(name, step, float(low), float(high)))
     by_segment.sort(key=lambda one: one.step.stage)
-    return Worksheet(drawn, sheets, tuple(opportunities(config, scores, specs)), question.segment, tuple(by_segment))
+    room = tuple(opportunities(config, scores, specs))
+    return Worksheet(drawn, sheets, room, question.segment, tuple(by_segment), config.report.currency)
 
 
 def _sheet(config: Config, found: JourneyCounts, step: Step) -> Sheet:
@@ -158,7 +163,7 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                 "goes_with_staying": "; ".join(map(wording.precursor_in_words, sheet.staying)),
                 "rating_mean": sheet.rating.mean if sheet.rating else None,
                 "rated_customers": sheet.rating.customers if sheet.rating else None,
-                "opportunities": "; ".join(map(wording.opportunity, best)),
+                "opportunities": "; ".join(wording.opportunity(one, found.currency) for one in best),
                 "plays": "; ".join(map(wording.play, sheet.plays)),
             }
         )
@@ -195,7 +200,7 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
     if found.opportunities:
         lines += ["## Where there is most to gain", "", wording.ROOM, ""]
         lines += [
-            f"{i}. {_plain(f'{one.origin} → {one.to}')}: {wording.opportunity(one)}"
+            f"{i}. {_plain(f'{one.origin} → {one.to}')}: {wording.opportunity(one, found.currency)}"
             for i, one in enumerate(found.opportunities, start=1)
         ]
         lines.append("")
