@@ -33,12 +33,12 @@ def look(ran: Outcome, out: Path) -> dict[str, dict[str, Any]]:
     for wrong in ("None", "nan", "NaN", "inf", "Undefined"):
         assert f">{wrong}<" not in page and f" {wrong} " not in page.split("<main")[1].split("<script")[0], wrong
     book = openpyxl.load_workbook(folder / "targets" / "lists.xlsx")
-    assert len(set(book.sheetnames)) == len(summary) + 4
+    assert len(set(book.sheetnames)) == len(summary) + 6
     assert all(len(name) <= 31 for name in book.sheetnames)
     cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row]
     assert {cell.data_type for cell in cells} <= {"s", "n"}
     assert not {cell.value for cell in cells} & {"None", "nan", "NaN"}
-    for number, (name, row) in enumerate(summary.items(), 2):
+    for number, (name, row) in enumerate(summary.items(), 1):
         assert f'id="list-{name}"' in page
         listed = pq.read_table(folder / "targets" / f"{name}.parquet", partitioning=None)
         assert len(listed) == row["listed"] == len(pd.read_csv(folder / "targets" / f"{name}.csv", dtype=str))

@@ -39,6 +39,8 @@ from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, Errors, ForecastErro
 from cvj_ml.night import publish, published_lists
 from cvj_ml.ownership import claim
 from cvj_ml.report.list_files import write_night
+from cvj_ml.report.plan import plan_of
+from cvj_ml.report.workbook import BookFacts
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import Simulation, simulate
 from cvj_ml.windows import midnight, to_datetime
@@ -145,7 +147,8 @@ def publish_past(
     pq.write_table(scores, file)
 
     def write(staged: Path) -> Mapping[str, int]:
-        return write_night(staged, file, lists, people, page_of().worksheet, day)
+        facts = BookFacts(day, plan_of(config, lists, as_of, 0, {}), page_of().worksheet)
+        return write_night(staged, file, lists, people, facts)
 
     facts = {"as_of": to_datetime(as_of, UTC).isoformat()}
     publish(Path(config.out), day, "0" * 64, facts, lambda: {"started": 1.0}, write)

@@ -40,6 +40,7 @@ from cvj_ml.ownership import claim
 from cvj_ml.report import wording
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.page import MOST_BYTES, PageFacts, Source, page
+from cvj_ml.report.plan import plan_of
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.report.worksheet import worksheet, worksheet_markdown, worksheet_rows
 from cvj_ml.schemas import TARGETS
@@ -221,6 +222,7 @@ def night(*lists: RankedList, segment: str | None = "<i>plan</i>", history: pd.D
         "0123456789ab",
         table,
         lists,
+        plan_of(CONFIG, lists, AT, 0, {}),
         worksheet(CONFIG, found, table, CONFIG.lists, [one.rows for one in lists]),
         found.touchpoints,
         [Source("<b>log</b>", 10, 8, 1, 1)],

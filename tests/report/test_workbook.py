@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.lists.test_eligibility import JOURNEY, scores_of
@@ -25,18 +27,23 @@ from tests.office import sheets_as_shown
 from tests.report.test_page import STAGES, night
 
 from cvj_ml import io
-from cvj_ml.config import Config
+from cvj_ml.config import DAY, Config
 from cvj_ml.errors import CvjError
+from cvj_ml.exports import LEFT_OUT
 from cvj_ml.io import read_csv, spreadsheet_safe, write_table
 from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, summarise
-from cvj_ml.lists.changes import NOTHING_BEFORE, with_changes
+from cvj_ml.lists.changes import NOTHING_BEFORE, Balance, Changes, Comparison, NotComparable, with_changes
 from cvj_ml.models.bundle.forecast_errors import expected_moves
 from cvj_ml.night import publish, verify_night
 from cvj_ml.report import workbook as module
 from cvj_ml.report.list_files import with_contact, write_lists
-from cvj_ml.report.workbook import EXPECTED, HOW_TO_READ
+from cvj_ml.report.plan import plan_of
+from cvj_ml.report.what_changed import what_changed
+from cvj_ml.report.wording import amount, before_amount, percent
+from cvj_ml.report.workbook import CHANGED, DONE, EXPECTED, HOW_TO_READ, PLAN, BookFacts
 from cvj_ml.report.workbook import JOURNEY as JOURNEY_SHEET
+from cvj_ml.report.xlsx import PERCENT, Formats, height, write_row
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
 
@@ -88,10 +95,14 @@ def contact_of(people: list[str]) -> pa.Table:
     return pa.table({"customer_id": pa.array(people, pa.string()), "e-mail": pa.array(people[::-1], pa.string())})
 
 
+def facts_of(lists: list[RankedList], config: Config | None = None, **beside: Any) -> BookFacts:
+    return BookFacts("2024-11-01", plan_of(config or made(), lists, AS_OF, 0, {}), WORKSHEET, **beside)
+
+
 def write(folder: Path, people: list[str], **changes: Any) -> list[RankedList]:
     lists = lists_of(people, **changes)
     shutil.rmtree(folder, ignore_errors=True)
-    write_lists(folder, lists, contact_of(people), WORKSHEET, "2024-11-01")
+    write_lists(folder, lists, contact_of(people), facts_of(lists, made(**changes)))
     return lists
 
 
@@ -104,8 +115,11 @@ def sheets(path: Path) -> dict[str, list[list[str | float | None]]]:
         book = ElementTree.fromstring(file.read("xl/workbook.xml"))
         for number, sheet in enumerate(book.iter(f"{_MAIN}sheet"), 1):
             root = ElementTree.fromstring(file.read(f"xl/worksheets/sheet{number}.xml"))
-            for tag in ("f", "hyperlink", "dataValidation", "conditionalFormatting"):
+            for tag in ("f", "hyperlink", "conditionalFormatting", "formula2"):
                 assert not list(root.iter(f"{_MAIN}{tag}")), tag
+            for one in root.iter(f"{_MAIN}dataValidation"):
+                assert one.attrib["type"] == "list" and re.fullmatch(r"A2(:A\d+)?", one.attrib["sqref"])
+                assert [found.text for found in one] == [f'"{",".join(DONE)}"']
             found[sheet.attrib["name"]] = [[_value(cell) for cell in row] for row in root.iter(f"{_MAIN}row")]
     return found
 
@@ -144,18 +158,21 @@ def test_text_stays_text_in_the_workbook(tmp_path: Path, people: list[str]) -> N
     if not target:
         assert sheet[1] == ["Nobody tonight; the summary says why."]
     else:
-        assert [row[1] for row in sheet[1:]] == [shown_as(row["customer_id"]) for row in target]
-        assert sheet[0][:4] == ["Rank", "Customer", "e-mail", "Probability"]
+        assert [row[2] for row in sheet[1:]] == [shown_as(row["customer_id"]) for row in target]
+        assert sheet[0][:5] == ["Done", "Rank", "Customer", "e-mail", "What to do"]
         contact = dict(zip(people, people[::-1], strict=True))
-        assert [row[2] for row in sheet[1:]] == [shown_as(contact[row["customer_id"]]) for row in target]
-        assert [row[3] for row in sheet[1:]] == pytest.approx([row["probability"] for row in target])
-        assert [row[0] for row in sheet[1:]] == [row["rank"] for row in target]
+        assert [row[3] for row in sheet[1:]] == [shown_as(contact[row["customer_id"]]) for row in target]
+        assert [row[sheet[0].index("Probability")] for row in sheet[1:]] == pytest.approx(
+            [row["probability"] for row in target]
+        )
+        assert [row[1] for row in sheet[1:]] == [row["rank"] for row in target]
+        assert {row[0] for row in sheet[1:]} == {None}
 
 
 def test_every_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
     people = list(HOSTILE)
     (first, _) = write(tmp_path / "t", people, share=0)
-    assert [row[1] for row in sheets(tmp_path / "t" / "lists.xlsx")["1 Visitor → Buyer, 30 days"][1:]] == [
+    assert [row[2] for row in sheets(tmp_path / "t" / "lists.xlsx")["1 Visitor → Buyer, 30 days"][1:]] == [
         shown_as(name) for name in people
     ]
     table = pq.read_table(tmp_path / "t" / "visitor__buyer__30d.parquet", partitioning=None)
@@ -202,7 +219,7 @@ def test_whatever_a_contact_holds_the_night_verifies_and_reads_back(tmp_path: Pa
     lists = lists_of(people)
 
     def writer(staged: Path) -> dict[str, int]:
-        rows = write_lists(staged / "targets", lists, contact_table, WORKSHEET, "2024-11-01")
+        rows = write_lists(staged / "targets", lists, contact_table, facts_of(lists))
         return {f"targets/{name}": count for name, count in rows.items()}
 
     out = tmp_path / "out"
@@ -253,13 +270,13 @@ def test_control_stands_apart_without_what_would_help_to_contact_it(tmp_path: Pa
     (first, _) = write(tmp_path / "t", people)
     found = sheets(tmp_path / "t" / "lists.xlsx")
     assert list(found) == [
-        *("How to read this", "Summary", "1 Visitor → Buyer, 30 days", "2 Buyer → Fan, 30 days", "DO NOT CONTACT"),
-        JOURNEY_SHEET,
+        *(PLAN, "1 Visitor → Buyer, 30 days", "2 Buyer → Fan, 30 days", "DO NOT CONTACT"),
+        *("Summary", "How to read this", JOURNEY_SHEET),
     ]
     groups = {row["customer_id"]: row["group"] for row in first.rows.to_pylist()}
     control = {name for name, group in groups.items() if group == "control"}
     assert 5 < len(control) < 40
-    assert {row[1] for row in found["1 Visitor → Buyer, 30 days"][1:]} == groups.keys() - control
+    assert {row[2] for row in found["1 Visitor → Buyer, 30 days"][1:]} == groups.keys() - control
     apart = found["DO NOT CONTACT"]
     assert apart[0] == ["Do not contact these customers (control group)", "They are listed on"]
     assert {row[0] for row in apart[1:]} == control and {len(row) for row in apart} == {2}
@@ -282,7 +299,8 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
     assert told["To contact"] + told["Control"] == 20
     assert told["Epoch of the control group"] == "2024-quarter-4"
     assert (
-        told[EXPECTED] == round(counts["expected_moves"]) and told["In 80 of 100 cases"] == "no interval: no past folds"
+        told[EXPECTED] == pytest.approx(counts["expected_moves"])
+        and told["In 80 of 100 cases"] == "no interval: no past folds"
     )
     assert {row[0] for row in found["How to read this"][1:]} == {title for title, _ in HOW_TO_READ}
     saved = pq.read_table(tmp_path / "t" / "summary.parquet", partitioning=None)
@@ -292,24 +310,136 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
 def test_an_expected_number_stands_between_its_bounds(tmp_path: Path) -> None:
     (one,) = lists_of([f"c{i:03d}" for i in range(60)], lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d"}])
     told = replace(one, moves=expected_moves(one.rows["probability"].to_numpy(), 6, 0.1))
-    write_lists(tmp_path / "t", [told], contact_of([]), WORKSHEET, "2024-11-01")
+    write_lists(tmp_path / "t", [told], contact_of([]), facts_of([told]))
     head, row, *_ = sheets(tmp_path / "t" / "lists.xlsx")["Summary"]
     (counts,) = summarise([told]).to_pylist()
     place = head.index(EXPECTED)
     bounds = [[counts[f"expected_moves_{side}_{level}"] for side in ("low", "high")] for level in (80, 95)]
-    assert row[place : place + 3] == [round(counts["expected_moves"]), *(f"{low} to {high}" for low, high in bounds)]
+    assert row[place] == pytest.approx(counts["expected_moves"])
+    assert row[place + 1 : place + 3] == [f"{low} to {high}" for low, high in bounds]
     assert bounds[1][0] < bounds[0][0] < row[place] < bounds[0][1] < bounds[1][1]
     assert head[place + 1 : place + 3] == ["In 80 of 100 cases", "In 95 of 100 cases"]
+
+
+def test_the_plan_comes_first_and_tells_what_the_page_tells(tmp_path: Path) -> None:
+    """Silent error 83: two ways to one plan would tell two numbers."""
+    people = [f"c{i:03d}" for i in range(60)]
+    lists = lists_of(people)
+    exports = [
+        {"export": "email", "written": 4, "added": 2, "removed": 1, **dict.fromkeys(LEFT_OUT, 0), "no_address": 3}
+    ]
+    write_lists(tmp_path / "t", lists, contact_of(people), facts_of(lists, exports=exports))
+    found = sheets(tmp_path / "t" / "lists.xlsx")
+    plan = [[cell for cell in row if cell is not None] for row in found[PLAN]]
+    rows = [row for one in lists for row in one.rows.to_pylist()]
+    targets = {row["customer_id"]: row["probability"] for row in rows if row["group"] == "target"}
+    control = {row["customer_id"] for row in rows if row["group"] == "control"}
+    assert next(iter(found)) == PLAN
+    assert plan[0] == [f"Friday 1 November: {len(targets)} people to contact"]
+    assert plan[1] == ["No consent and no suppression file is configured: check before you send."]
+    tiles = {str(row[1]): row for row in plan[2:6]}
+    assert tiles["To contact today"] == [len(targets), "To contact today", "each person once"]
+    assert tiles["Expected to move on, going on as before"][0] == pytest.approx(sum(targets.values()), rel=1e-5)
+    assert tiles["Leave alone"][0] == len(control)
+    assert tiles["Held back for a reason"] == [0, "Held back for a reason", "nobody"]
+    head = next(i for i, row in enumerate(plan) if row[:1] == ["List"])
+    queue = dict(zip(plan[head], found[PLAN][head + 1], strict=True))
+    assert queue["List"] == "1 Visitor → Buyer, 30 days" and queue["What to offer"] == f"{len(targets)} × Offer"
+    assert (queue["To contact"], queue["Control"], queue["Ranked"]) == (len(targets), len(control), 60)
+    assert queue["Why it ends there"] == "Everybody who may be contacted."
+    assert plan[-1] == [
+        "email",
+        "4 people, 2 of them new; 1 not any more\nLeft out: 3 without the address that it needs",
+    ]
+
+
+def test_permissions_that_were_asked_are_not_warned_about(tmp_path: Path) -> None:
+    lists = lists_of(["a"])
+    facts = replace(facts_of(lists), plan=replace(facts_of(lists).plan, unasked=""))
+    write_lists(tmp_path / "t", lists, contact_of(["a"]), facts)
+    assert "check before you send" not in str(sheets(tmp_path / "t" / "lists.xlsx")[PLAN])
+
+
+def test_what_changed_has_a_sheet_where_it_is_known(tmp_path: Path) -> None:
+    lists, stages = lists_of(["a"]), ("Visitor", "Buyer", "Fan")
+    balances: dict[str | None, Balance] = {stage: Balance(5, 2, 1, 6) for stage in (None, *stages)}
+    plan, rows = Balance(4, 2, 3, 3), NOTHING_BEFORE.rows
+    one = Comparison(
+        "last", AS_OF - DAY, rows, Balance(9, 1, 0, 10), plan, balances, {}, {"list_full": 3}, other_list=1,
+        moved_stage=5, erased=0,
+    )  # fmt: skip
+    nights = [{"as_of": "", "stages": dict.fromkeys(stages, 5)}, {"as_of": "", "stages": dict.fromkeys(stages, 6)}]
+    changed = what_changed(Changes((one, NotComparable("week", "no_night"))), nights, stages, ZoneInfo("UTC"))
+    write_lists(tmp_path / "t", lists, contact_of(["a"]), facts_of(lists, changed=changed))
+    found = sheets(tmp_path / "t" / "lists.xlsx")
+    text = [row[0] for row in found[CHANGED] if row]
+    assert all(sentence in text for since in changed.since for sentence in since.sentences)
+    assert ["Buyer", 6, 2, 1, 5, 6] in found[CHANGED]
+    assert "2 new and 3 dropped since the night before" in str(found[PLAN])
+
+
+CURRENCIES = st.none() | st.sampled_from(("€", "$", "USD", "R$", "Fr.", "zł", "₹"))
+
+
+@settings(max_examples=20)
+@given(CURRENCIES, st.lists(st.floats(0, 1e7) | st.sampled_from((99.49, 99.5, 0.005, 1060.0)), min_size=1, max_size=30))
+def test_amounts_are_written_as_people_write_them(currency: str | None, amounts: list[float]) -> None:
+    for number in amounts:
+        told = amount(number, currency)
+        assert told.startswith(before_amount(currency))
+        digits = told.removeprefix(before_amount(currency)).replace(",", "")
+        assert float(digits) == pytest.approx(number, abs=0.5 if number >= 99.5 else 0.0051)
+        assert ("." in digits) == (number < 99.5)
+    assert amount(-1060, "€") == "-€1,060" and amount(1060, "USD") == "USD 1,060" and amount(40, None) == "40.00"
+
+
+@pytest.mark.parametrize("currency", [None, "€", "USD", "R$"])
+def test_libreoffice_shows_amounts_and_shares_as_the_page_tells_them(tmp_path: Path, currency: str | None) -> None:
+    amounts, shares = (0.4, 5.0, 99.4, 99.5, 1060.0, 1_234_567.0), (0.0044, 0.0101, 0.0949, 0.0996, 0.3, 0.72)
+    with xlsxwriter.Workbook(str(tmp_path / "b.xlsx")) as book:
+        sheet, formats = book.add_worksheet("numbers"), Formats(book, currency)
+        for row, pair in enumerate(zip(amounts, shares, strict=True)):
+            write_row(sheet, row, pair, (formats.amount, formats.percent), (20, 20))
+    (rows,) = sheets_as_shown(tmp_path / "b.xlsx").values()
+    assert rows == [[amount(a, currency), percent(b)] for a, b in zip(amounts, shares, strict=True)]
+
+
+@pytest.mark.parametrize("wrong", ["", " ", "€ ", '"', "1", "[Red]", "€;0", "=1", "\n", "."])
+def test_a_currency_is_a_sign_or_letters(wrong: str) -> None:
+    with pytest.raises(ValueError, match="currency is a sign or letters alone"):
+        made(report={"currency": wrong})
+
+
+def test_a_contact_column_with_the_name_of_ours_is_shown_beside_it(tmp_path: Path) -> None:
+    lists = lists_of(["a", "b"], share=0)
+    contact = pa.table({"customer_id": ["a", "b"], "why": ["x", "y"], "Done": ["no", "yes"], "form": ["v", "w"]})
+    write_lists(tmp_path / "t", lists, contact, facts_of(lists))
+    head, *rows = sheets(tmp_path / "t" / "lists.xlsx")["1 Visitor → Buyer, 30 days"]
+    assert head[:6] == ["Done", "Rank", "Customer", "why", "Done", "form"]
+    assert [row[:6] for row in rows] == [[None, 1, "a", "x", "no", "v"], [None, 2, "b", "y", "yes", "w"]]
+
+
+@given(st.lists(st.text(st.sampled_from("abcdefg hij\n好"), max_size=300), min_size=1, max_size=4), st.data())
+def test_a_row_is_high_enough_for_its_texts(texts: list[str], data: st.DataObject) -> None:
+    wide = data.draw(st.lists(st.sampled_from((9.0, 20.0, 46.0)), min_size=len(texts), max_size=len(texts)))
+    found = height(texts, wide)
+    least = max(
+        sum(max(1, len(line) / (1.2 * w)) for line in text.split("\n")) for text, w in zip(texts, wide, strict=True)
+    )
+    assert min(15 * least, 400) <= found <= 409
+    assert height([*texts, None, 3], [*wide, 9, 9]) == found
 
 
 def test_a_sheet_is_easy_to_use(tmp_path: Path) -> None:
     write(tmp_path / "t", [f"c{i}" for i in range(9)])
     with zipfile.ZipFile(tmp_path / "t" / "lists.xlsx") as file:
-        sheet = file.read("xl/worksheets/sheet3.xml").decode()
+        sheet = file.read("xl/worksheets/sheet2.xml").decode()
         styles = file.read("xl/styles.xml").decode()
     assert 'state="frozen"' in sheet and 'ySplit="1"' in sheet
     assert "<autoFilter ref=" in sheet and "<col min=" in sheet
-    assert 'formatCode="0.0%"' in styles
+    assert 'formatCode="[&gt;=0.0995]0%;' in styles and 'wrapText="1"' in styles
+    assert '<dataValidation type="list" errorStyle="warning"' in sheet and 'sqref="A2:A' in sheet
+    assert 'orientation="landscape"' in sheet and 'fitToHeight="0"' in sheet
 
 
 def test_the_same_lists_give_the_same_bytes(tmp_path: Path) -> None:
@@ -344,13 +474,13 @@ def test_libreoffice_shows_what_was_written(tmp_path: Path) -> None:
     people = list(HOSTILE[:21])
     (first, _) = write(tmp_path / "t", people, share=0.2)
     found = sheets_as_shown(tmp_path / "t" / "lists.xlsx")
-    assert list(found) and {name.split(" ")[0] for name in found} >= {"How", "Summary", "1", "2", "DO", "Value"}
+    assert list(found) and {name.split(" ")[0] for name in found} >= {"Plan", "How", "Summary", "1", "2", "DO", "Value"}
     rows = next(rows for name, rows in found.items() if name.startswith("1 "))
     target = [row for row in first.rows.to_pylist() if row["group"] == "target"]
     assert len(rows) == 1 + len(target)
     for shown, row in zip(rows[1:], target, strict=True):
-        assert printable(shown[1]) == printable(row["customer_id"])
-        assert float(shown[3].removesuffix("%")) == pytest.approx(100 * row["probability"], abs=0.06)
+        assert printable(shown[2]) == printable(row["customer_id"])
+        assert shown[rows[0].index("Probability")] == percent(row["probability"])
     apart = [row[0] for row in found["DO NOT CONTACT"][1:]]
     control = [row["customer_id"] for row in first.rows.to_pylist() if row["group"] == "control"]
     assert [printable(name) for name in apart] == [printable(name) for name in control]
@@ -365,16 +495,17 @@ def test_openpyxl_finds_text_and_numbers_and_no_formula(tmp_path: Path) -> None:
     people = list(HOSTILE)
     (first, _) = write(tmp_path / "t", people, share=0)
     book = openpyxl.load_workbook(tmp_path / "t" / "lists.xlsx")
-    assert book.sheetnames[:2] == ["How to read this", "Summary"] and book.sheetnames[-1] == JOURNEY_SHEET
+    assert book.sheetnames[0] == PLAN and book.sheetnames[-1] == JOURNEY_SHEET
     kinds = {cell.data_type for sheet in book for row in sheet.iter_rows() for cell in row}
     assert kinds <= {"s", "n", "inlineStr"}
     assert not [cell for sheet in book for row in sheet.iter_rows() for cell in row if cell.hyperlink]
-    listed = book.worksheets[2]
-    assert listed.freeze_panes == "C2" and listed.auto_filter.ref
-    shown = [row[3].value for row in listed.iter_rows(min_row=2)]
+    listed = book.worksheets[1]
+    assert listed.freeze_panes == "D2" and listed.auto_filter.ref
+    place = [cell.value for cell in listed[1]].index("Probability")
+    shown = [row[place].value for row in listed.iter_rows(min_row=2)]
     assert shown == pytest.approx(first.rows["probability"].to_pylist())
-    assert [row[3].number_format for row in listed.iter_rows(min_row=2, max_row=2)] == ["0.0%"]
-    assert [len(str(row[1].value)) > 0 for row in listed.iter_rows(min_row=2)] == [True] * len(people)
+    assert [row[place].number_format for row in listed.iter_rows(min_row=2, max_row=2)] == [PERCENT]
+    assert [len(str(row[2].value)) > 0 for row in listed.iter_rows(min_row=2)] == [True] * len(people)
 
 
 def test_the_worksheet_is_a_sheet_and_its_names_stay_text(tmp_path: Path) -> None:

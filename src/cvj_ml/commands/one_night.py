@@ -45,6 +45,7 @@ from cvj_ml.report.list_files import SCORES, with_contact, write_night
 from cvj_ml.report.page import PAGE, Documents, make_report, write_report
 from cvj_ml.report.what_changed import WhatChanged, what_changed
 from cvj_ml.report.wording import TrainedModel
+from cvj_ml.report.workbook import BookFacts
 from cvj_ml.run import Watcher
 from cvj_ml.scoring import StoredTable
 from cvj_ml.store import Usage
@@ -215,9 +216,11 @@ def make_night(
     if exports:
         facts["exports"] = [one.counts for one in exports]
 
+    book = BookFacts(night, report.plan, report.worksheet, changed, [one.counts for one in exports])
+
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
-            rows = write_night(staged, scored.scores, lists, people, report.worksheet, night, changes)
+            rows = write_night(staged, scored.scores, lists, people, book, changes)
             rows = {**rows, **write_report(report, staged)}
             if config.exports is not None and exports:
                 made = write_exports(staged / EXPORTS, exports, config.exports.merge, night)

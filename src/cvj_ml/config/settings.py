@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from datetime import date
 from importlib.resources import files
@@ -94,6 +95,20 @@ class ReportSpec(Section):
         description="how far past scores may lie from a probability that they are shown beside",
     )
     rating_scale: tuple[float, float] = Field(default=(1, 5), description="the worst and the best rating")
+    currency: str | None = Field(
+        default=None,
+        max_length=8,
+        description="of stage_value and cost, as it stands in front of amounts: € or USD",
+    )
+
+    @field_validator("currency")
+    @classmethod
+    def _sign_or_letters(cls, text: str | None) -> str | None:
+        # It stands inside the number formats of the workbook, too.
+        odd = [one for one in text or "" if not one.isalpha() and one != "." and unicodedata.category(one) != "Sc"]
+        if text is not None and (odd or not text.strip(".")):
+            raise ValueError("currency is a sign or letters alone, such as € or USD, without an amount or blanks")
+        return text
 
     @field_validator("rating_scale")
     @classmethod

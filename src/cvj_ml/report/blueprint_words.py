@@ -70,16 +70,16 @@ def persona(one: Persona) -> str:
     return one.name[:1].upper() + one.name[1:]
 
 
-def persona_size(one: Persona, everybody: int) -> str:
+def persona_size(one: Persona, everybody: int, currency: str | None) -> str:
     """Say how many people a persona has, and what they spent."""
     told = f"{people(one.people)}, {percent(one.people / everybody)} of everybody"
     if one.above is not None and one.up_to is not None:
-        told += f"; each spent more than {amount(one.above)} and up to {amount(one.up_to)} until tonight"
+        told += f"; each spent more than {amount(one.above, currency)} and up to {amount(one.up_to, currency)} until tonight"
     elif one.above is not None:
-        told += f"; each spent more than {amount(one.above)} until tonight"
+        told += f"; each spent more than {amount(one.above, currency)} until tonight"
     elif one.up_to is not None:
-        told += f"; each spent up to {amount(one.up_to)} until tonight"
-    return f"{told}, {amount(one.value / one.people)} on average" if one.value > 0 else told
+        told += f"; each spent up to {amount(one.up_to, currency)} until tonight"
+    return f"{told}, {amount(one.value / one.people, currency)} on average" if one.value > 0 else told
 
 
 def most_at(stages: Iterable[PersonaStage], names: Mapping[int, str]) -> str:

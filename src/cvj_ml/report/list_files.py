@@ -14,8 +14,7 @@ from cvj_ml.customers import People
 from cvj_ml.io import write_table
 from cvj_ml.lists import RankedList, summarise
 from cvj_ml.lists.changes import NOTHING_BEFORE, Changes, with_changes
-from cvj_ml.report.workbook import write_workbook
-from cvj_ml.report.worksheet import Worksheet
+from cvj_ml.report.workbook import BookFacts, write_workbook
 
 SCORES = "scores/scores.parquet"
 
@@ -25,8 +24,7 @@ def write_night(
     scores: Path,
     lists: Sequence[RankedList],
     people: People | None,
-    worksheet: Worksheet,
-    night: str,
+    facts: BookFacts,
     changes: Changes = NOTHING_BEFORE,
 ) -> Mapping[str, int]:
     """Put scores, and the lists where people were read for them, into a folder; return the rows of each file.
@@ -37,7 +35,7 @@ def write_night(
     (staged / SCORES).parent.mkdir()
     os.replace(scores, staged / SCORES)
     if people is not None:
-        listed = write_lists(staged / "targets", lists, people.contact, worksheet, night, changes)
+        listed = write_lists(staged / "targets", lists, people.contact, facts, changes)
         rows |= {f"targets/{name}": count for name, count in listed.items()}
     return rows
 
@@ -46,14 +44,13 @@ def write_lists(
     folder: Path,
     lists: Sequence[RankedList],
     contact: pa.Table,
-    worksheet: Worksheet,
-    night: str,
+    facts: BookFacts,
     changes: Changes = NOTHING_BEFORE,
 ) -> Mapping[str, int]:
     """Write every list, their summary, what changed and the workbook into a folder; return the rows of each file.
 
-    contact: ``customer_id`` (unique) and the contact columns, which stand behind those of the contract; worksheet: a
-    sheet of the workbook; night: the date or instant in words.
+    contact: ``customer_id`` (unique) and the contact columns, which stand behind those of the contract; facts: what the
+    workbook tells beside the lists.
     """
     folder.mkdir()
     summary = with_changes(summarise(lists), changes)
@@ -61,7 +58,7 @@ def write_lists(
     rows: dict[str, int] = {}
     for name, table in {**tables, "summary": summary, "changes": changes.rows}.items():
         rows |= write_table(folder, name, table)
-    write_workbook(folder / "lists.xlsx", lists, [tables[one.name] for one in lists], summary, worksheet, night)
+    write_workbook(folder / "lists.xlsx", lists, [tables[one.name] for one in lists], summary, facts)
     return {**rows, "lists.xlsx": sum(map(len, tables.values()))}
 
 

@@ -74,8 +74,8 @@ class ListFile:
     whole: bool
 
 
-def list_view(one: RankedList, effect: str, most: int = MOST_ROWS) -> ListView:
-    """Return the view of a list; effect: when it can be told."""
+def list_view(one: RankedList, effect: str, currency: str | None, most: int = MOST_ROWS) -> ListView:
+    """Return the view of a list; effect: when it can be told; currency: of amounts."""
     targets = one.rows.filter(pc.equal(one.rows["group"], "target"))
     control = one.rows.filter(pc.equal(one.rows["group"], "control"))["customer_id"]
     most = 0 if one.without_evidence else most
@@ -87,7 +87,7 @@ def list_view(one: RankedList, effect: str, most: int = MOST_ROWS) -> ListView:
         one.spec.horizon // DAY,
         one.in_stage,
         tuple((words_of[name], number) for name, number in left_out.items() if number),
-        _rows(targets.slice(0, most), one.details),
+        _rows(targets.slice(0, most), one.details, currency),
         tuple(control.slice(0, MOST_CONTROL).to_pylist()),
         len(targets),
         len(control),
@@ -98,7 +98,7 @@ def list_view(one: RankedList, effect: str, most: int = MOST_ROWS) -> ListView:
     )
 
 
-def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]]) -> tuple[Row, ...]:
+def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]], currency: str | None) -> tuple[Row, ...]:
     contact = [name for name in shown.column_names if name not in TARGETS.columns]
     rows = []
     for row, record in zip(shown.to_pylist(), wording.track_records(shown), strict=True):
@@ -115,7 +115,7 @@ def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]]) -> tuple[Row, .
                 row["play"] or "",
                 row["channel"] or "",
                 wording.percent(row["probability"]),
-                "" if row["expected_value"] is None else wording.amount(row["expected_value"]),
+                "" if row["expected_value"] is None else wording.amount(row["expected_value"], currency),
             )
         )
     return tuple(rows)

@@ -47,6 +47,7 @@ def meeting_html(found: Worksheet, name: str, day: str) -> str:
         everybody=sum(one.people for one in found.personas),
         names=found.stages,
         period_days=found.map.period_days,
+        currency=found.currency,
         words=wording,
         told=blueprint_words,
     )

@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -32,7 +31,7 @@ from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.list_view import list_files, list_view
-from cvj_ml.report.plan import plan_of
+from cvj_ml.report.plan import Plan, plan_of
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, persona_rows, worksheet, worksheet_json, worksheet_markdown
@@ -66,9 +65,7 @@ class PageFacts:
     """What the page tells of one night.
 
     ``used`` are rows; ``training`` may be unknown; ``history`` is what `measure` had found by then, empty at first;
-    ``unlived`` is what the model's training knew too little of. ``delay`` is within which touchpoints arrive,
-    ``first_listed`` the first night of this epoch, before this one, with somebody to contact, by list; ``changed`` is
-    None for a night without lists.
+    ``unlived`` is what the model's training knew too little of; ``changed`` is None for a night without lists.
     """
 
     config: Config
@@ -76,6 +73,7 @@ class PageFacts:
     model_version: str
     scores: StoredTable
     lists: Sequence[RankedList]
+    plan: Plan
     worksheet: Worksheet
     touchpoints: TouchpointCounts
     sources: Sequence[Source]
@@ -85,8 +83,6 @@ class PageFacts:
     training: TrainedModel | None
     history: pd.DataFrame
     unlived: Sequence[Unlived] = ()
-    delay: int = 0
-    first_listed: Mapping[str, int] = field(default_factory=dict)
     changed: WhatChanged | None = None
 
 
@@ -99,23 +95,19 @@ def page(night: PageFacts) -> str:
 
 def context(night: PageFacts) -> dict[str, Any]:
     """Return everything that the template shows but the lists' files, as plain values."""
-    config, sheet = night.config, night.worksheet
-    day = to_datetime(night.as_of, config.zone).date()
-    plan = plan_of(config, night.lists, night.as_of, night.delay, night.first_listed)
+    config, sheet, plan = night.config, night.worksheet, night.plan
     effects = {queue.name: queue.effect for queue in plan.queues}
     return {
         "name": config.name,
-        "day": day.isoformat(),
-        "headline": f"{wording.day_in_words(day, weekday=True)}: {wording.people(plan.people)} to contact",
+        "day": plan.day.isoformat(),
         "zone": config.time_zone,
         "model_version": night.model_version,
         "customers": len(night.scores),
         "silent": sum(step.dormant for step in sheet.map.steps),
         "plan": plan,
+        "tiles": plan.tiles(night.changed),
         "changed": night.changed,
-        "tables": [list_view(one, effects[one.name]) for one in night.lists],
-        "control_share": config.control.share,
-        "control_until": wording.day_in_words(plan.control_until - timedelta(days=1)),
+        "tables": [list_view(one, effects[one.name], config.report.currency) for one in night.lists],
         "map": sheet.map,
         "blueprint": blueprint(sheet),
         "worksheet": sheet,
@@ -149,7 +141,6 @@ def render(values: Mapping[str, Any]) -> str:
     environment.filters |= {
         "percent": wording.percent,
         "count": wording.whole_number,
-        "amount": wording.amount,
         "days": wording.days,
     }
     policy = (
@@ -220,10 +211,11 @@ WORKSHEET_VALUES = "report/worksheet.json"
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The page, the worksheet as Markdown and as values, and how many rows of lists there are."""
+    """The page, the worksheet as Markdown and as values, the plan, and how many rows of lists there are."""
 
     page: str
     markdown: str
+    plan: Plan
     worksheet: Worksheet
     listed: int
 
@@ -248,6 +240,7 @@ def make_report(
     """Make the report of one night's SCORES and lists."""
     found = count_journey(question_of(config, journey, as_of, store.arrival_delay), blocks)
     sheet = worksheet(config, found, scores, list_specs(config, journey), [one.rows for one in lists])
+    plan = plan_of(config, lists, as_of, store.arrival_delay, first_listed or {})
     sources = [
         Source(name, counts.rows_in, counts.stored, sum(counts.refused.values()), counts.duplicates)
         for name, counts in store.counts.items()
@@ -258,6 +251,7 @@ def make_report(
         model_version,
         scores,
         lists,
+        plan,
         sheet,
         found.touchpoints,
         sources,
@@ -267,13 +261,10 @@ def make_report(
         training,
         history,
         unlived,
-        store.arrival_delay,
-        first_listed or {},
         changed,
     )
-    day = to_datetime(as_of, config.zone).date().isoformat()
-    markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {day}")
-    return Documents(page(night), markdown, sheet, sum(len(one.rows) for one in lists))
+    markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {plan.day.isoformat()}")
+    return Documents(page(night), markdown, plan, sheet, sum(len(one.rows) for one in lists))
 
 
 def write_report(report: Documents, folder: Path) -> Mapping[str, int]:

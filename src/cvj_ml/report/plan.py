@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from cvj_ml.lists import RankedList, epoch_end, held_back, people_to_contact
 from cvj_ml.lists.eligibility import HELD_BACK
 from cvj_ml.models.bundle.forecast_errors import moves_in_words
 from cvj_ml.report import wording
+from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.windows import to_datetime
 
 SHORT = {
@@ -57,12 +58,25 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the headline: its ``key``, its name, the number, as it is ``shown``, and what it is made of."""
+
+    key: str
+    name: str
+    number: float
+    shown: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The numbers of the first screen, all of people; ``expected`` of those to contact move on, going on as before."""
 
+    day: date
     people: int
     expected: float
     control: int
+    control_share: float
     control_until: date
     held: tuple[tuple[str, int], ...]
     queues: tuple[Queue, ...]
@@ -73,6 +87,35 @@ class Plan:
     def held_back(self) -> int:
         """How many people are held back, for any reason."""
         return sum(number for _, number in self.held)
+
+    @property
+    def headline(self) -> str:
+        """The day, and how many people to contact on it."""
+        return f"{wording.day_in_words(self.day, weekday=True)}: {wording.people(self.people)} to contact"
+
+    @property
+    def warning(self) -> str:
+        """What to do where permissions were not asked; empty where they were."""
+        return f"{self.unasked[:1].upper()}{self.unasked[1:]}: check before you send." if self.unasked else ""
+
+    def tiles(self, changed: WhatChanged | None) -> tuple[Tile, ...]:
+        """Return the four numbers of the headline; changed: since earlier nights, where that is known."""
+        brief = changed.since[0].brief if changed and changed.since else ""
+        spared = f"control group: chance spares the same people until {epoch_until(self.control_until)}"
+        held = ", ".join(f"{number:,} {reason}" for reason, number in self.held)
+        told: list[tuple[str, str, float, str]] = [
+            ("contact", "To contact today", self.people, f"each person once{f' · {brief}' if brief else ''}"),
+            (
+                *("expected", "Expected to move on, going on as before", self.expected),
+                f"of {self.people:,}. {self.effect_from}",
+            ),
+            ("leave-alone", "Leave alone", self.control, spared if self.control_share else "there is no control group"),
+            ("held-back", "Held back for a reason", self.held_back, held or "nobody"),
+        ]
+        return tuple(
+            Tile(key, name, number, wording.moves(number) if key == "expected" else f"{number:,}", text)
+            for key, name, number, text in told
+        )
 
 
 def plan_of(
@@ -92,9 +135,11 @@ def plan_of(
     days = [day for day in told.values() if day is not None]
     held = held_back(lists)
     return Plan(
+        to_datetime(as_of, config.zone).date(),
         people_to_contact(lists),
         _expected(lists),
         len(pa.chunked_array([chunk for one in lists for chunk in _ids(one, "control").chunks], pa.string()).unique()),
+        config.control.share,
         until,
         tuple((SHORT[name], held[name]) for name in sorted(HELD_BACK, key=lambda name: -held[name]) if held[name]),
         tuple(_queue(one, told.get(one.name), until, config) for one in lists),
@@ -105,7 +150,7 @@ def plan_of(
 
 def epoch_until(until: date) -> str:
     """Return the last day of an epoch in words, from the first day of the next one."""
-    return wording.day_in_words(date.fromordinal(until.toordinal() - 1))
+    return wording.day_in_words(until - timedelta(days=1))
 
 
 def _queue(one: RankedList, effect: date | None, until: date, config: Config) -> Queue:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,9 +94,15 @@ def whole_number(number: int) -> str:
     return f"{number:,}"
 
 
-def amount(number: float) -> str:
-    """Return an amount: without decimals from 100 on."""
-    return f"{number:,.0f}" if abs(number) >= 99.5 else f"{number:,.2f}"
+def amount(number: float, currency: str | None) -> str:
+    """Return an amount: without decimals from 100 on; a sign of a currency stands close to it, letters apart."""
+    digits = f"{abs(number):,.0f}" if abs(number) >= 99.5 else f"{abs(number):,.2f}"
+    return f"{'-' if number < 0 else ''}{before_amount(currency)}{digits}"
+
+
+def before_amount(currency: str | None) -> str:
+    """Return what stands in front of an amount: €, or USD and a blank."""
+    return "" if currency is None else currency if unicodedata.category(currency[-1]) == "Sc" else f"{currency} "
 
 
 def days(number: float) -> str:
@@ -228,9 +235,9 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}"
 
 
-def opportunity(one: Opportunity) -> str:
+def opportunity(one: Opportunity, currency: str | None) -> str:
     """Say how much room a transition has."""
-    worth = "" if one.value is None else f", worth {amount(one.value)}"
+    worth = "" if one.value is None else f", worth {amount(one.value, currency)}"
     return (
         f"{customers(one.customers)}, {percent(one.probability)} on average against {percent(one.best)} for the best"
         f" quarter within {days(one.horizon_days)}: room for {moves(one.moves)} more{worth}"

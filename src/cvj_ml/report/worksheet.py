@@ -84,6 +84,7 @@ class Worksheet:
     """The whole worksheet: the map, a sheet a stage, personas, opportunities, and steps by segment.
 
     ``moods`` has the scale of the ratings, and those that no sheet counts; without segments there are no steps by them.
+    ``currency`` is that of worths, None where none is configured.
     """
 
     map: JourneyMap
@@ -93,6 +94,7 @@ class Worksheet:
     opportunities: tuple[Opportunity, ...]
     segment: str | None
     segments: tuple[SegmentStep, ...]
+    currency: str | None
 
     @property
     def stages(self) -> dict[int, str]:
@@ -153,6 +155,7 @@ def worksheet(
         tuple(opportunities(config, scores, specs)),
         question.segment,
         tuple(by_segment),
+        config.report.currency,
     )
 
 
@@ -228,7 +231,7 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                 "bad_ratings": sheet.mood.bad if sheet.mood else None,
                 "had_a_ticket": sheet.pains.tickets,
                 "had_a_setback": sheet.pains.setbacks,
-                "opportunities": "; ".join(map(wording.opportunity, best)),
+                "opportunities": "; ".join(wording.opportunity(one, found.currency) for one in best),
                 "next_step": sheet.next_step,
                 "plays": "; ".join(map(wording.play, sheet.plays)),
                 "plays_here": "; ".join(map(wording.play, sheet.plays_here)),
@@ -299,7 +302,7 @@ def worksheet_markdown(found: Worksheet, title: str) -> str:
     if found.opportunities:
         lines += ["## Where there is most to gain", "", wording.ROOM, ""]
         lines += [
-            f"{i}. {_plain(f'{one.origin} → {one.to}')}: {wording.opportunity(one)}"
+            f"{i}. {_plain(f'{one.origin} → {one.to}')}: {wording.opportunity(one, found.currency)}"
             for i, one in enumerate(found.opportunities, start=1)
         ]
         lines.append("")
@@ -329,7 +332,7 @@ def _personas(found: Worksheet) -> list[str]:
         lines += [
             f"### {_plain(blueprint_words.persona(one))}",
             "",
-            _plain(blueprint_words.persona_size(one, everybody)) + ".",
+            _plain(blueprint_words.persona_size(one, everybody, found.currency)) + ".",
             "",
         ]
         lines += ["| stage | people | share | of everybody | new | came | moved on |"]
