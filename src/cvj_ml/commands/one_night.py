@@ -208,7 +208,15 @@ def make_night(
             exports = make_exports(
                 config.exports, tables, people.contact, people.permissions, control, epoch, channels, base
             )
-    report = report_of(histories, champion, as_of, scores, lists, people, usage, measured, listed_since, changed, run)
+    report = report_of(
+        histories, champion, as_of, scores, lists, people, usage, measured, listed_since, changed, exports, run
+    )
+    if outside := report.worksheet.moods.outside:
+        worst, best = config.report.rating_scale
+        run.say(
+            f"warning: {outside:,} rating(s) of the last period lie outside report.rating_scale, {worst:g} to {best:g}, and"
+            " count for nothing: nobody is held back for them. Set the scale that your ratings have."
+        )
     facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
     if with_lists:
         facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
@@ -333,6 +341,7 @@ def report_of(
     history: pd.DataFrame,
     listed_since: Mapping[str, int],
     changed: WhatChanged | None,
+    exports: Sequence[Exported],
     watcher: Watcher,
 ) -> Documents:
     """Make the page and the worksheet of a night."""
@@ -354,6 +363,7 @@ def report_of(
             tuple(champion.bundle.predictor.unlived()),
             listed_since,
             changed,
+            [one.counts for one in exports],
         )
 
 

@@ -84,6 +84,7 @@ class PageFacts:
     history: pd.DataFrame
     unlived: Sequence[Unlived] = ()
     changed: WhatChanged | None = None
+    exports: Sequence[Mapping[str, Any]] = ()
 
 
 def page(night: PageFacts) -> str:
@@ -107,6 +108,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "plan": plan,
         "tiles": plan.tiles(night.changed),
         "changed": night.changed,
+        "exports": [(one["export"], wording.export(one)) for one in night.exports],
         "tables": [list_view(one, effects[one.name], config.report.currency) for one in night.lists],
         "map": sheet.map,
         "blueprint": blueprint(sheet),
@@ -236,6 +238,7 @@ def make_report(
     unlived: Sequence[Unlived] = (),
     first_listed: Mapping[str, int] | None = None,
     changed: WhatChanged | None = None,
+    exports: Sequence[Mapping[str, Any]] = (),
 ) -> Documents:
     """Make the report of one night's SCORES and lists."""
     found = count_journey(question_of(config, journey, as_of, store.arrival_delay), blocks)
@@ -262,6 +265,7 @@ def make_report(
         history,
         unlived,
         changed,
+        exports,
     )
     markdown = worksheet_markdown(sheet, f"Value Journey worksheet: {config.name}, {plan.day.isoformat()}")
     return Documents(page(night), markdown, plan, sheet, sum(len(one.rows) for one in lists))

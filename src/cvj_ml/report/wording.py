@@ -20,6 +20,7 @@ from cvj_ml.config import DAY
 from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
 from cvj_ml.evaluation.mlflow_record import QUESTIONS, cell_name
+from cvj_ml.exports import LEFT_OUT
 from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
@@ -69,6 +70,15 @@ def other_plays(plays: Sequence[tuple[str, int, str]]) -> str:
     """Say that others are offered something else."""
     people = sum(number for _, number, _ in plays)
     return f"{people:,} get {'another play' if len(plays) == 1 else f'one of {len(plays)} other plays'}"
+
+
+def export(counts: Mapping[str, Any]) -> str:
+    """Say how many people an export holds, how that changed, and why others are not in it, on a line of its own."""
+    told = people(counts["written"])
+    if counts["added"] is not None:
+        told += f", {counts['added']:,} of them new; {counts['removed']:,} not any more"
+    left = [f"{counts[reason]:,} {words}" for reason, words in LEFT_OUT.items() if counts[reason]]
+    return f"{told}.\nLeft out: {'; '.join(left)}." if left else f"{told}."
 
 
 _TYPICAL = re.compile("; (?=typical of |most )")

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 import xlsxwriter
 from xlsxwriter.exceptions import FileCreateError
 
-from cvj_ml.exports import LEFT_OUT
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
 from cvj_ml.models.bundle.forecast_errors import LEVELS
 from cvj_ml.report import wording
@@ -205,7 +204,7 @@ class _Sheets:
             write_line(sheet, row, ["Files for other tools"], heads, "People, and who is not in it", widths)
         for counts in self._facts.exports:
             row += 1
-            write_line(sheet, row, [counts["export"]], (formats.wrap, formats.wrap), _export(counts), widths)
+            write_line(sheet, row, [counts["export"]], (formats.wrap, formats.wrap), wording.export(counts), widths)
 
     def customers(self, name: str, table: pa.Table) -> None:
         """Write everybody to contact on a list, with a box to tick."""
@@ -364,12 +363,3 @@ def _queue(name: str, queue: Queue) -> list[str | int]:
         *(queue.targets, queue.controls, queue.eligible),
         *(queue.pace, queue.held, queue.size, queue.effect),
     ]
-
-
-def _export(counts: Mapping[str, Any]) -> str:
-    """Say how many people an export holds, how that changed, and why others are not in it."""
-    told = wording.people(counts["written"])
-    if counts["added"] is not None:
-        told += f", {counts['added']:,} of them new; {counts['removed']:,} not any more"
-    left = [f"{counts[reason]:,} {words}" for reason, words in LEFT_OUT.items() if counts[reason]]
-    return f"{told}\nLeft out: {'; '.join(left)}" if left else told
