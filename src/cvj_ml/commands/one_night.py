@@ -208,23 +208,24 @@ def make_night(
             exports = make_exports(
                 config.exports, tables, people.contact, people.permissions, control, epoch, channels, base
             )
+    counts = [one.counts for one in exports]
     report = report_of(
-        histories, champion, as_of, scores, lists, people, usage, measured, listed_since, changed, exports, run
+        histories, champion, as_of, scores, lists, people, usage, measured, listed_since, changed, counts, run
     )
     if outside := report.worksheet.moods.outside:
         worst, best = config.report.rating_scale
         run.say(
-            f"warning: {outside:,} rating(s) of the last period lie outside report.rating_scale, {worst:g} to {best:g}, and"
-            " count for nothing: nobody is held back for them. Set the scale that your ratings have."
+            f"warning: {outside:,} rating(s) of the last period lie outside report.rating_scale, {worst:g} to {best:g},"
+            " and count for nothing: nobody is held back for them. Set the scale that your ratings have."
         )
     facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
     if with_lists:
         facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
         facts |= {"changes": changes.as_document(config.zone)}
     if exports:
-        facts["exports"] = [one.counts for one in exports]
+        facts["exports"] = counts
 
-    book = BookFacts(night, report.plan, report.worksheet, changed, [one.counts for one in exports])
+    book = BookFacts(night, report.plan, report.worksheet, changed, counts)
 
     def write(staged: Path) -> Mapping[str, int]:
         with run.step("Writing the night"):
@@ -341,7 +342,7 @@ def report_of(
     history: pd.DataFrame,
     listed_since: Mapping[str, int],
     changed: WhatChanged | None,
-    exports: Sequence[Exported],
+    exports: Sequence[Mapping[str, Any]],
     watcher: Watcher,
 ) -> Documents:
     """Make the page and the worksheet of a night."""
@@ -363,7 +364,7 @@ def report_of(
             tuple(champion.bundle.predictor.unlived()),
             listed_since,
             changed,
-            [one.counts for one in exports],
+            exports,
         )
 
 

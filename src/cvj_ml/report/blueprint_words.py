@@ -74,7 +74,8 @@ def persona_size(one: Persona, everybody: int, currency: str | None) -> str:
     """Say how many people a persona has, and what they spent."""
     told = f"{people(one.people)}, {percent(one.people / everybody)} of everybody"
     if one.above is not None and one.up_to is not None:
-        told += f"; each spent more than {amount(one.above, currency)} and up to {amount(one.up_to, currency)} until tonight"
+        between = f"more than {amount(one.above, currency)} and up to {amount(one.up_to, currency)}"
+        told += f"; each spent {between} until tonight"
     elif one.above is not None:
         told += f"; each spent more than {amount(one.above, currency)} until tonight"
     elif one.up_to is not None:
