@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import html
+import re
 import shutil
 import subprocess
 import tempfile
@@ -23,21 +25,32 @@ def executable() -> str:
 
 
 def sheets_as_shown(book: Path) -> dict[str, list[list[str]]]:
-    """Open a workbook and return what the cells of every sheet show."""
-    program = executable()
+    """Open a workbook and return what the cells of every sheet hold, numbers without their separators."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [
-                *(program, "--headless", f"-env:UserInstallation={Path(folder, 'profile').as_uri()}"),
-                *("--convert-to", _EVERY_SHEET, "--outdir", folder, str(book)),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
+        _convert(book, _EVERY_SHEET, folder)
         found = {}
         for file in Path(folder).glob("*.csv"):
             with file.open(encoding="utf-8", newline="") as stream:
                 found[file.stem.removeprefix(f"{book.stem}-")] = list(csv.reader(stream))
         return found
+
+
+def numbers_as_shown(book: Path) -> list[str]:
+    """Open a workbook and return the numbers of its cells as a person sees them, row by row."""
+    with tempfile.TemporaryDirectory() as folder:
+        _convert(book, "html", folder)
+        text = Path(folder, f"{book.stem}.html").read_text(encoding="utf-8")
+    return [html.unescape(one) for one in re.findall(r"<td[^>]* sdval=[^>]*><font[^>]*>([^<]*)</font>", text)]
+
+
+def _convert(book: Path, form: str, folder: str) -> None:
+    done = subprocess.run(
+        [
+            *(executable(), "--headless", f"-env:UserInstallation={Path(folder, 'profile').as_uri()}"),
+            *("--convert-to", form, "--outdir", folder, str(book)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr

@@ -27,7 +27,7 @@ COUNT = "#,##0"
 def amount_format(currency: str | None) -> str:
     """Return the number format of `wording.amount`."""
     sign = f'"{wording.before_amount(currency)}"' if currency else ""
-    return f"[>=99.5]{sign}#,##0;{sign}#,##0.00"
+    return f"[>=99.5]{sign}#,##0;[>=0]{sign}#,##0.00;-{sign}#,##0.00"
 
 
 class Formats:
