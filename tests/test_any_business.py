@@ -63,7 +63,7 @@ def test_without_lists_consecutive_stages_are_listed(trained: Trained, tmp_path:
 def test_twenty_lists(trained: Trained, tmp_path: Path) -> None:
     pairs = list(itertools.combinations(STAGES, 2))[:20]
     lists = [{"from": a, "to": b, "horizon": "7d"} for a, b in pairs]
-    found = look(made(trained, tmp_path / "out", lists=lists), tmp_path / "out")
+    found = look(made(trained, tmp_path / "out", lists=lists, eligibility={"one_list": False}), tmp_path / "out")
     assert len(found) == 20 and sum(row["listed"] for row in found.values()) > 100
 
 
@@ -160,7 +160,7 @@ def test_contacts_with_line_breaks_and_formulas_are_published_and_verify(trained
     summary = look(made(trained, out, **settings), out)
     found = call("verify", out)
     assert (found.code, found.err) == (0, "")
-    assert sum(row["listed"] for row in summary.values()) > 10
+    assert sum(row["listed"] for row in summary.values()) > 5
     for file in out.glob("as_of=*/*/targets/*__*.csv"):
         heading, *lines = read_csv(file)
         assert heading[-2:] == ["'=name", "e\rmail"] and {line[-1] for line in lines} <= {"'\r\n=2"}

@@ -111,7 +111,8 @@ def settings_in(folder: Path, **changes: Any) -> Path:
     base = {name: value for name, value in SETTINGS.items() if name not in ("attributes", "stage_value")}
     lists = [{"from": "Engage", "to": "Subscribe", "horizon": "30d"}]
     control = {"share": 0.5, "salt": "s", "epoch": "year"}
-    file.write_text(yaml.safe_dump({**base, "lists": lists, "control": control, **changes}))
+    whole = {"list_size": {"least": 0}}  # everybody of the stage is listed, in one group or the other
+    file.write_text(yaml.safe_dump({**base, "lists": lists, "control": control, **whole, **changes}))
     return file
 
 
@@ -310,7 +311,7 @@ def test_a_forecast_is_held_against_the_control_group(tmp_path: Path, reverse: b
         found = row[f"control_scaled_low_{level}"], row[f"control_scaled_high_{level}"]
         assert found == (pytest.approx(2 * low), pytest.approx(2 * high))
     words = forecast_words(row)
-    assert words.startswith(f"Forecast for the {len(listed):,} listed, had nobody been contacted: ")
+    assert words.startswith(f"Forecast for the {len(listed):,} listed, going on as before: ")
     assert f"Control, scaled to all of them, makes {2 * moved:,}: " in words
     assert ("the forecast was too high" if reverse else "the forecast held") in words
     shown = call("measure", tmp_path / "c.yaml", "--until", to_datetime(NIGHT + HORIZON + 2 * DAY, UTC).isoformat())
