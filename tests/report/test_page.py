@@ -151,7 +151,7 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
         epoch="2024-quarter-4",
         moves=ExpectedMoves(size, float(p.sum()), 6, 0.1, (CountRange(4, 1520), CountRange(2, 1860))),
         stage_moves=ExpectedMoves(size + 10, float(p.sum()) + 1, 2),
-        size=ListSize(500, float(p[:500].sum()), 7, 0.5, True),
+        size=ListSize(500, float(p[:500].sum()), 7, 0.5, 0.5, True),
         reason=np.array([-1] * (size + 7) + [POSITION["suppressed"]] * 3, dtype=np.int8),
         details={
             name: ("Last: <b>bought</b> yesterday.", "Chances within 30 days: Buyer 70%.") for name in customers[:30]

@@ -28,21 +28,24 @@ def without_evidence(listed: int, expected: float) -> bool:
 class ListSize:
     """What a list holds at its length: moves expected of its first customers, and of the next ones if it went on.
 
-    ``step`` customers are compared, ``following`` of them stand below the list (fewer at the end); ``recommended`` is
-    whether this is why the list ends where it does: it has no capacity of its own.
+    ``step`` customers are compared, ``following`` of them stand below the list (fewer at the end), and of all who stand
+    below it ``below_moves`` are expected; ``recommended`` is whether this is why the list ends where it does: it has no
+    capacity of its own.
     """
 
     step: int
     first_moves: float
     following: int
     following_moves: float
+    below_moves: float
     recommended: bool
 
     @classmethod
     def of(cls, ranked: npt.NDArray[np.float64], end: int, step: int, recommended: bool) -> ListSize:
         """Return the size of a list that ends after so many ranked customers, from the probabilities of all."""
         below = ranked[end : end + step]
-        return cls(step, float(ranked[:step].sum()), len(below), float(below.sum()), recommended)
+        left = float(ranked[end:].sum())
+        return cls(step, float(ranked[:step].sum()), len(below), float(below.sum()), left, recommended)
 
 
 def recommended_size(ranked: npt.NDArray[np.float64], spec: ListSizeSpec) -> int:
@@ -193,6 +196,7 @@ SUMMARY = Contract(
         "first_step_moves": pa.float64(),
         "next_step_customers": pa.int64(),
         "next_step_moves": pa.float64(),
+        "list_full_moves": pa.float64(),
         **_moves_columns("expected_moves"),
         **_moves_columns("stage_expected_moves"),
         "expected_moves_spread": pa.float64(),
@@ -224,6 +228,7 @@ def summarise(lists: Sequence[RankedList]) -> pa.Table:
             "first_step_moves": one.size.first_moves,
             "next_step_customers": one.size.following,
             "next_step_moves": one.size.following_moves,
+            "list_full_moves": one.size.below_moves,
             **one.moves.columns("expected_moves"),
             **one.stage_moves.columns("stage_expected_moves"),
             "expected_moves_spread": one.moves.spread,
