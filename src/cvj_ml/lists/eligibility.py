@@ -45,6 +45,12 @@ WHY = pa.schema([("customer_id", pa.string()), ("reason", pa.string())])
 _Mask = npt.NDArray[np.bool_]
 
 
+def unasked(config: Config) -> str:
+    """Say which permissions are not configured, so that nobody was asked; nothing where both are."""
+    missing = [name for name in ("consent", "suppression") if getattr(config, name) is None]
+    return f"no {' and no '.join(missing)} file is configured" if missing else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Reachable:
     """Who may be contacted tonight, whatever the list: masks over the customers of a stage.

@@ -68,7 +68,8 @@ class RankedList:
     them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
     control or not, ``stage_moves`` of everybody in the stage; ``size`` tells why the list is no longer;
     ``reason`` (everybody in the stage, in the order of SCORES) is the position in REASONS, -1 for the eligible;
-    ``why`` has who was asked about and is not listed, ``details`` more about the first customers, in sentences by id.
+    ``why`` has who was asked about and is not listed, ``unasked`` which
+    permissions are not configured, ``details`` more about the first customers, in sentences by id.
     """
 
     name: str
@@ -84,6 +85,7 @@ class RankedList:
     size: ListSize
     reason: npt.NDArray[np.int8]
     why: pa.Table = field(default_factory=WHY.empty_table)
+    unasked: str = ""
     details: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,7 @@ SUMMARY = Contract(
     "SUMMARY",
     {
         "list": pa.string(),
+        "unasked": pa.string(),
         "from_stage": pa.string(),
         "to_stage": pa.string(),
         "horizon_days": pa.int64(),
@@ -211,6 +214,7 @@ def summarise(lists: Sequence[RankedList]) -> pa.Table:
     rows = [
         {
             "list": one.name,
+            "unasked": one.unasked,
             "from_stage": one.spec.from_stage,
             "to_stage": one.spec.to_stage,
             "horizon_days": one.spec.horizon // DAY,

@@ -24,6 +24,7 @@ from cvj_ml.lists.eligibility import (
     left_out,
     reachable,
     require_permissions,
+    unasked,
 )
 from cvj_ml.lists.next_action import (
     FULL,
@@ -182,6 +183,7 @@ class _Night:
             ListSize.of(probability[ranked], end, self.config.list_size.step, spec.capacity is None),
             reason.astype(np.int8),
             self._why(found.customers, place),
+            unasked(self.config),
         )
 
     def _candidates(self, spec: ListSpec, others: Sequence[str] = ()) -> _Candidates:

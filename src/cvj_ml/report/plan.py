@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.lists import RankedList, epoch_end, held_back, people_to_contact
-from cvj_ml.lists.eligibility import HELD_BACK
+from cvj_ml.lists.eligibility import HELD_BACK, unasked
 from cvj_ml.models.bundle.forecast_errors import moves_in_words
 from cvj_ml.report import wording
 from cvj_ml.report.what_changed import WhatChanged
@@ -143,7 +143,7 @@ def plan_of(
         until,
         tuple((SHORT[name], held[name]) for name in sorted(HELD_BACK, key=lambda name: -held[name]) if held[name]),
         tuple(_queue(one, told.get(one.name), until, config) for one in lists),
-        _unasked(config),
+        unasked(config),
         _first_effect(config, min(days, default=None), bool(lists), until),
     )
 
@@ -244,9 +244,3 @@ def _first_effect(config: Config, day: date | None, listed: bool, until: date) -
     if day is None:
         return f"What contacts add: not to be told before the control group changes on {wording.day_in_words(until)}"
     return f"What contacts add: first told on {wording.day_in_words(day)}"
-
-
-def _unasked(config: Config) -> str:
-    """Say which permissions nobody configured: then nobody was asked."""
-    missing = [name for name in ("consent", "suppression") if getattr(config, name) is None]
-    return f"no {' and no '.join(missing)} file is configured" if missing else ""
