@@ -45,7 +45,7 @@ def test_the_sentences_name_who_came_who_went_and_why() -> None:
     last, week = told().since
     assert (last.day, last.words, week.day) == ("2024-10-04", "the night before", None)
     assert last.sentences == (
-        "On the plan: 3, 1 of them new and 1 on another list; 4 then.",
+        "On the plan, control included: 3, 1 of them new and 1 on another list; 4 then.",
         "Not on it any more: 2 (1 contacted often enough lately; 1 not in the data any more).",
         "Moved to another stage: 1 customer.",
         "New in the data: 2 customers; not in them any more: 1; erased since: 2.",

@@ -51,7 +51,10 @@ class UnhappyHoldSpec(Section):
 
     within: Duration = Field(default=14 * DAY, description="after a ticket or a setback of the journey's `unhappy:`")
     rating: float = Field(
-        default=OUTER_RATINGS, ge=0, lt=1, description="lower share of report.rating_scale; 0: none is bad"
+        default=OUTER_RATINGS,
+        ge=0,
+        lt=1,
+        description="lower share of report.rating_scale that holds back; 0: no rating does",
     )
 
 

@@ -20,7 +20,7 @@ REASONS = {
     "suppressed": "named in the suppression file",
     "no_consent": "not named in the consent file",
     "contact_cap": "contacted often enough lately",
-    "recent_contact": "contacted in the last days",
+    "recent_contact": "contacted in the last days, or spared then as control",
     "unhappy": "unhappy with us: a bad rating, a ticket, a refund or a cancellation",
     "dormant": "silent: nothing of their own for too long",
     "no_play": "no play is meant for them tonight",

@@ -141,7 +141,7 @@ def _channel(feature: Feature, value: float, known: LastEvents | None) -> Said |
     through = "through another channel" if channel == OTHER else f"through {name(channel)}"
     verb = "" if known is None else "came " if channel in known.chosen_channels or channel == OTHER else "reached "
     if feature.statistic == Statistic.TREND:
-        return _trend(feature, value, f"contacts {through}", known, concrete=True)
+        return _trend(feature, value, f"visits {through}", known, concrete=True)
     if feature.statistic == Statistic.RECENCY:
         if math.isnan(value):
             return Said(f"nothing {through} so far", "nothing so far", common=True, concrete=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cvj_ml.config import Play
 from cvj_ml.journey_analytics.journey_map import JourneyMap
 from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.worksheet import Sheet, Worksheet
@@ -61,7 +60,7 @@ def blueprint(found: Worksheet) -> Blueprint:
         ("Time here", "", _time),
         ("Value to them", "", lambda sheet: _given(sheet.value)),
         ("Their next step", "", lambda sheet: _given(sheet.next_step)),
-        ("What we can do", "", lambda sheet: [wording.play(one) for one in _plays_here(sheet)]),
+        ("What we can do", "", lambda sheet: _what_we_can_do(sheets, sheet)),
         ("Owner", "", lambda sheet: _given(sheet.owner)),
     ]
     rows = [
@@ -95,6 +94,11 @@ def _given(text: str) -> list[str]:
     return [text] if text else []
 
 
-def _plays_here(sheet: Sheet) -> tuple[Play, ...]:
-    """Return what is for those who stay; of the first stage also what brings people there, which no list leads to."""
-    return sheet.plays_here if sheet.step.stage else (*sheet.plays, *sheet.plays_here)
+def _what_we_can_do(sheets: Sequence[Sheet], sheet: Sheet) -> list[str]:
+    """Return what is for those who stay, else what leads to the next stage; at first, also what brings people there."""
+    here = sheet.plays_here if sheet.step.stage else (*sheet.plays, *sheet.plays_here)
+    onward = next((one for one in sheets if one.step.stage > sheet.step.stage and one.step.observed), None)
+    told = [wording.play(one) for one in here]
+    if onward is not None and onward.plays and sheet.step.stage >= 0 and not sheet.plays_here:
+        told.append(f"Towards {onward.step.name}: {wording.play(onward.plays[0])}")
+    return told

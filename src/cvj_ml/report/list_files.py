@@ -63,8 +63,12 @@ def write_lists(
 
 
 def with_contact(rows: pa.Table, contact: pa.Table) -> pa.Table:
-    """Return the rows of a list in their order, with the contact columns; null for customers whom the table lacks."""
+    """Return the rows of a list in their order, with the contact columns; null for customers whom the table lacks.
+
+    Null for those in control, too: a file that somebody uploads as a whole must not reach them.
+    """
     places = pc.index_in(rows["customer_id"], contact["customer_id"].combine_chunks())
+    places = pc.if_else(pc.equal(rows["group"], "control"), pa.scalar(None, pa.int32()), places)
     for name in contact.column_names:
         if name != "customer_id":
             rows = rows.append_column(name, contact[name].take(places))

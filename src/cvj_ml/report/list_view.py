@@ -91,7 +91,7 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
         tuple(control.slice(0, MOST_CONTROL).to_pylist()),
         len(targets),
         len(control),
-        f"targets/{one.name}.csv holds all",
+        f"targets/{one.name}.csv holds all, with the control group marked",
         one.without_evidence,
         one.moves,
         effect,

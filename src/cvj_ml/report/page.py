@@ -108,7 +108,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "plan": plan,
         "tiles": plan.tiles(night.changed),
         "changed": night.changed,
-        "exports": [(one["export"], wording.export(one)) for one in night.exports],
+        "exports": [(wording.export_file(one["export"]), wording.export(one)) for one in night.exports],
         "tables": [list_view(one, effects[one.name], config.report.currency) for one in night.lists],
         "map": sheet.map,
         "blueprint": blueprint(sheet),

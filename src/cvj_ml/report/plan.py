@@ -25,7 +25,7 @@ SHORT = {
     "suppressed": "asked not to be contacted",
     "no_consent": "no consent",
     "contact_cap": "contacted often enough",
-    "recent_contact": "contacted in the last days",
+    "recent_contact": "contacted (or spared) in the last days",
     "unhappy": "unhappy with us",
     "dormant": "silent",
     "no_play": "no play fits",
@@ -101,7 +101,9 @@ class Plan:
     def tiles(self, changed: WhatChanged | None) -> tuple[Tile, ...]:
         """Return the four numbers of the headline; changed: since earlier nights, where that is known."""
         brief = changed.since[0].brief if changed and changed.since else ""
-        spared = f"control group: chance spares the same people until {epoch_until(self.control_until)}"
+        spared = (
+            f"listed, but in the control group: chance spares the same people until {epoch_until(self.control_until)}"
+        )
         held = ", ".join(f"{number:,} {reason}" for reason, number in self.held)
         told: list[tuple[str, str, float, str]] = [
             ("contact", "To contact today", self.people, f"each person once{f' · {brief}' if brief else ''}"),
@@ -200,8 +202,13 @@ def _size(one: RankedList) -> str:
     if not size.following:
         full = one.not_listed["channel_full"]
         return f"Everybody who may be contacted{f', but {full:,} whose channels are full' if full else ''}."
+    if one.without_evidence:
+        return "Without evidence: next to nobody is expected to move, so their order says nothing."
     first = f"the first {min(size.step, one.eligible):,} hold {moves_in_words(size.first_moves)}"
     more = f"The next {size.following:,} would hold {moves_in_words(size.following_moves)} who move on; {first}."
+    if size.following < size.step:  # fewer people hold fewer moves anyway
+        share = size.following_moves / size.following, size.first_moves / min(size.step, one.eligible)
+        more = f"{more[:-1]}: {wording.percent(share[0])} of them against {wording.percent(share[1])}."
     return f"{more} Stop here." if size.recommended else f"{more} The capacity ends it here."
 
 

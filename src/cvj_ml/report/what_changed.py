@@ -75,13 +75,13 @@ def what_changed(
 def _brief(one: Comparison | NotComparable) -> str:
     if isinstance(one, NotComparable):
         return ""
-    return f"{one.plan.entered:,} new and {one.plan.left:,} dropped since {BASES[one.base]}"
+    return f"{one.plan.entered:,} new and {one.plan.left:,} dropped since {BASES[one.base]}, control included"
 
 
 def _sentences(one: Comparison | NotComparable) -> tuple[str, ...]:
     if isinstance(one, NotComparable):
         return (f"Not comparable: {NOT_COMPARABLE[one.reason]}.",)
-    plan = f"On the plan: {whole_number(one.plan.now)}, {whole_number(one.plan.entered)} of them new"
+    plan = f"On the plan, control included: {whole_number(one.plan.now)}, {whole_number(one.plan.entered)} of them new"
     if one.other_list:
         plan += f" and {whole_number(one.other_list)} on another list"
     found = [f"{plan}; {whole_number(one.plan.before)} then."]

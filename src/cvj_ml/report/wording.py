@@ -81,6 +81,11 @@ def export(counts: Mapping[str, Any]) -> str:
     return f"{told}.\nLeft out: {'; '.join(left)}." if left else f"{told}."
 
 
+def export_file(name: str) -> str:
+    """Return the file, or the pattern of the files, of an export."""
+    return {"calls": "calls.html", "channels": "channel_*.csv"}.get(name, f"{name}.csv")
+
+
 _TYPICAL = re.compile("; (?=typical of |most )")
 _FOR, _AGAINST, _NOTE = "Speaks for: ", "Speaks against: ", "Note: "
 

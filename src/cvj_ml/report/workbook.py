@@ -204,7 +204,14 @@ class _Sheets:
             write_line(sheet, row, ["Files for other tools"], heads, "People, and who is not in it", widths)
         for counts in self._facts.exports:
             row += 1
-            write_line(sheet, row, [counts["export"]], (formats.wrap, formats.wrap), wording.export(counts), widths)
+            write_line(
+                sheet,
+                row,
+                [wording.export_file(counts["export"])],
+                (formats.wrap, formats.wrap),
+                wording.export(counts),
+                widths,
+            )
 
     def customers(self, name: str, table: pa.Table) -> None:
         """Write everybody to contact on a list, with a box to tick."""

@@ -121,15 +121,18 @@ class Simulation:
         """How to reach the customers: addresses that belong to nobody, and missing where a real table has gaps, too.
 
         The e-mail addresses are of example.com, the numbers of those that are reserved for fiction (555-01xx), every
-        second one without its country code; a first name is a number.
+        second one without its country code; a first name is a number. Only who has signed up, left their details,
+        opened an account or bought has given any.
         """
-        ids = np.sort(self.customers["customer_id"].unique())
-        at = range(len(ids))
-        numbers = [f"({200 + i // 100 % 800}) 555-01{i % 100:02d}" for i in at]
+        log = self.touchpoints
+        given = log[log["event"].isin(("signup", "lead", "account_created", "purchase"))]["customer_id"].unique()
+        everybody = np.sort(self.customers["customer_id"].unique())
+        at = np.flatnonzero(np.isin(everybody, given)).tolist()
+        numbers = {i: f"({200 + i // 100 % 800}) 555-01{i % 100:02d}" for i in at}
         return pd.DataFrame(
             {
-                "customer_id": ids,
-                "email": [f"customer.{ids[i]}@example.com" if i % 10 else None for i in at],
+                "customer_id": everybody[at],
+                "email": [f"customer.{everybody[i]}@example.com" if i % 10 else None for i in at],
                 "phone": [None if i % 3 else f"+1 {numbers[i]}" if i % 2 else numbers[i] for i in at],
                 "first_name": [f"Customer {i}" if i % 4 else None for i in at],
             }
