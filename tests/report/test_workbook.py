@@ -348,7 +348,7 @@ def test_the_plan_comes_first_and_tells_what_the_page_tells(tmp_path: Path) -> N
     assert (queue["To contact"], queue["Control"], queue["Ranked"]) == (len(targets), len(control), 60)
     assert queue["Why it ends there"] == "Everybody who may be contacted."
     assert plan[-1] == [
-        "email",
+        "email.csv",
         "4 people, 2 of them new; 1 not any more.\nLeft out: 3 without the address that it needs.",
     ]
 
