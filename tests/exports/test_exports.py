@@ -7,6 +7,7 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ from tests.exports.business import (
 )
 
 from cvj_ml.config import ExportsSpec
+from cvj_ml.config.exports import NEEDED_ADDRESSES
 from cvj_ml.exports import LEFT_OUT, EarlierExports, Exported, make_exports, write_exports
 from cvj_ml.exports.addresses import e164, google_email, is_email, meta_email, meta_phone, read_phone, sha256
+from cvj_ml.exports.tools import TOOLS
 
 FIXTURES = Path(__file__).parent / "fixtures"
 MAILCHIMP_ALONE = ExportsSpec.model_validate({"email": "mail", "files": {"mailchimp": "all"}})
@@ -241,13 +244,82 @@ def test_adds_and_removes_lead_from_one_night_to_the_next(tmp_path: Path) -> Non
     assert before is not None and after is not None
     for one in made:
         name = one.audience.name
-        added, removed = {member.key for member in one.added or ()}, set(one.removed or ())
-        assert after.members[name] == (before.members[name] | added) - removed
-        assert not removed & after.members[name] and not added & before.members[name]
+        added, gone = {member.key for member in one.added or ()}, set(one.gone or ())
+        assert after.members[name] == (before.members[name] | added) - gone
+        assert not gone & after.members[name] and not added & before.members[name]
 
 
-# Any business: nobody in control, and nobody suppressed, is in an inclusion file.
+def test_an_address_that_is_still_in_the_file_is_not_taken_out(tmp_path: Path) -> None:
+    """One customer follows another with the same mailbox; one has another number and the mailbox of before."""
+    spec = ExportsSpec.model_validate(
+        {**SPEC.model_dump(), "merge": [], "files": {"google_customer_match": "ads", "hubspot": "all"}}
+    )
+    first = [("c1", "same@example.com", None, None, None), ("c3", "three@example.com", "+1 202-555-0143", None, None)]
+    second = [("c2", "Same@example.com", None, None, None), ("c3", "three@example.com", "+1 202-555-0146", None, None)]
+    nobody: dict[str, Any] = {"spec": spec, "permissions": permissions(None), "control": pa.array([], pa.string())}
+    for night, rows, base in (("first", first, None), ("second", second, tmp_path / "first")):
+        lists = [("a__b__30d", rank, row[0], "ads", "target") for rank, row in enumerate(rows, 1)]
+        made, _ = export(
+            tmp_path / night, lists, base and EarlierExports.of(base), contact=contact(list(rows)), **nobody
+        )
+    folder = tmp_path / "second" / "exports"
+    number = hashlib.sha256(b"+12025550143").hexdigest()
+    assert cells(folder / "google_customer_match_removes.csv") == [{"Email": "", "Phone": number}]
+    assert len(cells(folder / "google_customer_match_adds.csv")) == 2
+    # HubSpot finds contacts by address alone: a number without one takes out nobody.
+    assert cells(folder / "hubspot_removes.csv") == []
+    found = {name: (counts(made, name)["removed"], counts(made, name)["still_in"]) for name in spec.files}
+    assert found == {"google_customer_match": (1, 1), "hubspot": (0, 2)}
 
+
+def test_an_address_is_written_only_where_one_of_its_channels_is_open(tmp_path: Path) -> None:
+    channels = ("email", "SMS reminder", "phone", "in app")
+    files = {"hubspot": ["email", "phone"], "klaviyo": ["email", "SMS reminder"], "channels": "all", "mailchimp": "all",
+             "email": ["in app"], "calls": ["email", "phone"]}  # fmt: skip
+    spec = ExportsSpec.model_validate({**SPEC.model_dump(), "merge": [], "files": files})
+    rows = [(name, f"{name}@example.com", f"+1 202-555-014{name[1]}", None, None) for name in ("c1", "c2", "c3")]
+    lists = [("a__b__30d", 1, "c1", "email", "target"), ("a__b__30d", 2, "c2", "email", "target"),
+             ("a__b__30d", 3, "c3", "in app", "target")]  # fmt: skip
+    closed = [("c1", "phone"), ("c1", "SMS reminder"), ("c2", "phone"), ("c3", "email")]
+    made, _ = export(
+        tmp_path / "night", lists, spec=spec, contact=contact(rows), permissions=permissions(closed),
+        channels=channels, control=pa.array([], pa.string()),
+    )  # fmt: skip
+    found = {one.audience.name: {key[0]: key[1:] for key in (m.key for m in one.audience.members)} for one in made}
+    assert found["hubspot"] == {"c1": ("c1@example.com", ""), "c2": ("c2@example.com", "")}
+    assert found["klaviyo"] == {"c1": ("c1@example.com", ""), "c2": ("c2@example.com", "+12025550142")}
+    assert found["channels"] == {**found["klaviyo"], "c3": ("", "+12025550143")}
+    assert counts(made, "hubspot")["without_closed_phone"] == 2
+    assert counts(made, "channels")["without_closed_email"] == 1
+    # Whoever said no to e-mail gets none through a file that is for e-mail, whatever the channel is called.
+    for name, left in (("mailchimp", 1), ("email", 1), ("calls", 2)):
+        assert counts(made, name)["closed_address"] == left, name
+
+
+def test_the_call_sheet_gives_all_reasons_as_one_sentence() -> None:
+    said = (
+        "Speaks for: asked for a price & a date; typical of Engage customers: once",
+        "Speaks against: last seen 40 days ago; typical of Engage customers: 9 days ago",
+        "Note: wrote twice; most Engage customers: never",
+    )
+    lists = lists_of([("a__b__30d", 1, "c05", "phone", "target")])
+    (rows,) = lists.values()
+    for number, text in enumerate(said, 1):
+        rows = rows.set_column(rows.schema.get_field_index(f"reason_{number}"), f"reason_{number}", pa.array([text]))
+    spec = SPEC.model_copy(update={"files": {"calls": ("phone",)}})
+    made = make_exports(
+        spec, {"a__b__30d": rows}, contact(), permissions(), pa.array(CONTROL, pa.string()), EPOCH, CHANNELS
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        write_exports(Path(folder, "exports"), made, spec.merge, "2025-06-24")
+        page = Path(folder, "exports", "calls.html").read_text()
+    assert "<td>Asked for a price &amp; a date; wrote twice; but last seen 40 days ago.</td>" in page
+
+
+# Any business: nobody in control, and nobody suppressed, is in an inclusion file; no address whose channels are closed.
+
+_THROUGH = (*CHANNELS, "sms")
+_BY = {"email": ("email",), "phone": ("phone", "sms")}
 _MAILS = ["a.b@gmail.com", "AB+x@gmail.com", "c@example.com", "C@Example.com ", "d.e@example.com", "bad", None]
 _PHONES = ["+1 202-555-0143", "(202) 555-0143", "+49 30 23125 012", "030", None]
 _NAMES = [f"c{i}" for i in range(6)]
@@ -267,9 +339,9 @@ class Random:
 
 @st.composite
 def businesses(draw: st.DrawFn) -> Random:
-    channel = st.sampled_from([*CHANNELS, None])
-    named = st.lists(st.tuples(st.sampled_from(_NAMES), channel), max_size=3)
-    some = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True)
+    channel = st.sampled_from([*_THROUGH, None])
+    named = st.lists(st.tuples(st.sampled_from(_NAMES), channel), max_size=4)
+    some = st.lists(st.sampled_from(_THROUGH), min_size=1, max_size=3, unique=True)
     files = draw(st.dictionaries(st.sampled_from(list(SPEC.files)), st.one_of(st.just("all"), some), min_size=1))
     control = draw(st.lists(st.sampled_from(_NAMES), max_size=2, unique=True))
     lists = []
@@ -285,18 +357,18 @@ def businesses(draw: st.DrawFn) -> Random:
     return Random(spec, lists, contacts, control, draw(st.none() | named), draw(st.none() | named))
 
 
-def forms(of: Random, customers: set[str]) -> set[str]:
+def forms(of: Random, customers: set[str], addresses: Collection[str] = ("email", "phone")) -> set[str]:
     """Return every text by which an export could name these customers' addresses."""
     found = set()
     for name, mail, phone, *_ in of.contacts:
-        if name in customers and mail:
+        if name in customers and mail and "email" in addresses:
             plain = mail.strip().lower()
             local, _, domain = plain.partition("@")
             bare = f"{re.sub(r'[.]|[+].*', '', local)}@{domain}" if domain == "gmail.com" else plain
             found |= {bare, plain, mail.strip(), *(hashlib.sha256(one.encode()).hexdigest() for one in (bare, plain))}
         # A number that nobody can read is written nowhere, and is nobody else's.
         readable = phone and len(phone) > 3 and (phone.startswith("+") or of.spec.default_country)
-        if name in customers and phone and readable:
+        if name in customers and phone and readable and "phone" in addresses:
             digits = re.sub(r"\D", "", phone)
             digits = f"1{digits}" if phone.startswith("(") else digits
             found |= {f"+{digits}", *(hashlib.sha256(one.encode()).hexdigest() for one in (digits, f"+{digits}"))}
@@ -309,7 +381,7 @@ def forms(of: Random, customers: set[str]) -> set[str]:
 def test_control_and_suppressed_are_in_no_inclusion_file(of: Random) -> None:
     made = make_exports(
         of.spec, lists_of(of.lists), contact(of.contacts), permissions(of.suppressed, of.consent),
-        pa.array(of.control, pa.string()), EPOCH, CHANNELS,
+        pa.array(of.control, pa.string()), EPOCH, _THROUGH,
     )  # fmt: skip
     everywhere = {customer for customer, channel in of.suppressed or () if channel is None}
     kept_apart = {*of.control, *everywhere}
@@ -324,6 +396,10 @@ def test_control_and_suppressed_are_in_no_inclusion_file(of: Random) -> None:
             assert not {cell for line in table for cell in line} & {*forbidden, *kept_apart}, name
             assert name.endswith(".csv") or not any(one in content for one in (*forbidden, *kept_apart))
     for one in made:
+        if not TOOLS[one.audience.export].exclusion:
+            written = {address for key in (member.key for member in one.audience.members) for address in key[1:]}
+            assert not written & closed_forms(of, one.audience.export), one.audience.name
+    for one in made:
         audience, of_it = one.audience, [row for row in members if row["export"] == one.audience.name]
         assert set(audience.left_out) <= set(LEFT_OUT)
         looked_at = len(of.control) if audience.kind == "exclusion" else len(of.lists)
@@ -333,20 +409,86 @@ def test_control_and_suppressed_are_in_no_inclusion_file(of: Random) -> None:
             assert allowed(of, row["customer_id"], audience.export, audience.kind)
             if audience.kind == "exclusion":
                 assert row["customer_id"] in of.control
+            elif not TOOLS[audience.export].exclusion:
+                for address, through in _BY.items():
+                    using = [channel for channel in served(of, audience.export) if channel in through]
+                    assert not row[address] or not using or any(open_to(of, row["customer_id"], c) for c in using)
+
+
+def closed_forms(of: Random, name: str) -> set[str]:
+    """Return the addresses of those suppressed for all channels that use them, or, where none is served, for any."""
+    found, suppressed = set[str](), set(of.suppressed or ())
+    for address, through in _BY.items():
+        using = [channel for channel in through if channel in served(of, name)]
+        asked = all if using else any
+        who = {one for one in _NAMES if asked((one, channel) in suppressed for channel in using or through)}
+        found |= forms(of, who, {address})
+    return found
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=businesses(), second=businesses())
+def test_nobody_who_is_wanted_is_among_the_removes(first: Random, second: Random) -> None:
+    """Removes first, then adds: that leads from the earlier file to this one, address by address."""
+    made: list[tuple[Exported, ...]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        base = None
+        for number, of in enumerate((first, second)):
+            spec = of.spec.model_copy(update={"files": first.spec.files})
+            made.append(
+                make_exports(
+                    spec, lists_of(of.lists), contact(of.contacts), permissions(of.suppressed, of.consent),
+                    pa.array(of.control, pa.string()), EPOCH, _THROUGH, base,
+                )
+            )  # fmt: skip
+            night = Path(folder, str(number))
+            night.mkdir()
+            write_exports(night / "exports", made[-1], (), "2025-06-24")
+            base = EarlierExports.of(night)
+        members = pq.read_table(night / "exports" / "members.parquet", partitioning=None).to_pylist()
+    for before, one in zip(*made, strict=True):
+        if not (needed := NEEDED_ADDRESSES[one.audience.export]):
+            continue  # rows of `channels` are customers
+        places = [1 + ("email", "phone").index(name) for name in needed]
+
+        def addresses(keys: Iterable[tuple[str, ...]], places: list[int] = places) -> set[str]:
+            return {key[place].lower() for key in keys for place in places} - {""}
+
+        def all_addresses(keys: Iterable[tuple[str, ...]]) -> set[str]:
+            return {address.lower() for key in keys for address in key[1:]} - {""}
+
+        keys = [member.key for member in one.audience.members]
+        removed = one.removed
+        assert removed is not None and one.added is not None
+        assert not all_addresses(removed) & all_addresses(keys)
+        then = addresses(member.key for member in before.audience.members)
+        assert (then - addresses(removed)) | addresses(member.key for member in one.added) == addresses(keys)
+        assert all(addresses([key]) for key in removed)
+        assert one.counts["removed"] + one.counts["still_in"] == len(one.gone or ())
+        told = {tuple(row.values())[1:4] for row in members if row["export"] == one.audience.name
+                and row["change"] == "removed"}  # fmt: skip
+        assert told == set(removed)
+
+
+def served(of: Random, name: str) -> Collection[str | None]:
+    channels = of.spec.files[name]  # type: ignore[index]
+    return (*_THROUGH, None) if channels == "all" else channels
+
+
+def open_to(of: Random, customer: str, channel: str | None) -> bool:
+    stopped = any(who == customer and of_it in (None, channel) for who, of_it in of.suppressed or ())
+    agreed = of.consent is None or any(
+        who == customer and (of_it in (None, channel) or channel is None) for who, of_it in of.consent
+    )
+    return agreed and not stopped
 
 
 def allowed(of: Random, customer: str, name: str, kind: str) -> bool:
     """Return whether a customer may be in an export, by loops over the permission tables."""
-    served = of.spec.files[name]  # type: ignore[index]
-    served = (*CHANNELS, None) if served == "all" else served
-
-    def open_to(channel: str | None) -> bool:
-        stopped = any(who == customer and of_it in (None, channel) for who, of_it in of.suppressed or ())
-        agreed = of.consent is None or any(
-            who == customer and (of_it in (None, channel) or channel is None) for who, of_it in of.consent
-        )
-        return agreed and not stopped
-
+    through = served(of, name)
     if kind == "exclusion":
-        return any(map(open_to, served))
-    return any(who == customer and channel in served and open_to(channel) for _, _, who, channel, _ in of.lists)
+        return any(open_to(of, customer, channel) for channel in through)
+    return any(
+        who == customer and channel in through and open_to(of, who, channel) for _, _, who, channel, _ in of.lists
+    )

@@ -112,8 +112,25 @@ def test_a_night_is_compared_with_the_one_before(trained: Trained, shop: dict[st
             for night, rows in members.items()
         }  # fmt: skip
         assert one["added"] == len(keys[again] - keys[before])
-        assert one["removed"] == len(keys[before] - keys[again])
+        assert one["removed"] + one["still_in"] == len(keys[before] - keys[again])
     assert (again / "exports" / "email_adds.csv").is_file()
+
+
+def test_a_damaged_night_stops_no_exports(trained: Trained, shop: dict[str, Any]) -> None:
+    """A later one is none of a backfill's business; with an earlier one nothing is compared, and that is said."""
+    file = write(trained, shop)
+    after, _, _ = night_of(file)
+    whole = (after / "MANIFEST.json").read_text()
+    (after / "MANIFEST.json").write_text("{")
+    before, _, err = night_of(file, as_of=BEFORE)
+    assert "not compared" not in err and {one["added"] for one in manifest_of(before)["exports"]} == {None}
+    (after / "MANIFEST.json").write_text(whole)
+    email = before / "exports" / "email.csv"
+    email.write_text(email.read_text() + "one@example.com\n")
+    again, _, err = night_of(file)
+    assert "not compared with the night before: it is damaged" in err
+    assert {one["added"] for one in manifest_of(again)["exports"]} == {None}
+    assert not list((again / "exports").glob("*_removes.csv"))
 
 
 def test_scores_alone_have_no_exports(trained: Trained, shop: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ from cvj_ml.lists.changes import (
     with_changes,
 )
 from cvj_ml.lists.control import in_control
-from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, exports_before, find_night, publish
+from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
 from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
@@ -138,9 +138,6 @@ def make_night(
     listed_since = first_listed(config, as_of) if with_lists else {}
     bases = find_base_nights(config, as_of) if with_lists else None
     facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured, bases)
-    base = exports_before(out, as_of) if config.exports is not None and people is not None else None
-    if base is not None:
-        facts["exports_base"] = base.digest
     if people is not None:
         people.require_unchanged()
     if found := find_night(out, night, facts, with_lists=with_lists, watched=run.watched, dry_run=dry_run):
@@ -201,12 +198,12 @@ def make_night(
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, Unhappy.of(config))
     exports: tuple[Exported, ...] = ()
-    if config.exports is not None and people is not None:
+    if config.exports is not None and people is not None and bases is not None:
         with run.step("Preparing the exports"):
             control, epoch = control_group(config, scores, as_of)
             tables, channels = {one.name: one.rows for one in lists}, play_channels(config.journey)
             exports = make_exports(
-                config.exports, tables, people.contact, people.permissions, control, epoch, channels, base
+                config.exports, tables, people.contact, people.permissions, control, epoch, channels, bases.exports()
             )
     counts = [one.counts for one in exports]
     report = report_of(

@@ -6,9 +6,11 @@ exclusion holds everybody whom chance put into the control group, listed or not,
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -18,6 +20,9 @@ from cvj_ml.config.exports import NEEDED_ADDRESSES, ExportName
 from cvj_ml.customers import Permissions
 from cvj_ml.exports.addresses import NO_CONTACT, AddressFault, Contact, e164, google_email, is_email
 from cvj_ml.exports.tools import TOOLS, Tool
+from cvj_ml.lists.reasons import COLUMNS
+
+Address = Literal["email", "phone"]
 
 LEFT_OUT = {
     "control": "in the control group",
@@ -30,17 +35,28 @@ LEFT_OUT = {
     "bad_phone": "with a phone number that is none",
     "no_country_code": "with a phone number without a country code, and there is no default_country",
     "held_back_address": "with an address that belongs to somebody in control or suppressed, too",
+    "closed_address": "whose address belongs to channels that are closed to them",
     "shared_address": "with an address that is in this export already",
 }
 """Why somebody is not in an export, in the order in which it is asked; the first that holds counts."""
 
-FAULTY: Mapping[AddressFault, Literal["email", "phone"]] = {
+FAULTY: Mapping[AddressFault, Address] = {
     "bad_email": "email",
     "bad_phone": "phone",
     "no_country_code": "phone",
 }
 """Which address has the fault."""
 
+NOT_WRITTEN = (*FAULTY, "closed_email", "closed_phone")
+"""Why an address is missing in a row that is written."""
+
+CHANNEL_WORDS: Mapping[Address, frozenset[str]] = {
+    "email": frozenset({"email", "emails", "mailing", "newsletter"}),
+    "phone": frozenset({"phone", "telephone", "mobile", "call", "calls", "sms", "mms", "text", "whatsapp"}),
+}
+"""A channel whose name has one of these words reaches people by that address; others do by whichever there is."""
+
+ADDRESSES: tuple[Address, ...] = ("email", "phone")
 Row = Mapping[str, Any]
 
 
@@ -65,7 +81,7 @@ class Audience:
     """One export: its members in the order of the lists, and what became of all who were looked at.
 
     ``looked_at`` are the rows of all lists, or everybody in control; they are the members and the ``left_out``.
-    ``not_written`` counts bad addresses, by their fault, of members whom another address brought in.
+    ``not_written`` counts the addresses, by `NOT_WRITTEN`, that are missing for members whom another one brought in.
     """
 
     export: ExportName
@@ -73,7 +89,7 @@ class Audience:
     members: tuple[Member, ...]
     looked_at: int
     left_out: Mapping[str, int]
-    not_written: Mapping[AddressFault, int]
+    not_written: Mapping[str, int]
 
     def __post_init__(self) -> None:
         if self.looked_at != len(self.members) + sum(self.left_out.values()):
@@ -120,8 +136,30 @@ class Door:
             self._held[channels] = self._mailboxes(suppressed)
         return mailbox in self._held[channels] or (control and mailbox in self._spared)
 
+    def closed(self, address: Address, customer: str, mailbox: str, served: Collection[str | None]) -> bool:
+        """Return whether none of an export's channels that use an address is open to a customer and the mailbox.
+
+        Where the export serves no channel of this address, those of neither address use it, whatever they are; then
+        a suppression for any channel of the address closes it, too.
+        """
+        own = [channel for channel in served if address in _uses(channel)]
+        others = [channel for channel in served if not _uses(channel)]
+        of_address = [] if own else [channel for channel in self._suppressed if address in _uses(channel)]
+        return not any(
+            self.refusal(customer, (channel, *of_address), (channel,)) is None
+            and not self.holds_back(mailbox, (channel, *of_address), control=False)
+            for channel in own or others
+        )
+
     def _mailboxes(self, customers: Iterable[str]) -> set[str]:
         return {box for one in customers if one in self.contacts for box in self.contacts[one].mailboxes}
+
+
+@cache
+def _uses(channel: str | None) -> frozenset[Address]:
+    """Return the addresses by which a channel reaches people, by the words of its name; often none."""
+    words = set(re.findall(r"[a-z]+", (channel or "").lower().replace("e-mail", "email")))
+    return frozenset(address for address, known in CHANNEL_WORDS.items() if words & known)
 
 
 def _by_channel(table: pa.Table | None) -> dict[str | None, set[str]]:
@@ -153,7 +191,7 @@ def inclusion(
                 reason = "control"
             yield _Candidate(customer, row, reason or door.refusal(customer, closing, (channel,)), closing)
 
-    return _audience(export, "inclusion", candidates(), door)
+    return _audience(export, "inclusion", candidates(), served, door)
 
 
 def exclusion(export: ExportName, served: Collection[str | None], door: Door) -> Audience:
@@ -162,7 +200,7 @@ def exclusion(export: ExportName, served: Collection[str | None], door: Door) ->
     served: channels, as of the inclusion; who is suppressed for any of them, or agreed to none, is not named to it.
     """
     candidates = (_Candidate(one, {}, door.refusal(one, served, served), served) for one in sorted(door.control))
-    return _audience(export, "exclusion", candidates, door)
+    return _audience(export, "exclusion", candidates, served, door)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,56 +217,69 @@ def _audience(
     export: ExportName,
     kind: Literal["inclusion", "exclusion"],
     candidates: Iterable[_Candidate],
+    served: Collection[str | None],
     door: Door,
 ) -> Audience:
-    """Let candidates in, one after the other, and count those who stay outside."""
+    """Let candidates in, one after the other, and count those who stay outside.
+
+    To an ad platform an address is what it finds people by, for channels that are all asked already; in any other file
+    it is for writing or calling, so one whose channels are closed is not in it.
+    """
     tool, needed = TOOLS[export], NEEDED_ADDRESSES[export]
     members: dict[str, Member] = {}
     taken, looked_at = set[str](), 0
-    left_out, not_written = Counter[str](), Counter[AddressFault]()
+    left_out, not_written = Counter[str](), Counter[str]()
     for one in candidates:
         looked_at += 1
         contact = door.contacts.get(one.customer_id, NO_CONTACT)
-        email, number, missing = _addresses(tool, contact)
-        written = {"email": email, "phone": number}
-        # Two people share an address if a message to it reaches both, however it is written.
-        boxes = {box for box in (email and google_email(contact.email), number) if box}
+        found, boxes, missing = _addresses(tool, contact)
         reason = one.refusal or ("other_list" if one.customer_id in members else None)
-        if reason is None and needed and not any(there for name, there in written.items() if name in needed):
+        if reason is None and needed and found.keys().isdisjoint(needed):
             reason = next((fault for fault in missing if FAULTY[fault] in needed), "no_address")
         inside = kind == "inclusion"
-        if reason is None and any(door.holds_back(box, one.closing, control=inside) for box in boxes):
+        if reason is None and any(door.holds_back(box, one.closing, control=inside) for box in boxes.values()):
             reason = "held_back_address"
-        if reason is None and needed and not boxes.isdisjoint(taken):
+        closed = list[Address]()
+        if reason is None and not tool.exclusion:
+            closed = [name for name in found if door.closed(name, one.customer_id, boxes[name], served)]
+            if needed and not any(name in needed and name not in closed for name in found):
+                reason = "closed_address"
+        mine = {box for name, box in boxes.items() if name not in closed}
+        if reason is None and needed and not mine.isdisjoint(taken):
             reason = "shared_address"
         if reason is not None:
             left_out[reason] += 1
             continue
-        taken |= boxes
-        not_written.update(missing)
-        phone = tool.written_phone(number) if number else ""
+        taken |= mine
+        not_written.update([*missing, *(f"closed_{name}" for name in closed)])
+        email, phone = ("" if name in closed else found.get(name, "") for name in ADDRESSES)
         members[one.customer_id] = Member(one.customer_id, email, phone, one.row, contact)
     return Audience(export, kind, tuple(members.values()), looked_at, left_out, not_written)
 
 
-def _addresses(tool: Tool, contact: Contact) -> tuple[str, str, list[AddressFault]]:
-    """Return the e-mail address as the tool's file has it, the number in E.164, and the faults of what is missing.
+def _addresses(tool: Tool, contact: Contact) -> tuple[dict[Address, str], dict[Address, str], list[AddressFault]]:
+    """Return the addresses as the tool's file has them, their mailboxes, and the faults of what is missing.
 
-    Of an address that the file has no column for nothing is returned.
+    Two people share an address if a message to it reaches both, however it is written: they have one mailbox. Of an
+    address that the file has no column for nothing is returned.
     """
-    address, number, faults = "", "", list[AddressFault]()
+    found, boxes, faults = dict[Address, str](), dict[Address, str](), list[AddressFault]()
     if tool.has("email") and contact.email.strip():
         address = tool.email(contact.email)
-        if not is_email(address):
-            address, faults = "", ["bad_email"]
+        if is_email(address):
+            found["email"], boxes["email"] = tool.written_email(address), google_email(contact.email)
+        else:
+            faults.append("bad_email")
     if tool.has("phone"):
-        number = "" if contact.phone is None else e164(contact.phone)
+        if contact.phone is not None:
+            boxes["phone"] = e164(contact.phone)
+            found["phone"] = tool.written_phone(boxes["phone"])
         faults += [contact.phone_fault] if contact.phone_fault else []
-    return address and tool.written_email(address), number, faults
+    return found, boxes, faults
 
 
 def _rows(lists: Mapping[str, pa.Table]) -> Iterator[dict[str, Any]]:
-    asked = ["rank", "customer_id", "from_stage", "to_stage", "play", "channel", "group", "reason_1"]
+    asked = ["rank", "customer_id", "from_stage", "to_stage", "play", "channel", "group", *COLUMNS]
     for name, rows in lists.items():
         for row in rows.select(asked).to_pylist():
             yield {**row, "list": name}

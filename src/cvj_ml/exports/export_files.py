@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,19 +16,21 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cvj_ml.config import ExportsSpec
+from cvj_ml.config.exports import NEEDED_ADDRESSES
 from cvj_ml.customers import Permissions
 from cvj_ml.exports.addresses import contacts_of, readable
-from cvj_ml.exports.audiences import FAULTY, LEFT_OUT, Audience, Door, Member, exclusion, inclusion
+from cvj_ml.exports.audiences import LEFT_OUT, NOT_WRITTEN, Audience, Door, Member, exclusion, inclusion
 from cvj_ml.exports.tools import TOOLS
 from cvj_ml.io import write_table
+from cvj_ml.lists.reasons import COLUMNS, sentence
 
 EXPORTS, MEMBERS, COUNTS = "exports", "members", "summary"
 
 _MEMBERS = pa.schema([(name, pa.string()) for name in ("export", "customer_id", "email", "phone", "change")])
 _COUNTS = pa.schema(
     [("export", pa.string()), ("kind", pa.string()), ("epoch", pa.string())]
-    + [(name, pa.int64()) for name in ("looked_at", "written", "added", "removed", *LEFT_OUT)]
-    + [(f"without_{fault}", pa.int64()) for fault in FAULTY]
+    + [(name, pa.int64()) for name in ("looked_at", "written", "added", "removed", "still_in", *LEFT_OUT)]
+    + [(f"without_{why}", pa.int64()) for why in NOT_WRITTEN]
 )
 
 Key = tuple[str, str, str]
@@ -59,12 +59,6 @@ class EarlierExports:
             {name: frozenset(keys) for name, keys in found.items()}, {row["export"]: row["epoch"] for row in counts}
         )
 
-    @property
-    def digest(self) -> str:
-        """The sha256 of the members: a night is also made from them."""
-        plain = [[name, self.epochs[name], sorted(keys)] for name, keys in sorted(self.members.items())]
-        return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode()).hexdigest()
-
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -81,14 +75,39 @@ class Exported:
         return None if before is None else [one for one in self.audience.members if one.key not in before]
 
     @property
-    def removed(self) -> list[Key] | None:
+    def gone(self) -> list[Key] | None:
         """Who was a member before and is none any more, with the addresses of then."""
         return None if self.before is None else sorted(self.before - {one.key for one in self.audience.members})
 
     @property
+    def removed(self) -> list[Key] | None:
+        """Those of the gone whom a tool has to take out, without the addresses that are still in the file.
+
+        A tool matches by address, in any case of letters: an address that somebody else has now, or somebody with one
+        new address of two, must stay. A row without an address that the file needs is none. The rows of `channels` are
+        customers, and stay what they are.
+        """
+        if self.gone is None or not (needed := NEEDED_ADDRESSES[self.audience.export]):
+            return self.gone
+        emails = {one.email.lower() for one in self.audience.members}
+        phones = {one.phone for one in self.audience.members}
+        bare = (
+            (customer, "" if email.lower() in emails else email, "" if phone in phones else phone)
+            for customer, email, phone in self.gone
+        )
+        return [
+            (who, email, phone)
+            for who, email, phone in bare
+            if any({"email": email, "phone": phone}[one] for one in needed)
+        ]
+
+    @property
     def counts(self) -> dict[str, Any]:
-        """The row of the summary: ``looked_at`` is ``written`` and everybody left out, by reason."""
-        one = self.audience
+        """The row of the summary: ``looked_at`` is ``written`` and everybody left out, by reason.
+
+        ``still_in`` are the gone who are no row among the removed, as their addresses are in the file.
+        """
+        one, gone, removed = self.audience, self.gone, self.removed
         return {
             "export": one.name,
             "kind": one.kind,
@@ -96,9 +115,10 @@ class Exported:
             "looked_at": one.looked_at,
             "written": len(one.members),
             "added": None if self.added is None else len(self.added),
-            "removed": None if self.removed is None else len(self.removed),
+            "removed": None if removed is None else len(removed),
+            "still_in": None if removed is None or gone is None else len(gone) - len(removed),
             **{reason: one.left_out.get(reason, 0) for reason in LEFT_OUT},
-            **{f"without_{fault}": one.not_written.get(fault, 0) for fault in FAULTY},
+            **{f"without_{why}": one.not_written.get(why, 0) for why in NOT_WRITTEN},
         }
 
     @property
@@ -175,7 +195,7 @@ def write_exports(folder: Path, exports: Sequence[Exported], merge: Sequence[str
 
 
 def _write_tool(folder: Path, one: Exported, merge: Sequence[str]) -> dict[str, int]:
-    """Write an import file, and beside it, where there is a night to compare with, what to add and to remove."""
+    """Write an import file, and beside it, where there is a night to compare with, what to remove and to add."""
     name, tool = one.audience.name, TOOLS[one.audience.export]
     headings = {**tool.columns, **({column: column for column in merge} if tool.merge else {})}
     rows = {f"{name}.csv": _write(folder / f"{name}.csv", headings, map(_cells, one.audience.members))}
@@ -225,6 +245,7 @@ def _calls(members: Sequence[Member], merge: Sequence[str], night: str) -> str:
         {
             **_cells(one),
             "phone": readable(one.contact.phone),
+            "why": sentence([text for name in COLUMNS if (text := one.row[name])]),
             "merge": [one.contact.merge[name] for name in merge],
         }
         for one in members

@@ -7,6 +7,7 @@ weightiest column that differs visibly from a typical customer, and does not rea
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,9 @@ last. Of a newcomer all of the first say "new". (Drift is judged by the finer fa
 _MORE_IS_BETTER = ("event", "channel", "activity", "value", "progress", "stages")
 _LESS_IS_BETTER = ("recency", "gaps", "between")
 
+_FOR, _AGAINST, _NOTE = "Speaks for: ", "Speaks against: ", "Note: "
+_TYPICAL = re.compile("; (?=typical of |most )")
+
 _Fact = tuple[str, ...]
 
 
@@ -77,8 +81,8 @@ class Reason:
     def text(self) -> str:
         """The reason as a sentence; what is bad is never said to speak for somebody."""
         if self.neutral:
-            return f"Note: {self.said.whole}"
-        return f"Speaks {'for' if self.contribution > 0 else 'against'}: {self.said.whole}"
+            return f"{_NOTE}{self.said.whole}"
+        return f"{_FOR if self.contribution > 0 else _AGAINST}{self.said.whole}"
 
 
 def with_reasons(
@@ -311,3 +315,17 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
     wanted = customer.wanted if kind == "event" else customer.known.chosen_channels
     loose = rated_badly or (kind in ("event", "channel") and feature.fact[1] not in wanted)
     return (sign > 0 and not more) if loose else (sign > 0) != more
+
+
+def sentence(reasons: Sequence[str]) -> str:
+    """Return reasons as one sentence: what speaks for a move first, then what speaks against it.
+
+    What is typical of others is left out; the reasons themselves say it.
+    """
+    bare = [_TYPICAL.split(one, maxsplit=1)[0] for one in reasons]
+    parts = [one.removeprefix(_FOR).removeprefix(_NOTE) for one in bare if not one.startswith(_AGAINST)]
+    against = [one.removeprefix(_AGAINST) for one in bare if one.startswith(_AGAINST)]
+    text = "; ".join(parts)
+    if against:
+        text += f"{'; but ' if parts else 'against it: '}{'; '.join(against)}"
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

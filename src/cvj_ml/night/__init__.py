@@ -3,7 +3,7 @@
 from cvj_ml.night.forgetting import Rewritten, forget_in_night, nights_naming, remember, was_forgotten
 from cvj_ml.night.layout import LISTS, NightFolder, nights, replace_file
 from cvj_ml.night.locking import hold
-from cvj_ml.night.reading import current_night, exports_before, published_lists, published_nights
+from cvj_ml.night.reading import current_night, published_lists, published_nights
 from cvj_ml.night.verifying import Verified, verify_night
 from cvj_ml.night.writing import Published, digest_of, digest_of_table, find_night, publish
 
@@ -16,7 +16,6 @@ __all__ = [
     "current_night",
     "digest_of",
     "digest_of_table",
-    "exports_before",
     "find_night",
     "forget_in_night",
     "hold",

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
+from cvj_ml.exports import EarlierExports
 from cvj_ml.io import sha256_of
 from cvj_ml.lists.changes import BASES, NotComparable, Standing
 from cvj_ml.night.layout import MANIFEST, NightFolder
@@ -61,6 +62,11 @@ class BaseNights:
     def standings(self) -> dict[str, Standing | NotComparable]:
         """Read the base nights."""
         return {name: _standing(name, night) for name, night in self.nights.items()}
+
+    def exports(self) -> EarlierExports | None:
+        """Read the exports that adds and removes are told against; None where the last night is damaged or has none."""
+        night = self.nights["last"]
+        return None if night is None or night.problem == "damaged" else EarlierExports.of(night.folder.path)
 
 
 def find_base_nights(config: Config, as_of: int) -> BaseNights:

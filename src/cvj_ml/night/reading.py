@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError
-from cvj_ml.exports import EarlierExports
 from cvj_ml.lists import HOLDOUT_EXPOSURES, epoch_name
 from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
-from cvj_ml.windows import before, in_window, parse_as_of, to_microseconds
+from cvj_ml.windows import before, in_window, parse_as_of
 
 
 def current_night(out: Path) -> Path | None:
@@ -92,24 +90,6 @@ def first_listed(config: Config, as_of: int) -> dict[str, int]:
             if row["target"]:
                 found.setdefault(row["list"], night)
     return found
-
-
-def exports_before(out: Path, as_of: int) -> EarlierExports | None:
-    """Return the exports of the newest night with lists before ``as_of``, what adds and removes are told against.
-
-    None where there is no such night, or it has no exports. Raises NightError for one that cannot be read.
-    """
-    for folder in reversed(published_lists(out)):
-        try:
-            instant = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
-            if before(np.array([instant]), as_of).all():
-                return EarlierExports.of(folder)
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            raise NightError(
-                f"{folder}: tonight's exports are compared with this night, which cannot be read. See `cvj-ml verify"
-                f" {folder}`; go back to a copy of it, or remove it."
-            ) from None
-    return None
 
 
 def listed_in_control(config: Config, as_of: int) -> pa.Table:

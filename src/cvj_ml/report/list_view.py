@@ -12,6 +12,7 @@ from cvj_ml.config import DAY
 from cvj_ml.io import csv_lines
 from cvj_ml.lists import NOT_LISTED, RankedList
 from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.report import wording
 from cvj_ml.schemas import TARGETS
@@ -110,7 +111,7 @@ def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]], currency: str |
                 row["rank"],
                 row["customer_id"],
                 tuple(str(row[name]) for name in contact if row[name] is not None),
-                wording.sentence(reasons),
+                sentence(reasons),
                 tuple(told),
                 row["play"] or "",
                 row["channel"] or "",

@@ -6,7 +6,6 @@ How good the probabilities were when they could be evaluated, in words.
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -84,24 +83,6 @@ def export(counts: Mapping[str, Any]) -> str:
 def export_file(name: str) -> str:
     """Return the file, or the pattern of the files, of an export."""
     return {"calls": "calls.html", "channels": "channel_*.csv"}.get(name, f"{name}.csv")
-
-
-_TYPICAL = re.compile("; (?=typical of |most )")
-_FOR, _AGAINST, _NOTE = "Speaks for: ", "Speaks against: ", "Note: "
-
-
-def sentence(reasons: Sequence[str]) -> str:
-    """Return reasons as one sentence: what speaks for a move first, then what speaks against it.
-
-    What is typical of others is left out; the reasons themselves say it.
-    """
-    bare = [_TYPICAL.split(one, maxsplit=1)[0] for one in reasons]
-    parts = [one.removeprefix(_FOR).removeprefix(_NOTE) for one in bare if not one.startswith(_AGAINST)]
-    against = [one.removeprefix(_AGAINST) for one in bare if one.startswith(_AGAINST)]
-    text = "; ".join(parts)
-    if against:
-        text += f"{'; but ' if parts else 'against it: '}{'; '.join(against)}"
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def whole_number(number: int) -> str:

@@ -17,6 +17,7 @@ import xlsxwriter
 from xlsxwriter.exceptions import FileCreateError
 
 from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
+from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import LEVELS
 from cvj_ml.report import wording
 from cvj_ml.report.journey_sheet import FIRST, STAGE, write_worksheet
@@ -217,7 +218,7 @@ class _Sheets:
         """Write everybody to contact on a list, with a box to tick."""
         formats, rows = self._formats, table.slice(0, MAX_ROWS)
         reasons = zip(*(rows[f"reason_{i}"].to_pylist() for i in (1, 2, 3)), strict=True)
-        why = [wording.sentence([one for one in row if one]) or None for row in reasons]
+        why = [sentence([one for one in row if one]) or None for row in reasons]
         first = [
             _Column("Done", [None] * len(rows), formats.box),
             _Column("Rank", rows["rank"].to_pylist(), formats.count),
@@ -325,10 +326,10 @@ class _Sheets:
         row = 0
         for one in found.since:
             write_text(sheet, row, 0, f"Since {one.words}{f', {one.day}' if one.day else ''}", formats.bold)
-            for sentence in one.sentences:
+            for line in one.sentences:
                 row += 1
                 # Nothing stands to its right, where it may run on.
-                write_text(sheet, row, 0, sentence, formats.beside)
+                write_text(sheet, row, 0, line, formats.beside)
             row += 2
         write_heading(sheet, row, heading, widths, formats, range(1, len(widths)))
         forms = [formats.label, *[formats.count] * (len(widths) - 1)]
