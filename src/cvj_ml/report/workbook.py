@@ -339,8 +339,8 @@ class _Sheets:
             for place, _ in shown:
                 balance = stage.since[place]
                 numbers += [balance.entered, balance.left] if balance else [None, None]
-            line = [stage.stage, *numbers, *(stage.trend if nights > 1 else ())]
-            write_row(sheet, row, line, forms, widths)
+            cells = [stage.stage, *numbers, *(stage.trend if nights > 1 else ())]
+            write_row(sheet, row, cells, forms, widths)
 
     def journey(self) -> None:
         """Write the worksheet of the business."""
