@@ -254,8 +254,8 @@ def test_an_address_that_is_still_in_the_file_is_not_taken_out(tmp_path: Path) -
     spec = ExportsSpec.model_validate(
         {**SPEC.model_dump(), "merge": [], "files": {"google_customer_match": "ads", "hubspot": "all"}}
     )
-    first = [("c1", "same@example.com", None, None, None), ("c3", "three@example.com", "+1 202-555-0143", None, None)]
-    second = [("c2", "Same@example.com", None, None, None), ("c3", "three@example.com", "+1 202-555-0146", None, None)]
+    first = [("c1", "Same@example.com", None, None, None), ("c3", "three@example.com", "+1 202-555-0143", None, None)]
+    second = [("c2", "same@example.com", None, None, None), ("c3", "three@example.com", "+1 202-555-0146", None, None)]
     nobody: dict[str, Any] = {"spec": spec, "permissions": permissions(None), "control": pa.array([], pa.string())}
     for night, rows, base in (("first", first, None), ("second", second, tmp_path / "first")):
         lists = [("a__b__30d", rank, row[0], "ads", "target") for rank, row in enumerate(rows, 1)]

@@ -319,10 +319,10 @@ class _Sheets:
         row = 0
         for one in found.since:
             write_text(sheet, row, 0, f"Since {one.words}{f', {one.day}' if one.day else ''}", formats.bold)
-            for line in one.sentences:
+            for text in one.sentences:
                 row += 1
                 # Nothing stands to its right, where it may run on.
-                write_text(sheet, row, 0, line, formats.beside)
+                write_text(sheet, row, 0, text, formats.beside)
             row += 2
         write_heading(sheet, row, heading, widths, formats, range(1, len(widths)))
         forms = [formats.label, *[formats.count] * (len(widths) - 1)]
