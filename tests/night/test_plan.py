@@ -133,3 +133,14 @@ def test_a_list_ends_where_the_next_step_holds_too_little(folder: Path) -> None:
             assert one["next_step_moves"] < 0.6 * one["first_step_moves"] and one["listed"] % 4 == 0
         else:
             assert one["list_full"] == 0
+
+
+def test_a_past_night_whose_manifest_is_broken_is_named(trained: Trained, tmp_path: Path) -> None:
+    """What past nights promised is looked at every night: one that cannot be read is told, with what to do."""
+    config = trained.variant(tmp_path / "out")
+    assert call("targets", config, "--as-of", "2025-05-01").code == 0
+    (manifest,) = (tmp_path / "out").glob("as_of=2025-05-01/*/MANIFEST.json")
+    manifest.write_text("{")
+    ran = call("targets", config, "--as-of", AS_OF)
+    assert ran.code == 4
+    assert "its manifest cannot be read" in ran.err and "cvj-ml verify" in ran.err and "Traceback" not in ran.err

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.errors import DataError
+from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
@@ -122,7 +122,13 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
     """
     nights = {}
     for folder in published_lists(Path(config.out)):
-        nights[folder] = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
+        try:
+            nights[folder] = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            raise NightError(
+                f"{folder}: its manifest cannot be read, so nobody knows which night this is. `cvj-ml verify {folder}`"
+                " says more; go back to a copy of it, or remove it."
+            ) from None
     chosen: dict[str, Path] = {}
     known = set(observation.journey.names) - observation.journey.unobserved
     for folder in sorted(nights, key=nights.__getitem__, reverse=True):
