@@ -74,6 +74,8 @@ def test_threads_and_buckets_change_no_byte_of_scores_and_lists(trained: Trained
             for kind in ("csv", "parquet")
         ),
         "targets/lists.xlsx",
+        "targets/changes.csv",
+        "targets/changes.parquet",
     }
     for number, engine in enumerate(({"threads": 2}, {"buckets": 16}, {"threads": 3, "buckets": 1})):
         found = everything(night(trained, tmp_path / str(number), **engine))

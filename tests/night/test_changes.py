@@ -229,7 +229,7 @@ def test_the_page_and_the_groups_tell_the_same(shop: Shop) -> None:
     changes = manifest(night)["changes"]
     for base in BASES:
         plan = changes[base]["plan"]
-        assert f"Since {changes[base]['as_of'][:10]}, {BASES[base]}" in text
+        assert f"Since {BASES[base]}, {changes[base]['as_of'][:10]}" in text
         assert f"On the plan, control included: {plan['now']}, {plan['entered']} of them new" in text
         for reason, number in changes[base]["dropped"].items():
             assert f"{number} {DROPPED[reason]}" in text
