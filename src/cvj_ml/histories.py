@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.windows import Instants
+from cvj_ml.windows import NEVER, Instants, before
 
 Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 """Positions of rows, or a mask."""
@@ -81,6 +81,23 @@ class TouchpointColumns:
 
     def __len__(self) -> int:
         return len(self.occurred_at)
+
+    def owners(self) -> npt.NDArray[np.int64]:
+        """Return each row's customer, as a position in the block."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def live(self, as_of: int) -> npt.NDArray[np.bool_]:
+        """Mark the rows that were visible before an instant and not yet replaced.
+
+        ``visible_at`` is never before ``occurred_at``: what was visible had happened.
+        """
+        return before(self.visible_at, as_of) & ~before(self.superseded_at, as_of)
+
+    def first_visible(self) -> Instants:
+        """Return when each customer's first row became visible, NEVER for those without any."""
+        first = np.full(len(self.offsets) - 1, NEVER, dtype=np.int64)
+        np.minimum.at(first, self.owners(), self.visible_at)
+        return first
 
     def take(self, customers: npt.NDArray[np.int64]) -> TouchpointColumns:
         """Return the touchpoints of the customers at these positions."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +19,26 @@ import pyarrow.parquet as pq
 
 from cvj_ml.errors import CvjError
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 # What a spreadsheet takes for a formula, full-width forms included, and the apostrophe that this guard itself writes.
 _STARTS_A_FORMULA = r"^[\s\p{Z}\p{C}]*[=+\-@＝＋－＠']|^[\t\r\n]"
 
 _ROWS = 1 << 16
+
+
+def html_environment(package: str) -> Environment:
+    """Return what fills in a package's templates: data are escaped, and a missing name is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # most commands write no page
+
+    return Environment(
+        autoescape=True,
+        loader=PackageLoader(package),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def sync(path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.windows import NEVER, Instants, before, grid, midnight
+from cvj_ml.windows import Instants, before, grid, midnight
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +41,13 @@ def training_grid(config: Config, cut: int) -> Instants:
 
 def eligible(points: TouchpointColumns, instants: Instants) -> Snapshots:
     """Return every customer with a visible touchpoint, at every instant; the same rule trains and scores."""
-    customer, moment = np.nonzero(before(_first_visible(points)[:, None], instants[None, :]))
+    customer, moment = np.nonzero(before(points.first_visible()[:, None], instants[None, :]))
     return Snapshots(customer.astype(np.int64), instants[moment])
 
 
 def are_eligible(points: TouchpointColumns, snapshots: Snapshots) -> npt.NDArray[np.bool_]:
     """Return which snapshots `eligible` would return."""
-    return before(_first_visible(points)[snapshots.customer], snapshots.as_of)
-
-
-def _first_visible(points: TouchpointColumns) -> Instants:
-    customers = len(points.offsets) - 1
-    first = np.full(customers, NEVER, dtype=np.int64)
-    owner = np.repeat(np.arange(customers), np.diff(points.offsets))
-    np.minimum.at(first, owner, points.visible_at)
-    return first
+    return before(points.first_visible()[snapshots.customer], snapshots.as_of)
 
 
 def sampling_keys(customers: Sequence[str], snapshots: Snapshots, seed: int) -> npt.NDArray[np.float64]:

@@ -53,7 +53,7 @@ def backfilled_columns(blocks: Iterable[Block], minor_units: int) -> list[Backfi
     """
     collected: dict[tuple[str, str], list[_F64]] = {}
     for block in blocks:
-        owner = np.repeat(np.arange(len(block)), np.diff(block.touchpoints.offsets))
+        owner = block.touchpoints.owners()
         sums = dict(_sums(block.touchpoints, owner, minor_units))
         for column, numbers in _columns(block, owner, minor_units):
             order, place = _places(block.touchpoints, owner, numbers)

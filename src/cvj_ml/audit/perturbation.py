@@ -119,7 +119,7 @@ def _touchpoints(
     points: TouchpointColumns, cut_off: int, time_zone: str, rng: np.random.Generator
 ) -> tuple[TouchpointColumns, Change]:
     rows, customers = len(points), len(points.offsets) - 1
-    owner = np.repeat(np.arange(customers), np.diff(points.offsets))
+    owner = points.owners()
     known = before(points.visible_at, cut_off)
     kept = known | (rng.random(rows) >= 1 / 3)
     altered = kept & ~known & (rng.random(rows) < 0.5)

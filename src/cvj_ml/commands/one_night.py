@@ -31,7 +31,7 @@ from cvj_ml.lists.changes import (
     reasons_tonight,
     with_changes,
 )
-from cvj_ml.lists.control import in_control
+from cvj_ml.lists.control import drawn_tonight
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
 from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion
@@ -310,10 +310,9 @@ def changes_of(
 
 def control_group(config: Config, scores: StoredTable, as_of: int) -> tuple[pa.Array, str]:
     """Return everybody of SCORES whom chance put into the control group, on a list or not, and the epoch's name."""
-    spec, customers = config.control, scores.read(["customer_id"])["customer_id"].combine_chunks()
-    epoch = epoch_name(spec.epoch, as_of, config.zone)
-    drawn = in_control(customers.to_pylist(), spec.salt or config.name, epoch, spec.share)
-    return customers.filter(pa.array(drawn)), epoch
+    customers = scores.read(["customer_id"])["customer_id"].combine_chunks()
+    drawn = drawn_tonight(config, customers.to_pylist(), as_of)
+    return customers.filter(pa.array(drawn)), epoch_name(config.control.epoch, as_of, config.zone)
 
 
 def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:

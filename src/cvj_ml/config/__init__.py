@@ -14,7 +14,7 @@ from cvj_ml.config.lists import (
     MeasureSpec,
     play_channels,
 )
-from cvj_ml.config.plays import OUTER_RATINGS, Condition, Play, Rating, UnhappySpec
+from cvj_ml.config.plays import Condition, Play, Rating, UnhappySpec, outer_rating
 from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
@@ -39,7 +39,6 @@ __all__ = [
     "DAY",
     "EPOCHS",
     "NAME_BYTES",
-    "OUTER_RATINGS",
     "PUBLIC_HOLIDAY",
     "SECOND",
     "AttributesSpec",
@@ -81,6 +80,7 @@ __all__ = [
     "UnhappySpec",
     "format_duration",
     "load_config",
+    "outer_rating",
     "parse_duration",
     "play_channels",
     "preset_names",

@@ -19,6 +19,13 @@ OUTER_RATINGS = 0.4
 """The lower and the upper share of the scale of ratings: what lies there is bad or good, the middle is neither."""
 
 
+def outer_rating(scale: tuple[float, float], share: float = OUTER_RATINGS) -> tuple[float, float]:
+    """Return up to where ratings are bad, and from where on they are good; scale: the worst and the best."""
+    worst, best = scale
+    outer = share * (best - worst)
+    return worst + outer, best - outer
+
+
 def with_shorthand(tests: Any) -> Any:
     """Read ``{country: UK}`` as ``{country: {eq: UK}}``."""
     if not isinstance(tests, dict):

@@ -20,7 +20,6 @@ from cvj_ml.evaluation.bootstrap import grouped_sums, holm, interval, p_value
 from cvj_ml.evaluation.metrics import log_loss_terms
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text
-from cvj_ml.windows import before
 
 FIRST_CHANNEL = "first_channel"
 ATTRIBUTE = "attribute:"
@@ -152,8 +151,7 @@ def _values(block: Block, name: str, as_of: int) -> list[str | float | None]:
     """Return the value of each of the block's customers, None where nothing was known."""
     if name == FIRST_CHANNEL:
         points = block.touchpoints
-        owner = np.repeat(np.arange(len(block)), np.diff(points.offsets))
-        live = before(points.visible_at, as_of) & ~before(points.superseded_at, as_of)
+        owner, live = points.owners(), points.live(as_of)
         # Touchpoints stand in the order of occurrence, so the first row is the first touchpoint.
         customers, first = np.unique(owner[live], return_index=True)
         rows = np.full(len(block), -1, dtype=np.int64)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from cvj_ml.config import ExportsSpec
 from cvj_ml.config.exports import NEEDED_ADDRESSES
@@ -21,7 +21,7 @@ from cvj_ml.customers import Permissions
 from cvj_ml.exports.addresses import contacts_of, readable
 from cvj_ml.exports.audiences import LEFT_OUT, NOT_WRITTEN, Audience, Door, Member, exclusion, inclusion
 from cvj_ml.exports.tools import TOOLS
-from cvj_ml.io import write_table
+from cvj_ml.io import html_environment, write_table
 from cvj_ml.lists.reasons import COLUMNS, sentence
 
 EXPORTS, MEMBERS, COUNTS = "exports", "members", "summary"
@@ -87,13 +87,14 @@ class Exported:
         new address of two, must stay. A row without an address that the file needs is none. The rows of `channels` are
         customers, and stay what they are.
         """
-        if self.gone is None or not (needed := NEEDED_ADDRESSES[self.audience.export]):
-            return self.gone
+        gone = self.gone
+        if gone is None or not (needed := NEEDED_ADDRESSES[self.audience.export]):
+            return gone
         emails = {one.email.lower() for one in self.audience.members}
         phones = {one.phone for one in self.audience.members}
         bare = (
             (customer, "" if email.lower() in emails else email, "" if phone in phones else phone)
-            for customer, email, phone in self.gone
+            for customer, email, phone in gone
         )
         return [
             (who, email, phone)
@@ -107,14 +108,14 @@ class Exported:
 
         ``still_in`` are the gone who are no row among the removed, as their addresses are in the file.
         """
-        one, gone, removed = self.audience, self.gone, self.removed
+        one, added, gone, removed = self.audience, self.added, self.gone, self.removed
         return {
             "export": one.name,
             "kind": one.kind,
             "epoch": self.epoch,
             "looked_at": one.looked_at,
             "written": len(one.members),
-            "added": None if self.added is None else len(self.added),
+            "added": None if added is None else len(added),
             "removed": None if removed is None else len(removed),
             "still_in": None if removed is None or gone is None else len(gone) - len(removed),
             **{reason: one.left_out.get(reason, 0) for reason in LEFT_OUT},
@@ -256,12 +257,6 @@ def _calls(members: Sequence[Member], merge: Sequence[str], night: str) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True,
-        loader=PackageLoader("cvj_ml.exports"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = html_environment("cvj_ml.exports")
+    environment.keep_trailing_newline = True
     return environment.get_template("calls.html")

@@ -55,7 +55,7 @@ class Sightings:
 def sight(block: Block, cut: int) -> Sightings:
     """Count a block's customers per event, channel and attribute value visible before the cut."""
     points = block.touchpoints
-    owner = np.repeat(np.arange(len(block)), np.diff(points.offsets))
+    owner = points.owners()
     seen = before(points.visible_at, cut)
     categories: dict[str, Counter[str]] = {}
     numbers = set()

@@ -222,7 +222,7 @@ def _turns(journey: Journey, points: TouchpointColumns, value: _Rows) -> _Rows:
     that nobody made. Names of events and the order of the log decide nothing: rows left equal are alike to all rules.
     """
     rows = np.arange(len(points))
-    owner = np.repeat(np.arange(len(points.offsets) - 1), np.diff(points.offsets))
+    owner = points.owners()
     new = np.append(True, (owner[1:] != owner[:-1]) | (points.occurred_at[1:] != points.occurred_at[:-1]))
     tied = np.flatnonzero(~(new & np.append(new[1:], True)))
     leaves = [leaf for stage in journey.stages for leaf in _leaves(stage.enter, False)]

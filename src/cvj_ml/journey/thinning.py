@@ -52,7 +52,7 @@ def hide(journey: Journey, points: TouchpointColumns, hidden: _Mask, entries: In
     purchases that enter Convert at the first and Ascend at the third, the later ones vanish with Ascend, the first
     stays.) A leaf that takes any event needs none in particular.
     """
-    owner = np.repeat(np.arange(len(hidden)), np.diff(points.offsets))
+    owner = points.owners()
     goes, needed = np.zeros(len(points), dtype=np.bool_), np.zeros(len(points), dtype=np.bool_)
     for i, stage in enumerate(journey.stages):
         named = [leaf for leaf in stage.enter.leaves() if ANY_EVENT not in (leaf.event or ())]

@@ -66,8 +66,7 @@ def dwell_times(points: TouchpointColumns, entries: Instants, as_of: int) -> Dwe
     entries: (customers, stages), as of `entry_times`. The stage is the highest one entered, so a stay lasts from the
     instant at which the running maximum became this stage to the instant at which it became a higher one.
     """
-    seen = np.full(len(points.offsets) - 1, NEVER, dtype=np.int64)
-    np.minimum.at(seen, owners(points), points.visible_at)
+    seen = points.first_visible()
     bounds = np.column_stack([seen, reached(entries), np.full(len(seen), NEVER, dtype=np.int64)])
     bounds = np.where(before(bounds, as_of), bounds, NEVER)
     # Evidence may be replaced: a stage can be entered no earlier than the customer's first row.
@@ -80,11 +79,6 @@ def dwell_times(points: TouchpointColumns, entries: Instants, as_of: int) -> Dwe
     first = np.ones(len(customer), dtype=np.bool_)
     first[1:] = customer[1:] != customer[:-1]
     return DwellTimes(customer, column - 1, start[customer, column], ends, following, first)
-
-
-def owners(points: TouchpointColumns) -> npt.NDArray[np.int64]:
-    """Return each row's customer, as a position in the block."""
-    return np.repeat(np.arange(len(points.offsets) - 1), np.diff(points.offsets))
 
 
 AFTER = (30, 90)

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvj_ml.config import OUTER_RATINGS
+from cvj_ml.config import outer_rating
 from cvj_ml.histories import Text, TouchpointColumns
 from cvj_ml.journey import stage_at
-from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add, owners
-from cvj_ml.journey_analytics.precursors import live, present
+from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add
+from cvj_ml.journey_analytics.precursors import present
 from cvj_ml.windows import Instants, before
 
 TICKET, SETBACK = "ticket", "setback"
@@ -48,7 +48,7 @@ def count_experience(
 
     The touchpoint that leads into a stage belongs to the stage before, with its rating.
     """
-    owner, known = owners(points), live(points, question.as_of)
+    owner, known = points.owners(), points.live(question.as_of)
     recent = known & ~before(points.occurred_at, question.as_of - question.period)
     stage, _ = present(found, len(points.offsets) - 1)
     unhappy, troubles, recorded = question.journey.spec.unhappy, [], set()
@@ -98,7 +98,7 @@ def _counted(frame: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
 class Mood:
     """Ratings given in a stage in the last period: how many, their mean, and how many are bad or good.
 
-    Bad lies in the lower OUTER_RATINGS of the scale, good in the upper; what lies between is neither.
+    Bad lies in the lower 40 % of the scale, good in the upper; what lies between is neither.
     """
 
     given: int
@@ -118,18 +118,16 @@ class Moods:
 
 def moods(counts: ExperienceCounts, scale: tuple[float, float]) -> Moods:
     """Return the mood by stage; a rating outside the scale is in no mood."""
-    worst, best = scale
-    outer = OUTER_RATINGS * (best - worst)
-    ratings = counts.ratings
-    inside = ratings["rating"].between(worst, best)
+    ratings, (bad_to, good_from) = counts.ratings, outer_rating(scale)
+    inside = ratings["rating"].between(*scale)
     found = {}
     for stage, rows in ratings[inside].groupby("stage"):
         rating, given = rows["rating"].to_numpy(), rows["given"].to_numpy()
         found[int(str(stage))] = Mood(
             int(given.sum()),
             float((rating * given).sum() / given.sum()),
-            int(given[rating <= worst + outer].sum()),
-            int(given[rating >= best - outer].sum()),
+            int(given[rating <= bad_to].sum()),
+            int(given[rating >= good_from].sum()),
         )
     return Moods(scale, found, int(ratings["given"][~inside].sum()))
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import Config
 from cvj_ml.histories import Block
-from cvj_ml.journey_analytics.dwell_times import BEFORE_ANY, UNKNOWN, DwellTimes, Question, owners, segments_of
-from cvj_ml.journey_analytics.precursors import NO_CHANNEL, SEVERAL_CHANNELS, first_channels, live, present
+from cvj_ml.journey_analytics.dwell_times import BEFORE_ANY, UNKNOWN, DwellTimes, Question, segments_of
+from cvj_ml.journey_analytics.precursors import NO_CHANNEL, SEVERAL_CHANNELS, first_channels, present
 from cvj_ml.windows import NEVER, before
 
 MOST = 5
@@ -67,8 +67,8 @@ class KnownCustomers:
 def known_customers(question: Question, block: Block, found: DwellTimes) -> KnownCustomers:
     """Return the customers of a block whose stays are ``found``."""
     points, as_of, size = block.touchpoints, question.as_of, len(block)
-    owner, since = owners(points), question.as_of - question.period
-    known = live(points, as_of)
+    owner, since = points.owners(), question.as_of - question.period
+    known = points.live(as_of)
     stage, _ = present(found, size)
     there = np.flatnonzero(stage >= BEFORE_ANY)
     row = np.full(size, -1, dtype=np.int64)

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from cvj_ml.config import DAY
 from cvj_ml.histories import Text, TouchpointColumns
 from cvj_ml.journey import stage_at
-from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add, owners
+from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add
 from cvj_ml.panel.labels import label, stages_ahead
 from cvj_ml.snapshots import eligible
 from cvj_ml.windows import NEVER, Instants, before, happened_within, is_covered
@@ -58,8 +58,8 @@ def count_touchpoints(
     question: Question, points: TouchpointColumns, entries: Instants, found: DwellTimes
 ) -> TouchpointCounts:
     """Count a block whose stages were entered at ``entries`` and whose stays are ``found``."""
-    owner, as_of = owners(points), question.as_of
-    known = live(points, as_of)
+    owner, as_of = points.owners(), question.as_of
+    known = points.live(as_of)
     week = 7 * DAY
     recent = known & ~before(points.occurred_at, as_of - week)
     # A week of which nothing was recorded is not a week without touchpoints.
@@ -88,11 +88,6 @@ def add_touchpoints(parts: Iterable[TouchpointCounts]) -> TouchpointCounts:
         sum(one.usually for one in gathered),
         max(one.weeks for one in gathered),
     )
-
-
-def live(points: TouchpointColumns, instant: int) -> npt.NDArray[np.bool_]:
-    """Mark the rows that were visible before an instant and not yet replaced."""
-    return before(points.visible_at, instant) & ~before(points.superseded_at, instant)
 
 
 def present(found: DwellTimes, customers: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -183,7 +178,7 @@ def _precursors(
     converted, stood = np.zeros(customers, dtype=np.int64), np.full(customers, -2, dtype=np.int64)
     converted[snapshots.customer] = moved_on
     stood[snapshots.customer[asked]] = stage[asked]
-    window = live(points, asked_at) & before(points.occurred_at, asked_at)
+    window = points.live(asked_at) & before(points.occurred_at, asked_at)
     window &= ~before(points.occurred_at, asked_at - period)
     active = np.zeros(customers, dtype=np.bool_)
     active[owner[window & points.inbound]] = True

@@ -16,7 +16,7 @@ from cvj_ml.config import DAY, Config, JourneySpec, Play, play_channels
 from cvj_ml.histories import Block, TouchpointColumns
 from cvj_ml.lists.recent_past import RecentPast
 from cvj_ml.snapshots import eligible
-from cvj_ml.windows import Instants, before, happened_within, in_window
+from cvj_ml.windows import Instants, happened_within, in_window
 
 ANSWERED_WITHIN = 3 * DAY
 """A send counts as answered when the customer's next own touchpoint follows within this time."""
@@ -129,9 +129,8 @@ def contact_history(block: Block, as_of: int, config: Config) -> ContactHistory:
     points, channels = block.touchpoints, play_channels(config.journey)
     caps, plays = config.eligibility.contact_caps, conditional_plays(config.journey)
     size = len(block.customers)
-    owner = np.repeat(np.arange(size), np.diff(points.offsets))
-    # visible_at is never before occurred_at: what was visible had happened.
-    known = before(points.visible_at, as_of) & ~before(points.superseded_at, as_of)
+    past = RecentPast(block, as_of, config)
+    owner, known = past.owner, past.known
     sent, own = known & ~points.inbound, known & points.inbound
     place = points.channel.recode({name: i for i, name in enumerate(channels)}, -1).astype(np.int64)
     answered = sent & _answered(points, owner, own)
@@ -149,7 +148,6 @@ def contact_history(block: Block, as_of: int, config: Config) -> ContactHistory:
         cells = np.bincount(owner[rows] * len(channels) + place[rows], minlength=size * len(channels))
         return cells.reshape(size, len(channels))
 
-    past = RecentPast(block, as_of, config)
     meant = np.array([past.meant_for(play) for play in plays], dtype=np.bool_).reshape(len(plays), size).T
     asked = eligible(points, np.array([as_of], dtype=np.int64)).customer
     everybody = ContactHistory(

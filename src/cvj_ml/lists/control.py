@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import ContactCap, EligibilitySpec
+from cvj_ml.config import Config, ContactCap, EligibilitySpec
 from cvj_ml.windows import before, in_window, to_datetime
 
 _MONTHS = {"month": 1, "quarter": 3, "half": 6, "year": 12}
@@ -50,6 +50,12 @@ def in_control(customers: Iterable[str], salt: str, epoch: str, share: float) ->
         draw.update(name.encode())
         drawn.append(int.from_bytes(draw.digest()[:8], "big") < bound)
     return np.array(drawn, dtype=np.bool_)
+
+
+def drawn_tonight(config: Config, customers: Iterable[str], as_of: int) -> npt.NDArray[np.bool_]:
+    """Return who is in the control group of the epoch of ``as_of``, by the configuration."""
+    spec = config.control
+    return in_control(customers, spec.salt or config.name, epoch_name(spec.epoch, as_of, config.zone), spec.share)
 
 
 HOLDOUT_EXPOSURES = pa.schema([("customer_id", pa.string()), ("channel", pa.string()), ("as_of", pa.int64())])

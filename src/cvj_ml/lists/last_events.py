@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import OUTER_RATINGS, Config
+from cvj_ml.config import Config, outer_rating
 from cvj_ml.histories import Block, Text
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import NEVER, before, in_window, to_datetime
@@ -127,8 +127,7 @@ class Unhappy:
 
     def is_bad_rating(self, rating: float) -> bool:
         """Return whether a rating lies in the lower 40 % of the scale; a missing one does not."""
-        lowest, highest = self.rating_scale
-        return rating <= lowest + OUTER_RATINGS * (highest - lowest)
+        return rating <= outer_rating(self.rating_scale)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,10 +95,14 @@ class RankedList:
         if self.eligible != len(self.rows) + sum(self.not_listed.values()):
             raise AssertionError(f"{self.name}: in the stage, eligible, listed: {found}; {self.not_listed}")
 
+    def of_group(self, group: str) -> pa.Table:
+        """Return the rows of a group, ``target`` or ``control``, in their order."""
+        return self.rows.filter(pc.equal(self.rows["group"], group))
+
     @property
     def control(self) -> int:
         """How many rows are in the control group."""
-        return int(pc.sum(pc.equal(self.rows["group"], "control")).as_py() or 0)
+        return len(self.of_group("control"))
 
     @property
     def without_evidence(self) -> bool:
@@ -126,9 +130,9 @@ def held_back(lists: Sequence[RankedList]) -> dict[str, int]:
     return found
 
 
-def people_to_contact(lists: Sequence[RankedList]) -> int:
-    """Return how many people the lists have to contact, each once."""
-    columns = [one.rows.filter(pc.equal(one.rows["group"], "target"))["customer_id"] for one in lists]
+def people_of_group(lists: Sequence[RankedList], group: str) -> int:
+    """Return how many people the lists have in a group, ``target`` or ``control``, each once."""
+    columns = [one.of_group(group)["customer_id"] for one in lists]
     chunks = [chunk for column in columns for chunk in column.chunks]
     return len(pa.chunked_array(chunks, pa.string()).unique())
 

@@ -15,7 +15,7 @@ from cvj_ml.customers import Permissions
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
-from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name, holdout_exposures, in_control, spared_lately
+from cvj_ml.lists.control import HOLDOUT_EXPOSURES, drawn_tonight, epoch_name, holdout_exposures, spared_lately
 from cvj_ml.lists.eligibility import (
     POSITION,
     REASONS,
@@ -124,6 +124,7 @@ class _Night:
     """What the lists of a night share; ``room`` is what earlier lists leave to later ones.
 
     ``assigned`` tells by stage on which list each of its customers is, by its position; -1: on none.
+    ``found`` keeps the candidates that were read for an assignment until their lists are made.
     """
 
     config: Config
@@ -140,6 +141,7 @@ class _Night:
     specs: tuple[ListSpec, ...]
     room: dict[int, int]
     assigned: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    found: dict[int, _Candidates] = field(default_factory=dict)
     slugs: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,10 +150,10 @@ class _Night:
     def next_list(self, position: int) -> RankedList:
         """Leave out, rank, serve, cut, mark: one list, and the room that it takes from the next ones."""
         spec = self.specs[position]
-        found = self._candidates(spec)
+        elsewhere = self._is_elsewhere(position)
+        found = self.found.pop(position) if position in self.found else self._candidates(spec)
         scores, probability, value = found.scores, found.probability, self._value(spec, found.scores)
-        elsewhere = (found.reason < 0) & self._is_elsewhere(position)
-        reason = np.where(elsewhere, POSITION["other_list"], found.reason)
+        reason = np.where((found.reason < 0) & elsewhere, POSITION["other_list"], found.reason)
         mean = float(np.nanmean(probability)) if np.isfinite(probability).any() else np.nan
         eligible = np.flatnonzero(reason < 0)
         keys = (-probability[eligible], -np.nan_to_num(value[eligible]))
@@ -168,7 +170,7 @@ class _Night:
         lift = probability[listed] / mean if mean else np.full(len(listed), np.nan)
         columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
         columns |= self._plays(found.offers, offer[status == LISTED])
-        columns |= self._groups(names, epoch)
+        columns |= self._groups(names)
         return RankedList(
             f"{self.slugs[spec.from_stage]}__{self.slugs[spec.to_stage]}__{spec.horizon // DAY}d",
             spec,
@@ -242,6 +244,7 @@ class _Night:
         # lexsort orders by its last key first; rows that are no rivals come last, and ties stay in the lists' order.
         order = np.lexsort((np.broadcast_to(np.arange(len(rivals)), worth.shape), -probability, -worth), axis=1)
         best = np.where(unknown, eligible.argmax(axis=1), order[:, 0])
+        self.found |= dict(zip(rivals, found, strict=True))
         return np.where(eligible.any(axis=1), np.array(rivals)[best], -1)
 
     def _why(self, customers: pa.Array, place: npt.NDArray[np.int64]) -> pa.Table:
@@ -305,11 +308,10 @@ class _Night:
             "channel": [channels[i] if i >= 0 else None for i in picked],
         }
 
-    def _groups(self, customers: Sequence[str], epoch: str) -> dict[str, object]:
+    def _groups(self, customers: Sequence[str]) -> dict[str, object]:
         """Mark who is in control."""
-        spec = self.config.control
-        control = in_control(customers, spec.salt or self.config.name, epoch, spec.share)
-        return {"group": np.where(control, "control", "target"), "control_share": np.full(len(customers), spec.share)}
+        control, share = drawn_tonight(self.config, customers, self.as_of), self.config.control.share
+        return {"group": np.where(control, "control", "target"), "control_share": np.full(len(customers), share)}
 
     def _table(self, spec: ListSpec, customers: Sequence[str], columns: dict[str, object]) -> pa.Table:
         """Return TARGETS of the listed customers, in their order."""

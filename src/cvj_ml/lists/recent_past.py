@@ -7,11 +7,11 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import OUTER_RATINGS, Condition, Config, Play, Rating, Rule
+from cvj_ml.config import Condition, Config, Play, Rating, Rule, outer_rating
 from cvj_ml.features import latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import column_passes, leaf_mask
-from cvj_ml.windows import before, in_window
+from cvj_ml.windows import in_window
 
 _Mask = npt.NDArray[np.bool_]
 _Ints = npt.NDArray[np.int64]
@@ -20,15 +20,16 @@ _NEVER_YET = np.iinfo(np.int64).min
 
 
 class RecentPast:
-    """Customers of a block as visible just before ``as_of``; each answer is an array over all of them."""
+    """Customers of a block as visible just before ``as_of``; each answer is an array over all of them.
+
+    ``owner`` is each touchpoint's customer, ``known`` marks those that were live then.
+    """
 
     def __init__(self, block: Block, as_of: int, config: Config) -> None:
         points = block.touchpoints
         self._block, self._points, self._as_of, self._config = block, points, as_of, config
         self._size = len(block.customers)
-        self._owner = np.repeat(np.arange(self._size), np.diff(points.offsets))
-        # visible_at is never before occurred_at: what was visible had happened.
-        self._known: _Mask = before(points.visible_at, as_of) & ~before(points.superseded_at, as_of)
+        self.owner, self.known = points.owners(), points.live(as_of)
 
     def meant_for(self, play: Play) -> _Mask:
         """Return for whom a play is meant: ``when`` holds, and ``not_when`` does not."""
@@ -56,8 +57,7 @@ class RecentPast:
         if events.closed:
             lately |= self._last(events.tickets) > self._last(events.closed)
         if spec.rating:
-            worst, best = self._config.report.rating_scale
-            lately |= self._last_rating() <= worst + spec.rating * (best - worst)
+            lately |= self._last_rating() <= outer_rating(self._config.report.rating_scale, spec.rating)[0]
         return lately
 
     def contacted_lately(self) -> _Mask:
@@ -66,15 +66,14 @@ class RecentPast:
         if eligibility.recent_contact is None:
             return np.zeros(self._size, dtype=np.bool_)
         crowd = frozenset(eligibility.broadcast)
-        sent = self._known & ~points.inbound & ~points.channel.isin(crowd) & ~points.event.isin(crowd)
+        sent = self.known & ~points.inbound & ~points.channel.isin(crowd) & ~points.event.isin(crowd)
         sent &= in_window(points.occurred_at, self._as_of, eligibility.recent_contact)
-        return np.bincount(self._owner[sent], minlength=self._size) > 0
+        return np.bincount(self.owner[sent], minlength=self._size) > 0
 
     def _last_rating_is(self, kinds: tuple[Rating, ...]) -> _Mask:
         """Return whose last rating is of one of these kinds; the middle of the scale is neither good nor bad."""
-        rating, (worst, best) = self._last_rating(), self._config.report.rating_scale
-        outer = OUTER_RATINGS * (best - worst)
-        bad, good, never = rating <= worst + outer, rating >= best - outer, np.isnan(rating)
+        rating, (bad_to, good_from) = self._last_rating(), outer_rating(self._config.report.rating_scale)
+        bad, good, never = rating <= bad_to, rating >= good_from, np.isnan(rating)
         of_kind: dict[str, _Mask] = {"good": good, "bad": bad, "none": never, "middle": ~(bad | good | never)}
         return reduce(np.logical_or, [of_kind[kind] for kind in kinds])
 
@@ -85,30 +84,30 @@ class RecentPast:
         if column is None or isinstance(column, Text):
             return last
         worst, best = self._config.report.rating_scale
-        rated = np.flatnonzero(self._known & (column >= worst) & (column <= best))
-        last[self._owner[rated]] = column[rated]  # rows stand in the order of time, so the last one stays
+        rated = np.flatnonzero(self.known & (column >= worst) & (column <= best))
+        last[self.owner[rated]] = column[rated]  # rows stand in the order of time, so the last one stays
         return last
 
     def _happened(self, condition: Condition) -> _Mask:
         points, minor_units = self._points, 10**self._config.value_decimals
-        rows = self._known & leaf_mask(points, Rule(event=condition.event, where=condition.where), minor_units)
+        rows = self.known & leaf_mask(points, Rule(event=condition.event, where=condition.where), minor_units)
         if condition.within is not None:
             rows &= in_window(points.occurred_at, self._as_of, condition.within)
         if condition.since is not None:
-            rows &= points.occurred_at > self._last(condition.since)[self._owner]
-        held: _Mask = np.bincount(self._owner[rows], minlength=self._size) >= condition.count
+            rows &= points.occurred_at > self._last(condition.since)[self.owner]
+        held: _Mask = np.bincount(self.owner[rows], minlength=self._size) >= condition.count
         if condition.value_at_least is not None:
             value = np.where(points.has_value, points.value, 0)[rows]
             total = np.zeros(self._size, dtype=np.int64)
-            np.add.at(total, self._owner[rows], value)
+            np.add.at(total, self.owner[rows], value)
             held &= total >= condition.value_at_least * minor_units
         return held
 
     def _last(self, events: tuple[str, ...]) -> _Ints:
         """Return when each customer's last such event occurred, the smallest integer for never."""
-        rows = self._known & self._points.event.isin(frozenset(events))
+        rows = self.known & self._points.event.isin(frozenset(events))
         last = np.full(self._size, _NEVER_YET, dtype=np.int64)
-        np.maximum.at(last, self._owner[rows], self._points.occurred_at[rows])
+        np.maximum.at(last, self.owner[rows], self._points.occurred_at[rows])
         return last
 
     def _attributes_pass(self, condition: Condition) -> _Mask:

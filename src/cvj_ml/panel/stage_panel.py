@@ -205,21 +205,13 @@ def _asked(source: Truth, tracking: Tracking, block: Block, cut: int) -> tuple[S
         known = np.flatnonzero(before(table.known_at, cut) & before(table.as_of, cut))
         last = known[np.append(owner[known][1:] != owner[known][:-1], True)] if len(known) else known
         snapshots = Snapshots(owner[last].astype(np.int64), table.as_of[last])
-        visible = _first_visible(block)
+        visible = block.touchpoints.first_visible()
         there = before(visible[snapshots.customer], snapshots.as_of)
         return snapshots.take(there), table.stage.codes[last][there].astype(np.int8)
     snapshots = eligible(block.touchpoints, np.array([cut], dtype=np.int64))
     if source == "complete":
         return snapshots.take(tracking.complete(block, snapshots)), None
     return snapshots, None
-
-
-def _first_visible(block: Block) -> Instants:
-    first = np.full(len(block), np.iinfo(np.int64).max, dtype=np.int64)
-    np.minimum.at(
-        first, np.repeat(np.arange(len(block)), np.diff(block.touchpoints.offsets)), block.touchpoints.visible_at
-    )
-    return first
 
 
 def _part(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cvj_ml.config import DAY
 from cvj_ml.io import csv_lines
@@ -68,17 +67,18 @@ class ListView:
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """The people to contact of a list as CSV, where the page has room for the ``whole`` of it."""
+    """The people to contact of a list as CSV, where the page has room for the ``whole`` of it; ``rows`` are all."""
 
     name: str
+    rows: int
     text: str
     whole: bool
 
 
 def list_view(one: RankedList, effect: str, currency: str | None, most: int = MOST_ROWS) -> ListView:
     """Return the view of a list; effect: when it can be told; currency: of amounts."""
-    targets = one.rows.filter(pc.equal(one.rows["group"], "target"))
-    control = one.rows.filter(pc.equal(one.rows["group"], "control"))["customer_id"]
+    targets = one.of_group("target")
+    control = one.of_group("control")["customer_id"]
     most = 0 if one.without_evidence else most
     words_of, left_out = {**REASONS, **NOT_LISTED}, {**one.left_out, **one.not_listed}
     return ListView(
@@ -122,16 +122,24 @@ def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]], currency: str |
     return tuple(rows)
 
 
-def list_files(lists: Sequence[RankedList], room: int) -> list[ListFile]:
-    """Return each list's file, whole as long as there are so many bytes of ``room``, the shortest lists first."""
-    found = {}
-    for one in sorted(lists, key=lambda one: (len(one.rows), one.name)):
-        targets = one.rows.filter(pc.equal(one.rows["group"], "target"))
+def list_files(lists: Sequence[RankedList]) -> list[ListFile]:
+    """Return each list's file; a list without evidence has none to take."""
+    found = []
+    for one in lists:
+        targets = one.of_group("target")
         contact = [name for name in targets.column_names if name not in TARGETS.columns]
         text = "" if one.without_evidence else "".join(csv_lines(targets.select([*_EXPORTED, *contact])))
+        found.append(ListFile(f"{one.name}.csv", len(one.rows), text, bool(text)))
+    return found
+
+
+def fitting(files: Sequence[ListFile], room: int) -> list[ListFile]:
+    """Return the files, whole as long as there are so many bytes of ``room``, the shortest first."""
+    kept = set[str]()
+    for one in sorted(files, key=lambda one: (one.rows, one.name)):
         # What the page has to escape takes more room than the file does.
-        size = len(text.encode()) + 5 * sum(map(text.count, "&<>'\""))
-        whole = bool(text) and size <= room
-        room -= size if whole else 0
-        found[one.name] = ListFile(f"{one.name}.csv", text if whole else "", whole)
-    return [found[one.name] for one in lists]
+        size = len(one.text.encode()) + 5 * sum(map(one.text.count, "&<>'\""))
+        if one.whole and size <= room:
+            kept.add(one.name)
+            room -= size
+    return [one if one.name in kept else replace(one, text="", whole=False) for one in files]

@@ -8,9 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from cvj_ml.errors import CvjError
+from cvj_ml.io import html_environment
 from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.worksheet import Worksheet, persona_rows
@@ -23,13 +22,7 @@ _PATIENCE = 120  # seconds; a cold start on a busy machine takes a few
 
 def meeting_html(found: Worksheet, name: str, day: str) -> str:
     """Return the document; it needs nothing else, runs no script, and whatever comes from data is escaped."""
-    environment = Environment(
-        autoescape=True,
-        loader=PackageLoader("cvj_ml.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment("cvj_ml.report")
     environment.filters |= {"percent": wording.percent, "count": wording.whole_number}
     sheets = [sheet for sheet in found.sheets if sheet.step.observed]
     facts = [

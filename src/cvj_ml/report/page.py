@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.customers import Naming
 from cvj_ml.engines import Blocks
+from cvj_ml.io import html_environment
 from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.counts import count_journey, question_of
 from cvj_ml.journey_analytics.journey_map import JourneyMap
@@ -30,7 +30,7 @@ from cvj_ml.models.predictor import Unlived
 from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.campaign_history import list_histories
-from cvj_ml.report.list_view import list_files, list_view
+from cvj_ml.report.list_view import fitting, list_files, list_view
 from cvj_ml.report.plan import Plan, plan_of
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
@@ -89,9 +89,9 @@ class PageFacts:
 
 def page(night: PageFacts) -> str:
     """Return the page; equal nights give equal text, since it holds no clock and no random number."""
-    values = context(night)
-    room = MOST_BYTES - len(render({**values, "files": list_files(night.lists, 0)}).encode())
-    return render({**values, "files": list_files(night.lists, room - _ROOM_TO_SPARE)})
+    values, files = context(night), list_files(night.lists)
+    room = MOST_BYTES - len(render({**values, "files": fitting(files, 0)}).encode())
+    return render({**values, "files": fitting(files, room - _ROOM_TO_SPARE)})
 
 
 def context(night: PageFacts) -> dict[str, Any]:
@@ -133,13 +133,7 @@ def context(night: PageFacts) -> dict[str, Any]:
 def render(values: Mapping[str, Any]) -> str:
     """Fill the template in; whatever comes from data is escaped."""
     style, script = _asset("page.css"), _asset("page.js")
-    environment = Environment(
-        autoescape=True,
-        loader=PackageLoader("cvj_ml.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment("cvj_ml.report")
     environment.filters |= {
         "percent": wording.percent,
         "count": wording.whole_number,

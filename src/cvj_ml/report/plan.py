@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.lists import RankedList, epoch_end, held_back, people_to_contact
+from cvj_ml.lists import RankedList, epoch_end, held_back, people_of_group
 from cvj_ml.lists.eligibility import HELD_BACK, unasked
 from cvj_ml.models.bundle.forecast_errors import moves_in_words
 from cvj_ml.report import wording
@@ -138,9 +138,9 @@ def plan_of(
     held = held_back(lists)
     return Plan(
         to_datetime(as_of, config.zone).date(),
-        people_to_contact(lists),
+        people_of_group(lists, "target"),
         _expected(lists),
-        len(pa.chunked_array([chunk for one in lists for chunk in _ids(one, "control").chunks], pa.string()).unique()),
+        people_of_group(lists, "control"),
         config.control.share,
         until,
         tuple((SHORT[name], held[name]) for name in sorted(HELD_BACK, key=lambda name: -held[name]) if held[name]),
@@ -180,7 +180,7 @@ def _queue(one: RankedList, effect: date | None, until: date, config: Config) ->
 
 
 def _plays(one: RankedList) -> Iterator[tuple[str, int, str]]:
-    rows = one.rows.filter(pc.equal(one.rows["group"], "target"))
+    rows = one.of_group("target")
     counts: dict[str, dict[str, int]] = {}
     pairs: list[dict[str, Any]] = rows.group_by(["play", "channel"]).aggregate([([], "count_all")]).to_pylist()
     for pair in pairs:
@@ -216,16 +216,12 @@ def _expected(lists: Sequence[RankedList]) -> float:
     """Return how many of the people to contact are expected to move: one on several lists counts with the first."""
     seen, total = pa.array([], pa.string()), 0.0
     for one in lists:
-        rows = one.rows.filter(pc.equal(one.rows["group"], "target"))
+        rows = one.of_group("target")
         names = rows["customer_id"].combine_chunks()
         fresh = pc.invert(pc.is_in(names, value_set=seen))
         total += pc.sum(rows["probability"].filter(fresh)).as_py() or 0.0
         seen = pa.concat_arrays([seen, names.filter(fresh)])
     return total
-
-
-def _ids(one: RankedList, group: str) -> pa.ChunkedArray:
-    return one.rows.filter(pc.equal(one.rows["group"], group))["customer_id"]
 
 
 def _effect_from(config: Config, whole: int, until: date) -> date | None:

@@ -269,7 +269,7 @@ class _Sheets:
         sheet.freeze_panes(1, 0)
         row = 1
         for name, one in zip(names, lists, strict=True):
-            for customer in one.rows.filter(pc.equal(one.rows["group"], "control"))["customer_id"].to_pylist():
+            for customer in one.of_group("control")["customer_id"].to_pylist():
                 if row <= MAX_ROWS:
                     write_row(sheet, row, (customer, name), self._formats.wrap, widths)
                 row += 1

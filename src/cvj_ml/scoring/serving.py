@@ -162,7 +162,7 @@ def _example(bundle: Bundle, columns: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of two of the canary's customers, as other tools write them: text, numbers and null."""
     definition, block = bundle.predictor.definition, bundle.canary.block
     points, table = block.touchpoints, block.attributes
-    owner = np.repeat(np.arange(len(block)), np.diff(points.offsets))
+    owner = points.owners()
     shown = np.bincount(owner[points.superseded_at != NEVER], minlength=len(block)) == 0
     shown &= before(points.visible_at[points.offsets[:-1]], bundle.canary.as_of)
     if table is not None:
