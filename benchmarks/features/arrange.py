@@ -126,6 +126,7 @@ def _block(
             has_value=has_value,
             inbound=~text.isin(outbound) if outbound else np.ones(rows, dtype=np.bool_),
             properties={},
+            merged_at=np.full(len(offsets) - 1, NEVER, dtype=np.int64),
         ),
     )
 

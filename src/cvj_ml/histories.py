@@ -7,7 +7,7 @@ Text is held as dictionary codes. Nothing here knows about files or engines.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,9 @@ class TouchpointColumns:
     Equal instants are ordered by event, channel, value, touchpoint_id as text, never by input order. That makes bytes
     equal; it says nothing about what came first. A ``date_only`` row stands at its local midnight, its time unknown.
     ``superseded_at`` is when a newer version of the row became visible (NEVER for most rows). ``value`` is in
-    minor units and valid where ``has_value``; ``day`` is the local calendar day since 1970.
+    minor units and valid where ``has_value``; ``day`` is the local calendar day since 1970. ``merged_at`` is when an
+    id was known to be another one's person (by customer, NEVER for most): from then on it is no customer, and what
+    follows in its history is the person's, under whatever id, so that outcomes of earlier snapshots are known.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -78,6 +80,7 @@ class TouchpointColumns:
     has_value: npt.NDArray[np.bool_]
     inbound: npt.NDArray[np.bool_]
     properties: Mapping[str, Column]
+    merged_at: Instants
 
     def __len__(self) -> int:
         return len(self.occurred_at)
@@ -87,11 +90,16 @@ class TouchpointColumns:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
     def live(self, as_of: int) -> npt.NDArray[np.bool_]:
-        """Mark the rows that were visible before an instant and not yet replaced.
+        """Mark the rows of customers of an instant that were visible before it and not yet replaced.
 
         ``visible_at`` is never before ``occurred_at``: what was visible had happened.
         """
-        return before(self.visible_at, as_of) & ~before(self.superseded_at, as_of)
+        live = before(self.visible_at, as_of) & ~before(self.superseded_at, as_of)
+        return live & self.are_customers(as_of)[self.owners()] if (self.merged_at < NEVER).any() else live
+
+    def are_customers(self, as_of: Instants | int) -> npt.NDArray[np.bool_]:
+        """Return who was seen before an instant, and not yet merged into another customer."""
+        return before(self.first_visible(), as_of) & ~before(self.merged_at, as_of)
 
     def first_visible(self) -> Instants:
         """Return when each customer's first row became visible, NEVER for those without any."""
@@ -101,7 +109,7 @@ class TouchpointColumns:
 
     def take(self, customers: npt.NDArray[np.int64]) -> TouchpointColumns:
         """Return the touchpoints of the customers at these positions."""
-        return self._at(*_rows_of(self.offsets, customers))
+        return replace(self._at(*_rows_of(self.offsets, customers)), merged_at=self.merged_at[customers])
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> TouchpointColumns:
         """Return the touchpoints marked by a mask; a customer may be left without any."""
@@ -122,6 +130,7 @@ class TouchpointColumns:
             self.has_value[rows],
             self.inbound[rows],
             take(self.properties, rows),
+            self.merged_at,
         )
 
 

@@ -41,13 +41,15 @@ def training_grid(config: Config, cut: int) -> Instants:
 
 def eligible(points: TouchpointColumns, instants: Instants) -> Snapshots:
     """Return every customer with a visible touchpoint, at every instant; the same rule trains and scores."""
-    customer, moment = np.nonzero(before(points.first_visible()[:, None], instants[None, :]))
+    seen, merged = points.first_visible()[:, None], points.merged_at[:, None]
+    customer, moment = np.nonzero(before(seen, instants[None, :]) & ~before(merged, instants[None, :]))
     return Snapshots(customer.astype(np.int64), instants[moment])
 
 
 def are_eligible(points: TouchpointColumns, snapshots: Snapshots) -> npt.NDArray[np.bool_]:
     """Return which snapshots `eligible` would return."""
-    return before(points.first_visible()[snapshots.customer], snapshots.as_of)
+    customer, as_of = snapshots.customer, snapshots.as_of
+    return before(points.first_visible()[customer], as_of) & ~before(points.merged_at[customer], as_of)
 
 
 def sampling_keys(customers: Sequence[str], snapshots: Snapshots, seed: int) -> npt.NDArray[np.float64]:

@@ -36,6 +36,7 @@ def to_block(customers: Sequence[Customer], spell: Callable[[list[str]], list[st
             has_value=np.array([touch.value is not None for touch in touches], dtype=np.bool_),
             inbound=np.array([touch.inbound for touch in touches], dtype=np.bool_),
             properties={name: _column(name, [one.properties.get(name) for one in touches], spell) for name in _NAMES},
+            merged_at=np.full(len(customers), NEVER, dtype=np.int64),
         ),
         Attributes(
             _offsets(customer.versions for customer in customers),

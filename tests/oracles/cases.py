@@ -115,6 +115,7 @@ def a_plain_block(
             has_value=np.zeros(len(occurred), dtype=np.bool_),
             inbound=np.ones(len(occurred), dtype=np.bool_),
             properties={},
+            merged_at=np.full(len(offsets) - 1, NEVER),
         ),
     )
 

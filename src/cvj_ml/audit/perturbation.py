@@ -167,6 +167,7 @@ def _touchpoints(
         has_value=points.has_value[chosen],
         inbound=points.inbound[chosen],
         properties=take(points.properties, chosen),
+        merged_at=points.merged_at,
     )
     return changed, Change(int((~kept).sum()), int(altered.sum()), 3 * customers, int(replaced.sum()))
 

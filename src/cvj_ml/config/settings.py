@@ -37,6 +37,7 @@ from cvj_ml.config.tables import (
     CompleteSpec,
     ContactSpec,
     DeliverSpec,
+    IdentitiesSpec,
     IdsSpec,
     PermissionSpec,
     SourceSpec,
@@ -157,6 +158,7 @@ class Config(Section):
     attributes: AttributesSpec | None = None
     contact: ContactSpec | None = None
     stage_labels: StageLabelsSpec | None = None
+    identities: IdentitiesSpec | None = None
     suppression: PermissionSpec | None = None
     consent: PermissionSpec | None = None
     journey: JourneySpec
@@ -208,7 +210,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
         named = {"sources." + name: spec for name, spec in self.sources.items()}
-        named |= {name: getattr(self, name) for name in ("attributes", "contact", "stage_labels")}
+        named |= {name: getattr(self, name) for name in ("attributes", "contact", "stage_labels", "identities")}
         named |= {name: getattr(self, name) for name in ("suppression", "consent")}
         tables = {label: spec for label, spec in named.items() if spec is not None}
         if faults := out_faults(self.out, tables, self.mlflow.tracking_uri, (info.context or {}).get("folder")):

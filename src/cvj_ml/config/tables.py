@@ -132,6 +132,13 @@ class StageLabelsSpec(TableSpec):
     columns: dict[str, str] = {}
 
 
+class IdentitiesSpec(TableSpec):
+    """Which ids are one person: ``alias`` is ``customer``, known at ``known_at``, of touchpoints before ``until``."""
+
+    columns: dict[str, str] = {}
+    most_ids: int = Field(default=50, ge=2, le=1000, description="ids that one person may have; more are not joined")
+
+
 class CompleteSpec(Section):
     """Whose tracking is complete: those whose attribute has this value."""
 

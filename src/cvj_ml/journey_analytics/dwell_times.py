@@ -68,7 +68,7 @@ def dwell_times(points: TouchpointColumns, entries: Instants, as_of: int) -> Dwe
     """
     seen = points.first_visible()
     bounds = np.column_stack([seen, reached(entries), np.full(len(seen), NEVER, dtype=np.int64)])
-    bounds = np.where(before(bounds, as_of), bounds, NEVER)
+    bounds = np.where(before(bounds, as_of) & points.are_customers(as_of)[:, None], bounds, NEVER)
     # Evidence may be replaced: a stage can be entered no earlier than the customer's first row.
     start, end = bounds[:, :-1], bounds[:, 1:]
     customer, column = np.nonzero(start < end)

@@ -19,7 +19,7 @@ from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import coverage_of, draw_hidden, entries_when_hidden, hide, stage_at
 from cvj_ml.panel.model_spec import ModelSpec
-from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
+from cvj_ml.snapshots import Snapshots, are_eligible, eligible, sampling_keys
 from cvj_ml.windows import Instants, before
 
 _F64 = npt.NDArray[np.float64]
@@ -205,8 +205,7 @@ def _asked(source: Truth, tracking: Tracking, block: Block, cut: int) -> tuple[S
         known = np.flatnonzero(before(table.known_at, cut) & before(table.as_of, cut))
         last = known[np.append(owner[known][1:] != owner[known][:-1], True)] if len(known) else known
         snapshots = Snapshots(owner[last].astype(np.int64), table.as_of[last])
-        visible = block.touchpoints.first_visible()
-        there = before(visible[snapshots.customer], snapshots.as_of)
+        there = are_eligible(block.touchpoints, snapshots)
         return snapshots.take(there), table.stage.codes[last][there].astype(np.int8)
     snapshots = eligible(block.touchpoints, np.array([cut], dtype=np.int64))
     if source == "complete":

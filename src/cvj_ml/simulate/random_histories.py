@@ -126,6 +126,7 @@ def _touchpoints(
         has_value=has_value[order],
         inbound=~sent[event],
         properties={name: _column(values, len(order), rng) for name, values in properties.items()},
+        merged_at=np.full(customers, NEVER, dtype=np.int64),
     )
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.simulate import random_block
+from cvj_ml.windows import NEVER
 
 CUSTOMERS = 200
 
@@ -81,6 +82,8 @@ def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: fro
         pc.is_valid(touchpoints["value"]).to_numpy(),
         ~event.isin(outbound),
         _columns(touchpoints, "property_"),
+        # Simulated customers have one id each.
+        np.full(len(customers), NEVER, dtype=np.int64),
     )
     if not attributes.num_columns:
         return Block(customers, points)

@@ -1,0 +1,224 @@
+"""Which ids are one person, and from when on that was known.
+
+A pair says that an alias is a customer, and since when that could be known. From then on the alias is no customer:
+its touchpoints stand in the history of the id that survives, visible from the merge on, so that what was answered
+for an older instant stays as it was. The alias's own history goes on as the person's, for the outcomes of its earlier
+snapshots. Pairs are taken in the order in which they were known, and none of them changes what was before it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from cvj_ml.config import Config, IdentitiesSpec
+from cvj_ml.store.mapping import Reading, map_fields, read_customer_id, read_instant
+from cvj_ml.store.source_location import SourceLocation
+from cvj_ml.store.staging import Mapped, Staged
+from cvj_ml.store.sql import literal
+from cvj_ml.windows import NEVER
+
+IDENTITIES = "identities"
+
+_ALWAYS = int(np.iinfo(np.int64).min)
+
+_ROLES = ("alias", "customer", "known_at", "until")
+
+LINKS = pa.schema(
+    [("source", pa.string()), ("low", pa.int64()), ("high", pa.int64()), ("closed", pa.int64()),
+     ("target", pa.string()), ("since", pa.int64())]
+)  # fmt: skip
+"""Rows of the id ``source`` that occurred in [low, high) and were visible before ``closed`` stand in the history of
+``target``, visible from ``since`` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An alias and its customer, known at an instant, of touchpoints before ``until``.
+
+    ``places`` are the kinds of both ids where a log told the pair, the strongest first; None where a table did.
+    """
+
+    alias: str
+    customer: str
+    known_at: int
+    until: int = NEVER
+    places: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Persons:
+    """The ids that are joined: ``links`` as LINKS says, ``merges`` the id that each alias merged into, and when.
+
+    ``pairs`` counts what became of the pairs: merged, redundant, shared (their alias had another customer already) or
+    too many (the person would have had more ids than the limit).
+    """
+
+    links: pa.Table
+    merges: Mapping[str, tuple[str, int]]
+    ids: frozenset[str]
+    pairs: Mapping[str, int]
+    contradictions: int
+
+
+def map_identities(location: SourceLocation, spec: IdentitiesSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the table of identities, adding what is wrong to the faults."""
+    fields = map_fields(location, spec.columns, {}, _ROLES, _ROLES[:3], faults)
+    label = location.label
+    faults += [
+        f"{label}: columns.{name}: identities have {', '.join(_ROLES)} and nothing else; remove it"
+        for name in spec.columns
+        if name not in _ROLES
+    ]
+    readings = {}
+    for role, name in (("customer", "customer_id"), ("alias", "alias")):
+        readings[name] = Reading("CAST(NULL AS VARCHAR)")
+        if role in fields:
+            readings[name] = read_customer_id(label, fields[role], config, faults)
+    for name in ("known_at", "until"):
+        readings[name] = Reading("CAST(NULL AS BIGINT)")
+        if name in fields:
+            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    owns = tuple(one for one in fields.values() if one.own is not None)
+    own = fields.get("customer")
+    family = None if own is None or own.family == "null" else "text" if own.family == "text" else "a number"
+    return Mapped(
+        location, readings, ("customer_id", "alias", "known_at"), {}, owns, own.own if own else None, family, True
+    )
+
+
+def table_pairs(staged: Staged, connection: duckdb.DuckDBPyConnection) -> list[Pair]:
+    """Return the pairs of a staged table of identities, each once, since the first instant at which it was known."""
+    if not staged.has_rows:
+        return []
+    rows = connection.execute(
+        f"SELECT alias, customer_id, min(known_at), coalesce(until, {NEVER}) AS until"
+        f" FROM read_parquet({literal(staged.pattern())}, hive_partitioning=false) GROUP BY ALL"
+    ).fetchall()
+    return [Pair(*row) for row in rows]
+
+
+def join_ids(pairs: Iterable[Pair], most_ids: int) -> Persons:
+    """Return the persons that pairs make, taken in the order in which they were known.
+
+    An alias that turns out to be a second customer's was one person's until then: what becomes visible of it later is
+    nobody's. Of two pairs that are known at one instant neither is preferred. ``contradictions`` counts pairs that say
+    an id is the alias of its own alias.
+    """
+    ordered = sorted(pairs, key=lambda one: (one.known_at, one.alias, one.customer, one.until))
+    return _Joining(ordered, most_ids).result()
+
+
+_Node = tuple[str, int]
+"""An id, and which of the times in which it was somebody's: 0 is the first, in which it is a customer of its own."""
+
+
+@dataclass(slots=True)
+class _Joining:
+    pairs: Sequence[Pair]
+    most_ids: int
+    person: dict[_Node, _Node] = field(default_factory=dict)
+    members: dict[_Node, list[_Node]] = field(default_factory=dict)
+    merges: dict[_Node, tuple[_Node, int]] = field(default_factory=dict)
+    current: dict[str, _Node] = field(default_factory=dict)
+    high: dict[_Node, int] = field(default_factory=dict)
+    closed: dict[str, int] = field(default_factory=dict)
+    place: dict[str, int] = field(default_factory=dict)
+    joined: list[tuple[_Node, _Node, int]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    contradictions: int = 0
+
+    def result(self) -> Persons:
+        rivals: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        for one in self.pairs:
+            for name, place in zip((one.alias, one.customer), one.places or (), strict=False):
+                self.place[name] = min(place, self.place.get(name, place))
+            rivals[one.alias, one.known_at].add(one.customer)
+        for one in self.pairs:
+            if one.alias == one.customer:
+                self.counts["redundant"] += 1
+            elif len(rivals[one.alias, one.known_at]) > 1 and one.places is None:
+                self._share(one)
+            else:
+                self._take(one)
+        return self._persons()
+
+    def _take(self, pair: Pair) -> None:
+        alias, customer = self._node(pair.alias), self._node(pair.customer)
+        if alias in self.high and pair.known_at >= self.high[alias]:
+            alias = self._next(alias)
+        own, other = self.person[alias], self.person[customer]
+        if own == other:
+            self.contradictions += self._is_below(customer, alias)
+            self.counts["redundant"] += 1
+            return
+        if own != alias:
+            # It is an alias already: a stronger kind of id may take its person over, a weaker one may join it.
+            mine, theirs = self.place.get(own[0]), self.place.get(other[0])
+            if pair.places is None or mine is None or theirs is None or mine == theirs:
+                self._share(pair)
+                return
+            own, other = (own, other) if theirs < mine else (other, own)
+        if len(self.members[own]) + len(self.members[other]) > self.most_ids:
+            self.counts["too many"] += 1
+            return
+        if pair.until != NEVER:
+            self.high[alias] = pair.until
+        self._merge(own, other, pair.known_at)
+        self.counts["merged"] += 1
+
+    def _share(self, pair: Pair) -> None:
+        self.counts["shared"] += 1
+        if self.person.get(self.current.get(pair.alias, (pair.alias, 0))) not in (None, (pair.alias, 0)):
+            self.closed.setdefault(pair.alias, pair.known_at)
+
+    def _merge(self, own: _Node, other: _Node, at: int) -> None:
+        for one in self.members[own]:
+            for another in self.members[other]:
+                self.joined += [(one, another, at), (another, one, at)]
+            self.person[one] = other
+        self.members[other] += self.members.pop(own)
+        self.merges[own] = other, at
+
+    def _node(self, name: str) -> _Node:
+        node = self.current.setdefault(name, (name, 0))
+        if node not in self.person:
+            self.person[node], self.members[node] = node, [node]
+        return node
+
+    def _next(self, node: _Node) -> _Node:
+        self.current[node[0]] = following = (node[0], node[1] + 1)
+        return self._node(following[0])
+
+    def _is_below(self, node: _Node, other: _Node) -> bool:
+        while node in self.merges:
+            node = self.merges[node][0]
+            if node == other:
+                return True
+        return False
+
+    def _persons(self) -> Persons:
+        joined = {node for one, another, _ in self.joined for node in (one, another)}
+        rows = [(one, another[0], since) for one, another, since in self.joined if another[1] == 0]
+        rows += [(node, node[0], _ALWAYS) for node in joined if node[1] == 0]
+        columns = [
+            [node[0] for node, _, _ in rows],
+            [self.high.get((node[0], node[1] - 1), _ALWAYS) for node, _, _ in rows],
+            [self.high.get(node, NEVER) for node, _, _ in rows],
+            [self.closed.get(node[0], NEVER) for node, _, _ in rows],
+            [target for _, target, _ in rows],
+            [since for _, _, since in rows],
+        ]
+        arrays = [pa.array(one, kind.type) for one, kind in zip(columns, LINKS, strict=True)]
+        return Persons(
+            pa.Table.from_arrays(arrays, schema=LINKS),
+            {node[0]: (into[0], at) for node, (into, at) in self.merges.items() if node[1] == 0},
+            frozenset(node[0] for node in joined),
+            dict(sorted(self.counts.items())),
+            self.contradictions,
+        )
