@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
-from cvj_ml.store.ordering import order_rows
+from cvj_ml.store.identities import NOBODY, Persons
+from cvj_ml.store.ordering import OrderedRows, order_rows, with_copies
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, identifier, literal, to_wall
 from cvj_ml.store.staging import Mapped, Staged
@@ -26,6 +27,12 @@ from cvj_ml.windows import NEVER, Instants
 
 _CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source", "date_only")
 _ARROW = {"double": pa.float64(), "string": pa.string()}
+_HELD = "occurred_at >= low AND occurred_at < high AND visible_at < closed"
+"""Whether a row of a joined id is one of the person to whom the link leads."""
+
+_PARTS = 8
+"""Buckets to a part of the rows of joined ids, which are few."""
+
 _CODED = ("customer_id", "event", "channel", "source")
 """Texts that repeat within a bucket, so that they are read, sorted and written as codes."""
 
@@ -62,10 +69,13 @@ class TouchpointSorter:
         staged: Mapping[str, Staged],
         kinds: Mapping[str, str],
         base: Base | None,
+        persons: Persons | None,
         buckets: int,
         connection: duckdb.DuckDBPyConnection,
+        folder: Path,
     ) -> None:
         self._config = config
+        self._persons = persons
         self._staged = {label.removeprefix("sources."): one for label, one in staged.items()}
         self._known = {name for name in self._staged if tables[f"sources.{name}"].known}
         self._base = base
@@ -85,7 +95,15 @@ class TouchpointSorter:
         self._delays: dict[str, Counter[int]] = {name: Counter() for name in self._known}
         self._customers: list[int] = []
         self._converted = False
+        self._unassigned: Counter[str] = Counter()
+        self._first_known: dict[str, int] = {}
+        self._spread = folder
+        connection.register("links", (persons or NOBODY).links)
+        connection.execute("CREATE TEMP TABLE joined AS SELECT DISTINCT origin AS id FROM links")
+        self._joined = pa.array(sorted((persons or NOBODY).ids), pa.string())
         self._reassigned = self._find_shared()
+        if len(self._joined):
+            self._spread_persons()
 
     def faults(self) -> list[str]:
         """Return the sources whose touchpoint_id does not identify a touchpoint."""
@@ -99,17 +117,19 @@ class TouchpointSorter:
     def write(self, bucket: int, folder: Path) -> pa.Array | None:
         """Write one bucket and return its customers in order; None, and no file, where there is nobody."""
         base, superseded_at = self._before(bucket)
-        added = self._added(bucket)
+        added = self._added({name: one.files(bucket) for name, one in self._staged.items()})
+        if len(self._joined):
+            added = added.filter(pc.invert(pc.is_in(added["customer_id"].cast(pa.string()), self._joined)))
         foreign = self._foreign(bucket)
-        if not len(base) and not len(added):
+        copies, replaced = self._copies(bucket)
+        if not len(base) and not len(added) and not len(copies):
             self._customers.append(0)
             return None
-        arranged = order_rows(self._columns, base, superseded_at, added, foreign)
-        self._repeats.update(_tally(arranged.table["source"].filter(pa.array(arranged.repeated))))
-        if self._config.drop_duplicates and arranged.repeated.any():
-            arranged = arranged.without_repeats()
+        arranged = self._arranged(base, superseded_at, added, foreign)
+        self._count(arranged.table)
+        if len(copies):
+            arranged = with_copies(self._columns, arranged, copies, replaced)
         table = arranged.table
-        self._count(table)
         customers = _coded(table["customer_id"])
         self._customers.append(len(customers.dictionary))
         folder.mkdir(parents=True)
@@ -119,6 +139,68 @@ class TouchpointSorter:
         else:
             self._save(table, arranged.superseded_at, folder / TOUCHPOINTS_FILE)
         return customers.dictionary
+
+    def _arranged(self, base: pa.Table, superseded_at: Instants, added: pa.Table, foreign: pa.Table) -> OrderedRows:
+        """Return rows in order, with repeats counted, and dropped where the configuration says so."""
+        arranged = order_rows(self._columns, base, superseded_at, added, foreign)
+        self._repeats.update(_tally(arranged.table["source"].filter(pa.array(arranged.repeated))))
+        if self._config.drop_duplicates and arranged.repeated.any():
+            arranged = arranged.without_repeats()
+        return arranged
+
+    def _spread_persons(self) -> None:
+        """Write the rows of joined ids into the history of each id of their person, by the target's bucket.
+
+        They are put in order and linked once, before they are copied: copies of one touchpoint are no versions of it.
+        """
+        parts = max(1, self._buckets // _PARTS)
+        part = bucket_sql("customer_id", parts)
+        rows = self._spread / "rows"
+        for name, one in self._staged.items():
+            if one.has_rows:
+                target = rows / name
+                target.mkdir(parents=True)
+                self._connection.execute(
+                    f"COPY (SELECT *, {part} AS part FROM read_parquet({literal(one.pattern())},"
+                    f" hive_partitioning=false) WHERE customer_id IN (SELECT id FROM joined)) TO {literal(target)}"
+                    f" (FORMAT parquet, PARTITION_BY (part), COMPRESSION lz4_raw)"
+                )
+        nothing = self._rows.empty_table()
+        kept = [name for name in self._columns if name not in ("customer_id", "visible_at")]
+        for number in range(parts):
+            files = {name: sorted((rows / name / f"part={number}").glob("*.parquet")) for name in self._staged}
+            added = self._added(files)
+            if not len(added):
+                continue
+            foreign = self._foreign(-1 - number)
+            arranged = self._arranged(nothing, np.empty(0, dtype=np.int64), added, foreign)
+            own = arranged.table.append_column("superseded_at", pa.array(arranged.superseded_at))
+            self._connection.register("own", own)
+            first = "SELECT customer_id, min(visible_at) FROM own GROUP BY customer_id"
+            self._first_known.update(self._connection.execute(first).fetchall())
+            # Whoever of several people had an id at the time, the row is one of theirs: nobody can say whose.
+            held = f"SELECT 1 FROM links WHERE origin = customer_id AND {_HELD}"
+            nobody = self._connection.sql(f"SELECT * FROM own WHERE NOT EXISTS ({held})").to_arrow_table()
+            assigned = self._connection.sql(f"SELECT * FROM own WHERE EXISTS ({held})").to_arrow_table()
+            self._unassigned.update(_tally(nobody["source"]))
+            self._count(assigned)
+            at = "greatest(visible_at, since)"
+            self._connection.execute(
+                f"COPY (SELECT target AS customer_id, {at} AS visible_at, {', '.join(kept)}, superseded_at,"
+                f" {bucket_sql('target', self._buckets)} AS bucket FROM own JOIN links ON origin = customer_id"
+                f" AND {_HELD} WHERE superseded_at > {at}) TO {literal(self._spread / f'copies-{number}')}"
+                f" (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
+            )
+            self._connection.unregister("own")
+
+    def _copies(self, bucket: int) -> tuple[pa.Table, Instants]:
+        """Return the rows of joined ids whose history is in a bucket, and when each was replaced."""
+        files = sorted(self._spread.glob(f"copies-*/bucket={bucket}/*.parquet"))
+        if not files:
+            return self._rows.empty_table(), np.empty(0, dtype=np.int64)
+        read = [pq.read_table(one, partitioning=None, read_dictionary=list(_CODED), use_threads=False) for one in files]
+        table = pa.concat_tables(read)
+        return table.select(self._columns).cast(self._rows), table["superseded_at"].to_numpy()
 
     def _save(self, table: pa.Table, superseded_at: Instants, path: Path) -> None:
         instants = table["occurred_at"].to_numpy()
@@ -152,6 +234,10 @@ class TouchpointSorter:
             store_schema=False,  # without Arrow's own schema in the file, readers see plain text
         )
 
+    def identities(self) -> pa.Table:
+        """Return every id that is joined with another one."""
+        return (self._persons or NOBODY).rows(self._first_known)
+
     def summary(self) -> dict[str, Any]:
         """Return counts, events, delays and customers of everything written."""
         counts = {}
@@ -162,9 +248,10 @@ class TouchpointSorter:
                     rows_in=one.rows_in,
                     stored=stored,
                     refused=dict(sorted(one.refused.items())),
-                    duplicates=one.accepted - stored,
+                    duplicates=one.accepted - stored - self._unassigned[name],
                     repeats=0 if self._config.drop_duplicates else self._repeats[name],
                     reassigned=self._reassigned.get(name, 0),
+                    unassigned=self._unassigned[name],
                 )
             )
         return {
@@ -187,23 +274,27 @@ class TouchpointSorter:
         superseded = pc.fill_null(table["superseded_at"].cast(pa.int64()), NEVER).to_numpy()
         return table.drop_columns(["superseded_at"]).cast(self._rows), superseded.copy()
 
-    def _added(self, bucket: int) -> pa.Table:
+    def _added(self, files: Mapping[str, Iterable[Path]]) -> pa.Table:
+        """Return the staged rows of the sources' files."""
         parts = []
-        for name, one in self._staged.items():
-            for file in one.files(bucket):
+        for name, paths in files.items():
+            for file in paths:
                 coded = [column for column in _CODED if column != "source"]
                 table = pq.read_table(file, partitioning=None, read_dictionary=coded, use_threads=False)
                 source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), dtype=np.int32)), [name])
                 parts.append(table.append_column("source", source).select(self._columns).cast(self._rows))
         return pa.concat_tables(parts) if parts else self._rows.empty_table()
 
-    def _foreign(self, bucket: int) -> pa.Table:
-        """Return the rows of other buckets with a touchpoint_id that has a row of this bucket, too."""
+    def _foreign(self, place: int) -> pa.Table:
+        """Return the rows of other places with a touchpoint_id that has a row of this place, too.
+
+        A place is a bucket, or, below zero, a part of the rows of joined ids.
+        """
         if not self._converted:
             return self._rows.empty_table()
         rows = (
-            f"SELECT {', '.join(self._columns)} FROM moved WHERE bucket <> {bucket}"
-            f" AND id_hash IN (SELECT id_hash FROM moved WHERE bucket = {bucket})"
+            f"SELECT {', '.join(self._columns)} FROM moved WHERE place <> {place}"
+            f" AND id_hash IN (SELECT id_hash FROM moved WHERE place = {place})"
         )
         return self._connection.sql(rows).to_arrow_table().cast(self._rows)
 
@@ -231,15 +322,23 @@ class TouchpointSorter:
             f"CREATE TEMP TABLE shared AS SELECT id_hash FROM (SELECT id_hash, hash(customer_id) AS customer FROM"
             f" ({union})) GROUP BY id_hash HAVING min(customer) <> max(customer)"
         )
+        part = bucket_sql("customer_id", max(1, self._buckets // _PARTS))
         self._connection.execute(
-            f"CREATE TEMP TABLE moved AS SELECT *, {bucket_sql('customer_id', self._buckets)} AS bucket"
+            f"CREATE TEMP TABLE moved AS SELECT *, CASE WHEN customer_id IN (SELECT id FROM joined) THEN -1 - {part}"
+            f" ELSE {bucket_sql('customer_id', self._buckets)} END AS place"
             f" FROM ({union}) WHERE id_hash IN (SELECT id_hash FROM shared)"
         )
         content = ", ".join(self._columns)
         rows = f"DISTINCT ({content})" if self._config.drop_duplicates else "*"
-        now = "SELECT source, count({}) FROM moved GROUP BY source"
-        found = dict(self._connection.execute(now.format(rows)).fetchall())
-        self._converted = bool(found)
+        # What one person did under several of their ids did not go to another customer.
+        self._connection.register("persons", (self._persons or NOBODY).table())
+        several = (
+            "SELECT id_hash FROM moved LEFT JOIN persons USING (customer_id) GROUP BY id_hash"
+            " HAVING min(coalesce(person, customer_id)) <> max(coalesce(person, customer_id))"
+        )
+        now = f"SELECT source, count({rows}) FROM moved WHERE id_hash IN ({several}) GROUP BY source"
+        found = dict(self._connection.execute(now).fetchall())
+        self._converted = bool(self._connection.execute("SELECT 1 FROM moved LIMIT 1").fetchall())
         counted.update(found)
         before = (
             "SELECT source, sum(n)::BIGINT FROM (SELECT source, id_hash, count(*) AS n FROM moved WHERE held"

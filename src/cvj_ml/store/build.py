@@ -12,12 +12,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
+from cvj_ml.config import AttributesSpec, Config, IdentitiesSpec, SourceSpec, StageLabelsSpec, TableSpec
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter
-from cvj_ml.store.cache_key import ATTRIBUTES, LABELS, CacheKey, added_files, find_base, make_cache_key
+from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
 from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
+from cvj_ml.store.identities import IDENTITIES, Persons, join_ids, map_identities, table_pairs
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
 from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
@@ -36,7 +37,16 @@ from cvj_ml.store.staging import (
     refused_rows,
     stage,
 )
-from cvj_ml.store.store import FORMAT, Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
+from cvj_ml.store.store import (
+    FORMAT,
+    IDENTITIES_FILE,
+    Store,
+    bucket_name,
+    counts_as_json,
+    open_store,
+    refusal_faults,
+    write_manifest,
+)
 
 _HEADING = "The sources cannot be used:"
 
@@ -72,7 +82,7 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
             if stamps != {label: mapped.location.stamps() for label, mapped in tables.items()}:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
             sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
-            sources |= {label: fingerprints[label] for label in (ATTRIBUTES, LABELS) if label in fingerprints}
+            sources |= {label: fingerprints[label] for label in BESIDE if label in fingerprints}
             columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
             facts = {"key": cache_key.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
             facts |= {"meaning": cache_key.meaning, "contents": cache_key.contents}
@@ -127,6 +137,7 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
     specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
     specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
+    specs |= {IDENTITIES: config.identities} if config.identities else {}
     with Databases(config, work) as databases:
         for label, spec in specs.items():
             try:
@@ -143,6 +154,8 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
                 tables[label] = map_attributes(location, spec, config, faults)
             elif isinstance(spec, StageLabelsSpec):
                 tables[label] = map_labels(location, spec, config, faults)
+            elif isinstance(spec, IdentitiesSpec):
+                tables[label] = map_identities(location, spec, config, faults)
     faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
     raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
     return tables
@@ -188,7 +201,7 @@ def _build(
         except DataError as error:
             unread.append(str(error))
     raise_all(DataError, _HEADING, unread)
-    sources = [label for label in tables if label not in (ATTRIBUTES, LABELS)]
+    sources = [label for label in tables if label not in BESIDE]
     every = {label: _kinds(label, mapped, landed[label], base, connection) for label, mapped in tables.items()}
     kinds = join_kinds(every[label] for label in sources)
     rows = sum(one.rows(connection) for label in sources if (one := landed[label]))
@@ -215,7 +228,15 @@ def _build(
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
     )
-    return _write(config, tables, cache_key, staged, every, buckets, base, quarantine, built, connection)
+    persons = _persons(config, staged, connection)
+    return _write(config, tables, cache_key, staged, every, buckets, base, persons, quarantine, built, connection)
+
+
+def _persons(config: Config, staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> Persons | None:
+    """Return who is whom by the table of identities; None where every id is one of its own."""
+    if config.identities is None:
+        return None
+    return join_ids(table_pairs(staged[IDENTITIES], connection), config.identities.most_ids)
 
 
 def _land(
@@ -228,7 +249,7 @@ def _land(
     place: Path,
 ) -> Relation | None:
     """Return the rows of a table that have to be read; None where the base has them all."""
-    if base is None or label.removeprefix("sources.") not in base.sources or label in (ATTRIBUTES, LABELS):
+    if base is None or label.removeprefix("sources.") not in base.sources or label in BESIDE:
         return land(mapped.location, connection, config, place / "landed" / mapped.location.slot)
     added = added_files(base, label, mapped, fingerprints)
     if mapped.location.spec.query is not None or not added:
@@ -246,7 +267,7 @@ def _kinds(
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[str, str | None]:
     read = [kinds_of(mapped, relation, connection)] if relation else []
-    if base and label.removeprefix("sources.") in base.sources and label not in (ATTRIBUTES, LABELS):
+    if base and label.removeprefix("sources.") in base.sources and label not in BESIDE:
         read.append(dict(base.kinds[label]))
     # What is text in one file is text in all.
     return {name: max((one[name] for one in read), key=(None, "double", "string").index) for name in mapped.extras}
@@ -284,15 +305,17 @@ def _write(
     every: Mapping[str, Mapping[str, str | None]],
     buckets: int,
     base: Base | None,
+    persons: Persons | None,
     quarantine: pa.Table,
     built: Path,
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[str, Any]:
-    staged = {label: one for label, one in all_staged.items() if label not in (ATTRIBUTES, LABELS)}
+    staged = {label: one for label, one in all_staged.items() if label not in BESIDE}
     kinds = join_kinds(every[label] for label in staged)
     attribute_kinds = join_kinds([every[ATTRIBUTES]]) if ATTRIBUTES in every else {}
-    faults = _row_faults(config, all_staged)
-    touchpoints = TouchpointSorter(config, tables, staged, kinds, base, buckets, connection)
+    faults = _row_faults(config, all_staged) + (persons.faults() if persons else [])
+    spread = built.with_name("persons")
+    touchpoints = TouchpointSorter(config, tables, staged, kinds, base, persons, buckets, connection, spread)
     faults += touchpoints.faults()
     if config.ids.match == "folded":
         faults += folded_together(staged, connection)
@@ -318,6 +341,8 @@ def _write(
         if labelled and customers is not None:
             labelled.write(bucket, customers, folder)
     write_quarantine(quarantine, built / QUARANTINE_FILE)
+    if persons is not None:
+        pq.write_table(touchpoints.identities(), built / IDENTITIES_FILE)
     return {
         "buckets": buckets,
         "kinds": {label: dict(one) for label, one in every.items()},
@@ -325,6 +350,7 @@ def _write(
         "attribute_kinds": attribute_kinds,
         "attribute_counts": counts_as_json(owned.counts()) if owned else None,
         "label_counts": counts_as_json(labelled.counts()) if labelled else None,
+        "pairs": dict(persons.pairs) if persons else None,
         **touchpoints.summary(),
     }
 
@@ -337,7 +363,8 @@ def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
         if too_many and one.refused.get("unreadable stage"):
             too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
         faults += too_many
-        if not one.accepted and not too_many:
+        # That nobody has a second id yet is no fault.
+        if not one.accepted and not too_many and (one.rows_in or label != IDENTITIES):
             faults.append(f"{label}: {one.rows_in} rows came in and none is left; is the export complete?")
     return faults
 

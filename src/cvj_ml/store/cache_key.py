@@ -12,12 +12,15 @@ from typing import Any
 
 from cvj_ml.config import Config
 from cvj_ml.store.buckets import Base
+from cvj_ml.store.identities import IDENTITIES
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.staging import Mapped
 from cvj_ml.store.store import FORMAT, MANIFEST, open_store, read_manifest
 
 ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
+BESIDE = (ATTRIBUTES, LABELS, IDENTITIES)
+"""The tables that are no source of touchpoints."""
 
 _SETTINGS = {
     "columns", "constants", "resolution", "known_after", "static", "encoding", "time_format", "decimal_mark",
@@ -63,13 +66,12 @@ def make_cache_key(
         "format": FORMAT,
         "tables": described,
         "config": config.model_dump(mode="json", include={"time_zone", "ids", "value_decimals", "drop_duplicates"}),
+        "most_ids": config.identities.most_ids if config.identities else None,
         "buckets": config.engine.buckets,
     }
     # How a column is read depends on its type over all files, so a new type changes the meaning of old rows.
     types = {
-        label: {one.own: one.type for one in mapped.owns}
-        for label, mapped in tables.items()
-        if label not in (ATTRIBUTES, LABELS)
+        label: {one.own: one.type for one in mapped.owns} for label, mapped in tables.items() if label not in BESIDE
     }
     return CacheKey(_digest([meaning, contents]), _digest([meaning, types]), contents)
 
@@ -85,7 +87,9 @@ def find_base(
     """
     if config.ids.match == "folded":
         return None  # how the ids of its rows were written is not kept, so new rows could not be compared with them
-    if any(f"sources.{name}" in tables for name in (ATTRIBUTES, LABELS)):
+    if config.identities is not None:
+        return None  # a new pair can change the history of any id
+    if any(f"sources.{name}" in tables for name in BESIDE):
         return None  # the quarantine could not tell such a source from the table
     found: list[tuple[int, Base]] = []
     for path in sorted(root.glob(f"[0-9a-f]*/{MANIFEST}")):

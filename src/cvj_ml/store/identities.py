@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from cvj_ml.config import Config, IdentitiesSpec
+from cvj_ml.schemas import INSTANT
 from cvj_ml.store.mapping import Reading, map_fields, read_customer_id, read_instant
 from cvj_ml.store.source_location import SourceLocation
-from cvj_ml.store.staging import Mapped, Staged
 from cvj_ml.store.sql import literal
+from cvj_ml.store.staging import Mapped, Staged
 from cvj_ml.windows import NEVER
 
 IDENTITIES = "identities"
@@ -30,11 +31,17 @@ _ALWAYS = int(np.iinfo(np.int64).min)
 _ROLES = ("alias", "customer", "known_at", "until")
 
 LINKS = pa.schema(
-    [("source", pa.string()), ("low", pa.int64()), ("high", pa.int64()), ("closed", pa.int64()),
+    [("origin", pa.string()), ("low", pa.int64()), ("high", pa.int64()), ("closed", pa.int64()),
      ("target", pa.string()), ("since", pa.int64())]
 )  # fmt: skip
-"""Rows of the id ``source`` that occurred in [low, high) and were visible before ``closed`` stand in the history of
+"""Rows of the id ``origin`` that occurred in [low, high) and were visible before ``closed`` stand in the history of
 ``target``, visible from ``since`` on."""
+
+
+ROWS = pa.schema(
+    [("customer_id", pa.string()), ("into", pa.string()), ("merged_at", INSTANT), ("first_known", INSTANT)]
+)
+"""What the store keeps of a joined id: which it merged into and when, if it did, and when it was first seen itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,37 @@ class Persons:
     ids: frozenset[str]
     pairs: Mapping[str, int]
     contradictions: int
+
+    def table(self) -> pa.Table:
+        """Return every joined id with the person that it belongs to in the end: customer_id and person."""
+        last = []
+        for name in sorted(self.ids):
+            person = name
+            while person in self.merges:
+                person = self.merges[person][0]
+            last.append((name, person))
+        kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
+        return pa.table([[name for name, _ in last], [person for _, person in last]], schema=kinds)
+
+    def rows(self, first_known: Mapping[str, int]) -> pa.Table:
+        """Return every joined id as ROWS; ``first_known`` is when the first touchpoint of an id was known."""
+        names = sorted(self.ids)
+        into = [self.merges.get(name, (None, None)) for name in names]
+        columns = [names, [one for one, _ in into], [at for _, at in into], [first_known.get(name) for name in names]]
+        arrays = [
+            pa.array(one, pa.int64() if kind.type == INSTANT else kind.type).cast(kind.type)
+            for one, kind in zip(columns, ROWS, strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=ROWS)
+
+    def faults(self) -> list[str]:
+        """Return the fault of pairs that contradict each other."""
+        if not self.contradictions:
+            return []
+        return [
+            f"{IDENTITIES}: {self.contradictions} pair(s) make an id the alias of its own alias, so nobody can say"
+            " which one stays. Keep one direction: the alias is the id that is given up"
+        ]
 
 
 def map_identities(location: SourceLocation, spec: IdentitiesSpec, config: Config, faults: list[str]) -> Mapped:
@@ -118,6 +156,11 @@ _Node = tuple[str, int]
 """An id, and which of the times in which it was somebody's: 0 is the first, in which it is a customer of its own."""
 
 
+def _question(pair: Pair) -> tuple[str, int, int]:
+    """Return what has one answer: which customer of a kind an alias belongs to, as known at an instant."""
+    return pair.alias, pair.known_at, pair.places[1] if pair.places else -1
+
+
 @dataclass(slots=True)
 class _Joining:
     pairs: Sequence[Pair]
@@ -134,15 +177,15 @@ class _Joining:
     contradictions: int = 0
 
     def result(self) -> Persons:
-        rivals: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        rivals: defaultdict[tuple[str, int, int], set[str]] = defaultdict(set)
         for one in self.pairs:
             for name, place in zip((one.alias, one.customer), one.places or (), strict=False):
                 self.place[name] = min(place, self.place.get(name, place))
-            rivals[one.alias, one.known_at].add(one.customer)
+            rivals[_question(one)].add(one.customer)
         for one in self.pairs:
             if one.alias == one.customer:
                 self.counts["redundant"] += 1
-            elif len(rivals[one.alias, one.known_at]) > 1 and one.places is None:
+            elif len(rivals[_question(one)]) > 1:
                 self._share(one)
             else:
                 self._take(one)
@@ -222,3 +265,7 @@ class _Joining:
             dict(sorted(self.counts.items())),
             self.contradictions,
         )
+
+
+NOBODY = Persons(LINKS.empty_table(), {}, frozenset(), {}, 0)
+"""Persons where every id is one of its own."""

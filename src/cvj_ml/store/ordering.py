@@ -37,6 +37,14 @@ class OrderedRows:
         return OrderedRows(table, self.superseded_at[kept], np.zeros(len(table), dtype=np.bool_))
 
 
+def with_copies(columns: Sequence[str], rows: OrderedRows, copies: pa.Table, superseded_at: Instants) -> OrderedRows:
+    """Return ordered rows with those that other ids of the same persons brought, whose versions are linked already."""
+    table = pa.concat_tables([rows.table, copies]).unify_dictionaries().combine_chunks()
+    superseded = np.concatenate((rows.superseded_at, superseded_at))
+    order = _order(table, columns, len(rows.table), superseded)
+    return OrderedRows(table.take(pa.array(order)), superseded[order], np.zeros(len(table), dtype=np.bool_))
+
+
 def order_rows(
     columns: Sequence[str], base: pa.Table, superseded_at: Instants, added: pa.Table, foreign: pa.Table
 ) -> OrderedRows:

@@ -24,10 +24,11 @@ QUARANTINE = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the rows of one table: rows_in = stored + refused + duplicates + unmatched.
+    """What became of the rows of one table: rows_in = stored + refused + duplicates + unmatched + unassigned.
 
     ``repeats`` are exact repeats that were kept; ``reassigned`` are rows whose touchpoint_id also belongs to
-    another customer; ``unmatched`` are attribute rows of customers without touchpoints.
+    another customer; ``unmatched`` are attribute rows of customers without touchpoints; ``unassigned`` are rows of an
+    id that stood for several people, when it was not known whose they are.
     """
 
     rows_in: int
@@ -37,9 +38,10 @@ class Counts:
     repeats: int = 0
     reassigned: int = 0
     unmatched: int = 0
+    unassigned: int = 0
 
     def __post_init__(self) -> None:
-        accounted = self.stored + sum(self.refused.values()) + self.duplicates + self.unmatched
+        accounted = self.stored + sum(self.refused.values()) + self.duplicates + self.unmatched + self.unassigned
         assert self.rows_in == accounted, f"{self.rows_in} rows came in, {accounted} are accounted for"
 
 

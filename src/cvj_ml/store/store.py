@@ -30,9 +30,10 @@ ATTRIBUTE = "attribute_"
 TOUCHPOINTS_FILE = "touchpoints.parquet"
 ATTRIBUTES_FILE = "attributes.parquet"
 LABELS_FILE = "stage_labels.parquet"
+IDENTITIES_FILE = "identities.parquet"
 MANIFEST = "store.json"
 
-FORMAT = 6
+FORMAT = 7
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 ALWAYS = np.iinfo(np.int64).min
@@ -63,7 +64,8 @@ class Store:
 
     ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
     ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` and
-    ``label_counts`` are None where no attributes, no stage labels are configured. ``files`` are the sha256 of all files
+    ``label_counts`` are None where no attributes, no stage labels are configured; ``pairs`` counts what became of the
+    pairs of ids of one person, None where none are told. ``files`` are the sha256 of all files
     but store.json, by their names in the folder: whoever reads one asks `checked` or `bucket_file` for it.
     """
 
@@ -73,6 +75,7 @@ class Store:
     counts: Mapping[str, Counts]
     attribute_counts: Counts | None
     label_counts: Counts | None
+    pairs: Mapping[str, int] | None
     events: Mapping[str, int]
     arrival_delay: int
     bucket_customers: tuple[int, ...]
@@ -145,6 +148,7 @@ class Store:
             has_value=_numbers(pc.is_valid(value), np.bool_),
             inbound=~event.isin(self.outbound),
             properties=_columns(table, PROPERTY, self.property_kinds),
+            merged_at=self._merged_at(customers),
         )
         kinds = self.attribute_kinds
         return Block(
@@ -153,6 +157,18 @@ class Store:
             _attributes(self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}"), customers, kinds) if kinds else None,
             _labels(self.checked(f"{bucket_name(bucket)}/{LABELS_FILE}"), customers) if self.label_counts else None,
         )
+
+    def identities(self) -> pa.Table | None:
+        """Return every id that is joined with another one (identities.py says how); None where none are told."""
+        return pq.read_table(self.checked(IDENTITIES_FILE), partitioning=None) if self.pairs is not None else None
+
+    def _merged_at(self, customers: Sequence[str]) -> Instants:
+        """Return when each customer was known to be somebody else's id."""
+        table = self.identities()
+        if table is None or not len(table):
+            return np.full(len(customers), NEVER, dtype=np.int64)
+        place = pc.index_in(pa.array(customers, pa.string()), value_set=table["customer_id"].combine_chunks())
+        return pc.fill_null(table["merged_at"].cast(pa.int64()).take(place), NEVER).to_numpy()
 
 
 def bucket_name(bucket: int) -> str:
@@ -204,6 +220,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
         counts={name: Counts(**counts) for name, counts in manifest["counts"].items()},
         attribute_counts=Counts(**attributes) if attributes else None,
         label_counts=Counts(**labels) if labels else None,
+        pairs=manifest["pairs"],
         events=manifest["events"],
         arrival_delay=max(
             measured if (given := delays[name]) is None else given
@@ -364,7 +381,7 @@ def _nobody(store: Store) -> Block:
     start = np.zeros(1, dtype=np.int64)
     touchpoints = TouchpointColumns(
         start, instants, instants, instants, np.empty(0, dtype=np.int32), flags, text, text, instants, flags, flags,
-        empty(store.property_kinds),
+        empty(store.property_kinds), instants,
     )  # fmt: skip
     kinds = store.attribute_kinds
     return Block(

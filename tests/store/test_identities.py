@@ -1,0 +1,161 @@
+"""Ids of one person: what is joined, since when, and that no older answer knows of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.snapshots import eligible
+from cvj_ml.store import Store, ingest
+from cvj_ml.windows import NEVER
+
+NAMES = "abcdef"
+DAYS = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """A touchpoint of the random logs: days of occurrence and of its arrival, and its id, which later rows may repeat."""
+
+    customer: str
+    occurred: int
+    known: int
+    event: str
+    key: int | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """A line of the table of identities, in days."""
+
+    alias: str
+    customer: str
+    known: int
+    until: int | None = None
+
+
+def day(number: int) -> str:
+    return f"{np.datetime64('2024-02-01') + number}T12:00:00"
+
+
+def instant(number: int) -> int:
+    return int(np.datetime64(day(number), "us").astype(np.int64))
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Row]:
+    rows = []
+    for number in range(draw(st.integers(1, 14))):
+        occurred = draw(st.integers(0, DAYS - 2))
+        known = min(DAYS - 1, occurred + draw(st.sampled_from([0, 0, 1, 5])))
+        key = draw(st.none() | st.integers(0, 3))
+        rows.append(Row(draw(st.sampled_from(NAMES)), occurred, known, f"e{number % 3}", key))
+    return rows
+
+
+def pairs(until: bool = True) -> st.SearchStrategy[list[Told]]:
+    """Pairs of ids of which the one given up comes later in the alphabet, so that none contradicts another."""
+    one = st.builds(
+        lambda ids, known, ends: Told(max(ids), min(ids), known, known + ends if ends else None),
+        st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True),
+        st.integers(0, DAYS - 1),
+        st.sampled_from([None, None, 0, 4]) if until else st.none(),
+    )
+    return st.lists(one, max_size=6)
+
+
+def stored(folder: Path, rows: Sequence[Row], told: Sequence[Told], **more: object) -> tuple[Store, Config]:
+    log = ["customer_id,occurred_at,known_at,event,touchpoint_id"]
+    log += [f"{r.customer},{day(r.occurred)},{day(r.known)},{r.event},{'' if r.key is None else r.key}" for r in rows]
+    table = ["alias,customer,known_at,until"]
+    table += [f"{t.alias},{t.customer},{day(t.known)},{'' if t.until is None else day(t.until)}" for t in told]
+    (folder / "log.csv").write_text("\n".join(log) + "\n")
+    (folder / "ids.csv").write_text("\n".join(table) + "\n")
+    config = Config.model_validate(
+        {
+            "name": "ids", "time_zone": "UTC", "history_from": "2024-02-01", "burn_in": "1d",
+            "sources": {"log": {"path": str(folder / "log.csv")}},
+            "identities": {"path": str(folder / "ids.csv")},
+            "journey": {"name": "one", "stages": [{"name": "Seen", "enter": {"event": "*"}}]},
+            "engine": {"buckets": 2}, "out": str(folder / "out"), "refused_share": 1, **more,
+        }
+    )  # fmt: skip
+    return ingest(config), config
+
+
+def view(store: Store, as_of: int) -> dict[str, Counter[tuple[int, str]]]:
+    """What each customer of an instant had done by then, as the store knows it."""
+    found = {}
+    for bucket in range(store.buckets):
+        block = store.read(bucket)
+        points = block.touchpoints
+        live, owner = points.live(as_of), points.owners()
+        for customer in eligible(points, np.array([as_of])).customer:
+            rows = np.flatnonzero(live & (owner == customer))
+            seen = Counter((int(points.occurred_at[i]), points.event.values[points.event.codes[i]]) for i in rows)
+            found[block.customers[customer]] = seen
+    return found
+
+
+def expected(rows: Sequence[Row], told: Sequence[Told], as_of: int, most_ids: int = 50) -> dict[str, Counter]:
+    """The same by the raw tables, walked through in the order in which things became known before the instant."""
+    person: dict[str, str] = {}
+    shared: dict[str, int] = {}
+    known = [one for one in told if instant(one.known) < as_of]
+    at_once = Counter((one.alias, one.known) for one in {(t.alias, t.customer, t.known): t for t in told}.values())
+    for one in sorted(known, key=lambda t: (t.known, t.alias, t.customer)):
+        of, to = person.get(one.alias, one.alias), person.get(one.customer, one.customer)
+        if at_once[one.alias, one.known] > 1 or (of != to and one.alias in person):
+            if one.alias in person:
+                shared.setdefault(one.alias, instant(one.known))
+        elif of != to:
+            for name in {*NAMES}:
+                if person.get(name, name) == of:
+                    person[name] = to
+    live = [row for row in rows if instant(row.known) < as_of]
+    newest: dict[int, Row] = {}
+    order = {id(row): i for i, row in enumerate(sorted(live, key=lambda r: (r.customer, r.occurred, r.event, r.known)))}
+    for row in sorted(live, key=lambda r: (r.known, order[id(r)])):
+        if row.key is not None:
+            newest[row.key] = row
+    found: dict[str, Counter] = {}
+    for row in live:
+        if instant(row.known) >= shared.get(row.customer, NEVER):
+            continue
+        seen = found.setdefault(person.get(row.customer, row.customer), Counter())
+        if row.key is None or newest[row.key] is row:
+            seen[instant(row.occurred), row.event] += 1
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs(), pairs(until=False), st.integers(1, DAYS))
+@example([Row("b", 0, 0, "e0"), Row("a", 9, 9, "e1")], [Told("b", "a", 5)], 7)
+def test_an_instant_knows_the_persons_that_could_be_known_then(rows, told, at) -> None:
+    """Silent error 87: who is a customer, and what they did, by plain loops over the raw tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        store, _ = stored(Path(folder), rows, told)
+        as_of = instant(at) - DAY // 2
+        assert view(store, as_of) == expected(rows, told, as_of)
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs(), pairs(), st.integers(1, DAYS))
+def test_tables_as_they_stood_give_the_same_view(rows, told, at) -> None:
+    """Silent error 87: chains, splits, shared ids and ends; what is told later changes no older answer."""
+    as_of = instant(at) - DAY // 2
+    rows = [*rows, Row("z", 0, 0, "e0")]
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        whole, _ = stored(Path(one), rows, told)
+        stood = [row for row in rows if instant(row.known) < as_of]
+        then, _ = stored(Path(other), stood, [t for t in told if instant(t.known) < as_of])
+        assert view(whole, as_of) == view(then, as_of)
+        assert view(then, as_of) == view(then, NEVER - 1)
