@@ -23,7 +23,7 @@ DAYS = 24
 
 @dataclass(frozen=True)
 class Row:
-    """A touchpoint of the random logs: days of occurrence and of its arrival, and its id, which later rows may repeat."""
+    """A touchpoint of the random logs: the days when it occurred and arrived; later rows may repeat its key."""
 
     customer: str
     occurred: int

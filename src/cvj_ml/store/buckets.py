@@ -17,22 +17,16 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
-from cvj_ml.store.identities import NOBODY, Persons
+from cvj_ml.store.identities import NOBODY, JoinedRows, Persons
 from cvj_ml.store.ordering import OrderedRows, order_rows, with_copies
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, identifier, literal, to_wall
 from cvj_ml.store.staging import Mapped, Staged
-from cvj_ml.store.store import TOUCHPOINTS_FILE, Store, bucket_sql, counts_as_json
+from cvj_ml.store.store import TOUCHPOINTS_FILE, Store, counts_as_json
 from cvj_ml.windows import NEVER, Instants
 
 _CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source", "date_only")
 _ARROW = {"double": pa.float64(), "string": pa.string()}
-_HELD = "occurred_at >= low AND occurred_at < high AND visible_at < closed"
-"""Whether a row of a joined id is one of the person to whom the link leads."""
-
-_PARTS = 8
-"""Buckets to a part of the rows of joined ids, which are few."""
-
 _CODED = ("customer_id", "event", "channel", "source")
 """Texts that repeat within a bucket, so that they are read, sorted and written as codes."""
 
@@ -75,7 +69,6 @@ class TouchpointSorter:
         folder: Path,
     ) -> None:
         self._config = config
-        self._persons = persons
         self._staged = {label.removeprefix("sources."): one for label, one in staged.items()}
         self._known = {name for name in self._staged if tables[f"sources.{name}"].known}
         self._base = base
@@ -96,14 +89,10 @@ class TouchpointSorter:
         self._customers: list[int] = []
         self._converted = False
         self._unassigned: Counter[str] = Counter()
-        self._first_known: dict[str, int] = {}
-        self._spread = folder
-        connection.register("links", (persons or NOBODY).links)
-        connection.execute("CREATE TEMP TABLE joined AS SELECT DISTINCT origin AS id FROM links")
-        self._joined = pa.array(sorted((persons or NOBODY).ids), pa.string())
+        self._joined = JoinedRows(persons or NOBODY, buckets, connection, folder)
         self._reassigned = self._find_shared()
-        if len(self._joined):
-            self._spread_persons()
+        if self._joined.ids:
+            self._spread_joined()
 
     def faults(self) -> list[str]:
         """Return the sources whose touchpoint_id does not identify a touchpoint."""
@@ -118,8 +107,8 @@ class TouchpointSorter:
         """Write one bucket and return its customers in order; None, and no file, where there is nobody."""
         base, superseded_at = self._before(bucket)
         added = self._added({name: one.files(bucket) for name, one in self._staged.items()})
-        if len(self._joined):
-            added = added.filter(pc.invert(pc.is_in(added["customer_id"].cast(pa.string()), self._joined)))
+        if self._joined.ids:
+            added = added.filter(pc.invert(pc.is_in(added["customer_id"].cast(pa.string()), self._joined.array)))
         foreign = self._foreign(bucket)
         copies, replaced = self._copies(bucket)
         if not len(base) and not len(added) and not len(copies):
@@ -148,54 +137,24 @@ class TouchpointSorter:
             arranged = arranged.without_repeats()
         return arranged
 
-    def _spread_persons(self) -> None:
-        """Write the rows of joined ids into the history of each id of their person, by the target's bucket.
-
-        They are put in order and linked once, before they are copied: copies of one touchpoint are no versions of it.
-        """
-        parts = max(1, self._buckets // _PARTS)
-        part = bucket_sql("customer_id", parts)
-        rows = self._spread / "rows"
+    def _spread_joined(self) -> None:
+        """Put the rows of joined ids in order and link their versions, once, before they go to each id's history."""
         for name, one in self._staged.items():
             if one.has_rows:
-                target = rows / name
-                target.mkdir(parents=True)
-                self._connection.execute(
-                    f"COPY (SELECT *, {part} AS part FROM read_parquet({literal(one.pattern())},"
-                    f" hive_partitioning=false) WHERE customer_id IN (SELECT id FROM joined)) TO {literal(target)}"
-                    f" (FORMAT parquet, PARTITION_BY (part), COMPRESSION lz4_raw)"
-                )
-        nothing = self._rows.empty_table()
-        kept = [name for name in self._columns if name not in ("customer_id", "visible_at")]
-        for number in range(parts):
-            files = {name: sorted((rows / name / f"part={number}").glob("*.parquet")) for name in self._staged}
-            added = self._added(files)
-            if not len(added):
-                continue
-            foreign = self._foreign(-1 - number)
-            arranged = self._arranged(nothing, np.empty(0, dtype=np.int64), added, foreign)
-            own = arranged.table.append_column("superseded_at", pa.array(arranged.superseded_at))
-            self._connection.register("own", own)
-            first = "SELECT customer_id, min(visible_at) FROM own GROUP BY customer_id"
-            self._first_known.update(self._connection.execute(first).fetchall())
-            # Whoever of several people had an id at the time, the row is one of theirs: nobody can say whose.
-            held = f"SELECT 1 FROM links WHERE origin = customer_id AND {_HELD}"
-            nobody = self._connection.sql(f"SELECT * FROM own WHERE NOT EXISTS ({held})").to_arrow_table()
-            assigned = self._connection.sql(f"SELECT * FROM own WHERE EXISTS ({held})").to_arrow_table()
-            self._unassigned.update(_tally(nobody["source"]))
-            self._count(assigned)
-            at = "greatest(visible_at, since)"
-            self._connection.execute(
-                f"COPY (SELECT target AS customer_id, {at} AS visible_at, {', '.join(kept)}, superseded_at,"
-                f" {bucket_sql('target', self._buckets)} AS bucket FROM own JOIN links ON origin = customer_id"
-                f" AND {_HELD} WHERE superseded_at > {at}) TO {literal(self._spread / f'copies-{number}')}"
-                f" (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
-            )
-            self._connection.unregister("own")
+                self._joined.take(name, one)
+        for part in range(self._joined.parts):
+            added = self._added({name: self._joined.files(name, part) for name in self._staged})
+            if len(added):
+                nothing = self._rows.empty_table(), np.empty(0, dtype=np.int64)
+                arranged = self._arranged(*nothing, added, self._foreign(self._joined.place(part)))
+                rows = arranged.table.append_column("superseded_at", pa.array(arranged.superseded_at))
+                assigned, unassigned = self._joined.spread(rows, part)
+                self._count(assigned)
+                self._unassigned.update(_tally(unassigned["source"]))
 
     def _copies(self, bucket: int) -> tuple[pa.Table, Instants]:
-        """Return the rows of joined ids whose history is in a bucket, and when each was replaced."""
-        files = sorted(self._spread.glob(f"copies-*/bucket={bucket}/*.parquet"))
+        """Return the rows of joined ids for the histories of a bucket, and when each was replaced."""
+        files = self._joined.copies(bucket)
         if not files:
             return self._rows.empty_table(), np.empty(0, dtype=np.int64)
         read = [pq.read_table(one, partitioning=None, read_dictionary=list(_CODED), use_threads=False) for one in files]
@@ -235,8 +194,8 @@ class TouchpointSorter:
         )
 
     def identities(self) -> pa.Table:
-        """Return every id that is joined with another one."""
-        return (self._persons or NOBODY).rows(self._first_known)
+        """Return every joined id."""
+        return self._joined.rows()
 
     def summary(self) -> dict[str, Any]:
         """Return counts, events, delays and customers of everything written."""
@@ -322,16 +281,13 @@ class TouchpointSorter:
             f"CREATE TEMP TABLE shared AS SELECT id_hash FROM (SELECT id_hash, hash(customer_id) AS customer FROM"
             f" ({union})) GROUP BY id_hash HAVING min(customer) <> max(customer)"
         )
-        part = bucket_sql("customer_id", max(1, self._buckets // _PARTS))
         self._connection.execute(
-            f"CREATE TEMP TABLE moved AS SELECT *, CASE WHEN customer_id IN (SELECT id FROM joined) THEN -1 - {part}"
-            f" ELSE {bucket_sql('customer_id', self._buckets)} END AS place"
+            f"CREATE TEMP TABLE moved AS SELECT *, {self._joined.place_sql()} AS place"
             f" FROM ({union}) WHERE id_hash IN (SELECT id_hash FROM shared)"
         )
         content = ", ".join(self._columns)
         rows = f"DISTINCT ({content})" if self._config.drop_duplicates else "*"
         # What one person did under several of their ids did not go to another customer.
-        self._connection.register("persons", (self._persons or NOBODY).table())
         several = (
             "SELECT id_hash FROM moved LEFT JOIN persons USING (customer_id) GROUP BY id_hash"
             " HAVING min(coalesce(person, customer_id)) <> max(coalesce(person, customer_id))"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -22,6 +23,7 @@ from cvj_ml.store.mapping import Reading, map_fields, read_customer_id, read_ins
 from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import literal
 from cvj_ml.store.staging import Mapped, Staged
+from cvj_ml.store.store import bucket_sql
 from cvj_ml.windows import NEVER
 
 IDENTITIES = "identities"
@@ -72,27 +74,11 @@ class Persons:
     pairs: Mapping[str, int]
     contradictions: int
 
-    def table(self) -> pa.Table:
-        """Return every joined id with the person that it belongs to in the end: customer_id and person."""
-        last = []
-        for name in sorted(self.ids):
-            person = name
-            while person in self.merges:
-                person = self.merges[person][0]
-            last.append((name, person))
-        kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
-        return pa.table([[name for name, _ in last], [person for _, person in last]], schema=kinds)
-
-    def rows(self, first_known: Mapping[str, int]) -> pa.Table:
-        """Return every joined id as ROWS; ``first_known`` is when the first touchpoint of an id was known."""
-        names = sorted(self.ids)
-        into = [self.merges.get(name, (None, None)) for name in names]
-        columns = [names, [one for one, _ in into], [at for _, at in into], [first_known.get(name) for name in names]]
-        arrays = [
-            pa.array(one, pa.int64() if kind.type == INSTANT else kind.type).cast(kind.type)
-            for one, kind in zip(columns, ROWS, strict=True)
-        ]
-        return pa.Table.from_arrays(arrays, schema=ROWS)
+    def person_of(self, name: str) -> str:
+        """Return the id that stays in the end."""
+        while name in self.merges:
+            name = self.merges[name][0]
+        return name
 
     def faults(self) -> list[str]:
         """Return the fault of pairs that contradict each other."""
@@ -102,6 +88,10 @@ class Persons:
             f"{IDENTITIES}: {self.contradictions} pair(s) make an id the alias of its own alias, so nobody can say"
             " which one stays. Keep one direction: the alias is the id that is given up"
         ]
+
+
+NOBODY = Persons(LINKS.empty_table(), {}, frozenset(), {}, 0)
+"""Persons where every id is one of its own."""
 
 
 def map_identities(location: SourceLocation, spec: IdentitiesSpec, config: Config, faults: list[str]) -> Mapped:
@@ -267,5 +257,92 @@ class _Joining:
         )
 
 
-NOBODY = Persons(LINKS.empty_table(), {}, frozenset(), {}, 0)
-"""Persons where every id is one of its own."""
+_HELD = "occurred_at >= low AND occurred_at < high AND visible_at < closed"
+"""Whether a row of a joined id is of the person to whom the link leads."""
+
+_PARTS = 8
+"""Buckets to a part of the rows of joined ids, which are few."""
+
+
+class JoinedRows:
+    """The rows of joined ids on their way into the history of every id of their person.
+
+    They are read in ``parts`` by their own id, and their ``copies`` lie by the bucket of the id that gets them.
+    """
+
+    def __init__(self, persons: Persons, buckets: int, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+        self.ids = sorted(persons.ids)
+        self.array = pa.array(self.ids, pa.string())
+        self.parts = max(1, buckets // _PARTS)
+        self._persons = persons
+        self._buckets = buckets
+        self._connection = connection
+        self._folder = folder
+        self._first_known: dict[str, int] = {}
+        last = pa.array([persons.person_of(name) for name in self.ids], pa.string())
+        connection.register("persons", pa.table({"customer_id": self.array, "person": last}))
+        connection.register("links", persons.links)
+
+    def take(self, source: str, staged: Staged) -> None:
+        """Write the rows of joined ids of a source apart."""
+        target = self._folder / "rows" / source
+        target.mkdir(parents=True)
+        self._connection.execute(
+            f"COPY (SELECT *, {bucket_sql('customer_id', self.parts)} AS part FROM read_parquet("
+            f"{literal(staged.pattern())}, hive_partitioning=false) WHERE customer_id IN (SELECT customer_id FROM"
+            f" persons)) TO {literal(target)} (FORMAT parquet, PARTITION_BY (part), COMPRESSION lz4_raw)"
+        )
+
+    def files(self, source: str, part: int) -> list[Path]:
+        """Return the files of a part of a source's rows."""
+        return sorted((self._folder / "rows" / source / f"part={part}").glob("*.parquet"))
+
+    def place(self, part: int) -> int:
+        """Return the number of a part among the places where rows are put in order: buckets count from 0."""
+        return -1 - part
+
+    def place_sql(self) -> str:
+        """Return SQL for the place of a row."""
+        return (
+            f"CASE WHEN customer_id IN (SELECT customer_id FROM persons) THEN -1 -"
+            f" {bucket_sql('customer_id', self.parts)} ELSE {bucket_sql('customer_id', self._buckets)} END"
+        )
+
+    def spread(self, rows: pa.Table, part: int) -> tuple[pa.Table, pa.Table]:
+        """Write ordered rows of a part to every history that they belong to; return them, and those of nobody.
+
+        Of an id that was known to stand for several people, nobody can say whose a row is.
+        """
+        self._connection.register("own", rows)
+        first = "SELECT customer_id, min(visible_at) FROM own GROUP BY customer_id"
+        self._first_known.update(self._connection.execute(first).fetchall())
+        held = f"EXISTS (SELECT 1 FROM links WHERE origin = customer_id AND {_HELD})"
+        assigned = self._connection.sql(f"SELECT * FROM own WHERE {held}").to_arrow_table()
+        nobody = self._connection.sql(f"SELECT * FROM own WHERE NOT {held}").to_arrow_table()
+        plain = ", ".join(name for name in rows.column_names if name not in ("customer_id", "visible_at"))
+        at = "greatest(visible_at, since)"
+        self._connection.execute(
+            f"COPY (SELECT target AS customer_id, {at} AS visible_at, {plain}, {bucket_sql('target', self._buckets)}"
+            f" AS bucket FROM own JOIN links ON origin = customer_id AND {_HELD} WHERE superseded_at > {at}) TO"
+            f" {literal(self._folder / f'copies-{part}')}"
+            f" (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
+        )
+        self._connection.unregister("own")
+        return assigned, nobody
+
+    def copies(self, bucket: int) -> list[Path]:
+        """Return the files of the rows for a bucket's histories."""
+        return sorted(self._folder.glob(f"copies-*/bucket={bucket}/*.parquet"))
+
+    def rows(self) -> pa.Table:
+        """Return every joined id as ROWS."""
+        into = [self._persons.merges.get(name, (None, None)) for name in self.ids]
+        columns = [
+            self.ids,
+            [one for one, _ in into],
+            [at for _, at in into],
+            [self._first_known.get(name) for name in self.ids],
+        ]
+        kinds = [pa.int64() if kind.type == INSTANT else kind.type for kind in ROWS]
+        arrays = [pa.array(one, kind) for one, kind in zip(columns, kinds, strict=True)]
+        return pa.Table.from_arrays(arrays, names=ROWS.names).cast(ROWS)

@@ -168,7 +168,7 @@ class Store:
         if table is None or not len(table):
             return np.full(len(customers), NEVER, dtype=np.int64)
         place = pc.index_in(pa.array(customers, pa.string()), value_set=table["customer_id"].combine_chunks())
-        return pc.fill_null(table["merged_at"].cast(pa.int64()).take(place), NEVER).to_numpy()
+        return _instants(table["merged_at"].take(place), NEVER)
 
 
 def bucket_name(bucket: int) -> str:
