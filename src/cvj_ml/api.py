@@ -19,7 +19,7 @@ from cvj_ml.commands.train import learn_model, write_bundle
 from cvj_ml.config import DAY, Config, format_duration, parse_duration
 from cvj_ml.config.lists import SHORTEST_EPOCH
 from cvj_ml.config.model import ModelSettings
-from cvj_ml.customers import match_people, read_people
+from cvj_ml.customers import Identities, match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
@@ -204,7 +204,8 @@ class Model:
         fitted = self._require_fitted()
         histories, instant = self._open_to_ask(data if data is not None else self._own_data(), as_of)
         config = histories.config
-        people = match_people(read_people(config), config, histories.store)
+        identities = Identities.at(histories.store, instant)
+        people = match_people(read_people(config), config, histories.store).under(identities)
         with self._scored(histories, instant, history=True) as scored:
             lists = rank(
                 config,
@@ -215,7 +216,8 @@ class Model:
                 *([fitted.bundle.track_record] if fitted.bundle else []),
                 history=StoredTable.at(scored.history) if scored.history else None,
                 permissions=people.permissions,
-                exposures=commands.listed_in_control(config, instant),
+                exposures=identities.rename(commands.listed_in_control(config, instant)),
+                identities=identities,
             )
         if fitted.predictor.reference is not None:
             unhappy = Unhappy.of(config)

@@ -186,7 +186,9 @@ _PATTERNS = (
 )
 """What earlier versions have written besides stores and nights; an empty folder ends in a slash."""
 
-_OF_A_STORE = re.compile(r"store\.json|quarantine\.parquet|bucket-\d{4}/(touchpoints|attributes|stage_labels)\.parquet")
+_OF_A_STORE = re.compile(
+    r"store\.json|quarantine\.parquet|identities\.parquet|bucket-\d{4}/(touchpoints|attributes|stage_labels)\.parquet"
+)
 
 
 def _contents(out: Path) -> Iterator[str]:

@@ -26,8 +26,9 @@ STORE_TOUCHPOINTS: Mapping[str, pa.DataType] = {
     "value": pa.int64(),
     "source": pa.string(),
     "touchpoint_id": pa.string(),
+    "copied": pa.bool_(),
 }
-"""Columns of the store's touchpoints; properties follow as ``property_<name>``, double or string."""
+"""Columns of the store's touchpoints; ``copied`` are those of another id of the same person; properties follow as ``property_<name>``, double or string."""
 
 PROPERTY = "property_"
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, SECOND, Config, TableSpec, format_duration
 from cvj_ml.store import Store, attribute_rows, touchpoint_rows
@@ -28,7 +29,8 @@ _CLOCK = re.compile(
 def arrival_warnings(config: Config, store: Store, buckets: Iterable[int]) -> list[str]:
     """Return what is suspicious about the times of the sources' rows in these buckets; counts and shares only."""
     chosen = list(buckets)
-    frame = pa.concat_tables([touchpoint_rows(store, bucket) for bucket in chosen]).to_pandas()
+    rows = pa.concat_tables([touchpoint_rows(store, bucket) for bucket in chosen])
+    frame = rows.filter(pc.invert(rows["copied"])).to_pandas()
     found = [warning for name in config.sources for warning in _of_source(config, store, name, frame)]
     if config.attributes and not config.attributes.static:
         attributes = pa.concat_tables([attribute_rows(store, bucket) for bucket in chosen]).to_pandas()

@@ -86,8 +86,10 @@ def forget(
         return
     removed = ", ".join(f"{number} {kind}" for kind, number in done.leftovers.items())
     unknown = f" ({done.unknown} of them known nowhere)" if done.unknown else ""
+    others = f", and {done.other_ids} other id(s) of the same people" if done.other_ids else ""
     out.print(
-        f"Forgotten: {done.customers} customer(s){unknown}. Removed of earlier readings: {removed}.", soft_wrap=True
+        f"Forgotten: {done.customers} customer(s){unknown}{others}. Removed of earlier readings: {removed}.",
+        soft_wrap=True,
     )
     out.print(
         f"Published nights rewritten: {done.nights}; {done.scores} row(s) of scores, {done.listed} of lists and"

@@ -10,9 +10,24 @@ import pyarrow as pa
 
 from cvj_ml.config import Config
 from cvj_ml.config.places import lies_below
-from cvj_ml.customers import clear_leftovers, known_from_readings, rows_held
+from cvj_ml.customers import (
+    clear_leftovers,
+    known_from_readings,
+    other_ids,
+    rows_held,
+)
 from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
-from cvj_ml.night import delivery, forget_in_night, hold, nights_naming, remember, was_forgotten
+from cvj_ml.night import (
+    begin,
+    delivery,
+    ended,
+    forget_in_night,
+    hold,
+    nights_naming,
+    remember,
+    unfinished,
+    was_forgotten,
+)
 from cvj_ml.night.champion import require_no_old_models
 from cvj_ml.run import Watcher
 from cvj_ml.store import CustomerIds, ingest
@@ -24,10 +39,12 @@ _MOST_TOLD = 20
 class Forgotten:
     """What was removed where, in counts: rows of scores and lists, files, and folders that sources had filled.
 
-    ``unknown`` are those of the customers of whom nothing was found, nor an earlier call about them.
+    ``unknown`` are those of the customers of whom nothing was found, nor an earlier call about them; ``other_ids`` are
+    further ids of the same persons, which are forgotten as well.
     """
 
     customers: int
+    other_ids: int = 0
     unknown: int = 0
     nights: int = 0
     scores: int = 0
@@ -47,9 +64,11 @@ def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool 
     if lies_below(str(file), config.out):
         raise ConfigError(f"{file}: it lies below out ({config.out}), where files are removed; put it elsewhere.")
     lines = read_ids(file)
-    customers = CustomerIds.of(list(lines), config.ids.match)
+    named = CustomerIds.of(list(lines), config.ids.match)
     out = Path(config.out)
     with hold(out, "forget"):
+        # What told the ids of these persons may be gone from the sources, and from the stores once they are cleared.
+        customers = unfinished(out, other_ids(out, named))
         with watcher.step("Looking at the models"):
             require_no_old_models(config)
         with watcher.step("Reading sources"):
@@ -64,13 +83,14 @@ def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool 
         with watcher.step("Searching published nights"):
             nights, known = nights_naming(out, customers)
         unknown: list[int] = []
-        if not was_forgotten(out, customers):
+        if not was_forgotten(out, named):
             unknown = _unknown(lines, CustomerIds(_known(config, customers, known), customers.match))
             if unknown and not allow_unknown:
                 raise _unknown_ids(file, unknown)
-            remember(out, customers)
-        done = Forgotten(len(customers), len(unknown), len(nights))
+            remember(out, named)
+        done = Forgotten(len(named), len(customers) - len(named), len(unknown), len(nights))
         with watcher.step("Removing what was read before"):
+            begin(out, customers)
             done.leftovers = clear_leftovers(out, store)
         with watcher.step("Rewriting published nights") as progress:
             for number, night in enumerate(nights, 1):
@@ -88,6 +108,7 @@ def forget(config: Config, file: Path, watcher: Watcher, *, allow_unknown: bool 
                         f"{error} In {out} these customers are forgotten, in PostgreSQL they are not; run the same"
                         " command again."
                     ) from None
+        ended(out)
     return done
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from cvj_ml.commands.measure import known_history
 from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.config import Config, play_channels
-from cvj_ml.customers import People
+from cvj_ml.customers import Identities, People
 from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
 from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.lists import RankedList, Unhappy, epoch_name, rank, summarise, with_reasons
@@ -134,7 +134,9 @@ def make_night(
     config, bundle, with_lists = histories.config, champion.bundle, people is not None
     out, night = Path(config.out), as_of_name(config, as_of)
     measured = known_history(config, as_of)
-    exposures = listed_in_control(config, as_of)
+    identities = Identities.at(histories.store, as_of)
+    people = people.under(identities) if people is not None else None
+    exposures = identities.rename(listed_in_control(config, as_of))
     listed_since = first_listed(config, as_of) if with_lists else {}
     bases = find_base_nights(config, as_of) if with_lists else None
     facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured, bases)
@@ -176,7 +178,7 @@ def make_night(
         with run.step("Ranking the lists"):
             record = bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
-            earlier = bases.standings()
+            earlier = bases.standings(identities)
             lists = rank(
                 config,
                 scores,
@@ -188,6 +190,7 @@ def make_night(
                 exposures=exposures,
                 forecast_errors=bundle.forecast_errors,
                 asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
+                identities=identities,
             )
             for one in earlier.values():
                 if isinstance(one, NotComparable) and one.reason != "no_night":
@@ -200,7 +203,7 @@ def make_night(
     exports: tuple[Exported, ...] = ()
     if config.exports is not None and people is not None and bases is not None:
         with run.step("Preparing the exports"):
-            control, epoch = control_group(config, scores, as_of)
+            control, epoch = control_group(config, scores, as_of, identities)
             tables, channels = {one.name: one.rows for one in lists}, play_channels(config.journey)
             exports = make_exports(
                 config.exports, tables, people.contact, people.permissions, control, epoch, channels, bases.exports()
@@ -308,10 +311,10 @@ def changes_of(
     )
 
 
-def control_group(config: Config, scores: StoredTable, as_of: int) -> tuple[pa.Array, str]:
+def control_group(config: Config, scores: StoredTable, as_of: int, identities: Identities) -> tuple[pa.Array, str]:
     """Return everybody of SCORES whom chance put into the control group, on a list or not, and the epoch's name."""
     customers = scores.read(["customer_id"])["customer_id"].combine_chunks()
-    drawn = drawn_tonight(config, customers.to_pylist(), as_of)
+    drawn = drawn_tonight(config, customers.to_pylist(), as_of, identities)
     return customers.filter(pa.array(drawn)), epoch_name(config.control.epoch, as_of, config.zone)
 
 
@@ -324,6 +327,7 @@ def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
         "duplicates": sum(one["duplicates"] for one in counts),
         "refused": sum(sum(one["refused"].values()) for one in counts),
         "unmatched": sum(one["unmatched"] for one in counts),
+        "unassigned": sum(one["unassigned"] for one in counts),
     }
 
 

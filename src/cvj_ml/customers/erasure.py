@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config, TableSpec
 from cvj_ml.customers.id_tables import rows_naming
 from cvj_ml.ownership import remove
-from cvj_ml.store.cache_key import ATTRIBUTES, LABELS
+from cvj_ml.store.cache_key import ATTRIBUTES, IDENTITIES, LABELS
 from cvj_ml.store.customer_ids import CustomerIds
 from cvj_ml.store.refusals import QUARANTINE_FILE
 from cvj_ml.store.retention import take_away
-from cvj_ml.store.store import ATTRIBUTES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_of
+from cvj_ml.store.store import ATTRIBUTES_FILE, IDENTITIES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_of
 
 _LEFT_BEHIND = (".audit-*", ".contact-*", ".suppression-*", ".consent-*")
 """Folders of runs that were killed while they read or checked."""
@@ -34,15 +34,37 @@ def rows_held(config: Config, store: Store, customers: CustomerIds) -> dict[str,
     held: Counter[str] = Counter()
     for bucket in sorted({bucket_of(customer, store.buckets) for customer in customers.ids.to_pylist()}):
         if (file := store.bucket_file(bucket, TOUCHPOINTS_FILE)) is not None:
-            rows = pq.read_table(file, columns=["customer_id", "source"], partitioning=None)
-            theirs = rows["source"].filter(pc.is_in(rows["customer_id"], value_set=customers.ids))
+            rows = pq.read_table(file, columns=["customer_id", "source", "copied"], partitioning=None)
+            own = pc.and_(pc.is_in(rows["customer_id"], value_set=customers.ids), pc.invert(rows["copied"]))
+            theirs = rows["source"].filter(own)
             held.update(f"sources.{name}" for name in theirs.to_pylist())
     refused = pq.read_table(store.checked(QUARANTINE_FILE), partitioning=None)
     refused = refused.filter(pc.is_in(refused["source"], value_set=pa.array(list(config.sources), pa.string())))
     held.update(f"{name} (refused rows)" for name in refused["source"].filter(_named(refused, customers)).to_pylist())
-    for label, (spec, column) in _other_tables(config).items():
+    for label, spec, column in _other_tables(config):
         held[label] += rows_naming(label, spec, column, config, customers)
     return {name: count for name, count in sorted(held.items()) if count}
+
+
+def other_ids(out: Path, customers: CustomerIds) -> CustomerIds:
+    """Return these customers with every other id of the same persons that any store in an output folder knows."""
+    ids = set(customers.ids.to_pylist())
+    for file in sorted((out / "store").glob(f"*/{IDENTITIES_FILE}")):
+        try:
+            table = pq.read_table(file, columns=["customer_id", "into"], partitioning=None)
+        except (OSError, pa.ArrowException):
+            continue  # what is damaged knows nobody, and is removed with the rest
+        parents = {name: into for name, into in zip(*(one.to_pylist() for one in table.columns), strict=True) if into}
+        tops = {name: _top(name, parents) for name in table["customer_id"].to_pylist()}
+        wanted = {tops[name] for name in ids if name in tops}
+        ids |= {name for name, top in tops.items() if top in wanted}
+    return CustomerIds(pa.array(sorted(ids), pa.string()), customers.match)
+
+
+def _top(name: str, parents: Mapping[str, str]) -> str:
+    while name in parents:
+        name = parents[name]
+    return name
 
 
 def known_from_readings(out: Path, customers: CustomerIds) -> pa.Array:
@@ -75,14 +97,17 @@ def clear_leftovers(out: Path, keep: Store) -> dict[str, int]:
     return removed | {kind: len(paths) for kind, paths in kinds.items()}
 
 
-def _other_tables(config: Config) -> dict[str, tuple[TableSpec, str]]:
-    """Return the tables beside the touchpoints with their columns of ids."""
-    mapped = {ATTRIBUTES: config.attributes, LABELS: config.stage_labels}
-    people = {"consent": config.consent, "contact": config.contact}
-    return {
-        **{name: (spec, spec.columns.get("customer_id", "customer_id")) for name, spec in mapped.items() if spec},
-        **{name: (spec, spec.customer_id) for name, spec in people.items() if spec},
-    }
+def _other_tables(config: Config) -> Iterator[tuple[str, TableSpec, str]]:
+    """Yield the tables beside the touchpoints with each of their columns of ids."""
+    for name, mapped in ((ATTRIBUTES, config.attributes), (LABELS, config.stage_labels)):
+        if mapped is not None:
+            yield name, mapped, mapped.columns.get("customer_id", "customer_id")
+    for name, people in (("consent", config.consent), ("contact", config.contact)):
+        if people is not None:
+            yield name, people, people.customer_id
+    if config.identities is not None:
+        for role in ("alias", "customer"):
+            yield IDENTITIES, config.identities, config.identities.columns.get(role, role)
 
 
 def _ids(file: Path) -> Iterator[pa.Array]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import Config, PermissionSpec
 from cvj_ml.customers.id_tables import CustomerTable, read_customers
+from cvj_ml.customers.identities import Identities
 from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.schemas import TARGETS
 from cvj_ml.store.customer_ids import Known
@@ -68,6 +69,16 @@ class People:
         if "contact" in self.tables:
             return self.tables["contact"].rows
         return pa.table({"customer_id": pa.array([], pa.string())})
+
+    def under(self, identities: Identities) -> People:
+        """Return the tables by customer: whoever is suppressed under one id is under all, a contact is one's own."""
+        tables = {
+            name: replace(
+                one, rows=identities.one_row_each(one.rows) if name == "contact" else identities.rename(one.rows)
+            )
+            for name, one in self.tables.items()
+        }
+        return replace(self, tables=tables)
 
     def require_unchanged(self) -> None:
         """Raise DataError where a file is not what was read any more: lists would be made of what it said before."""

@@ -7,7 +7,7 @@ gone from them is counted, never listed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvj_ml.customers import Identities
 from cvj_ml.lists.eligibility import REASONS, WHY
 from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList
 from cvj_ml.schemas import INSTANT, Contract
@@ -32,6 +33,7 @@ DROPPED = {
     **NOT_LISTED,
     "no_list": "the list is not made any more",
     "gone": "not in the data any more",
+    "joined": "another id of somebody who is in the data",
 }
 """Why somebody is not on the plan any more."""
 
@@ -72,7 +74,8 @@ class Standing:
     """Where everybody stood in a night.
 
     people: ``customer_id``, each once, and ``stage`` (null before any); plan: `PLAN`, a row a customer and list; lists:
-    the names of all lists, in order; erased: how many customers were erased from the night since it was published.
+    the names of all lists, in order; erased: how many customers were erased from the night since it was published;
+    joined: ids of people who stand there under another id, too.
     """
 
     as_of: int
@@ -80,6 +83,22 @@ class Standing:
     plan: pa.Table
     lists: tuple[str, ...]
     erased: int = 0
+    joined: frozenset[str] = frozenset()
+
+    def under(self, identities: Identities) -> Standing:
+        """Return the standing with everybody under the id that they have now.
+
+        Of several ids of a person in it one alone is told as that person; the others stay what they were, as `joined`.
+        """
+        names, taken = self.customers.to_pylist(), dict[str, str]()
+        for name in sorted(names, key=lambda one: (identities.person.get(one, one) != one, one)):
+            taken.setdefault(identities.person.get(name, name), name)
+        now = {name: person for person, name in taken.items() if name != person}
+        if not identities.person:
+            return self
+        renamed = Identities(now)
+        joined = frozenset(name for name in names if name in identities.person and name not in now)
+        return replace(self, people=renamed.rename(self.people), plan=renamed.rename(self.plan), joined=joined)
 
     @classmethod
     def of(cls, as_of: int, scores: StoredTable, lists: Mapping[str, pa.Table], erased: int = 0) -> Standing:
@@ -239,13 +258,18 @@ def compare(base: str, before: Standing, tonight: Standing, why: pa.Table, stage
     standing = _places(before.stage, stages)
     planned = _mask(before.lists_of_each().is_valid())
     names = dict.fromkeys([*before.lists, *tonight.lists])
-    counted = {**dict(zip(*_counts(reason), strict=True)), "gone": int((gone & planned).sum())}
+    other = _isin(before.customers, pa.array(sorted(before.joined), pa.string()))
+    counted = {
+        **dict(zip(*_counts(reason), strict=True)),
+        "gone": int((gone & planned & ~other).sum()),
+        "joined": int((gone & planned & other).sum()),
+    }
     return Comparison(
         base,
         before.as_of,
         table.filter(changed),
         Balance.between(~new, np.ones(len(new), dtype=np.bool_), int(gone.sum())),
-        Balance.between(on, stays, counted["gone"]),
+        Balance.between(on, stays, int((gone & planned).sum())),
         {
             stage: Balance.between(~new & (was == place), now == place, int((gone & (standing == place)).sum()))
             for place, stage in enumerate([None, *stages], -1)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import Config, ContactCap, EligibilitySpec
+from cvj_ml.customers import EACH_ONE, Identities
 from cvj_ml.windows import before, in_window, to_datetime
 
 _MONTHS = {"month": 1, "quarter": 3, "half": 6, "year": 12}
@@ -52,10 +53,20 @@ def in_control(customers: Iterable[str], salt: str, epoch: str, share: float) ->
     return np.array(drawn, dtype=np.bool_)
 
 
-def drawn_tonight(config: Config, customers: Iterable[str], as_of: int) -> npt.NDArray[np.bool_]:
-    """Return who is in the control group of the epoch of ``as_of``, by the configuration."""
+def drawn_tonight(
+    config: Config, customers: Iterable[str], as_of: int, identities: Identities = EACH_ONE
+) -> npt.NDArray[np.bool_]:
+    """Return who is in the control group of the epoch of ``as_of``, by the configuration.
+
+    A person with several ids has the draw of the one under which they were first seen, so a login changes no arm.
+    """
     spec = config.control
-    return in_control(customers, spec.salt or config.name, epoch_name(spec.epoch, as_of, config.zone), spec.share)
+    return in_control(
+        identities.first_ids(customers),
+        spec.salt or config.name,
+        epoch_name(spec.epoch, as_of, config.zone),
+        spec.share,
+    )
 
 
 HOLDOUT_EXPOSURES = pa.schema([("customer_id", pa.string()), ("channel", pa.string()), ("as_of", pa.int64())])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec, play_channels
-from cvj_ml.customers import Permissions
+from cvj_ml.customers import EACH_ONE, Identities, Permissions
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
@@ -59,6 +59,7 @@ def rank(
     exposures: pa.Table | None = None,
     forecast_errors: ForecastErrors = NO_ERRORS,
     asked: pa.Array | None = None,
+    identities: Identities = EACH_ONE,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
@@ -71,7 +72,8 @@ def rank(
     the rows of its stage, and of these the columns that it needs.
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: only scores are known);
     exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
-    which the range around each expected number of moves comes; asked: of whom to say why they are not listed.
+    which the range around each expected number of moves comes; asked: of whom to say why they are not listed;
+    identities: as known at ``as_of``, the other tables name customers by them already.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     require_permissions(permissions, channels)
@@ -86,6 +88,7 @@ def rank(
         history,
         HOLDOUT_EXPOSURES.empty_table() if exposures is None else exposures,
         permissions,
+        identities,
         str(scores.first("model_version")) if len(stage) else "",
         pa.array([], pa.string()) if asked is None else asked,
         list_specs(config, journey),
@@ -136,6 +139,7 @@ class _Night:
     history: StoredTable | None
     exposures: pa.Table
     permissions: Permissions
+    identities: Identities
     model_version: str
     asked: pa.Array
     specs: tuple[ListSpec, ...]
@@ -310,7 +314,8 @@ class _Night:
 
     def _groups(self, customers: Sequence[str]) -> dict[str, object]:
         """Mark who is in control."""
-        control, share = drawn_tonight(self.config, customers, self.as_of), self.config.control.share
+        control = drawn_tonight(self.config, customers, self.as_of, self.identities)
+        share = self.config.control.share
         return {"group": np.where(control, "control", "target"), "control_share": np.full(len(customers), share)}
 
     def _table(self, spec: ListSpec, customers: Sequence[str], columns: dict[str, object]) -> pa.Table:

@@ -1,6 +1,15 @@
 """A published night: written beside under a lock, checked, renamed, made current in one step, verified afterwards."""
 
-from cvj_ml.night.forgetting import Rewritten, forget_in_night, nights_naming, remember, was_forgotten
+from cvj_ml.night.forgetting import (
+    Rewritten,
+    begin,
+    ended,
+    forget_in_night,
+    nights_naming,
+    remember,
+    unfinished,
+    was_forgotten,
+)
 from cvj_ml.night.layout import LISTS, NightFolder, nights, replace_file
 from cvj_ml.night.locking import hold
 from cvj_ml.night.reading import current_night, published_lists, published_nights
@@ -13,9 +22,11 @@ __all__ = [
     "Published",
     "Rewritten",
     "Verified",
+    "begin",
     "current_night",
     "digest_of",
     "digest_of_table",
+    "ended",
     "find_night",
     "forget_in_night",
     "hold",
@@ -26,6 +37,7 @@ __all__ = [
     "published_nights",
     "remember",
     "replace_file",
+    "unfinished",
     "verify_night",
     "was_forgotten",
 ]

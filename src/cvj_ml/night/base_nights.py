@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
+from cvj_ml.customers import Identities
 from cvj_ml.exports import EarlierExports
 from cvj_ml.io import sha256_of
 from cvj_ml.lists.changes import BASES, NotComparable, Standing
@@ -59,9 +60,10 @@ class BaseNights:
         """What they add to what a night is made from: another base, or one that was changed, makes another night."""
         return {"bases": {name: _fact(night) for name, night in self.nights.items()}, "trend": list(self.trend)}
 
-    def standings(self) -> dict[str, Standing | NotComparable]:
-        """Read the base nights."""
-        return {name: _standing(name, night) for name, night in self.nights.items()}
+    def standings(self, identities: Identities) -> dict[str, Standing | NotComparable]:
+        """Read the base nights, people under the ids that they have now."""
+        read = {name: _standing(name, night) for name, night in self.nights.items()}
+        return {name: one.under(identities) if isinstance(one, Standing) else one for name, one in read.items()}
 
     def exports(self) -> EarlierExports | None:
         """Read the exports that adds and removes are told against; None where the last night is damaged or has none."""

@@ -36,6 +36,9 @@ from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES
 from cvj_ml.store import CustomerIds
 
+_BEGUN = ".forget-ids.json"
+"""Whom a call that has not ended forgets; only its owner can read it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
@@ -103,6 +106,25 @@ def _digest(customers: CustomerIds, salt: str) -> str:
     # Of ids that differ no two sets are one text.
     text = json.dumps([customers.match, customers.ids.to_pylist()])
     return hashlib.scrypt(text.encode(), salt=salt.encode(), n=1 << 15, r=8, p=4, maxmem=1 << 26).hex()
+
+
+def unfinished(out: Path, customers: CustomerIds) -> CustomerIds:
+    """Return these customers, and the other ids of the same persons whom a call that has not ended had begun with."""
+    ids = set(customers.ids.to_pylist())
+    if (file := out / _BEGUN).is_file():
+        begun = set(json.loads(file.read_text(encoding="utf-8")))
+        ids |= begun if begun & ids else set()
+    return CustomerIds(pa.array(sorted(ids), pa.string()), customers.match)
+
+
+def begin(out: Path, customers: CustomerIds) -> None:
+    """Keep whom a call forgets until it has ended: what tells that ids are one person's is removed on the way."""
+    replace_file(out / _BEGUN, json.dumps(customers.ids.to_pylist()))
+
+
+def ended(out: Path) -> None:
+    """Remove what `begin` kept."""
+    remove(out / _BEGUN, strict=True)
 
 
 def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten:

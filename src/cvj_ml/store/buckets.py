@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.store.identities import NOBODY, JoinedRows, Persons
-from cvj_ml.store.ordering import OrderedRows, order_rows, with_copies
+from cvj_ml.store.ordering import OrderedRows, order_rows, with_joined
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, identifier, literal, to_wall
 from cvj_ml.store.staging import Mapped, Staged
@@ -110,14 +110,13 @@ class TouchpointSorter:
         if self._joined.ids:
             added = added.filter(pc.invert(pc.is_in(added["customer_id"].cast(pa.string()), self._joined.array)))
         foreign = self._foreign(bucket)
-        copies, replaced = self._copies(bucket)
-        if not len(base) and not len(added) and not len(copies):
+        joined, replaced = self._of_joined(bucket)
+        if not len(base) and not len(added) and not len(joined):
             self._customers.append(0)
             return None
         arranged = self._arranged(base, superseded_at, added, foreign)
         self._count(arranged.table)
-        if len(copies):
-            arranged = with_copies(self._columns, arranged, copies, replaced)
+        arranged = with_joined(self._columns, arranged, joined, replaced)
         table = arranged.table
         customers = _coded(table["customer_id"])
         self._customers.append(len(customers.dictionary))
@@ -152,14 +151,15 @@ class TouchpointSorter:
                 self._count(assigned)
                 self._unassigned.update(_tally(unassigned["source"]))
 
-    def _copies(self, bucket: int) -> tuple[pa.Table, Instants]:
+    def _of_joined(self, bucket: int) -> tuple[pa.Table, Instants]:
         """Return the rows of joined ids for the histories of a bucket, and when each was replaced."""
-        files = self._joined.copies(bucket)
+        schema = self._rows.append(pa.field("copied", pa.bool_()))
+        files = self._joined.histories(bucket)
         if not files:
-            return self._rows.empty_table(), np.empty(0, dtype=np.int64)
+            return schema.empty_table(), np.empty(0, dtype=np.int64)
         read = [pq.read_table(one, partitioning=None, read_dictionary=list(_CODED), use_threads=False) for one in files]
         table = pa.concat_tables(read)
-        return table.select(self._columns).cast(self._rows), table["superseded_at"].to_numpy()
+        return table.select(schema.names).cast(schema), table["superseded_at"].to_numpy()
 
     def _save(self, table: pa.Table, superseded_at: Instants, path: Path) -> None:
         instants = table["occurred_at"].to_numpy()

@@ -34,10 +34,10 @@ _ROLES = ("alias", "customer", "known_at", "until")
 
 LINKS = pa.schema(
     [("origin", pa.string()), ("low", pa.int64()), ("high", pa.int64()), ("closed", pa.int64()),
-     ("target", pa.string()), ("since", pa.int64())]
+     ("target", pa.string()), ("since", pa.int64()), ("home", pa.bool_())]
 )  # fmt: skip
 """Rows of the id ``origin`` that occurred in [low, high) and were visible before ``closed`` stand in the history of
-``target``, visible from ``since`` on."""
+``target``, visible from ``since`` on; at ``home`` they are counted, elsewhere they are copies."""
 
 
 ROWS = pa.schema(
@@ -246,6 +246,8 @@ class _Joining:
             [self.closed.get(node[0], NEVER) for node, _, _ in rows],
             [target for _, target, _ in rows],
             [since for _, _, since in rows],
+            # What an id did in its second time as an alias is not in its own history.
+            [target == (node[0] if node[1] == 0 else self.person[node][0]) for node, target, _ in rows],
         ]
         arrays = [pa.array(one, kind.type) for one, kind in zip(columns, LINKS, strict=True)]
         return Persons(
@@ -267,7 +269,7 @@ _PARTS = 8
 class JoinedRows:
     """The rows of joined ids on their way into the history of every id of their person.
 
-    They are read in ``parts`` by their own id, and their ``copies`` lie by the bucket of the id that gets them.
+    They are read in ``parts`` by their own id, and written by the bucket of each id in whose history they stand.
     """
 
     def __init__(self, persons: Persons, buckets: int, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
@@ -323,16 +325,17 @@ class JoinedRows:
         at = "greatest(visible_at, since)"
         self._connection.execute(
             f"COPY (SELECT target AS customer_id, {at} AS visible_at, {plain}, {bucket_sql('target', self._buckets)}"
-            f" AS bucket FROM own JOIN links ON origin = customer_id AND {_HELD} WHERE superseded_at > {at}) TO"
-            f" {literal(self._folder / f'copies-{part}')}"
+            f" AS bucket, NOT home AS copied FROM own JOIN links ON origin = customer_id AND {_HELD}"
+            f" WHERE home OR superseded_at > {at}) TO"
+            f" {literal(self._folder / f'histories-{part}')}"
             f" (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
         )
         self._connection.unregister("own")
         return assigned, nobody
 
-    def copies(self, bucket: int) -> list[Path]:
+    def histories(self, bucket: int) -> list[Path]:
         """Return the files of the rows for a bucket's histories."""
-        return sorted(self._folder.glob(f"copies-*/bucket={bucket}/*.parquet"))
+        return sorted(self._folder.glob(f"histories-*/bucket={bucket}/*.parquet"))
 
     def rows(self) -> pa.Table:
         """Return every joined id as ROWS."""

@@ -8,7 +8,7 @@ one, and give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,14 @@ class OrderedRows:
         return OrderedRows(table, self.superseded_at[kept], np.zeros(len(table), dtype=np.bool_))
 
 
-def with_copies(columns: Sequence[str], rows: OrderedRows, copies: pa.Table, superseded_at: Instants) -> OrderedRows:
-    """Return ordered rows with those that other ids of the same persons brought, whose versions are linked already."""
-    table = pa.concat_tables([rows.table, copies]).unify_dictionaries().combine_chunks()
+def with_joined(columns: Sequence[str], rows: OrderedRows, joined: pa.Table, superseded_at: Instants) -> OrderedRows:
+    """Return ordered rows with those of joined ids, which are linked, and say themselves which are ``copied``."""
+    own = rows.table.append_column("copied", pa.array(np.zeros(len(rows.table), dtype=np.bool_)))
+    if not len(joined):
+        return replace(rows, table=own)
+    table = pa.concat_tables([own, joined]).unify_dictionaries().combine_chunks()
     superseded = np.concatenate((rows.superseded_at, superseded_at))
-    order = _order(table, columns, len(rows.table), superseded)
+    order = _order(table, columns, len(own), superseded)
     return OrderedRows(table.take(pa.array(order)), superseded[order], np.zeros(len(table), dtype=np.bool_))
 
 

@@ -30,17 +30,20 @@ def customer_ids(store: Store) -> pa.Array:
 
 def arrivals(store: Store, bucket: int) -> pa.Table:
     """Return source and visible_at (microseconds) of the touchpoints of a bucket, and read nothing else."""
-    schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in ("source", "visible_at")])
-    return _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+    schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in ("source", "visible_at", "copied")])
+    rows = _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+    return rows.filter(pc.invert(rows["copied"])).drop_columns(["copied"])
 
 
 def usage(store: Store, as_of: int) -> Usage:
     """Account for every stored touchpoint at an instant; nothing else of the rows is read."""
-    schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in ("visible_at", "superseded_at")])
+    names = ("visible_at", "superseded_at", "copied")
+    schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in names])
     found = Usage(0, 0, 0)
     for bucket, customers in enumerate(store.bucket_customers):
         if customers:
             rows = _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+            rows = rows.filter(pc.invert(rows["copied"]))
             found += account(rows["visible_at"].to_numpy(), rows["superseded_at"].to_numpy(), as_of)
     return found
 

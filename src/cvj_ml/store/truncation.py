@@ -14,8 +14,9 @@ from pathlib import Path
 
 import duckdb
 
-from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
+from cvj_ml.config import DAY, AttributesSpec, Config, IdentitiesSpec, SourceSpec, TableSpec
 from cvj_ml.errors import ConfigError, nearest, raise_all
+from cvj_ml.store.identities import IDENTITIES, map_identities
 from cvj_ml.store.mapping import Field, Reading, location_field, read_instant, tells_day_only, wall_column
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
@@ -85,18 +86,20 @@ class Truncation:
                 if path is not None:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
                     specs[label] = timed.location.spec.model_copy(update={**read, "encoding": "utf-8"})
-        attributes = specs.pop("attributes", None)
+        attributes, identities = specs.pop("attributes", None), specs.pop(IDENTITIES, None)
         if not specs:
             return None
         sources = {label.removeprefix("sources."): spec for label, spec in specs.items()}
         # Rows that cannot be read are kept on both sides, and must not stop a small part of the file.
-        changed = {"sources": sources, "attributes": attributes, "out": str(folder / "out"), "refused_share": 1.0}
+        changed: dict[str, object] = {"sources": sources, "attributes": attributes, "identities": identities}
+        changed |= {"out": str(folder / "out"), "refused_share": 1.0}
         return self._config.model_copy(update=changed)
 
 
 def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[str, Timed]]:
     specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
     specs |= {"attributes": config.attributes} if config.attributes else {}
+    specs |= {IDENTITIES: config.identities} if config.identities else {}
     with Databases(config, folder) as databases:
         for label, spec in specs.items():
             location = locate(label, databases.landed(label, spec), config, folder / "spill")
@@ -108,6 +111,8 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
                 mapped = map_source(location, spec, config, ignored)
             elif isinstance(spec, AttributesSpec):
                 mapped = map_attributes(location, spec, config, ignored)
+            elif isinstance(spec, IdentitiesSpec):
+                mapped = map_identities(location, spec, config, ignored)
             instant = _mapped_instant(mapped)
             instants = {"": instant} if instant else {}
             if isinstance(spec, SourceSpec):
