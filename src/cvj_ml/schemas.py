@@ -28,7 +28,10 @@ STORE_TOUCHPOINTS: Mapping[str, pa.DataType] = {
     "touchpoint_id": pa.string(),
     "copied": pa.bool_(),
 }
-"""Columns of the store's touchpoints; ``copied`` are those of another id of the same person; properties follow as ``property_<name>``, double or string."""
+"""Columns of the store's touchpoints; ``copied`` are those of another id of the same person.
+
+Properties follow as ``property_<name>``, double or string.
+"""
 
 PROPERTY = "property_"
 

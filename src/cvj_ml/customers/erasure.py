@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config, TableSpec
 from cvj_ml.customers.id_tables import rows_naming
 from cvj_ml.ownership import remove
-from cvj_ml.store.cache_key import ATTRIBUTES, IDENTITIES, LABELS
+from cvj_ml.store.cache_key import ATTRIBUTES, LABELS
 from cvj_ml.store.customer_ids import CustomerIds
+from cvj_ml.store.identities import IDENTITIES
 from cvj_ml.store.refusals import QUARANTINE_FILE
 from cvj_ml.store.retention import take_away
 from cvj_ml.store.store import ATTRIBUTES_FILE, IDENTITIES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_of

@@ -1,4 +1,4 @@
-"""The ids of each person, as they could be known at an instant: one person is one customer, whatever id a table uses."""
+"""The ids of each person, as they could be known at an instant: whatever id a table uses, they are one customer."""
 
 from __future__ import annotations
 
