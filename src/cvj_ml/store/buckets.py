@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
-from cvj_ml.store.identities import NOBODY, JoinedRows, Persons
-from cvj_ml.store.ordering import OrderedRows, order_rows, with_joined
+from cvj_ml.store.identities import JoinedRows
+from cvj_ml.store.ordering import OrderedRows, order_rows
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, identifier, literal, to_wall
 from cvj_ml.store.staging import Mapped, Staged
@@ -63,10 +63,9 @@ class TouchpointSorter:
         staged: Mapping[str, Staged],
         kinds: Mapping[str, str],
         base: Base | None,
-        persons: Persons | None,
+        joined: JoinedRows,
         buckets: int,
         connection: duckdb.DuckDBPyConnection,
-        folder: Path,
     ) -> None:
         self._config = config
         self._staged = {label.removeprefix("sources."): one for label, one in staged.items()}
@@ -89,10 +88,9 @@ class TouchpointSorter:
         self._customers: list[int] = []
         self._converted = False
         self._unassigned: Counter[str] = Counter()
-        self._joined = JoinedRows(persons or NOBODY, buckets, connection, folder)
+        self._joined = joined
         self._reassigned = self._find_shared()
-        if self._joined.ids:
-            self._spread_joined()
+        self._spread_joined()
 
     def faults(self) -> list[str]:
         """Return the sources whose touchpoint_id does not identify a touchpoint."""
@@ -106,18 +104,15 @@ class TouchpointSorter:
     def write(self, bucket: int, folder: Path) -> pa.Array | None:
         """Write one bucket and return its customers in order; None, and no file, where there is nobody."""
         base, superseded_at = self._before(bucket)
-        added = self._added({name: one.files(bucket) for name, one in self._staged.items()})
-        if self._joined.ids:
-            added = added.filter(pc.invert(pc.is_in(added["customer_id"].cast(pa.string()), self._joined.array)))
+        added = self._added(bucket)
         foreign = self._foreign(bucket)
-        joined, replaced = self._of_joined(bucket)
-        if not len(base) and not len(added) and not len(joined):
+        joined = self._of_joined(bucket)
+        if not len(base) and not len(added) and joined is None:
             self._customers.append(0)
             return None
-        arranged = self._arranged(base, superseded_at, added, foreign)
-        self._count(arranged.table)
-        arranged = with_joined(self._columns, arranged, joined, replaced)
+        arranged = self._arranged(base, superseded_at, added, foreign, joined)
         table = arranged.table
+        self._count(table.filter(pc.is_null(table["copied"])) if joined else table)
         customers = _coded(table["customer_id"])
         self._customers.append(len(customers.dictionary))
         folder.mkdir(parents=True)
@@ -128,9 +123,16 @@ class TouchpointSorter:
             self._save(table, arranged.superseded_at, folder / TOUCHPOINTS_FILE)
         return customers.dictionary
 
-    def _arranged(self, base: pa.Table, superseded_at: Instants, added: pa.Table, foreign: pa.Table) -> OrderedRows:
+    def _arranged(
+        self,
+        base: pa.Table,
+        superseded_at: Instants,
+        added: pa.Table,
+        foreign: pa.Table,
+        joined: tuple[pa.Table, Instants] | None = None,
+    ) -> OrderedRows:
         """Return rows in order, with repeats counted, and dropped where the configuration says so."""
-        arranged = order_rows(self._columns, base, superseded_at, added, foreign)
+        arranged = order_rows(self._columns, base, superseded_at, added, foreign, joined)
         self._repeats.update(_tally(arranged.table["source"].filter(pa.array(arranged.repeated))))
         if self._config.drop_duplicates and arranged.repeated.any():
             arranged = arranged.without_repeats()
@@ -138,27 +140,24 @@ class TouchpointSorter:
 
     def _spread_joined(self) -> None:
         """Put the rows of joined ids in order and link their versions, once, before they go to each id's history."""
-        for name, one in self._staged.items():
-            if one.has_rows:
-                self._joined.take(name, one)
         for part in range(self._joined.parts):
-            added = self._added({name: self._joined.files(name, part) for name in self._staged})
+            place = self._joined.place(part)
+            added = self._added(place)
             if len(added):
                 nothing = self._rows.empty_table(), np.empty(0, dtype=np.int64)
-                arranged = self._arranged(*nothing, added, self._foreign(self._joined.place(part)))
+                arranged = self._arranged(*nothing, added, self._foreign(place))
                 rows = arranged.table.append_column("superseded_at", pa.array(arranged.superseded_at))
                 assigned, unassigned = self._joined.spread(rows, part)
                 self._count(assigned)
                 self._unassigned.update(_tally(unassigned["source"]))
 
-    def _of_joined(self, bucket: int) -> tuple[pa.Table, Instants]:
+    def _of_joined(self, bucket: int) -> tuple[pa.Table, Instants] | None:
         """Return the rows of joined ids for the histories of a bucket, and when each was replaced."""
-        schema = self._rows.append(pa.field("copied", pa.bool_()))
         files = self._joined.histories(bucket)
         if not files:
-            return schema.empty_table(), np.empty(0, dtype=np.int64)
+            return None
         read = [pq.read_table(one, partitioning=None, read_dictionary=list(_CODED), use_threads=False) for one in files]
-        table = pa.concat_tables(read)
+        table, schema = pa.concat_tables(read), self._rows.append(pa.field("copied", pa.bool_()))
         return table.select(schema.names).cast(schema), table["superseded_at"].to_numpy()
 
     def _save(self, table: pa.Table, superseded_at: Instants, path: Path) -> None:
@@ -171,6 +170,9 @@ class TouchpointSorter:
                 written[name] = pa.array((to_wall(instants, self._config.time_zone) // DAY).astype(np.int32))
             elif name in ("occurred_at", "visible_at"):
                 written[name] = table[name].combine_chunks().cast(INSTANT)
+            elif name == "copied":
+                there = name in table.column_names
+                written[name] = pc.fill_null(table[name], False) if there else pa.repeat(False, len(table))
             elif name == "date_only":
                 written[name] = table[name].combine_chunks().cast(pa.bool_())
             else:
@@ -192,10 +194,6 @@ class TouchpointSorter:
             },
             store_schema=False,  # without Arrow's own schema in the file, readers see plain text
         )
-
-    def identities(self) -> pa.Table:
-        """Return every joined id."""
-        return self._joined.rows()
 
     def summary(self) -> dict[str, Any]:
         """Return counts, events, delays and customers of everything written."""
@@ -233,11 +231,11 @@ class TouchpointSorter:
         superseded = pc.fill_null(table["superseded_at"].cast(pa.int64()), NEVER).to_numpy()
         return table.drop_columns(["superseded_at"]).cast(self._rows), superseded.copy()
 
-    def _added(self, files: Mapping[str, Iterable[Path]]) -> pa.Table:
-        """Return the staged rows of the sources' files."""
+    def _added(self, place: int) -> pa.Table:
+        """Return the staged rows of a place."""
         parts = []
-        for name, paths in files.items():
-            for file in paths:
+        for name, one in self._staged.items():
+            for file in one.files(place):
                 coded = [column for column in _CODED if column != "source"]
                 table = pq.read_table(file, partitioning=None, read_dictionary=coded, use_threads=False)
                 source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), dtype=np.int32)), [name])
@@ -247,7 +245,7 @@ class TouchpointSorter:
     def _foreign(self, place: int) -> pa.Table:
         """Return the rows of other places with a touchpoint_id that has a row of this place, too.
 
-        A place is a bucket, or, below zero, a part of the rows of joined ids.
+        A place is a bucket, or a part of the rows of joined ids.
         """
         if not self._converted:
             return self._rows.empty_table()
@@ -282,7 +280,7 @@ class TouchpointSorter:
             f" ({union})) GROUP BY id_hash HAVING min(customer) <> max(customer)"
         )
         self._connection.execute(
-            f"CREATE TEMP TABLE moved AS SELECT *, {self._joined.place_sql()} AS place"
+            f"CREATE TEMP TABLE moved AS SELECT *, {self._joined.place_sql} AS place"
             f" FROM ({union}) WHERE id_hash IN (SELECT id_hash FROM shared)"
         )
         content = ", ".join(self._columns)

@@ -18,7 +18,7 @@ from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter
 from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
 from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
-from cvj_ml.store.identities import IDENTITIES, Persons, join_ids, map_identities, table_pairs
+from cvj_ml.store.identities import IDENTITIES, NOBODY, JoinedRows, Persons, join_ids, map_identities, table_pairs
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
 from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
@@ -42,6 +42,7 @@ from cvj_ml.store.store import (
     IDENTITIES_FILE,
     Store,
     bucket_name,
+    bucket_sql,
     counts_as_json,
     open_store,
     refusal_faults,
@@ -211,11 +212,20 @@ def _build(
         return _build(config, tables, cache_key, fingerprints, None, work, built, connection)
 
     staged: dict[str, Staged] = {}
+    persons = NOBODY
+    if relation := landed.get(IDENTITIES):
+        bucket = bucket_sql("customer_id", buckets)
+        landed[IDENTITIES], staged[IDENTITIES] = _stage(tables[IDENTITIES], relation, {}, bucket, connection, place)
+        persons = _persons(config, staged[IDENTITIES], connection)
+    joined = JoinedRows(persons, buckets, connection, built.with_name("persons"))
     for label, mapped in tables.items():
+        if label in staged:
+            continue
         own = kinds if label in sources else join_kinds([every[label]])
         read = Staged(place / "rows" / mapped.location.slot, 0)
+        bucket = joined.place_sql if label in sources else bucket_sql("customer_id", buckets)
         if relation := landed[label]:
-            landed[label], read = _stage(mapped, relation, own, buckets, connection, place)
+            landed[label], read = _stage(mapped, relation, own, bucket, connection, place)
         name = label.removeprefix("sources.")
         kept = base is not None and label in sources and name in base.sources
         staged[label] = read.joined(base.store.counts[name]) if base and kept else read
@@ -228,15 +238,15 @@ def _build(
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
     )
-    persons = _persons(config, staged, connection)
-    return _write(config, tables, cache_key, staged, every, buckets, base, persons, quarantine, built, connection)
+    return _write(
+        config, tables, cache_key, staged, every, buckets, base, joined, persons, quarantine, built, connection
+    )
 
 
-def _persons(config: Config, staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> Persons | None:
-    """Return who is whom by the table of identities; None where every id is one of its own."""
-    if config.identities is None:
-        return None
-    return join_ids(table_pairs(staged[IDENTITIES], connection), config.identities.most_ids)
+def _persons(config: Config, staged: Staged, connection: duckdb.DuckDBPyConnection) -> Persons:
+    """Return who is whom by the table of identities."""
+    assert config.identities is not None
+    return join_ids(table_pairs(staged, connection), config.identities.most_ids)
 
 
 def _land(
@@ -277,7 +287,7 @@ def _stage(
     mapped: Mapped,
     relation: Relation,
     kinds: Mapping[str, str],
-    buckets: int,
+    bucket: str,
     connection: duckdb.DuckDBPyConnection,
     place: Path,
 ) -> tuple[Relation, Staged]:
@@ -286,7 +296,7 @@ def _stage(
 
     def read(rows: Relation) -> tuple[Relation, Staged]:
         folder = place / ("rows" if rows is relation else "rows-apart") / slot
-        return rows, stage(mapped, rows, kinds, buckets, connection, folder)
+        return rows, stage(mapped, rows, kinds, bucket, connection, folder)
 
     owned = [one.own for one in mapped.owns if one.own is not None]
     return read_rows(mapped.location, relation, owned, place / "apart" / slot, read)
@@ -305,7 +315,8 @@ def _write(
     every: Mapping[str, Mapping[str, str | None]],
     buckets: int,
     base: Base | None,
-    persons: Persons | None,
+    joined: JoinedRows,
+    persons: Persons,
     quarantine: pa.Table,
     built: Path,
     connection: duckdb.DuckDBPyConnection,
@@ -313,9 +324,8 @@ def _write(
     staged = {label: one for label, one in all_staged.items() if label not in BESIDE}
     kinds = join_kinds(every[label] for label in staged)
     attribute_kinds = join_kinds([every[ATTRIBUTES]]) if ATTRIBUTES in every else {}
-    faults = _row_faults(config, all_staged) + (persons.faults() if persons else [])
-    spread = built.with_name("persons")
-    touchpoints = TouchpointSorter(config, tables, staged, kinds, base, persons, buckets, connection, spread)
+    faults = _row_faults(config, all_staged) + persons.faults()
+    touchpoints = TouchpointSorter(config, tables, staged, kinds, base, joined, buckets, connection)
     faults += touchpoints.faults()
     if config.ids.match == "folded":
         faults += folded_together(staged, connection)
@@ -341,8 +351,8 @@ def _write(
         if labelled and customers is not None:
             labelled.write(bucket, customers, folder)
     write_quarantine(quarantine, built / QUARANTINE_FILE)
-    if persons is not None:
-        pq.write_table(touchpoints.identities(), built / IDENTITIES_FILE)
+    if config.identities is not None:
+        pq.write_table(joined.rows(), built / IDENTITIES_FILE)
     return {
         "buckets": buckets,
         "kinds": {label: dict(one) for label, one in every.items()},
@@ -350,7 +360,7 @@ def _write(
         "attribute_kinds": attribute_kinds,
         "attribute_counts": counts_as_json(owned.counts()) if owned else None,
         "label_counts": counts_as_json(labelled.counts()) if labelled else None,
-        "pairs": dict(persons.pairs) if persons else None,
+        "pairs": dict(persons.pairs) if config.identities is not None else None,
         **touchpoints.summary(),
     }
 

@@ -269,58 +269,52 @@ _PARTS = 8
 class JoinedRows:
     """The rows of joined ids on their way into the history of every id of their person.
 
-    They are read in ``parts`` by their own id, and written by the bucket of each id in whose history they stand.
+    They are staged apart, in ``parts`` by their own id, and written by the bucket of each id in whose history they are.
     """
 
     def __init__(self, persons: Persons, buckets: int, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-        self.ids = sorted(persons.ids)
-        self.array = pa.array(self.ids, pa.string())
-        self.parts = max(1, buckets // _PARTS)
+        self.parts = max(1, buckets // _PARTS) if persons.ids else 0
         self._persons = persons
         self._buckets = buckets
         self._connection = connection
         self._folder = folder
         self._first_known: dict[str, int] = {}
-        last = pa.array([persons.person_of(name) for name in self.ids], pa.string())
-        connection.register("persons", pa.table({"customer_id": self.array, "person": last}))
+        ends = (persons.links[name].to_numpy() for name in ("high", "closed"))
+        self._bounded = any(bool((one != NEVER).any()) for one in ends)
+        ids = sorted(persons.ids)
+        last = [persons.person_of(name) for name in ids]
+        kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
+        connection.register("persons", pa.table([ids, last], schema=kinds))
         connection.register("links", persons.links)
 
-    def take(self, source: str, staged: Staged) -> None:
-        """Write the rows of joined ids of a source apart."""
-        target = self._folder / "rows" / source
-        target.mkdir(parents=True)
-        self._connection.execute(
-            f"COPY (SELECT *, {bucket_sql('customer_id', self.parts)} AS part FROM read_parquet("
-            f"{literal(staged.pattern())}, hive_partitioning=false) WHERE customer_id IN (SELECT customer_id FROM"
-            f" persons)) TO {literal(target)} (FORMAT parquet, PARTITION_BY (part), COMPRESSION lz4_raw)"
-        )
-
-    def files(self, source: str, part: int) -> list[Path]:
-        """Return the files of a part of a source's rows."""
-        return sorted((self._folder / "rows" / source / f"part={part}").glob("*.parquet"))
-
     def place(self, part: int) -> int:
-        """Return the number of a part among the places where rows are put in order: buckets count from 0."""
-        return -1 - part
+        """Return where a part of the rows is put in order: beyond the buckets."""
+        return self._buckets + part
 
+    @property
     def place_sql(self) -> str:
-        """Return SQL for the place of a row."""
-        return (
-            f"CASE WHEN customer_id IN (SELECT customer_id FROM persons) THEN -1 -"
-            f" {bucket_sql('customer_id', self.parts)} ELSE {bucket_sql('customer_id', self._buckets)} END"
-        )
+        """SQL for where a row is put in order: the bucket of its customer, or a part of the joined ids' rows."""
+        bucket = bucket_sql("customer_id", self._buckets)
+        if not self.parts:
+            return bucket
+        part = bucket_sql("customer_id", self.parts)
+        known = "customer_id IN (SELECT customer_id FROM persons)"
+        return f"CASE WHEN {known} THEN {self._buckets} + {part} ELSE {bucket} END"
 
     def spread(self, rows: pa.Table, part: int) -> tuple[pa.Table, pa.Table]:
         """Write ordered rows of a part to every history that they belong to; return them, and those of nobody.
 
         Of an id that was known to stand for several people, nobody can say whose a row is.
         """
+        self._folder.mkdir(exist_ok=True)
         self._connection.register("own", rows)
         first = "SELECT customer_id, min(visible_at) FROM own GROUP BY customer_id"
         self._first_known.update(self._connection.execute(first).fetchall())
-        held = f"EXISTS (SELECT 1 FROM links WHERE origin = customer_id AND {_HELD})"
-        assigned = self._connection.sql(f"SELECT * FROM own WHERE {held}").to_arrow_table()
-        nobody = self._connection.sql(f"SELECT * FROM own WHERE NOT {held}").to_arrow_table()
+        assigned, nobody = rows, rows.slice(0, 0)
+        if self._bounded:
+            held = f"EXISTS (SELECT 1 FROM links WHERE origin = customer_id AND {_HELD})"
+            assigned = self._connection.sql(f"SELECT * FROM own WHERE {held}").to_arrow_table()
+            nobody = self._connection.sql(f"SELECT * FROM own WHERE NOT {held}").to_arrow_table()
         plain = ", ".join(name for name in rows.column_names if name not in ("customer_id", "visible_at"))
         at = "greatest(visible_at, since)"
         self._connection.execute(
@@ -339,12 +333,13 @@ class JoinedRows:
 
     def rows(self) -> pa.Table:
         """Return every joined id as ROWS."""
-        into = [self._persons.merges.get(name, (None, None)) for name in self.ids]
+        ids = sorted(self._persons.ids)
+        into = [self._persons.merges.get(name, (None, None)) for name in ids]
         columns = [
-            self.ids,
+            ids,
             [one for one, _ in into],
             [at for _, at in into],
-            [self._first_known.get(name) for name in self.ids],
+            [self._first_known.get(name) for name in ids],
         ]
         kinds = [pa.int64() if kind.type == INSTANT else kind.type for kind in ROWS]
         arrays = [pa.array(one, kind) for one, kind in zip(columns, kinds, strict=True)]

@@ -8,7 +8,7 @@ one, and give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,34 +37,33 @@ class OrderedRows:
         return OrderedRows(table, self.superseded_at[kept], np.zeros(len(table), dtype=np.bool_))
 
 
-def with_joined(columns: Sequence[str], rows: OrderedRows, joined: pa.Table, superseded_at: Instants) -> OrderedRows:
-    """Return ordered rows with those of joined ids, which are linked, and say themselves which are ``copied``."""
-    own = rows.table.append_column("copied", pa.array(np.zeros(len(rows.table), dtype=np.bool_)))
-    if not len(joined):
-        return replace(rows, table=own)
-    table = pa.concat_tables([own, joined]).unify_dictionaries().combine_chunks()
-    superseded = np.concatenate((rows.superseded_at, superseded_at))
-    order = _order(table, columns, len(own), superseded)
-    return OrderedRows(table.take(pa.array(order)), superseded[order], np.zeros(len(table), dtype=np.bool_))
-
-
 def order_rows(
-    columns: Sequence[str], base: pa.Table, superseded_at: Instants, added: pa.Table, foreign: pa.Table
+    columns: Sequence[str],
+    base: pa.Table,
+    superseded_at: Instants,
+    added: pa.Table,
+    foreign: pa.Table,
+    joined: tuple[pa.Table, Instants] | None = None,
 ) -> OrderedRows:
     """Put rows into the order of ``columns`` (nulls first, text by code points) and link the versions.
 
     ``base`` is in order and linked among itself, ``superseded_at`` says how. ``foreign`` are rows of other buckets
-    whose touchpoint_id occurs here too; they are linked with, and left out of the result.
+    whose touchpoint_id occurs here too; they are linked with, and left out of the result. ``joined`` are rows of
+    customers of whom there are no others, linked already, with the instants at which they were replaced.
     """
-    held, own = len(base), len(base) + len(added)
-    table = pa.concat_tables([base, added, foreign]).unify_dictionaries().combine_chunks()
-    superseded = np.concatenate((superseded_at, np.full(len(table) - held, NEVER)))
+    rows, replaced = joined or (added.slice(0, 0), np.empty(0, dtype=np.int64))
+    held, own, linked = len(base), len(base) + len(added), len(base) + len(added) + len(foreign)
+    parts = [base, added, foreign, rows]
+    table = pa.concat_tables(parts, promote_options="default").unify_dictionaries().combine_chunks()
+    superseded = np.concatenate((superseded_at, np.full(linked - held, NEVER), replaced))
     order = _order(table, columns, held, superseded)
-    if (ids := table["touchpoint_id"]).null_count < len(ids):
-        _link(table, order, held, superseded)
-    order = order[order < own]
+    if (ids := table["touchpoint_id"]).slice(0, linked).null_count < linked:
+        _link(table, ids.slice(0, linked), order, held, superseded)
+    order = order[(order < own) | (order >= linked)] if linked > own else order
     table = table.take(pa.array(order))
-    return OrderedRows(table, superseded[order], _repeated(table, columns))
+    repeated = _repeated(table, columns)
+    repeated[order >= linked] = False
+    return OrderedRows(table, superseded[order], repeated)
 
 
 def _order(table: pa.Table, columns: Sequence[str], held: int, superseded: Instants) -> _I64:
@@ -145,9 +144,9 @@ def _stable(numbers: _I64) -> _I64:
     return order[np.argsort(high[order].astype(np.uint16), kind="stable")] if high.any() else order
 
 
-def _link(table: pa.Table, order: _I64, held: int, superseded: Instants) -> None:
-    """Write when each row is replaced by the next version, for every touchpoint_id of an added row."""
-    ids = table["touchpoint_id"].combine_chunks()
+def _link(table: pa.Table, column: pa.ChunkedArray, order: _I64, held: int, superseded: Instants) -> None:
+    """Write when each row is replaced by the next version, for every touchpoint_id (column) of an added row."""
+    ids = column.combine_chunks()
     ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
     there = ids.is_valid()
     if held:

@@ -36,7 +36,7 @@ from cvj_ml.store.mapping import (
 from cvj_ml.store.refusals import QUARANTINE, Counts
 from cvj_ml.store.source_location import Relation, SourceLocation
 from cvj_ml.store.sql import as_named, identifier, literal, to_utc
-from cvj_ml.store.store import SourceColumn, bucket_sql
+from cvj_ml.store.store import SourceColumn
 
 _REFUSED = -1
 
@@ -232,11 +232,11 @@ def stage(
     mapped: Mapped,
     relation: Relation,
     kinds: Mapping[str, str],
-    buckets: int,
+    bucket: str,
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
 ) -> Staged:
-    """Write mapped rows to ``folder``, one sub-folder a bucket; extras are columns x0, x1 … in the order of kinds.
+    """Write mapped rows to ``folder``, one sub-folder a ``bucket`` (SQL); extras are columns x0, x1 … as in kinds.
 
     Instants are microseconds. Refused rows go to a bucket of their own, with ``reason`` and ``row`` as JSON text.
     """
@@ -261,7 +261,6 @@ def stage(
     if mapped.occurred_at is not None:
         kept = [name for name in kept if name not in ("occurred_at", "known_at")]
         kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]
-    bucket = bucket_sql("customer_id", buckets)
     folder.mkdir(parents=True)
     connection.execute(
         f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {_REFUSED} END AS bucket,"
