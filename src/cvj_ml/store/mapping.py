@@ -7,36 +7,16 @@ A value that is there, but of which nothing can be read, refuses its row.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
-from cvj_ml.errors import nearest
 from cvj_ml.store.customer_ids import canonical_sql
-from cvj_ml.store.source_location import SourceLocation
-from cvj_ml.store.sql import has_offset, identifier, literal, to_local, to_utc, with_offset, without_offset
+from cvj_ml.store.fields import Field
+from cvj_ml.store.sql import has_offset, literal, to_local, to_utc, with_offset, without_offset
 
-_FAMILIES = {
-    '"NULL"': "null",
-    "NULL": "null",
-    "VARCHAR": "text",
-    "BLOB": "text",
-    "JSON": "text",
-    "UUID": "text",
-    "DURATION": "duration",
-    "HALF": "float",
-    "BOOLEAN": "boolean",
-    "DATE": "date",
-    "FLOAT": "float",
-    "DOUBLE": "float",
-    "INTEGER": "integer",
-    "UINTEGER": "integer",
-}
-_FAMILIES |= {f"{sign}{size}INT": "integer" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
 _EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
 """The last whole number up to which a type of floats has every one."""
-
-_TIMES = ("occurred_at", "known_at", "as_of")
 
 _IGNORED = r"[\s'’$€£¥₹\x{00A0}\x{202F}]"
 """What numbers in text are written with besides marks and digits."""
@@ -46,43 +26,6 @@ _MICROSECONDS = {"epoch s": 1_000_000, "epoch ms": 1_000, "epoch us": 1}
 
 # Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
 _YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Where a canonical column comes from: SQL of the raw value and its DuckDB type."""
-
-    raw: str
-    type: str
-    untyped: bool
-    own: str | None
-
-    @property
-    def family(self) -> str:
-        """Return null, integer, float, decimal, text, boolean, date, zoned, naive, duration or other."""
-        kind = self.type.upper()
-        if kind.endswith("]"):
-            return "other"
-        if kind.startswith("TIMESTAMP"):
-            return "zoned" if "TIME ZONE" in kind or "TZ" in kind else "naive"
-        if kind.startswith(("DECIMAL", "ENUM")):
-            return "decimal" if kind.startswith("DECIMAL") else "text"
-        return _FAMILIES.get(kind, "other")
-
-    @property
-    def nested(self) -> bool:
-        """Whether a value is a list, a structure or the like."""
-        return self.type.endswith("]") or self.type.upper().startswith(("STRUCT", "MAP", "UNION"))
-
-    @property
-    def text(self) -> str:
-        """SQL of the value as text; bytes are UTF-8, and null where they are not."""
-        return f"TRY(decode({self.raw}))" if self.type == "BLOB" else f"CAST({self.raw} AS VARCHAR)"
-
-    @property
-    def undecodable(self) -> str:
-        """SQL of whether there are bytes that are no UTF-8."""
-        return f"({self.raw} IS NOT NULL AND {self.text} IS NULL)" if self.type == "BLOB" else "FALSE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,59 +39,6 @@ class Reading:
     value: str
     there: str = "FALSE"
     wall: str | None = None
-
-
-def map_fields(
-    location: SourceLocation,
-    columns: Mapping[str, str],
-    constants: Mapping[str, str],
-    roles: Iterable[str],
-    required: Iterable[str],
-    faults: list[str],
-) -> dict[str, Field]:
-    """Return the fields by canonical name: mapped, constant, or of the same name in the source."""
-    fields: dict[str, Field] = {}
-
-    for name, own in columns.items():
-        if own in location.types:
-            fields[name] = location_field(location, own)
-        else:
-            faults.append(
-                f"{location.label}: columns.{name}: there is no column {own!r}.{nearest(own, location.types)}"
-            )
-    for name, text in constants.items():
-        fields[name] = Field(literal(text), "VARCHAR", True, None)
-    for role in roles:
-        if role not in fields and role not in columns and role in location.types:
-            fields[role] = location_field(location, role)
-    for role in required:
-        if role not in fields and role not in columns:
-            faults.append(
-                f"{location.label}: there is no column {role!r}; map it under columns ({role}: <its name there>)."
-                f"{nearest(role, location.types)} Columns found: {', '.join(location.types)}"
-            )
-    faults += _idle_times(location, [one for name, one in fields.items() if name in _TIMES])
-    return fields
-
-
-def _idle_times(location: SourceLocation, times: Sequence[Field]) -> list[str]:
-    """Return the fault of a zone in which nothing is read: what is counted since 1970 has none."""
-    spec, counted = location.spec, ("text", "integer", "float", "decimal")
-    told = "times" in spec.model_fields_set and spec.times != "utc"
-    if not told or spec.time_format not in EPOCHS or not times or any(one.family not in counted for one in times):
-        return []
-    return [
-        f"{location.label}: times: {spec.times} changes nothing beside time_format: {spec.time_format}, which counts"
-        " from 1970 in UTC; leave times out, or, if the clock that was counted ran in local time, correct it in a query"
-    ]
-
-
-def location_field(location: SourceLocation, own: str) -> Field:
-    """Return a column of a table as a field; what means an empty cell there is null."""
-    plain = Field(identifier(own), location.told.get(own, location.types[own]), location.untyped, own)
-    if not (empty := ", ".join(map(literal, location.spec.null_values))):
-        return plain
-    return replace(plain, raw=f"CASE WHEN {plain.text} NOT IN ({empty}) THEN {plain.raw} END")
 
 
 def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:

@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.schemas import TOUCHPOINT_ROLES
 from cvj_ml.store.customer_ids import canonical_sql, ids_in_line
+from cvj_ml.store.fields import Field, map_fields
 from cvj_ml.store.mapping import (
-    Field,
     Reading,
     casts_to_double,
     kind_of,
     local_day,
-    map_fields,
     read_customer_id,
     read_id,
     read_instant,
@@ -304,9 +303,7 @@ def refused_rows(
                 "source": source,
                 "reason": "unreadable line",
                 "row": one["csv_line"],
-                "customer_ids": ids_in_line(
-                    one["csv_line"], relation.layouts[one["file"]] if relation.layouts else None, id_column
-                ),
+                "customer_ids": ids_in_line(one["csv_line"], relation.layout_of(one), id_column),
             }
             for one in lines
         ]

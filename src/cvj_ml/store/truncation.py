@@ -16,7 +16,8 @@ import duckdb
 
 from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
 from cvj_ml.errors import ConfigError, nearest, raise_all
-from cvj_ml.store.mapping import Field, Reading, location_field, read_instant, tells_day_only, wall_column
+from cvj_ml.store.fields import Field, location_field
+from cvj_ml.store.mapping import Reading, read_instant, tells_day_only, wall_column
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
