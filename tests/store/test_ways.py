@@ -103,8 +103,18 @@ def test_a_way_that_leads_nowhere_is_told(
 
 def test_roles_are_read_by_ways(tmp_path: Path, configure: Callable[..., Config]) -> None:
     rows = [
-        {"name": "purchase", "user": {"id": 9007199254740993}, "at": {"us": "1710003907000000"}, "money": {"total": 53}},
-        {"name": "purchase", "user": {"id": 9007199254740995}, "at": {"us": "1710003908000000"}, "money": {"total": 0.1}},
+        {
+            "name": "purchase",
+            "user": {"id": 9007199254740993},
+            "at": {"us": "1710003907000000"},
+            "money": {"total": 53},
+        },
+        {
+            "name": "purchase",
+            "user": {"id": 9007199254740995},
+            "at": {"us": "1710003908000000"},
+            "money": {"total": 0.1},
+        },
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
     columns = {"customer_id": "user.id", "occurred_at": "at.us", "event": "name", "value": "money.total"}
@@ -152,7 +162,9 @@ def test_every_row_of_every_file_gives_the_shape(tmp_path: Path, configure: Call
 
 
 def test_nothing_is_guessed_from_text(tmp_path: Path, configure: Callable[..., Config]) -> None:
-    log(tmp_path / "log.jsonl", BASE | {"occurred_at": "2024-03-01T10:00:00+09:00", "zip": "01234", "day": "2024-03-01"})
+    log(
+        tmp_path / "log.jsonl", BASE | {"occurred_at": "2024-03-01T10:00:00+09:00", "zip": "01234", "day": "2024-03-01"}
+    )
     source = {"path": "log.jsonl", "columns": {"zip": "zip", "day": "day"}}
     (row,) = touchpoints(ingest(configure(sources={"log": source}))).to_dict("records")
     assert (str(row["occurred_at"]), row["property_zip"]) == ("2024-03-01 01:00:00+00:00", "01234")

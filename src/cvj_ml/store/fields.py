@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import duckdb
 from duckdb.sqltypes import DuckDBPyType
@@ -131,6 +132,62 @@ def _idle_times(location: SourceLocation, times: Sequence[Field]) -> list[str]:
         f"{location.label}: times: {spec.times} changes nothing beside time_format: {spec.time_format}, which counts"
         " from 1970 in UTC; leave times out, or, if the clock that was counted ran in local time, correct it in a query"
     ]
+
+
+def where_sql(location: SourceLocation, where: Mapping[str, Any], faults: list[str]) -> tuple[str, list[Field]]:
+    """Return SQL of whether a row says what ``where`` asks of its columns (never null), and their fields."""
+    conditions, fields = ["TRUE"], list[Field]()
+    for name, wanted in where.items():
+        found = find_field(location, name)
+        if isinstance(found, str):
+            faults.append(f"{location.label}: where: {found}")
+            continue
+        fields.append(found)
+        text = plain_text(found)
+        texts = [] if wanted == "filled" else list(wanted)
+        switch = set(texts) <= {"true", "false"}  # true of a configuration is TRUE in a spreadsheet
+        said = f"{f'lower({text})' if switch else text} IN ({', '.join(map(literal, texts))})" if texts else None
+        conditions.append(f"coalesce({said or f'{filled(found)}'}, FALSE)")
+    return " AND ".join(conditions), fields
+
+
+def melt_sql(location: SourceLocation, melt: Mapping[str, str], faults: list[str]) -> tuple[str, str, list[Field]]:
+    """Return SQL of the list of events and dates that a row holds, the type of the dates, and their fields.
+
+    The dates are plain columns: so can those of a later day be taken out of a row.
+    """
+    dates = dict[str, Field]()
+    for event, own in melt.items():
+        if own in location.types:
+            dates[event] = location_field(location, own)
+        else:
+            fault = f"{location.label}: melt.{event}: there is no column {own!r}.{nearest(own, location.types)}"
+            faults.append(fault)
+    kinds = {one.type for one in dates.values()}
+    kind = kinds.pop() if len(kinds) == 1 else "VARCHAR"
+    cells = [
+        f"CASE WHEN {filled(one)} THEN {{'event': {literal(event)}, 'at': CAST({one.raw} AS {kind})}} END"
+        for event, one in dates.items()
+    ]
+    return f"list_filter([{', '.join(cells)}], lambda one: one IS NOT NULL)", kind, [*dates.values()]
+
+
+def filled(field: Field) -> str:
+    """Return SQL of whether there is anything in the place of a field: neither null nor blank."""
+    return f"({field.raw} IS NOT NULL AND ({field.text} IS NULL OR trim({field.text}) <> ''))"
+
+
+def plain_text(field: Field) -> str:
+    """Return SQL of a value as text: whole numbers without a point, lists and structures as JSON; empty is null."""
+    raw = field.raw
+    match field.family:
+        case "float":
+            whole = f"{raw} = trunc({raw}) AND abs({raw}) < 1e15"
+            number = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) ELSE CAST({raw} AS VARCHAR) END"
+            return f"CASE WHEN NOT isnan({raw}) THEN {number} END"
+        case "other" if field.nested:
+            return f"CAST(to_json({raw}) AS VARCHAR)"
+    return f"nullif({field.text}, '')"
 
 
 def location_field(location: SourceLocation, own: str) -> Field:

@@ -168,7 +168,7 @@ def _damage(error: duckdb.Error) -> str:
 
 def _too_large() -> str:
     return (
-        f"has an object of more than {_LARGEST >> 20} MB. If that holds the rows as a list, as in {{\"data\": […]}},"
+        f'has an object of more than {_LARGEST >> 20} MB. If that holds the rows as a list, as in {{"data": […]}},'
         " write them as JSON lines: jq -c '.data[]' FILE > rows.jsonl"
     )
 

@@ -7,12 +7,12 @@ A value that is there, but of which nothing can be read, refuses its row.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
 from cvj_ml.store.customer_ids import canonical_sql
-from cvj_ml.store.fields import Field
+from cvj_ml.store.fields import Field, plain_text
 from cvj_ml.store.sql import has_offset, literal, to_local, to_utc, with_offset, without_offset
 
 _EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
@@ -69,12 +69,19 @@ def read_customer_id(label: str, field: Field, config: Config, faults: list[str]
     return replace(text, value=canonical_sql(text.value, config.ids.match))
 
 
+def first_id(readings: Sequence[Reading]) -> Reading:
+    """Return the first id that is filled; where it cannot be read there is none, and the next is not asked."""
+    cases = [f"WHEN ({one.value}) IS NOT NULL OR {one.there} THEN {one.value}" for one in readings]
+    there = " OR ".join(one.there for one in readings)
+    return readings[0] if len(readings) == 1 else Reading(f"CASE {' '.join(cases)} END", f"({there})")
+
+
 def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:
     """Return a name such as an event as text; the empty text is null."""
     if field.nested or field.family == "duration":
         faults.append(f"{label}: {name} is {field.type}; it is text. Take what names it out of it, in a query")
         return Reading("CAST(NULL AS VARCHAR)")
-    return Reading(_as_text(field), field.undecodable)
+    return Reading(plain_text(field), field.undecodable)
 
 
 def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: Config, faults: list[str]) -> Reading:
@@ -244,7 +251,7 @@ def read_property(field: Field, kind: str, spec: TableSpec) -> Reading:
     It is there, and refuses its row, where it is bytes that are no text.
     """
     if kind == "string":
-        return Reading(_as_text(field), field.undecodable)
+        return Reading(plain_text(field), field.undecodable)
     number = f"TRY_CAST({_number_in(field, spec)} AS DOUBLE)"
     # Zero is written plainly: 0.0 and -0.0 are equal but not the same bytes.
     return Reading(f"CASE WHEN NOT isfinite({number}) THEN NULL WHEN {number} = 0 THEN 0.0::DOUBLE ELSE {number} END")
@@ -273,15 +280,3 @@ def reason(readings: Mapping[str, Reading], required: Iterable[str], extras: Map
             cases.append(f"WHEN {name} IS NULL THEN {literal(f'no {name}')}")
     cases += [f"WHEN {column} THEN {literal(f'unreadable {name}')}" for column, name in extras.items()]
     return f"CASE {' '.join(cases)} END"
-
-
-def _as_text(field: Field) -> str:
-    raw = field.raw
-    match field.family:
-        case "float":
-            whole = f"{raw} = trunc({raw}) AND abs({raw}) < 1e15"
-            number = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) ELSE CAST({raw} AS VARCHAR) END"
-            return f"CASE WHEN NOT isnan({raw}) THEN {number} END"
-        case "other" if field.nested:
-            return f"CAST(to_json({raw}) AS VARCHAR)"
-    return f"nullif({field.text}, '')"

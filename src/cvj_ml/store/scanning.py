@@ -47,9 +47,7 @@ class Plain:
         return "json" if isinstance(self.layout, JsonLayout) else "text"
 
 
-def plain_files(
-    label: str, paths: tuple[Path, ...], spec: TableSpec, config: Config, spill: Path
-) -> tuple[Plain, ...]:
+def plain_files(label: str, paths: tuple[Path, ...], spec: TableSpec, config: Config, spill: Path) -> tuple[Plain, ...]:
     """Return the files as DuckDB reads them, all of one kind: as they are, or copies in a folder beside the spill.
 
     Raises DataError for files of several kinds, and for what is wrong with the columns.

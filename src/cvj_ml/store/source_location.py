@@ -152,9 +152,7 @@ def locate(label: str, spec: TableSpec, config: Config, spill: Path) -> SourceLo
     files = {name: _find(f"{label}.files.{name}", paths, spec) for name, paths in spec.files.items()}
     for name, paths in files.items():
         _require_apart(f"{label}.files.{name}", paths, config, spill)
-    readable = {
-        name: plain_files(f"{label}.files.{name}", paths, spec, config, spill) for name, paths in files.items()
-    }
+    readable = {name: plain_files(f"{label}.files.{name}", paths, spec, config, spill) for name, paths in files.items()}
     location = SourceLocation(label, spec, files, {}, untyped=False, plain=readable)
     with _locked(location, config, spill) as connection:
         return replace(location, types=_types(_select(label, spec.query, connection)))
@@ -214,9 +212,7 @@ def read_rows(
         raise unreadable(location.label, location.paths(), error) from None
 
 
-def _land_files(
-    label: str, connection: duckdb.DuckDBPyConnection, folder: Path, readable: Sequence[Plain]
-) -> Relation:
+def _land_files(label: str, connection: duckdb.DuckDBPyConnection, folder: Path, readable: Sequence[Plain]) -> Relation:
     """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
     landed, rejects = list[Plain](), list[Plain]()
     for index, file in enumerate(readable):
