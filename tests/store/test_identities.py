@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, Config
+from cvj_ml.errors import DataError
 from cvj_ml.snapshots import eligible
 from cvj_ml.store import Store, ingest
 from cvj_ml.windows import NEVER
@@ -72,22 +74,25 @@ def pairs(until: bool = True) -> st.SearchStrategy[list[Told]]:
     return st.lists(one, max_size=6)
 
 
-def stored(folder: Path, rows: Sequence[Row], told: Sequence[Told], **more: object) -> tuple[Store, Config]:
+def config_of(folder: Path, **more: object) -> Config:
+    return Config.model_validate(
+        {
+            "name": "ids", "time_zone": "UTC", "history_from": "2024-02-01", "burn_in": "1d",
+            "journey": {"name": "one", "stages": [{"name": "Seen", "enter": {"event": "*"}}]},
+            "engine": {"buckets": 2}, "out": str(folder / "out"), "refused_share": 1, **more,
+        }
+    )  # fmt: skip
+
+
+def stored(folder: Path, rows: Sequence[Row], told: Sequence[Told], most_ids: int = 50) -> tuple[Store, Config]:
     log = ["customer_id,occurred_at,known_at,event,touchpoint_id"]
     log += [f"{r.customer},{day(r.occurred)},{day(r.known)},{r.event},{'' if r.key is None else r.key}" for r in rows]
     table = ["alias,customer,known_at,until"]
     table += [f"{t.alias},{t.customer},{day(t.known)},{'' if t.until is None else day(t.until)}" for t in told]
     (folder / "log.csv").write_text("\n".join(log) + "\n")
     (folder / "ids.csv").write_text("\n".join(table) + "\n")
-    config = Config.model_validate(
-        {
-            "name": "ids", "time_zone": "UTC", "history_from": "2024-02-01", "burn_in": "1d",
-            "sources": {"log": {"path": str(folder / "log.csv")}},
-            "identities": {"path": str(folder / "ids.csv")},
-            "journey": {"name": "one", "stages": [{"name": "Seen", "enter": {"event": "*"}}]},
-            "engine": {"buckets": 2}, "out": str(folder / "out"), "refused_share": 1, **more,
-        }
-    )  # fmt: skip
+    told_as = {"path": str(folder / "ids.csv"), "most_ids": most_ids}
+    config = config_of(folder, sources={"log": {"path": str(folder / "log.csv")}}, identities=told_as)
     return ingest(config), config
 
 
@@ -159,3 +164,77 @@ def test_tables_as_they_stood_give_the_same_view(rows, told, at) -> None:
         then, _ = stored(Path(other), stood, [t for t in told if instant(t.known) < as_of])
         assert view(whole, as_of) == view(then, as_of)
         assert view(then, as_of) == view(then, NEVER - 1)
+
+
+@st.composite
+def visits(draw: st.DrawFn) -> list[tuple[str, str, int, int]]:
+    """Rows with a user, a cookie or both: user, cookie, day of occurrence and of arrival."""
+    rows = []
+    for _ in range(draw(st.integers(1, 12))):
+        user, cookie = draw(st.sampled_from(["", "a", "b"])), draw(st.sampled_from(["", "x", "y", "z"]))
+        occurred = draw(st.integers(0, DAYS - 2))
+        rows.append(
+            (user, cookie or ("" if user else "x"), occurred, min(DAYS - 1, occurred + draw(st.integers(0, 4))))
+        )
+    return rows
+
+
+@settings(max_examples=30, deadline=None)
+@given(visits(), st.integers(1, DAYS))
+@example([("", "x", 0, 0), ("a", "x", 4, 4), ("", "x", 6, 6), ("b", "x", 8, 8), ("", "x", 9, 9)], 12)
+def test_rows_with_two_ids_say_what_a_table_of_identities_says(rows, at) -> None:
+    told = [Told(cookie, user, known) for user, cookie, _, known in rows if user and cookie]
+    as_of = instant(at) - DAY // 2
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        table, _ = stored(Path(one), [Row(u or c, o, k, "e0") for u, c, o, k in rows], told)
+        (Path(other) / "log.csv").write_text(
+            "user,cookie,occurred_at,known_at,event\n"
+            + "".join(f"{user},{cookie},{day(o)},{day(k)},e0\n" for user, cookie, o, k in rows)
+        )
+        source = {"path": str(Path(other) / "log.csv"), "columns": {"customer_id": ["user", "cookie"]}}
+        log = ingest(config_of(Path(other), sources={"log": source}))
+        assert view(log, as_of) == view(table, as_of)
+        assert log.counts["log"].unassigned == table.counts["log"].unassigned
+
+
+def test_ids_of_a_stronger_kind_take_a_person_over(tmp_path) -> None:
+    """A cookie is known with an e-mail address first and with an account later: all three are one person."""
+    (tmp_path / "log.csv").write_text(
+        "account,mail,cookie,occurred_at,event\n"
+        f",,k,{day(0)},e\n,m,k,{day(1)},e\n,,k,{day(2)},e\nn,,k,{day(3)},e\n,m,,{day(4)},e\n"
+    )
+    source = {"path": str(tmp_path / "log.csv"), "columns": {"customer_id": ["account", "mail", "cookie"]}}
+    store = ingest(config_of(tmp_path, sources={"log": source}))
+    seen = {at: {name: sum(rows.values()) for name, rows in view(store, instant(at)).items()} for at in range(1, 6)}
+    assert seen == {1: {"k": 1}, 2: {"m": 2}, 3: {"m": 3}, 4: {"n": 4}, 5: {"n": 5}}
+    assert store.pairs == {"merged": 2}
+
+
+def test_pairs_that_contradict_each_other_end_the_run(tmp_path) -> None:
+    rows = [Row("a", 0, 0, "e0"), Row("b", 0, 0, "e0")]
+    with pytest.raises(DataError, match=r"identities: 1 pair\(s\) make an id the alias of its own alias"):
+        stored(tmp_path, rows, [Told("a", "b", 1), Told("b", "a", 2)])
+
+
+def test_a_person_has_no_more_ids_than_the_limit(tmp_path) -> None:
+    rows = [Row(name, 0, 0, "e0") for name in "abcd"]
+    told = [Told(name, "a", 1 + number) for number, name in enumerate("bcd")]
+    store, _ = stored(tmp_path, rows, told, most_ids=3)
+    assert {*view(store, NEVER - 1)} == {"a", "d"}
+    assert store.pairs == {"merged": 2, "too many": 1}
+
+
+def test_what_an_id_did_for_several_people_is_nobodys(tmp_path) -> None:
+    """Silent error 88: rows of a shared device are counted apart, and never given to whoever logged in first."""
+    rows = [
+        Row("x", 0, 0, "e0"),
+        Row("x", 5, 5, "e1"),
+        Row("x", 9, 9, "e2"),
+        Row("a", 1, 1, "e0"),
+        Row("b", 1, 1, "e0"),
+    ]
+    store, _ = stored(tmp_path, rows, [Told("x", "a", 2), Told("x", "b", 7)])
+    counts = store.counts["log"]
+    assert (counts.rows_in, counts.stored, counts.unassigned) == (5, 4, 1)
+    assert {name: sum(one.values()) for name, one in view(store, NEVER - 1).items()} == {"a": 3, "b": 1}
+    assert store.pairs == {"merged": 1, "shared": 1}

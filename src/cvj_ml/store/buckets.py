@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
-from cvj_ml.store.identities import JoinedRows
+from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.ordering import OrderedRows, order_rows
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, identifier, literal, to_wall
@@ -205,6 +205,7 @@ class TouchpointSorter:
                     rows_in=one.rows_in,
                     stored=stored,
                     refused=dict(sorted(one.refused.items())),
+                    left_out=one.left_out,
                     duplicates=one.accepted - stored - self._unassigned[name],
                     repeats=0 if self._config.drop_duplicates else self._repeats[name],
                     reassigned=self._reassigned.get(name, 0),

@@ -18,9 +18,10 @@ from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter
 from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
 from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
-from cvj_ml.store.identities import IDENTITIES, NOBODY, JoinedRows, Persons, join_ids, map_identities, table_pairs
+from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
+from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.postgres_source import Databases
-from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
+from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, REFUSED, excess, refused_rows, write_quarantine
 from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
 from cvj_ml.store.source_location import Fingerprint, Relation, land, locate, read_rows, typed
 from cvj_ml.store.sql import connect_duckdb, within_memory
@@ -34,7 +35,6 @@ from cvj_ml.store.staging import (
     map_labels,
     map_source,
     mixed_ids,
-    refused_rows,
     stage,
 )
 from cvj_ml.store.store import (
@@ -205,18 +205,17 @@ def _build(
     sources = [label for label in tables if label not in BESIDE]
     every = {label: _kinds(label, mapped, landed[label], base, connection) for label, mapped in tables.items()}
     kinds = join_kinds(every[label] for label in sources)
-    rows = sum(one.rows(connection) for label in sources if (one := landed[label]))
+    rows = sum(tables[label].rows_in(one, connection) for label in sources if (one := landed[label]))
     rows += sum(base.store.counts[name].rows_in for name in base.sources) if base else 0
     buckets = config.engine.buckets or _enough_buckets(rows)
     if base and (kinds != base.store.property_kinds or buckets != base.store.buckets):
         return _build(config, tables, cache_key, fingerprints, None, work, built, connection)
 
     staged: dict[str, Staged] = {}
-    persons = NOBODY
     if relation := landed.get(IDENTITIES):
         bucket = bucket_sql("customer_id", buckets)
         landed[IDENTITIES], staged[IDENTITIES] = _stage(tables[IDENTITIES], relation, {}, bucket, connection, place)
-        persons = _persons(config, staged[IDENTITIES], connection)
+    persons = find_persons(config, tables, landed, staged, connection, place)
     joined = JoinedRows(persons, buckets, connection, built.with_name("persons"))
     for label, mapped in tables.items():
         if label in staged:
@@ -233,7 +232,12 @@ def _build(
     stay = base.sources if base else frozenset[str]()
     quarantine = pa.concat_tables(
         refused_rows(
-            name, one, landed[label], tables[label].id_column, held if name in stay else held.slice(0, 0), connection
+            name,
+            one.files(REFUSED),
+            landed[label],
+            tables[label].id_fields,
+            held if name in stay else held.slice(0, 0),
+            connection,
         )
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
@@ -241,12 +245,6 @@ def _build(
     return _write(
         config, tables, cache_key, staged, every, buckets, base, joined, persons, quarantine, built, connection
     )
-
-
-def _persons(config: Config, staged: Staged, connection: duckdb.DuckDBPyConnection) -> Persons:
-    """Return who is whom by the table of identities."""
-    assert config.identities is not None
-    return join_ids(table_pairs(staged, connection), config.identities.most_ids)
 
 
 def _land(
@@ -351,7 +349,7 @@ def _write(
         if labelled and customers is not None:
             labelled.write(bucket, customers, folder)
     write_quarantine(quarantine, built / QUARANTINE_FILE)
-    if config.identities is not None:
+    if tells_identities(config):
         pq.write_table(joined.rows(), built / IDENTITIES_FILE)
     return {
         "buckets": buckets,
@@ -360,7 +358,7 @@ def _write(
         "attribute_kinds": attribute_kinds,
         "attribute_counts": counts_as_json(owned.counts()) if owned else None,
         "label_counts": counts_as_json(labelled.counts()) if labelled else None,
-        "pairs": dict(persons.pairs) if config.identities is not None else None,
+        "pairs": dict(persons.pairs) if tells_identities(config) else None,
         **touchpoints.summary(),
     }
 
@@ -369,13 +367,14 @@ def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
     """Return the tables of which too much was refused, or nothing is left."""
     faults: list[str] = []
     for label, one in staged.items():
-        too_many = excess(label, one.rows_in, one.refused, config.refused_share)
+        too_many = excess(label, one.rows_in - one.left_out, one.refused, config.refused_share)
         if too_many and one.refused.get("unreadable stage"):
             too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
         faults += too_many
         # That nobody has a second id yet is no fault.
         if not one.accepted and not too_many and (one.rows_in or label != IDENTITIES):
-            faults.append(f"{label}: {one.rows_in} rows came in and none is left; is the export complete?")
+            without = f" ({one.left_out} by where or melt)" if one.left_out else ""
+            faults.append(f"{label}: {one.rows_in} rows came in and none is left{without}; is the export complete?")
     return faults
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cvj_ml.config import Config
 from cvj_ml.store.buckets import Base
-from cvj_ml.store.identities import IDENTITIES
+from cvj_ml.store.identities import IDENTITIES, tells_identities
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.staging import Mapped
 from cvj_ml.store.store import FORMAT, MANIFEST, open_store, read_manifest
@@ -23,8 +23,8 @@ BESIDE = (ATTRIBUTES, LABELS, IDENTITIES)
 """The tables that are no source of touchpoints."""
 
 _SETTINGS = {
-    "columns", "constants", "resolution", "known_after", "static", "encoding", "time_format", "decimal_mark",
-    "null_values",
+    "columns", "constants", "where", "melt", "resolution", "known_after", "static", "encoding", "time_format",
+    "decimal_mark", "null_values",
 }  # fmt: skip
 
 LEAST_SHARE = 0.5
@@ -71,7 +71,7 @@ def make_cache_key(
     }
     # How a column is read depends on its type over all files, so a new type changes the meaning of old rows.
     types = {
-        label: {one.own: one.type for one in mapped.owns} for label, mapped in tables.items() if label not in BESIDE
+        label: {one.name: one.type for one in mapped.owns} for label, mapped in tables.items() if label not in BESIDE
     }
     return CacheKey(_digest([meaning, contents]), _digest([meaning, types]), contents)
 
@@ -87,7 +87,7 @@ def find_base(
     """
     if config.ids.match == "folded":
         return None  # how the ids of its rows were written is not kept, so new rows could not be compared with them
-    if config.identities is not None:
+    if tells_identities(config):
         return None  # a new pair can change the history of any id
     if any(f"sources.{name}" in tables for name in BESIDE):
         return None  # the quarantine could not tell such a source from the table

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -19,16 +20,18 @@ import pyarrow as pa
 
 from cvj_ml.config import Config, IdentitiesSpec
 from cvj_ml.schemas import INSTANT
-from cvj_ml.store.mapping import Reading, map_fields, read_customer_id, read_instant
-from cvj_ml.store.source_location import SourceLocation
+from cvj_ml.store.fields import map_fields
+from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, wall_column
+from cvj_ml.store.source_location import Relation, SourceLocation, read_rows
 from cvj_ml.store.sql import literal
 from cvj_ml.store.staging import Mapped, Staged
-from cvj_ml.store.store import bucket_sql
 from cvj_ml.windows import NEVER
 
 IDENTITIES = "identities"
 
 _ALWAYS = int(np.iinfo(np.int64).min)
+
+_MOST_IDS: int = IdentitiesSpec.model_fields["most_ids"].default
 
 _ROLES = ("alias", "customer", "known_at", "until")
 
@@ -115,9 +118,8 @@ def map_identities(location: SourceLocation, spec: IdentitiesSpec, config: Confi
     owns = tuple(one for one in fields.values() if one.own is not None)
     own = fields.get("customer")
     family = None if own is None or own.family == "null" else "text" if own.family == "text" else "a number"
-    return Mapped(
-        location, readings, ("customer_id", "alias", "known_at"), {}, owns, own.own if own else None, family, True
-    )
+    ids = (own,) if own is not None else ()
+    return Mapped(location, readings, ("customer_id", "alias", "known_at"), {}, owns, ids, family, True)
 
 
 def table_pairs(staged: Staged, connection: duckdb.DuckDBPyConnection) -> list[Pair]:
@@ -129,6 +131,55 @@ def table_pairs(staged: Staged, connection: duckdb.DuckDBPyConnection) -> list[P
         f" FROM read_parquet({literal(staged.pattern())}, hive_partitioning=false) GROUP BY ALL"
     ).fetchall()
     return [Pair(*row) for row in rows]
+
+
+def log_pairs(mapped: Mapped, relation: Relation, config: Config, connection: duckdb.DuckDBPyConnection) -> list[Pair]:
+    """Return the pairs that rows with several ids tell, each once: a weaker id beside the first that is filled."""
+    if len(mapped.id_fields) < 2:
+        return []
+    times = {name: mapped.readings[name] for name in ("occurred_at", "date_only", "known_at")}
+    walls = [f"{one.wall} AS {wall_column(name)}" for name, one in times.items() if one.wall is not None]
+    columns = [f"({one.value}) AS {name}" for name, one in times.items()]
+    label, names = mapped.location.label, [f"id_{place}" for place in range(len(mapped.id_fields))]
+    for name, own in zip(names, mapped.id_fields, strict=True):
+        columns.append(f"({read_customer_id(label, own, config, []).value}) AS {name}")
+    read = f"SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)})"
+    told = (
+        f"SELECT {', '.join(names)}, {mapped.visible_at} AS known_at"
+        f" FROM (SELECT *, {mapped.local_day} AS local_day FROM ({read}))"
+    )
+    parts = [
+        f"SELECT {name} AS alias, coalesce({', '.join(names[:place])}) AS customer, min(known_at), {place},"
+        f" CASE {' '.join(f'WHEN {one} IS NOT NULL THEN {i}' for i, one in enumerate(names[:place]))} END AS kind"
+        f" FROM told WHERE {name} IS NOT NULL AND customer IS NOT NULL AND known_at IS NOT NULL GROUP BY ALL"
+        for place, name in enumerate(names)
+        if place
+    ]
+    rows = connection.execute(f"WITH told AS MATERIALIZED ({told}) {' UNION ALL '.join(parts)}").fetchall()
+    return [Pair(alias, customer, at, NEVER, (place, kind)) for alias, customer, at, place, kind in rows]
+
+
+def tells_identities(config: Config) -> bool:
+    """Return whether anything says that several ids are one person: a table, or rows with several ids."""
+    return config.identities is not None or any(len(one.ids) > 1 for one in config.sources.values())
+
+
+def find_persons(
+    config: Config,
+    tables: Mapping[str, Mapped],
+    landed: Mapping[str, Relation | None],
+    staged: Mapping[str, Staged],
+    connection: duckdb.DuckDBPyConnection,
+    place: Path,
+) -> Persons:
+    """Return who is whom, by the table of identities and by rows that have several ids."""
+    pairs = table_pairs(staged[IDENTITIES], connection) if IDENTITIES in staged else []
+    for label, mapped in tables.items():
+        if (relation := landed[label]) and len(mapped.id_fields) > 1:
+            read = partial(log_pairs, mapped, config=config, connection=connection)
+            owned = [one.own for one in mapped.owns if one.own is not None]
+            pairs += read_rows(mapped.location, relation, owned, place / "pairs" / mapped.location.slot, read)
+    return join_ids(pairs, config.identities.most_ids if config.identities else _MOST_IDS)
 
 
 def join_ids(pairs: Iterable[Pair], most_ids: int) -> Persons:
@@ -257,90 +308,3 @@ class _Joining:
             dict(sorted(self.counts.items())),
             self.contradictions,
         )
-
-
-_HELD = "occurred_at >= low AND occurred_at < high AND visible_at < closed"
-"""Whether a row of a joined id is of the person to whom the link leads."""
-
-_PARTS = 8
-"""Buckets to a part of the rows of joined ids, which are few."""
-
-
-class JoinedRows:
-    """The rows of joined ids on their way into the history of every id of their person.
-
-    They are staged apart, in ``parts`` by their own id, and written by the bucket of each id in whose history they are.
-    """
-
-    def __init__(self, persons: Persons, buckets: int, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-        self.parts = max(1, buckets // _PARTS) if persons.ids else 0
-        self._persons = persons
-        self._buckets = buckets
-        self._connection = connection
-        self._folder = folder
-        self._first_known: dict[str, int] = {}
-        ends = (persons.links[name].to_numpy() for name in ("high", "closed"))
-        self._bounded = any(bool((one != NEVER).any()) for one in ends)
-        ids = sorted(persons.ids)
-        last = [persons.person_of(name) for name in ids]
-        kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
-        connection.register("persons", pa.table([ids, last], schema=kinds))
-        connection.register("links", persons.links)
-
-    def place(self, part: int) -> int:
-        """Return where a part of the rows is put in order: beyond the buckets."""
-        return self._buckets + part
-
-    @property
-    def place_sql(self) -> str:
-        """SQL for where a row is put in order: the bucket of its customer, or a part of the joined ids' rows."""
-        bucket = bucket_sql("customer_id", self._buckets)
-        if not self.parts:
-            return bucket
-        part = bucket_sql("customer_id", self.parts)
-        known = "customer_id IN (SELECT customer_id FROM persons)"
-        return f"CASE WHEN {known} THEN {self._buckets} + {part} ELSE {bucket} END"
-
-    def spread(self, rows: pa.Table, part: int) -> tuple[pa.Table, pa.Table]:
-        """Write ordered rows of a part to every history that they belong to; return them, and those of nobody.
-
-        Of an id that was known to stand for several people, nobody can say whose a row is.
-        """
-        self._folder.mkdir(exist_ok=True)
-        self._connection.register("own", rows)
-        first = "SELECT customer_id, min(visible_at) FROM own GROUP BY customer_id"
-        self._first_known.update(self._connection.execute(first).fetchall())
-        assigned, nobody = rows, rows.slice(0, 0)
-        if self._bounded:
-            held = f"EXISTS (SELECT 1 FROM links WHERE origin = customer_id AND {_HELD})"
-            assigned = self._connection.sql(f"SELECT * FROM own WHERE {held}").to_arrow_table()
-            nobody = self._connection.sql(f"SELECT * FROM own WHERE NOT {held}").to_arrow_table()
-        plain = ", ".join(name for name in rows.column_names if name not in ("customer_id", "visible_at"))
-        at = "greatest(visible_at, since)"
-        self._connection.execute(
-            f"COPY (SELECT target AS customer_id, {at} AS visible_at, {plain}, {bucket_sql('target', self._buckets)}"
-            f" AS bucket, NOT home AS copied FROM own JOIN links ON origin = customer_id AND {_HELD}"
-            f" WHERE home OR superseded_at > {at}) TO"
-            f" {literal(self._folder / f'histories-{part}')}"
-            f" (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
-        )
-        self._connection.unregister("own")
-        return assigned, nobody
-
-    def histories(self, bucket: int) -> list[Path]:
-        """Return the files of the rows for a bucket's histories."""
-        return sorted(self._folder.glob(f"histories-*/bucket={bucket}/*.parquet"))
-
-    def rows(self) -> pa.Table:
-        """Return every joined id as ROWS."""
-        ids = sorted(self._persons.ids)
-        into = [self._persons.merges.get(name, (None, None)) for name in ids]
-        columns = [
-            ids,
-            [one for one, _ in into],
-            [at for _, at in into],
-            [self._first_known.get(name) for name in ids],
-        ]
-        kinds = [pa.int64() if kind.type == INSTANT else kind.type for kind in ROWS]
-        arrays = [pa.array(one, kind) for one, kind in zip(columns, kinds, strict=True)]
-        return pa.Table.from_arrays(arrays, names=ROWS.names).cast(ROWS)
