@@ -36,6 +36,8 @@ class TableSpec(Section):
     postgres: PostgresSource | None = None
     files: dict[str, Paths] = {}
     row_times: dict[str, str] = Field(default={}, description="file of a query to the column that dates its rows")
+    sheet: str | None = Field(default=None, description="of a workbook; without it the first that is shown")
+    member: str | None = Field(default=None, description="pattern of the files of a ZIP archive that are this table")
     encoding: Encoding = Field(default="utf-8", description="of CSV files")
     times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
     time_format: str | None = Field(
