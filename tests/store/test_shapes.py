@@ -102,7 +102,7 @@ def test_true_is_true_however_it_is_written(one_source: Source, written: Any) ->
 def test_a_condition_that_nothing_meets_is_told(one_source: Source) -> None:
     with pytest.raises(DataError, match=r"1 rows came in and none is left \(1 by where or melt\)"):
         ingest(one_source(csv(f"a,{AT},x"), {"where": {"event": "y"}}))
-    with pytest.raises(DataError, match="where: there is no column 'evnt'. Did you mean 'event'"):
+    with pytest.raises(DataError, match=r"where: there is no column 'evnt'\. Did you mean 'event'"):
         ingest(one_source(csv(f"a,{AT},x"), {"where": {"evnt": "y"}}))
 
 
@@ -160,7 +160,8 @@ def test_a_melted_store_grows_as_if_made_anew(tmp_path: Path, configure: Source)
 
 MONEY = csv(
     f"a,{AT},x,1000,EUR", f"b,{AT},x,1000, usd", f"c,{AT},x,1000,JPY", f"d,{AT},x,,", f"e,{AT},x,1000,",
-    "f,2024-03-09 10:00:00,x,1000,USD", "g,2024-02-01 10:00:00,x,1000,USD", header="customer_id,occurred_at,event,value,cur",
+    "f,2024-03-09 10:00:00,x,1000,USD", "g,2024-02-01 10:00:00,x,1000,USD",
+    header="customer_id,occurred_at,event,value,cur",
 )  # fmt: skip
 RATES = csv("2024-02-28,USD,0.9", "2024-03-01,JPY,0.006", header="date,currency,rate")
 

@@ -20,8 +20,8 @@ ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
 
 _SETTINGS = {
-    "columns", "constants", "where", "melt", "sheet", "member", "minor_units", "resolution", "known_after", "static", "encoding",
-    "time_format", "decimal_mark", "null_values",
+    "columns", "constants", "where", "melt", "sheet", "member", "minor_units", "resolution", "known_after",
+    "static", "encoding", "time_format", "decimal_mark", "null_values",
 }  # fmt: skip
 
 LEAST_SHARE = 0.5

@@ -25,26 +25,10 @@ from cvj_ml.store.sql import identifier, literal
 
 _HOLDS = timedelta(days=7)
 # ISO 4217; of every other currency a minor unit is a hundredth.
-_NO_MINOR = [
-    "BIF",
-    "CLP",
-    "DJF",
-    "GNF",
-    "ISK",
-    "JPY",
-    "KMF",
-    "KRW",
-    "PYG",
-    "RWF",
-    "UGX",
-    "UYI",
-    "VND",
-    "VUV",
-    "XAF",
-    "XOF",
-    "XPF",
-]
-_THOUSANDTHS = ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"]
+_NO_MINOR = (
+    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF",
+)  # fmt: skip
+_THOUSANDTHS = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")
 
 RATES = pa.schema([("code", pa.string()), ("day", pa.int64()), ("rate", pa.float64())])
 """``day`` is the local midnight of the day, as microseconds of its wall time."""
@@ -75,11 +59,9 @@ class Currency:
             fault = f"WHEN code <> {literal(self.to)} AND rate IS NULL THEN 'no rate of its currency'"
             source = f"({rows}) AS money LEFT JOIN rates_held ON of = code AND day = {local_day}"
             factor = f"CASE WHEN code = {literal(self.to)} THEN 1 ELSE rate END"
-        kept = (
-            "money.*" if self.rates is None else f"money.* REPLACE (CAST(round(value * {factor}) AS BIGINT) AS value)"
-        )
-        why = f"CASE WHEN value IS NULL THEN NULL WHEN code IS NULL THEN 'no currency' {fault} END"
-        return f"SELECT {kept}, {why} AS currency_fault FROM {source}"
+        value = "" if self.rates is None else f" REPLACE (CAST(round(money.value * {factor}) AS BIGINT) AS value)"
+        why = f"CASE WHEN money.value IS NULL THEN NULL WHEN code IS NULL THEN 'no currency' {fault} END"
+        return f"SELECT money.*{value}, {why} AS currency_fault FROM {source}"
 
 
 def map_currency(location: SourceLocation, spec: SourceSpec, faults: list[str]) -> Currency | None:
@@ -133,9 +115,8 @@ def _read_rates(where: str, path: Path, spec: CurrencySpec) -> pa.Table:
         ).fetchall()[0]
         if wrong or twice:
             told = f"{wrong:,} row(s) without a date, a currency or a rate above zero" if wrong else ""
-            raise DataError(
-                f"{where}: {path} has {told or f'{twice:,} day(s) with two rates of a currency'}; correct it."
-            )
+            told = told or f"{twice:,} day(s) with two rates of a currency"
+            raise DataError(f"{where}: {path} has {told}; correct it.")
         filled = (
             "SELECT code, unnest(generate_series(CAST(day AS TIMESTAMP),"
             f" least(CAST(coalesce(later, day + {_HOLDS.days + 1}) - 1 AS TIMESTAMP),"
