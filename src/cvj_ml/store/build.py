@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cvj_ml.config import AttributesSpec, Config, IdentitiesSpec, SourceSpec, StageLabelsSpec, TableSpec
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
-from cvj_ml.store.buckets import Base, TouchpointSorter
+from cvj_ml.store.buckets import Base, TouchpointSorter, enough_buckets
 from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
 from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
 from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
@@ -50,8 +50,6 @@ from cvj_ml.store.store import (
 )
 
 _HEADING = "The sources cannot be used:"
-
-ROWS_PER_BUCKET = 1 << 20
 
 
 def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Store:
@@ -207,7 +205,7 @@ def _build(
     kinds = join_kinds(every[label] for label in sources)
     rows = sum(tables[label].rows_in(one, connection) for label in sources if (one := landed[label]))
     rows += sum(base.store.counts[name].rows_in for name in base.sources) if base else 0
-    buckets = config.engine.buckets or _enough_buckets(rows)
+    buckets = config.engine.buckets or enough_buckets(rows)
     if base and (kinds != base.store.property_kinds or buckets != base.store.buckets):
         return _build(config, tables, cache_key, fingerprints, None, work, built, connection)
 
@@ -298,11 +296,6 @@ def _stage(
 
     owned = [one.own for one in mapped.owns if one.own is not None]
     return read_rows(mapped.location, relation, owned, place / "apart" / slot, read)
-
-
-def _enough_buckets(rows: int) -> int:
-    """Return a power of two that leaves about a million rows to a bucket, so that memory does not grow with the log."""
-    return min(4096, max(16, 1 << (max(rows - 1, 0) // ROWS_PER_BUCKET).bit_length()))
 
 
 def _write(

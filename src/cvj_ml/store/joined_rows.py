@@ -28,6 +28,7 @@ class JoinedRows:
 
     def __init__(self, persons: Persons, buckets: int, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         self.parts = max(1, buckets // _PARTS) if persons.ids else 0
+        self.aliases = pa.array(sorted(persons.merges), pa.string())
         self._persons = persons
         self._buckets = buckets
         self._connection = connection

@@ -63,7 +63,8 @@ class Store:
     """A finished store.
 
     ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
-    ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` and
+    ``bucket_customers`` counts the ids with a history by bucket, so that empty ones need no reading; ``aliases`` of
+    them are no customers any more. ``attribute_counts`` and
     ``label_counts`` are None where no attributes, no stage labels are configured; ``pairs`` counts what became of the
     pairs of ids of one person, None where none are told. ``files`` are the sha256 of all files
     but store.json, by their names in the folder: whoever reads one asks `checked` or `bucket_file` for it.
@@ -79,6 +80,7 @@ class Store:
     events: Mapping[str, int]
     arrival_delay: int
     bucket_customers: tuple[int, ...]
+    aliases: int
     fingerprints: Mapping[str, list[Fingerprint]]
     columns: Mapping[str, Mapping[str, SourceColumn]]
     property_kinds: Mapping[str, str]
@@ -88,8 +90,8 @@ class Store:
 
     @property
     def customers(self) -> int:
-        """The number of customers."""
-        return sum(self.bucket_customers)
+        """The number of customers: people, whatever the number of their ids."""
+        return sum(self.bucket_customers) - self.aliases
 
     def buckets_of(self, customers: Iterable[str] | None) -> list[int]:
         """Return the buckets that have customers, or in which these customers would be, in order."""
@@ -227,6 +229,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
             for name, measured in manifest["measured_delays"].items()
         ),
         bucket_customers=tuple(manifest["bucket_customers"]),
+        aliases=manifest["aliases"],
         fingerprints=manifest["fingerprints"],
         columns=manifest["columns"],
         property_kinds=manifest["property_kinds"],
