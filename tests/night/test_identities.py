@@ -97,7 +97,7 @@ def listed(night: Path) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_a_person_is_one_customer_in_every_table(shop: Shop) -> None:
-    """Silent error 87: nobody twice, suppressed under any id, reached by any, and in control as whoever came first."""
+    """Silent error 90: nobody twice, suppressed under any id, reached by any, and in control as whoever came first."""
     first = listed(shop.night(AS_OF))
     chosen = [name for name in first["customer_id"] if name in shop.people]
     assert chosen and not first["customer_id"].str.startswith("visitor").any()
@@ -164,7 +164,7 @@ def test_all_ids_of_a_person_are_forgotten(shop: Shop) -> None:
 
 @pytest.mark.slow
 def test_the_audit_tells_naive_stitching_from_merges_that_know_their_day(shop: Shop) -> None:
-    """Silent error 87: joined without a date, yesterday's answers know who logs in tomorrow."""
+    """Silent error 90: joined without a date, yesterday's answers know who logs in tomorrow."""
     honest = call("audit", shop.file, "--as-of", AS_OF, "--cut-offs", 2, "--json")
     assert honest.code == 0, honest.out
     source = {key: value for key, value in SETTINGS["sources"]["touchpoints"].items() if key != "path"}

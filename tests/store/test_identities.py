@@ -149,7 +149,7 @@ def expected(rows: Sequence[Row], told: Sequence[Told], as_of: int, most_ids: in
 @given(logs(), pairs(until=False), st.integers(1, DAYS))
 @example([Row("b", 0, 0, "e0"), Row("a", 9, 9, "e1")], [Told("b", "a", 5)], 7)
 def test_an_instant_knows_the_persons_that_could_be_known_then(rows, told, at) -> None:
-    """Silent error 87: who is a customer, and what they did, by plain loops over the raw tables."""
+    """Silent error 90: who is a customer, and what they did, by plain loops over the raw tables."""
     with tempfile.TemporaryDirectory() as folder:
         store, _ = stored(Path(folder), rows, told)
         as_of = instant(at) - DAY // 2
@@ -159,7 +159,7 @@ def test_an_instant_knows_the_persons_that_could_be_known_then(rows, told, at) -
 @settings(max_examples=60, deadline=None)
 @given(logs(), pairs(), st.integers(1, DAYS))
 def test_tables_as_they_stood_give_the_same_view(rows, told, at) -> None:
-    """Silent error 87: chains, splits, shared ids and ends; what is told later changes no older answer."""
+    """Silent error 90: chains, splits, shared ids and ends; what is told later changes no older answer."""
     as_of = instant(at) - DAY // 2
     rows = [*rows, Row("z", 0, 0, "e0")]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
@@ -229,7 +229,7 @@ def test_a_person_has_no_more_ids_than_the_limit(tmp_path) -> None:
 
 
 def test_what_an_id_did_for_several_people_is_nobodys(tmp_path) -> None:
-    """Silent error 88: rows of a shared device are counted apart, and never given to whoever logged in first."""
+    """Silent error 91: rows of a shared device are counted apart, and never given to whoever logged in first."""
     rows = [
         Row("x", 0, 0, "e0"),
         Row("x", 5, 5, "e1"),
