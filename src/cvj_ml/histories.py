@@ -6,12 +6,13 @@ Text is held as dictionary codes. Nothing here knows about files or engines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from cvj_ml.config import STAGE_CHANGE
 from cvj_ml.windows import NEVER, Instants, before
 
 Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
@@ -56,6 +57,11 @@ def _rows_of(
     return ends, np.arange(ends[-1]) + np.repeat(offsets[customers] - ends[:-1], sizes)
 
 
+def own_doing(event: Text, outbound: Collection[str]) -> npt.NDArray[np.bool_]:
+    """Mark the touchpoints that customers made: neither what is sent to them nor a change of the CRM's stage field."""
+    return ~event.isin(frozenset(outbound).union(name for name in event.values if name.startswith(STAGE_CHANGE)))
+
+
 @dataclass(frozen=True, slots=True)
 class TouchpointColumns:
     """Touchpoints of a block: customer by customer, each in the total order of occurrence.
@@ -63,7 +69,8 @@ class TouchpointColumns:
     Equal instants are ordered by event, channel, value, touchpoint_id as text, never by input order. That makes bytes
     equal; it says nothing about what came first. A ``date_only`` row stands at its local midnight, its time unknown.
     ``superseded_at`` is when a newer version of the row became visible (NEVER for most rows). ``value`` is in
-    minor units and valid where ``has_value``; ``day`` is the local calendar day since 1970.
+    minor units and valid where ``has_value``; ``day`` is the local calendar day since 1970. ``inbound`` is what the
+    customer did.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -85,6 +92,12 @@ class TouchpointColumns:
     def owners(self) -> npt.NDArray[np.int64]:
         """Return each row's customer, as a position in the block."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    @property
+    def sent(self) -> npt.NDArray[np.bool_]:
+        """Mark what the business sent or showed."""
+        changes = frozenset(name for name in self.event.values if name.startswith(STAGE_CHANGE))
+        return ~self.inbound & ~self.event.isin(changes) if changes else ~self.inbound
 
     def live(self, as_of: int) -> npt.NDArray[np.bool_]:
         """Mark the rows that were visible before an instant and not yet replaced.

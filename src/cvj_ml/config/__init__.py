@@ -14,8 +14,8 @@ from cvj_ml.config.lists import (
     MeasureSpec,
     play_channels,
 )
-from cvj_ml.config.plays import Condition, Play, Rating, UnhappySpec, outer_rating
-from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
+from cvj_ml.config.plays import STAGE_CHANGE, Condition, Play, Rating, UnhappySpec, outer_rating
+from cvj_ml.config.settings import STAGE_HISTORY, Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
     NAME_BYTES,
@@ -31,6 +31,7 @@ from cvj_ml.config.tables import (
     PostgresDelivery,
     PostgresSource,
     SourceSpec,
+    StageHistorySpec,
     StageLabelsSpec,
     TableSpec,
 )
@@ -41,6 +42,8 @@ __all__ = [
     "NAME_BYTES",
     "PUBLIC_HOLIDAY",
     "SECOND",
+    "STAGE_CHANGE",
+    "STAGE_HISTORY",
     "AttributesSpec",
     "AudienceSpec",
     "CalendarSpec",
@@ -75,6 +78,7 @@ __all__ = [
     "Silence",
     "SourceSpec",
     "Stage",
+    "StageHistorySpec",
     "StageLabelsSpec",
     "TableSpec",
     "UnhappySpec",

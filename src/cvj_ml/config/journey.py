@@ -10,7 +10,16 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cvj_ml.config.base import Duration, Section
-from cvj_ml.config.plays import Names, Play, Tests, UnhappySpec, operand_faults, own_names, with_shorthand
+from cvj_ml.config.plays import (
+    Names,
+    Play,
+    Tests,
+    UnhappySpec,
+    operand_faults,
+    own_names,
+    with_shorthand,
+    with_stage_field,
+)
 from cvj_ml.errors import nearest
 
 
@@ -34,6 +43,11 @@ class Rule(Section):
     after: str | None = None
     any: tuple[Rule, ...] | None = Field(default=None, min_length=1)
     all: tuple[Rule, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stage_field(cls, data: Any) -> Any:
+        return with_stage_field(data)
 
     @field_validator("where", mode="before")
     @classmethod

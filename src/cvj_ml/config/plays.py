@@ -26,6 +26,23 @@ def outer_rating(scale: tuple[float, float], share: float = OUTER_RATINGS) -> tu
     return worst + outer, best - outer
 
 
+STAGE_CHANGE = "CRM stage: "
+"""How the event of a change of the CRM's stage field begins; nothing that a customer does is called so."""
+
+
+def with_stage_field(data: Any) -> Any:
+    """Read ``{stage_field: Lead}`` as the event of that change."""
+    if not isinstance(data, dict) or "stage_field" not in data:
+        return data
+    if "event" in data:
+        raise ValueError("stage_field and event: a rule asks for one of them; combine two with any or all")
+    names = data["stage_field"] if isinstance(data["stage_field"], list | tuple) else [data["stage_field"]]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("stage_field is a name of the CRM's stage field, or a list of them")
+    others = {name: value for name, value in data.items() if name != "stage_field"}
+    return {**others, "event": [STAGE_CHANGE + name for name in names]}
+
+
 def with_shorthand(tests: Any) -> Any:
     """Read ``{country: UK}`` as ``{country: {eq: UK}}``."""
     if not isinstance(tests, dict):
@@ -63,6 +80,11 @@ class Condition(Section):
     last_rating: Annotated[tuple[Rating, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     any: tuple[Condition, ...] | None = Field(default=None, min_length=1)
     all: tuple[Condition, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stage_field(cls, data: Any) -> Any:
+        return with_stage_field(data)
 
     @field_validator("where", "attribute", mode="before")
     @classmethod

@@ -40,9 +40,13 @@ from cvj_ml.config.tables import (
     IdsSpec,
     PermissionSpec,
     SourceSpec,
+    StageHistorySpec,
     StageLabelsSpec,
+    TableSpec,
 )
 from cvj_ml.errors import nearest
+
+STAGE_HISTORY = "stage_history"
 
 
 def _as_text(value: Any) -> Any:
@@ -148,12 +152,13 @@ class Config(Section):
     time_zone: str
     history_from: date
     burn_in: Duration = 90 * DAY
-    sources: dict[str, SourceSpec] = Field(min_length=1)
+    sources: dict[str, SourceSpec] = {}
     ids: IdsSpec = IdsSpec()
     value_decimals: int = Field(default=2, ge=0, le=6)
     outbound: tuple[str, ...] = ()
     drop_duplicates: bool = False
     refused_share: float = Field(default=0.01, ge=0, le=1)
+    stage_history: StageHistorySpec | None = None
     attributes: AttributesSpec | None = None
     contact: ContactSpec | None = None
     stage_labels: StageLabelsSpec | None = None
@@ -207,7 +212,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
-        named = {"sources." + name: spec for name, spec in self.sources.items()}
+        named: dict[str, TableSpec | None] = {**self.touchpoint_tables}
         named |= {name: getattr(self, name) for name in ("attributes", "contact", "stage_labels")}
         named |= {name: getattr(self, name) for name in ("suppression", "consent")}
         tables = {label: spec for label, spec in named.items() if spec is not None}
@@ -232,6 +237,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         faults = list(self._unknown_stages())
+        faults += self._wrong_history()
         faults += self.journey.unknown_events(self.events)
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
@@ -257,9 +263,23 @@ class Config(Section):
         for place, name in named:
             if name not in self.journey.names:
                 yield f"{place}: unknown stage {name!r}.{nearest(name, self.journey.names)}"
+        known = [label.removeprefix("sources.") for label in self.touchpoint_tables]
         for name in self.gates.sources:
-            if name not in self.sources:
-                yield f"gates.sources: there is no source {name!r}.{nearest(name, self.sources)}"
+            if name not in known:
+                yield f"gates.sources: there is no source {name!r}.{nearest(name, known)}"
+
+    def _wrong_history(self) -> Iterable[str]:
+        if not self.touchpoint_tables:
+            yield "sources: name at least one"
+        if self.stage_history is None:
+            return
+        if STAGE_HISTORY in self.sources:
+            yield f"sources: {STAGE_HISTORY!r} is the name of the CRM's stage history; call the source otherwise"
+        if (name := self.stage_history.field) is not None and name not in self._attributes:
+            yield (
+                f"stage_history.field: there is no attribute {name!r}.{nearest(name, self._attributes)} It is one of"
+                f" those that attributes.columns maps: {', '.join(sorted(self._attributes)) or 'none yet'}"
+            )
 
     def _wrong_lists(self) -> list[str]:
         faults = []
@@ -323,6 +343,12 @@ class Config(Section):
     @property
     def _attributes(self) -> set[str]:
         return set(self.attributes.columns if self.attributes else ()) - {"customer_id", "known_at"}
+
+    @property
+    def touchpoint_tables(self) -> dict[str, SourceSpec]:
+        """The tables that touchpoints come from, by where they stand in the configuration."""
+        tables = {f"sources.{name}": spec for name, spec in self.sources.items()}
+        return tables | ({STAGE_HISTORY: self.stage_history} if self.stage_history else {})
 
     @property
     def default_list_horizon(self) -> int:

@@ -6,6 +6,7 @@ Tables in a PostgreSQL server: where touchpoints come from, and where nights are
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -117,6 +118,39 @@ class SourceSpec(TableSpec):
     )
     known_after: Duration | None = None
     arrival_delay: Duration | None = None
+
+
+_AS_TOUCHPOINTS = {"stage": "event", "entered_at": "occurred_at"}
+
+
+class StageHistorySpec(SourceSpec):
+    """When a CRM's stage field was set to what: customer_id, stage, entered_at, known_at; the rest are properties.
+
+    Its rows are touchpoints that no customer made: evidence for rules (``stage_field``), neither their own nor sent.
+    """
+
+    field: str | None = Field(default=None, description="attribute that holds the field as it is: to be compared")
+
+    @model_validator(mode="after")
+    def _nothing_of_a_touchpoint(self) -> Self:
+        wrong = sorted({"event", "occurred_at", "channel", "value"} & {*self.columns, *self.constants})
+        if wrong:
+            raise ValueError(
+                f"{' and '.join(wrong)}: a change of stage has customer_id, stage, entered_at and known_at; other"
+                " columns are properties under names of their own"
+            )
+        return self
+
+    def as_source(self) -> SourceSpec:
+        """Return the source of touchpoints that reads the same rows."""
+
+        def renamed(given: Mapping[str, str]) -> dict[str, str]:
+            return {_AS_TOUCHPOINTS.get(name, name): own for name, own in given.items()}
+
+        told = {name: getattr(self, name) for name in SourceSpec.model_fields if name in self.model_fields_set}
+        own = {role: name for name, role in _AS_TOUCHPOINTS.items() if name not in self.constants}
+        columns = {**own, **renamed(self.columns)}
+        return SourceSpec.model_construct(**{**told, "columns": columns, "constants": renamed(self.constants)})
 
 
 class AttributesSpec(TableSpec):

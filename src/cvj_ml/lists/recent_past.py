@@ -66,7 +66,7 @@ class RecentPast:
         if eligibility.recent_contact is None:
             return np.zeros(self._size, dtype=np.bool_)
         crowd = frozenset(eligibility.broadcast)
-        sent = self.known & ~points.inbound & ~points.channel.isin(crowd) & ~points.event.isin(crowd)
+        sent = self.known & points.sent & ~points.channel.isin(crowd) & ~points.event.isin(crowd)
         sent &= in_window(points.occurred_at, self._as_of, eligibility.recent_contact)
         return np.bincount(self.owner[sent], minlength=self._size) > 0
 

@@ -164,7 +164,7 @@ def _outcomes(
         observation.cut,
         observation.arrival_delay,
     )
-    until_send = time_until(next_touchpoint(points, ~points.inbound, snapshots, observation.cut), snapshots.as_of)
+    until_send = time_until(next_touchpoint(points, points.sent, snapshots, observation.cut), snapshots.as_of)
     target = np.array([1 + observation.journey.index(past.to_stage) for past in lists], dtype=np.int64)[which]
     horizon = np.array([past.horizon for past in lists], dtype=np.int64)[which]
     converted = happened_within(labels.times[place, target], horizon)

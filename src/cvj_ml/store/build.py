@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec, TableSpec
+from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageHistorySpec, StageLabelsSpec, TableSpec
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter
@@ -32,6 +32,7 @@ from cvj_ml.store.staging import (
     map_attributes,
     map_labels,
     map_source,
+    map_stage_history,
     mixed_ids,
     refused_rows,
     stage,
@@ -71,7 +72,7 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
                 manifest = _build(config, tables, cache_key, fingerprints, base, work, built, connection)
             if stamps != {label: mapped.location.stamps() for label, mapped in tables.items()}:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
-            sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
+            sources = {label.removeprefix("sources."): fingerprints[label] for label in config.touchpoint_tables}
             sources |= {label: fingerprints[label] for label in (ATTRIBUTES, LABELS) if label in fingerprints}
             columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
             facts = {"key": cache_key.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
@@ -124,7 +125,7 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
     misconfigured, faults = _config_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
-    specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    specs: dict[str, TableSpec] = {**config.touchpoint_tables}
     specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
     specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
     with Databases(config, work) as databases:
@@ -137,7 +138,9 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
             except DataError as error:
                 faults.append(str(error))
                 continue
-            if isinstance(spec, SourceSpec):
+            if isinstance(spec, StageHistorySpec):
+                tables[label] = map_stage_history(location, spec, config, faults)
+            elif isinstance(spec, SourceSpec):
                 tables[label] = map_source(location, spec, config, faults)
             elif isinstance(spec, AttributesSpec):
                 tables[label] = map_attributes(location, spec, config, faults)
@@ -162,8 +165,8 @@ def _shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
 
 def _config_faults(config: Config) -> list[str]:
     return [
-        f"sources.{name}: {column!r} is in both columns and constants; keep one of them"
-        for name, spec in config.sources.items()
+        f"{label}: {column!r} is in both columns and constants; keep one of them"
+        for label, spec in config.touchpoint_tables.items()
         for column in spec.columns.keys() & spec.constants.keys()
     ]
 

@@ -97,16 +97,16 @@ def find_base(
         if (store := open_store(path.parent, manifest["key"], config)) is None:
             continue
         kept = [
-            name
-            for name in config.sources
-            if _stays(manifest["contents"][f"sources.{name}"], cache_key.contents[f"sources.{name}"])
+            label.removeprefix("sources.")
+            for label in config.touchpoint_tables
+            if _stays(manifest["contents"][label], cache_key.contents[label])
         ]
         size = sum(one["bytes"] for name in kept for one in store.fingerprints[name])
         found.append((size, Base(store, frozenset(kept), manifest["contents"], manifest["kinds"])))
     if not found:
         return None
     size, base = max(found, key=lambda one: (one[0], one[1].store.key))
-    whole = sum(path.stat().st_size for name in config.sources for path in tables[f"sources.{name}"].location.paths())
+    whole = sum(path.stat().st_size for label in config.touchpoint_tables for path in tables[label].location.paths())
     return base if size and size >= LEAST_SHARE * whole else None
 
 

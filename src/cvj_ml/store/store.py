@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml.config import Config
+from cvj_ml.config import STAGE_HISTORY, Config
 from cvj_ml.errors import StoreError
-from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, TouchpointColumns
+from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, TouchpointColumns, own_doing
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
 from cvj_ml.store.refusals import Counts, excess
@@ -143,7 +143,7 @@ class Store:
             channel=_text(table["channel"]),
             value=_numbers(pc.fill_null(value, 0), np.int64),
             has_value=_numbers(pc.is_valid(value), np.bool_),
-            inbound=~event.isin(self.outbound),
+            inbound=own_doing(event, self.outbound),
             properties=_columns(table, PROPERTY, self.property_kinds),
         )
         kinds = self.attribute_kinds
@@ -196,7 +196,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
     if manifest["key"] != key or manifest["format"] != FORMAT:
         return None
     attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
-    delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
+    delays = {label.removeprefix("sources."): spec.arrival_delay for label, spec in config.touchpoint_tables.items()}
     return Store(
         folder=folder,
         buckets=manifest["buckets"],
@@ -260,7 +260,8 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
     """Return the tables of which more was refused than the configuration allows now."""
     faults: list[str] = []
     for name, counts in store.counts.items():
-        faults += excess(f"sources.{name}", counts.rows_in, counts.refused, config.refused_share)
+        label = name if name == STAGE_HISTORY else f"sources.{name}"
+        faults += excess(label, counts.rows_in, counts.refused, config.refused_share)
     for label, counted in (("attributes", store.attribute_counts), ("stage_labels", store.label_counts)):
         if counted:
             faults += excess(label, counted.rows_in, counted.refused, config.refused_share)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import duckdb
 
-from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
+from cvj_ml.config import DAY, STAGE_HISTORY, AttributesSpec, Config, SourceSpec, StageHistorySpec, TableSpec
 from cvj_ml.errors import ConfigError, nearest, raise_all
 from cvj_ml.store.mapping import Field, Reading, location_field, read_instant, tells_day_only, wall_column
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
-from cvj_ml.store.staging import Mapped, map_attributes, map_source
+from cvj_ml.store.staging import Mapped, map_attributes, map_source, map_stage_history
 from cvj_ml.windows import midnight, to_datetime
 
 _ROLES = ("known_at", "occurred_at")
@@ -88,14 +88,16 @@ class Truncation:
         attributes = specs.pop("attributes", None)
         if not specs:
             return None
+        history = specs.pop(STAGE_HISTORY, None)
         sources = {label.removeprefix("sources."): spec for label, spec in specs.items()}
         # Rows that cannot be read are kept on both sides, and must not stop a small part of the file.
-        changed = {"sources": sources, "attributes": attributes, "out": str(folder / "out"), "refused_share": 1.0}
+        changed: dict[str, object] = {"sources": sources, STAGE_HISTORY: history, "attributes": attributes}
+        changed |= {"out": str(folder / "out"), "refused_share": 1.0}
         return self._config.model_copy(update=changed)
 
 
 def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[str, Timed]]:
-    specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    specs: dict[str, TableSpec] = {**config.touchpoint_tables}
     specs |= {"attributes": config.attributes} if config.attributes else {}
     with Databases(config, folder) as databases:
         for label, spec in specs.items():
@@ -104,7 +106,9 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
                 yield label, _timed_query(location, config, folder, faults)
                 continue
             ignored: list[str] = []  # ingest has told them
-            if isinstance(spec, SourceSpec):
+            if isinstance(spec, StageHistorySpec):
+                mapped = map_stage_history(location, spec, config, ignored)
+            elif isinstance(spec, SourceSpec):
                 mapped = map_source(location, spec, config, ignored)
             elif isinstance(spec, AttributesSpec):
                 mapped = map_attributes(location, spec, config, ignored)
@@ -147,7 +151,8 @@ def _timed_query(location: SourceLocation, config: Config, folder: Path, faults:
 
 def _gives_days(location: SourceLocation, spec: SourceSpec) -> bool:
     """Return whether a query gives days, whatever hours the rows have from which it makes them."""
-    own = spec.columns.get("occurred_at", "occurred_at")
+    source = spec.as_source() if isinstance(spec, StageHistorySpec) else spec
+    own = source.columns.get("occurred_at", "occurred_at")
     kind = location.types.get(own)
     return kind is not None and tells_day_only(Field(identifier(own), kind, False, own), spec) == "TRUE"
 

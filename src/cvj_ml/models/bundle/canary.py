@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
+from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns, own_doing
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.simulate import random_block
 
@@ -79,7 +79,7 @@ def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: fro
         _codes(touchpoints["channel"]),
         pc.fill_null(touchpoints["value"], 0).to_numpy(),
         pc.is_valid(touchpoints["value"]).to_numpy(),
-        ~event.isin(outbound),
+        own_doing(event, outbound),
         _columns(touchpoints, "property_"),
     )
     if not attributes.num_columns:
