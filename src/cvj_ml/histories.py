@@ -15,6 +15,9 @@ import numpy.typing as npt
 from cvj_ml.config import STAGE_CHANGE
 from cvj_ml.windows import NEVER, Instants, before
 
+ALWAYS = np.iinfo(np.int64).min
+"""``known_at`` of a static attribute."""
+
 Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 """Positions of rows, or a mask."""
 
@@ -140,16 +143,20 @@ class TouchpointColumns:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Versions of the customers' attributes, each customer's in the order in which they became known."""
+    """Versions of the customers' attributes, each customer's in the order in which they became known.
+
+    ``day`` is the local calendar day of ``known_at``, since 1970; any of those that were known always.
+    """
 
     offsets: npt.NDArray[np.int64]
     known_at: Instants
+    day: npt.NDArray[np.int32]
     columns: Mapping[str, Column]
 
     def take(self, customers: npt.NDArray[np.int64]) -> Attributes:
         """Return the attributes of the customers at these positions."""
         offsets, rows = _rows_of(self.offsets, customers)
-        return Attributes(offsets, self.known_at[rows], take(self.columns, rows))
+        return Attributes(offsets, self.known_at[rows], self.day[rows], take(self.columns, rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from cvj_ml.config.lists import (
     play_channels,
 )
 from cvj_ml.config.plays import STAGE_CHANGE, Condition, Play, Rating, UnhappySpec, outer_rating
-from cvj_ml.config.settings import STAGE_HISTORY, Config, EngineSpec, load_config, preset_names, read_journey
+from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
     NAME_BYTES,
+    STAGE_HISTORY,
     AttributesSpec,
     CompleteSpec,
     ContactSpec,

@@ -33,6 +33,7 @@ from cvj_ml.config.model import FeaturesSpec, ModelSettings, NextStages, Snapsho
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.plays import Names
 from cvj_ml.config.tables import (
+    STAGE_HISTORY,
     AttributesSpec,
     CompleteSpec,
     ContactSpec,
@@ -43,10 +44,9 @@ from cvj_ml.config.tables import (
     StageHistorySpec,
     StageLabelsSpec,
     TableSpec,
+    history_faults,
 )
 from cvj_ml.errors import nearest
-
-STAGE_HISTORY = "stage_history"
 
 
 def _as_text(value: Any) -> Any:
@@ -237,12 +237,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         faults = list(self._unknown_stages())
-        faults += self._wrong_history()
+        faults += history_faults(self.stage_history, self.sources, self._attributes)
         faults += self.journey.unknown_events(self.events)
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
-        faults += self._wrong_plays()
+        faults += self.journey.unknown_attributes(self._attributes)
         columns = self.contact.columns if self.contact else None
         faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:
@@ -268,19 +268,6 @@ class Config(Section):
             if name not in known:
                 yield f"gates.sources: there is no source {name!r}.{nearest(name, known)}"
 
-    def _wrong_history(self) -> Iterable[str]:
-        if not self.touchpoint_tables:
-            yield "sources: name at least one"
-        if self.stage_history is None:
-            return
-        if STAGE_HISTORY in self.sources:
-            yield f"sources: {STAGE_HISTORY!r} is the name of the CRM's stage history; call the source otherwise"
-        if (name := self.stage_history.field) is not None and name not in self._attributes:
-            yield (
-                f"stage_history.field: there is no attribute {name!r}.{nearest(name, self._attributes)} It is one of"
-                f" those that attributes.columns maps: {', '.join(sorted(self._attributes)) or 'none yet'}"
-            )
-
     def _wrong_lists(self) -> list[str]:
         faults = []
         known = self.journey.names
@@ -303,17 +290,6 @@ class Config(Section):
         faults += epoch_faults(self.control, self.lists or (), default)
         return faults
 
-    def _wrong_plays(self) -> Iterable[str]:
-        for stage in self.journey.stages:
-            for i, play in enumerate(stage.plays):
-                for leaf in (leaf for one in play.conditions for leaf in one.leaves()):
-                    for name in (name for name in leaf.attribute or () if name not in self._attributes):
-                        yield (
-                            f"journey: {stage.name}, plays[{i}]: there is no attribute {name!r}."
-                            f"{nearest(name, self._attributes)} attributes.columns maps:"
-                            f" {', '.join(sorted(self._attributes)) or 'none yet'}"
-                        )
-
     def _wrong_coverage(self) -> list[str]:
         faults = []
         for stage in self.journey.stages:
@@ -323,6 +299,8 @@ class Config(Section):
                 faults.append(
                     f"coverage: {stage.name} is unobserved: nobody's evidence of it is visible; name it in one of both"
                 )
+            if any(leaf.attribute is not None for leaf in stage.enter.leaves()):
+                faults.append(f"coverage: {stage.name} asks for attributes, which are features and cannot be hidden")
             if any("*" in (leaf.event or ()) for leaf in stage.enter.leaves()):
                 faults.append(f"coverage: {stage.name} takes any event ('*'), so its evidence cannot be hidden alone")
         for key in ("complete_when", "stage_labels"):

@@ -6,7 +6,7 @@ Tables in a PostgreSQL server: where touchpoints come from, and where nights are
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -120,6 +120,9 @@ class SourceSpec(TableSpec):
     arrival_delay: Duration | None = None
 
 
+STAGE_HISTORY = "stage_history"
+"""Where the configuration names a CRM's stage history, and what it is called among the sources."""
+
 _AS_TOUCHPOINTS = {"stage": "event", "entered_at": "occurred_at"}
 
 
@@ -151,6 +154,21 @@ class StageHistorySpec(SourceSpec):
         own = {role: name for name, role in _AS_TOUCHPOINTS.items() if name not in self.constants}
         columns = {**own, **renamed(self.columns)}
         return SourceSpec.model_construct(**{**told, "columns": columns, "constants": renamed(self.constants)})
+
+
+def history_faults(
+    history: StageHistorySpec | None, sources: Collection[str], attributes: Collection[str]
+) -> Iterator[str]:
+    """Yield what is wrong with the tables of touchpoints together; sources and attributes are names."""
+    if not sources and history is None:
+        yield "sources: name at least one"
+    if history is not None and STAGE_HISTORY in sources:
+        yield f"sources: {STAGE_HISTORY!r} is the name of the CRM's stage history; call the source otherwise"
+    if history is not None and history.field is not None and history.field not in attributes:
+        yield (
+            f"stage_history.field: there is no attribute {history.field!r}.{nearest(history.field, attributes)} It is"
+            f" one of those that attributes.columns maps: {', '.join(sorted(attributes)) or 'none yet'}"
+        )
 
 
 class AttributesSpec(TableSpec):

@@ -10,7 +10,7 @@ from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
 from cvj_ml.histories import Block, Text, TouchpointColumns
-from cvj_ml.journey import Journey, followed, progress, stage_at
+from cvj_ml.journey import Journey, evidence, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, before, rows_before
 
@@ -104,7 +104,7 @@ def _journey_columns(
     since = np.where(entered, (as_of[:, None] - np.where(entered, entries, 0)) / DAY, np.nan)
     columns = [state.stage.astype(np.float64), state.days_in_stage, entered.sum(axis=1).astype(np.float64)]
     columns += [since[:, i] for i in range(entries.shape[1])]
-    points, customer = block.touchpoints, snapshots.customer
+    points, customer = evidence(journey, block), snapshots.customer
     known = followed(journey, points, customer, as_of)
     for i in journey.observable:
         done = progress(journey, i, points, customer, as_of, known)

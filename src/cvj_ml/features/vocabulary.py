@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.histories import Block, Column, Text, TouchpointColumns
-from cvj_ml.store import ALWAYS
+from cvj_ml.histories import ALWAYS, Block, Column, Text, TouchpointColumns
 from cvj_ml.windows import before
 
 OTHER = "other"

@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml.config import STAGE_HISTORY, Config
+from cvj_ml.config import DAY, STAGE_HISTORY, Config
 from cvj_ml.errors import StoreError
-from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, TouchpointColumns, own_doing
+from cvj_ml.histories import ALWAYS, Attributes, Block, Column, StageLabels, Text, TouchpointColumns, own_doing
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
 from cvj_ml.store.refusals import Counts, excess
 from cvj_ml.store.source_location import Fingerprint
+from cvj_ml.store.sql import to_wall
 from cvj_ml.windows import NEVER, Instants
 
 ATTRIBUTE = "attribute_"
@@ -34,9 +35,6 @@ MANIFEST = "store.json"
 
 FORMAT = 6
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
-
-ALWAYS = np.iinfo(np.int64).min
-"""``known_at`` of a static attribute."""
 
 
 def bucket_of(customer_id: str, buckets: int) -> int:
@@ -81,6 +79,7 @@ class Store:
     property_kinds: Mapping[str, str]
     attribute_kinds: Mapping[str, str]
     outbound: frozenset[str]
+    time_zone: str
     files: Mapping[str, str]
 
     @property
@@ -146,12 +145,26 @@ class Store:
             inbound=own_doing(event, self.outbound),
             properties=_columns(table, PROPERTY, self.property_kinds),
         )
-        kinds = self.attribute_kinds
         return Block(
             customers,
             touchpoints,
-            _attributes(self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}"), customers, kinds) if kinds else None,
+            self._attributes(bucket, customers) if self.attribute_kinds else None,
             _labels(self.checked(f"{bucket_name(bucket)}/{LABELS_FILE}"), customers) if self.label_counts else None,
+        )
+
+    def _attributes(self, bucket: int, customers: tuple[str, ...]) -> Attributes:
+        kinds = self.attribute_kinds
+        texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
+        numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
+        path = self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}")
+        table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
+        known_at = _instants(table["known_at"], ALWAYS)
+        day = to_wall(np.where(known_at == ALWAYS, 0, known_at), self.time_zone) // DAY
+        return Attributes(
+            offsets=_offsets(table["customer_id"], customers),
+            known_at=known_at,
+            day=day.astype(np.int32),
+            columns=_columns(table, ATTRIBUTE, kinds),
         )
 
 
@@ -215,6 +228,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
         property_kinds=manifest["property_kinds"],
         attribute_kinds=manifest["attribute_kinds"],
         outbound=frozenset(config.outbound),
+        time_zone=config.time_zone,
         files=manifest["files"],
     )
 
@@ -342,17 +356,6 @@ def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
     )
 
 
-def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
-    texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
-    numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
-    table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
-    return Attributes(
-        offsets=_offsets(table["customer_id"], customers),
-        known_at=_instants(table["known_at"], ALWAYS),
-        columns=_columns(table, ATTRIBUTE, kinds),
-    )
-
-
 def _nobody(store: Store) -> Block:
     """Return the block of a bucket without customers."""
 
@@ -371,6 +374,6 @@ def _nobody(store: Store) -> Block:
     return Block(
         (),
         touchpoints,
-        Attributes(start, instants, empty(kinds)) if kinds else None,
+        Attributes(start, instants, np.empty(0, dtype=np.int32), empty(kinds)) if kinds else None,
         StageLabels(start, instants, instants, text) if store.label_counts else None,
     )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvj_ml.config import DAY
 from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns, own_doing
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.simulate import random_block
@@ -87,9 +88,9 @@ def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: fro
     owners, ends = _runs(attributes["customer_id"].to_pylist())
     lengths = dict(zip(owners, np.diff(ends), strict=True))
     starts = np.concatenate(([0], np.cumsum([lengths.get(name, 0) for name in customers]))).astype(np.int64)
-    return Block(
-        customers, points, Attributes(starts, attributes["known_at"].to_numpy(), _columns(attributes, "attribute_"))
-    )
+    known_at = attributes["known_at"].to_numpy()
+    day = (known_at // DAY).astype(np.int32)  # as the days of the simulated touchpoints, of UTC
+    return Block(customers, points, Attributes(starts, known_at, day, _columns(attributes, "attribute_")))
 
 
 def _owners(customers: Sequence[str], offsets: npt.NDArray[np.int64]) -> list[str]:
