@@ -145,18 +145,20 @@ class TouchpointColumns:
 class Attributes:
     """Versions of the customers' attributes, each customer's in the order in which they became known.
 
-    ``day`` is the local calendar day of ``known_at``, since 1970; any of those that were known always.
+    ``day`` is the local calendar day of ``known_at``, since 1970; any of those that were known always. ``dates`` are
+    columns of local days, too.
     """
 
     offsets: npt.NDArray[np.int64]
     known_at: Instants
     day: npt.NDArray[np.int32]
     columns: Mapping[str, Column]
+    dates: frozenset[str] = frozenset()
 
     def take(self, customers: npt.NDArray[np.int64]) -> Attributes:
         """Return the attributes of the customers at these positions."""
         offsets, rows = _rows_of(self.offsets, customers)
-        return Attributes(offsets, self.known_at[rows], self.day[rows], take(self.columns, rows))
+        return Attributes(offsets, self.known_at[rows], self.day[rows], take(self.columns, rows), self.dates)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.oracles.cases import a_definition, a_journey
 from tests.required import absent
 
 from cvj_ml import commands
-from cvj_ml.config import Config, Rule
+from cvj_ml.config import Config, Rule, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.histories import Block
@@ -205,6 +206,33 @@ def test_check_counts_where_the_field_and_the_dates_disagree(crm: Callable[..., 
     assert "of 2 customers with both, 1 have another stage in the attribute 'lifecycle'" in found.warnings[0]
     with pytest.raises(ValueError, match=r"stage_history.field: there is no attribute 'lifecycel'"):
         crm(stage_history={"path": "crm-1.csv", "field": "lifecycel"})
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
+    """Four accounts, one at each of the upper stages, and one that only the product knows."""
+    (block,) = re.findall(r"^```yaml\n(name: b2b\n.*?)^```", (ROOT / "docs" / "journey.md").read_text(), re.M | re.S)
+    (tmp_path / "b2b.yaml").write_text(block)
+    shared = "".join(
+        f"{account},2024-0{month}-{day:02d}T10:00,report_shared\n"
+        for account, month, days in (("active", 3, (2, 3, 4)), ("grown", 4, (2,)), ("user", 1, (5, 6, 7)))
+        for day in days
+    )
+    (tmp_path / "product_events.csv").write_text("customer_id,occurred_at,event\n" + shared)
+    (tmp_path / "opportunity_history.csv").write_text(
+        "AccountId,NewValue,CreatedDate,Pipeline\n"
+        "lead,Prospecting,2024-02-01T09:00,New business\n"
+        "lead,Proposal,2024-02-02T09:00,Renewal\n"
+        "offered,Qualification,2024-02-01T09:00,New business\n"
+        "offered,Proposal,2024-02-03T09:00,New business\n"
+        "active,Closed Won,2024-03-01T09:00,New business\n"
+    )
+    (tmp_path / "accounts.csv").write_text(
+        "AccountId,ChangedAt,Plan,RenewalDate\n"
+        "grown,2024-02-01,Team,2025-02-01\ngrown,2024-05-01,Enterprise,2025-05-01\nuser,2024-01-01,Free,\n"
+    )
+    config = load_config(tmp_path / "b2b.yaml")
+    assert highest(config, "2024-04-15") == [1, 1, 1, 1, 1, 0]
+    assert highest(config, "2024-05-02") == [1, 1, 1, 0, 1, 1]
 
 
 FIELD = Path(os.environ.get("CVJ_ML_FIELD") or ROOT.parent / "shared" / "field")

@@ -184,7 +184,8 @@ def _attributes(table: Attributes, cut_off: int, time_zone: str, rng: np.random.
     order = np.lexsort((np.arange(len(owners)), known_at, owners))
     columns = take(table.columns, chosen[order])
     day = np.concatenate([table.day[kept], (to_wall(later, time_zone) // DAY).astype(np.int32)])[order]
-    return Attributes(_offsets(owners, customers), known_at[order], day, columns), int((~kept).sum()) + 2 * customers
+    changed = Attributes(_offsets(owners, customers), known_at[order], day, columns, table.dates)
+    return changed, int((~kept).sum()) + 2 * customers
 
 
 def _offsets(owners: _I64, customers: int) -> _I64:

@@ -35,7 +35,7 @@ class Rule(Section):
     """An entry rule: a leaf (``event`` …, ``attribute``) or a combination (``any``, ``all``)."""
 
     event: Names | None = None
-    attribute: Tests | None = None
+    attribute: Tests | None = Field(default=None, exclude_if=lambda tests: tests is None)
     where: Tests = {}
     count: int = Field(default=1, ge=1)
     value_at_least: float | None = None
@@ -192,8 +192,8 @@ class JourneySpec(Section):
             if name not in used
         ]
 
-    def unknown_attributes(self, known: Collection[str]) -> Iterator[str]:
-        """Yield which attributes rules and plays ask for that no column is mapped to."""
+    def unknown_attributes(self, known: Collection[str], dates: Collection[str]) -> Iterator[str]:
+        """Yield which attributes rules and plays ask for that are not there, or that are no dates, or dates."""
         for stage in self.stages:
             asked: list[tuple[str, Rule | Condition]] = [("enter", leaf) for leaf in stage.enter.leaves()]
             for i, play in enumerate(stage.plays):
@@ -203,6 +203,16 @@ class JourneySpec(Section):
                     yield (
                         f"journey: {stage.name}, {place}: there is no attribute {name!r}.{nearest(name, known)}"
                         f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
+                    )
+                for name in (name for name in leaf.attribute or () if name in dates):
+                    yield (
+                        f"journey: {stage.name}, {place}: {name!r} is a date; a play asks for it with"
+                        f" {{date: {name}, within: 60d}}"
+                    )
+                if isinstance(leaf, Condition) and leaf.date is not None and leaf.date not in dates:
+                    yield (
+                        f"journey: {stage.name}, {place}: there is no date {leaf.date!r}.{nearest(leaf.date, dates)}"
+                        f" attributes.dates names: {', '.join(dates) or 'none yet'}"
                     )
 
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> JourneySpec:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from cvj_ml.config.base import Duration, Section, _as_list
+from cvj_ml.config.base import DAY, Duration, Section, _as_list
 
 Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in"]
 Scalar = bool | int | float | str
@@ -64,10 +64,11 @@ def operand_faults(key: str, tests: Tests) -> list[str]:
 
 
 class Condition(Section):
-    """What a play asks of a customer tonight: a leaf (``event``, ``attribute``, ``last_rating``), or a combination.
+    """What a play asks of a customer tonight: a leaf (``event``, ``attribute``, ``date`` …), or a combination.
 
-    ``within`` looks back from tonight, ``since`` counts only what came after the customer's last such event.
-    ``last_rating`` names what the customer's last rating may be; ``none``: they never rated.
+    ``within`` looks back from tonight, of a ``date`` ahead: that many local days, of which today is the first.
+    ``since`` counts only what came after the customer's last such event. ``last_rating`` names what the customer's last
+    rating may be; ``none``: they never rated.
     """
 
     event: Names | None = None
@@ -77,6 +78,7 @@ class Condition(Section):
     within: Duration | None = None
     since: Names | None = None
     attribute: Tests | None = None
+    date: str | None = Field(default=None, exclude_if=lambda name: name is None)
     last_rating: Annotated[tuple[Rating, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     any: tuple[Condition, ...] | None = Field(default=None, min_length=1)
     all: tuple[Condition, ...] | None = Field(default=None, min_length=1)
@@ -93,12 +95,16 @@ class Condition(Section):
 
     @model_validator(mode="after")
     def _one_shape(self) -> Condition:
-        known = ("event", "attribute", "last_rating", "any", "all")
+        known = ("event", "attribute", "date", "last_rating", "any", "all")
         shapes = [name for name in known if getattr(self, name) is not None]
         if len(shapes) != 1:
             found = " and ".join(shapes) or "none of them"
             raise ValueError(f"a condition has exactly one of {', '.join(known)}; found {found}")
         extra = self.model_fields_set - {*known}
+        if self.date is not None and extra == {"within"} and self.within and self.within % DAY == 0:
+            return self
+        if self.date is not None:
+            raise ValueError("a condition with date has within, a number of whole days, such as 60d, and nothing else")
         if not self.event and extra:
             raise ValueError(f"{', '.join(sorted(extra))} belong to a condition with event, not beside {shapes[0]}")
         if faults := operand_faults("where", self.where) + operand_faults("attribute", self.attribute or {}):

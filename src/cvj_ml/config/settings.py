@@ -242,7 +242,8 @@ class Config(Section):
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
-        faults += self.journey.unknown_attributes(self._attributes)
+        dates = self.attributes.dates if self.attributes else ()
+        faults += self.journey.unknown_attributes(self._attributes, dates)
         columns = self.contact.columns if self.contact else None
         faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:

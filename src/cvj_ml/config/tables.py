@@ -176,6 +176,16 @@ class AttributesSpec(TableSpec):
 
     columns: dict[str, str] = {}
     static: bool = False
+    dates: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="attributes that are dates, such as that of a renewal"
+    )
+
+    @model_validator(mode="after")
+    def _dates_are_attributes(self) -> Self:
+        own = self.columns.keys() - {"customer_id", "known_at"}
+        if wrong := [name for name in self.dates if name not in own]:
+            raise ValueError(f"dates: columns maps no attribute {wrong[0]!r}.{nearest(wrong[0], own)}")
+        return self
 
 
 class StageLabelsSpec(TableSpec):

@@ -64,6 +64,7 @@ class ModelSpec:
             entries,
             snapshots,
             self.observed_from,
+            self.zone,
         )
 
     @property

@@ -105,7 +105,7 @@ def _require_alike(definition: ModelSpec, histories: Histories) -> None:
     for label, spec in config.touchpoint_tables.items():
         there |= {*spec.columns, *spec.constants, *store.columns[label.removeprefix("sources.")]}
     vocabulary = definition.catalogue.vocabulary
-    needed = {*vocabulary.columns, *vocabulary.numbers, *vocabulary.categories}
+    needed = {*vocabulary.columns, *vocabulary.numbers, *vocabulary.categories, *vocabulary.dates}
     # Of these, no column needs to tell: days have no hours, and are known when they are over.
     absent = sorted(needed - {"known_at", "date_only", "touchpoint_id"} - there)
     begins = to_datetime(definition.observed_from, definition.zone).date()

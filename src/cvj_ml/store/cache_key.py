@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvj_ml.config import Config
+from cvj_ml.config import AttributesSpec, Config
 from cvj_ml.store.buckets import Base
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.staging import Mapped
@@ -57,6 +57,8 @@ def make_cache_key(
             "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
             "settings": spec.model_dump(mode="json", include=_SETTINGS),
         }
+        if isinstance(spec, AttributesSpec) and spec.dates:
+            described[label]["dates"] = spec.dates
     if LABELS in described:  # a label of a stage that the journey does not have is refused
         described[LABELS]["stages"] = config.journey.names
     meaning = {

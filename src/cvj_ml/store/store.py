@@ -80,6 +80,7 @@ class Store:
     attribute_kinds: Mapping[str, str]
     outbound: frozenset[str]
     time_zone: str
+    dates: frozenset[str]
     files: Mapping[str, str]
 
     @property
@@ -165,6 +166,7 @@ class Store:
             known_at=known_at,
             day=day.astype(np.int32),
             columns=_columns(table, ATTRIBUTE, kinds),
+            dates=self.dates,
         )
 
 
@@ -229,6 +231,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
         attribute_kinds=manifest["attribute_kinds"],
         outbound=frozenset(config.outbound),
         time_zone=config.time_zone,
+        dates=frozenset(config.attributes.dates if config.attributes else ()),
         files=manifest["files"],
     )
 
@@ -374,6 +377,6 @@ def _nobody(store: Store) -> Block:
     return Block(
         (),
         touchpoints,
-        Attributes(start, instants, np.empty(0, dtype=np.int32), empty(kinds)) if kinds else None,
+        Attributes(start, instants, np.empty(0, dtype=np.int32), empty(kinds), store.dates) if kinds else None,
         StageLabels(start, instants, instants, text) if store.label_counts else None,
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, STAGE_CHANGE
 from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns, own_doing
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.simulate import random_block
 
 CUSTOMERS = 200
+
+_APART = 50
 
 
 def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
@@ -29,16 +32,25 @@ def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
                 operands = [item for test in tests.values() for item in (test if isinstance(test, list) else [test])]
                 if name not in ("value", "channel"):
                     properties[name] = [str(item) for item in operands] if isinstance(operands[0], str) else None
-    return random_block(
+    block = random_block(
         customers=CUSTOMERS,
         seed=seed,
         events=sorted(events - {"*"}) or ["touchpoint"],
         channels=vocabulary.channels or ("none",),
         properties=properties,
-        attributes={**dict.fromkeys(vocabulary.numbers), **vocabulary.categories},
-        outbound=definition.outbound,
+        attributes={**dict.fromkeys(vocabulary.numbers), **vocabulary.categories, **dict.fromkeys(vocabulary.dates)},
+        outbound=[*definition.outbound, *(name for name in events if name.startswith(STAGE_CHANGE))],
         until=as_of,
     )
+    if block.attributes is None or not vocabulary.dates:
+        return block
+    # Dates lie on both sides of the day on which they became known, some far from it.
+    columns = dict(block.attributes.columns)
+    for name in vocabulary.dates:
+        number = columns[name]
+        if not isinstance(number, Text):
+            columns[name] = block.attributes.day + _APART * (number - 3)
+    return replace(block, attributes=replace(block.attributes, columns=columns, dates=frozenset(vocabulary.dates)))
 
 
 def block_to_tables(block: Block) -> tuple[pa.Table, pa.Table]:
@@ -65,7 +77,9 @@ def block_to_tables(block: Block) -> tuple[pa.Table, pa.Table]:
     return pa.table(touchpoints), pa.table(attributes)
 
 
-def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: frozenset[str]) -> Block:
+def block_from_tables(
+    touchpoints: pa.Table, attributes: pa.Table, outbound: frozenset[str], dates: frozenset[str]
+) -> Block:
     """Return the block of ``block_to_tables``."""
     customers, offsets = _runs(touchpoints["customer_id"].to_pylist())
     event = _codes(touchpoints["event"])
@@ -90,7 +104,7 @@ def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: fro
     starts = np.concatenate(([0], np.cumsum([lengths.get(name, 0) for name in customers]))).astype(np.int64)
     known_at = attributes["known_at"].to_numpy()
     day = (known_at // DAY).astype(np.int32)  # as the days of the simulated touchpoints, of UTC
-    return Block(customers, points, Attributes(starts, known_at, day, _columns(attributes, "attribute_")))
+    return Block(customers, points, Attributes(starts, known_at, day, _columns(attributes, "attribute_"), dates))
 
 
 def _owners(customers: Sequence[str], offsets: npt.NDArray[np.int64]) -> list[str]:
