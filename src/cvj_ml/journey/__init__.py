@@ -1,6 +1,6 @@
 """From touchpoints to stages."""
 
-from cvj_ml.journey.evidence import evidence
+from cvj_ml.journey.attribute_rules import evidence
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import Rule
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey.evidence import Alternative, alternatives, asks_for_attributes, first_holding, state_mask
+from cvj_ml.journey.attribute_rules import Alternative, alternatives, asks_for_attributes, first_holding, state_mask
 from cvj_ml.journey.leaves import distinct_codes, distinct_column, exact, first_firing, leaf_mask, minor, ranks
 from cvj_ml.journey.observability import Journey
 from cvj_ml.windows import NEVER, Instants

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import Rule
 from cvj_ml.histories import TouchpointColumns
+from cvj_ml.journey.attribute_rules import holds_now, state_mask
 from cvj_ml.journey.entry_rules import Firings, both, start_of_history
-from cvj_ml.journey.evidence import holds_now, state_mask
 from cvj_ml.journey.leaves import distinct_codes, leaf_mask
 from cvj_ml.journey.observability import Journey
 from cvj_ml.journey.stages import Followed

@@ -17,7 +17,7 @@ from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_al
 from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter
 from cvj_ml.store.cache_key import ATTRIBUTES, LABELS, CacheKey, added_files, find_base, make_cache_key
-from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
+from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter, map_stage_history
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
 from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
@@ -32,7 +32,6 @@ from cvj_ml.store.staging import (
     map_attributes,
     map_labels,
     map_source,
-    map_stage_history,
     mixed_ids,
     refused_rows,
     stage,

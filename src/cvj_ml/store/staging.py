@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import STAGE_CHANGE, AttributesSpec, Config, SourceSpec, StageHistorySpec, StageLabelsSpec
+from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.schemas import TOUCHPOINT_ROLES
 from cvj_ml.store.coming_dates import DateReading, read_dates
 from cvj_ml.store.customer_ids import canonical_sql, ids_in_line
@@ -160,27 +159,6 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         to_utc("local_day", config.time_zone) if spec.resolution == "day" else "occurred_at",
         visible_at(spec, config, known=known),
     )
-
-
-def map_stage_history(location: SourceLocation, spec: StageHistorySpec, config: Config, faults: list[str]) -> Mapped:
-    """Map the columns of the CRM's stage history: touchpoints whose event names the stage.
-
-    When a stage became known has to be told: dates of a CRM can be set by hand, long after the day that they name.
-    """
-    found: list[str] = []
-    mapped = map_source(location, spec.as_source(), config, found)
-    own = {"event": "stage", "occurred_at": "entered_at"}
-    faults += [re.sub(r"(?<!')\b(event|occurred_at)\b(?!')", lambda word: own[word[1]], one) for one in found]
-    if not mapped.known and spec.known_after is None and "known_at" not in spec.columns:
-        faults.append(
-            f"{location.label}: nothing says when a stage became known, so a date set later by hand would reach into"
-            " the past. Map the time of each change (columns: {known_at: <its column>}; of a log that is written at"
-            " the change, that of entered_at), or say how long it takes: known_after: 1d"
-        )
-    nothing = {"channel": Reading("CAST(NULL AS VARCHAR)"), "value": Reading("CAST(NULL AS BIGINT)")}
-    stage = mapped.readings["event"]
-    named = replace(stage, value=f"{literal(STAGE_CHANGE)} || ({stage.value})")
-    return replace(mapped, readings={**mapped.readings, "event": named, **nothing})
 
 
 def map_attributes(location: SourceLocation, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
