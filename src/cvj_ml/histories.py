@@ -6,13 +6,17 @@ Text is held as dictionary codes. Nothing here knows about files or engines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from cvj_ml.config import STAGE_CHANGE
 from cvj_ml.windows import NEVER, Instants, before
+
+ALWAYS = np.iinfo(np.int64).min
+"""``known_at`` of a static attribute."""
 
 Rows = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
 """Positions of rows, or a mask."""
@@ -56,6 +60,11 @@ def _rows_of(
     return ends, np.arange(ends[-1]) + np.repeat(offsets[customers] - ends[:-1], sizes)
 
 
+def own_doing(event: Text, outbound: Collection[str]) -> npt.NDArray[np.bool_]:
+    """Mark the touchpoints that customers made: neither what is sent to them nor a change of the CRM's stage field."""
+    return ~event.isin(frozenset(outbound).union(name for name in event.values if name.startswith(STAGE_CHANGE)))
+
+
 @dataclass(frozen=True, slots=True)
 class TouchpointColumns:
     """Touchpoints of a block: customer by customer, each in the total order of occurrence.
@@ -63,9 +72,10 @@ class TouchpointColumns:
     Equal instants are ordered by event, channel, value, touchpoint_id as text, never by input order. That makes bytes
     equal; it says nothing about what came first. A ``date_only`` row stands at its local midnight, its time unknown.
     ``superseded_at`` is when a newer version of the row became visible (NEVER for most rows). ``value`` is in
-    minor units and valid where ``has_value``; ``day`` is the local calendar day since 1970. ``merged_at`` is when an
-    id was known to be another one's person (by customer, NEVER for most): from then on it is no customer, and what
-    follows in its history is the person's, under whatever id, so that outcomes of earlier snapshots are known.
+    minor units and valid where ``has_value``; ``day`` is the local calendar day since 1970. ``inbound`` is what the
+    customer did. ``merged_at`` is when an id was known to be another one's person (by customer, NEVER for most):
+    from then on it is no customer, and what follows in its history is the person's, under whatever id, so that
+    outcomes of earlier snapshots are known.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -88,6 +98,12 @@ class TouchpointColumns:
     def owners(self) -> npt.NDArray[np.int64]:
         """Return each row's customer, as a position in the block."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    @property
+    def sent(self) -> npt.NDArray[np.bool_]:
+        """Mark what the business sent or showed."""
+        changes = frozenset(name for name in self.event.values if name.startswith(STAGE_CHANGE))
+        return ~self.inbound & ~self.event.isin(changes) if changes else ~self.inbound
 
     def live(self, as_of: int) -> npt.NDArray[np.bool_]:
         """Mark the rows of customers of an instant that were visible before it and not yet replaced.
@@ -136,16 +152,22 @@ class TouchpointColumns:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """Versions of the customers' attributes, each customer's in the order in which they became known."""
+    """Versions of the customers' attributes, each customer's in the order in which they became known.
+
+    ``day`` is the local calendar day of ``known_at``, since 1970; any of those that were known always. ``dates`` are
+    columns of local days, too.
+    """
 
     offsets: npt.NDArray[np.int64]
     known_at: Instants
+    day: npt.NDArray[np.int32]
     columns: Mapping[str, Column]
+    dates: frozenset[str] = frozenset()
 
     def take(self, customers: npt.NDArray[np.int64]) -> Attributes:
         """Return the attributes of the customers at these positions."""
         offsets, rows = _rows_of(self.offsets, customers)
-        return Attributes(offsets, self.known_at[rows], take(self.columns, rows))
+        return Attributes(offsets, self.known_at[rows], self.day[rows], take(self.columns, rows), self.dates)
 
 
 @dataclass(frozen=True, slots=True)

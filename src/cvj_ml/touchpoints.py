@@ -32,7 +32,8 @@ class Touchpoints:
     channel, value, known_at, touchpoint_id: columns that it may have; by default those of the same names.
     properties: further columns that rules and features may use; all others are left out (``unused`` names them).
     attributes: a table with a row a customer, or a row a version with ``known_at``; ``attribute_columns`` are used.
-    Without ``known_at`` it has to be said that they never change (``static_attributes=True``).
+    Without ``known_at`` it has to be said that they never change (``static_attributes=True``). ``attribute_dates`` are
+    those that are dates to come, such as that of a renewal.
     time_zone: of the business: its days, and naive times, unless ``reading`` says otherwise.
     history_from: the first day from which on everything was recorded; by default the day of the first row.
     outbound: events that the business sends or shows, such as e-mails.
@@ -66,6 +67,7 @@ class Touchpoints:
         attributes: Any = None,
         attribute_columns: Sequence[str] = (),
         static_attributes: bool = False,
+        attribute_dates: Sequence[str] = (),
         time_zone: str = "UTC",
         history_from: date | str | None = None,
         outbound: Sequence[str] = (),
@@ -106,6 +108,7 @@ class Touchpoints:
         pq.write_table(rows, self._folder / "touchpoints.parquet")
         if attributes is not None:
             self._attributes = self._write_attributes(attributes, customer_id, static_attributes)
+            self._attributes["dates"] = attribute_dates
 
     def __len__(self) -> int:
         """Return how many rows the table has, before any is refused."""

@@ -35,6 +35,13 @@ def to_datetime(microseconds: int, zone: ZoneInfo) -> datetime:
     return (_EPOCH + timedelta(microseconds=int(microseconds))).astimezone(zone)
 
 
+def local_days(instants: Instants, zone: ZoneInfo) -> Instants:
+    """Return the local calendar day, since 1970, of each instant."""
+    moments, place = np.unique(instants, return_inverse=True)
+    days = [(to_datetime(one, zone).date() - _EPOCH.date()).days for one in moments.tolist()]
+    return np.array(days, dtype=np.int64)[place]
+
+
 def midnight(day: date, zone: ZoneInfo) -> int:
     """Return the instant at which a local day begins."""
     return to_microseconds(datetime.combine(day, time(), tzinfo=zone))

@@ -62,7 +62,7 @@ def asked(
 def counted(question: Question, block: Block) -> tuple[DwellTimeCounts, TouchpointCounts]:
     entries = entry_times(question.journey, block.touchpoints)
     found = dwell_times(block.touchpoints, entries, question.as_of)
-    return count_dwell_times(question, block, found), count_touchpoints(question, block.touchpoints, entries, found)
+    return count_dwell_times(question, block, found), count_touchpoints(question, block, entries, found)
 
 
 def oracle_stays(journey: JourneySpec, hidden: Sequence[str], customer: Customer, as_of: int) -> list[tuple[int, ...]]:

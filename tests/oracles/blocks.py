@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from tests.oracles.histories import Customer, Scalar, Touch, Version
 
+from cvj_ml.config import DAY
 from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
 from cvj_ml.windows import NEVER
 
@@ -41,6 +42,7 @@ def to_block(customers: Sequence[Customer], spell: Callable[[list[str]], list[st
         Attributes(
             _offsets(customer.versions for customer in customers),
             _integers(version.known for version in versions),
+            np.array([max(version.known, 0) // DAY for version in versions], dtype=np.int32),
             {name: _column(name, [one.values.get(name) for one in versions], spell) for name in _NAMES},
         ),
     )

@@ -141,6 +141,33 @@ def settings_of_journey(draw: st.DrawFn) -> Setting:
 
 
 @st.composite
+def by_attributes(draw: st.DrawFn) -> JourneySpec:
+    """Up to three stages whose rules ask for attributes, alone and among other rules, before and after each other."""
+    names = STAGES[: draw(st.integers(1, 3))]
+    stages = [{"name": name, "enter": draw(_mixed(names[:i], depth=2))} for i, name in enumerate(names)]
+    return JourneySpec.model_validate({"name": "random", "stages": stages})
+
+
+@st.composite
+def _mixed(draw: st.DrawFn, free: tuple[str, ...], depth: int) -> dict[str, Any]:
+    shape = draw(st.sampled_from(("state", "leaf", "any", "all", "all"))) if depth else draw(_STATE_OR_LEAF)
+    rule: dict[str, Any]
+    if shape == "state":
+        names = draw(st.lists(st.sampled_from(("plan", "rating")), min_size=1, max_size=2, unique=True))
+        rule = {"attribute": {name: dict([draw({"plan": _TEXT, "rating": _NUMBER}[name])]) for name in names}}
+    elif shape == "leaf":
+        rule = draw(_plain_leaf())
+    else:
+        rule = {shape: draw(st.lists(_mixed(free, depth - 1), min_size=1, max_size=3))}
+    if free and draw(st.integers(0, 2)) == 0:
+        rule["after"] = draw(st.sampled_from(free))
+    return rule
+
+
+_STATE_OR_LEAF = st.sampled_from(("state", "leaf"))
+
+
+@st.composite
 def _rule(draw: st.DrawFn, free: tuple[str, ...], depth: int) -> dict[str, Any]:
     shape = draw(st.sampled_from(("leaf", "leaf", "leaf", "any", "all"))) if depth else "leaf"
     rule: dict[str, Any] = (

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tests.oracles.histories import Customer, Scalar, Touch, live
+from tests.oracles.histories import Customer, Scalar, Touch, Version, live
 
 from cvj_ml.config import JourneySpec, Rule
 
@@ -20,9 +20,12 @@ def entries(journey: JourneySpec, hidden: Collection[str], customer: Customer, m
     """When each stage was entered: the first instant at which the rule fires on what was visible by then."""
     changes = {touch.visible for touch in customer.touches}
     changes |= {touch.superseded for touch in customer.touches if touch.superseded is not None}
+    if any(asks_for_attributes(stage.enter) for stage in journey.stages):
+        changes |= {version.known for version in customer.versions}
     found: list[int | None] = [None] * len(journey.stages)
     for instant in sorted(changes):
-        fired = fire(journey, live(customer, instant + 1), minor_units)
+        versions = [one for one in customer.versions if one.known <= instant]
+        fired = fire(journey, live(customer, instant + 1), minor_units, versions)
         for i, stage in enumerate(journey.stages):
             if found[i] is None and fired[stage.name] is not None and stage.name not in hidden:
                 found[i] = instant
@@ -33,7 +36,8 @@ def occurrences(
     journey: JourneySpec, hidden: Collection[str], customer: Customer, minor_units: int, cut: int
 ) -> list[int | None]:
     """When the touchpoint that completed each stage's evidence happened, as known at the cut."""
-    fired = fire(journey, live(customer, cut), minor_units)
+    versions = [one for one in customer.versions if one.known < cut]
+    fired = fire(journey, live(customer, cut), minor_units, versions)
     return [None if stage.name in hidden else fired[stage.name] for stage in journey.stages]
 
 
@@ -61,12 +65,17 @@ class Fired:
     needed: frozenset[int] = frozenset()
 
 
-def fire(journey: JourneySpec, rows: Sequence[Touch], minor_units: int) -> dict[str, int | None]:
+def fire(
+    journey: JourneySpec, rows: Sequence[Touch], minor_units: int, versions: Sequence[Version] = ()
+) -> dict[str, int | None]:
     """When each stage's own rule fires, on these rows and no others."""
-    return {name: None if one is None else one.moment for name, one in firings(journey, rows, minor_units).items()}
+    found = firings(journey, rows, minor_units, versions)
+    return {name: None if one is None else one.moment for name, one in found.items()}
 
 
-def firings(journey: JourneySpec, rows: Sequence[Touch], minor_units: int) -> dict[str, Fired | None]:
+def firings(
+    journey: JourneySpec, rows: Sequence[Touch], minor_units: int, versions: Sequence[Version] = ()
+) -> dict[str, Fired | None]:
     """How each stage's own rule fires, on these rows and no others."""
     rules = {stage.name: stage.enter for stage in journey.stages}
     leaves = [found for stage in journey.stages for found in all_leaves(stage.enter, False)]
@@ -77,7 +86,33 @@ def firings(journey: JourneySpec, rows: Sequence[Touch], minor_units: int) -> di
             known[name] = first(rules[name], Fired(-1))
         return known[name]
 
+    def by_state(rule: Rule, after: Fired) -> Fired | None:
+        """The first moment at which the whole rule is true, with the attributes as known at that moment."""
+        moments = {row.occurred for row in rows} | {one.known for one in versions if one.known > -(2**62)}
+        for moment in sorted(moments):
+            if is_true(rule, after, moment):
+                return Fired(moment, ((moment, moment // MICROSECONDS_A_DAY, False),))
+        return None
+
+    def is_true(rule: Rule, after: Fired, moment: int) -> bool:
+        if not asks_for_attributes(rule):
+            found = first(rule, after)
+            return found is not None and found.moment <= moment
+        if rule.after is not None:
+            other = own(rule.after)
+            if other is None:
+                return False
+            after = together([after, other])
+        if rule.attribute is not None:
+            known = [one for one in versions if one.known <= moment]
+            return after.moment <= moment and bool(known) and passes(rule, known[-1], minor_units)
+        if rule.any is not None:
+            return any(is_true(child, after, moment) for child in rule.any)
+        return all(is_true(child, after, moment) for child in rule.all or ())
+
     def first(rule: Rule, after: Fired) -> Fired | None:
+        if asks_for_attributes(rule):
+            return by_state(rule, after)
         if rule.after is not None:
             other = own(rule.after)
             if other is None:
@@ -211,6 +246,17 @@ def matches(rule: Rule, row: Touch, minor_units: int) -> bool:
             if not (found in wanted if operator == "in" else COMPARE[operator](found, wanted[0])):
                 return False
     return True
+
+
+def asks_for_attributes(rule: Rule) -> bool:
+    """Whether a rule asks for attributes anywhere."""
+    return rule.attribute is not None or any(map(asks_for_attributes, (*(rule.any or ()), *(rule.all or ()))))
+
+
+def passes(rule: Rule, version: Version, minor_units: int) -> bool:
+    """Whether a version of attributes passes each test of a condition."""
+    row = Touch(0, 0, None, 0, "", None, None, False, version.values)
+    return matches(Rule(event=("*",), where=rule.attribute or {}), row, minor_units)
 
 
 def read(row: Touch, name: str, minor_units: int) -> str | Fraction | None:

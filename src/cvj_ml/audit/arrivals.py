@@ -31,11 +31,11 @@ def arrival_warnings(config: Config, store: Store, buckets: Iterable[int]) -> li
     chosen = list(buckets)
     rows = pa.concat_tables([touchpoint_rows(store, bucket) for bucket in chosen])
     frame = rows.filter(pc.invert(rows["copied"])).to_pandas()
-    found = [warning for name in config.sources for warning in _of_source(config, store, name, frame)]
+    found = [warning for label in config.touchpoint_tables for warning in _of_source(config, store, label, frame)]
     if config.attributes and not config.attributes.static:
         attributes = pa.concat_tables([attribute_rows(store, bucket) for bucket in chosen]).to_pandas()
         found += _of_attributes(config.attributes, attributes, frame)
-    tables: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    tables: dict[str, TableSpec] = {**config.touchpoint_tables}
     tables |= {"attributes": config.attributes} if config.attributes else {}
     for label, spec in tables.items():
         words = sorted({word.lower() for word in _CLOCK.findall(spec.query or "")})
@@ -47,12 +47,12 @@ def arrival_warnings(config: Config, store: Store, buckets: Iterable[int]) -> li
     return found
 
 
-def _of_source(config: Config, store: Store, name: str, frame: pd.DataFrame) -> Iterator[str]:
-    own = frame[frame["source"] == name]
+def _of_source(config: Config, store: Store, label: str, frame: pd.DataFrame) -> Iterator[str]:
+    own = frame[frame["source"] == label.removeprefix("sources.")]
     if len(own) < _ROWS:
         return
-    label, occurred, visible = f"sources.{name}", own["occurred_at"].to_numpy(), own["visible_at"].to_numpy()
-    spec = config.sources[name]
+    occurred, visible = own["occurred_at"].to_numpy(), own["visible_at"].to_numpy()
+    spec = config.touchpoint_tables[label]
     if spec.arrival_delay is not None:
         late = int((visible - occurred > spec.arrival_delay).sum())
         if late > LATE_SHARE * len(own):

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cvj_ml.features import sight
 from cvj_ml.histories import Block
-from cvj_ml.journey import stage_at
+from cvj_ml.journey import evidence, stage_at
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.labels import label
 from cvj_ml.panel.model_spec import ModelSpec
@@ -70,7 +70,7 @@ def _labels(
     stage = stage_at(entries[earlier.customer], earlier.as_of).stage
     found = label(
         definition.journey,
-        block.touchpoints,
+        evidence(definition.journey, block),
         earlier,
         stage,
         cut,

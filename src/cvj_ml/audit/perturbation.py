@@ -111,7 +111,7 @@ def another_future(block: Block, cut_off: int, time_zone: str, rng: np.random.Ge
     points, change = _touchpoints(block.touchpoints, cut_off, time_zone, rng)
     if block.attributes is None:
         return replace(block, touchpoints=points), change
-    attributes, number = _attributes(block.attributes, cut_off, rng)
+    attributes, number = _attributes(block.attributes, cut_off, time_zone, rng)
     return replace(block, touchpoints=points, attributes=attributes), change + Change(attributes=number)
 
 
@@ -172,7 +172,7 @@ def _touchpoints(
     return changed, Change(int((~kept).sum()), int(altered.sum()), 3 * customers, int(replaced.sum()))
 
 
-def _attributes(table: Attributes, cut_off: int, rng: np.random.Generator) -> tuple[Attributes, int]:
+def _attributes(table: Attributes, cut_off: int, time_zone: str, rng: np.random.Generator) -> tuple[Attributes, int]:
     rows, customers = len(table.known_at), len(table.offsets) - 1
     if not rows:
         return table, 0
@@ -184,7 +184,9 @@ def _attributes(table: Attributes, cut_off: int, rng: np.random.Generator) -> tu
     chosen = np.concatenate([np.flatnonzero(kept), rng.integers(0, rows, 2 * customers)])
     order = np.lexsort((np.arange(len(owners)), known_at, owners))
     columns = take(table.columns, chosen[order])
-    return Attributes(_offsets(owners, customers), known_at[order], columns), int((~kept).sum()) + 2 * customers
+    day = np.concatenate([table.day[kept], (to_wall(later, time_zone) // DAY).astype(np.int32)])[order]
+    changed = Attributes(_offsets(owners, customers), known_at[order], day, columns, table.dates)
+    return changed, int((~kept).sum()) + 2 * customers
 
 
 def _offsets(owners: _I64, customers: int) -> _I64:

@@ -37,7 +37,7 @@ def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_
                 "superseded": usage.superseded,
                 "events": dict(store.events),
                 "stages": found.stages.to_dict("records"),
-                "warnings": list(found.histories.visible.warnings),
+                "warnings": list(found.warnings),
             }
         )
         return

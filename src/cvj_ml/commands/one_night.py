@@ -369,7 +369,7 @@ def report_of(
         )
 
 
-_PLACES = {"sources", "attributes", "contact", "suppression", "consent"}
+_PLACES = {"sources", "stage_history", "attributes", "contact", "suppression", "consent"}
 _PLACES |= {"measure", "gates", "mlflow", "engine", "deliver", "out"}
 
 

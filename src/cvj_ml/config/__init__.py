@@ -14,11 +14,12 @@ from cvj_ml.config.lists import (
     MeasureSpec,
     play_channels,
 )
-from cvj_ml.config.plays import Condition, Play, Rating, UnhappySpec, outer_rating
+from cvj_ml.config.plays import STAGE_CHANGE, Condition, Play, Rating, UnhappySpec, outer_rating
 from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
     NAME_BYTES,
+    STAGE_HISTORY,
     AttributesSpec,
     CompleteSpec,
     ContactSpec,
@@ -33,6 +34,7 @@ from cvj_ml.config.tables import (
     PostgresDelivery,
     PostgresSource,
     SourceSpec,
+    StageHistorySpec,
     StageLabelsSpec,
     TableSpec,
 )
@@ -43,6 +45,8 @@ __all__ = [
     "NAME_BYTES",
     "PUBLIC_HOLIDAY",
     "SECOND",
+    "STAGE_CHANGE",
+    "STAGE_HISTORY",
     "AttributesSpec",
     "AudienceSpec",
     "CalendarSpec",
@@ -79,6 +83,7 @@ __all__ = [
     "Silence",
     "SourceSpec",
     "Stage",
+    "StageHistorySpec",
     "StageLabelsSpec",
     "TableSpec",
     "UnhappySpec",

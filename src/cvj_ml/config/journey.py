@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from cvj_ml.config.base import Duration, Section
-from cvj_ml.config.plays import Names, Play, Tests, UnhappySpec, operand_faults, own_names, with_shorthand
+from cvj_ml.config.plays import (
+    Condition,
+    Names,
+    Play,
+    Tests,
+    UnhappySpec,
+    operand_faults,
+    own_names,
+    with_shorthand,
+    with_stage_field,
+)
 from cvj_ml.errors import nearest
 
 
@@ -22,9 +32,10 @@ class Growth(Section):
 
 
 class Rule(Section):
-    """An entry rule: a leaf (``event`` …) or a combination (``any``, ``all``)."""
+    """An entry rule: a leaf (``event`` …, ``attribute``) or a combination (``any``, ``all``)."""
 
     event: Names | None = None
+    attribute: Tests | None = Field(default=None, exclude_if=lambda tests: tests is None)
     where: Tests = {}
     count: int = Field(default=1, ge=1)
     value_at_least: float | None = None
@@ -35,29 +46,35 @@ class Rule(Section):
     any: tuple[Rule, ...] | None = Field(default=None, min_length=1)
     all: tuple[Rule, ...] | None = Field(default=None, min_length=1)
 
-    @field_validator("where", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _stage_field(cls, data: Any) -> Any:
+        return with_stage_field(data)
+
+    @field_validator("where", "attribute", mode="before")
     @classmethod
     def _shorthand(cls, where: Any) -> Any:
         return with_shorthand(where)
 
     @model_validator(mode="after")
     def _one_shape(self) -> Rule:
-        shapes = [name for name in ("event", "any", "all") if getattr(self, name) is not None]
+        known = ("event", "attribute", "any", "all")
+        shapes = [name for name in known if getattr(self, name) is not None]
         if len(shapes) != 1:
             found = " and ".join(shapes) or "none of them"
-            raise ValueError(f"a rule has exactly one of event, any, all; found {found}")
-        extra = self.model_fields_set - {"event", "any", "all", "after"}
+            raise ValueError(f"a rule has exactly one of {', '.join(known)}; found {found}")
+        extra = self.model_fields_set - {*known, "after"}
         if not self.event and extra:
             raise ValueError(f"{', '.join(sorted(extra))} belong to a rule with event, not beside {shapes[0]}")
         if self.within and self.count == 1 and self.value_at_least is None:
             raise ValueError("within needs a count above 1 or value_at_least")
-        if faults := operand_faults("where", self.where):
+        if faults := operand_faults("where", self.where) + operand_faults("attribute", self.attribute or {}):
             raise ValueError("\n".join(faults))
         return self
 
     def leaves(self) -> Iterator[Rule]:
         """Yield the leaves of this rule, in order."""
-        if self.event:
+        if self.event or self.attribute is not None:
             yield self
         for child in (self.any or ()) + (self.all or ()):
             yield from child.leaves()
@@ -174,6 +191,29 @@ class JourneySpec(Section):
             for name in mapping
             if name not in used
         ]
+
+    def unknown_attributes(self, known: Collection[str], dates: Collection[str]) -> Iterator[str]:
+        """Yield which attributes rules and plays ask for that are not there, or that are no dates, or dates."""
+        for stage in self.stages:
+            asked: list[tuple[str, Rule | Condition]] = [("enter", leaf) for leaf in stage.enter.leaves()]
+            for i, play in enumerate(stage.plays):
+                asked += [(f"plays[{i}]", leaf) for one in play.conditions for leaf in one.leaves()]
+            for place, leaf in asked:
+                for name in (name for name in leaf.attribute or () if name not in known):
+                    yield (
+                        f"journey: {stage.name}, {place}: there is no attribute {name!r}.{nearest(name, known)}"
+                        f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
+                    )
+                for name in (name for name in leaf.attribute or () if name in dates):
+                    yield (
+                        f"journey: {stage.name}, {place}: {name!r} is a date; a play asks for it with"
+                        f" {{date: {name}, within: 60d}}"
+                    )
+                if isinstance(leaf, Condition) and leaf.date is not None and leaf.date not in dates:
+                    yield (
+                        f"journey: {stage.name}, {place}: there is no date {leaf.date!r}.{nearest(leaf.date, dates)}"
+                        f" attributes.dates names: {', '.join(dates) or 'none yet'}"
+                    )
 
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> JourneySpec:
         """Return this journey with canonical event names replaced by the business's own."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from cvj_ml.config.base import Duration, Section, _as_list
+from cvj_ml.config.base import DAY, Duration, Section, _as_list
 
 Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in"]
 Scalar = bool | int | float | str
@@ -24,6 +24,23 @@ def outer_rating(scale: tuple[float, float], share: float = OUTER_RATINGS) -> tu
     worst, best = scale
     outer = share * (best - worst)
     return worst + outer, best - outer
+
+
+STAGE_CHANGE = "CRM stage: "
+"""How the event of a change of the CRM's stage field begins; nothing that a customer does is called so."""
+
+
+def with_stage_field(data: Any) -> Any:
+    """Read ``{stage_field: Lead}`` as the event of that change."""
+    if not isinstance(data, dict) or "stage_field" not in data:
+        return data
+    if "event" in data:
+        raise ValueError("stage_field and event: a rule asks for one of them; combine two with any or all")
+    names = data["stage_field"] if isinstance(data["stage_field"], list | tuple) else [data["stage_field"]]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("stage_field is a name of the CRM's stage field, or a list of them")
+    others = {name: value for name, value in data.items() if name != "stage_field"}
+    return {**others, "event": [STAGE_CHANGE + name for name in names]}
 
 
 def with_shorthand(tests: Any) -> Any:
@@ -47,10 +64,11 @@ def operand_faults(key: str, tests: Tests) -> list[str]:
 
 
 class Condition(Section):
-    """What a play asks of a customer tonight: a leaf (``event``, ``attribute``, ``last_rating``), or a combination.
+    """What a play asks of a customer tonight: a leaf (``event``, ``attribute``, ``date`` …), or a combination.
 
-    ``within`` looks back from tonight, ``since`` counts only what came after the customer's last such event.
-    ``last_rating`` names what the customer's last rating may be; ``none``: they never rated.
+    ``within`` looks back from tonight, of a ``date`` ahead: that many local days, of which today is the first.
+    ``since`` counts only what came after the customer's last such event. ``last_rating`` names what the customer's last
+    rating may be; ``none``: they never rated.
     """
 
     event: Names | None = None
@@ -60,9 +78,15 @@ class Condition(Section):
     within: Duration | None = None
     since: Names | None = None
     attribute: Tests | None = None
+    date: str | None = Field(default=None, exclude_if=lambda name: name is None)
     last_rating: Annotated[tuple[Rating, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
     any: tuple[Condition, ...] | None = Field(default=None, min_length=1)
     all: tuple[Condition, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stage_field(cls, data: Any) -> Any:
+        return with_stage_field(data)
 
     @field_validator("where", "attribute", mode="before")
     @classmethod
@@ -71,12 +95,16 @@ class Condition(Section):
 
     @model_validator(mode="after")
     def _one_shape(self) -> Condition:
-        known = ("event", "attribute", "last_rating", "any", "all")
+        known = ("event", "attribute", "date", "last_rating", "any", "all")
         shapes = [name for name in known if getattr(self, name) is not None]
         if len(shapes) != 1:
             found = " and ".join(shapes) or "none of them"
             raise ValueError(f"a condition has exactly one of {', '.join(known)}; found {found}")
         extra = self.model_fields_set - {*known}
+        if self.date is not None and extra == {"within"} and self.within and self.within % DAY == 0:
+            return self
+        if self.date is not None:
+            raise ValueError("a condition with date has within, a number of whole days, such as 60d, and nothing else")
         if not self.event and extra:
             raise ValueError(f"{', '.join(sorted(extra))} belong to a condition with event, not beside {shapes[0]}")
         if faults := operand_faults("where", self.where) + operand_faults("attribute", self.attribute or {}):

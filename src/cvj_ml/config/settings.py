@@ -33,6 +33,7 @@ from cvj_ml.config.model import FeaturesSpec, ModelSettings, NextStages, Snapsho
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.plays import Names
 from cvj_ml.config.tables import (
+    STAGE_HISTORY,
     AttributesSpec,
     CompleteSpec,
     ContactSpec,
@@ -41,7 +42,10 @@ from cvj_ml.config.tables import (
     IdsSpec,
     PermissionSpec,
     SourceSpec,
+    StageHistorySpec,
     StageLabelsSpec,
+    TableSpec,
+    history_faults,
 )
 from cvj_ml.errors import nearest
 
@@ -149,12 +153,13 @@ class Config(Section):
     time_zone: str
     history_from: date
     burn_in: Duration = 90 * DAY
-    sources: dict[str, SourceSpec] = Field(min_length=1)
+    sources: dict[str, SourceSpec] = {}
     ids: IdsSpec = IdsSpec()
     value_decimals: int = Field(default=2, ge=0, le=6)
     outbound: tuple[str, ...] = ()
     drop_duplicates: bool = False
     refused_share: float = Field(default=0.01, ge=0, le=1)
+    stage_history: StageHistorySpec | None = None
     attributes: AttributesSpec | None = None
     contact: ContactSpec | None = None
     stage_labels: StageLabelsSpec | None = None
@@ -209,7 +214,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
-        named = {"sources." + name: spec for name, spec in self.sources.items()}
+        named: dict[str, TableSpec | None] = {**self.touchpoint_tables}
         named |= {name: getattr(self, name) for name in ("attributes", "contact", "stage_labels", "identities")}
         named |= {name: getattr(self, name) for name in ("suppression", "consent")}
         tables = {label: spec for label, spec in named.items() if spec is not None}
@@ -234,11 +239,13 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         faults = list(self._unknown_stages())
+        faults += history_faults(self.stage_history, self.sources, self._attributes)
         faults += self.journey.unknown_events(self.events)
         faults += self._wrong_lists()
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
-        faults += self._wrong_plays()
+        dates = self.attributes.dates if self.attributes else ()
+        faults += self.journey.unknown_attributes(self._attributes, dates)
         columns = self.contact.columns if self.contact else None
         faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:
@@ -259,9 +266,10 @@ class Config(Section):
         for place, name in named:
             if name not in self.journey.names:
                 yield f"{place}: unknown stage {name!r}.{nearest(name, self.journey.names)}"
+        known = [label.removeprefix("sources.") for label in self.touchpoint_tables]
         for name in self.gates.sources:
-            if name not in self.sources:
-                yield f"gates.sources: there is no source {name!r}.{nearest(name, self.sources)}"
+            if name not in known:
+                yield f"gates.sources: there is no source {name!r}.{nearest(name, known)}"
 
     def _wrong_lists(self) -> list[str]:
         faults = []
@@ -285,17 +293,6 @@ class Config(Section):
         faults += epoch_faults(self.control, self.lists or (), default)
         return faults
 
-    def _wrong_plays(self) -> Iterable[str]:
-        for stage in self.journey.stages:
-            for i, play in enumerate(stage.plays):
-                for leaf in (leaf for one in play.conditions for leaf in one.leaves()):
-                    for name in (name for name in leaf.attribute or () if name not in self._attributes):
-                        yield (
-                            f"journey: {stage.name}, plays[{i}]: there is no attribute {name!r}."
-                            f"{nearest(name, self._attributes)} attributes.columns maps:"
-                            f" {', '.join(sorted(self._attributes)) or 'none yet'}"
-                        )
-
     def _wrong_coverage(self) -> list[str]:
         faults = []
         for stage in self.journey.stages:
@@ -305,6 +302,8 @@ class Config(Section):
                 faults.append(
                     f"coverage: {stage.name} is unobserved: nobody's evidence of it is visible; name it in one of both"
                 )
+            if any(leaf.attribute is not None for leaf in stage.enter.leaves()):
+                faults.append(f"coverage: {stage.name} asks for attributes, which are features and cannot be hidden")
             if any("*" in (leaf.event or ()) for leaf in stage.enter.leaves()):
                 faults.append(f"coverage: {stage.name} takes any event ('*'), so its evidence cannot be hidden alone")
         for key in ("complete_when", "stage_labels"):
@@ -325,6 +324,12 @@ class Config(Section):
     @property
     def _attributes(self) -> set[str]:
         return set(self.attributes.columns if self.attributes else ()) - {"customer_id", "known_at"}
+
+    @property
+    def touchpoint_tables(self) -> dict[str, SourceSpec]:
+        """The tables that touchpoints come from, by where they stand in the configuration."""
+        tables = {f"sources.{name}": spec for name, spec in self.sources.items()}
+        return tables | ({STAGE_HISTORY: self.stage_history} if self.stage_history else {})
 
     @property
     def default_list_horizon(self) -> int:

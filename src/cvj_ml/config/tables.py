@@ -6,6 +6,7 @@ Tables in a PostgreSQL server: where touchpoints come from, and where nights are
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -182,11 +183,72 @@ class SourceSpec(TableSpec):
         return self
 
 
+STAGE_HISTORY = "stage_history"
+"""Where the configuration names a CRM's stage history, and what it is called among the sources."""
+
+_AS_TOUCHPOINTS = {"stage": "event", "entered_at": "occurred_at"}
+
+
+class StageHistorySpec(SourceSpec):
+    """When a CRM's stage field was set to what: customer_id, stage, entered_at, known_at; the rest are properties.
+
+    Its rows are touchpoints that no customer made: evidence for rules (``stage_field``), neither their own nor sent.
+    """
+
+    field: str | None = Field(default=None, description="attribute that holds the field as it is: to be compared")
+
+    @model_validator(mode="after")
+    def _nothing_of_a_touchpoint(self) -> Self:
+        wrong = sorted({"event", "occurred_at", "channel", "value"} & {*self.columns, *self.constants})
+        if wrong:
+            raise ValueError(
+                f"{' and '.join(wrong)}: a change of stage has customer_id, stage, entered_at and known_at; other"
+                " columns are properties under names of their own"
+            )
+        return self
+
+    def as_source(self) -> SourceSpec:
+        """Return the source of touchpoints that reads the same rows."""
+
+        def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+            return {_AS_TOUCHPOINTS.get(name, name): own for name, own in given.items()}
+
+        told = {name: getattr(self, name) for name in SourceSpec.model_fields if name in self.model_fields_set}
+        own = {role: name for name, role in _AS_TOUCHPOINTS.items() if name not in self.constants}
+        columns = {**own, **renamed(self.columns)}
+        return SourceSpec.model_construct(**{**told, "columns": columns, "constants": renamed(self.constants)})
+
+
+def history_faults(
+    history: StageHistorySpec | None, sources: Collection[str], attributes: Collection[str]
+) -> Iterator[str]:
+    """Yield what is wrong with the tables of touchpoints together; sources and attributes are names."""
+    if not sources and history is None:
+        yield "sources: name at least one"
+    if history is not None and STAGE_HISTORY in sources:
+        yield f"sources: {STAGE_HISTORY!r} is the name of the CRM's stage history; call the source otherwise"
+    if history is not None and history.field is not None and history.field not in attributes:
+        yield (
+            f"stage_history.field: there is no attribute {history.field!r}.{nearest(history.field, attributes)} It is"
+            f" one of those that attributes.columns maps: {', '.join(sorted(attributes)) or 'none yet'}"
+        )
+
+
 class AttributesSpec(TableSpec):
     """Customer attributes, known from ``known_at`` on, or declared ``static: true``."""
 
     columns: dict[str, str] = {}
     static: bool = False
+    dates: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        default=(), description="attributes that are dates, such as that of a renewal"
+    )
+
+    @model_validator(mode="after")
+    def _dates_are_attributes(self) -> Self:
+        own = self.columns.keys() - {"customer_id", "known_at"}
+        if wrong := [name for name in self.dates if name not in own]:
+            raise ValueError(f"dates: columns maps no attribute {wrong[0]!r}.{nearest(wrong[0], own)}")
+        return self
 
 
 class StageLabelsSpec(TableSpec):

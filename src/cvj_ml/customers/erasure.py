@@ -33,14 +33,15 @@ def rows_held(config: Config, store: Store, customers: CustomerIds) -> dict[str,
     are not in it. The suppression is left out: whoever is forgotten may stay there.
     """
     held: Counter[str] = Counter()
+    labels = {label.removeprefix("sources."): label for label in config.touchpoint_tables}
     for bucket in sorted({bucket_of(customer, store.buckets) for customer in customers.ids.to_pylist()}):
         if (file := store.bucket_file(bucket, TOUCHPOINTS_FILE)) is not None:
             rows = pq.read_table(file, columns=["customer_id", "source", "copied"], partitioning=None)
             own = pc.and_(pc.is_in(rows["customer_id"], value_set=customers.ids), pc.invert(rows["copied"]))
             theirs = rows["source"].filter(own)
-            held.update(f"sources.{name}" for name in theirs.to_pylist())
+            held.update(labels[name] for name in theirs.to_pylist())
     refused = pq.read_table(store.checked(QUARANTINE_FILE), partitioning=None)
-    refused = refused.filter(pc.is_in(refused["source"], value_set=pa.array(list(config.sources), pa.string())))
+    refused = refused.filter(pc.is_in(refused["source"], value_set=pa.array(list(labels), pa.string())))
     held.update(f"{name} (refused rows)" for name in refused["source"].filter(_named(refused, customers)).to_pylist())
     for label, spec, column in _other_tables(config):
         held[label] += rows_naming(label, spec, column, config, customers)

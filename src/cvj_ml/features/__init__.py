@@ -1,7 +1,7 @@
 """Features: vocabulary (frozen), catalogue (what), kernel (how)."""
 
-from cvj_ml.features.catalogue import PROGRESS, Catalogue, Feature, Statistic, compile_catalogue, window_words
-from cvj_ml.features.compute import compute, latest_known
+from cvj_ml.features.catalogue import DATES, PROGRESS, Catalogue, Feature, Statistic, compile_catalogue, window_words
+from cvj_ml.features.compute import compute, dates_known, latest_known
 from cvj_ml.features.vocabulary import (
     INSTANTS,
     NUMBERS,
@@ -16,6 +16,7 @@ from cvj_ml.features.vocabulary import (
 )
 
 __all__ = [
+    "DATES",
     "INSTANTS",
     "NUMBERS",
     "OTHER",
@@ -30,6 +31,7 @@ __all__ = [
     "Written",
     "compile_catalogue",
     "compute",
+    "dates_known",
     "latest_known",
     "learn",
     "sight",

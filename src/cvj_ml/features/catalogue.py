@@ -23,6 +23,10 @@ PROGRESS = "progress"
 """The group of two columns a stage, in order: the share of its rule fulfilled, and the touchpoints still needed."""
 
 
+DATES = "dates"
+"""The group of two columns a date, in order: the days until it, where it lies ahead, and those since it, where not."""
+
+
 class Statistic(IntEnum):
     """How the kernel turns an accumulator into a column."""
 
@@ -150,6 +154,9 @@ def compile_catalogue(
     features = [*_touchpoint_features(vocabulary, windows, trend), *_journey_features(stages)]
     features += [Feature(f"attribute_{one}", one, "attributes", ("number", one)) for one in vocabulary.numbers]
     features += [Feature(f"attribute_{one}", one, "attributes", ("category", one)) for one in vocabulary.categories]
+    for one in vocabulary.dates:
+        features.append(Feature(f"days_until_{one}", f"days until {one}", DATES, ("date", one)))
+        features.append(Feature(f"days_past_{one}", f"days since {one}", DATES, ("date", one)))
     return Catalogue(tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals)
 
 

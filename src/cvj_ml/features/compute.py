@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,10 +12,10 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
-from cvj_ml.histories import Block, Text, TouchpointColumns
-from cvj_ml.journey import Journey, followed, progress, stage_at
+from cvj_ml.histories import Attributes, Block, Text, TouchpointColumns
+from cvj_ml.journey import Journey, evidence, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.windows import Instants, before, rows_before
+from cvj_ml.windows import Instants, before, local_days, rows_before
 
 
 def compute(
@@ -22,11 +25,12 @@ def compute(
     entries: Instants,
     snapshots: Snapshots,
     observed_from: int,
+    zone: ZoneInfo,
 ) -> npt.NDArray[np.float32]:
     """Return X (snapshots, features), a pure function of each customer's own history before ``as_of``.
 
     ``entries`` are the entry times of all stages; the catalogue knows the observable ones. What was not recorded
-    yet (a window that begins before ``observed_from``) is NaN, not zero.
+    yet (a window that begins before ``observed_from``) is NaN, not zero. The ``zone`` says which day it is then.
     """
     x = np.full((len(snapshots), len(catalogue.features)), np.nan, dtype=np.float32)
     points, vocabulary, program = block.touchpoints, catalogue.vocabulary, catalogue.program()
@@ -44,6 +48,7 @@ def compute(
     for group in (
         _journey_columns(catalogue, journey, block, entries, snapshots),
         _attribute_columns(catalogue, block, snapshots),
+        _date_columns(catalogue.vocabulary.dates, block, snapshots, zone),
     ):
         for values in group:
             x[:, column] = values
@@ -104,7 +109,7 @@ def _journey_columns(
     since = np.where(entered, (as_of[:, None] - np.where(entered, entries, 0)) / DAY, np.nan)
     columns = [state.stage.astype(np.float64), state.days_in_stage, entered.sum(axis=1).astype(np.float64)]
     columns += [since[:, i] for i in range(entries.shape[1])]
-    points, customer = block.touchpoints, snapshots.customer
+    points, customer = evidence(journey, block), snapshots.customer
     known = followed(journey, points, customer, as_of)
     for i in journey.observable:
         done = progress(journey, i, points, customer, as_of, known)
@@ -132,6 +137,28 @@ def _attribute_columns(catalogue: Catalogue, block: Block, snapshots: Snapshots)
             values = column
         columns.append(np.where(row < 0, np.nan, values[np.maximum(row, 0)]))
     return columns
+
+
+def _date_columns(
+    names: Sequence[str], block: Block, snapshots: Snapshots, zone: ZoneInfo
+) -> list[npt.NDArray[np.float64]]:
+    columns: list[npt.NDArray[np.float64]] = []
+    today = local_days(snapshots.as_of, zone) if names else snapshots.as_of
+    for name in names:
+        ahead = dates_known(block.attributes, name, snapshots.customer, snapshots.as_of) - today
+        columns += [np.where(ahead >= 0, ahead, np.nan), np.where(ahead < 0, -ahead, np.nan)]
+    return columns
+
+
+def dates_known(
+    table: Attributes | None, name: str, customer: npt.NDArray[np.int64], as_of: Instants
+) -> npt.NDArray[np.float64]:
+    """Return the local day that the newest attributes known before each instant give a date; NaN for none."""
+    column = table.columns.get(name) if table else None
+    if table is None or column is None or isinstance(column, Text) or not len(column):
+        return np.full(len(customer), np.nan)
+    row = latest_known(table.offsets, table.known_at, customer, as_of)
+    return np.where(row < 0, np.nan, column[np.maximum(row, 0)])
 
 
 @compiled

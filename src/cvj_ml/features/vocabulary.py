@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.histories import Block, Column, Text, TouchpointColumns
-from cvj_ml.store import ALWAYS
+from cvj_ml.histories import ALWAYS, Block, Column, Text, TouchpointColumns
 from cvj_ml.windows import before
 
 OTHER = "other"
@@ -26,7 +25,8 @@ INSTANTS, NUMBERS, TEXTS = "instants", "numbers", "texts"
 class Vocabulary:
     """Names that get features of their own; whatever else comes is ``other``.
 
-    ``categories`` holds the values of each text attribute, most frequent first. ``columns`` are the touchpoints'
+    ``categories`` holds the values of each text attribute, most frequent first, ``dates`` are attributes that are
+    local days. ``columns`` are the touchpoints'
     columns in which something was found, with their kinds, ``static`` is whether attributes held at any time: whoever
     asks the model without them would get another answer.
     """
@@ -37,6 +37,7 @@ class Vocabulary:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     static: bool = False
+    dates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Sightings:
     channels: Counter[str]
     categories: Mapping[str, Counter[str]]
     numbers: frozenset[str]
+    dates: frozenset[str]
     columns: Mapping[str, str]
     static: bool
     customers: int
@@ -69,13 +71,14 @@ def sight(block: Block, cut: int) -> Sightings:
         for name, column in block.attributes.columns.items():
             if isinstance(column, Text):
                 categories[name] = _customers_per_name(column, holder, known)
-            else:
+            elif name not in block.attributes.dates:
                 numbers.add(name)
     return Sightings(
         _customers_per_name(points.event, owner, seen),
         _customers_per_name(points.channel, owner, seen),
         categories,
         frozenset(numbers),
+        block.attributes.dates if block.attributes else frozenset(),
         _columns_found(points, seen, cut),
         static,
         len(np.unique(owner[seen])),
@@ -132,6 +135,7 @@ def learn(
     channels: Counter[str] = Counter()
     categories: dict[str, Counter[str]] = {}
     numbers: set[str] = set()
+    dates: set[str] = set()
     columns: dict[str, str] = {}
     static = False
     for one in sightings:
@@ -139,6 +143,7 @@ def learn(
         events.update(one.events)
         channels.update(one.channels)
         numbers |= one.numbers
+        dates |= one.dates
         columns |= one.columns
         static |= one.static
         for name, counts in one.categories.items():
@@ -158,4 +163,5 @@ def learn(
         },
         dict(sorted(columns.items())),
         static,
+        tuple(sorted(dates)),
     )

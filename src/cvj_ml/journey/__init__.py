@@ -1,5 +1,6 @@
 """From touchpoints to stages."""
 
+from cvj_ml.journey.attribute_rules import evidence
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
@@ -17,6 +18,7 @@ __all__ = [
     "draw_hidden",
     "entries_when_hidden",
     "entry_times",
+    "evidence",
     "followed",
     "hide",
     "leaf_mask",

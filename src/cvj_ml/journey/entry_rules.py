@@ -11,7 +11,7 @@ time, so wherever one is compared, local days are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import Rule
 from cvj_ml.histories import TouchpointColumns
+from cvj_ml.journey.attribute_rules import Alternative, alternatives, asks_for_attributes, first_holding, state_mask
 from cvj_ml.journey.leaves import distinct_codes, distinct_column, exact, first_firing, leaf_mask, minor, ranks
 from cvj_ml.journey.observability import Journey
 from cvj_ml.windows import NEVER, Instants
@@ -127,6 +128,8 @@ class _Evaluation:
 
     def rule(self, rule: Rule, after: Firings) -> Firings:
         """Return where a rule fires that may use only rows later than ``after``."""
+        if asks_for_attributes(rule):
+            return reduce(self._earlier, [self._together(one, after) for one in alternatives(rule)])
         if rule.after:
             after = both(after, self.fired[rule.after])
         if rule.any:
@@ -134,6 +137,38 @@ class _Evaluation:
         if rule.all:
             return reduce(both, [self.rule(child, after) for child in rule.all])
         return self._leaf(rule, after)
+
+    def _together(self, one: Alternative, after: Firings) -> Firings:
+        """Return where the rules of an alternative have fired and, then or later, its states hold at one moment."""
+        parts = [self.rule(rule, self._behind(stages, after)) for rule, stages in one.rules]
+        fired = reduce(both, parts, self._behind(one.after, after))
+        points, questions = self.points, self.questions
+        mask = np.ones(len(points), dtype=np.bool_)
+        for state in one.states:
+            mask &= state_mask(points, state)
+        row = first_holding(
+            mask,
+            points.occurred_at,
+            points.visible_at,
+            points.superseded_at,
+            questions.start,
+            questions.stop,
+            questions.limit,
+            fired.row,
+        )
+        if not len(points) or not one.states:
+            return replace(fired, row=row) if one.states else fired
+        there = row % len(points)
+        instant, date_only = points.occurred_at[there], points.date_only[there]
+        never = np.full(len(row), -NEVER, dtype=np.int64)
+        date = points.day[there] + np.int64(self.journey.spec.same_day == "later")
+        waited = np.not_equal(row, fired.row)
+        moment = np.where(waited & ~date_only, instant, never) if self.dated else np.where(waited, instant, never)
+        own = Firings(row, moment, np.where(waited & date_only, date, never), np.where(waited, date, never), _NONE)
+        return both(own, fired) if self.dated else both(replace(own, day=fired.day, date=fired.date), fired)
+
+    def _behind(self, stages: Collection[str], after: Firings) -> Firings:
+        return reduce(both, [self.fired[name] for name in sorted(stages)], after)
 
     def _earlier(self, one: Firings, other: Firings) -> Firings:
         """Return for each question the firing that came first; of two at one instant, what leaves more later."""

@@ -23,7 +23,7 @@ _Mask = npt.NDArray[np.bool_]
 def leaf_mask(points: TouchpointColumns, rule: Rule, minor_units: int) -> _Mask:
     """Return which rows have a leaf's event and pass its ``where``; what is missing passes no test."""
     names = frozenset(rule.event or ())
-    mask = np.ones(len(points), dtype=np.bool_) if ANY_EVENT in names else points.event.isin(names)
+    mask = points.event.codes >= 0 if ANY_EVENT in names else points.event.isin(names)
     for name, tests in rule.where.items():
         for operator, operand in tests.items():
             if name == "value":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cvj_ml.config import Config, JourneySpec, Rule, Stage, preset_names, read_journey, validated
+from cvj_ml.config import STAGE_CHANGE, Config, JourneySpec, Rule, Stage, preset_names, read_journey, validated
 from cvj_ml.errors import ConfigError, nearest, raise_all
 from cvj_ml.journey.leaves import ANY_EVENT
 
@@ -173,6 +173,10 @@ def _unheard(journey: JourneySpec, events: Collection[str], properties: Collecti
         yield f"unhappy: the event {name!r} never occurs, so it holds nobody back.{nearest(name, events)}"
 
 
+def _stage_fields(events: Collection[str]) -> list[str]:
+    return [name.removeprefix(STAGE_CHANGE) for name in events if name.startswith(STAGE_CHANGE)]
+
+
 def _missing(
     leaf: Rule, events: Collection[str], properties: Collection[str], every_event: bool = False
 ) -> Iterator[str]:
@@ -180,7 +184,12 @@ def _missing(
     absent = [name for name in leaf.event or () if name != ANY_EVENT and name not in events]
     if not every_event or len(absent) == len(leaf.event or ()):
         for name in absent:
-            yield f"the event {name!r} never occurs.{nearest(name, events)}"
+            if name.startswith(STAGE_CHANGE):
+                field, there = name.removeprefix(STAGE_CHANGE), _stage_fields(events)
+                hint = nearest(field, there) if there else " stage_history names the table that has them"
+                yield f"stage_field {field!r} never occurs.{hint}"
+            else:
+                yield f"the event {name!r} never occurs.{nearest(name, events)}"
     needed = {*leaf.where, leaf.distinct} - {None}
     for name in sorted(str(item) for item in needed):
         if name not in {"value", "channel", *properties}:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import Rule
 from cvj_ml.histories import TouchpointColumns
+from cvj_ml.journey.attribute_rules import holds_now, state_mask
 from cvj_ml.journey.entry_rules import Firings, both, start_of_history
 from cvj_ml.journey.leaves import distinct_codes, leaf_mask
 from cvj_ml.journey.observability import Journey
 from cvj_ml.journey.stages import Followed
-from cvj_ml.windows import NEVER, Instants, is_known, is_live, rows_before, rows_before_window, rows_until
+from cvj_ml.windows import NEVER, Instants, before, is_known, is_live, rows_before, rows_before_window, rows_until
 
 _F64 = npt.NDArray[np.float64]
 _I64 = npt.NDArray[np.int64]
@@ -66,6 +67,11 @@ def _rule(asked: _Asked, rule: Rule, after: Firings) -> Progress:
         rows = np.arange(len(asked.customer))
         return Progress(fulfilled[best, rows], np.stack([part.remaining for part in parts])[best, rows])
     points = asked.points
+    if rule.attribute is not None:
+        held = holds_now(
+            state_mask(points, rule), points.offsets, points.occurred_at, asked.customer, asked.as_of
+        ) & _behind(asked, after)
+        return Progress(held.astype(np.float64), (~held).astype(np.float64))
     codes, size = distinct_codes(points, rule)
     used_from, used_row = after.used_by_question()
     number, total = _matched(
@@ -96,6 +102,18 @@ def _rule(asked: _Asked, rule: Rule, after: Firings) -> Progress:
     if rule.value_at_least is not None and rule.value_at_least > 0:
         fulfilled = np.minimum(fulfilled, np.clip(total / (rule.value_at_least * asked.journey.minor_units), 0.0, 1.0))
     return Progress(fulfilled, np.maximum(rule.count - number, 0).astype(np.float64))
+
+
+def _behind(asked: _Asked, after: Firings) -> npt.NDArray[np.bool_]:
+    """Return at which snapshots the stages that a condition comes after were known to be entered."""
+    if not len(after.row):
+        return np.ones(len(asked.customer), dtype=np.bool_)
+    question = asked.known.question
+    row, begins = after.row[question], asked.known.begins[question]
+    there = (row >= 0) & (row != NEVER)
+    visible = asked.points.visible_at[np.where(there, row, 0)]
+    known: npt.NDArray[np.bool_] = there & before(visible, asked.as_of) & before(begins, asked.as_of)
+    return known | (row < 0)
 
 
 @compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cvj_ml.config import DAY, Rule, format_duration
+from cvj_ml.config.plays import Tests
 from cvj_ml.journey.leaves import ANY_EVENT
 
 _SIGNS = {"eq": "=", "ne": "≠", "gt": ">", "gte": "≥", "lt": "<", "lte": "≤", "in": "one of"}
@@ -12,11 +13,14 @@ def rule_in_words(rule: Rule) -> str:
     """Return what a rule asks for, such as ``3rd purchase; or purchase worth 500 in total within 90 days``."""
     if rule.event:
         text = _leaf(rule)
+    elif rule.attribute is not None:
+        text = " and ".join(_tests(rule.attribute))
     else:
         children = rule.any or rule.all or ()
         word = "; or " if rule.any else "; and "
         parts = [rule_in_words(child) for child in children]
-        text = word.join(part if child.event else f"({part})" for part, child in zip(parts, children, strict=True))
+        plain = [child.event is not None or child.attribute is not None for child in children]
+        text = word.join(part if alone else f"({part})" for part, alone in zip(parts, plain, strict=True))
         if rule.after and len(children) > 1:
             text = f"({text})"
     return f"{text}, after {rule.after}" if rule.after else text
@@ -35,12 +39,7 @@ def _leaf(rule: Rule) -> str:
     text = " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     if rule.count > 1:
         text = f"{_ordinal(rule.count)} {text}" if rule.distinct is None else text
-    tests = [
-        f"{name} {_SIGNS[operator]} {_operand(operand)}"
-        for name, several in rule.where.items()
-        for operator, operand in several.items()
-    ]
-    if tests:
+    if tests := _tests(rule.where):
         text += f" with {' and '.join(tests)}"
     if rule.distinct is not None:
         text += f", {rule.count} different values of {rule.distinct}"
@@ -52,6 +51,14 @@ def _leaf(rule: Rule) -> str:
         window = duration_in_words(rule.growth.window)
         text += f" worth {rule.growth.ratio:g} times as much in {window} as in the {window} before"
     return text
+
+
+def _tests(asked: Tests) -> list[str]:
+    return [
+        f"{name} {_SIGNS[operator]} {_operand(operand)}"
+        for name, several in asked.items()
+        for operator, operand in several.items()
+    ]
 
 
 def _operand(operand: object) -> str:

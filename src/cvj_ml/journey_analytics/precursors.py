@@ -14,8 +14,8 @@ import pandas as pd
 from scipy.stats import norm
 
 from cvj_ml.config import DAY
-from cvj_ml.histories import Text, TouchpointColumns
-from cvj_ml.journey import stage_at
+from cvj_ml.histories import Block, Text, TouchpointColumns
+from cvj_ml.journey import evidence, stage_at
 from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add
 from cvj_ml.panel.labels import label, stages_ahead
 from cvj_ml.snapshots import eligible
@@ -54,10 +54,9 @@ _HABITS = ["stage", "event", "inbound"]
 _ORIGINS = ["stage", "channel"]
 
 
-def count_touchpoints(
-    question: Question, points: TouchpointColumns, entries: Instants, found: DwellTimes
-) -> TouchpointCounts:
+def count_touchpoints(question: Question, block: Block, entries: Instants, found: DwellTimes) -> TouchpointCounts:
     """Count a block whose stages were entered at ``entries`` and whose stays are ``found``."""
+    points = block.touchpoints
     owner, as_of = points.owners(), question.as_of
     known = points.live(as_of)
     week = 7 * DAY
@@ -68,7 +67,7 @@ def count_touchpoints(
     return TouchpointCounts(
         _habits(points, owner, known, found, as_of - question.period),
         _origins(points, owner, known, found),
-        _precursors(question, points, owner, entries),
+        _precursors(question, block, owner, entries),
         int(points.occurred_at[known].max(initial=-NEVER)),
         int(recent.sum()),
         int(month.sum()),
@@ -155,19 +154,17 @@ def first_channels(points: TouchpointColumns, owner: npt.NDArray[np.int64], know
     return Text(codes.astype(np.int32), (*points.channel.values, SEVERAL_CHANNELS, NO_CHANNEL))
 
 
-def _precursors(
-    question: Question, points: TouchpointColumns, owner: npt.NDArray[np.int64], entries: Instants
-) -> pd.DataFrame:
+def _precursors(question: Question, block: Block, owner: npt.NDArray[np.int64], entries: Instants) -> pd.DataFrame:
     """Ask one instant, a period (and the delay of arrivals) ago, so that every outcome is complete.
 
     What was known then is what came before; the outcome is the move within a period after it, by the same labels
     that the model learns from. The touchpoint that is the move itself can therefore never count as its own sign.
     """
-    period, journey = question.period, question.journey
+    period, journey, points = question.period, question.journey, block.touchpoints
     asked_at = question.as_of - period - question.delay
     snapshots = eligible(points, np.array([asked_at], dtype=np.int64))
     stage = stage_at(entries[snapshots.customer], asked_at).stage
-    labels = label(journey, points, snapshots, stage, question.as_of, question.delay)
+    labels = label(journey, evidence(journey, block), snapshots, stage, question.as_of, question.delay)
     ahead = stages_ahead(journey, stage)
     # Nobody is asked who had moved already and only the evidence was late, nor at the top of the journey.
     asked = ahead.any(axis=1) & (labels.at_risk[:, 1:] == ahead).all(axis=1)

@@ -131,7 +131,7 @@ def contact_history(block: Block, as_of: int, config: Config) -> ContactHistory:
     size = len(block.customers)
     past = RecentPast(block, as_of, config)
     owner, known = past.owner, past.known
-    sent, own = known & ~points.inbound, known & points.inbound
+    sent, own = known & points.sent, known & points.inbound
     place = points.channel.recode({name: i for i, name in enumerate(channels)}, -1).astype(np.int64)
     answered = sent & _answered(points, owner, own)
     last_own = np.full(size, _NONE, dtype=np.int64)

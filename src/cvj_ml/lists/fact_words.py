@@ -99,6 +99,7 @@ def say(
         "last": lambda: _last(feature, value, words.events, known),
         "last_channel": lambda: _last_channel(value, words.channels),
         "number": lambda: _number(feature, value),
+        "date": lambda: _date(feature, value),
         "category": lambda: _category(feature, value, words.categories[feature.fact[1]]),
     }
     return said[feature.fact[0]]() if feature.fact[0] in said else None
@@ -328,6 +329,19 @@ def _number(feature: Feature, value: float) -> Said:
         return Said(f"{what} not known", "not known", common=True)
     text = f"{value:,.2f}".rstrip("0").rstrip(".")
     return Said(f"{what} is {text}", text)
+
+
+def _date(feature: Feature, value: float) -> Said | None:
+    """Say "renewal in 23 days"; of a date that has passed, how long ago that was."""
+    what, ahead = name(feature.fact[1]), feature.name.startswith("days_until")
+    if math.isnan(value):
+        none = ("no {} ahead", "none ahead") if ahead else ("no {} has passed", "none passed")
+        return Said(none[0].format(what), none[1], common=True)
+    if ahead:
+        when = {0: "today", 1: "tomorrow"}.get(round(value), f"in {_days(value)}")
+        return Said(f"{what} {when}", when)
+    when = "yesterday" if round(value) == 1 else _ago(value)
+    return Said(f"{what} was {when}", when)
 
 
 def _category(feature: Feature, value: float, values: Sequence[str]) -> Said:

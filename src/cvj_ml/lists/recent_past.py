@@ -7,11 +7,11 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import Condition, Config, Play, Rating, Rule, outer_rating
-from cvj_ml.features import latest_known
+from cvj_ml.config import DAY, Condition, Config, Play, Rating, Rule, outer_rating
+from cvj_ml.features import dates_known, latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import column_passes, leaf_mask
-from cvj_ml.windows import in_window
+from cvj_ml.windows import in_window, local_days
 
 _Mask = npt.NDArray[np.bool_]
 _Ints = npt.NDArray[np.int64]
@@ -44,6 +44,8 @@ class RecentPast:
             return reduce(np.logical_and, [self.holds(one) for one in condition.all])
         if condition.attribute is not None:
             return self._attributes_pass(condition)
+        if condition.date is not None:
+            return self._lies_ahead(condition.date, condition.within or 0)
         if condition.last_rating is not None:
             return self._last_rating_is(condition.last_rating)
         return self._happened(condition)
@@ -66,7 +68,7 @@ class RecentPast:
         if eligibility.recent_contact is None:
             return np.zeros(self._size, dtype=np.bool_)
         crowd = frozenset(eligibility.broadcast)
-        sent = self.known & ~points.inbound & ~points.channel.isin(crowd) & ~points.event.isin(crowd)
+        sent = self.known & points.sent & ~points.channel.isin(crowd) & ~points.event.isin(crowd)
         sent &= in_window(points.occurred_at, self._as_of, eligibility.recent_contact)
         return np.bincount(self.owner[sent], minlength=self._size) > 0
 
@@ -109,6 +111,13 @@ class RecentPast:
         last = np.full(self._size, _NEVER_YET, dtype=np.int64)
         np.maximum.at(last, self.owner[rows], self._points.occurred_at[rows])
         return last
+
+    def _lies_ahead(self, name: str, within: int) -> _Mask:
+        """Return whose date, as known tonight, is one of so many local days from today on."""
+        everybody, tonight = np.arange(self._size), np.full(self._size, self._as_of)
+        ahead = dates_known(self._block.attributes, name, everybody, tonight) - local_days(tonight, self._config.zone)
+        held: _Mask = (ahead >= 0) & (ahead < within // DAY)
+        return held
 
     def _attributes_pass(self, condition: Condition) -> _Mask:
         table, everybody = self._block.attributes, np.arange(self._size)

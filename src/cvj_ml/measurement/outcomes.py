@@ -15,7 +15,7 @@ from cvj_ml.errors import GateError
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.gates.verdicts import GateVerdict, graded, passed
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times, stage_at
+from cvj_ml.journey import Journey, entry_times, evidence, stage_at
 from cvj_ml.measurement.effects import NOTHING, difference, lift, observed_over_expected, top_share
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves, expected_moves
 from cvj_ml.panel.labels import label, next_touchpoint
@@ -155,16 +155,17 @@ def _outcomes(
     pairs, place = np.unique(np.stack([customer, night]), axis=1, return_inverse=True)
     snapshots = Snapshots(pairs[0], pairs[1])
     points, place = block.touchpoints, place.ravel()
-    entries = entry_times(observation.journey, points)
+    rows = evidence(observation.journey, block)
+    entries = entry_times(observation.journey, rows)
     labels = label(
         observation.journey,
-        points,
+        rows,
         snapshots,
         stage_at(entries[snapshots.customer], snapshots.as_of).stage,
         observation.cut,
         observation.arrival_delay,
     )
-    until_send = time_until(next_touchpoint(points, ~points.inbound, snapshots, observation.cut), snapshots.as_of)
+    until_send = time_until(next_touchpoint(points, points.sent, snapshots, observation.cut), snapshots.as_of)
     target = np.array([1 + observation.journey.index(past.to_stage) for past in lists], dtype=np.int64)[which]
     horizon = np.array([past.horizon for past in lists], dtype=np.int64)[which]
     converted = happened_within(labels.times[place, target], horizon)

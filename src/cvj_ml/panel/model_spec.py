@@ -12,7 +12,7 @@ from cvj_ml.config import AudienceSpec, CompleteSpec, Config, play_channels
 from cvj_ml.engines import Blocks
 from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times
+from cvj_ml.journey import Journey, entry_times, evidence
 from cvj_ml.panel.calendar import NO_CALENDAR, Calendar, known_calendar
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, midnight
@@ -53,7 +53,7 @@ class ModelSpec:
 
     def entries(self, block: Block) -> Instants:
         """Return the block's stage entries (customers, stages)."""
-        return entry_times(self.journey, block.touchpoints)
+        return entry_times(self.journey, evidence(self.journey, block))
 
     def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
         """Return X of the snapshots."""
@@ -64,6 +64,7 @@ class ModelSpec:
             entries,
             snapshots,
             self.observed_from,
+            self.zone,
         )
 
     @property
@@ -98,6 +99,10 @@ def names_written(config: Config) -> Written:
     named: dict[str, set[str]] = {}
     periods = config.calendar.periods if config.calendar else ()
     tests: list[AudienceSpec | CompleteSpec | None] = [config.complete_when, *(one.audience for one in periods)]
+    for leaf in leaves:
+        for name, several in (leaf.attribute or {}).items():
+            for test in several.values():
+                named.setdefault(name, set()).update(str(one) for one in (test if isinstance(test, list) else [test]))
     for one in tests:
         if one is not None:
             named.setdefault(one.attribute, set()).add(str(one.eq))

@@ -15,7 +15,7 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.histories import Block
-from cvj_ml.journey import stage_at
+from cvj_ml.journey import evidence, stage_at
 from cvj_ml.panel.labels import Labels, label
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
@@ -286,7 +286,7 @@ def _label(
 ) -> Labels:
     labels = label(
         definition.journey,
-        block.touchpoints,
+        evidence(definition.journey, block),
         snapshots,
         stage,
         cut,

@@ -17,7 +17,7 @@ from cvj_ml.config import CompleteSpec, Config
 from cvj_ml.engines import Blocks
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text
-from cvj_ml.journey import coverage_of, draw_hidden, entries_when_hidden, hide, stage_at
+from cvj_ml.journey import coverage_of, draw_hidden, entries_when_hidden, evidence, hide, stage_at
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, are_eligible, eligible, sampling_keys
 from cvj_ml.windows import Instants, before
@@ -145,7 +145,7 @@ def observe(
     """
     points = hide(definition.journey, block.touchpoints, hidden, entries)
     left = Block(block.customers, points, block.attributes)
-    seen = entries_when_hidden(definition.journey, points, hidden)
+    seen = entries_when_hidden(definition.journey, evidence(definition.journey, left), hidden)
     stage = stage_at(seen[snapshots.customer], snapshots.as_of).stage
     return definition.features(left, seen, snapshots), stage
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, STAGE_CHANGE
 from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
 from cvj_ml.evaluation.mlflow_record import QUESTIONS, cell_name
@@ -190,13 +190,13 @@ def spoken(name: str) -> str:
 
 def habit(one: Habit) -> str:
     """Say what customers of a stage do."""
-    sent = "" if one.inbound else " (sent by us)"
+    sent = "" if one.inbound or one.event.startswith(STAGE_CHANGE) else " (sent by us)"
     return f"{spoken(one.event)}{sent} {percent(one.share)}"
 
 
 def precursor_in_words(one: Precursor) -> str:
     """Say how a touchpoint goes with moving on."""
-    sent = "" if one.inbound else " (sent by us)"
+    sent = "" if one.inbound or one.event.startswith(STAGE_CHANGE) else " (sent by us)"
     return (
         f"{spoken(one.event)}{sent} {times(one.lift)}× ({times(one.low)} to {times(one.high)}):"
         f" {percent(one.share_with)} of {whole_number(one.with_it)} moved on, {percent(one.share_without)} without it"

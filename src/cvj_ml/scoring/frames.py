@@ -17,7 +17,7 @@ import pyarrow as pa
 from pandas.api import types
 
 from cvj_ml.errors import DataError, nearest, raise_all
-from cvj_ml.features import INSTANTS, NUMBERS, TEXTS
+from cvj_ml.features import DATES, INSTANTS, NUMBERS, TEXTS
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.schemas import INSTANT, TOUCHPOINT_ROLES
 
@@ -53,6 +53,7 @@ def attribute_columns(definition: ModelSpec) -> dict[str, str]:
     """Return the columns that attributes must have, and their kinds; none where the model uses no attributes."""
     vocabulary = definition.catalogue.vocabulary
     kinds = dict.fromkeys(vocabulary.numbers, NUMBERS) | dict.fromkeys(vocabulary.categories, TEXTS)
+    kinds |= dict.fromkeys(vocabulary.dates, DATES)
     times = {} if vocabulary.static else {"known_at": INSTANTS}
     return {"customer_id": "", **times, **kinds} if kinds else {}
 
@@ -167,7 +168,9 @@ def _parts(frame: pd.DataFrame, with_attributes: bool, faults: list[str]) -> dic
 def _array(label: str, column: pd.Series, kind: str, faults: list[str]) -> pa.Array:
     """Return a column as Arrow: instants in UTC or as text, numbers as double, what has no kind as it is."""
     empty = pa.nulls(len(column), pa.string())
-    if kind == INSTANTS:
+    if kind == DATES and types.is_datetime64_dtype(column):
+        return pa.array(column, from_pandas=True).cast(pa.date32(), safe=False)  # without a zone, it is a local day
+    if kind in (INSTANTS, DATES):
         return _instants(label, column, faults)
     try:
         values = pa.array(column.astype(object), from_pandas=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -124,6 +125,7 @@ def _configuration(definition: ModelSpec, tables: Mapping[str, pa.Table], folder
         sources[name] = {"path": str(path), "times": "utc", "columns": {one: one for one in table.column_names}}
     if ATTRIBUTES in sources:
         sources[ATTRIBUTES]["static"] = definition.catalogue.vocabulary.static
+        sources[ATTRIBUTES]["dates"] = definition.catalogue.vocabulary.dates
     return Config.model_validate(
         {
             "name": "model",
@@ -183,7 +185,10 @@ def _example(bundle: Bundle, columns: tuple[str, ...]) -> pd.DataFrame:
             records.append({TABLE: TOUCHPOINTS, "customer_id": name, **found})
         if table is not None:
             row = table.offsets[i]
-            known = {one: _cell(column, row) for one, column in table.columns.items()}
+            known = {
+                one: _date(column, row) if one in table.dates else _cell(column, row)
+                for one, column in table.columns.items()
+            }
             records.append({TABLE: ATTRIBUTES, "customer_id": name, "known_at": _iso(table.known_at[row]), **known})
     names = list(dict.fromkeys(columns))
     cells = [[record.get(name) for name in names] for record in records]
@@ -194,6 +199,11 @@ def _example(bundle: Bundle, columns: tuple[str, ...]) -> pd.DataFrame:
 
 def _iso(instant: int) -> str:
     return to_datetime(int(instant), ZoneInfo("UTC")).isoformat()
+
+
+def _date(column: Column, row: int) -> str | None:
+    day = None if isinstance(column, Text) or np.isnan(column[row]) else int(column[row])
+    return None if day is None else (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
 def _cell(column: Column, row: int) -> object:

@@ -134,9 +134,11 @@ def _attributes(customers: int, attributes: Vocabulary, until: int, days: int, r
     # Some customers have no attributes, most one version, a few several; the newest may be known only after until.
     customer = np.repeat(np.arange(customers), rng.choice(4, customers, p=[0.1, 0.6, 0.2, 0.1]))
     known = until + (rng.integers(-days * 86_400, 5 * 86_400, len(customer))) * SECOND
+    known = known[np.lexsort((known, customer))]
     return Attributes(
         offsets=_offsets(customer, customers),
-        known_at=known[np.lexsort((known, customer))],
+        known_at=known,
+        day=(known // DAY).astype(np.int32),
         columns={name: _column(values, len(customer), rng) for name, values in attributes.items()},
     )
 

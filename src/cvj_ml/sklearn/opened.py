@@ -102,10 +102,10 @@ def _keep(touchpoints: Touchpoints, key: object, histories: Histories) -> Histor
 def _require_alike(definition: ModelSpec, histories: Histories) -> None:
     config, store = histories.config, histories.store
     there = {*store.property_kinds, *store.attribute_kinds}
-    for name, spec in config.sources.items():
-        there |= {*spec.columns, *spec.constants, *store.columns[name]}
+    for label, spec in config.touchpoint_tables.items():
+        there |= {*spec.columns, *spec.constants, *store.columns[label.removeprefix("sources.")]}
     vocabulary = definition.catalogue.vocabulary
-    needed = {*vocabulary.columns, *vocabulary.numbers, *vocabulary.categories}
+    needed = {*vocabulary.columns, *vocabulary.numbers, *vocabulary.categories, *vocabulary.dates}
     # Of these, no column needs to tell: days have no hours, and are known when they are over.
     absent = sorted(needed - {"known_at", "date_only", "touchpoint_id"} - there)
     begins = to_datetime(definition.observed_from, definition.zone).date()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml.config import DAY, SECOND, Config
+from cvj_ml.config import DAY, SECOND, STAGE_HISTORY, Config
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.ordering import OrderedRows, order_rows
@@ -77,7 +77,7 @@ class TouchpointSorter:
     ) -> None:
         self._config = config
         self._staged = {label.removeprefix("sources."): one for label, one in staged.items()}
-        self._known = {name for name in self._staged if tables[f"sources.{name}"].known}
+        self._known = {label.removeprefix("sources.") for label in staged if tables[label].known}
         self._base = base
         self._buckets = buckets
         self._connection = connection
@@ -104,8 +104,8 @@ class TouchpointSorter:
     def faults(self) -> list[str]:
         """Return the sources whose touchpoint_id does not identify a touchpoint."""
         return [
-            f"sources.{name}: in {rows} of {self._staged[name].accepted} rows the touchpoint_id belongs to more than"
-            " one customer, so it does not identify a touchpoint; map a unique id, or none"
+            f"{self._label(name)}: in {rows} of {self._staged[name].accepted} rows the touchpoint_id belongs to more"
+            " than one customer, so it does not identify a touchpoint; map a unique id, or none"
             for name, rows in sorted(self._reassigned.items())
             if rows > self._config.refused_share * self._staged[name].accepted
         ]
@@ -169,6 +169,9 @@ class TouchpointSorter:
         read = [pq.read_table(one, partitioning=None, read_dictionary=list(_CODED), use_threads=False) for one in files]
         table, schema = pa.concat_tables(read), self._rows.append(pa.field("copied", pa.bool_()))
         return table.select(schema.names).cast(schema), table["superseded_at"].to_numpy()
+
+    def _label(self, name: str) -> str:
+        return name if name == STAGE_HISTORY else f"sources.{name}"
 
     def _save(self, table: pa.Table, superseded_at: Instants, path: Path) -> None:
         instants = table["occurred_at"].to_numpy()
@@ -348,7 +351,7 @@ class TouchpointSorter:
 
     def _delay(self, name: str) -> int:
         """Return the 99 % quantile (nearest rank) of how late rows become known, in whole seconds as microseconds."""
-        spec = self._config.sources[name]
+        spec = self._config.touchpoint_tables[self._label(name)]
         if spec.known_after is not None:
             return spec.known_after
         seconds = sorted((+self._delays.get(name, Counter[int]())).items())

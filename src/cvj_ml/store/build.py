@@ -12,12 +12,20 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import AttributesSpec, Config, IdentitiesSpec, SourceSpec, StageLabelsSpec, TableSpec
+from cvj_ml.config import (
+    AttributesSpec,
+    Config,
+    IdentitiesSpec,
+    SourceSpec,
+    StageHistorySpec,
+    StageLabelsSpec,
+    TableSpec,
+)
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter, enough_buckets
 from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
-from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
+from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter, map_stage_history
 from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
 from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.postgres_source import Databases
@@ -80,7 +88,7 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
                 manifest = _build(config, tables, cache_key, fingerprints, base, work, built, connection)
             if stamps != {label: mapped.location.stamps() for label, mapped in tables.items()}:
                 raise DataError(f"{_HEADING} an input file changed while it was read; run again when it is complete.")
-            sources = {name: fingerprints[f"sources.{name}"] for name in config.sources}
+            sources = {label.removeprefix("sources."): fingerprints[label] for label in config.touchpoint_tables}
             sources |= {label: fingerprints[label] for label in BESIDE if label in fingerprints}
             columns = {label.removeprefix("sources."): mapped.columns() for label, mapped in tables.items()}
             facts = {"key": cache_key.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
@@ -133,7 +141,7 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
     misconfigured, faults = _config_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
-    specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    specs: dict[str, TableSpec] = {**config.touchpoint_tables}
     specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
     specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
     specs |= {IDENTITIES: config.identities} if config.identities else {}
@@ -147,7 +155,9 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
             except DataError as error:
                 faults.append(str(error))
                 continue
-            if isinstance(spec, SourceSpec):
+            if isinstance(spec, StageHistorySpec):
+                tables[label] = map_stage_history(location, spec, config, faults)
+            elif isinstance(spec, SourceSpec):
                 tables[label] = map_source(location, spec, config, faults)
             elif isinstance(spec, AttributesSpec):
                 tables[label] = map_attributes(location, spec, config, faults)
@@ -174,8 +184,8 @@ def _shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
 
 def _config_faults(config: Config) -> list[str]:
     return [
-        f"sources.{name}: {column!r} is in both columns and constants; keep one of them"
-        for name, spec in config.sources.items()
+        f"{label}: {column!r} is in both columns and constants; keep one of them"
+        for label, spec in config.touchpoint_tables.items()
         for column in spec.columns.keys() & spec.constants.keys()
     ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvj_ml.config import Config
+from cvj_ml.config import AttributesSpec, Config
 from cvj_ml.store.buckets import Base
 from cvj_ml.store.identities import IDENTITIES, tells_identities
 from cvj_ml.store.source_location import Fingerprint
@@ -61,6 +61,8 @@ def make_cache_key(
             "currency": mapped.currency and [mapped.currency.code, mapped.currency.to, mapped.currency.digest],
             "settings": spec.model_dump(mode="json", include=_SETTINGS),
         }
+        if isinstance(spec, AttributesSpec) and spec.dates:
+            described[label]["dates"] = spec.dates
     if LABELS in described:  # a label of a stage that the journey does not have is refused
         described[LABELS]["stages"] = config.journey.names
     meaning = {
@@ -102,16 +104,16 @@ def find_base(
         if (store := open_store(path.parent, manifest["key"], config)) is None:
             continue
         kept = [
-            name
-            for name in config.sources
-            if _stays(manifest["contents"][f"sources.{name}"], cache_key.contents[f"sources.{name}"])
+            label.removeprefix("sources.")
+            for label in config.touchpoint_tables
+            if _stays(manifest["contents"][label], cache_key.contents[label])
         ]
         size = sum(one["bytes"] for name in kept for one in store.fingerprints[name])
         found.append((size, Base(store, frozenset(kept), manifest["contents"], manifest["kinds"])))
     if not found:
         return None
     size, base = max(found, key=lambda one: (one[0], one[1].store.key))
-    whole = sum(path.stat().st_size for name in config.sources for path in tables[f"sources.{name}"].location.paths())
+    whole = sum(path.stat().st_size for label in config.touchpoint_tables for path in tables[label].location.paths())
     return base if size and size >= LEAST_SHARE * whole else None
 
 

@@ -1,22 +1,50 @@
-"""The second pass over the tables beside the touchpoints: attributes and stage labels of each bucket's customers."""
+"""The tables beside the logs: a CRM's stage history is mapped to touchpoints of its own kind.
+
+The second pass over attributes and stage labels of each bucket's customers.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import Config
+from cvj_ml.config import STAGE_CHANGE, Config, StageHistorySpec
 from cvj_ml.schemas import INSTANT
+from cvj_ml.store.mapping import Reading
 from cvj_ml.store.refusals import Counts
+from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import as_named, literal
-from cvj_ml.store.staging import Staged
+from cvj_ml.store.staging import Mapped, Staged, map_source
 from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, LABELS_FILE
 
 _ARROW = {"double": pa.float64(), "string": pa.string()}
+
+
+def map_stage_history(location: SourceLocation, spec: StageHistorySpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the CRM's stage history: touchpoints whose event names the stage.
+
+    When a stage became known has to be told: dates of a CRM can be set by hand, long after the day that they name.
+    """
+    found: list[str] = []
+    mapped = map_source(location, spec.as_source(), config, found)
+    own = {"event": "stage", "occurred_at": "entered_at"}
+    faults += [re.sub(r"(?<!')\b(event|occurred_at)\b(?!')", lambda word: own[word[1]], one) for one in found]
+    if not mapped.known and spec.known_after is None and "known_at" not in spec.columns:
+        faults.append(
+            f"{location.label}: nothing says when a stage became known, so a date set later by hand would reach into"
+            " the past. Map the time of each change (columns: {known_at: <its column>}; of a log that is written at"
+            " the change, that of entered_at), or say how long it takes: known_after: 1d"
+        )
+    nothing = {"channel": Reading("CAST(NULL AS VARCHAR)"), "value": Reading("CAST(NULL AS BIGINT)")}
+    stage = mapped.readings["event"]
+    named = replace(stage, value=f"{literal(STAGE_CHANGE)} || ({stage.value})")
+    return replace(mapped, readings={**mapped.readings, "event": named, **nothing})
 
 
 class AttributeSorter:

@@ -118,9 +118,9 @@ def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: C
     return Reading("CAST(NULL AS BIGINT)")
 
 
-def tells_day_only(field: Field, spec: SourceSpec) -> str:
-    """Return SQL for whether a value of ``occurred_at`` has no hours, by its type, its format or as it is written."""
-    if spec.resolution == "day" or field.family == "date":
+def tells_day_only(field: Field, spec: TableSpec) -> str:
+    """Return SQL for whether a value of a time has no hours, by its type, its format or as it is written."""
+    if (isinstance(spec, SourceSpec) and spec.resolution == "day") or field.family == "date":
         return "TRUE"
     if field.family in ("text", "integer", "float", "decimal") and spec.time_format:
         hours = spec.time_format in EPOCHS or re.search("%[HI]", spec.time_format.replace("%%", ""))

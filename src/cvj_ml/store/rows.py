@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cvj_ml.histories import ALWAYS
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.store.refusals import Usage, account
-from cvj_ml.store.store import ALWAYS, ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, Store
+from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, Store
 from cvj_ml.windows import NEVER
 
 _KINDS = {"double": pa.float64(), "string": pa.string()}

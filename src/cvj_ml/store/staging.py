@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.schemas import TOUCHPOINT_ROLES
+from cvj_ml.store.coming_dates import DateReading, read_dates
 from cvj_ml.store.currencies import Currency, map_currency, scale_of
 from cvj_ml.store.customer_ids import canonical_sql
 from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
@@ -53,7 +54,8 @@ class Mapped:
     or a number); ``extras`` are properties or attributes; ``known`` says that a column tells when a row became known.
     Of touchpoints, ``occurred_at`` and ``visible_at`` are SQL over the readings and over ``local_day``, which is SQL
     over the readings; ``where`` is SQL of whether a row is one of the table, ``melted`` SQL of the list of events and
-    dates that it holds, None where the row itself is one.
+    dates that it holds, None where the row itself is one; ``dates`` are readings of those extras
+    that are dates.
     """
 
     location: SourceLocation
@@ -71,6 +73,7 @@ class Mapped:
     melted: str | None = None
     currency: Currency | None = None
     every_day: str = "NULL"
+    dates: Mapping[str, DateReading] = field(default_factory=dict)
 
     def rows(self, relation: Relation) -> str:
         """Return SQL to select the rows of the table from: without those left out, one for each date of a row."""
@@ -238,9 +241,11 @@ def map_attributes(location: SourceLocation, spec: AttributesSpec, config: Confi
     extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
     if not extras:
         faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
+    dates = read_dates(label, extras, spec, config, faults)
     ids = tuple(one for name, one in fields.items() if name == "customer_id")
     family = _family(ids, faults, label, config)
-    return Mapped(location, readings, tuple(required), extras, _owned(fields.values()), ids, family, not spec.static)
+    owned = _owned(fields.values())
+    return Mapped(location, readings, tuple(required), extras, owned, ids, family, not spec.static, dates=dates)
 
 
 def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
@@ -271,7 +276,7 @@ def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, 
 
 def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
     """Return double or string for every property or attribute of a table; None where it has no value at all."""
-    kinds = {name: kind_of(one) for name, one in mapped.extras.items()}
+    kinds = {name: "double" if name in mapped.dates else kind_of(one) for name, one in mapped.extras.items()}
     asked = [name for name, one in mapped.extras.items() if kinds[name] is None and one.untyped]
     if asked:
         tests = ", ".join(casts_to_double(mapped.extras[name], mapped.location.spec) for name in asked)
@@ -302,12 +307,16 @@ def stage(
     Instants are microseconds. Refused rows go to a bucket of their own, with ``reason`` and ``row`` as JSON text.
     """
     walls = [f"{one.wall} AS {wall_column(name)}" for name, one in mapped.readings.items() if one.wall is not None]
+    dated = [(f"date_{i}", one.instant.wall) for i, one in enumerate(mapped.dates.values())]
+    walls += [f"{wall} AS {wall_column(name)}" for name, wall in dated if wall is not None]
     columns = [f"({one.value}) AS {name}" for name, one in mapped.readings.items()]
     columns += [f"{one.there} AS {name}_there" for name, one in mapped.readings.items()]
     unreadable: dict[str, str] = {}
     for index, (name, kind) in enumerate(kinds.items()):
         value = Reading(f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})")
-        if extra := mapped.extras.get(name):
+        if date := mapped.dates.get(name):
+            value = date.instant
+        elif extra := mapped.extras.get(name):
             value = read_property(extra, kind, mapped.location.spec)
         columns.append(f"{value.value} AS x{index}")
         if value.there != "FALSE":
@@ -318,7 +327,8 @@ def stage(
     owned = {str(one.own): f"coalesce({one.text}, CAST({one.raw} AS VARCHAR))" for one in plain}
     as_json = ", ".join(f"{literal(name)}: {text}" for name, text in owned.items())
     columns += [f"{{{as_json}}} AS raw"]
-    kept = [*mapped.readings, *(f"x{index}" for index in range(len(kinds))), "reason"]
+    days = {i: mapped.dates[name].day(f"x{i}") for i, name in enumerate(kinds) if name in mapped.dates}
+    kept = [*mapped.readings, *(f"{days.get(i, f'x{i}')} AS x{i}" for i in range(len(kinds))), "reason"]
     if mapped.occurred_at is not None:
         kept = [name for name in kept if name not in ("occurred_at", "known_at")]
         kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]

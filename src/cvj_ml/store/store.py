@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml.config import Config
+from cvj_ml.config import DAY, STAGE_HISTORY, Config
 from cvj_ml.errors import StoreError
-from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, TouchpointColumns
+from cvj_ml.histories import ALWAYS, Attributes, Block, Column, StageLabels, Text, TouchpointColumns, own_doing
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
 from cvj_ml.store.refusals import Counts, excess
 from cvj_ml.store.source_location import Fingerprint
+from cvj_ml.store.sql import to_wall
 from cvj_ml.windows import NEVER, Instants
 
 ATTRIBUTE = "attribute_"
@@ -35,9 +36,6 @@ MANIFEST = "store.json"
 
 FORMAT = 7
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
-
-ALWAYS = np.iinfo(np.int64).min
-"""``known_at`` of a static attribute."""
 
 
 def bucket_of(customer_id: str, buckets: int) -> int:
@@ -86,6 +84,8 @@ class Store:
     property_kinds: Mapping[str, str]
     attribute_kinds: Mapping[str, str]
     outbound: frozenset[str]
+    time_zone: str
+    dates: frozenset[str]
     files: Mapping[str, str]
 
     @property
@@ -148,15 +148,14 @@ class Store:
             channel=_text(table["channel"]),
             value=_numbers(pc.fill_null(value, 0), np.int64),
             has_value=_numbers(pc.is_valid(value), np.bool_),
-            inbound=~event.isin(self.outbound),
+            inbound=own_doing(event, self.outbound),
             properties=_columns(table, PROPERTY, self.property_kinds),
             merged_at=self._merged_at(customers),
         )
-        kinds = self.attribute_kinds
         return Block(
             customers,
             touchpoints,
-            _attributes(self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}"), customers, kinds) if kinds else None,
+            self._attributes(bucket, customers) if self.attribute_kinds else None,
             _labels(self.checked(f"{bucket_name(bucket)}/{LABELS_FILE}"), customers) if self.label_counts else None,
         )
 
@@ -171,6 +170,22 @@ class Store:
             return np.full(len(customers), NEVER, dtype=np.int64)
         place = pc.index_in(pa.array(customers, pa.string()), value_set=table["customer_id"].combine_chunks())
         return _instants(table["merged_at"].take(place), NEVER)
+
+    def _attributes(self, bucket: int, customers: tuple[str, ...]) -> Attributes:
+        kinds = self.attribute_kinds
+        texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
+        numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
+        path = self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}")
+        table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
+        known_at = _instants(table["known_at"], ALWAYS)
+        day = to_wall(np.where(known_at == ALWAYS, 0, known_at), self.time_zone) // DAY
+        return Attributes(
+            offsets=_offsets(table["customer_id"], customers),
+            known_at=known_at,
+            day=day.astype(np.int32),
+            columns=_columns(table, ATTRIBUTE, kinds),
+            dates=self.dates,
+        )
 
 
 def bucket_name(bucket: int) -> str:
@@ -214,7 +229,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
     if manifest["key"] != key or manifest["format"] != FORMAT:
         return None
     attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
-    delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
+    delays = {label.removeprefix("sources."): spec.arrival_delay for label, spec in config.touchpoint_tables.items()}
     return Store(
         folder=folder,
         buckets=manifest["buckets"],
@@ -235,6 +250,8 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
         property_kinds=manifest["property_kinds"],
         attribute_kinds=manifest["attribute_kinds"],
         outbound=frozenset(config.outbound),
+        time_zone=config.time_zone,
+        dates=frozenset(config.attributes.dates if config.attributes else ()),
         files=manifest["files"],
     )
 
@@ -280,7 +297,8 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
     """Return the tables of which more was refused than the configuration allows now."""
     faults: list[str] = []
     for name, counts in store.counts.items():
-        faults += excess(f"sources.{name}", counts.rows_in - counts.left_out, counts.refused, config.refused_share)
+        label = name if name == STAGE_HISTORY else f"sources.{name}"
+        faults += excess(label, counts.rows_in - counts.left_out, counts.refused, config.refused_share)
     for label, counted in (("attributes", store.attribute_counts), ("stage_labels", store.label_counts)):
         if counted:
             faults += excess(label, counted.rows_in, counted.refused, config.refused_share)
@@ -361,17 +379,6 @@ def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
     )
 
 
-def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
-    texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
-    numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
-    table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
-    return Attributes(
-        offsets=_offsets(table["customer_id"], customers),
-        known_at=_instants(table["known_at"], ALWAYS),
-        columns=_columns(table, ATTRIBUTE, kinds),
-    )
-
-
 def _nobody(store: Store) -> Block:
     """Return the block of a bucket without customers."""
 
@@ -390,6 +397,6 @@ def _nobody(store: Store) -> Block:
     return Block(
         (),
         touchpoints,
-        Attributes(start, instants, empty(kinds)) if kinds else None,
+        Attributes(start, instants, np.empty(0, dtype=np.int32), empty(kinds), store.dates) if kinds else None,
         StageLabels(start, instants, instants, text) if store.label_counts else None,
     )

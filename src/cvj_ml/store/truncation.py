@@ -15,8 +15,18 @@ from pathlib import Path
 
 import duckdb
 
-from cvj_ml.config import DAY, AttributesSpec, Config, IdentitiesSpec, SourceSpec, TableSpec
+from cvj_ml.config import (
+    DAY,
+    STAGE_HISTORY,
+    AttributesSpec,
+    Config,
+    IdentitiesSpec,
+    SourceSpec,
+    StageHistorySpec,
+    TableSpec,
+)
 from cvj_ml.errors import ConfigError, nearest, raise_all
+from cvj_ml.store.customer_tables import map_stage_history
 from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.identities import IDENTITIES, map_identities
 from cvj_ml.store.mapping import Reading, read_instant, read_occurrence, tells_day_only, wall_column
@@ -94,15 +104,17 @@ class Truncation:
         attributes, identities = specs.pop("attributes", None), specs.pop(IDENTITIES, None)
         if not specs:
             return None
+        history = specs.pop(STAGE_HISTORY, None)
         sources = {label.removeprefix("sources."): spec for label, spec in specs.items()}
         # Rows that cannot be read are kept on both sides, and must not stop a small part of the file.
-        changed: dict[str, object] = {"sources": sources, "attributes": attributes, "identities": identities}
+        changed: dict[str, object] = {"sources": sources, STAGE_HISTORY: history}
+        changed |= {"attributes": attributes, IDENTITIES: identities}
         changed |= {"out": str(folder / "out"), "refused_share": 1.0}
         return self._config.model_copy(update=changed)
 
 
 def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[str, Timed]]:
-    specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
+    specs: dict[str, TableSpec] = {**config.touchpoint_tables}
     specs |= {"attributes": config.attributes} if config.attributes else {}
     specs |= {IDENTITIES: config.identities} if config.identities else {}
     with Databases(config, folder) as databases:
@@ -112,7 +124,9 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
                 yield label, _timed_query(location, config, folder, faults)
                 continue
             ignored: list[str] = []  # ingest has told them
-            if isinstance(spec, SourceSpec):
+            if isinstance(spec, StageHistorySpec):
+                mapped = map_stage_history(location, spec, config, ignored)
+            elif isinstance(spec, SourceSpec):
                 mapped = map_source(location, spec, config, ignored)
             elif isinstance(spec, AttributesSpec):
                 mapped = map_attributes(location, spec, config, ignored)
@@ -167,7 +181,8 @@ def _timed_query(location: SourceLocation, config: Config, folder: Path, faults:
 
 def _gives_days(location: SourceLocation, spec: SourceSpec) -> bool:
     """Return whether a query gives days, whatever hours the rows have from which it makes them."""
-    own = spec.single.get("occurred_at", "occurred_at")
+    source = spec.as_source() if isinstance(spec, StageHistorySpec) else spec
+    own = source.single.get("occurred_at", "occurred_at")
     kind = location.types.get(own)
     return kind is not None and tells_day_only(Field(identifier(own), kind, False, own), spec) == "TRUE"
 

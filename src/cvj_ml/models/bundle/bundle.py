@@ -188,7 +188,8 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     errors = ForecastErrors.from_dict(json.loads((folder / FORECASTS).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
-    block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound))
+    dates = frozenset(definition.catalogue.vocabulary.dates)
+    block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound), dates)
     text = (folder / TREES).read_text(encoding="utf-8")
     booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
@@ -307,6 +308,7 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
             "categories": dict(vocabulary.categories),
             "columns": dict(vocabulary.columns),
             "static": vocabulary.static,
+            **({"dates": vocabulary.dates} if vocabulary.dates else {}),
         },
         "windows": catalogue.windows,
         "trend": catalogue.trend,
@@ -334,6 +336,7 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         {name: tuple(values) for name, values in words["categories"].items()},
         words["columns"],
         words["static"],
+        tuple(words.get("dates", ())),
     )
     catalogue = compile_catalogue(
         vocabulary,

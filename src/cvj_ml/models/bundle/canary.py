@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns
+from cvj_ml.config import DAY, STAGE_CHANGE
+from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns, own_doing
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import NEVER
 
 CUSTOMERS = 200
+
+_APART = 50
 
 
 def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
@@ -29,16 +33,25 @@ def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
                 operands = [item for test in tests.values() for item in (test if isinstance(test, list) else [test])]
                 if name not in ("value", "channel"):
                     properties[name] = [str(item) for item in operands] if isinstance(operands[0], str) else None
-    return random_block(
+    block = random_block(
         customers=CUSTOMERS,
         seed=seed,
         events=sorted(events - {"*"}) or ["touchpoint"],
         channels=vocabulary.channels or ("none",),
         properties=properties,
-        attributes={**dict.fromkeys(vocabulary.numbers), **vocabulary.categories},
-        outbound=definition.outbound,
+        attributes={**dict.fromkeys(vocabulary.numbers), **vocabulary.categories, **dict.fromkeys(vocabulary.dates)},
+        outbound=[*definition.outbound, *(name for name in events if name.startswith(STAGE_CHANGE))],
         until=as_of,
     )
+    if block.attributes is None or not vocabulary.dates:
+        return block
+    # Dates lie on both sides of the day on which they became known, some far from it.
+    columns = dict(block.attributes.columns)
+    for name in vocabulary.dates:
+        number = columns[name]
+        if not isinstance(number, Text):
+            columns[name] = block.attributes.day + _APART * (number - 3)
+    return replace(block, attributes=replace(block.attributes, columns=columns, dates=frozenset(vocabulary.dates)))
 
 
 def block_to_tables(block: Block) -> tuple[pa.Table, pa.Table]:
@@ -65,7 +78,9 @@ def block_to_tables(block: Block) -> tuple[pa.Table, pa.Table]:
     return pa.table(touchpoints), pa.table(attributes)
 
 
-def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: frozenset[str]) -> Block:
+def block_from_tables(
+    touchpoints: pa.Table, attributes: pa.Table, outbound: frozenset[str], dates: frozenset[str]
+) -> Block:
     """Return the block of ``block_to_tables``."""
     customers, offsets = _runs(touchpoints["customer_id"].to_pylist())
     event = _codes(touchpoints["event"])
@@ -80,7 +95,7 @@ def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: fro
         _codes(touchpoints["channel"]),
         pc.fill_null(touchpoints["value"], 0).to_numpy(),
         pc.is_valid(touchpoints["value"]).to_numpy(),
-        ~event.isin(outbound),
+        own_doing(event, outbound),
         _columns(touchpoints, "property_"),
         # Simulated customers have one id each.
         np.full(len(customers), NEVER, dtype=np.int64),
@@ -90,9 +105,9 @@ def block_from_tables(touchpoints: pa.Table, attributes: pa.Table, outbound: fro
     owners, ends = _runs(attributes["customer_id"].to_pylist())
     lengths = dict(zip(owners, np.diff(ends), strict=True))
     starts = np.concatenate(([0], np.cumsum([lengths.get(name, 0) for name in customers]))).astype(np.int64)
-    return Block(
-        customers, points, Attributes(starts, attributes["known_at"].to_numpy(), _columns(attributes, "attribute_"))
-    )
+    known_at = attributes["known_at"].to_numpy()
+    day = (known_at // DAY).astype(np.int32)  # as the days of the simulated touchpoints, of UTC
+    return Block(customers, points, Attributes(starts, known_at, day, _columns(attributes, "attribute_"), dates))
 
 
 def _owners(customers: Sequence[str], offsets: npt.NDArray[np.int64]) -> list[str]:
