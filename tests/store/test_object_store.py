@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -378,3 +379,76 @@ def test_a_pattern_matches_objects_as_it_matches_files(
     found = {Path(one) for one in glob.glob(str(root.joinpath(*pattern)), recursive=True) if Path(one).is_file()}
     told = {one for one in files if object_store._matches(list(one.relative_to(root).parts), pattern)}
     assert told == found
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch, impatient: None) -> Iterator[dict[str, str]]:
+    """Objects by name in the bucket ``data``, told by the documented JSON interface of Cloud Storage.
+
+    The client is pyarrow's own; the server is as much of the interface as reading needs.
+    """
+    import http.server
+    from urllib.parse import parse_qs, unquote, urlsplit
+
+    objects: dict[str, str] = {}
+
+    class Storage(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = urlsplit(self.path)
+            _, _, name = asked.path.partition("/b/data/o")
+            name = unquote(name.removeprefix("/")) or asked.path.removeprefix("/data/")
+            found = [self.described(one) for one in sorted(objects) if one.startswith(parse_qs(asked.query).get(
+                "prefix", [""])[0])]  # fmt: skip
+            if asked.path.endswith("/b/data/o"):
+                self.answer(200, json.dumps({"kind": "storage#objects", "items": found}))
+            elif name not in objects:
+                self.answer(404 if name else 403, json.dumps({"error": {"code": 404, "message": SECRET}}))
+            elif "alt=media" in asked.query or asked.path.startswith("/data/"):
+                self.answer(200, objects[name])
+            else:
+                self.answer(200, json.dumps(self.described(name)))
+
+        def described(self, name: str) -> dict[str, str]:
+            made = "2024-01-28T00:00:00Z"
+            return {
+                "kind": "storage#object", "name": name, "bucket": "data", "size": str(len(objects[name])),
+                "generation": str(len(objects)), "updated": made, "timeCreated": made,
+            }  # fmt: skip
+
+        def answer(self, code: int, text: str) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(text)))
+            self.send_header("x-goog-generation", str(len(objects)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Storage)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
+    yield objects
+    server.shutdown()
+
+
+def test_the_client_of_google_cloud_storage_reads_objects(
+    tmp_path: Path, google: dict[str, str], configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    google |= {"log/a/x.csv": rows(0, 60), "log/b/x.csv": rows(60, 30), "log/other.txt": "no table"}
+    store = ingest(configure(sources={"log": {"path": "gs://data/log/**/x.csv"}}))
+    assert store.counts["log"].rows_in == 90
+    told = refused(configure(sources={"log": {"path": "gs://data/log/a/y.csv"}}))
+    assert "there is no such object. Did you mean 'x.csv'?" in told
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
+    told = refused(configure(sources={"log": {"path": "gs://data/log/a/x.csv"}}), CvjError)
+    assert "no server listens there" in told
+
+
+def test_an_account_of_azure_that_is_not_there_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Config]
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_KEY", base64.b64encode(SECRET.encode()).decode())
+    told = refused(configure(sources={"log": {"path": "abfss://data@account.dfs.cvj.invalid/log.csv"}}), CvjError)
+    assert told.startswith("sources.log: abfss://data@account.dfs.cvj.invalid/log.csv: ")
+    assert "look at the endpoint and the network" in told

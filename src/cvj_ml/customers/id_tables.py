@@ -71,7 +71,7 @@ class Places:
         return "; ".join(told)
 
 
-Standing = tuple[list[Fingerprint], dict[str, str]]
+Standing = tuple[list[Fingerprint], dict[str, dict[str, str]]]
 """The files of a table, and the marks of its objects, by which a change is noticed."""
 
 

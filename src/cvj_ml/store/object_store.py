@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +37,7 @@ ANSWER_SECONDS = 20
 _ATTEMPTS = 3
 _AT_ONCE = 8
 _CHUNK = 1 << 22
+_MARKS = ("etag", "generation", "last-modified", "updated", "versionid", "content-length", "size")
 _NAME_BYTES = 255
 
 _REFUSED = "these credentials may not read it; grant them listing the bucket and reading its objects"
@@ -99,7 +100,7 @@ def fetched(label: str, spec: Spec, folder: Path) -> Spec:
     return spec.model_copy(update={"path": path, "files": files})
 
 
-def marks(label: str, spec: TableSpec) -> dict[str, str]:
+def marks(label: str, spec: TableSpec) -> dict[str, dict[str, str]]:
     """Return every object that a spec names, with what changes whenever the object does."""
     faults: list[str] = []
     addresses = [one for place, pattern in _patterns(spec) for one in _named(f"{label}{place}", pattern, faults)]
@@ -125,6 +126,10 @@ class _Store:
     def path(self, address: str) -> str:
         """Return an address as a path of the file system."""
         return f"{self.bucket}/{address.removeprefix(self.root)}"
+
+    def stream(self, address: str) -> Any:
+        """Open an object as it is: pyarrow would unpack one whose name ends in .gz."""
+        return self.files.open_input_stream(self.path(address), compression=None)
 
 
 def _store(place: str, address: str) -> _Store:
@@ -284,13 +289,12 @@ def _fetch(place: str, address: str, target: Path) -> str | None:
     target.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         store = _store(place, address)
-        path = store.path(address)
-        with _asked(place, address, lambda: store.files.open_input_file(path)) as stream, target.open("xb") as file:
-            size, before = stream.size(), _told(stream)
+        with _asked(place, address, lambda: store.stream(address)) as stream, target.open("xb") as file:
+            before = _told(stream)
             while chunk := _asked(place, address, lambda: stream.read(_CHUNK)):
                 file.write(chunk)
-            written = file.tell()
-        if written != size or before != _mark(place, address):
+            size = str(file.tell())
+        if before != _mark(place, address) or before.get("size", before.get("content-length", size)) != size:
             return f"{place}: {address}: the object changed while it was read; run again when it is complete."
     except DataError as error:
         return str(error)
@@ -301,15 +305,13 @@ def _fetch(place: str, address: str, target: Path) -> str | None:
     return None
 
 
-def _mark(place: str, address: str) -> str:
+def _mark(place: str, address: str) -> dict[str, str]:
     store = _store(place, address)
-    with _asked(place, address, lambda: store.files.open_input_file(store.path(address))) as stream:
-        return _told(stream)
+    with _asked(place, address, lambda: store.stream(address)) as stream:
+        return _asked(place, address, lambda: _told(stream))
 
 
-def _told(stream: Any) -> str:
-    """Return size, time of change and, where there are such, tag and generation of an open object."""
-    told: Mapping[Any, Any] = stream.metadata() or {}
-    wanted = ("etag", "generation", "last-modified", "versionid")
-    found = {str(name).lower(): str(value) for name, value in told.items() if str(name).lower() in wanted}
-    return f"{stream.size()} {sorted(found.items())}"
+def _told(stream: Any) -> dict[str, str]:
+    """Return what an open object is: its size, time of change, tag and generation, as far as the store tells them."""
+    told = {str(name).lower(): value for name, value in (stream.metadata() or {}).items()}
+    return {name: told[name].decode() for name in _MARKS if name in told}
