@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.object_store import KEY, SECRET, ObjectServer
 from tests.postgres import free_port
+from tests.trained import call
 
 from cvj_ml.config import Config, load_config
 from cvj_ml.customers import read_people
@@ -319,6 +320,11 @@ def test_an_address_that_is_none_is_refused_without_its_secret(
 def test_results_stay_on_this_machine(configure: Callable[..., Config]) -> None:
     with pytest.raises(ValueError, match="s3:// is no folder of this machine"):
         configure(sources={"log": {"path": "log.csv"}}, out="s3://bucket/out")
+
+
+def test_init_looks_at_files_of_this_machine(tmp_path: Path) -> None:
+    ran = call("init", f"s3://key:{CANARY}@bucket/log.csv", "--config", tmp_path / "cvj.yaml")
+    assert ran.code == 2 and "init looks at files of this machine" in ran.err and CANARY not in ran.err
 
 
 def test_check_reads_objects(

@@ -89,7 +89,7 @@ def _tell(facts: DataFacts) -> None:
             "weeks_without": one.weeks_without,
             "repeats": one.repeats,
             "late": one.late,
-            "late_days": one.late_days[2] if one.late else 0.0,
+            "late_days": f"{one.late_days[2]:g}" if one.late else "–",
         }
         for one in facts.sources
     ]
@@ -99,8 +99,11 @@ def _tell(facts: DataFacts) -> None:
         for one in facts.next_steps
         if one.days == facts.within
     ]
-    title = f"Moved on within {facts.within} days of coming to a stage"
+    title = f"Moved on within {facts.within} days"
     show(pd.DataFrame(steps, columns=["next_step", "moved", "of", "enough"]), title)
     out.print(f"{facts.rule()}\n", soft_wrap=True)
-    for question in facts.questions():
+    questions = facts.questions()
+    if questions:
+        out.print("Questions")
+    for question in questions:
         out.print(f"  - {question}", soft_wrap=True)

@@ -9,7 +9,7 @@ import pandas as pd
 from cvj_ml.config import Config
 from cvj_ml.histories import Block
 from cvj_ml.inputs import Histories, open_histories, require_customers
-from cvj_ml.journey_analytics.data_facts import BEFORE_ANY, DataFacts, TransitionCounts, count_transitions, data_facts
+from cvj_ml.journey_analytics.data_facts import NO_STAGE, DataFacts, TransitionCounts, count_transitions, data_facts
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Watcher
 from cvj_ml.store import Usage
@@ -39,7 +39,7 @@ def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
         first, *others = engine.map(count)
         totals = sum(others, start=first)
     facts = data_facts(config, definition, histories.store, totals, as_of, (usage.not_yet_visible, usage.superseded))
-    names = [BEFORE_ANY, *config.journey.names]
+    names = [NO_STAGE, *config.journey.names]
     seen = ["", *("no" if name in histories.visible.unobserved else "yes" for name in config.journey.names)]
     stages = pd.DataFrame({"stage": names, "observed": seen, "customers": totals.here})
     return Checked(histories, usage, stages, facts)

@@ -34,7 +34,7 @@ from cvj_ml.windows import (
 WEEK = 7
 """Days without a row, at least, from which on a source that has rows on most days is asked about."""
 
-BEFORE_ANY = "(before any)"
+NO_STAGE = "(before any)"
 
 _EPOCH = date(1970, 1, 1)
 _Counts = npt.NDArray[np.int64]
@@ -242,9 +242,9 @@ def data_facts(
     transitions = tuple(_transitions(definition, counts))
     following = {
         origin: next((names[j] for j in journey.observable if j >= i), None)
-        for i, origin in enumerate([BEFORE_ANY, *names])
+        for i, origin in enumerate([NO_STAGE, *names])
     }
-    shown = {BEFORE_ANY, *(names[j] for j in journey.observable)}
+    shown = {NO_STAGE, *(names[j] for j in journey.observable)}
     steps = [one for one in transitions if one.origin in shown and following[one.origin] == one.target]
     return DataFacts(
         config.name,
@@ -275,7 +275,7 @@ def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[Tr
         for m, horizon in enumerate(definition.horizons):
             enough: Enough = "no" if not known[s, j, m] else "base rates" if few else "yes"
             came, moved = int(counts.came[s, j, m]), int(counts.moved[s, j, m])
-            yield Transition([BEFORE_ANY, *names][s], names[j], horizon // DAY, came, moved, enough)
+            yield Transition([NO_STAGE, *names][s], names[j], horizon // DAY, came, moved, enough)
 
 
 def _sources(config: Config, store: Store, as_of: int) -> Iterator[SourceFacts]:
@@ -361,8 +361,8 @@ def _source_questions(facts: DataFacts) -> Iterable[str]:
             )
         if one.repeats:
             yield (
-                f"{one.name}: {one.repeats:,} rows repeat another one exactly, and each counts. Are they copies? If so:"
-                " drop_duplicates: true."
+                f"{one.name}: {one.repeats:,} of {one.stored:,} rows repeat another one exactly, and each counts. Are"
+                " they copies? If so: drop_duplicates: true."
             )
         if one.refused:
             yield (
