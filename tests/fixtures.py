@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from tests.object_store import ObjectServer, served_objects
 from tests.postgres import Server, served
 from tests.trained import Trained, train_once
 
@@ -21,4 +22,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def postgres() -> Iterator[Server]:
     """A real PostgreSQL server, one for each test process that needs one."""
     with served() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """A real object store, one for each test process that needs one."""
+    with served_objects(tmp_path_factory.mktemp("moto")) as server:
         yield server

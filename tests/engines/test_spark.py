@@ -220,10 +220,10 @@ def test_an_error_of_a_block_ends_a_command_as_it_does_locally(
 ) -> None:
     spark.require_java()
 
-    def fail(entries: object, as_of: int) -> None:
+    def fail(*_: object) -> None:
         raise DataError("The block is not as it was.")
 
-    monkeypatch.setattr(import_module("cvj_ml.commands.check"), "stage_at", fail)
+    monkeypatch.setattr(import_module("cvj_ml.commands.check"), "count_transitions", fail)
     files = [trained.variant(tmp_path / "spark", engine=spark.engine()), trained.variant(tmp_path / "local")]
     remote, local = (call("check", file, "--as-of", AS_OF) for file in files)
     assert (remote.code, local.code) == (3, 3)

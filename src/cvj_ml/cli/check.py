@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from cvj_ml.cli.arguments import AdoptOut, AsOf, ConfigFile, Json, read
 from cvj_ml.cli.output import Terminal, out, print_json, show
 
+if TYPE_CHECKING:
+    from cvj_ml.journey_analytics.data_facts import DataFacts
 
-def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_json: Json = False) -> None:
-    """Read everything and show what the configuration makes of it, without training."""
+
+def check(
+    config_file: ConfigFile,
+    as_of: AsOf,
+    page: Annotated[Path | None, typer.Option(help="Write what is found as one HTML page, too.")] = None,
+    adopt_out: AdoptOut = False,
+    as_json: Json = False,
+) -> None:
+    """Read everything and show what there is to learn from, without training."""
     from cvj_ml import commands
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
     found = commands.check(config, instant, Terminal())
     store = found.histories.store
+    if page is not None:
+        from cvj_ml.report.data_page import data_page
+
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(data_page(found.facts), encoding="utf-8")
     sources = [
         {
             "source": name,
@@ -38,6 +57,7 @@ def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_
                 "events": dict(store.events),
                 "stages": found.stages.to_dict("records"),
                 "warnings": list(found.warnings),
+                "data": found.facts.as_document(),
             }
         )
         return
@@ -53,3 +73,39 @@ def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_
     events = sorted(store.events.items(), key=lambda item: (-item[1], item[0]))
     show(pd.DataFrame(events, columns=["event", "rows"]).head(30), "Events")
     show(found.stages, f"Observed stages at {as_of}")
+    _tell(found.facts)
+    if page is not None:
+        out.print(f"Wrote {page}.", soft_wrap=True)
+
+
+def _tell(facts: DataFacts) -> None:
+    """Show what there is to learn from, and what may be wrong with it."""
+    import pandas as pd
+
+    in_time = [
+        {
+            "source": one.name,
+            "from": str(one.first or "–"),
+            "to": str(one.last or "–"),
+            "days_without": one.days_without,
+            "weeks_without": one.weeks_without,
+            "repeats": one.repeats,
+            "late": one.late,
+            "late_days": f"{one.late_days[2]:g}" if one.late else "–",
+        }
+        for one in facts.sources
+    ]
+    show(pd.DataFrame(in_time), "In time")
+    steps = [
+        {"next_step": f"{one.origin} → {one.target}", "moved": one.moved, "of": one.came, "enough": one.enough}
+        for one in facts.next_steps
+        if one.days == facts.within
+    ]
+    title = f"Moved on within {facts.within} days"
+    show(pd.DataFrame(steps, columns=["next_step", "moved", "of", "enough"]), title)
+    out.print(f"{facts.rule()}\n", soft_wrap=True)
+    questions = facts.questions()
+    if questions:
+        out.print("Questions")
+    for question in questions:
+        out.print(f"  - {question}", soft_wrap=True)

@@ -12,21 +12,21 @@ from cvj_ml.config import STAGE_CHANGE, Config
 from cvj_ml.features import latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.inputs import Histories, open_histories, require_customers
-from cvj_ml.journey import stage_at
+from cvj_ml.journey_analytics.data_facts import NO_STAGE, DataFacts, TransitionCounts, count_transitions, data_facts
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Watcher
-from cvj_ml.snapshots import eligible
 from cvj_ml.store import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What `check` found: rows by source, events, customers per observed stage, and what to tell the user."""
+    """What `check` found: rows by source, stages, what to tell the user, and what there is to learn from."""
 
     histories: Histories
     usage: Usage
     stages: pd.DataFrame
     warnings: tuple[str, ...]
+    facts: DataFacts
 
 
 def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
@@ -35,28 +35,26 @@ def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
     usage = require_customers(histories, as_of)
     field = config.stage_history.field if config.stage_history else None
     with watcher.step("Observing stages") as progress:
-        engine = histories.engine(progress)
+        engine, delay = histories.engine(progress), histories.store.arrival_delay
         definition = define(config, histories.visible.journey, engine, as_of)
 
-        def count(block: Block) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-            snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
-            stage = stage_at(definition.entries(block)[snapshots.customer], as_of).stage
-            at_each = np.bincount(stage.astype(np.int64) + 1, minlength=1 + len(config.journey.stages))
-            return at_each, _compared(block, field, as_of)
+        def count(block: Block) -> tuple[TransitionCounts, npt.NDArray[np.int64]]:
+            return count_transitions(config, definition, block, as_of, delay), _compared(block, field, as_of)
 
-        found = engine.map(count)
-    totals = np.sum([stages for stages, _ in found], axis=0)
-    names = ["(before any)", *config.journey.names]
+        (first, *others), compared = zip(*engine.map(count), strict=True)
+        totals = sum(others, start=first)
+    facts = data_facts(config, definition, histories.store, totals, as_of, (usage.not_yet_visible, usage.superseded))
+    names = [NO_STAGE, *config.journey.names]
     seen = ["", *("no" if name in histories.visible.unobserved else "yes" for name in config.journey.names)]
-    both, other = np.sum([compared for _, compared in found], axis=0).tolist()
+    both, other = np.sum(compared, axis=0).tolist()
     told = [
         f"stage_history: of {both:,} customers with both, {other:,} have another stage in the attribute {field!r} than"
         " the newest date says. Rules read the dates; ask in the CRM which of the two is kept by hand"
     ]
     for warning in told if other else ():
         watcher.say(f"warning: {warning}")
-    stages = pd.DataFrame({"stage": names, "observed": seen, "customers": totals})
-    return Checked(histories, usage, stages, (*histories.visible.warnings, *(told if other else ())))
+    stages = pd.DataFrame({"stage": names, "observed": seen, "customers": totals.here})
+    return Checked(histories, usage, stages, (*histories.visible.warnings, *(told if other else ())), facts)
 
 
 def _compared(block: Block, field: str | None, as_of: int) -> npt.NDArray[np.int64]:

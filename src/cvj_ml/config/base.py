@@ -67,15 +67,54 @@ def _is_number(kind: Any) -> bool:
     return all(map(_is_number, parts)) if parts else kind in (int, float)
 
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ADDRESSES = {
+    "s3": "s3://bucket/name",
+    "gs": "gs://bucket/name",
+    "abfss": "abfss://container@account.dfs.core.windows.net/name",
+}
+
+
+def is_object(path: str) -> bool:
+    """Return whether a path is the address of an object, or a pattern of such, and no file."""
+    return path.startswith(tuple(f"{scheme}://" for scheme in _ADDRESSES))
+
+
 def _resolve(path: str, info: ValidationInfo) -> str:
+    if scheme := _SCHEME.match(path):
+        raise ValueError(f"{scheme[0]} is no folder of this machine; only tables may lie in an object store")
     return str(Path(_folder(info), _expanded(path)))
 
 
 def _resolve_pattern(path: str, info: ValidationInfo) -> str:
+    if scheme := _SCHEME.match(path):
+        _check_address(path, scheme[1])
+        return path
     # The folder of the file is no pattern, whatever it is called.
     expanded = _expanded(path)
     folder = str(_folder(info))
     return str(Path(glob.escape(folder) if glob.has_magic(path) else folder, expanded))
+
+
+def _check_address(path: str, scheme: str) -> None:
+    """Raise ValueError for what is no address of an object; what may hold a key or a password is not shown."""
+    if scheme not in _ADDRESSES:
+        raise ValueError(f"{scheme}:// is not read; write a file, or one of {', '.join(_ADDRESSES.values())}")
+    host, _, key = path.partition("://")[2].partition("/")
+    wanted = f"write {_ADDRESSES[scheme]}"
+    container, at, account = host.partition("@")
+    secret = ":" in container or "@" in account or (bool(at) and scheme != "abfss")
+    if secret or re.search(r"[?&][\w.-]+=", path):
+        raise ValueError(
+            f"{scheme}://…: it holds more than a place, such as a key or a signature, which is not shown here."
+            f" Credentials come from the environment alone (docs/object-stores.md); {wanted}"
+        )
+    if scheme == "abfss" and not re.fullmatch(r"[a-z0-9$-]+@[a-z0-9]+\.dfs\.[a-z0-9.]+", host):
+        raise ValueError(f"{path}: the host is no container of an account; {wanted}")
+    if not host or glob.has_magic(host):
+        raise ValueError(f"{path}: the bucket is named in full, without * or ?; {wanted}")
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"{path}: after the bucket comes the name of an object, without empty parts; {wanted}")
 
 
 def _folder(info: ValidationInfo) -> Path:
@@ -99,7 +138,7 @@ ResolvedPath = Annotated[str, AfterValidator(_resolve)]
 """A path, relative to the folder of the configuration file."""
 
 ResolvedPattern = Annotated[str, AfterValidator(_resolve_pattern)]
-"""A path or a pattern, relative to the folder of the configuration file."""
+"""A path or a pattern, relative to the folder of the configuration file; or the address of objects, as it is."""
 
 
 SECOND = 1_000_000
@@ -161,9 +200,10 @@ def validated(kind: type[Checked], document: Any, file: Path | None) -> Checked:
         return kind.model_validate(document, context={"folder": file.resolve().parent} if file else None)
     except ValidationError as error:
         faults = _faults(error, document)
-        number = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise_all(ConfigError, f"{place}the configuration has {number}:", faults)
-        raise AssertionError("a validation error names at least one fault") from error
+    # Outside of its handling, so that a traceback does not show pydantic's own words, which quote what was found.
+    number = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+    raise_all(ConfigError, f"{place}the configuration has {number}:", faults)
+    raise AssertionError("a validation error names at least one fault")
 
 
 def _faults(error: ValidationError, document: Any) -> list[str]:

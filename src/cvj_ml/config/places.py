@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from cvj_ml.config.base import is_object
 from cvj_ml.config.tables import TableSpec
 from cvj_ml.ownership import FOLDERS
 
@@ -43,12 +44,11 @@ def out_faults(out: str, tables: Mapping[str, TableSpec], tracking_uri: str, bes
 
 
 def _patterns(tables: Mapping[str, TableSpec]) -> Iterator[tuple[str, str]]:
+    """Return the paths of files on this machine, each with its place in the configuration."""
     for label, spec in tables.items():
-        for pattern in spec.path or ():
-            yield f"{label}.path", pattern
-        for name, patterns in spec.files.items():
-            for pattern in patterns:
-                yield f"{label}.files.{name}", pattern
+        named = {"path": spec.path or (), **{f"files.{name}": patterns for name, patterns in spec.files.items()}}
+        for place, patterns in named.items():
+            yield from ((f"{label}.{place}", pattern) for pattern in patterns if not is_object(pattern))
 
 
 def _can_match_below(pattern: str, out: str) -> bool:

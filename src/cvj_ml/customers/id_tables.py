@@ -7,7 +7,8 @@ each row keeps its place, by which it can be told without its id.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from cvj_ml.store.fields import map_fields
 from cvj_ml.store.formats import open_text
 from cvj_ml.store.headers import TextLayout
 from cvj_ml.store.mapping import read_customer_id, read_label
+from cvj_ml.store.object_store import fetched, marks
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import (
     Fingerprint,
@@ -71,6 +73,10 @@ class Places:
         return "; ".join(told)
 
 
+Standing = tuple[list[Fingerprint], dict[str, dict[str, str]]]
+"""The files of a table, and the marks of its objects, by which a change is noticed."""
+
+
 @dataclass(frozen=True, slots=True)
 class CustomerTable:
     """Rows with a readable ``customer_id``, sorted, all columns text, and where each stood.
@@ -84,10 +90,11 @@ class CustomerTable:
     refused: Mapping[str, int]
     spec: TableSpec
     files: list[Fingerprint]
+    standing: Standing
 
     def require_unchanged(self) -> None:
-        """Raise DataError where a file is not what was read any more."""
-        _require_same(self.label, self.spec, self.files)
+        """Raise DataError where a file or an object is not what was read any more."""
+        _require_same(self.label, self.spec, self.standing)
 
 
 def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], config: Config) -> CustomerTable:
@@ -96,11 +103,14 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
     Raises DataError for missing, unreadable or changing files, for missing columns, blank rows and comments.
     """
     # Before anything of them is read: what changes from here on is seen.
-    files = fingerprints(input_files(label, spec))
-    read = _read(label, spec, columns, config)
-    _require_same(label, spec, files)
+    standing = _standing(label, spec)
     faults: list[str] = []
-    table, places, unread = _placed(spec, read, faults)
+    with _working(label, config) as work:
+        here = fetched(label, spec, work / "fetched")
+        files = fingerprints(input_files(label, here))
+        read = _read(label, here, columns, config, work)
+        _require_same(label, spec, standing)
+        table, places, unread = _placed(spec, read, faults)
     raise_all(DataError, _heading(label), faults)
     nobody = table["customer_id"].is_null().to_numpy()
     wrong = int(np.count_nonzero(nobody & table["is_there"].to_numpy()))
@@ -117,12 +127,13 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
     # The rows of a query or a server stand in no order of their own, so they are told in that of their content.
     placed = places.take(at) if places else _in_order(spec, len(rows))
     counted = {reason: count for reason, count in refused.items() if count}
-    return CustomerTable(label, rows, placed, counted, spec, files)
+    return CustomerTable(label, rows, placed, counted, spec, files, standing)
 
 
 def rows_naming(label: str, spec: TableSpec, column: str, config: Config, customers: CustomerIds) -> int:
     """Return how many rows of a table are, or where the id cannot be read may be, of some customers."""
-    read = _read(label, spec, {"customer_id": column}, config)
+    with _working(label, config) as work:
+        read = _read(label, spec, {"customer_id": column}, config, work)
     lines = read.lines.to_pylist()
     unread = (ids_in_line(one["csv_line"], read.relation.layout_of(one), column) for one in lines)
     ids = read.table["customer_id"]
@@ -147,35 +158,44 @@ def _heading(label: str) -> str:
     return f"The {label} table cannot be used:"
 
 
-def _read(label: str, spec: TableSpec, columns: Mapping[str, str], config: Config) -> _Read:
-    """Read columns as text beside ``is_there`` (there is something in the place of the id) and all ``cells``."""
-    faults: list[str] = []
+@contextmanager
+def _working(label: str, config: Config) -> Iterator[Path]:
     out = Path(config.out)
     claim(out)
     with within_memory(config), scratch(out, f".{label}-") as work:
-        with Databases(config, work) as databases:
-            location = locate(label, databases.landed(label, spec), config, work / "spill")
-        fields = map_fields(location, columns, {}, (), (), faults)
-        raise_all(DataError, _heading(label), faults)
-        identity = read_customer_id(label, fields.pop("customer_id"), config, faults)
-        names = {name: read_label(label, name, one, faults) for name, one in fields.items()}
-        raise_all(DataError, _heading(label), faults)
-        cells = ", ".join(f"CAST({identifier(column)} AS VARCHAR)" for column in location.types)
-        selected = [f"({identity.value}) AS customer_id", f"{identity.there} AS is_there", f"[{cells}] AS cells"]
-        selected += [f"({one.value}) AS {identifier(column)}" for column, one in names.items()]
-        with connect_duckdb(config, work / "spill", in_order=True) as connection:
-
-            def read(rows: Relation) -> tuple[pa.Table, int]:
-                query = f"SELECT {', '.join(selected)} FROM {rows.sql}"
-                return connection.sql(query).to_arrow_table(), rows.unreadable
-
-            relation = land(location, connection, config, work / "landed")
-            table, unreadable = read_rows(location, relation, sorted(location.types), work / "apart", read)
-            return _Read(location, relation, table, _unreadable(relation, connection), unreadable)
+        yield work
 
 
-def _require_same(label: str, spec: TableSpec, files: list[Fingerprint]) -> None:
-    if fingerprints(input_files(label, spec)) != files:
+def _read(label: str, spec: TableSpec, columns: Mapping[str, str], config: Config, work: Path) -> _Read:
+    """Read columns as text beside ``is_there`` (there is something in the place of the id) and all ``cells``."""
+    faults: list[str] = []
+    with Databases(config, work) as databases:
+        location = locate(label, databases.landed(label, spec), config, work / "spill")
+    fields = map_fields(location, columns, {}, (), (), faults)
+    raise_all(DataError, _heading(label), faults)
+    identity = read_customer_id(label, fields.pop("customer_id"), config, faults)
+    names = {name: read_label(label, name, one, faults) for name, one in fields.items()}
+    raise_all(DataError, _heading(label), faults)
+    cells = ", ".join(f"CAST({identifier(column)} AS VARCHAR)" for column in location.types)
+    selected = [f"({identity.value}) AS customer_id", f"{identity.there} AS is_there", f"[{cells}] AS cells"]
+    selected += [f"({one.value}) AS {identifier(column)}" for column, one in names.items()]
+    with connect_duckdb(config, work / "spill", in_order=True) as connection:
+
+        def read(rows: Relation) -> tuple[pa.Table, int]:
+            query = f"SELECT {', '.join(selected)} FROM {rows.sql}"
+            return connection.sql(query).to_arrow_table(), rows.unreadable
+
+        relation = land(location, connection, config, work / "landed")
+        table, unreadable = read_rows(location, relation, sorted(location.types), work / "apart", read)
+        return _Read(location, relation, table, _unreadable(relation, connection), unreadable)
+
+
+def _standing(label: str, spec: TableSpec) -> Standing:
+    return fingerprints(input_files(label, spec)), marks(label, spec)
+
+
+def _require_same(label: str, spec: TableSpec, standing: Standing) -> None:
+    if _standing(label, spec) != standing:
         raise DataError(
             f"{label}: a file changed after this run had begun to read it, so whom it names is not certain. Nothing was"
             " published; run again when it is complete."

@@ -132,7 +132,7 @@ def context(night: PageFacts) -> dict[str, Any]:
 
 def render(values: Mapping[str, Any]) -> str:
     """Fill the template in; whatever comes from data is escaped."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     environment = html_environment("cvj_ml.report")
     environment.filters |= {
         "percent": wording.percent,
@@ -140,7 +140,7 @@ def render(values: Mapping[str, Any]) -> str:
         "days": wording.days,
     }
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none';"
+        f"default-src 'none'; script-src '{style_hash(script)}'; style-src '{style_hash(style)}'; base-uri 'none';"
         " form-action 'none'"
     )
     return environment.get_template("page.html").render(
@@ -156,13 +156,15 @@ def render(values: Mapping[str, Any]) -> str:
 
 
 @lru_cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a style or a script of the templates."""
     text = files("cvj_ml.report").joinpath("templates", name).read_text(encoding="utf-8")
     assert "</" not in text, "a style or script must not end its own element"
     return text
 
 
-def _hash(text: str) -> str:
+def style_hash(text: str) -> str:
+    """Return what a page's policy calls a style or a script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

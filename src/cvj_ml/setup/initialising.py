@@ -53,6 +53,11 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told) -> Pro
     """
     if target.exists():
         raise ConfigError(f"{target} exists already; name another file with --config, or remove it.")
+    if any(re.match("(s3|gs|abfss):/", str(path)) for path in files):
+        raise ConfigError(
+            "init looks at files of this machine. Copy one of each table from the object store, and write their"
+            " addresses into path afterwards (docs/object-stores.md)."
+        )
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", target.stem).strip("-_") or "customers"
     # Only to look: the settings that reading needs, checked as those of a file are.
     settings = {

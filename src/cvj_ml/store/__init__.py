@@ -4,7 +4,7 @@ from cvj_ml.histories import ALWAYS
 from cvj_ml.store.build import ingest
 from cvj_ml.store.customer_ids import CustomerIds
 from cvj_ml.store.refusals import Counts, Usage
-from cvj_ml.store.rows import arrivals, attribute_rows, touchpoint_rows, usage
+from cvj_ml.store.rows import arrivals, attribute_rows, row_times, touchpoint_rows, usage
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.store import Store, bucket_of, read_manifest
 from cvj_ml.store.truncation import FileTime, Truncation
@@ -23,6 +23,7 @@ __all__ = [
     "bucket_of",
     "ingest",
     "read_manifest",
+    "row_times",
     "touchpoint_rows",
     "usage",
 ]

@@ -1,4 +1,4 @@
-"""Tables of PostgreSQL servers, read into Parquet files that are sources like any other."""
+"""Tables from elsewhere; those of PostgreSQL servers are read into Parquet files that are sources like any other."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.ownership import remove
 from cvj_ml.postgres import attempt, quoted, transaction
 from cvj_ml.schemas import TOUCHPOINT_ROLES
+from cvj_ml.store.object_store import fetched
 from cvj_ml.store.sql import as_named, connect_duckdb, identifier
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _DECIMAL_DIGITS = 38
 
 
 class Databases:
-    """The servers of one reading: whatever is read from one of them is as of the same instant."""
+    """What one reading gets from elsewhere; whatever is read from one server is as of the same instant."""
 
     def __init__(self, config: Config, folder: Path) -> None:
         self._config, self._folder = config, folder
@@ -52,12 +53,14 @@ class Databases:
         self._open.close()
 
     def landed(self, label: str, spec: Spec) -> Spec:
-        """Return a spec whose ``path`` is what the server holds now; one without ``postgres`` as it is.
+        """Return a spec whose paths are files with what a server or an object store holds now; one of files as it is.
 
-        Raises DataError and ConfigError for what is wrong with the table or the query, CvjError for the server.
+        Raises DataError and ConfigError for what is wrong with the table, the query or the objects, CvjError for the
+        server or the store.
         """
         if spec.postgres is None:
-            return spec
+            self._landed += 1
+            return fetched(label, spec, self._folder / f"objects-{self._landed}")
         place = f"{label}.postgres"
         uri = spec.postgres.uri
         connection = self._connections.get(uri.get_secret_value())

@@ -36,6 +36,13 @@ def arrivals(store: Store, bucket: int) -> pa.Table:
     return rows.filter(pc.invert(rows["copied"])).drop_columns(["copied"])
 
 
+def row_times(store: Store, bucket: int) -> pa.Table:
+    """Return source, local day and instants (microseconds, NEVER for never) of a bucket's touchpoints, nothing else."""
+    names = ("source", "day", "occurred_at", "visible_at", "superseded_at")
+    schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in names])
+    return _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+
+
 def usage(store: Store, as_of: int) -> Usage:
     """Account for every stored touchpoint at an instant; nothing else of the rows is read."""
     names = ("visible_at", "superseded_at", "copied")

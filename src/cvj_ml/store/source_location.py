@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import Config, TableSpec
+from cvj_ml.config.base import is_object
 from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, DataError, nearest
 from cvj_ml.io import sha256_of
@@ -89,9 +90,10 @@ def fingerprints(paths: Iterable[Path]) -> list[Fingerprint]:
 
 
 def input_files(label: str, spec: TableSpec) -> list[Path]:
-    """Return every input file of a table once, sorted; none of a server's. DataError where one is missing."""
+    """Return every input file of a table once, sorted; none of what lies elsewhere. DataError where one is missing."""
     patterns = {label: spec.path or (), **{f"{label}.files.{name}": paths for name, paths in spec.files.items()}}
-    return sorted({path for place, paths in patterns.items() for path in _find(place, paths, spec)})
+    here = {place: tuple(path for path in paths if not is_object(path)) for place, paths in patterns.items()}
+    return sorted({path for place, paths in here.items() for path in _find(place, paths, spec)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,393 @@
+"""What there is to learn from: rows by source and time, stages, and transitions whose outcome is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.config import DAY, Config
+from cvj_ml.histories import Block
+from cvj_ml.journey import stage_at
+from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
+from cvj_ml.panel.labels import label
+from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.snapshots import eligible, training_grid
+from cvj_ml.store import Store, row_times
+from cvj_ml.windows import (
+    NEVER,
+    Instants,
+    before,
+    edges,
+    follow_up,
+    happened_within,
+    observed_whole,
+    time_until,
+    to_datetime,
+)
+
+WEEK = 7
+"""Days without a row, at least, from which on a source that has rows on most days is asked about."""
+
+NO_STAGE = "(before any)"
+
+_EPOCH = date(1970, 1, 1)
+_Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Days without a row between two with rows: the first and the last of them."""
+
+    first: date
+    last: date
+
+    @property
+    def days(self) -> int:
+        """How many days it is long."""
+        return (self.last - self.first).days + 1
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """The rows of a source that are used at an instant; days are local, weeks begin on Mondays.
+
+    ``months`` has every month of the span. ``gaps`` are the longest, the longest first; ``days_without`` and
+    ``weeks_without`` count all days and whole weeks between the first row and the last that have none. ``late`` are
+    the rows that were known after they had happened, ``late_days`` how long after (median, 90 %, 99 %, the latest).
+    """
+
+    name: str
+    rows_in: int
+    stored: int
+    refused: int
+    duplicates: int
+    repeats: int
+    used: int
+    first: date | None = None
+    last: date | None = None
+    months: tuple[tuple[str, int], ...] = ()
+    days_with: int = 0
+    days_without: int = 0
+    weeks_without: int = 0
+    gaps: tuple[Gap, ...] = ()
+    late: int = 0
+    late_days: tuple[float, ...] = ()
+
+
+Enough = Literal["yes", "base rates", "no"]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """Of ``came`` customers who came to ``origin`` and whose next days were observed whole, ``moved`` reached a target.
+
+    A later stage than the target counts, too. Each customer counts once: when the stage became that of the customer.
+    """
+
+    origin: str
+    target: str
+    days: int
+    came: int
+    moved: int
+    enough: Enough
+
+
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """A stage: whether it can be observed, who ever entered it by its own rule, and who stands in it."""
+
+    name: str
+    observed: bool
+    entered: int
+    here: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What a configuration finds in its data at an instant; nobody is named.
+
+    ``transitions`` are all that are predicted, ``next_steps`` those to the next stage that can be observed, at every
+    horizon; ``within`` is the one of lists, in days. ``instants`` is how many training asks about.
+    """
+
+    name: str
+    day: date
+    customers: int
+    used: int
+    not_yet_visible: int
+    superseded: int
+    sources: tuple[SourceFacts, ...]
+    stages: tuple[StageFacts, ...]
+    next_steps: tuple[Transition, ...]
+    transitions: tuple[Transition, ...]
+    within: int
+    min_customers: int
+    instants: int
+
+    @property
+    def first(self) -> date | None:
+        """The day of the first row that is used."""
+        return min((one.first for one in self.sources if one.first), default=None)
+
+    @property
+    def last(self) -> date | None:
+        """The day of the last row that is used."""
+        return max((one.last for one in self.sources if one.last), default=None)
+
+    def rule(self) -> str:
+        """Say when there is enough to learn a transition from, as training asks."""
+        return (
+            f"Enough is what training asks for: at least {self.min_customers} customers of the stage have lived through"
+            f" every part of the days (model.min_customers), and at least {LOW_EVIDENCE} reached the target from"
+            " anywhere. With fewer of the latter there are base rates alone, with fewer of the former nothing."
+        )
+
+    def questions(self) -> list[str]:
+        """Return what may be wrong with the data, as questions with what to do if so."""
+        return [*_source_questions(self), *_stage_questions(self)]
+
+    def as_document(self) -> dict[str, Any]:
+        """Return plain values: days as ISO text."""
+        document = asdict(self)
+        for source, one in zip(document["sources"], self.sources, strict=True):
+            source["months"] = dict(one.months)
+            source["gaps"] = [{**gap, "days": own.days} for gap, own in zip(source["gaps"], one.gaps, strict=True)]
+        plain: dict[str, Any] = _plain({**document, "questions": self.questions(), "rule": self.rule()})
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionCounts:
+    """Distinct customers: by stage ``here`` (before any first) and ``entered``; the rest by origin, target and horizon.
+
+    ``came`` and ``moved`` are those of a `Transition`. ``lived`` had not moved before the last part of the horizon and
+    were observed to its end, ``converters`` reached each target within any horizon: what base rates and trees ask for.
+    """
+
+    here: _Counts
+    entered: _Counts
+    came: _Counts
+    moved: _Counts
+    lived: _Counts
+    converters: _Counts
+
+    def __add__(self, other: TransitionCounts) -> TransitionCounts:
+        return TransitionCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+def count_transitions(config: Config, definition: ModelSpec, block: Block, cut: int, delay: int) -> TransitionCounts:
+    """Count a block's customers as known at the cut, and what training at the cut asks about."""
+    points, stages = block.touchpoints, len(definition.journey.stages)
+    entries = definition.entries(block)
+    now = eligible(points, np.array([cut], dtype=np.int64))
+    here = np.bincount(stage_at(entries[now.customer], cut).stage.astype(np.int64) + 1, minlength=1 + stages)
+    came, moved = _from_entry(definition, np.column_stack([points.first_visible(), entries]), cut, delay)
+    lived, converters = _for_training(definition, block, entries, training_grid(config, cut), cut, delay)
+    return TransitionCounts(here, before(entries, cut).sum(axis=0), came, moved, lived, converters)
+
+
+def _from_entry(definition: ModelSpec, entries: Instants, cut: int, delay: int) -> tuple[_Counts, _Counts]:
+    """Count who came to each stage, and who moved on from there; ``entries`` begins with the first visible row."""
+    origins = entries.shape[1]
+    came, moved = (np.zeros((origins, origins - 1, len(definition.horizons)), dtype=np.int64) for _ in range(2))
+    for s in range(origins):
+        begins = entries[:, s]
+        above = entries[:, s + 1 :].min(axis=1, initial=NEVER)
+        # Whoever is further by then never stood there.
+        stood = before(begins, cut) & before(begins, above)
+        for j in range(s, origins - 1):
+            until = time_until(entries[:, j + 1 :].min(axis=1), begins)
+            for m, horizon in enumerate(definition.horizons):
+                whole = stood & observed_whole(follow_up(begins, cut, delay), horizon)
+                came[s, j, m] = whole.sum()
+                moved[s, j, m] = (whole & happened_within(until, horizon)).sum()
+    return came, moved
+
+
+def _for_training(
+    definition: ModelSpec, block: Block, entries: Instants, instants: Instants, cut: int, delay: int
+) -> tuple[_Counts, _Counts]:
+    """Count the customers whom training has seen live through each part, and reach each target."""
+    journey, points = definition.journey, block.touchpoints
+    snapshots = eligible(points, instants)
+    stage = stage_at(entries[snapshots.customer], snapshots.as_of).stage
+    found = label(journey, points, snapshots, stage, cut, delay)
+    at_risk = found.at_risk & definition.at_risk(stage)
+    lived = np.zeros((1 + len(journey.stages), len(journey.stages), len(definition.horizons)), dtype=np.int64)
+    converted = np.zeros((len(entries), len(journey.stages)), dtype=np.bool_)
+    for m, (low, high) in enumerate(pairwise(edges(definition.horizons))):
+        whole = observed_whole(found.follow_up, high)
+        for j in journey.observable:
+            times = found.times[:, 1 + j]
+            rows = at_risk[:, 1 + j] & whole & ~happened_within(times, low)
+            seen = np.zeros((len(entries), 1 + len(journey.stages)), dtype=np.bool_)
+            seen[snapshots.customer[rows], stage[rows].astype(np.int64) + 1] = True
+            lived[:, j, m] = seen.sum(axis=0)
+            converted[snapshots.customer[rows & happened_within(times, high)], j] = True
+    return lived, converted.sum(axis=0)
+
+
+def data_facts(
+    config: Config, definition: ModelSpec, store: Store, counts: TransitionCounts, as_of: int, others: tuple[int, int]
+) -> DataFacts:
+    """Put together what was counted; others: rows that are not visible yet, and replaced ones."""
+    sources = tuple(_sources(config, store, as_of))
+    journey, names = definition.journey, definition.journey.names
+    transitions = tuple(_transitions(definition, counts))
+    following = {
+        origin: next((names[j] for j in journey.observable if j >= i), None)
+        for i, origin in enumerate([NO_STAGE, *names])
+    }
+    shown = {NO_STAGE, *(names[j] for j in journey.observable)}
+    steps = [one for one in transitions if one.origin in shown and following[one.origin] == one.target]
+    return DataFacts(
+        config.name,
+        to_datetime(as_of, config.zone).date(),
+        int(counts.here.sum()),
+        sum(one.used for one in sources),
+        *others,
+        sources,
+        tuple(
+            StageFacts(name, name not in journey.unobserved, int(counts.entered[i]), int(counts.here[i + 1]))
+            for i, name in enumerate(names)
+        ),
+        tuple(steps),
+        transitions,
+        config.default_list_horizon // DAY,
+        config.model.min_customers,
+        len(training_grid(config, as_of)),
+    )
+
+
+def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[Transition]:
+    names = definition.journey.names
+    ahead = definition.at_risk(np.arange(-1, len(names), dtype=np.int8))[:, 1:]
+    ahead[0] &= counts.here[0] > 0 or bool(counts.came[0].any())  # a stage that any event enters leaves nobody before
+    known = np.logical_and.accumulate(counts.lived >= definition.min_customers, axis=2)
+    for s, j in np.argwhere(ahead):
+        few = counts.converters[j] < LOW_EVIDENCE
+        for m, horizon in enumerate(definition.horizons):
+            enough: Enough = "no" if not known[s, j, m] else "base rates" if few else "yes"
+            came, moved = int(counts.came[s, j, m]), int(counts.moved[s, j, m])
+            yield Transition([NO_STAGE, *names][s], names[j], horizon // DAY, came, moved, enough)
+
+
+def _sources(config: Config, store: Store, as_of: int) -> Iterator[SourceFacts]:
+    days: dict[str, dict[int, int]] = {name: {} for name in config.sources}
+    late: dict[str, list[_Counts]] = {name: [] for name in config.sources}
+    for bucket, number in enumerate(store.bucket_customers):
+        if not number:
+            continue
+        rows = row_times(store, bucket)
+        column = rows["source"].combine_chunks().dictionary_encode()
+        of_source, names = column.indices.to_numpy(), column.dictionary.to_pylist()
+        day, occurred, visible, superseded = (rows[name].to_numpy() for name in rows.column_names[1:])
+        live = before(visible, as_of) & ~before(superseded, as_of)
+        for i, name in enumerate(names):
+            own = live & (of_source == i)
+            for one, count in zip(*np.unique(day[own], return_counts=True), strict=True):
+                days[name][int(one)] = days[name].get(int(one), 0) + int(count)
+            delays = (visible - occurred)[own]
+            late[name].append(delays[delays > 0])
+    for name in config.sources:
+        counts = store.counts[name]
+        delays = np.concatenate(late[name]) if late[name] else np.zeros(0, dtype=np.int64)
+        found = SourceFacts(
+            name,
+            counts.rows_in,
+            counts.stored,
+            sum(counts.refused.values()),
+            counts.duplicates,
+            counts.repeats,
+            sum(days[name].values()),
+        )
+        yield replace(found, **_in_time(days[name]), **_lateness(delays))
+
+
+def _in_time(days: Mapping[int, int]) -> dict[str, Any]:
+    if not days:
+        return {}
+    there = sorted(days)
+    months: dict[str, int] = {}
+    for one in range(there[0], there[-1] + 1):
+        month = f"{_EPOCH + timedelta(one):%Y-%m}"
+        months[month] = months.get(month, 0) + days.get(one, 0)
+    gaps = [
+        Gap(_EPOCH + timedelta(one + 1), _EPOCH + timedelta(two - 1)) for one, two in pairwise(there) if two > one + 1
+    ]
+    weeks = {(one + 3) // 7 for one in there}  # 1970-01-01 was a Thursday
+    return {
+        "first": _EPOCH + timedelta(there[0]),
+        "last": _EPOCH + timedelta(there[-1]),
+        "months": tuple(months.items()),
+        "days_with": len(there),
+        "days_without": there[-1] - there[0] + 1 - len(there),
+        "weeks_without": max(weeks) - min(weeks) + 1 - len(weeks),
+        "gaps": tuple(sorted(gaps, key=lambda one: (-one.days, one.first))[:3]),
+    }
+
+
+def _lateness(delays: _Counts) -> dict[str, Any]:
+    if not len(delays):
+        return {}
+    # The smallest delay that so many rows do not exceed: one that a row really had.
+    quantiles = np.quantile(delays, [0.5, 0.9, 0.99, 1], method="inverted_cdf")
+    return {"late": len(delays), "late_days": tuple(round(float(one) / DAY, 2) for one in quantiles)}
+
+
+def _source_questions(facts: DataFacts) -> Iterable[str]:
+    for one in facts.sources:
+        if one.first is None or one.last is None:
+            yield f"{one.name}: no row is used before {facts.day}. Is --as-of right, and the time zone (times)?"
+            continue
+        daily = one.days_with > one.days_without
+        for gap in one.gaps:
+            if daily and gap.days >= WEEK:
+                yield (
+                    f"{one.name}: no row from {gap.first} to {gap.last} ({gap.days} days), and rows on most other days."
+                    " Is an export missing? If so: add its file to path."
+                )
+        silent = (facts.day - one.last).days - 1
+        if daily and silent >= WEEK:
+            yield (
+                f"{one.name}: no row after {one.last}, {silent} whole days before {facts.day}. Has the last export"
+                " arrived? If so: ask about an earlier day with --as-of."
+            )
+        if one.repeats:
+            yield (
+                f"{one.name}: {one.repeats:,} of {one.stored:,} rows repeat another one exactly, and each counts. Are"
+                " they copies? If so: drop_duplicates: true."
+            )
+        if one.refused:
+            yield (
+                f"{one.name}: {one.refused:,} of {one.rows_in:,} rows are refused. Are they meant to count? If so:"
+                " `cvj-ml check --json` has the reasons, quarantine.parquet in the store the rows."
+            )
+
+
+def _stage_questions(facts: DataFacts) -> Iterable[str]:
+    for stage in facts.stages:
+        if stage.observed and not stage.entered:
+            yield (
+                f"{stage.name}: nobody has entered it by {facts.day}. Is its event named otherwise in your data? If so:"
+                " events: {the journey's name: yours}; if nobody can be seen there: unobserved: [" + stage.name + "]."
+            )
+    if not facts.instants:
+        yield (
+            f"There is nothing to learn from yet at {facts.day}: training asks from history_from + burn_in on. Is the"
+            " history longer than that? If so: an earlier history_from, or a shorter burn_in."
+        )
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return node.isoformat() if isinstance(node, date) else node
