@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.records import commit, machine, today
 from cvj_ml.demo import run_demo
+from cvj_ml.night.layout import NightFolder
 from cvj_ml.run import Silent
 
 TOP = 100
@@ -47,11 +48,10 @@ def night(customers: int, seed: int) -> Iterator[dict[str, object]]:
     """Yield what one night's lists say, a row a list."""
     with tempfile.TemporaryDirectory() as folder:
         found = run_demo(Path(folder, "demo"), customers, seed, Silent()).night
-        for file in sorted(Path(found.folder, "targets").rglob("*.parquet")):
-            if file.stem != "summary":
-                one = agreement(pq.read_table(file).slice(0, TOP).to_pandas())
-                print(seed, file.stem, one, flush=True)
-                yield {"list": file.stem, "seed": seed, **one}
+        for name, file in sorted(NightFolder(found.folder).list_files().items()):
+            one = agreement(pq.read_table(file, partitioning=None).slice(0, TOP).to_pandas())
+            print(seed, name, {figure: f"{value:.3f}" for figure, value in one.items()}, flush=True)
+            yield {"list": name, "seed": seed, **one}
 
 
 def agreement(rows: pd.DataFrame) -> dict[str, float]:

@@ -25,7 +25,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.histories import Block
 from cvj_ml.lists import RankedList, rank, with_reasons
 from cvj_ml.lists.last_events import did, name
-from cvj_ml.lists.reasons import COLUMNS, SMALLEST, by_fact
+from cvj_ml.lists.reasons import BECAUSE, COLUMNS, SMALLEST, by_fact
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.hazard.calibration import Calibration
@@ -221,7 +221,7 @@ def test_reasons_say_facts_and_never_a_feature(
     names = open_bundle(trained.bundle).predictor.definition.catalogue.names
     told = 0
     for before, after in zip(ranked, explained, strict=True):
-        kept = [column for column in after.rows.column_names if column not in COLUMNS]
+        kept = [column for column in after.rows.column_names if column not in (*COLUMNS, BECAUSE)]
         assert after.rows.select(kept).equals(before.rows.select(kept)), "nothing else changes"
         assert after.rows.schema.equals(before.rows.schema)
         for row in reasons_of(after):
@@ -340,6 +340,20 @@ def days_ago(text: str) -> float:
     if text in ("today", "yesterday", "less than a day ago"):
         return 0.5
     return float(text.replace(",", "").split(" ")[0])
+
+
+def test_a_play_with_a_trigger_says_what_brought_it(trained: Trained, simulated: Nights) -> None:
+    """Only of plays that have a ``when:``, in words of the right kind; without a history every play fits everybody."""
+    model = open_bundle(trained.bundle).predictor
+    seen = Counter[bool]()
+    for histories, ranked, as_of in simulated:
+        plays = {play.text: play for stage in histories.config.journey.stages for play in stage.plays}
+        for one in with_reasons(ranked, model, histories.engine(), as_of, histories.config):
+            for text, because in zip(one.rows["play"].to_pylist(), one.rows["because"].to_pylist(), strict=True):
+                assert because is None or plays[text].when is not None, (text, because)
+                assert because is None or re.search(r"(ago|yesterday|today|never rated us| is .+)$", because), because
+                seen[because is not None] += 1
+    assert seen[True] > 20 and seen[False]
 
 
 def test_reasons_depend_on_no_other_list(

@@ -94,7 +94,7 @@ HOW_TO_READ = (
     (
         "Of customers scored like this",
         "What happened before: how many of past customers with such a probability moved, and the range in which their"
-        " true share lies with 95 % confidence. A probability outside that range is not confirmed, and no range is shown;"
+        " true share lies with 95 % confidence. A probability outside it is not confirmed, and no range is shown;"
         " by chance alone that is so for 1 row in 20.",
     ),
     ("Times the average", "The probability, divided by the average of everybody in the stage tonight."),
