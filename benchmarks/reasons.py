@@ -23,7 +23,7 @@ import yaml
 from cvj_ml import commands
 from cvj_ml.commands import Silent
 from cvj_ml.config import DAY, load_config
-from cvj_ml.lists import RankedList, Unhappy, rank, with_reasons
+from cvj_ml.lists import RankedList, rank, with_reasons
 from cvj_ml.lists.reasons import COLUMNS
 from cvj_ml.scoring import StoredTable
 from cvj_ml.simulate import simulate
@@ -60,7 +60,7 @@ def main() -> None:
             lists.append(cut(one, left))
             left -= len(lists[-1].rows)
         wall, cpu = time.perf_counter(), time.process_time()
-        told = with_reasons(lists, predictor, histories.engine(), as_of, Unhappy())
+        told = with_reasons(lists, predictor, histories.engine(), as_of, histories.config)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         rows = sum(len(one.rows) for one in told)
         reasons = sum(len(one.rows) - one.rows[column].null_count for one in told for column in COLUMNS)

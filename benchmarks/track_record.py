@@ -3,8 +3,9 @@
     python -m benchmarks.track_record --customers 5000 --seeds 1 2 3    # writes results/track_record.md
 
 Each seed is a business of its own. `cvj-ml demo` is run on it: train, score, rank, publish. Of the first 100 rows of
-each list it is counted how many have a track record, how many of these probabilities lie inside its printed 95 %
-interval, and how wide that is in the middle; and whether the past customers beside them moved as often as predicted.
+each list it is counted how many have a track record, how many of these probabilities it confirms (the others have no
+interval), whether each printed 95 % interval holds the probability beside it, and how wide these are in the middle; and
+whether the past customers beside them moved as often as predicted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.records import commit, machine, today
 from cvj_ml.demo import run_demo
+from cvj_ml.night.layout import NightFolder
 from cvj_ml.run import Silent
 
 TOP = 100
@@ -37,7 +39,7 @@ def main() -> None:
     told = (
         f"# Track records beside the probabilities\n\n{command}, {today()}, commit {commit()}, {machine()}.\n\n"
         f"The first {TOP} rows of each list, means over {len(arguments.seeds)} night(s); in brackets the night with the"
-        " fewest inside.\n\n"
+        " fewest confirmed.\n\n"
     )
     RESULTS.write_text(told + table(rows), encoding="utf-8")
 
@@ -46,20 +48,21 @@ def night(customers: int, seed: int) -> Iterator[dict[str, object]]:
     """Yield what one night's lists say, a row a list."""
     with tempfile.TemporaryDirectory() as folder:
         found = run_demo(Path(folder, "demo"), customers, seed, Silent()).night
-        for file in sorted(Path(found.folder, "targets").rglob("*.parquet")):
-            if file.stem != "summary":
-                one = agreement(pq.read_table(file).slice(0, TOP).to_pandas())
-                print(seed, file.stem, one, flush=True)
-                yield {"list": file.stem, "seed": seed, **one}
+        for name, file in sorted(NightFolder(found.folder).list_files().items()):
+            one = agreement(pq.read_table(file, partitioning=None).slice(0, TOP).to_pandas())
+            print(seed, name, {figure: f"{value:.3f}" for figure, value in one.items()}, flush=True)
+            yield {"list": name, "seed": seed, **one}
 
 
 def agreement(rows: pd.DataFrame) -> dict[str, float]:
     """Return how the track records of some rows agree with their probabilities; NaN where none has one."""
     told = rows[rows["track_record_n"].notna()]
     low, high = told["track_record_low"], told["track_record_high"]
+    printed = low.notna()
     return {
         "told": len(told) / len(rows) if len(rows) else np.nan,
-        "inside": told["probability"].between(low, high).mean(),
+        "confirmed": printed.mean(),
+        "inside": told["probability"].between(low, high)[printed].mean(),
         "width": (high - low).median(),
         "probability": told["probability"].mean(),
         "predicted": told["track_record_predicted"].mean(),
@@ -70,12 +73,14 @@ def agreement(rows: pd.DataFrame) -> dict[str, float]:
 def table(rows: pd.DataFrame) -> str:
     """Return the figures as Markdown."""
     lines = [
-        "| list | rows with a record | inside the interval | median width | shown | predicted then | moved then |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| list | rows with a record | of these confirmed | printed intervals that hold it | median width |"
+        " shown | predicted then | moved then |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, one in [*rows.groupby("list"), ("**all**", rows)]:
         mean = one.drop(columns=["list", "seed"]).mean()
-        told = [f"{mean['told']:.0%}", f"{mean['inside']:.0%} ({one['inside'].min():.0%})", f"{mean['width']:.1%}"]
+        told = [f"{mean['told']:.0%}", f"{mean['confirmed']:.0%} ({one['confirmed'].min():.0%})"]
+        told += [f"{mean['inside']:.0%}", f"{mean['width']:.1%}"]
         told += [f"{mean[column]:.1%}" for column in ("probability", "predicted", "moved")]
         lines.append(f"| {name} | {' | '.join(told)} |")
     return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
 from cvj_ml.inputs import open_touchpoints, open_under, require_customers
 from cvj_ml.journey import Journey
-from cvj_ml.lists import Unhappy, rank, with_reasons
+from cvj_ml.lists import rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of_customer
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import Bundle
@@ -220,8 +220,7 @@ class Model:
                 identities=identities,
             )
         if fitted.predictor.reference is not None:
-            unhappy = Unhappy.of(config)
-            lists = with_reasons(lists, fitted.predictor, histories.engine(), instant, unhappy)
+            lists = with_reasons(lists, fitted.predictor, histories.engine(), instant, config)
         return {one.name: one.rows.to_pandas() for one in lists}
 
     def explain(self, customer_id: str, as_of: Instant, data: Data | None = None) -> pd.DataFrame:
@@ -241,8 +240,7 @@ class Model:
         ):
             for row, position in enumerate(answers.snapshots.customer):
                 if block.customers[position] == customer_id:
-                    unhappy = Unhappy.of(histories.config)
-                    return facts_of_customer(predictor, reference, block, answers, row, unhappy)
+                    return facts_of_customer(predictor, reference, block, answers, row, histories.config)
         raise DataError(f"No touchpoint of this customer is visible before {as_of}, so there is nothing to explain.")
 
     @property

@@ -113,6 +113,7 @@ TARGETS = Contract(
         "reason_2": pa.string(),
         "reason_3": pa.string(),
         "play": pa.string(),
+        "because": pa.string(),
         "channel": pa.string(),
         "group": pa.string(),
         "control_share": pa.float64(),

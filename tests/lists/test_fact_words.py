@@ -153,7 +153,7 @@ def test_progress_in_words(words: Any) -> None:
     done = {"fulfilled_Ascend": 2 / 3, "remaining_Ascend": 1.0}
     rounded = {"fulfilled_Ascend": 0.333, "remaining_Ascend": 2.0}
     nothing = {"fulfilled_Ascend": 0.0, "remaining_Ascend": 1.0}
-    text = "“purchase” 2 of 3 times towards Ascend; typical of Convert customers: 1 of 3"
+    text = "bought 2 of 3 times towards Ascend; typical of Convert customers: 1 of 3"
     assert words("fulfilled_Ascend", done, rounded) == words("remaining_Ascend", done, rounded) == text
     told = words("remaining_Ascend", nothing, done)
     assert told == "nothing done yet towards Ascend; typical of Convert customers: 2 of 3"

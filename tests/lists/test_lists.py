@@ -18,7 +18,7 @@ from cvj_ml import schemas
 from cvj_ml.config import DAY, Config, ListSizeSpec
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import Journey
-from cvj_ml.lists import list_specs, rank
+from cvj_ml.lists import confirmations, list_specs, rank, summarise
 from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.lists.ranked_list import ListSize, recommended_size
 from cvj_ml.models.bundle.track_record import PastScores, TrackRecord
@@ -241,9 +241,17 @@ def test_every_listed_customer_carries_the_nearest_past_scores() -> None:
     assert told[1]["track_record_predicted"] == pytest.approx(0.704)
     # Wilson's interval of 68 in 100, worked out by hand.
     assert (told[1]["track_record_low"], told[1]["track_record_high"]) == pytest.approx((0.5834, 0.7633), abs=5e-5)
+    assert confirmations(found.rows) == {"confirmed": 2, "not_confirmed": 0, "no_record": 2}
     wide = config(lists=[spec], report={"track_record_within": 0.35})
     (found,) = rank(wide, StoredTable.of(table), Journey(wide.journey), AS_OF, record)
     assert found.rows["track_record_n"].to_pylist() == [100, 100, 140, 300]
+    # 68 of 100 moved, which speaks against 0.9 (0.58 to 0.76), and 86 of 140 against 0.4 (0.53 to 0.69).
+    assert found.rows["track_record_k"].to_pylist() == [68, 68, 86, 27]
+    for bound in ("low", "high"):
+        assert found.rows[f"track_record_{bound}"].is_null().to_pylist() == [True, False, True, False]
+    counts = {"confirmed": 2, "not_confirmed": 2, "no_record": 0}
+    assert confirmations(found.rows) == counts
+    assert summarise([found]).select(list(counts)).to_pylist() == [counts]
     table = StoredTable.of(scores(["a"], [0.5]))
     (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), table, Journey(config().journey), AS_OF, record)
     assert other.rows["track_record_n"].null_count == len(other.rows)

@@ -19,13 +19,13 @@ from scipy.special import expit
 from tests.trained import SETTINGS, Trained
 
 from cvj_ml import commands
-from cvj_ml.config import load_config
+from cvj_ml.config import UnhappySpec, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ModelError
 from cvj_ml.histories import Block
-from cvj_ml.lists import RankedList, Unhappy, rank, with_reasons
+from cvj_ml.lists import RankedList, rank, with_reasons
 from cvj_ml.lists.last_events import did, name
-from cvj_ml.lists.reasons import COLUMNS, SMALLEST, by_fact
+from cvj_ml.lists.reasons import BECAUSE, COLUMNS, SMALLEST, by_fact
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.hazard.calibration import Calibration
@@ -39,7 +39,6 @@ from cvj_ml.windows import parse_as_of
 pytest_plugins = ["tests.fixtures"]
 
 F64 = npt.NDArray[np.float64]
-UNHAPPY = Unhappy(frozenset({"refund", "support_ticket"}))
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "reasons" / "reasons.txt"
 LISTS = [
     ("Aware", "Engage"),
@@ -207,7 +206,9 @@ def ranked(
 def explained(
     trained: Trained, histories: commands.Histories, ranked: tuple[RankedList, ...]
 ) -> tuple[RankedList, ...]:
-    return with_reasons(ranked, open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of, UNHAPPY)
+    return with_reasons(
+        ranked, open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of, histories.config
+    )
 
 
 def reasons_of(one: RankedList) -> list[list[str | None]]:
@@ -220,7 +221,7 @@ def test_reasons_say_facts_and_never_a_feature(
     names = open_bundle(trained.bundle).predictor.definition.catalogue.names
     told = 0
     for before, after in zip(ranked, explained, strict=True):
-        kept = [column for column in after.rows.column_names if column not in COLUMNS]
+        kept = [column for column in after.rows.column_names if column not in (*COLUMNS, BECAUSE)]
         assert after.rows.select(kept).equals(before.rows.select(kept)), "nothing else changes"
         assert after.rows.schema.equals(before.rows.schema)
         for row in reasons_of(after):
@@ -280,10 +281,12 @@ def test_no_reason_praises_what_is_bad(trained: Trained, simulated: Nights, seed
     model = open_bundle(trained.bundle).predictor
     others = sorted({*model.definition.catalogue.vocabulary.events} - WANTED)
     some = np.random.default_rng(seed).choice(others, size=5, replace=False).tolist() if seed else []
-    unhappy = Unhappy(frozenset({"refund", "support_ticket", *some}))
+    unhappy = UnhappySpec(tickets=("support_ticket",), setbacks=("refund", *some))
     seen = Counter[str]()
     for histories, ranked, as_of in simulated:
-        for one in with_reasons(ranked, model, histories.engine(), as_of, unhappy):
+        journey = histories.config.journey.model_copy(update={"unhappy": unhappy})
+        config = histories.config.model_copy(update={"journey": journey})
+        for one in with_reasons(ranked, model, histories.engine(), as_of, config):
             for text in (text for row in reasons_of(one) for text in row if text):
                 bad = any(named(event, own_words(text)) for event in unhappy.events)
                 bad |= re.search(r"with [12] of 5", own_words(text)) is not None
@@ -300,7 +303,7 @@ def test_reasons_name_what_happened_wherever_that_counts(trained: Trained, simul
     events = [text for event in words.events for text in (did(event), f"“{name(event)}”")]
     rows = concrete = 0
     for histories, ranked, as_of in simulated:
-        for one in with_reasons(ranked, model, histories.engine(), as_of, UNHAPPY):
+        for one in with_reasons(ranked, model, histories.engine(), as_of, histories.config):
             for row in reasons_of(one):
                 texts = [own_words(text) for text in row if text]
                 assert not any("touchpoint" in text for text in texts)
@@ -317,7 +320,7 @@ def test_no_sign_contradicts_reading(trained: Trained, simulated: Nights) -> Non
     """More, sooner and more often speak for; what never happened speaks for nobody; one newcomer is one fact."""
     model = open_bundle(trained.bundle).predictor
     for histories, ranked, as_of in simulated:
-        for one in with_reasons(ranked, model, histories.engine(), as_of, UNHAPPY):
+        for one in with_reasons(ranked, model, histories.engine(), as_of, histories.config):
             for row in reasons_of(one):
                 texts = [text for text in row if text]
                 presence = r"first seen|active day|interaction|session|back every|in this stage|entered|has been in"
@@ -339,12 +342,26 @@ def days_ago(text: str) -> float:
     return float(text.replace(",", "").split(" ")[0])
 
 
+def test_a_play_with_a_trigger_says_what_brought_it(trained: Trained, simulated: Nights) -> None:
+    """Only of plays that have a ``when:``, in words of the right kind; without a history every play fits everybody."""
+    model = open_bundle(trained.bundle).predictor
+    seen = Counter[bool]()
+    for histories, ranked, as_of in simulated:
+        plays = {play.text: play for stage in histories.config.journey.stages for play in stage.plays}
+        for one in with_reasons(ranked, model, histories.engine(), as_of, histories.config):
+            for text, because in zip(one.rows["play"].to_pylist(), one.rows["because"].to_pylist(), strict=True):
+                assert because is None or plays[text].when is not None, (text, because)
+                assert because is None or re.search(r"(ago|yesterday|today|never rated us| is .+)$", because), because
+                seen[because is not None] += 1
+    assert seen[True] > 20 and seen[False]
+
+
 def test_reasons_depend_on_no_other_list(
     trained: Trained, histories: commands.Histories, ranked: list[RankedList], explained: tuple[RankedList, ...]
 ) -> None:
     model = open_bundle(trained.bundle).predictor
     for one, expected in zip(ranked, explained, strict=True):
-        (found,) = with_reasons([one], model, LocalEngine(histories.store, 2), trained.as_of, UNHAPPY)
+        (found,) = with_reasons([one], model, LocalEngine(histories.store, 2), trained.as_of, histories.config)
         assert reasons_of(found) == reasons_of(expected)
 
 
@@ -381,13 +398,15 @@ def test_a_score_that_comes_out_otherwise_stops_the_lists(
     changed = pa.array(np.nextafter(rows["probability"].to_numpy(), 1.0))
     other = replace(ranked[1], rows=rows.set_column(rows.column_names.index("probability"), "probability", changed))
     with pytest.raises(AssertionError, match="could not be computed again"):
-        with_reasons([other], open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of, UNHAPPY)
+        with_reasons(
+            [other], open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of, histories.config
+        )
 
 
 def test_a_model_without_a_reference_gives_no_reasons(trained: Trained, histories: commands.Histories) -> None:
     model = replace(open_bundle(trained.bundle).predictor, reference=None)
     with pytest.raises(ModelError, match="Train anew"):
-        with_reasons([], model, histories.engine(), trained.as_of, UNHAPPY)
+        with_reasons([], model, histories.engine(), trained.as_of, histories.config)
 
 
 def as_text(lists: Sequence[RankedList]) -> str:

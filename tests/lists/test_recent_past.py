@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.lists.test_lists import AS_OF, config
 
 from cvj_ml.config import DAY, Condition, Play
 from cvj_ml.journey import observability
+from cvj_ml.lists.last_events import ago, did
 from cvj_ml.lists.recent_past import RecentPast
 from cvj_ml.simulate import random_block
 
@@ -119,6 +121,48 @@ def test_a_play_is_meant_for_whom_plain_loops_say(
     found = RecentPast(block, as_of, config(report=SCALE)).meant_for(play)
     plain = [Plain(block, i, as_of) for i in range(len(block.customers))]
     assert found.tolist() == [one.holds(when) and not (not_when and one.holds(not_when)) for one in plain]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 5), leaves(), st.integers(0, 60))
+def test_what_brought_a_play_is_what_plain_loops_find(seed: int, when: dict[str, Any], back: int) -> None:
+    """The last touchpoint that the condition looks at, the attribute, or the rating, of everybody whom it holds for."""
+    block, as_of = blocks(seed), AS_OF - back * DAY
+    play, past = Play.model_validate({"text": "Do", "when": when}), RecentPast(block, as_of, config(report=SCALE))
+    for i in np.flatnonzero(past.meant_for(play)):
+        found, plain = past.because(play, int(i)), Plain(block, int(i), as_of)
+        assert found is not None
+        if "attribute" in when:
+            ((name, _),) = when["attribute"].items()
+            value = plain.attributes[name]
+            assert found == f"{name} is {value if isinstance(value, str) else format(value, 'g')}"
+        elif "last_rating" in when:
+            rating = plain.rating()
+            rated = [row["at"] for row in plain.rows if 1 <= row["rating"] <= 4]
+            told = f"last rating {rating:g} of 4, {ago(as_of // DAY - rated[-1] // DAY)}" if rated else "never rated us"
+            assert found == told
+        else:
+            rows = [row for row in plain.rows if row["event"] == when["event"]]
+            rows = [row for row in rows if "where" not in when or row["rating"] >= 3]
+            last = f"{did(when['event'])} {ago(as_of // DAY - rows[-1]['at'] // DAY)}"
+            several = re.fullmatch(r"(.+) (\d+) times, last (.+)", found)
+            assert found == last or (several and f"{several[1]} {several[3]}" == last)
+            assert (several is not None) == (when.get("count", 1) > 1)
+            assert several is None or int(several[2]) >= when["count"]
+
+
+def test_of_several_conditions_what_holds_is_told() -> None:
+    block, shop = blocks(1), config(report=SCALE)
+    past = RecentPast(block, AS_OF, shop)
+    leaf = {"event": "ticket"}
+    either = Play.model_validate({"text": "Help", "when": {"any": [{"event": "nothing"}, leaf]}})
+    both = Play.model_validate({"text": "Help", "when": {"all": [leaf, {"event": "x"}, leaf]}})
+    one, other = (Play.model_validate({"text": "Help", "when": {"event": event}}) for event in ("ticket", "x"))
+    assert past.because(Play(text="For all"), 0) is None
+    for i in np.flatnonzero(past.meant_for(both)).tolist():
+        assert past.because(either, i) == past.because(one, i)
+        assert past.because(both, i) == f"{past.because(one, i)} and {past.because(other, i)}"
+    assert past.meant_for(both).any()
 
 
 @pytest.mark.parametrize("closed", [True, False])

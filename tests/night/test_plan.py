@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from tests.trained import AS_OF, Trained, call
 
+from cvj_ml.config import load_config
+from cvj_ml.lists.last_events import ago, did
+
 pytest_plugins = ["tests.fixtures"]
 
 PAIRS = [
@@ -118,6 +121,27 @@ def test_a_review_is_asked_of_nobody_who_rated_us_badly(rows: pd.DataFrame, log:
     in_basket = log[(log["event"] == "add_to_cart") & (log["occurred_at"] >= NOW - pd.Timedelta(days=14))]
     reminded = set(rows[rows["play"].fillna("").str.contains("basket")]["customer_id"])
     assert reminded <= set(in_basket["customer_id"])
+
+
+def test_every_play_with_a_trigger_says_what_brought_it(
+    trained: Trained, rows: pd.DataFrame, log: pd.DataFrame
+) -> None:
+    """On every row, and the last event that it names is that of the raw log, so many calendar days ago."""
+    journey = load_config(trained.variant(trained.folder / "because", **SETTINGS)).journey
+    triggers = {play.text: play.when for stage in journey.stages for play in stage.plays}
+    brought = rows["play"].map(triggers).notna()
+    assert brought.any() and (rows["because"].notna() == brought).all()
+    checked = 0
+    for _, row in rows[brought].iterrows():
+        when = triggers[row["play"]]
+        assert when is not None
+        if when.event is None or when.since or when.where:
+            continue
+        theirs = log[(log["customer_id"] == row["customer_id"]) & log["event"].isin(when.event)].iloc[-1]
+        days = (NOW.normalize() - theirs["occurred_at"].normalize()).days
+        assert row["because"].startswith(did(theirs["event"])) and row["because"].endswith(ago(days)), row["because"]
+        checked += 1
+    assert checked
 
 
 def test_no_reason_praises_bad_news(rows: pd.DataFrame) -> None:

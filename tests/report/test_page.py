@@ -123,14 +123,16 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
         "track_record_n": np.full(size, 100),
         "track_record_k": np.full(size, 68),
         "track_record_predicted": np.full(size, 0.704),
-        "track_record_low": np.full(size, 0.583),
-        "track_record_high": np.full(size, 0.763),
+        # What lies outside has no interval.
+        "track_record_low": [0.583 if 0.583 <= one <= 0.763 else None for one in p],
+        "track_record_high": [0.763 if 0.583 <= one <= 0.763 else None for one in p],
         "lift": p / p.mean(),
         "expected_value": p * 1200,
         "reason_1": [f"{reason} {i % 9} times" for i in range(size)],
         "reason_2": [reason] * size,
         "reason_3": [None if i % 2 else reason for i in range(size)],
         "play": ["<i>Offer</i>"] * size,
+        "because": [None if i % 3 else "<b>opened</b> a ticket 21 days ago" for i in range(size)],
         "channel": ["email" if i % 2 else "<phone>" for i in range(size)],
         "group": ["control" if i % 10 == 3 else "target" for i in range(size)],
         "control_share": np.full(size, 0.1),
@@ -379,11 +381,11 @@ def test_what_is_exported_is_everybody_to_contact(browser: Any, tmp_path: Path) 
         assert waiting.value.suggested_filename == "visitor__buyer__30d.csv"
         text = Path(waiting.value.path()).read_bytes().decode("utf-8-sig")
     heading, *rows = csv.reader(io.StringIO(text, newline=""))
-    assert heading == ["rank", "customer_id", "probability", "play", "channel", "e-mail"]
+    assert heading == ["rank", "customer_id", "probability", "play", "because", "channel", "e-mail"]
     expected = [(str(i + 1), name) for i, name in enumerate(people) if i % 10 != 3]
     assert [(row[0], row[1].removeprefix("'")) for row in rows] == expected
     assert [cell for row in rows for cell in row if re.match(r"\s*[=+\-@＝\t\r]", cell)] == []
-    assert rows[1][5] == "'=cmd|1"
+    assert rows[1][6] == "'=cmd|1"
 
 
 @pytest.mark.slow
@@ -477,7 +479,7 @@ def test_equal_nights_give_equal_pages() -> None:
 def test_what_is_missing_is_left_out(browser: Any, tmp_path: Path) -> None:
     """Lists as they are before reasons and track records exist, an empty list, and no training known."""
     bare = ranked(["a", "b"])
-    empty = [name for name in TARGETS.columns if re.match(r"track|reason|play|channel|expected", name)]
+    empty = [name for name in TARGETS.columns if re.match(r"track|reason|play|because|channel|expected", name)]
     rows = bare.rows
     for name in empty:
         at = rows.column_names.index(name)

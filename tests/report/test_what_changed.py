@@ -50,7 +50,7 @@ def test_the_sentences_name_who_came_who_went_and_why() -> None:
         "Moved to another stage: 1 customer.",
         "New in the data: 2 customers; not in them any more: 1; erased since: 2.",
     )
-    assert week.sentences == ("Not comparable: no such night is published.",)
+    assert week.sentences == ("No published night is at least 7 days older yet.",)
 
 
 def test_the_numbers_by_stage_end_with_tonight() -> None:

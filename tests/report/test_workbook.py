@@ -34,13 +34,14 @@ from cvj_ml.io import read_csv, spreadsheet_safe, write_table
 from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, rank, summarise
 from cvj_ml.lists.changes import NOTHING_BEFORE, Balance, Changes, Comparison, NotComparable, with_changes
+from cvj_ml.lists.last_events import before_amount
 from cvj_ml.models.bundle.forecast_errors import expected_moves
 from cvj_ml.night import publish, verify_night
 from cvj_ml.report import workbook as module
 from cvj_ml.report.list_files import with_contact, write_lists
 from cvj_ml.report.plan import plan_of
 from cvj_ml.report.what_changed import what_changed
-from cvj_ml.report.wording import amount, before_amount, percent
+from cvj_ml.report.wording import amount, percent
 from cvj_ml.report.workbook import CHANGED, DONE, EXPECTED, HOW_TO_READ, PLAN, BookFacts
 from cvj_ml.report.workbook import JOURNEY as JOURNEY_SHEET
 from cvj_ml.report.xlsx import PERCENT, Formats, height, write_row

@@ -17,7 +17,7 @@ from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import Identities, People
 from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
 from cvj_ml.inputs import Histories, as_of_name
-from cvj_ml.lists import RankedList, Unhappy, epoch_name, rank, summarise, with_reasons
+from cvj_ml.lists import RankedList, epoch_name, rank, summarise, with_reasons
 from cvj_ml.lists.changes import (
     BASES,
     NOT_COMPARABLE,
@@ -199,7 +199,7 @@ def make_night(
             tonight = {"as_of": facts["as_of"], "stages": stages}
             changed = what_changed(changes, [*bases.trend, tonight], config.journey.names, config.zone)
         with run.step("Giving reasons") as progress:
-            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, Unhappy.of(config))
+            lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, config)
     exports: tuple[Exported, ...] = ()
     if config.exports is not None and people is not None and bases is not None:
         with run.step("Preparing the exports"):

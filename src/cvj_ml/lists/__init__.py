@@ -3,11 +3,11 @@
 from cvj_ml.lists.contact_history import contact_history, contact_history_schema
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_end, epoch_name
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.last_events import Unhappy
 from cvj_ml.lists.ranked_list import (
     NOT_LISTED,
     SUMMARY,
     RankedList,
+    confirmations,
     held_back,
     list_specs,
     people_of_group,
@@ -24,7 +24,7 @@ __all__ = [
     "REASONS",
     "SUMMARY",
     "RankedList",
-    "Unhappy",
+    "confirmations",
     "contact_history",
     "contact_history_schema",
     "epoch_end",

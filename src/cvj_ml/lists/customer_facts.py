@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, Config
 from cvj_ml.histories import Block
 from cvj_ml.lists.last_events import Unhappy, last_events
 from cvj_ml.lists.reasons import Customer, by_fact, events_wanted, facts_of_row, reason_of
@@ -16,7 +16,7 @@ from cvj_ml.panel.labels import RETURN
 
 
 def facts_of_customer(
-    predictor: Predictor, reference: Reference, block: Block, answers: Predictions, row: int, unhappy: Unhappy
+    predictor: Predictor, reference: Reference, block: Block, answers: Predictions, row: int, config: Config
 ) -> pd.DataFrame:
     """Return a row a later stage, horizon and fact of one customer, the weightiest fact first.
 
@@ -31,7 +31,14 @@ def facts_of_customer(
         x[0].tolist(),
         typical.tolist(),
         names[stage] if stage >= 0 and reference.own[stage + 1] else None,
-        last_events(definition, block, int(answers.snapshots.customer[row]), as_of, unhappy),
+        last_events(
+            definition,
+            block,
+            int(answers.snapshots.customer[row]),
+            as_of,
+            Unhappy.of(config),
+            config.report.currency,
+        ),
         events_wanted(definition),
     )
     rows: list[dict[str, object]] = []

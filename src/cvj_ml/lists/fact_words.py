@@ -57,8 +57,9 @@ def beside_typical(
         return None
     if _alike(feature, float(mine[column]), float(typical[column])):
         return None
-    own = say(definition, column, mine, known)
-    usual = say(definition, column, typical, counted_as=mine)
+    currency = known.currency if known else None
+    own = say(definition, column, mine, known, currency=currency)
+    usual = say(definition, column, typical, counted_as=mine, currency=currency)
     if own is None or usual is None or own.short == usual.short:
         return None
     group = f"{name(stage)} customers" if stage else "customers" if usual.common else "all customers"
@@ -73,12 +74,17 @@ def _alike(feature: Feature, mine: float, typical: float) -> bool:
 
 
 def say(
-    definition: ModelSpec, column: int, row: Row, known: LastEvents | None = None, counted_as: Row | None = None
+    definition: ModelSpec,
+    column: int,
+    row: Row,
+    known: LastEvents | None = None,
+    counted_as: Row | None = None,
+    currency: str | None = None,
 ) -> Said | None:
     """Say one feature of a row of X; None where there is nothing to say.
 
     ``known`` is what the customer of that row did last. Progress is counted as that of the row ``counted_as``: what is
-    told of two customers has one unit.
+    told of two customers has one unit. ``currency`` is that of amounts.
     """
     feature, value = definition.catalogue.features[column], float(row[column])
     words = definition.catalogue.vocabulary
@@ -89,7 +95,7 @@ def say(
         "channel": lambda: _channel(feature, value, known),
         "activity": lambda: _activity(feature, value, known),
         "gaps": lambda: _gaps(feature, value),
-        "value": lambda: _amount(feature, value, definition.catalogue.value_decimals, known),
+        "value": lambda: _amount(feature, value, definition.catalogue.value_decimals, currency, known),
         "recency": lambda: _last_seen(value, known),
         "tenure": lambda: _first_seen(value, known),
         "in_stage": lambda: None if math.isnan(value) else Said(f"in this stage for {_days(value)}", _days(value)),
@@ -198,11 +204,11 @@ def _gaps(feature: Feature, value: float) -> Said | None:
     return Said(f"back every {days} on average {_when(feature)}", f"every {days}", alone=f"back every {days}")
 
 
-def _amount(feature: Feature, value: float, decimals: int, known: LastEvents | None) -> Said:
+def _amount(feature: Feature, value: float, decimals: int, currency: str | None, known: LastEvents | None) -> Said:
     """Say a value; of a customer with a single one, the occurrence that it comes from."""
     if math.isnan(value):
         return Said(f"no value {_when(feature)}", "none", common=True, concrete=True)
-    text, statistic = amount(value, decimals), Statistic(feature.statistic)
+    text, statistic = amount(value, decimals, currency), Statistic(feature.statistic)
     what = {Statistic.SUM: "total", Statistic.MEAN: "average", Statistic.MAX: "highest"}[statistic]
     whole, single = f"{what} value {text} {_when(feature)}", known.single_value if known else None
     if single and feature.window == NEVER:
@@ -259,7 +265,7 @@ def _between(feature: Feature, value: float) -> Said | None:
 
 
 def _progress(definition: ModelSpec, feature: Feature, column: int, row: Row, counted_as: Row | None) -> Said | None:
-    """Say "“purchase” 2 of 3 times towards Ascend" where the rule counts, else the share that is done.
+    """Say "bought 2 of 3 times towards Ascend" where the rule counts, else the share that is done.
 
     The number asked for is that of the row ``counted_as``, if that has come part of the way.
     """
@@ -270,7 +276,9 @@ def _progress(definition: ModelSpec, feature: Feature, column: int, row: Row, co
     if fulfilled <= 0:
         return Said(f"nothing done yet towards {name(stage)}", "nothing", common=True, concrete=True)
     if fulfilled >= 1:
-        return Said(f"all that is counted towards {name(stage)} is done", "all", concrete=True)
+        # The customer is not there, so the rule asks for more than can be counted: a growth, a time within which.
+        text = f"all that can be counted for {name(stage)} is done, the rest of its rule is not"
+        return Said(text, "all", concrete=True)
     leaves = tuple(definition.journey.stages[definition.journey.index(stage)].enter.leaves())
     other = counted_as is not None and 0 < float(counted_as[first]) < 1
     rules = _counting(leaves, counted_as if counted_as is not None and other else row, first)
@@ -297,9 +305,9 @@ def _counting(leaves: Sequence[Rule], row: Row, first: int) -> list[Rule]:
 
 
 def _counted_event(rules: Sequence[Rule]) -> str:
-    """Return what a counting rule counts, where that has one name."""
+    """Return what a customer did whom a counting rule counts, where that has one name."""
     events = {one for rule in rules for one in rule.event or ()}
-    return f"“{name(*events)}”" if len(events) == 1 and not rules[0].distinct else ""
+    return did(*events) if len(events) == 1 and not rules[0].distinct else ""
 
 
 def _last(feature: Feature, value: float, events: Sequence[str], known: LastEvents | None) -> Said | None:

@@ -5,6 +5,7 @@ Events that the presets and many systems know by the same name have a verb; any 
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,10 +103,15 @@ def ago(days: int) -> str:
     return {0: "today", 1: "yesterday"}.get(days, f"{days:,} days ago")
 
 
-def amount(value: float, decimals: int) -> str:
+def amount(value: float, decimals: int, currency: str | None = None) -> str:
     """Return an amount as people write it: without decimals from 100 on, and where there are none."""
     whole = abs(value) >= 100 or value == round(value)
-    return f"{value:,.{0 if whole else decimals}f}"
+    return f"{'-' if value < 0 else ''}{before_amount(currency)}{abs(value):,.{0 if whole else decimals}f}"
+
+
+def before_amount(currency: str | None) -> str:
+    """Return what stands in front of an amount: €, or USD and a blank."""
+    return "" if currency is None else currency if unicodedata.category(currency[-1]) == "Sc" else f"{currency} "
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +147,13 @@ class Occurrence:
     highest_rating: float
     bad: bool
     decimals: int
+    currency: str | None = None
 
     def what(self) -> str:
         """Return it without its time: "bought for 1,060", "reviewed us with 2 of 5"."""
         text = did(self.event)
         if self.value and not np.isnan(self.value):
-            text += f" {'of' if text.endswith(_OF) else 'for'} {amount(abs(self.value), self.decimals)}"
+            text += f" {'of' if text.endswith(_OF) else 'for'} {amount(abs(self.value), self.decimals, self.currency)}"
         return text if np.isnan(self.rating) else f"{text} with {self.rating:g} of {self.highest_rating:g}"
 
     @property
@@ -168,6 +175,7 @@ class LastEvents:
     the last of each name, ``chosen_channels`` those through which they came themselves. ``single_value`` is the event
     that had a value, if one alone had. ``own`` and ``instants`` are what they did themselves and when, oldest first,
     ``unhappy`` the events that are bad experiences. ``newest`` are the last of all, ours too, the newest first.
+    ``currency`` is that of amounts, None where none is configured.
     """
 
     last: Occurrence | None
@@ -182,6 +190,7 @@ class LastEvents:
     as_of: int
     unhappy: frozenset[str]
     newest: tuple[Occurrence, ...] = ()
+    currency: str | None = None
 
     @property
     def one_day(self) -> bool:
@@ -199,7 +208,9 @@ class LastEvents:
         return event if told and number > 1 and 2 * number >= counts.total() else None
 
 
-def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, unhappy: Unhappy) -> LastEvents:
+def last_events(
+    definition: ModelSpec, block: Block, customer: int, as_of: int, unhappy: Unhappy, currency: str | None = None
+) -> LastEvents:
     """Return what the customer at a position of the block did before as_of, as far as it was known then.
 
     Only events of the vocabulary and those that the configuration calls unhappy are named: a rare name might tell who
@@ -223,7 +234,7 @@ def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, 
         value = float(points.value[row]) / units if points.has_value[row] else float("nan")
         bad = event in bad_events or unhappy.is_bad_rating(rating)
         days, highest = today - int(points.day[row]), unhappy.rating_scale[1]
-        return Occurrence(event, days, value, rating, highest, bad, catalogue.value_decimals)
+        return Occurrence(event, days, value, rating, highest, bad, catalogue.value_decimals, currency)
 
     latest: dict[int, int] = {}
     through: dict[int, int] = {}
@@ -251,4 +262,5 @@ def last_events(definition: ModelSpec, block: Block, customer: int, as_of: int, 
         as_of,
         bad_events,
         tuple(one for one in map(occurrence, rows[: -_NEWEST - 1 : -1].tolist()) if one.event in told),
+        currency,
     )

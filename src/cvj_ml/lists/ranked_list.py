@@ -60,6 +60,13 @@ def recommended_size(ranked: npt.NDArray[np.float64], spec: ListSizeSpec) -> int
     return min(spec.step * (int(short[0]) + 1) if len(short) else len(ranked), len(ranked))
 
 
+def confirmations(rows: pa.Table) -> dict[str, int]:
+    """Return of how many rows of TARGETS past scores confirm the probability, do not confirm it, or say nothing."""
+    known, confirmed = (rows[f"track_record_{name}"].is_valid() for name in ("n", "low"))
+    told, inside = (pc.sum(one).as_py() or 0 for one in (known, confirmed))
+    return {"confirmed": inside, "not_confirmed": told - inside, "no_record": len(rows) - told}
+
+
 @dataclass(frozen=True, slots=True)
 class RankedList:
     """One list, with the name of its files and the numbers behind it.
@@ -198,6 +205,9 @@ SUMMARY = Contract(
         "listed": pa.int64(),
         "target": pa.int64(),
         "control": pa.int64(),
+        "confirmed": pa.int64(),
+        "not_confirmed": pa.int64(),
+        "no_record": pa.int64(),
         "size_recommended": pa.bool_(),
         "size_step": pa.int64(),
         "first_step_moves": pa.float64(),
@@ -231,6 +241,7 @@ def summarise(lists: Sequence[RankedList]) -> pa.Table:
             "listed": len(one.rows),
             "target": len(one.rows) - one.control,
             "control": one.control,
+            **confirmations(one.rows),
             "size_recommended": one.size.recommended,
             "size_step": one.size.step,
             "first_step_moves": one.size.first_moves,

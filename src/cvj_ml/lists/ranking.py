@@ -332,9 +332,14 @@ class _Night:
             "model_version": [self.model_version] * size,
         }
         if scores := self.track_record.find(spec.from_stage, spec.to_stage, days):
-            near = scores.near(np.asarray(columns["probability"]), self.config.report.track_record_within)
-            told = dict(zip(("low", "high"), wilson_interval(near.k, near.n), strict=True)) | near._asdict()
-            columns |= {f"track_record_{name}": np.ma.array(told[name], mask=near.n == 0) for name in told}
+            probability = np.asarray(columns["probability"])
+            near = scores.near(probability, self.config.report.track_record_within)
+            low, high = wilson_interval(near.k, near.n)
+            # An interval beside a probability that it excludes would be read as the probability's own.
+            confirmed = (near.n > 0) & (low <= probability) & (probability <= high)
+            told = {name: (values, near.n > 0) for name, values in near._asdict().items()}
+            told |= {"low": (low, confirmed), "high": (high, confirmed)}
+            columns |= {f"track_record_{name}": np.ma.array(one, mask=~there) for name, (one, there) in told.items()}
         table = pa.table(
             {
                 name: pa.array(columns[name], kind, from_pandas=True) if name in columns else pa.nulls(size, kind)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, Config
 from cvj_ml.engines import Engine
 from cvj_ml.errors import ModelError
 from cvj_ml.features import Statistic
@@ -23,6 +23,7 @@ from cvj_ml.histories import Block
 from cvj_ml.lists.fact_words import Row, Said, beside_typical
 from cvj_ml.lists.last_events import LastEvents, Unhappy, last_events, reads_well
 from cvj_ml.lists.ranked_list import RankedList
+from cvj_ml.lists.recent_past import RecentPast
 from cvj_ml.models.explain.explanation import Explainer, Explanation
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import Predictions, Predictor
@@ -32,6 +33,7 @@ from cvj_ml.windows import NEVER
 _F64 = npt.NDArray[np.float64]
 
 COLUMNS = ("reason_1", "reason_2", "reason_3")
+BECAUSE = "because"
 SMALLEST = float(np.log(1.05))
 """A fact that changes the odds by less than 5 % is no reason."""
 
@@ -86,9 +88,9 @@ class Reason:
 
 
 def with_reasons(
-    lists: Sequence[RankedList], predictor: Predictor, engine: Engine, as_of: int, unhappy: Unhappy
+    lists: Sequence[RankedList], predictor: Predictor, engine: Engine, as_of: int, config: Config
 ) -> tuple[RankedList, ...]:
-    """Return the lists with their reasons, and with details of their first customers.
+    """Return the lists with their reasons, what brought each play, and with details of their first customers.
 
     Features of the listed customers are computed anew, in their buckets only. ModelError where the model has no
     reference; AssertionError where a probability comes out otherwise than on the list.
@@ -98,17 +100,18 @@ def with_reasons(
     reference, explainer = predictor.reference, Explainer(predictor)
     listed = [one.rows["customer_id"].to_pylist() for one in lists]
     shown = [one.rows["probability"].to_numpy() for one in lists]
+    plays = [one.rows["play"].to_pylist() for one in lists]
     place = [{name: i for i, name in enumerate(names)} for names in listed]
 
     def work(block: Block) -> list[dict[int, _Told]]:
-        answers = predictor.answer(block, as_of)
+        answers, past = predictor.answer(block, as_of), RecentPast(block, as_of, config)
         names = [block.customers[i] for i in answers.snapshots.customer]
         found = []
-        for one, places, probability in zip(lists, place, shown, strict=True):
+        for one, places, probability, offered in zip(lists, place, shown, plays, strict=True):
             rows = np.array([i for i, name in enumerate(names) if name in places], dtype=np.int64)
             where = [places[names[i]] for i in rows]
-            listing = _Listing(one, predictor.definition, explainer, reference, unhappy, as_of)
-            texts = listing.reasons(block, answers, rows, probability[where])
+            listing = _Listing(one, predictor.definition, explainer, reference, config, as_of)
+            texts = listing.reasons(block, answers, rows, probability[where], [offered[i] for i in where], past)
             found.append(dict(zip(where, texts, strict=True)))
         return found
 
@@ -120,6 +123,8 @@ def with_reasons(
         for r, column in enumerate(COLUMNS):
             values = pa.array([by_place[i].reasons[r] for i in range(len(table))], type=pa.string())
             table = table.set_column(table.column_names.index(column), column, values)
+        because = pa.array([by_place[i].because for i in range(len(table))], type=pa.string())
+        table = table.set_column(table.column_names.index(BECAUSE), BECAUSE, because)
         details = {listed[k][i]: told.details for i, told in sorted(by_place.items()) if i < DETAILED}
         result.append(replace(one, rows=table, details=details))
     return tuple(result)
@@ -130,6 +135,7 @@ class _Told:
     """What is told of one customer."""
 
     reasons: tuple[str | None, ...]
+    because: str | None
     details: tuple[str, ...]
 
 
@@ -141,13 +147,22 @@ class _Listing:
     definition: ModelSpec
     explainer: Explainer
     reference: Reference
-    unhappy: Unhappy
+    config: Config
     as_of: int
 
     def reasons(
-        self, block: Block, answers: Predictions, rows: npt.NDArray[np.int64], probability: _F64
+        self,
+        block: Block,
+        answers: Predictions,
+        rows: npt.NDArray[np.int64],
+        probability: _F64,
+        offered: Sequence[str | None],
+        past: RecentPast,
     ) -> list[_Told]:
-        """Return three reasons for each of these rows of the answers, None where there are fewer, and details."""
+        """Return three reasons for each of these rows of the answers, None where there are fewer, and details.
+
+        ``offered`` are the rows' plays, of which it is told what brought them.
+        """
         one, definition = self.ranked, self.definition
         names = definition.journey.names
         stage, target = names.index(one.spec.from_stage), 1 + names.index(one.spec.to_stage)
@@ -161,13 +176,19 @@ class _Listing:
         facts = by_fact(definition, explanation)
         whom = one.spec.from_stage if self.reference.own[stage + 1] else None
         usual, wanted = typical.tolist(), events_wanted(definition)
+        unhappy, currency = Unhappy.of(self.config), self.config.report.currency
+        plays = sorted(self.config.journey.stages[target - 1].plays, key=lambda play: play.priority)
         texts: list[_Told] = []
         for i, row in enumerate(rows):
-            known = last_events(definition, block, int(answers.snapshots.customer[row]), self.as_of, self.unhappy)
+            customer = int(answers.snapshots.customer[row])
+            known = last_events(definition, block, customer, self.as_of, unhappy, currency)
             asked = Customer(definition, x[i].tolist(), usual, whom, known, wanted)
             told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i])]
             reasons = (*told, *[None] * (len(COLUMNS) - len(told)))
-            texts.append(_Told(reasons, self._details(known, answers.probability[row, :, horizon])))
+            # Two plays may have the same words: what is told is that of the first which is meant for the customer.
+            same = (play for play in plays if play.text == offered[i] and past.meant_for(play)[customer])
+            because = next((past.because(play, customer) for play in same), None)
+            texts.append(_Told(reasons, because, self._details(known, answers.probability[row, :, horizon])))
         return texts
 
     def _details(self, known: LastEvents, probability: _F64) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""What the log says of customers tonight: which plays are meant for them, and whether they are unhappy with us."""
+"""What the log says of customers tonight: which plays are meant for them and why, and whether they are unhappy."""
 
 from __future__ import annotations
 
-from functools import reduce
+from datetime import date
+from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,14 @@ from cvj_ml.config import DAY, Condition, Config, Play, Rating, Rule, outer_rati
 from cvj_ml.features import dates_known, latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.journey import column_passes, leaf_mask
-from cvj_ml.windows import in_window, local_days
+from cvj_ml.lists.last_events import ago, did, name
+from cvj_ml.windows import in_window, local_days, to_datetime
 
 _Mask = npt.NDArray[np.bool_]
 _Ints = npt.NDArray[np.int64]
 
 _NEVER_YET = np.iinfo(np.int64).min
+_EPOCH = date(1970, 1, 1)
 
 
 class RecentPast:
@@ -30,14 +33,29 @@ class RecentPast:
         self._block, self._points, self._as_of, self._config = block, points, as_of, config
         self._size = len(block.customers)
         self.owner, self.known = points.owners(), points.live(as_of)
+        # By identity; each condition is kept beside its answer, so that no other can take its place.
+        self._held = dict[int, tuple[Condition, _Mask]]()
+        self._rows = dict[int, tuple[Condition, _Mask]]()
 
     def meant_for(self, play: Play) -> _Mask:
         """Return for whom a play is meant: ``when`` holds, and ``not_when`` does not."""
         meant = np.ones(self._size, dtype=np.bool_) if play.when is None else self.holds(play.when)
         return meant if play.not_when is None else meant & ~self.holds(play.not_when)
 
+    def because(self, play: Play, customer: int) -> str | None:
+        """Return what brought a play to a customer whom it is meant for: "opened a ticket 21 days ago".
+
+        Of conditions of which one is enough the first that holds is told. None where the play is for everybody.
+        """
+        return None if play.when is None else self._told(play.when, customer)
+
     def holds(self, condition: Condition) -> _Mask:
         """Return for whom a condition holds."""
+        if id(condition) not in self._held:
+            self._held[id(condition)] = condition, self._holds(condition)
+        return self._held[id(condition)][1]
+
+    def _holds(self, condition: Condition) -> _Mask:
         if condition.any:
             return reduce(np.logical_or, [self.holds(one) for one in condition.any])
         if condition.all:
@@ -81,22 +99,73 @@ class RecentPast:
 
     def _last_rating(self) -> npt.NDArray[np.float64]:
         """Return each customer's last rating, NaN for none; one outside the scale is not counted as a rating."""
-        column = self._points.properties.get(self._config.report.rating)
-        last = np.full(self._size, np.nan)
+        column, last = self._points.properties.get(self._config.report.rating), np.full(self._size, np.nan)
+        if column is None or isinstance(column, Text):
+            return last
+        rated = self._last_rated >= 0
+        last[rated] = column[self._last_rated[rated]]
+        return last
+
+    @cached_property
+    def _last_rated(self) -> _Ints:
+        """The row of each customer's last rating, -1 for none."""
+        column, last = self._points.properties.get(self._config.report.rating), np.full(self._size, -1)
         if column is None or isinstance(column, Text):
             return last
         worst, best = self._config.report.rating_scale
         rated = np.flatnonzero(self.known & (column >= worst) & (column <= best))
-        last[self.owner[rated]] = column[rated]  # rows stand in the order of time, so the last one stays
+        last[self.owner[rated]] = rated  # rows stand in the order of time, so the last one stays
         return last
 
-    def _happened(self, condition: Condition) -> _Mask:
+    def _told(self, condition: Condition, customer: int) -> str:
+        if condition.any:
+            return self._told(next(one for one in condition.any if self.holds(one)[customer]), customer)
+        if condition.all:
+            return " and ".join(dict.fromkeys(self._told(one, customer) for one in condition.all))
+        if condition.attribute is not None:
+            return " and ".join(self._attribute_told(one, customer) for one in condition.attribute)
+        if condition.last_rating is not None:
+            return self._rating_told(customer)
+        here = np.arange(*self._points.offsets[customer : customer + 2])
+        rows = here[self._rows_of(condition)[here]]
+        event = self._points.event.values[self._points.event.codes[rows[-1]]]
+        often = f" {len(rows):,} times, last" if condition.count > 1 else ""
+        return f"{did(event)}{often} {self._ago(int(rows[-1]))}"
+
+    def _attribute_told(self, attribute: str, customer: int) -> str:
+        table = self._block.attributes
+        if table is None:
+            raise AssertionError("an attribute's condition holds of nobody where there are none")
+        row = latest_known(table.offsets, table.known_at, np.array([customer]), np.array([self._as_of]))
+        column = table.columns[attribute]
+        value = column.values[column.codes[row[0]]] if isinstance(column, Text) else f"{column[row[0]]:g}"
+        return f"{name(attribute)} is {name(value)}"
+
+    def _rating_told(self, customer: int) -> str:
+        if (row := int(self._last_rated[customer])) < 0:
+            return "never rated us"
+        rating, best = self._last_rating()[customer], self._config.report.rating_scale[1]
+        return f"last rating {rating:g} of {best:g}, {self._ago(row)}"
+
+    def _ago(self, row: int) -> str:
+        today = (to_datetime(self._as_of, self._config.zone).date() - _EPOCH).days
+        return ago(today - int(self._points.day[row]))
+
+    def _rows_of(self, condition: Condition) -> _Mask:
+        """Return the touchpoints that a condition with an event looks at."""
+        if id(condition) in self._rows:
+            return self._rows[id(condition)][1]
         points, minor_units = self._points, 10**self._config.value_decimals
         rows = self.known & leaf_mask(points, Rule(event=condition.event, where=condition.where), minor_units)
         if condition.within is not None:
             rows &= in_window(points.occurred_at, self._as_of, condition.within)
         if condition.since is not None:
             rows &= points.occurred_at > self._last(condition.since)[self.owner]
+        self._rows[id(condition)] = condition, rows
+        return rows
+
+    def _happened(self, condition: Condition) -> _Mask:
+        points, minor_units, rows = self._points, 10**self._config.value_decimals, self._rows_of(condition)
         held: _Mask = np.bincount(self.owner[rows], minlength=self._size) >= condition.count
         if condition.value_at_least is not None:
             value = np.where(points.has_value, points.value, 0)[rows]
@@ -127,11 +196,11 @@ class RecentPast:
         row = latest_known(table.offsets, table.known_at, everybody, np.full(self._size, self._as_of))
         there = np.flatnonzero(row >= 0)
         passes = np.ones(len(there), dtype=np.bool_)
-        for name, tests in (condition.attribute or {}).items():
-            if (column := table.columns.get(name)) is None:
+        for attribute, tests in (condition.attribute or {}).items():
+            if (column := table.columns.get(attribute)) is None:
                 return held
             values = column.take(row[there]) if isinstance(column, Text) else column[row[there]]
             for operator, operand in tests.items():
-                passes &= column_passes(values, name, operator, operand)
+                passes &= column_passes(values, attribute, operator, operand)
         held[there] = passes
         return held

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.io import sorted_json, write_table
+from cvj_ml.lists import confirmations
 from cvj_ml.lists.changes import without_erased
 from cvj_ml.night.layout import (
     CHANGES,
@@ -190,7 +191,7 @@ def _without(counted: Mapping[str, Any], taken: pa.Table, changed: Sequence[Mapp
     """Return the counts of a list without customers who were on it; who was left out of it is counted for ever."""
     groups = taken["group"].to_pylist()
     less = {group: groups.count(group) for group in ("target", "control")}
-    less |= dict.fromkeys(("listed", "eligible", "in_stage"), len(groups))
+    less |= dict.fromkeys(("listed", "eligible", "in_stage"), len(groups)) | confirmations(taken)
     less |= without_erased(counted["list"], taken["customer_id"].to_pylist(), changed)
     return {
         name: value - less[name] if name in less and value is not None else value for name, value in counted.items()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml.config import Config
+from cvj_ml.config import DAY, Config
 from cvj_ml.errors import NightError
 from cvj_ml.lists import HOLDOUT_EXPOSURES, epoch_name
 from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
@@ -78,11 +78,16 @@ def _started(night: NightFolder) -> float:
         return -math.inf
 
 
+def _instant(config: Config, night: Path) -> int:
+    """Return the instant that a night was made for, as its folder is named."""
+    return parse_as_of(night.parent.name.removeprefix("as_of="), config.zone)
+
+
 def first_listed(config: Config, as_of: int) -> dict[str, int]:
     """Return on which night of the epoch of ``as_of`` each list first had somebody to contact, as published before."""
     epoch, found = epoch_name(config.control.epoch, as_of, config.zone), dict[str, int]()
     for folder in published_lists(Path(config.out)):
-        night = parse_as_of(folder.parent.name.removeprefix("as_of="), config.zone)
+        night = _instant(config, folder)
         if not before(np.array(night), as_of) or epoch_name(config.control.epoch, night, config.zone) != epoch:
             continue
         summary = pq.read_table(NightFolder(folder).summary, columns=["list", "target"], partitioning=None)
@@ -98,6 +103,9 @@ def listed_in_control(config: Config, as_of: int) -> pa.Table:
     looks = [cap.within for cap in eligibility.contact_caps]
     looks += [] if eligibility.recent_contact is None else [eligibility.recent_contact]
     for folder in published_lists(Path(config.out)) if looks else []:
+        # Most nights are older than any contact that still counts: their files are not opened. Names have no fractions.
+        if before(np.array(_instant(config, folder) + max(looks) + DAY), as_of):
+            continue
         for file in sorted((folder / LISTS).glob("*__*.parquet")):
             rows = pq.read_table(file, columns=[*HOLDOUT_EXPOSURES.names, "group"], partitioning=None)
             rows = (

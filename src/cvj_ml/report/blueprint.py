@@ -17,7 +17,6 @@ class Column:
     name: str
     here: str
     share: float
-    observed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,10 @@ class BlueprintRow:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """Columns are the stages in order; every row has a cell for each; ``notes`` say what rows rest on."""
+    """Columns are the stages that the data show, in order; every row has a cell for each.
+
+    ``notes`` name the other stages and say what rows rest on.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[BlueprintRow, ...]
@@ -40,14 +42,14 @@ class Blueprint:
 
 def blueprint(found: Worksheet) -> Blueprint:
     """Lay the journey out; a row of which no stage has anything is left out."""
-    sheets, map_ = found.sheets, found.map
+    map_, sheets = found.map, [sheet for sheet in found.sheets if sheet.step.observed]
+    unseen = [sheet.step.name for sheet in found.sheets if not sheet.step.observed]
     most = max((sheet.step.here for sheet in sheets), default=0) or 1
     columns = tuple(
         Column(
             sheet.step.name,
-            f"{sheet.step.here:,} now" if sheet.step.observed else "not visible",
+            f"{sheet.step.here:,} now",
             round(100 * sheet.step.here / most, 1),
-            sheet.step.observed,
         )
         for sheet in sheets
     )
@@ -63,12 +65,10 @@ def blueprint(found: Worksheet) -> Blueprint:
         ("What we can do", "", lambda sheet: _what_we_can_do(sheets, sheet)),
         ("Owner", "", lambda sheet: _given(sheet.owner)),
     ]
-    rows = [
-        BlueprintRow(heading, kind, tuple(tuple(say(one)) if one.step.observed else () for one in sheets))
-        for heading, kind, say in told
-    ]
-    notes = tuple(blueprint_words.rating_notes(found.moods, found.stages))
-    return Blueprint(columns, tuple(row for row in rows if any(row.cells)), notes)
+    rows = [BlueprintRow(heading, kind, tuple(tuple(say(one)) for one in sheets)) for heading, kind, say in told]
+    notes = [f"The data show nothing of {', '.join(unseen)}."] if unseen else []
+    notes += blueprint_words.rating_notes(found.moods, found.stages)
+    return Blueprint(columns, tuple(row for row in rows if any(row.cells)), tuple(notes))
 
 
 def _flow(map_: JourneyMap, sheet: Sheet) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from cvj_ml.journey_analytics.experience import Mood, Moods, PainPoints
 from cvj_ml.journey_analytics.journey_map import Step
 from cvj_ml.journey_analytics.personas import Persona, PersonaStage
-from cvj_ml.report.wording import amount, days, people, percent, whole_number
+from cvj_ml.report.wording import amount, days, people, percent, spoken, whole_number
 
 PERSONAS = (
     "People who came through the same first channel and spend alike, or share a segment: the five largest groups of at"
@@ -93,7 +93,7 @@ def offered(one: Persona) -> str:
     """Say which play most of a persona's people are offered tonight."""
     if one.play is None:
         return "Nobody of them is offered a play tonight."
-    through = f", mostly through {one.play.channel}" if one.play.channel else ""
+    through = f", mostly through {spoken(one.play.channel)}" if one.play.channel else ""
     return f"{one.play.text} ({people(one.play.people)} tonight{through})"
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cvj_ml.config import DAY
 from cvj_ml.io import csv_lines
-from cvj_ml.lists import NOT_LISTED, RankedList
+from cvj_ml.lists import NOT_LISTED, RankedList, confirmations
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
@@ -23,12 +23,15 @@ MOST_CONTROL = 50
 """Customers of the control group whom the page names for each list."""
 
 _REASONS = ("reason_1", "reason_2", "reason_3")
-_EXPORTED = ("rank", "customer_id", "probability", "play", "channel")
+_EXPORTED = ("rank", "customer_id", "probability", "play", "because", "channel")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One person to contact: ``sentence`` says why, ``details`` more of it where the page has room."""
+    """One person to contact: ``sentence`` says why, ``details`` more of it where the page has room.
+
+    ``confirmed`` is false where past scores speak against the ``chance``.
+    """
 
     rank: int
     customer: str
@@ -36,8 +39,10 @@ class Row:
     sentence: str
     details: tuple[str, ...]
     play: str
+    because: str
     channel: str
     chance: str
+    confirmed: bool
     worth: str
 
 
@@ -63,6 +68,7 @@ class ListView:
     without_evidence: bool
     moves: ExpectedMoves
     effect: str
+    confirmed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
         one.without_evidence,
         one.moves,
         effect,
+        wording.confirmed(confirmations(one.rows)),
     )
 
 
@@ -114,8 +121,10 @@ def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]], currency: str |
                 sentence(reasons),
                 tuple(told),
                 row["play"] or "",
-                row["channel"] or "",
+                row["because"] or "",
+                wording.spoken(row["channel"] or ""),
                 wording.percent(row["probability"]),
+                row["track_record_n"] is None or row["track_record_low"] is not None,
                 "" if row["expected_value"] is None else wording.amount(row["expected_value"], currency),
             )
         )

@@ -102,7 +102,8 @@ class Plan:
         """Return the four numbers of the headline; changed: since earlier nights, where that is known."""
         brief = changed.since[0].brief if changed and changed.since else ""
         spared = (
-            f"listed, but in the control group: chance spares the same people until {epoch_until(self.control_until)}"
+            f"on a list, but spared by chance, the same people until {epoch_until(self.control_until)}; others in the"
+            " control group are on no list"
         )
         held = ", ".join(f"{number:,} {reason}" for reason, number in self.held)
         told: list[tuple[str, str, float, str]] = [

@@ -11,6 +11,15 @@ from cvj_ml.lists.changes import BASES, DROPPED, NOT_COMPARABLE, Balance, Change
 from cvj_ml.report.wording import customers, whole_number
 from cvj_ml.windows import to_datetime
 
+_NO_NIGHT = {
+    "last": "No night was published before this one.",
+    "week": "No published night is at least 7 days older yet.",
+}
+_FIRST_NIGHT = (
+    "This is the first night. From the next one on, this part tells who is new on the plan, who is not on it any more"
+    " and why, and how many came to each stage and left it."
+)
+
 WIDTH, HEIGHT = 96, 20
 """Of a trend's line, in pixels."""
 
@@ -52,6 +61,14 @@ class WhatChanged:
         """Whether there is a night to compare with."""
         return any(one.brief for one in self.since)
 
+    @property
+    def instead(self) -> tuple[str, ...]:
+        """What is told where there is none."""
+        if all(one.day is None for one in self.since):
+            return (_FIRST_NIGHT,)
+        known = [f"Since {one.words}, {one.day}: {' '.join(one.sentences)}" for one in self.since if one.day]
+        return (*known, *(sentence for one in self.since if one.day is None for sentence in one.sentences))
+
 
 def what_changed(
     changes: Changes, trend: Sequence[Mapping[str, Any]], stages: Sequence[str], zone: ZoneInfo
@@ -80,7 +97,7 @@ def _brief(one: Comparison | NotComparable) -> str:
 
 def _sentences(one: Comparison | NotComparable) -> tuple[str, ...]:
     if isinstance(one, NotComparable):
-        return (f"Not comparable: {NOT_COMPARABLE[one.reason]}.",)
+        return (_NO_NIGHT[one.base] if one.reason == "no_night" else f"No comparison: {NOT_COMPARABLE[one.reason]}.",)
     plan = f"On the plan, control included: {whole_number(one.plan.now)}, {whole_number(one.plan.entered)} of them new"
     if one.other_list:
         plan += f" and {whole_number(one.other_list)} on another list"

@@ -6,7 +6,6 @@ How good the probabilities were when they could be evaluated, in words.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
 from cvj_ml.lists import RankedList
+from cvj_ml.lists.last_events import before_amount
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves, moves_in_words
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ ROOM = (
 )
 
 
+NOT_CONFIRMED = ": not confirmed by the past"
+
+
 def percent(share: float | None) -> str:
     """Return a share as text: one decimal below 10 %, two below 1 %."""
     if share is None or share != share:
@@ -55,14 +58,30 @@ def percent(share: float | None) -> str:
 
 
 def track_records(rows: pa.Table) -> list[str | None]:
-    """Return what became of past customers with each row's probability; None where nothing is known of any."""
+    """Return what became of past customers with each row's probability; None where nothing is known of any.
+
+    The range is that of their true share. A probability outside it has none, and is not confirmed.
+    """
     columns = (rows[f"track_record_{name}"].to_pylist() for name in ("n", "k", "predicted", "low", "high"))
     return [
         None
         if n is None
-        else f"predicted {percent(predicted)}, {k:,} of {n:,} moved ({percent(low)} to {percent(high)})"
+        else f"predicted {percent(predicted)}, {k:,} of {n:,} moved"
+        + (NOT_CONFIRMED if low is None else f" ({percent(low)} to {percent(high)})")
         for n, k, predicted, low, high in zip(*columns, strict=True)
     ]
+
+
+def confirmed(counts: Mapping[str, int]) -> str:
+    """Say for how many of a list past scores confirm the probability; nothing of a list that has nobody."""
+    if not (listed := sum(counts.values())):
+        return ""
+    if counts["no_record"] == listed:
+        return "Chances: too few were ever scored like these to say whether the past confirms them."
+    told = [f"{counts['confirmed']:,} of {listed:,} confirmed by what became of people scored like them"]
+    told += [f"{counts['not_confirmed']:,} not confirmed"] if counts["not_confirmed"] else []
+    told += [f"{counts['no_record']:,} with too few like them"] if counts["no_record"] else []
+    return f"Chances: {', '.join(told)}."
 
 
 def other_plays(plays: Sequence[tuple[str, int, str]]) -> str:
@@ -94,11 +113,6 @@ def amount(number: float, currency: str | None) -> str:
     """Return an amount: without decimals from 100 on; a sign of a currency stands close to it, letters apart."""
     digits = f"{abs(number):,.0f}" if abs(number) >= 99.5 else f"{abs(number):,.2f}"
     return f"{'-' if number < 0 else ''}{before_amount(currency)}{digits}"
-
-
-def before_amount(currency: str | None) -> str:
-    """Return what stands in front of an amount: €, or USD and a blank."""
-    return "" if currency is None else currency if unicodedata.category(currency[-1]) == "Sc" else f"{currency} "
 
 
 def days(number: float) -> str:

@@ -94,7 +94,8 @@ HOW_TO_READ = (
     (
         "Of customers scored like this",
         "What happened before: how many of past customers with such a probability moved, and the range in which their"
-        " true share lies with 95 % confidence.",
+        " true share lies with 95 % confidence. A probability outside it is not confirmed, and no range is shown;"
+        " by chance alone that is so for 1 row in 20.",
     ),
     ("Times the average", "The probability, divided by the average of everybody in the stage tonight."),
     (
@@ -232,6 +233,7 @@ class _Sheets:
             ),
             _Column("Why", why, formats.wrap, 46),
             _Column("What to do", rows["play"].to_pylist(), formats.wrap, 36),
+            _Column("Because", rows["because"].to_pylist(), formats.wrap, 24),
             _Column("Through", rows["channel"].to_pylist(), formats.wrap),
             _Column("Probability", rows["probability"].to_pylist(), formats.percent),
             _Column("Expected value", rows["expected_value"].to_pylist(), formats.amount),

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from cvj_ml.report import wording
+from cvj_ml.lists.last_events import before_amount
 
 NARROWEST = 9
 """Of a column, in digits of the workbook's font."""
@@ -26,7 +26,7 @@ COUNT = "#,##0"
 
 def amount_format(currency: str | None) -> str:
     """Return the number format of `wording.amount`."""
-    sign = f'"{wording.before_amount(currency)}"' if currency else ""
+    sign = f'"{before_amount(currency)}"' if currency else ""
     return f"[>=99.5]{sign}#,##0;[>=0]{sign}#,##0.00;-{sign}#,##0.00"
 
 
