@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY
-from cvj_ml.lists.changes import BETWEEN, CHANGES, DROPPED, Changes, Comparison, NotComparable, Standing, compare
+from cvj_ml.lists.changes import CHANGES, DROPPED, Changes, Comparison, NotComparable, compare
 from cvj_ml.lists.eligibility import REASONS, WHY
+from cvj_ml.lists.standing import BETWEEN, Standing
 from cvj_ml.scoring import StoredTable
 
 STAGES = ("Visitor", "Buyer", "Fan")

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.trained import SETTINGS, Trained, call
 
-from cvj_ml.lists.changes import BASES, BETWEEN, DROPPED, NOT_COMPARABLE, SUMMARY_PARTS
+from cvj_ml.lists.changes import BASES, DROPPED, NOT_COMPARABLE, SUMMARY_PARTS
+from cvj_ml.lists.standing import BETWEEN
 from cvj_ml.night import NightFolder, verify_night
 from cvj_ml.night.base_nights import TREND
 from cvj_ml.night.writing import seal

@@ -24,14 +24,13 @@ from cvj_ml.lists.changes import (
     NOTHING_BEFORE,
     Changes,
     NotComparable,
-    Standing,
     compare,
     count_stages,
-    on_plan,
     reasons_tonight,
     with_changes,
 )
 from cvj_ml.lists.control import drawn_tonight
+from cvj_ml.lists.standing import Standing, on_plan
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
 from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion

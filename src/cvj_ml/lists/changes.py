@@ -7,7 +7,7 @@ gone from them is counted, never listed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.customers import Identities
 from cvj_ml.lists.eligibility import REASONS, WHY
 from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList
+from cvj_ml.lists.standing import BETWEEN, Standing, is_in
 from cvj_ml.schemas import INSTANT, Contract
 from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import to_datetime
@@ -62,75 +62,6 @@ CHANGES = Contract(
     ("customer_id", "base"),
 )
 """A row for each customer of tonight and each base, where plan or stage differ."""
-
-BETWEEN = "; "
-"""Stands between the names of lists, where `one_list` is off and somebody is on several."""
-
-PLAN = pa.schema([("customer_id", pa.string()), ("list", pa.string()), ("group", pa.string())])
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where everybody stood in a night.
-
-    people: ``customer_id``, each once, and ``stage`` (null before any); plan: `PLAN`, a row a customer and list; lists:
-    the names of all lists, in order; erased: how many customers were erased from the night since it was published;
-    joined: ids of people who stand there under another id, too.
-    """
-
-    as_of: int
-    people: pa.Table
-    plan: pa.Table
-    lists: tuple[str, ...]
-    erased: int = 0
-    joined: frozenset[str] = frozenset()
-
-    def under(self, identities: Identities) -> Standing:
-        """Return the standing with everybody under the id that they have now.
-
-        Of several ids of a person in it one alone is told as that person; the others stay what they were, as `joined`.
-        """
-        names, taken = self.customers.to_pylist(), dict[str, str]()
-        for name in sorted(names, key=lambda one: (identities.person.get(one, one) != one, one)):
-            taken.setdefault(identities.person.get(name, name), name)
-        now = {name: person for person, name in taken.items() if name != person}
-        if not identities.person:
-            return self
-        renamed = Identities(now)
-        joined = frozenset(name for name in names if name in identities.person and name not in now)
-        return replace(self, people=renamed.rename(self.people), plan=renamed.rename(self.plan), joined=joined)
-
-    @classmethod
-    def of(cls, as_of: int, scores: StoredTable, lists: Mapping[str, pa.Table], erased: int = 0) -> Standing:
-        """Return the standing of a night with these SCORES and TARGETS by list."""
-        parts = [
-            pa.table([one["customer_id"], pa.repeat(name, len(one)), one["group"]], schema=PLAN)
-            for name, one in lists.items()
-        ]
-        plan = pa.concat_tables([PLAN.empty_table(), *parts])
-        return cls(as_of, scores.read(["customer_id", "stage"]), plan, tuple(lists), erased)
-
-    @property
-    def customers(self) -> pa.Array:
-        """Everybody's id, in the order of ``people``."""
-        return self.people["customer_id"].combine_chunks()
-
-    @property
-    def stage(self) -> pa.Array:
-        """Everybody's stage."""
-        return self.people["stage"].combine_chunks()
-
-    def on(self, name: str) -> npt.NDArray[np.bool_]:
-        """Return who of ``people`` is on a list."""
-        return _isin(self.customers, self.plan.filter(pc.equal(self.plan["list"], name))["customer_id"])
-
-    def lists_of_each(self) -> pa.Array:
-        """Return for everybody the lists that they are on, by name; null for none."""
-        found = pa.nulls(len(self.people), pa.string())
-        for name in sorted(self.lists):
-            longer = pc.fill_null(pc.binary_join_element_wise(found, name, BETWEEN), name)
-            found = pc.if_else(pa.array(self.on(name)), longer, found)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +185,11 @@ def compare(base: str, before: Standing, tonight: Standing, why: pa.Table, stage
     }
     table = pa.table(rows, schema=CHANGES.schema)
     changed = pc.or_(table["plan_change"].is_valid(), table["stage_change"].is_valid())
-    gone = ~_isin(before.customers, tonight.customers)
+    gone = ~is_in(before.customers, tonight.customers)
     standing = _places(before.stage, stages)
     planned = _mask(before.lists_of_each().is_valid())
     names = dict.fromkeys([*before.lists, *tonight.lists])
-    other = _isin(before.customers, pa.array(sorted(before.joined), pa.string()))
+    other = is_in(before.customers, pa.array(sorted(before.joined), pa.string()))
     counted = {
         **dict(zip(*_counts(reason), strict=True)),
         "gone": int((gone & planned & ~other).sum()),
@@ -294,12 +225,6 @@ def reasons_tonight(lists: Iterable[RankedList]) -> pa.Table:
     places = every.set_column(1, "place", pc.index_in(every["reason"], value_set=names))
     furthest = places.group_by("customer_id", use_threads=False).aggregate([("place", "max")])
     return pa.table([furthest["customer_id"], names.take(furthest["place_max"].combine_chunks())], schema=WHY)
-
-
-def on_plan(standings: Iterable[Standing]) -> pa.Array:
-    """Return the customers who were on the plan of any of these nights, each once."""
-    plans = [PLAN.empty_table(), *(one.plan for one in standings)]
-    return pa.concat_tables(plans)["customer_id"].combine_chunks().unique()
 
 
 SUMMARY_PARTS = ("listed", "new", "dropped", "in_stage", "entered", "left")
@@ -410,10 +335,6 @@ def _first(cases: Sequence[tuple[npt.NDArray[np.bool_], str]], otherwise: pa.Arr
 def _counts(texts: pa.Array) -> tuple[list[str], list[int]]:
     found = texts.drop_null().value_counts()
     return found.field("values").to_pylist(), found.field("counts").to_pylist()
-
-
-def _isin(customers: pa.Array, of: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    return _mask(pc.is_in(customers, value_set=of.combine_chunks() if isinstance(of, pa.ChunkedArray) else of))
 
 
 def _mask(flags: pa.Array) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,8 @@ from cvj_ml.config import Config
 from cvj_ml.customers import Identities
 from cvj_ml.exports import EarlierExports
 from cvj_ml.io import sha256_of
-from cvj_ml.lists.changes import BASES, NotComparable, Standing
+from cvj_ml.lists.changes import BASES, NotComparable
+from cvj_ml.lists.standing import Standing
 from cvj_ml.night.layout import MANIFEST, NightFolder
 from cvj_ml.night.reading import published_lists
 from cvj_ml.night.verifying import night_faults

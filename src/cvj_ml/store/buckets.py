@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cvj_ml.store.ordering import OrderedRows, order_rows
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, identifier, literal, to_wall
 from cvj_ml.store.staging import Mapped, Staged
-from cvj_ml.store.store import TOUCHPOINTS_FILE, Store, counts_as_json
+from cvj_ml.store.store import TOUCHPOINTS_FILE, Store
 from cvj_ml.windows import NEVER, Instants
 
 _CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source", "date_only")
@@ -213,7 +213,7 @@ class TouchpointSorter:
         counts = {}
         for name, one in self._staged.items():
             stored = self._stored[name]
-            counts[name] = counts_as_json(
+            counts[name] = asdict(
                 Counts(
                     rows_in=one.rows_in,
                     stored=stored,

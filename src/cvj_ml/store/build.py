@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,14 @@ from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_al
 from cvj_ml.ownership import claim
 from cvj_ml.store.buckets import Base, TouchpointSorter, enough_buckets
 from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
-from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter, map_stage_history
+from cvj_ml.store.customer_tables import (
+    AttributeSorter,
+    LabelSorter,
+    map_attributes,
+    map_labels,
+    map_stage_history,
+    shared_labels,
+)
 from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
 from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.postgres_source import Databases
@@ -39,8 +46,6 @@ from cvj_ml.store.staging import (
     folded_together,
     join_kinds,
     kinds_of,
-    map_attributes,
-    map_labels,
     map_source,
     mixed_ids,
     stage,
@@ -51,7 +56,6 @@ from cvj_ml.store.store import (
     Store,
     bucket_name,
     bucket_sql,
-    counts_as_json,
     open_store,
     refusal_faults,
     write_manifest,
@@ -76,7 +80,7 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
         tables = _map(config, work)
         stamps = {label: mapped.location.stamps() for label, mapped in tables.items()}
         fingerprints = {label: mapped.location.fingerprints() for label, mapped in tables.items()}
-        raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
+        raise_all(ConfigError, _HEADING, shared_labels(fingerprints))
         cache_key = make_cache_key(config, tables, fingerprints)
         folder = root / cache_key.key[:12]
         damaged: set[Path] = set()
@@ -168,18 +172,6 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
     raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
     return tables
-
-
-def _shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
-    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
-    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
-    return [
-        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
-        " leave the file out of one of both"
-        for label, files in fingerprints.items()
-        for item in files
-        if label != LABELS and item["sha256"] in own
-    ]
 
 
 def _config_faults(config: Config) -> list[str]:
@@ -359,8 +351,8 @@ def _write(
         "kinds": {label: dict(one) for label, one in every.items()},
         "property_kinds": kinds,
         "attribute_kinds": attribute_kinds,
-        "attribute_counts": counts_as_json(owned.counts()) if owned else None,
-        "label_counts": counts_as_json(labelled.counts()) if labelled else None,
+        "attribute_counts": asdict(owned.counts()) if owned else None,
+        "label_counts": asdict(labelled.counts()) if labelled else None,
         "pairs": dict(persons.pairs) if tells_identities(config) else None,
         **touchpoints.summary(),
     }

@@ -1,6 +1,6 @@
-"""The tables beside the logs: a CRM's stage history is mapped to touchpoints of its own kind.
+"""The tables beside the logs: how attributes, stage labels and a CRM's stage history are mapped.
 
-The second pass over attributes and stage labels of each bucket's customers.
+And the second pass over attributes and stage labels of each bucket's customers.
 """
 
 from __future__ import annotations
@@ -14,16 +14,87 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import STAGE_CHANGE, Config, StageHistorySpec
+from cvj_ml.config import STAGE_CHANGE, AttributesSpec, Config, StageHistorySpec, StageLabelsSpec
 from cvj_ml.schemas import INSTANT
-from cvj_ml.store.mapping import Reading
+from cvj_ml.store.cache_key import LABELS
+from cvj_ml.store.coming_dates import read_dates
+from cvj_ml.store.fields import map_fields
+from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, read_label
 from cvj_ml.store.refusals import Counts
-from cvj_ml.store.source_location import SourceLocation
+from cvj_ml.store.source_location import Fingerprint, SourceLocation
 from cvj_ml.store.sql import as_named, literal
-from cvj_ml.store.staging import Mapped, Staged, map_source
+from cvj_ml.store.staging import Mapped, Staged, id_family, map_source, owned_fields
 from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, LABELS_FILE
 
 _ARROW = {"double": pa.float64(), "string": pa.string()}
+
+
+def map_attributes(location: SourceLocation, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the attributes table, adding what is wrong to the faults."""
+    roles = ("customer_id",) if spec.static else ("customer_id", "known_at")
+    fields = map_fields(location, spec.columns, {}, roles, ("customer_id",), faults)
+    label = location.label
+    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)"), "known_at": Reading("CAST(NULL AS BIGINT)")}
+    if "customer_id" in fields:
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
+    required = ["customer_id"]
+    if spec.static and "known_at" in fields:
+        faults.append(f"{label}: columns.known_at and static: true exclude each other; keep one of them")
+    elif "known_at" in fields:
+        readings["known_at"] = read_instant(label, "known_at", fields["known_at"], spec, config, faults)
+        required.append("known_at")
+    elif not spec.static and "known_at" not in spec.columns:
+        faults.append(
+            f"{label}: nothing says when an attribute became known, so old snapshots would see today's values."
+            " Map the time of each version (columns: {known_at: <its column>}), or, if these columns never change"
+            " for a customer, declare static: true"
+        )
+    extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
+    if not extras:
+        faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
+    dates = read_dates(label, extras, spec, config, faults)
+    ids = tuple(one for name, one in fields.items() if name == "customer_id")
+    family = id_family(ids, faults, label, config)
+    owned = owned_fields(fields.values())
+    return Mapped(location, readings, tuple(required), extras, owned, ids, family, not spec.static, dates=dates)
+
+
+def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
+    """Map the columns of the stage labels, adding what is wrong to the faults; a stage that is unknown is refused."""
+    roles, label = ("customer_id", "as_of", "stage", "known_at"), location.label
+    fields = map_fields(location, spec.columns, {}, roles, roles, faults)
+    faults += [
+        f"{label}: columns.{name}: stage labels have {', '.join(roles)} and nothing else; remove it"
+        for name in spec.columns
+        if name not in roles
+    ]
+    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)")}
+    if "customer_id" in fields:
+        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
+    for name in ("as_of", "known_at"):
+        readings[name] = Reading("CAST(NULL AS BIGINT)")
+        if name in fields:
+            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    readings["stage"] = Reading("CAST(NULL AS VARCHAR)")
+    if "stage" in fields:
+        text = read_label(label, "stage", fields["stage"], faults).value
+        names = ", ".join(map(literal, config.journey.names))
+        readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
+    ids = tuple(one for name, one in fields.items() if name == "customer_id")
+    family = id_family(ids, faults, label, config)
+    return Mapped(location, readings, roles, {}, owned_fields(fields.values()), ids, family, True)
+
+
+def shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
+    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
+    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
+    return [
+        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
+        " leave the file out of one of both"
+        for label, files in fingerprints.items()
+        for item in files
+        if label != LABELS and item["sha256"] in own
+    ]
 
 
 def map_stage_history(location: SourceLocation, spec: StageHistorySpec, config: Config, faults: list[str]) -> Mapped:

@@ -24,7 +24,7 @@ from cvj_ml.store.fields import map_fields
 from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, wall_column
 from cvj_ml.store.source_location import Relation, SourceLocation, read_rows
 from cvj_ml.store.sql import literal
-from cvj_ml.store.staging import Mapped, Staged
+from cvj_ml.store.staging import Mapped, Staged, id_family, owned_fields
 from cvj_ml.windows import NEVER
 
 IDENTITIES = "identities"
@@ -115,11 +115,9 @@ def map_identities(location: SourceLocation, spec: IdentitiesSpec, config: Confi
         readings[name] = Reading("CAST(NULL AS BIGINT)")
         if name in fields:
             readings[name] = read_instant(label, name, fields[name], spec, config, faults)
-    owns = tuple(one for one in fields.values() if one.own is not None)
-    own = fields.get("customer")
-    family = None if own is None or own.family == "null" else "text" if own.family == "text" else "a number"
-    ids = (own,) if own is not None else ()
-    return Mapped(location, readings, ("customer_id", "alias", "known_at"), {}, owns, ids, family, True)
+    ids = tuple(fields[role] for role in ("customer", "alias") if role in fields)
+    family, owned = id_family(ids, faults, label, config), owned_fields(fields.values())
+    return Mapped(location, readings, ("customer_id", "alias", "known_at"), {}, owned, ids, family, True)
 
 
 def table_pairs(staged: Staged, connection: duckdb.DuckDBPyConnection) -> list[Pair]:

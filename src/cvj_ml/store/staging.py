@@ -11,9 +11,9 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
+from cvj_ml.config import Config, SourceSpec
 from cvj_ml.schemas import TOUCHPOINT_ROLES
-from cvj_ml.store.coming_dates import DateReading, read_dates
+from cvj_ml.store.coming_dates import DateReading
 from cvj_ml.store.currencies import Currency, map_currency, scale_of
 from cvj_ml.store.customer_ids import canonical_sql
 from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
@@ -203,9 +203,9 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         readings,
         tuple(required),
         extras,
-        _owned([*fields.values(), *ids, *asked]),
+        owned_fields([*fields.values(), *ids, *asked]),
         ids,
-        _family(ids, faults, label, config),
+        id_family(ids, faults, label, config),
         known,
         # Hours that mean nothing do not make a row known earlier than they say.
         local_day("occurred_at", config) if readings["date_only"].value != "FALSE" else "NULL",
@@ -216,62 +216,6 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         currency,
         local_day("occurred_at", config),
     )
-
-
-def map_attributes(location: SourceLocation, spec: AttributesSpec, config: Config, faults: list[str]) -> Mapped:
-    """Map the columns of the attributes table, adding what is wrong to the faults."""
-    roles = ("customer_id",) if spec.static else ("customer_id", "known_at")
-    fields = map_fields(location, spec.columns, {}, roles, ("customer_id",), faults)
-    label = location.label
-    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)"), "known_at": Reading("CAST(NULL AS BIGINT)")}
-    if "customer_id" in fields:
-        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
-    required = ["customer_id"]
-    if spec.static and "known_at" in fields:
-        faults.append(f"{label}: columns.known_at and static: true exclude each other; keep one of them")
-    elif "known_at" in fields:
-        readings["known_at"] = read_instant(label, "known_at", fields["known_at"], spec, config, faults)
-        required.append("known_at")
-    elif not spec.static and "known_at" not in spec.columns:
-        faults.append(
-            f"{label}: nothing says when an attribute became known, so old snapshots would see today's values."
-            " Map the time of each version (columns: {known_at: <its column>}), or, if these columns never change"
-            " for a customer, declare static: true"
-        )
-    extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
-    if not extras:
-        faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
-    dates = read_dates(label, extras, spec, config, faults)
-    ids = tuple(one for name, one in fields.items() if name == "customer_id")
-    family = _family(ids, faults, label, config)
-    owned = _owned(fields.values())
-    return Mapped(location, readings, tuple(required), extras, owned, ids, family, not spec.static, dates=dates)
-
-
-def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
-    """Map the columns of the stage labels, adding what is wrong to the faults; a stage that is unknown is refused."""
-    roles, label = ("customer_id", "as_of", "stage", "known_at"), location.label
-    fields = map_fields(location, spec.columns, {}, roles, roles, faults)
-    faults += [
-        f"{label}: columns.{name}: stage labels have {', '.join(roles)} and nothing else; remove it"
-        for name in spec.columns
-        if name not in roles
-    ]
-    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)")}
-    if "customer_id" in fields:
-        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
-    for name in ("as_of", "known_at"):
-        readings[name] = Reading("CAST(NULL AS BIGINT)")
-        if name in fields:
-            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
-    readings["stage"] = Reading("CAST(NULL AS VARCHAR)")
-    if "stage" in fields:
-        text = read_label(label, "stage", fields["stage"], faults).value
-        names = ", ".join(map(literal, config.journey.names))
-        readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
-    ids = tuple(one for name, one in fields.items() if name == "customer_id")
-    family = _family(ids, faults, label, config)
-    return Mapped(location, readings, roles, {}, _owned(fields.values()), ids, family, True)
 
 
 def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
@@ -395,11 +339,12 @@ def mixed_ids(config: Config, families: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def _owned(fields: Iterable[Field]) -> tuple[Field, ...]:
+def owned_fields(fields: Iterable[Field]) -> tuple[Field, ...]:
+    """Return the fields that come from a column of the table."""
     return tuple(one for one in fields if one.own is not None)
 
 
-def _family(ids: Sequence[Field], faults: list[str], label: str, config: Config) -> str | None:
+def id_family(ids: Sequence[Field], faults: list[str], label: str, config: Config) -> str | None:
     """Return what the customer ids are: text, a number, or None where none is there; add where they are both."""
     found = {one.name: "text" if one.family == "text" else "a number" for one in ids if one.family != "null"}
     faults += [f"{label}: {fault}" for fault in mixed_ids(config, {f"{name}": one for name, one in found.items()})]

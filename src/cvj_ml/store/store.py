@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -303,11 +303,6 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
         if counted:
             faults += excess(label, counted.rows_in, counted.refused, config.refused_share)
     return faults
-
-
-def counts_as_json(counts: Counts) -> dict[str, Any]:
-    """Return counts as plain data."""
-    return asdict(counts)
 
 
 def _load(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
