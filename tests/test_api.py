@@ -47,8 +47,7 @@ SURFACE = {
     "Touchpoints": "(table, *, customer_id='customer_id', occurred_at='occurred_at', event='event', channel=None,"
     " value=None, known_at=None, touchpoint_id=None, properties=(), constants=None, attributes=None,"
     " attribute_columns=(), static_attributes=False, attribute_dates=(), time_zone='UTC', history_from=None,"
-    " outbound=(),"
-    " value_decimals=2, reading=None)",
+    " outbound=(), value_decimals=2, reading=None)",
     "load_config": "(path)",
 }
 """Every public name with its parameters: what is added, renamed or taken away has to be meant."""

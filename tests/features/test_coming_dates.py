@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ from cvj_ml.lists.recent_past import RecentPast
 from cvj_ml.models.bundle.bundle import _definition_as_json, _definition_from_json
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables, canary_block
 from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.scoring.frames import tables_of
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.store import ingest
 from cvj_ml.windows import parse_as_of
@@ -217,6 +219,18 @@ def test_another_future_changes_no_day_that_was_known() -> None:
     np.testing.assert_array_equal(
         columns_of(definition(), block, snapshots), columns_of(definition(), other, snapshots)
     )
+
+
+@pytest.mark.parametrize(
+    "written", [["2024-05-01", None], [pd.Timestamp("2024-05-01"), pd.NaT], [date(2024, 5, 1), None]]
+)
+def test_dates_in_a_frame_are_local_days(written: list[object]) -> None:
+    """Without a zone there is no instant to convert: midnight of UTC is the day before in New York."""
+    rows = {"customer_id": ["a", "b"], "known_at": ["2024-02-01", "2024-02-01"], "renewal": written}
+    log = {"customer_id": ["a", "b"], "occurred_at": ["2024-02-01T12:00", "2024-02-01T12:00"], "event": ["buy", "buy"]}
+    frame = pd.concat([pd.DataFrame(log).assign(table="touchpoints"), pd.DataFrame(rows).assign(table="attributes")])
+    found = tables_of(definition(), frame)["attributes"]["renewal"].to_pylist()
+    assert [None if one is None else str(one)[:10] for one in found] == ["2024-05-01", None]
 
 
 def test_a_bundle_keeps_dates_and_without_them_says_nothing_of_them(tmp_path: Path) -> None:

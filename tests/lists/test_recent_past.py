@@ -195,7 +195,7 @@ def test_the_unhappy_are_those_of_plain_loops(closed: bool, share: float) -> Non
 @pytest.mark.parametrize(
     ("condition", "told"),
     [
-        ({}, "a condition has exactly one of event, attribute, last_rating, any, all; found none of them"),
+        ({}, "a condition has exactly one of event, attribute, date, last_rating, any, all; found none of them"),
         ({"event": "x", "last_rating": "bad"}, "found event and last_rating"),
         ({"last_rating": "bad", "within": "7d"}, "within belong to a condition with event, not beside last_rating"),
         ({"attribute": {"plan": {"in": "pro"}}}, "attribute plan: in takes a list"),
