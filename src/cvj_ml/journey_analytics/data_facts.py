@@ -84,7 +84,7 @@ Enough = Literal["yes", "base rates", "no"]
 
 
 @dataclass(frozen=True, slots=True)
-class Transition:
+class KnownTransition:
     """Of ``came`` customers who came to ``origin`` and whose next days were observed whole, ``moved`` reached a target.
 
     A later stage than the target counts, too. Each customer counts once: when the stage became that of the customer.
@@ -124,8 +124,8 @@ class DataFacts:
     superseded: int
     sources: tuple[SourceFacts, ...]
     stages: tuple[StageFacts, ...]
-    next_steps: tuple[Transition, ...]
-    transitions: tuple[Transition, ...]
+    next_steps: tuple[KnownTransition, ...]
+    transitions: tuple[KnownTransition, ...]
     within: int
     min_customers: int
     instants: int
@@ -166,7 +166,7 @@ class DataFacts:
 class TransitionCounts:
     """Distinct customers: by stage ``here`` (before any first) and ``entered``; the rest by origin, target and horizon.
 
-    ``came`` and ``moved`` are those of a `Transition`. ``lived`` had not moved before the last part of the horizon and
+    ``came`` and ``moved`` are those of a `KnownTransition`. ``lived`` had not moved before the horizon's last part and
     were observed to its end, ``converters`` reached each target within any horizon: what base rates and trees ask for.
     """
 
@@ -265,7 +265,7 @@ def data_facts(
     )
 
 
-def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[Transition]:
+def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[KnownTransition]:
     names = definition.journey.names
     ahead = definition.at_risk(np.arange(-1, len(names), dtype=np.int8))[:, 1:]
     ahead[0] &= counts.here[0] > 0 or bool(counts.came[0].any())  # a stage that any event enters leaves nobody before
@@ -275,7 +275,7 @@ def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[Tr
         for m, horizon in enumerate(definition.horizons):
             enough: Enough = "no" if not known[s, j, m] else "base rates" if few else "yes"
             came, moved = int(counts.came[s, j, m]), int(counts.moved[s, j, m])
-            yield Transition([NO_STAGE, *names][s], names[j], horizon // DAY, came, moved, enough)
+            yield KnownTransition([NO_STAGE, *names][s], names[j], horizon // DAY, came, moved, enough)
 
 
 def _sources(config: Config, store: Store, as_of: int) -> Iterator[SourceFacts]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from cvj_ml.io import html_environment
-from cvj_ml.journey_analytics.data_facts import DataFacts, SourceFacts, Transition
+from cvj_ml.journey_analytics.data_facts import DataFacts, KnownTransition, SourceFacts
 from cvj_ml.report import wording
 from cvj_ml.report.page import asset, style_hash
 
@@ -26,12 +26,12 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """A row of the table of transitions: from where to where, and a cell a horizon."""
 
     origin: str
     target: str
-    cells: tuple[Transition, ...]
+    cells: tuple[KnownTransition, ...]
 
 
 def data_page(facts: DataFacts) -> str:
@@ -54,12 +54,12 @@ def data_page(facts: DataFacts) -> str:
     )
 
 
-def steps(facts: DataFacts) -> list[Step]:
+def steps(facts: DataFacts) -> list[NextStep]:
     """Return the next step of every stage with its horizons side by side."""
-    found: dict[tuple[str, str], list[Transition]] = {}
+    found: dict[tuple[str, str], list[KnownTransition]] = {}
     for one in facts.next_steps:
         found.setdefault((one.origin, one.target), []).append(one)
-    return [Step(*ends, tuple(cells)) for ends, cells in found.items()]
+    return [NextStep(*ends, tuple(cells)) for ends, cells in found.items()]
 
 
 def draw_months(source: SourceFacts) -> Bars:
