@@ -38,6 +38,8 @@ def text(delimiter: str = ",", end: str = "\n", header: tuple[str, ...] | None =
 
 
 CSV = text().encode()
+LINES = "\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in ROWS)
+ARRAY = f"[{LINES.replace(chr(10), chr(44))}]"
 
 
 @pytest.fixture
@@ -106,6 +108,18 @@ READ: dict[str, tuple[str, bytes, dict[str, str]]] = {
     "a title above, in gzip": ("log.csv.gz", gzip.compress(b"Orders\n\n" + CSV), {}),
     "blank lines above": ("log.csv", b"\n\n" + CSV, {}),
     "row numbers of pandas": ("log.csv", frame().to_csv().encode(), {}),
+    "JSON lines": ("log.jsonl", LINES.encode(), {}),
+    "JSON lines of Windows, with a mark": (
+        "log.txt", b"\xef\xbb\xbf" + LINES.replace("\n", "\r\n\r\n").encode(), {},
+    ),
+    "JSON lines, one": ("log.json", LINES.encode(), {}),
+    "JSON lines in gzip": ("log.json.gz", gzip.compress(LINES.encode()), {}),
+    "JSON lines in UTF-16": ("log.jsonl", LINES.encode("utf-16"), {"encoding": "utf-16"}),
+    "JSON, an array": ("log.json", ARRAY.encode(), {}),
+    "JSON, an array over lines, in gzip": ("log.json.gz", gzip.compress(json.dumps(json.loads(ARRAY), indent=2).encode()), {}),
+    "JSON, objects over lines": (
+        "log", "\n".join(json.dumps(one, indent=1) for one in json.loads(ARRAY)).encode(), {},
+    ),
     "delimiters at the ends of lines": ("log.csv", CSV.replace(b"\n", b",\n"), {}),
     "two of them": ("log.csv", CSV.replace(b"\n", b",,\n"), {}),
 }  # fmt: skip
@@ -152,8 +166,6 @@ def tarred() -> bytes:
     return buffer.getvalue()
 
 
-LINES = "\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in ROWS)
-
 REFUSED: dict[str, tuple[str, bytes, str]] = {
     "zip": ("log.zip", zipped(("log.csv", CSV)), "is a ZIP archive of 1 file(s); unpack it"),
     "zip named .csv.zip": ("log.csv.zip", zipped(("log.csv", CSV), ("b.csv", CSV)), "is a ZIP archive of 2 file(s)"),
@@ -175,16 +187,25 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "gzip of a zip": ("log.csv.gz", gzip.compress(zipped(("a", CSV))), "inside it is a ZIP archive"),
     "gzip of Parquet": ("log.parquet.gz", gzip.compress(parquet()), "inside it is a Parquet file; unpack it"),
     "gzip of a tar": ("log.tar.gz", gzip.compress(tarred()), "inside it is a tar archive"),
-    "gzip of JSON": ("log.json.gz", gzip.compress(LINES.encode()), "inside it is JSON lines"),
     "tar": ("log.tar", tarred(), "is a tar archive"),
     "bzip2": ("log.csv.bz2", bz2.compress(CSV), "is compressed with bzip2"),
     "xz": ("log.csv.xz", lzma.compress(CSV), "is compressed with xz"),
     "Zstandard": ("log.csv.zst", pa.compress(CSV, "zstd", asbytes=True), "is compressed with Zstandard"),
-    "JSON lines": ("log.jsonl", LINES.encode(), "is JSON lines; make columns of it"),
-    "JSON lines named .csv": ("log.csv", LINES.encode(), "is JSON lines"),
-    "JSON lines, one": ("log.json", LINES.split("\n")[0].encode(), "is JSON lines"),
-    "JSON, an array": ("log.json", f"[{LINES.replace(chr(10), ',')}]".encode(), "is JSON (one array)"),
-    "JSON, written over lines": ("log.json", json.dumps({"rows": ROWS}, indent=1).encode(), "is JSON"),
+    "JSON lines named .csv": ("log.csv", LINES.encode(), "is JSON lines; rename it to .jsonl or .json"),
+    "JSON, a list within an object": (
+        "log.json", json.dumps({"rows": ROWS, "more": False}, indent=1).encode(),
+        "is one JSON object that holds its rows as a list, under 'rows'",
+    ),
+    "JSON, an array that is cut": ("log.json", ARRAY[:-9].encode(), "is JSON that is broken or cut, in its value"),
+    "JSON, an array with a fault": ("log.json", ARRAY.replace('"event"', "event", 3).encode(), "is JSON that is broken"),
+    "JSON, an array of numbers": ("log.json", b"[4711, 4712]", "holds no JSON object"),
+    "JSON, an empty array": ("log.json", b"[]", "holds no JSON object"),
+    "JSON, objects without keys": ("log.json", b"[{}, {}]", "its JSON objects have no keys"),
+    "JSON, keys that differ by case": (
+        "log.jsonl", LINES.replace('"event"', '"EVENT"', 2).encode(), "have the keys 'EVENT' and 'event'",
+    ),
+    "JSON, too deep": ("log.json", b'[{"a": ' + b"[" * 500 + b"]" * 500 + b"}]", "more than 128 levels deep"),
+    "JSON, cut in gzip": ("log.json.gz", gzip.compress(LINES.encode())[:-9], "is a gzip file that is cut or damaged"),
     "Parquet named .csv": ("log.csv", parquet(), "is a Parquet file; rename it to .parquet"),
     "Parquet named .csv.gz": ("log.csv.gz", parquet(), "is a Parquet file; rename it to .parquet"),
     "text named .parquet": ("log.parquet", CSV, "is text, not a readable Parquet file"),
@@ -270,5 +291,5 @@ def test_two_kinds_in_one_path(tmp_path: Path, configure: Callable[..., Config])
     (tmp_path / "a.csv").write_bytes(CSV)
     (tmp_path / "b").write_bytes(parquet())
     spec = SourceSpec(path=(str(tmp_path / "a.csv"), str(tmp_path / "b")))
-    with pytest.raises(DataError, match="path mixes text and Parquet files"):
+    with pytest.raises(DataError, match="path mixes text and Parquet"):
         locate("sources.log", spec, configure(sources={"log": {"path": "a.csv"}}), tmp_path / "spill")

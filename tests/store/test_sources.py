@@ -25,7 +25,8 @@ from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import Journey, entry_times
 from cvj_ml.ownership import MARKER
 from cvj_ml.store import ingest
-from cvj_ml.store.mapping import Field, read_value
+from cvj_ml.store.fields import Field
+from cvj_ml.store.mapping import read_value
 from cvj_ml.store.sql import to_utc, to_wall
 from cvj_ml.windows import NEVER, is_live, to_microseconds
 

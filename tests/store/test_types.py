@@ -26,11 +26,10 @@ from tests.store.test_formats import touchpoints
 
 from cvj_ml.config import Config, SourceSpec
 from cvj_ml.store import ingest
+from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.mapping import (
-    Field,
     Reading,
     kind_of,
-    location_field,
     read_id,
     read_instant,
     read_label,

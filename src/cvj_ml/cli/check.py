@@ -21,6 +21,7 @@ def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_
             "refused": sum(counts.refused.values()),
             "duplicates": counts.duplicates,
             "unmatched": counts.unmatched,
+            "left_out": counts.left_out,
         }
         for name, counts in store.counts.items()
     ]

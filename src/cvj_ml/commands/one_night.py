@@ -324,6 +324,7 @@ def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:
         "duplicates": sum(one["duplicates"] for one in counts),
         "refused": sum(sum(one["refused"].values()) for one in counts),
         "unmatched": sum(one["unmatched"] for one in counts),
+        "left_out": sum(one["left_out"] for one in counts),
     }
 
 

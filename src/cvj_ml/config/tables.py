@@ -106,17 +106,68 @@ class IdsSpec(Section):
         return data
 
 
-class SourceSpec(TableSpec):
-    """A source of touchpoints: the canonical column to the source's own (``event: type``)."""
+def _as_texts(wanted: Any) -> Any:
+    """Return what a column must say as texts, as the column has them; ``filled`` stays a word."""
+    listed = wanted if isinstance(wanted, list | tuple) else [wanted]
+    if wanted == "filled" or not all(isinstance(one, str | bool | int | float) for one in listed):
+        return wanted
+    return tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in listed)
 
-    columns: dict[str, str] = {}
+
+Wanted = Annotated[Literal["filled"] | tuple[str, ...], BeforeValidator(_as_texts)]
+"""What a column must say: any of some texts, or anything at all."""
+
+_OF_MELT = ("event", "occurred_at", "value", "touchpoint_id")
+"""Roles that a melted table has no column for: the first two come from its dates, the others would repeat for each."""
+
+
+class SourceSpec(TableSpec):
+    """A source of touchpoints: the canonical column to the source's own (``event: type``).
+
+    ``where`` names the rows that are touchpoints; ``melt`` makes one of each date that is filled, event to column.
+    """
+
+    columns: dict[str, str | tuple[str, ...]] = {}
     constants: dict[str, str] = Field(default={}, description="text put into a canonical column of every row")
     resolution: Literal["day"] | None = Field(
         default=None,
         description="day where the hours of occurred_at mean nothing; dates without hours are seen as such",
     )
+    where: dict[str, Wanted] = Field(default={}, description="column to what it must say for a row to be a touchpoint")
+    melt: dict[str, str] = Field(default={}, description="event to the column with its date, of a row with several")
     known_after: Duration | None = None
     arrival_delay: Duration | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The columns of ``customer_id``, of which the first that is filled counts."""
+        own = self.columns.get("customer_id", ())
+        return (own,) if isinstance(own, str) else own
+
+    @property
+    def single(self) -> dict[str, str]:
+        """The columns of everything else, and of ``customer_id`` where it is one."""
+        return {name: own for name, own in self.columns.items() if isinstance(own, str)}
+
+    @field_validator("columns")
+    @classmethod
+    def _one_column_each(cls, columns: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+        for name, own in columns.items():
+            if not isinstance(own, str) and (name != "customer_id" or len(set(own)) != len(own) or not own):
+                raise ValueError(
+                    f"columns.{name}: name one column; customer_id alone can have a list, each column once"
+                )
+        return columns
+
+    @model_validator(mode="after")
+    def _dates_apart(self) -> Self:
+        wrong = [one for one in _OF_MELT if self.melt and (one in self.columns or one in self.constants)]
+        if wrong:
+            raise ValueError(
+                f"{' and '.join(wrong)} beside melt: event and occurred_at come from melt, and a value or an id of the"
+                " row would repeat for each of its dates; leave it out"
+            )
+        return self
 
 
 class AttributesSpec(TableSpec):

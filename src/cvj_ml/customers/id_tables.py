@@ -22,8 +22,10 @@ from cvj_ml.config import Config, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.ownership import claim, scratch
 from cvj_ml.store.customer_ids import CustomerIds, ids_in_line
+from cvj_ml.store.fields import map_fields
 from cvj_ml.store.formats import open_text
-from cvj_ml.store.mapping import map_fields, read_customer_id, read_label
+from cvj_ml.store.headers import TextLayout
+from cvj_ml.store.mapping import read_customer_id, read_label
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import (
     Fingerprint,
@@ -121,8 +123,8 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
 def rows_naming(label: str, spec: TableSpec, column: str, config: Config, customers: CustomerIds) -> int:
     """Return how many rows of a table are, or where the id cannot be read may be, of some customers."""
     read = _read(label, spec, {"customer_id": column}, config)
-    layouts = read.relation.layouts
-    unread = (ids_in_line(one["csv_line"], layouts[one["file"]], column) for one in read.lines.to_pylist())
+    lines = read.lines.to_pylist()
+    unread = (ids_in_line(one["csv_line"], read.relation.layout_of(one), column) for one in lines)
     ids = read.table["customer_id"]
     # Of a row without a readable id every value may be the one.
     lost = read.table.filter(ids.is_null())["cells"].to_pylist()
@@ -196,18 +198,19 @@ def _placed(spec: TableSpec, read: _Read, faults: list[str]) -> tuple[pa.Table, 
     location, relation, table, lines = read.location, read.relation, read.table, read.lines
     if spec.path is None:
         return table, None, []
-    paths = location.files[""]
-    names = tuple(map(str, paths))
+    plain = location.plain[""]
+    names = tuple(one.name for one in plain)
     if not location.untyped:
-        counts = [pq.read_metadata(path).num_rows for path in paths]
+        counts = relation.file_rows or [pq.read_metadata(one.path).num_rows for one in plain]
         number = np.concatenate([np.arange(1, count + 1) for count in counts])
         return table, Places(names, "row", np.repeat(np.arange(len(counts)), counts), number), []
     blank = _blank(table["cells"])
     inside, comments = list[tuple[int, int]](), list[tuple[int, int]]()
     kept, numbers, files = list[_Numbers](), list[_Numbers](), list[_Numbers]()
     begins = 0
-    for index, (path, count) in enumerate(zip(paths, relation.file_rows, strict=True)):
-        records, counted, gaps = _records(path, spec.encoding, relation.layouts[index].above)
+    for index, (file, count) in enumerate(zip(relation.read, relation.file_rows, strict=True)):
+        assert isinstance(file.layout, TextLayout)
+        records, counted, gaps = _records(file.source, spec.encoding, file.layout.above)
         inside += [(index, line) for line in gaps]
         own = lines.filter(pc.equal(lines["file"], index))
         unread = np.isin(counted, own["line"].to_numpy())

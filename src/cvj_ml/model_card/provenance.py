@@ -88,6 +88,9 @@ def answered_questions(training: Training) -> str:
     return f"## What it answers\n\n{bullets(points)}"
 
 
+_COUNTED = ["table", "rows in", "stored", "refused", "duplicates", "of unknown customers", "left out"]
+
+
 def data(training: Training) -> str:
     """Return what went in, row by row and file by file; names of sources and files only."""
     store, usage = training.store, training.usage
@@ -104,6 +107,7 @@ def data(training: Training) -> str:
             f"{sum(counts.refused.values()):,}",
             f"{counts.duplicates:,}",
             f"{counts.unmatched:,}",
+            f"{counts.left_out:,}",
         )
         for name, counts in tables
     ]
@@ -118,7 +122,7 @@ def data(training: Training) -> str:
     sampled = "all of them" if panel.share >= 1 else f"a random {share(panel.share)} of them"
     parts = [
         "## Data",
-        table(["table", "rows in", "stored", "refused", "duplicates", "of unknown customers"], rows, numbers=5),
+        table(_COUNTED, rows, numbers=len(_COUNTED) - 1),
         *([f"Refused: {'; '.join(refused)}."] if refused else []),
         f"Of the {plural(stored, 'stored touchpoint')} of {plural(store.customers, 'customer')} the model may use"
         f" {usage.used:,}; {usage.not_yet_visible:,} were not visible yet on {_moment(training, training.cut)}, and"

@@ -110,6 +110,7 @@ def _count_faults(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, in
     for name, counts in manifest.get("counts", {}).items():
         refused = sum(counts["refused"].values())
         accounted = counts["stored"] + refused + counts["duplicates"] + counts["unmatched"]
+        accounted += counts.get("left_out", 0)  # nights of old have none
         stored += counts["stored"]
         if counts["rows_in"] != accounted:
             yield f"{name}: {counts['rows_in']:,} rows came in, {accounted:,} are accounted for"

@@ -14,7 +14,8 @@ import duckdb
 import numpy as np
 
 from cvj_ml.config import EPOCHS, DecimalMark
-from cvj_ml.store.mapping import Field, formatted_instant, instant_of, plain_number
+from cvj_ml.store.fields import Field
+from cvj_ml.store.mapping import formatted_instant, instant_of, plain_number
 from cvj_ml.store.sql import has_offset, literal, written_instant
 
 

@@ -162,6 +162,7 @@ class TouchpointSorter:
                     rows_in=one.rows_in,
                     stored=stored,
                     refused=dict(sorted(one.refused.items())),
+                    left_out=one.left_out,
                     duplicates=one.accepted - stored,
                     repeats=0 if self._config.drop_duplicates else self._repeats[name],
                     reassigned=self._reassigned.get(name, 0),

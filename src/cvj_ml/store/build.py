@@ -19,7 +19,7 @@ from cvj_ml.store.buckets import Base, TouchpointSorter
 from cvj_ml.store.cache_key import ATTRIBUTES, LABELS, CacheKey, added_files, find_base, make_cache_key
 from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
 from cvj_ml.store.postgres_source import Databases
-from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, excess, write_quarantine
+from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, REFUSED, excess, refused_rows, write_quarantine
 from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
 from cvj_ml.store.source_location import Fingerprint, Relation, land, locate, read_rows, typed
 from cvj_ml.store.sql import connect_duckdb, within_memory
@@ -33,7 +33,6 @@ from cvj_ml.store.staging import (
     map_labels,
     map_source,
     mixed_ids,
-    refused_rows,
     stage,
 )
 from cvj_ml.store.store import FORMAT, Store, bucket_name, counts_as_json, open_store, refusal_faults, write_manifest
@@ -191,7 +190,7 @@ def _build(
     sources = [label for label in tables if label not in (ATTRIBUTES, LABELS)]
     every = {label: _kinds(label, mapped, landed[label], base, connection) for label, mapped in tables.items()}
     kinds = join_kinds(every[label] for label in sources)
-    rows = sum(one.rows(connection) for label in sources if (one := landed[label]))
+    rows = sum(tables[label].rows_in(one, connection) for label in sources if (one := landed[label]))
     rows += sum(base.store.counts[name].rows_in for name in base.sources) if base else 0
     buckets = config.engine.buckets or _enough_buckets(rows)
     if base and (kinds != base.store.property_kinds or buckets != base.store.buckets):
@@ -210,7 +209,12 @@ def _build(
     stay = base.sources if base else frozenset[str]()
     quarantine = pa.concat_tables(
         refused_rows(
-            name, one, landed[label], tables[label].id_column, held if name in stay else held.slice(0, 0), connection
+            name,
+            one.files(REFUSED),
+            landed[label],
+            tables[label].id_fields,
+            held if name in stay else held.slice(0, 0),
+            connection,
         )
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
@@ -333,12 +337,13 @@ def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
     """Return the tables of which too much was refused, or nothing is left."""
     faults: list[str] = []
     for label, one in staged.items():
-        too_many = excess(label, one.rows_in, one.refused, config.refused_share)
+        too_many = excess(label, one.rows_in - one.left_out, one.refused, config.refused_share)
         if too_many and one.refused.get("unreadable stage"):
             too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
         faults += too_many
         if not one.accepted and not too_many:
-            faults.append(f"{label}: {one.rows_in} rows came in and none is left; is the export complete?")
+            without = f" ({one.left_out} by where or melt)" if one.left_out else ""
+            faults.append(f"{label}: {one.rows_in} rows came in and none is left{without}; is the export complete?")
     return faults
 
 

@@ -20,8 +20,8 @@ ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
 
 _SETTINGS = {
-    "columns", "constants", "resolution", "known_after", "static", "encoding", "time_format", "decimal_mark",
-    "null_values",
+    "columns", "constants", "where", "melt", "resolution", "known_after", "static", "encoding", "time_format",
+    "decimal_mark", "null_values",
 }  # fmt: skip
 
 LEAST_SHARE = 0.5
@@ -67,7 +67,7 @@ def make_cache_key(
     }
     # How a column is read depends on its type over all files, so a new type changes the meaning of old rows.
     types = {
-        label: {one.own: one.type for one in mapped.owns}
+        label: {one.name: one.type for one in mapped.owns}
         for label, mapped in tables.items()
         if label not in (ATTRIBUTES, LABELS)
     }

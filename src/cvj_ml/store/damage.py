@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.errors import DataError
-from cvj_ml.store.formats import UNREADABLE_GZIP, is_packed, is_text, open_text
+from cvj_ml.store.formats import UNREADABLE_GZIP, is_packed, kind_of_file, open_text
 from cvj_ml.store.sql import require_room
 
 _ROWS = 1 << 16
@@ -124,7 +124,7 @@ def _is_utf8(value: bytes) -> bool:
 
 def _damage(path: Path) -> str | None:
     """Return what is wrong with a file that can be opened; None where it can be read whole."""
-    if not is_text(path):
+    if kind_of_file(path) == "parquet":
         return _parquet_damage(path)
     if is_packed(path):
         try:

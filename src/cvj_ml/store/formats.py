@@ -1,4 +1,4 @@
-"""What a file is, by its content: Parquet, delimited text, or what it really is instead.
+"""What a file is, by its content: Parquet, delimited text, JSON, or what it really is instead.
 
 Nothing of a file's content is ever part of a message, except the names of columns.
 """
@@ -13,10 +13,13 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, Literal, TextIO, cast
 
 from cvj_ml.config import Encoding
 from cvj_ml.errors import DataError
+
+FileKind = Literal["parquet", "text", "json"]
+"""What a file is read as; text is delimited."""
 
 UNREADABLE_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
@@ -83,15 +86,25 @@ _BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF8, "utf-8"),
 )
 
-_TEXT_NAMES, _PARQUET_NAMES = (".csv", ".tsv", ".tab", ".txt", ".psv"), (".parquet", ".pq", ".parq")
+_DELIMITED_NAMES = (".csv", ".tsv", ".tab", ".psv")
+_TEXT_NAMES, _PARQUET_NAMES = (*_DELIMITED_NAMES, ".txt", ".json", ".jsonl", ".ndjson"), (".parquet", ".pq", ".parq")
 
 _MARKUP = re.compile(r"<(!doctype|!--|\?xml|html|head|body|table|script|meta|div)\b|<\w[^,;\t|]*>\s*<", re.IGNORECASE)
 
 
-def is_text(path: Path) -> bool:
-    """Return whether a file that ``require_table`` let pass is delimited text, compressed or not, else Parquet."""
+def kind_of_file(path: Path) -> FileKind:
+    """Return what a file is that ``require_table`` let pass, compressed or not."""
     with path.open("rb") as stream:
-        return stream.read(len(_PARQUET)) != _PARQUET
+        if stream.read(len(_PARQUET)) == _PARQUET:
+            return "parquet"
+    with gzip.open(path) if is_packed(path) else path.open("rb") as unpacked:
+        head = unpacked.read(_HEAD)
+    return "json" if _json(_stripped(_decoded(head, _encoded(head) or "utf-8"))) else "text"
+
+
+def is_text(path: Path) -> bool:
+    """Return whether a file that ``require_table`` let pass is delimited text, compressed or not."""
+    return kind_of_file(path) == "text"
 
 
 def is_packed(path: Path) -> bool:
@@ -107,7 +120,7 @@ def open_text(path: Path, encoding: str, errors: str = "strict") -> TextIO:
 
 
 def require_table(label: str, path: Path, encoding: Encoding) -> None:
-    """Raise DataError unless a file is Parquet or delimited text, whole at its ends, as its name says."""
+    """Raise DataError unless a file is Parquet, delimited text or JSON, whole at its ends, as its name says."""
     where = f"{label}: {path}"
     try:
         with path.open("rb") as stream:
@@ -133,7 +146,9 @@ def require_table(label: str, path: Path, encoding: Encoding) -> None:
     if packed and head.startswith((_PARQUET, b"PK\x03\x04")):
         what = "a Parquet file" if head.startswith(_PARQUET) else "a ZIP archive or a workbook"
         raise DataError(f"{where} is {inside}{what}; unpack it.")
-    _require_text(f"{where} is {inside}", head, encoding)
+    kind = _require_text(f"{where} is {inside}", head, encoding)
+    if kind and path.name.lower().removesuffix(".gz").endswith(_DELIMITED_NAMES):
+        raise DataError(f"{where} is {inside}{kind}; rename it to .jsonl or .json.")
     _require_name(where, path, packed)
 
 
@@ -184,7 +199,16 @@ def _archive(stream: IO[bytes]) -> str:
         return "is a ZIP archive (or a workbook) that is cut or damaged; copy it again"
 
 
-def _require_text(what: str, head: bytes, encoding: Encoding) -> None:
+def _decoded(head: bytes, encoding: str) -> str:
+    return head.decode("utf-16" if encoding == "utf-16" else "utf-8-sig", errors="replace")
+
+
+def _stripped(text: str) -> str:
+    return text.strip("\ufeff \t\r\n\x1a")
+
+
+def _require_text(what: str, head: bytes, encoding: Encoding) -> str | None:
+    """Raise DataError for what is neither delimited text nor JSON; return what kind of JSON it is, None for none."""
     for offset, magic, name, advice in _SIGNATURES:
         if head.startswith(magic, offset):
             raise DataError(f"{what}{name}; {advice}.")
@@ -197,8 +221,8 @@ def _require_text(what: str, head: bytes, encoding: Encoding) -> None:
         raise DataError(f"{what}{found.upper()} text; say so: encoding: {found}")
     if encoding == "utf-16" and found is None:
         raise DataError(f"{what}no UTF-16 text; leave encoding out, or say what it is.")
-    text = head.decode("utf-16" if encoding == "utf-16" else "utf-8-sig", errors="replace")
-    stripped = text.strip("\ufeff \t\r\n\x1a")
+    text = _decoded(head, encoding)
+    stripped = _stripped(text)
     if not stripped:
         raise DataError(f"{what}empty: it holds no header, only blanks; is the export complete?")
     if re.match(r"<\?xml|<\w+:", stripped) and "<html" not in stripped[:2000].lower():
@@ -209,14 +233,12 @@ def _require_text(what: str, head: bytes, encoding: Encoding) -> None:
             " open it in a browser to see which, and export the table as CSV."
         )
     if kind := _json(stripped):
-        raise DataError(
-            f"{what}{kind}; make columns of it, for example with DuckDB: COPY (SELECT … FROM read_json(…)) TO"
-            " 'log.parquet'."
-        )
+        return kind
     first = stripped.splitlines()[0]
     odd = sum(sign < " " and sign not in "\t\r\n\x0b\x0c\x1a\x1b" for sign in text)
     if any(sign < " " and sign != "\t" for sign in first) or odd > len(text) / 50:
         raise DataError(f"{what}neither text nor Parquet, nor any other format that is known here; {_EXPORT}.")
+    return None
 
 
 def _encoded(head: bytes) -> str | None:
@@ -237,6 +259,8 @@ def _encoded(head: bytes) -> str | None:
 
 def _json(text: str) -> str | None:
     """Return what kind of JSON a text begins as; None for none."""
+    if not text:
+        return None
     if text[0] == "{":
         try:
             _, end = json.JSONDecoder().raw_decode(text)

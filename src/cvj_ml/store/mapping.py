@@ -11,32 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
-from cvj_ml.errors import nearest
 from cvj_ml.store.customer_ids import canonical_sql
-from cvj_ml.store.source_location import SourceLocation
-from cvj_ml.store.sql import has_offset, identifier, literal, to_local, to_utc, with_offset, without_offset
+from cvj_ml.store.fields import Field, plain_text
+from cvj_ml.store.sql import has_offset, literal, to_local, to_utc, with_offset, without_offset
 
-_FAMILIES = {
-    '"NULL"': "null",
-    "NULL": "null",
-    "VARCHAR": "text",
-    "BLOB": "text",
-    "JSON": "text",
-    "UUID": "text",
-    "DURATION": "duration",
-    "HALF": "float",
-    "BOOLEAN": "boolean",
-    "DATE": "date",
-    "FLOAT": "float",
-    "DOUBLE": "float",
-    "INTEGER": "integer",
-    "UINTEGER": "integer",
-}
-_FAMILIES |= {f"{sign}{size}INT": "integer" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
 _EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
 """The last whole number up to which a type of floats has every one."""
-
-_TIMES = ("occurred_at", "known_at", "as_of")
 
 _IGNORED = r"[\s'’$€£¥₹\x{00A0}\x{202F}]"
 """What numbers in text are written with besides marks and digits."""
@@ -46,43 +26,6 @@ _MICROSECONDS = {"epoch s": 1_000_000, "epoch ms": 1_000, "epoch us": 1}
 
 # Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
 _YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Where a canonical column comes from: SQL of the raw value and its DuckDB type."""
-
-    raw: str
-    type: str
-    untyped: bool
-    own: str | None
-
-    @property
-    def family(self) -> str:
-        """Return null, integer, float, decimal, text, boolean, date, zoned, naive, duration or other."""
-        kind = self.type.upper()
-        if kind.endswith("]"):
-            return "other"
-        if kind.startswith("TIMESTAMP"):
-            return "zoned" if "TIME ZONE" in kind or "TZ" in kind else "naive"
-        if kind.startswith(("DECIMAL", "ENUM")):
-            return "decimal" if kind.startswith("DECIMAL") else "text"
-        return _FAMILIES.get(kind, "other")
-
-    @property
-    def nested(self) -> bool:
-        """Whether a value is a list, a structure or the like."""
-        return self.type.endswith("]") or self.type.upper().startswith(("STRUCT", "MAP", "UNION"))
-
-    @property
-    def text(self) -> str:
-        """SQL of the value as text; bytes are UTF-8, and null where they are not."""
-        return f"TRY(decode({self.raw}))" if self.type == "BLOB" else f"CAST({self.raw} AS VARCHAR)"
-
-    @property
-    def undecodable(self) -> str:
-        """SQL of whether there are bytes that are no UTF-8."""
-        return f"({self.raw} IS NOT NULL AND {self.text} IS NULL)" if self.type == "BLOB" else "FALSE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,59 +39,6 @@ class Reading:
     value: str
     there: str = "FALSE"
     wall: str | None = None
-
-
-def map_fields(
-    location: SourceLocation,
-    columns: Mapping[str, str],
-    constants: Mapping[str, str],
-    roles: Iterable[str],
-    required: Iterable[str],
-    faults: list[str],
-) -> dict[str, Field]:
-    """Return the fields by canonical name: mapped, constant, or of the same name in the source."""
-    fields: dict[str, Field] = {}
-
-    for name, own in columns.items():
-        if own in location.types:
-            fields[name] = location_field(location, own)
-        else:
-            faults.append(
-                f"{location.label}: columns.{name}: there is no column {own!r}.{nearest(own, location.types)}"
-            )
-    for name, text in constants.items():
-        fields[name] = Field(literal(text), "VARCHAR", True, None)
-    for role in roles:
-        if role not in fields and role not in columns and role in location.types:
-            fields[role] = location_field(location, role)
-    for role in required:
-        if role not in fields and role not in columns:
-            faults.append(
-                f"{location.label}: there is no column {role!r}; map it under columns ({role}: <its name there>)."
-                f"{nearest(role, location.types)} Columns found: {', '.join(location.types)}"
-            )
-    faults += _idle_times(location, [one for name, one in fields.items() if name in _TIMES])
-    return fields
-
-
-def _idle_times(location: SourceLocation, times: Sequence[Field]) -> list[str]:
-    """Return the fault of a zone in which nothing is read: what is counted since 1970 has none."""
-    spec, counted = location.spec, ("text", "integer", "float", "decimal")
-    told = "times" in spec.model_fields_set and spec.times != "utc"
-    if not told or spec.time_format not in EPOCHS or not times or any(one.family not in counted for one in times):
-        return []
-    return [
-        f"{location.label}: times: {spec.times} changes nothing beside time_format: {spec.time_format}, which counts"
-        " from 1970 in UTC; leave times out, or, if the clock that was counted ran in local time, correct it in a query"
-    ]
-
-
-def location_field(location: SourceLocation, own: str) -> Field:
-    """Return a column of a table as a field; what means an empty cell there is null."""
-    plain = Field(identifier(own), location.told.get(own, location.types[own]), location.untyped, own)
-    if not (empty := ", ".join(map(literal, location.spec.null_values))):
-        return plain
-    return replace(plain, raw=f"CASE WHEN {plain.text} NOT IN ({empty}) THEN {plain.raw} END")
 
 
 def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
@@ -179,12 +69,19 @@ def read_customer_id(label: str, field: Field, config: Config, faults: list[str]
     return replace(text, value=canonical_sql(text.value, config.ids.match))
 
 
+def first_id(readings: Sequence[Reading]) -> Reading:
+    """Return the first id that is filled; where it cannot be read there is none, and the next is not asked."""
+    cases = [f"WHEN ({one.value}) IS NOT NULL OR {one.there} THEN {one.value}" for one in readings]
+    there = " OR ".join(one.there for one in readings)
+    return readings[0] if len(readings) == 1 else Reading(f"CASE {' '.join(cases)} END", f"({there})")
+
+
 def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:
     """Return a name such as an event as text; the empty text is null."""
     if field.nested or field.family == "duration":
         faults.append(f"{label}: {name} is {field.type}; it is text. Take what names it out of it, in a query")
         return Reading("CAST(NULL AS VARCHAR)")
-    return Reading(_as_text(field), field.undecodable)
+    return Reading(plain_text(field), field.undecodable)
 
 
 def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: Config, faults: list[str]) -> Reading:
@@ -354,7 +251,7 @@ def read_property(field: Field, kind: str, spec: TableSpec) -> Reading:
     It is there, and refuses its row, where it is bytes that are no text.
     """
     if kind == "string":
-        return Reading(_as_text(field), field.undecodable)
+        return Reading(plain_text(field), field.undecodable)
     number = f"TRY_CAST({_number_in(field, spec)} AS DOUBLE)"
     # Zero is written plainly: 0.0 and -0.0 are equal but not the same bytes.
     return Reading(f"CASE WHEN NOT isfinite({number}) THEN NULL WHEN {number} = 0 THEN 0.0::DOUBLE ELSE {number} END")
@@ -383,15 +280,3 @@ def reason(readings: Mapping[str, Reading], required: Iterable[str], extras: Map
             cases.append(f"WHEN {name} IS NULL THEN {literal(f'no {name}')}")
     cases += [f"WHEN {column} THEN {literal(f'unreadable {name}')}" for column, name in extras.items()]
     return f"CASE {' '.join(cases)} END"
-
-
-def _as_text(field: Field) -> str:
-    raw = field.raw
-    match field.family:
-        case "float":
-            whole = f"{raw} = trunc({raw}) AND abs({raw}) < 1e15"
-            number = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) ELSE CAST({raw} AS VARCHAR) END"
-            return f"CASE WHEN NOT isnan({raw}) THEN {number} END"
-        case "other" if field.nested:
-            return f"CAST(to_json({raw}) AS VARCHAR)"
-    return f"nullif({field.text}, '')"

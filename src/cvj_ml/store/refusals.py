@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.ownership import remove
+from cvj_ml.store.customer_ids import ids_in_line
+from cvj_ml.store.fields import Field
+from cvj_ml.store.headers import TextLayout
+from cvj_ml.store.source_location import Relation
+from cvj_ml.store.sql import as_named, literal
 from cvj_ml.windows import Instants, before
+
+REFUSED = -1
+"""The bucket of refused rows, where tables are staged."""
 
 QUARANTINE_FILE = "quarantine.parquet"
 """The refused rows of a store, in its folder."""
@@ -24,7 +33,10 @@ QUARANTINE = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the rows of one table: rows_in = stored + refused + duplicates + unmatched.
+    """What became of the rows of one table: rows_in = stored + refused + duplicates + unmatched + left_out.
+
+    Of a melted table each date that is filled is a row, and a row without any is one. ``left_out`` are those, and the
+    rows that ``where`` does not name.
 
     ``repeats`` are exact repeats that were kept; ``reassigned`` are rows whose touchpoint_id also belongs to
     another customer; ``unmatched`` are attribute rows of customers without touchpoints.
@@ -37,9 +49,10 @@ class Counts:
     repeats: int = 0
     reassigned: int = 0
     unmatched: int = 0
+    left_out: int = 0
 
     def __post_init__(self) -> None:
-        accounted = self.stored + sum(self.refused.values()) + self.duplicates + self.unmatched
+        accounted = self.stored + sum(self.refused.values()) + self.duplicates + self.unmatched + self.left_out
         assert self.rows_in == accounted, f"{self.rows_in} rows came in, {accounted} are accounted for"
 
 
@@ -93,3 +106,50 @@ def write_quarantine(table: pa.Table, path: Path) -> None:
     remove(path, strict=True)
     path.touch(mode=0o600)
     pq.write_table(table.cast(QUARANTINE), path)
+
+
+def refused_rows(
+    source: str,
+    files: Sequence[Path],
+    relation: Relation | None,
+    id_fields: Sequence[Field],
+    before: pa.Table,
+    connection: duckdb.DuckDBPyConnection,
+) -> pa.Table:
+    """Return the refused rows of a table (staged in files) and those of files read before, in a stable order."""
+    parts = [f"SELECT reason, row, customer_ids FROM before WHERE source = {literal(source)}"]
+    if files:
+        names = ", ".join(map(as_named, files))
+        # Of a row without a readable id every value may be the one.
+        every = "json_extract_string(row, '$.*')"
+        if any(one.way for one in id_fields):
+            every = rf"list_concat({every}, regexp_split_to_array(row, '[\s,:{{}}\[\]\"\\]+'))"
+        ids = f"CASE WHEN customer_id IS NULL THEN {every} ELSE [customer_id] END"
+        parts.append(f"SELECT reason, row, {ids} FROM read_parquet([{names}], hive_partitioning=false)")
+    if relation and relation.unreadable:
+        lines = connection.sql(f"SELECT * FROM {relation.rejects}").to_arrow_table().to_pylist()
+        fields = [
+            {
+                "source": source,
+                "reason": "unreadable line",
+                "row": one["csv_line"],
+                "customer_ids": _ids_in_line(one["csv_line"], relation.layout_of(one), id_fields),
+            }
+            for one in lines
+        ]
+        connection.register("lines", pa.Table.from_pylist(fields, schema=QUARANTINE))
+        parts.append("SELECT reason, row, customer_ids FROM lines")
+    connection.register("before", before)
+    rows = f"SELECT {literal(source)} AS source, * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL"
+    table = connection.sql(rows).to_arrow_table().cast(QUARANTINE)
+    connection.unregister("before")
+    if relation and relation.unreadable:
+        connection.unregister("lines")
+    return table
+
+
+def _ids_in_line(line: str, layout: TextLayout | None, id_fields: Sequence[Field]) -> list[str]:
+    """Return what in a damaged line can be an id: of JSON within a field, any piece of the line."""
+    if layout is None or any(one.way for one in id_fields):
+        return ids_in_line(line, None, None)
+    return sorted({found for one in id_fields for found in ids_in_line(line, layout, one.own)})

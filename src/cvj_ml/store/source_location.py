@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -18,9 +18,10 @@ from cvj_ml.config.places import lies_below
 from cvj_ml.errors import ConfigError, DataError, nearest
 from cvj_ml.io import sha256_of
 from cvj_ml.store.damage import UNREADABLE_ROWS, split_unreadable, unreadable
-from cvj_ml.store.formats import UNREADABLE_GZIP, is_text, require_table
+from cvj_ml.store.formats import UNREADABLE_GZIP, require_table
 from cvj_ml.store.headers import TextLayout
-from cvj_ml.store.scanning import Plain, plain_files, scan
+from cvj_ml.store.json_files import JsonLayout, broken_lines, require_small_lines
+from cvj_ml.store.scanning import Plain, plain_files, scan, told_types
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
 
 Read = TypeVar("Read")
@@ -45,7 +46,8 @@ class SourceLocation:
 
     ``untyped`` says that the columns are text only because the file has no types (CSV). ``told`` are the types of
     columns that Parquet keeps as mere numbers: DURATION, HALF. ``kept`` is SQL by file name of the rows that a query
-    is shown; without it, all.
+    is shown; without it, all. ``plain`` are the files as they are read, by name; the copies among them last as long as
+    the folder in which the table was located.
     """
 
     label: str
@@ -55,6 +57,7 @@ class SourceLocation:
     untyped: bool
     told: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
+    plain: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
 
     @property
     def slot(self) -> str:
@@ -96,7 +99,7 @@ class Relation:
     """Rows to select from in SQL; ``unreadable`` lines were left out, and ``rejects`` selects them.
 
     ``files`` are Parquet files that are read as they are, so that what is wrong with a row shows only then.
-    ``file_rows`` counts the rows of each text file, ``layouts`` says how they are laid out.
+    ``read`` are the files of text or JSON that were read, ``file_rows`` counts the rows of each.
     """
 
     sql: str
@@ -104,7 +107,12 @@ class Relation:
     rejects: str | None = None
     files: tuple[Path, ...] = ()
     file_rows: tuple[int, ...] = ()
-    layouts: tuple[TextLayout, ...] = ()
+    read: tuple[Plain, ...] = ()
+
+    def layout_of(self, line: Mapping[str, Any]) -> TextLayout | None:
+        """Return how the file of one of the ``rejects`` is laid out; None where it is no delimited text."""
+        layout = self.read[line["file"]].layout if self.read else None
+        return layout if isinstance(layout, TextLayout) else None
 
     def rows(self, connection: duckdb.DuckDBPyConnection) -> int:
         """Return the number of rows, which Parquet files tell by their ends alone."""
@@ -131,35 +139,37 @@ def locate(label: str, spec: TableSpec, config: Config, spill: Path) -> SourceLo
     if spec.query is None:
         paths = _find(label, spec.path or (), spec)
         _require_apart(label, paths, config, spill)
+        plain = plain_files(label, paths, spec, config, spill)
         with connect_duckdb(config, spill) as connection:
             try:
-                types = _types(connection.sql(f"SELECT * FROM {scan(plain_files(label, paths, spec, spill))}"))
+                types = _types(connection.sql(f"SELECT * FROM {scan(plain)}"))
             except _UNREADABLE as error:
                 raise DataError(
                     f"{label}: DuckDB cannot read the columns of {_name(paths)} ({type(error).__name__})."
                 ) from None
-        untyped = is_text(paths[0])
-        return SourceLocation(label, spec, {"": paths}, types, untyped, {} if untyped else _told(paths))
+        untyped = plain[0].kind == "text"
+        return SourceLocation(label, spec, {"": paths}, types, untyped, told_types(plain), plain={"": plain})
     files = {name: _find(f"{label}.files.{name}", paths, spec) for name, paths in spec.files.items()}
     for name, paths in files.items():
         _require_apart(f"{label}.files.{name}", paths, config, spill)
-    with _locked(label, spec, files, config, spill) as connection:
-        return SourceLocation(label, spec, files, _types(_select(label, spec.query, connection)), untyped=False)
+    readable = {name: plain_files(f"{label}.files.{name}", paths, spec, config, spill) for name, paths in files.items()}
+    location = SourceLocation(label, spec, files, {}, untyped=False, plain=readable)
+    with _locked(location, config, spill) as connection:
+        return replace(location, types=_types(_select(label, spec.query, connection)))
 
 
 def land(location: SourceLocation, connection: duckdb.DuckDBPyConnection, config: Config, folder: Path) -> Relation:
-    """Return the rows of a table as a relation; CSV and queries are read once, into Parquet in ``folder``."""
-    if location.spec.query is None and not location.untyped:
-        files = location.files[""]
-        return Relation(scan([Plain(path) for path in files]), files=files)
+    """Return the rows of a table as a relation; text, JSON and queries are read once, into Parquet in ``folder``."""
+    read = set(location.paths())
+    plain = [one for one in location.plain.get("", ()) if one.origin in read]
+    if plain and plain[0].kind == "parquet":
+        return Relation(scan(plain), files=tuple(one.path for one in plain))
     folder.mkdir(parents=True)
     try:
         if location.spec.query is None:
-            return _land_csv(
-                location, connection, folder, plain_files(location.label, location.files[""], location.spec, folder)
-            )
+            return _land_files(location.label, connection, folder, plain)
         target = folder / "rows.parquet"
-        with _locked(location.label, location.spec, location.files, config, folder, location.kept) as locked:
+        with _locked(location, config, folder) as locked:
             reader = _select(location.label, location.spec.query, locked).to_arrow_reader()
             with pq.ParquetWriter(target, reader.schema) as writer:
                 for batch in reader:
@@ -202,39 +212,42 @@ def read_rows(
         raise unreadable(location.label, location.paths(), error) from None
 
 
-def _land_csv(
-    location: SourceLocation, connection: duckdb.DuckDBPyConnection, folder: Path, readable: tuple[Plain, ...]
-) -> Relation:
+def _land_files(label: str, connection: duckdb.DuckDBPyConnection, folder: Path, readable: Sequence[Plain]) -> Relation:
     """Write each file as Parquet; DuckDB sets lines with too few or too many fields aside only file by file."""
     landed, rejects = list[Plain](), list[Plain]()
-    lenient = "ignore_errors=true, store_rejects=true, rejects_limit=0"
     for index, file in enumerate(readable):
         landed.append(Plain(folder / f"{index}.parquet"))
         rejects.append(Plain(folder / f"rejects-{index}.parquet"))
-        rows = f"SELECT * FROM {scan([file], lenient)}"
+        rows = f"SELECT * FROM {scan([file], lenient=True)}"
         connection.execute(f"COPY ({rows}) TO {literal(landed[-1].path)} (FORMAT parquet)")
-        _require_closed_quotes(location.label, location.files[""][index], connection)
+        lines, by_line = list[str](), True
+        if isinstance(file.layout, JsonLayout):
+            broken = broken_lines(file.path, file.layout)
+            lines.append(f"SELECT csv_line, NULL AS line, {index} AS file FROM ({broken})")
+            by_line = file.layout.form == "lines"
+            if by_line:
+                require_small_lines(label, file.name, connection)
+        else:
+            _require_closed_quotes(label, file.name, connection)
         # A line can have several errors; it is one row. A quote that is closed too late takes further lines with it.
         lost = "string_split(rtrim(csv_line, chr(13) || chr(10)), chr(10))"
         one_each = f"CASE WHEN bool_or(error_type = 'UNQUOTED VALUE') THEN {lost} ELSE [csv_line] END"
-        lines = (
-            f"SELECT unnest({one_each}) AS csv_line, line, {index} AS file FROM reject_errors GROUP BY line, csv_line"
-        )
-        connection.execute(f"COPY ({lines}) TO {literal(rejects[-1].path)} (FORMAT parquet)")
-        connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
+        aside = f"SELECT unnest({one_each}) AS csv_line, line, {index} AS file FROM reject_errors"
+        lines += [f"{aside} GROUP BY line, csv_line"] if by_line else []
+        connection.execute(f"COPY ({' UNION ALL '.join(lines)}) TO {literal(rejects[-1].path)} (FORMAT parquet)")
+        connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
     unreadable = sum(pq.read_metadata(one.path).num_rows for one in rejects)
     counts = tuple(pq.read_metadata(one.path).num_rows for one in landed)
-    layouts = tuple(one.layout for one in readable if one.layout is not None)
-    return Relation(scan(landed), unreadable, scan(rejects), file_rows=counts, layouts=layouts)
+    return Relation(scan(landed), unreadable, scan(rejects), file_rows=counts, read=tuple(readable))
 
 
-def _require_closed_quotes(label: str, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+def _require_closed_quotes(label: str, name: str, connection: duckdb.DuckDBPyConnection) -> None:
     """Refuse a file in which a quote swallows so much that nobody can say how many rows: DuckDB counts them as one."""
     swallowed = f"error_type = 'UNQUOTED VALUE' AND strlen(csv_line) >= {_MOST_SHOWN}"
     (line,) = connection.execute(f"SELECT min(line) FROM reject_errors WHERE {swallowed}").fetchall()[0]
     if line is not None:
         raise DataError(
-            f"{label}: {path}, line {line}: a quotation mark opens a field that nothing closes, so the rows after it"
+            f"{label}: {name}, line {line}: a quotation mark opens a field that nothing closes, so the rows after it"
             " are lost. Correct the export: a quotation mark inside a field is written twice."
         )
 
@@ -275,11 +288,6 @@ def _find(label: str, patterns: tuple[str, ...], spec: TableSpec) -> tuple[Path,
             faults.append(str(error))
     if faults:
         raise DataError("\n  - ".join(faults))
-    texts = [path for path in found if is_text(path)]
-    if texts and len(texts) < len(found):
-        raise DataError(f"{label}: path mixes text and Parquet files; make them two sources.")
-    if not texts:
-        _check_types(label, tuple(found))
     return tuple(found)
 
 
@@ -291,75 +299,20 @@ def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
     return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
 
-def _check_types(label: str, paths: tuple[Path, ...]) -> None:
-    """Refuse a column that is a number in one file and text in another: reading them as one would guess."""
-    seen: dict[str, tuple[str, Path]] = {}
-    faults = []
-    for path in paths:
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError):
-            raise DataError(f"{label}: {path} is a Parquet file whose end is damaged; copy it again.") from None
-        for column in schema:
-            family = _family(column.type)
-            first, before = seen.setdefault(column.name, (family, path))
-            if family == "null" or first == family:
-                continue
-            if first == "null":
-                seen[column.name] = (family, path)
-            else:
-                faults.append(
-                    f"{label}: the column {column.name!r} is {first} in {before.name} and {family} in {path.name}"
-                )
-    if faults:
-        raise DataError("\n  - ".join(faults) + "; write the files with one type, or cast in a query.")
-
-
-def _told(paths: tuple[Path, ...]) -> dict[str, str]:
-    """Return the columns that are more than the numbers that they are kept as."""
-    columns = [column for path in paths for column in pq.read_schema(path)]
-    told = {column.name: "DURATION" for column in columns if pa.types.is_duration(column.type)}
-    return told | {column.name: "HALF" for column in columns if pa.types.is_float16(column.type)}
-
-
-def _family(kind: pa.DataType) -> str:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    for name, test in (
-        ("null", pa.types.is_null),
-        ("a number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)),
-        ("text", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
-        ("bytes", lambda t: "binary" in str(t)),
-        ("a date", pa.types.is_date),
-        ("a time with zone", lambda t: pa.types.is_timestamp(t) and t.tz is not None),
-        ("a time without zone", pa.types.is_timestamp),
-    ):
-        if test(kind):
-            return name
-    return str(kind)
-
-
-def _locked(
-    label: str,
-    spec: TableSpec,
-    files: Mapping[str, tuple[Path, ...]],
-    config: Config,
-    spill: Path,
-    kept: Mapping[str, str] | None = None,
-) -> duckdb.DuckDBPyConnection:
+def _locked(location: SourceLocation, config: Config, spill: Path) -> duckdb.DuckDBPyConnection:
     """Open a connection in which a query can read the named files and nothing else, and change nothing."""
-    readable = {name: plain_files(f"{label}.files.{name}", paths, spec, spill) for name, paths in files.items()}
     connection = connect_duckdb(config, spill)
     try:
-        for name, plain in readable.items():
-            condition = (kept or {}).get(name, "TRUE")
+        for name, plain in location.plain.items():
+            condition = location.kept.get(name, "TRUE")
             connection.execute(f"CREATE VIEW {identifier(name)} AS SELECT * FROM {scan(plain)} WHERE {condition}")
     except _UNREADABLE as error:
         connection.close()
         raise DataError(
-            f"{label}.files.{name}: DuckDB cannot read the columns of {_name(files[name])} ({type(error).__name__})."
+            f"{location.label}.files.{name}: DuckDB cannot read the columns of {_name(location.files[name])}"
+            f" ({type(error).__name__})."
         ) from None
-    allowed = sorted({str(one.path) for plain in readable.values() for one in plain})
+    allowed = sorted({str(one.path) for plain in location.plain.values() for one in plain})
     allowed = sorted({*allowed, *map(glob.escape, allowed)})
     connection.execute(f"SET allowed_paths = [{', '.join(map(literal, allowed))}]")
     connection.execute("SET enable_external_access = false")

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.schemas import TOUCHPOINT_ROLES
-from cvj_ml.store.customer_ids import canonical_sql, ids_in_line
+from cvj_ml.store.customer_ids import canonical_sql
+from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
 from cvj_ml.store.mapping import (
-    Field,
     Reading,
     casts_to_double,
+    first_id,
     kind_of,
     local_day,
-    map_fields,
     read_customer_id,
     read_id,
     read_instant,
@@ -33,12 +32,13 @@ from cvj_ml.store.mapping import (
     visible_at,
     wall_column,
 )
-from cvj_ml.store.refusals import QUARANTINE, Counts
+from cvj_ml.store.refusals import REFUSED, Counts
 from cvj_ml.store.source_location import Relation, SourceLocation
-from cvj_ml.store.sql import as_named, identifier, literal, to_utc
+from cvj_ml.store.sql import identifier, literal, to_utc
 from cvj_ml.store.store import SourceColumn, bucket_sql
 
-_REFUSED = -1
+_MELTED = '"__melted"'
+"""The event and the date (``at``) that one row of a melted table is about."""
 
 _SPELLING = "spelling"
 """A customer id before it is folded, staged beside what it is read as: to see whether two ids become one."""
@@ -48,9 +48,11 @@ _SPELLING = "spelling"
 class Mapped:
     """A described table with its columns mapped: readings of the roles, fields of everything else.
 
-    ``id_column`` holds the customer ids, ``id_family`` is what they are by type (text or a number); ``extras`` are
-    properties or attributes; ``known`` says that a column tells when a row became known. Of touchpoints,
-    ``occurred_at`` and ``visible_at`` are SQL over the readings and over ``local_day``, which is SQL over the readings.
+    ``id_fields`` hold the customer ids, the first that is filled counts; ``id_family`` is what they are by type (text
+    or a number); ``extras`` are properties or attributes; ``known`` says that a column tells when a row became known.
+    Of touchpoints, ``occurred_at`` and ``visible_at`` are SQL over the readings and over ``local_day``, which is SQL
+    over the readings; ``where`` is SQL of whether a row is one of the table, ``melted`` SQL of the list of events and
+    dates that it holds, None where the row itself is one.
     """
 
     location: SourceLocation
@@ -58,12 +60,34 @@ class Mapped:
     required: tuple[str, ...]
     extras: Mapping[str, Field]
     owns: tuple[Field, ...]
-    id_column: str | None
+    id_fields: tuple[Field, ...]
     id_family: str | None
     known: bool
     local_day: str = "NULL"
     occurred_at: str | None = None
     visible_at: str | None = None
+    where: str = "TRUE"
+    melted: str | None = None
+
+    def rows(self, relation: Relation) -> str:
+        """Return SQL to select the rows of the table from: without those left out, one for each date of a row."""
+        rows = relation.sql if self.where == "TRUE" else f"(SELECT * FROM {relation.sql} WHERE {self.where})"
+        return f"(SELECT *, unnest({self.melted}) AS {_MELTED} FROM {rows})" if self.melted else rows
+
+    def left_out(self, relation: Relation, connection: duckdb.DuckDBPyConnection) -> int:
+        """Return how many rows of the relation are none of the table."""
+        if self.where == "TRUE" and self.melted is None:
+            return 0
+        kept = f"{self.where} AND {f'len({self.melted}) > 0' if self.melted else 'TRUE'}"
+        ((number,),) = connection.execute(f"SELECT count(*) FROM {relation.sql} WHERE NOT ({kept})").fetchall()
+        return int(number)
+
+    def rows_in(self, relation: Relation, connection: duckdb.DuckDBPyConnection) -> int:
+        """Return how many rows come in: of a melted table those that it becomes, and those that are left out."""
+        if self.melted is None:
+            return relation.rows(connection)
+        ((number,),) = connection.execute(f"SELECT count(*) FROM {self.rows(relation)}").fetchall()
+        return int(number) + self.left_out(relation, connection) + relation.unreadable
 
     def columns(self) -> dict[str, SourceColumn]:
         """Return every column of the table, what kind it is, and whether it is read."""
@@ -84,6 +108,7 @@ class Staged:
     folder: Path
     rows_in: int
     refused: dict[str, int] = field(default_factory=dict)
+    left_out: int = 0
 
     def files(self, bucket: int) -> list[Path]:
         """Return the staged files of one bucket."""
@@ -101,28 +126,47 @@ class Staged:
     def joined(self, counts: Counts) -> Staged:
         """Return the same rows, counted together with those of files that were read before."""
         refused = Counter(self.refused) + Counter(counts.refused)
-        return Staged(self.folder, self.rows_in + counts.rows_in, dict(refused))
+        return Staged(self.folder, self.rows_in + counts.rows_in, dict(refused), self.left_out + counts.left_out)
 
     @property
     def accepted(self) -> int:
-        """The number of rows not refused."""
-        return self.rows_in - sum(self.refused.values())
+        """The number of rows neither refused nor left out."""
+        return self.rows_in - sum(self.refused.values()) - self.left_out
 
 
 def map_source(location: SourceLocation, spec: SourceSpec, config: Config, faults: list[str]) -> Mapped:
     """Map the columns of a touchpoint source, adding what is wrong to the faults."""
     needed = ("customer_id", "occurred_at", "event")
-    fields = map_fields(location, spec.columns, spec.constants, TOUCHPOINT_ROLES, needed, faults)
     label = location.label
+    named, roles = dict(spec.single), tuple(TOUCHPOINT_ROLES)
+    required = list(needed)
+    if spec.melt:
+        roles, required = ("customer_id", "channel", "known_at"), ["customer_id"]
+    several = [] if "customer_id" in spec.single else list(spec.ids)
+    if several:
+        roles, required = tuple({*roles} - {"customer_id"}), [one for one in required if one != "customer_id"]
+    fields = map_fields(location, named, spec.constants, roles, required, faults)
+    if several:
+        mapped = map_fields(location, {f"customer_id: {own}": own for own in several}, {}, (), (), faults)
+        ids = tuple(mapped.values())
+    else:
+        ids = tuple(one for name, one in fields.items() if name == "customer_id")
+    where, asked = where_sql(location, spec.where, faults)
+    melted = None
+    if spec.melt:
+        melted, kind, dates = melt_sql(location, spec.melt, faults)
+        asked += dates
+        fields["event"] = Field(f"{_MELTED}.event", "VARCHAR", True, None)
+        fields["occurred_at"] = Field(f"{_MELTED}.at", kind, location.untyped, None)
     readings: dict[str, Reading] = {}
     null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
     readings["customer_id"] = readings["touchpoint_id"] = null
-    if "customer_id" in fields:
-        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
+    if ids:
+        readings["customer_id"] = first_id([read_customer_id(label, one, config, faults) for one in ids])
     if "touchpoint_id" in fields:
         readings["touchpoint_id"] = read_id(label, "touchpoint_id", fields["touchpoint_id"], faults)
-    if "customer_id" in fields and config.ids.match == "folded":
-        text = read_id(label, "customer_id", fields["customer_id"], [])
+    if ids and config.ids.match == "folded":
+        text = first_id([read_id(label, "customer_id", one, []) for one in ids])
         readings[_SPELLING] = Reading(canonical_sql(text.value, "trimmed"))
     for name in ("event", "channel"):
         readings[name] = read_label(label, name, fields[name], faults) if name in fields else null
@@ -148,13 +192,16 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         readings,
         tuple(required),
         extras,
-        _owned(fields),
-        *_ids(fields),
+        _owned([*fields.values(), *ids, *asked]),
+        ids,
+        _family(ids, faults, label, config),
         known,
         # Hours that mean nothing do not make a row known earlier than they say.
         local_day("occurred_at", config) if readings["date_only"].value != "FALSE" else "NULL",
         to_utc("local_day", config.time_zone) if spec.resolution == "day" else "occurred_at",
         visible_at(spec, config, known=known),
+        where,
+        melted,
     )
 
 
@@ -181,7 +228,9 @@ def map_attributes(location: SourceLocation, spec: AttributesSpec, config: Confi
     extras = {name: one for name, one in fields.items() if name not in ("customer_id", "known_at")}
     if not extras:
         faults.append(f"{label}: columns names no attribute; add them as <name>: <column there>")
-    return Mapped(location, readings, tuple(required), extras, _owned(fields), *_ids(fields), not spec.static)
+    ids = tuple(one for name, one in fields.items() if name == "customer_id")
+    family = _family(ids, faults, label, config)
+    return Mapped(location, readings, tuple(required), extras, _owned(fields.values()), ids, family, not spec.static)
 
 
 def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
@@ -205,7 +254,9 @@ def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, 
         text = read_label(label, "stage", fields["stage"], faults).value
         names = ", ".join(map(literal, config.journey.names))
         readings["stage"] = Reading(f"CASE WHEN ({text}) IN ({names}) THEN ({text}) END", f"(({text}) IS NOT NULL)")
-    return Mapped(location, readings, roles, {}, _owned(fields), *_ids(fields), True)
+    ids = tuple(one for name, one in fields.items() if name == "customer_id")
+    family = _family(ids, faults, label, config)
+    return Mapped(location, readings, roles, {}, _owned(fields.values()), ids, family, True)
 
 
 def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, str | None]:
@@ -214,7 +265,7 @@ def kinds_of(mapped: Mapped, relation: Relation, connection: duckdb.DuckDBPyConn
     asked = [name for name, one in mapped.extras.items() if kinds[name] is None and one.untyped]
     if asked:
         tests = ", ".join(casts_to_double(mapped.extras[name], mapped.location.spec) for name in asked)
-        row = connection.execute(f"SELECT {tests} FROM {relation.sql}").fetchall()[0]
+        row = connection.execute(f"SELECT {tests} FROM {mapped.rows(relation)}").fetchall()[0]
         kinds |= {name: "double" if numeric else "string" for name, numeric in zip(asked, row, strict=True)}
     return kinds
 
@@ -264,61 +315,23 @@ def stage(
     bucket = bucket_sql("customer_id", buckets)
     folder.mkdir(parents=True)
     connection.execute(
-        f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {_REFUSED} END AS bucket,"
+        f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {REFUSED} END AS bucket,"
         f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
         f" FROM (SELECT *, {reason(mapped.readings, mapped.required, unreadable)} AS reason,"
         f" {mapped.local_day} AS local_day"
-        f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {relation.sql}))))"
+        f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)}))))"
         f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
     )
-    rows_in = sum(pq.read_metadata(path).num_rows for path in folder.glob("bucket=*/*.parquet")) + relation.unreadable
-    staged = Staged(folder, rows_in)
-    for path in staged.files(_REFUSED):
+    left_out = mapped.left_out(relation, connection)
+    written = sum(pq.read_metadata(path).num_rows for path in folder.glob("bucket=*/*.parquet"))
+    staged = Staged(folder, written + relation.unreadable + left_out, left_out=left_out)
+    for path in staged.files(REFUSED):
         reasons = pq.read_table(path, columns=["reason"], partitioning=None)["reason"]
         for item in reasons.value_counts().to_pylist():
             staged.refused[item["values"]] = staged.refused.get(item["values"], 0) + item["counts"]
     if relation.unreadable:
         staged.refused["unreadable line"] = relation.unreadable
     return staged
-
-
-def refused_rows(
-    source: str,
-    staged: Staged,
-    relation: Relation | None,
-    id_column: str | None,
-    before: pa.Table,
-    connection: duckdb.DuckDBPyConnection,
-) -> pa.Table:
-    """Return the refused rows of a table, and those of files read before, for the quarantine, in a stable order."""
-    parts = [f"SELECT reason, row, customer_ids FROM before WHERE source = {literal(source)}"]
-    if files := staged.files(_REFUSED):
-        names = ", ".join(map(as_named, files))
-        # Of a row without a readable id every value may be the one.
-        ids = "CASE WHEN customer_id IS NULL THEN json_extract_string(row, '$.*') ELSE [customer_id] END"
-        parts.append(f"SELECT reason, row, {ids} FROM read_parquet([{names}], hive_partitioning=false)")
-    if relation and relation.unreadable:
-        lines = connection.sql(f"SELECT * FROM {relation.rejects}").to_arrow_table().to_pylist()
-        fields = [
-            {
-                "source": source,
-                "reason": "unreadable line",
-                "row": one["csv_line"],
-                "customer_ids": ids_in_line(
-                    one["csv_line"], relation.layouts[one["file"]] if relation.layouts else None, id_column
-                ),
-            }
-            for one in lines
-        ]
-        connection.register("lines", pa.Table.from_pylist(fields, schema=QUARANTINE))
-        parts.append("SELECT reason, row, customer_ids FROM lines")
-    connection.register("before", before)
-    rows = f"SELECT {literal(source)} AS source, * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL"
-    table = connection.sql(rows).to_arrow_table().cast(QUARANTINE)
-    connection.unregister("before")
-    if relation and relation.unreadable:
-        connection.unregister("lines")
-    return table
 
 
 def folded_together(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -360,13 +373,12 @@ def mixed_ids(config: Config, families: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def _owned(fields: Mapping[str, Field]) -> tuple[Field, ...]:
-    return tuple(one for one in fields.values() if one.own is not None)
+def _owned(fields: Iterable[Field]) -> tuple[Field, ...]:
+    return tuple(one for one in fields if one.own is not None)
 
 
-def _ids(fields: Mapping[str, Field]) -> tuple[str | None, str | None]:
-    """Return the column of the customer ids, and what they are: text, a number, or None where none is there."""
-    if "customer_id" not in fields:
-        return None, None
-    one = fields["customer_id"]
-    return one.own, None if one.family == "null" else "text" if one.family == "text" else "a number"
+def _family(ids: Sequence[Field], faults: list[str], label: str, config: Config) -> str | None:
+    """Return what the customer ids are: text, a number, or None where none is there; add where they are both."""
+    found = {one.name: "text" if one.family == "text" else "a number" for one in ids if one.family != "null"}
+    faults += [f"{label}: {fault}" for fault in mixed_ids(config, {f"{name}": one for name, one in found.items()})]
+    return next(iter(found.values()), None)

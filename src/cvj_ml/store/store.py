@@ -260,7 +260,7 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
     """Return the tables of which more was refused than the configuration allows now."""
     faults: list[str] = []
     for name, counts in store.counts.items():
-        faults += excess(f"sources.{name}", counts.rows_in, counts.refused, config.refused_share)
+        faults += excess(f"sources.{name}", counts.rows_in - counts.left_out, counts.refused, config.refused_share)
     for label, counted in (("attributes", store.attribute_counts), ("stage_labels", store.label_counts)):
         if counted:
             faults += excess(label, counted.rows_in, counted.refused, config.refused_share)

@@ -1,6 +1,7 @@
 """The sources as they stood: every input reduced to the rows known before a cut-off, then read like any other.
 
-A mapped file keeps the rows whose own ``known_at`` (or ``occurred_at``) lies before it. A query is run again over
+A mapped file keeps the rows whose own ``known_at`` (or ``occurred_at``) lies before it, and of a row with several dates
+those that do. A query is run again over
 files without the rows written from then on, so what it sums up cannot hold them either. Which column says when a
 row of a file was written is told by ``row_times``, or is the only time that the file has.
 """
@@ -8,7 +9,7 @@ row of a file was written is told by ``row_times``, or is the only time that the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import duckdb
 
 from cvj_ml.config import DAY, AttributesSpec, Config, SourceSpec, TableSpec
 from cvj_ml.errors import ConfigError, nearest, raise_all
-from cvj_ml.store.mapping import Field, Reading, location_field, read_instant, tells_day_only, wall_column
+from cvj_ml.store.fields import Field, location_field
+from cvj_ml.store.mapping import Reading, read_instant, read_occurrence, tells_day_only, wall_column
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
@@ -52,6 +54,8 @@ class Timed:
     day_only: Mapping[str, str]
     files: tuple[FileTime, ...]
     known_after: int = 0
+    dates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Of a melted file: SQL of the instant, and of whether it is a day, by column of dates."""
 
 
 class Truncation:
@@ -108,18 +112,28 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
                 mapped = map_source(location, spec, config, ignored)
             elif isinstance(spec, AttributesSpec):
                 mapped = map_attributes(location, spec, config, ignored)
-            instant = _mapped_instant(mapped)
+            instant = _mapped_instant(mapped, melted=isinstance(spec, SourceSpec) and bool(spec.melt))
             instants = {"": instant} if instant else {}
             if isinstance(spec, SourceSpec):
-                day_only = {"": mapped.readings["date_only"].value}
-                yield label, Timed(location, instants, day_only, (), spec.known_after or 0)
+                day_only = {} if spec.melt else {"": mapped.readings["date_only"].value}
+                dates = _dates(location, spec, config)
+                yield label, Timed(location, instants, day_only, (), spec.known_after or 0, dates)
             else:
                 yield label, Timed(location, instants, {}, ())
 
 
-def _mapped_instant(mapped: Mapped) -> str | None:
-    """Return SQL of the latest time of a row of a mapped file; None where it has none."""
-    found = [_whole(mapped.readings[name], name) for name in _ROLES if name in mapped.required]
+def _dates(location: SourceLocation, spec: SourceSpec, config: Config) -> dict[str, tuple[str, str]]:
+    found = {}
+    for own in spec.melt.values():
+        instant, day = read_occurrence(location.label, location_field(location, own), spec, config, [])
+        found[own] = (_whole(instant, "occurred_at"), day.value)
+    return found
+
+
+def _mapped_instant(mapped: Mapped, *, melted: bool) -> str | None:
+    """Return SQL of the latest time of a row of a mapped file; None where it has none of its own."""
+    roles = [name for name in _ROLES if name in mapped.required and not (melted and name == "occurred_at")]
+    found = [_whole(mapped.readings[name], name) for name in roles]
     if not found:
         return None
     return f"greatest({', '.join(found)})" if len(found) > 1 else found[0]
@@ -136,18 +150,18 @@ def _timed_query(location: SourceLocation, config: Config, folder: Path, faults:
         one = _time_of(location.label, name, raw, spec.row_times.get(name), config, folder, faults)
         files.append(one)
         if one.column is not None:
-            field = location_field(raw, one.column)
-            reading = read_instant(f"{location.label}.row_times", name, field, spec, config, faults)
+            when = location_field(raw, one.column)
+            reading = read_instant(f"{location.label}.row_times", name, when, spec, config, faults)
             instants[name] = _whole(reading, name)
             if isinstance(spec, SourceSpec):
-                day_only[name] = "TRUE" if days else tells_day_only(field, spec)
+                day_only[name] = "TRUE" if days else tells_day_only(when, spec)
     known_after = spec.known_after if isinstance(spec, SourceSpec) else None
     return Timed(location, instants, day_only, tuple(files), known_after or 0)
 
 
 def _gives_days(location: SourceLocation, spec: SourceSpec) -> bool:
     """Return whether a query gives days, whatever hours the rows have from which it makes them."""
-    own = spec.columns.get("occurred_at", "occurred_at")
+    own = spec.single.get("occurred_at", "occurred_at")
     kind = location.types.get(own)
     return kind is not None and tells_day_only(Field(identifier(own), kind, False, own), spec) == "TRUE"
 
@@ -192,9 +206,9 @@ def _whole(reading: Reading, name: str) -> str:
     return f"({reading.value})".replace(wall_column(name), f"({reading.wall})")
 
 
-def _limit(timed: Timed, file: str, cut_off: int, config: Config) -> str:
-    """Return SQL of the instant from which a row of a file is not known before the cut-off."""
-    limit, day_only = cut_off - timed.known_after, timed.day_only.get(file, "FALSE")
+def _limit(timed: Timed, day_only: str, cut_off: int, config: Config) -> str:
+    """Return SQL of the instant from which a row, or a date in it, is not known before the cut-off."""
+    limit = cut_off - timed.known_after
     if day_only == "FALSE" or not timed.known_after or timed.known_after % DAY:
         return str(limit)
     # A day is known once so many days have passed: by the cut-off, those that lie so many days before its own.
@@ -210,17 +224,27 @@ def _write(
     folder.mkdir()
     # A row without a readable time stays: nothing says that it came later.
     kept = {} if cut_off is None else {
-        name: f"NOT coalesce({at} >= {_limit(timed, name, cut_off, config)}, FALSE)"
+        name: f"NOT coalesce({at} >= {_limit(timed, timed.day_only.get(name, 'FALSE'), cut_off, config)}, FALSE)"
         for name, at in timed.instants.items()
     }  # fmt: skip
     location, of_path = timed.location, timed.location.spec.query is None
     relation = land(location if of_path else replace(location, kept=kept), connection, config, folder / "landed")
     target = folder / ("rows.csv" if location.untyped else "rows.parquet")
-    condition = f" WHERE {kept['']}" if of_path and kept else ""
+    condition, columns = f" WHERE {kept['']}" if of_path and kept else "", "*"
+    if cut_off is not None and timed.dates:
+        late = {
+            identifier(own): f"coalesce({at} >= {_limit(timed, day, cut_off, config)}, FALSE)"
+            for own, (at, day) in timed.dates.items()
+        }
+        cut = ", ".join(f"CASE WHEN NOT {is_late} THEN {own} END AS {own}" for own, is_late in late.items())
+        columns = f"* REPLACE ({cut})"
+        # A row of which every date came later did not exist.
+        all_late = " AND ".join(f"({is_late} OR {own} IS NULL)" for own, is_late in late.items())
+        condition += f"{' AND' if condition else ' WHERE'} NOT ({all_late} AND ({' OR '.join(late.values())}))"
     how = "FORMAT csv, HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"'" if location.untyped else "FORMAT parquet"
 
     def write(rows: Relation) -> int:
-        copy = f"COPY (SELECT * FROM {rows.sql}{condition}) TO {literal(target)} ({how})"
+        copy = f"COPY (SELECT {columns} FROM {rows.sql}{condition}) TO {literal(target)} ({how})"
         ((number,),) = connection.execute(copy).fetchall()
         return int(number)
 
