@@ -1,7 +1,7 @@
 """Exports of well-known tools: recognised by their columns, read as the tool's documentation says, with no edits.
 
-``tools/<tool>/`` has a tiny export of each kind with what is right of it, by hand; ``tools/business.py`` writes a year of
-one made-up business as every tool would show it.
+``tools/<tool>/`` has a tiny export of each kind with what is right of it, by hand; ``tools/business.py`` writes a year
+of one made-up business as every tool would show it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.trained import Outcome, call
 from cvj_ml.config import load_config
 from cvj_ml.config.journey import JourneySpec
 from cvj_ml.config.settings import read_journey
-from cvj_ml.setup.named_tools import finder, known_tools, recognise
+from cvj_ml.setup.named_tools import Columns, known_tools, recognise
 
 HERE = Path(__file__).parent / "tools"
 SAMPLES = [
@@ -113,8 +113,7 @@ def test_no_export_is_taken_for_another() -> None:
     for name, tool in known_tools().items():
         for kind, export in tool.exports.items():
             ways = [column.split(" | ")[0] for column in export.recognise]
-            find = finder(dict.fromkeys(way for way in ways if "." not in way), set(ways).__contains__)
-            found = recognise(find, None)
+            found = recognise(Columns(lambda way, ways=ways: way if way in ways else None), None)
             assert found is not None and (found.tool, found.name) == (tool, kind), (name, kind)
 
 
@@ -173,7 +172,11 @@ def test_amounts_in_two_currencies_are_never_summed(tmp_path: Path) -> None:
     text = (HERE / "shopify" / "orders_export.csv").read_text()
     (tmp_path / "orders.csv").write_text(text.replace("yes,EUR,10.25", "yes,USD,10.25"))
     done, _ = init(tmp_path, tmp_path / "orders.csv")
-    assert done.code == 3 and "orders.currencies" in done.err and "EUR in 3 rows, USD in 1 rows" in " ".join(done.err.split())
+    assert (
+        done.code == 3
+        and "orders.currencies" in done.err
+        and "EUR in 3 rows, USD in 1 rows" in " ".join(done.err.split())
+    )
     done, target = init(tmp_path, tmp_path / "orders.csv", "--yes")
     assert done.code == 0, done.err
     assert yaml.safe_load(target.read_text())["sources"]["orders"]["currency"] == {"column": "Currency", "to": "EUR"}

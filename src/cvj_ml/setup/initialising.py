@@ -31,7 +31,7 @@ from cvj_ml.setup.roles import (
     says_known,
     says_money,
 )
-from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts, part_recognised
+from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts, part_recognised, sort_of
 
 Told = Mapping[tuple[str | None, str], str]
 """What a person said: (file or None for all, role) to the column."""
@@ -69,7 +69,10 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
         "journey": "cvj8",
     }
     looking = validated(Config, settings, target)
-    with tempfile.TemporaryDirectory() as scratch, open_tables(files, looking, Path(scratch)) as tables:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open_tables(files, looking, Path(scratch), lambda location: sort_of(location, tool)) as tables,
+    ):
         raise_all(ConfigError, "These columns cannot be used:", _told_nowhere(told, tables))
         beside = target.resolve().parent
         exports, others = part_recognised(tables, tool)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+import pydantic
 
 from cvj_ml.config.base import Section, validated
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.plays import Names
 from cvj_ml.config.tables import SourceSpec
 from cvj_ml.errors import ConfigError, nearest
+from cvj_ml.store.fields import Field, find_field
+from cvj_ml.store.source_location import SourceLocation
 
 OFF = "none"
 """What ``--from`` says where columns are to be guessed, whatever tool they look like."""
-
-Find = Callable[[str], str | None]
-"""Returns a column, or a way into one, as the file spells it; None where the file has none."""
 
 _NEEDED = ("customer_id", "occurred_at", "event")
 
@@ -33,16 +32,16 @@ class Export(Section):
     is a source that cannot be read without it. An export without sources is not read, and its notes say why.
     """
 
-    documentation: str = Field(pattern="^https://")
-    recognise: tuple[str, ...] = Field(min_length=2)
-    sources: dict[str, dict[str, Any]] = Field(default={})
-    notes: dict[str, str] = Field(default={}, description="what a person should know, by a short name")
+    documentation: str = pydantic.Field(pattern="^https://")
+    recognise: tuple[str, ...] = pydantic.Field(min_length=2)
+    sources: dict[str, dict[str, Any]] = pydantic.Field(default={})
+    notes: dict[str, str] = pydantic.Field(default={}, description="what a person should know, by a short name")
 
-    @field_validator("sources")
+    @pydantic.field_validator("sources")
     @classmethod
     def _in_the_grammar(cls, sources: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for entry in sources.values():
-            whole = of_file(entry, lambda column: column)
+            whole = of_file(entry, Columns(lambda column: column))
             if whole is not None and "currency" in whole:
                 whole["currency"] = {**whole["currency"], "to": "EUR"}  # which one is for the data to say
             SourceSpec.model_validate({"path": "export", **(whole or {})})
@@ -57,10 +56,33 @@ class Tool(Section):
     """
 
     title: str
-    exports: dict[str, Export] = Field(min_length=1)
-    events: dict[str, Names] = Field(default={})
-    uncounted: dict[str, str] = Field(default={})
+    exports: dict[str, Export] = pydantic.Field(min_length=1)
+    events: dict[str, Names] = pydantic.Field(default={})
+    uncounted: dict[str, str] = pydantic.Field(default={})
     outbound: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a file: ``find`` returns one, or a way into one, in the file's spelling, and None for none.
+
+    ``holds`` says whether anything stands in one.
+    """
+
+    find: Callable[[str], str | None]
+    holds: Callable[[str], bool] = lambda own: True
+
+    def first(self, columns: str) -> str | None:
+        """Return the first of ``this | that`` in which anything stands, else the first that there is."""
+        found = [own for one in columns.split(" | ") if (own := self.find(one)) is not None]
+        return next(filter(self.holds, found), found[0] if found else None)
+
+    def any(self, column: str | list[str]) -> str | list[str] | None:
+        """Return a column; of a list, those of which the first filled one counts, all that the file has."""
+        if isinstance(column, str):
+            return self.first(column)
+        found = [own for one in column if (own := self.first(one)) is not None]
+        return found[0] if len(found) == 1 else found or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +97,9 @@ class Recognised:
         """Return how the export is read."""
         return self.tool.exports[self.name]
 
-    def entries(self, find: Find) -> dict[str, dict[str, Any]]:
+    def entries(self, columns: Columns) -> dict[str, dict[str, Any]]:
         """Return the sources that a file can be read as, with its own spelling of the columns."""
-        found = {name: of_file(entry, find) for name, entry in self.export.sources.items()}
+        found = {name: of_file(entry, columns) for name, entry in self.export.sources.items()}
         return {name: entry for name, entry in found.items() if entry is not None}
 
 
@@ -96,78 +118,58 @@ def require_tool(name: str) -> None:
         raise ConfigError(f"--from {name}: it is none of {', '.join(known)}.{nearest(name, known)}")
 
 
-def recognise(find: Find, tool: str | None) -> Recognised | None:
+def recognise(columns: Columns, tool: str | None) -> Recognised | None:
     """Return the export whose telling columns a file has, the one with most of them; of one tool, or of any."""
     asked = {tool: known_tools()[tool]} if tool is not None else known_tools()
     fitting = [
         Recognised(one, name)
         for one in asked.values()
         for name, export in one.exports.items()
-        if all(_first(column, find) is not None for column in export.recognise)
+        if all(columns.first(column) is not None for column in export.recognise)
     ]
     return max(fitting, key=lambda one: len(one.export.recognise), default=None)
 
 
-def lacking(tool: str, find: Find) -> str:
+def lacking(tool: str, columns: Columns) -> str:
     """Return in words what a file lacks to be one of the exports of a tool."""
     told = []
     for name, export in known_tools()[tool].exports.items():
-        missing = [column for column in export.recognise if _first(column, find) is None]
+        missing = [column for column in export.recognise if columns.first(column) is None]
         told.append(f"{name} (it lacks {', '.join(missing)})")
     return "; ".join(told)
 
 
-def finder(columns: Mapping[str, Any], has_way: Callable[[str], bool]) -> Find:
-    """Return how columns are found in a file: exactly, without regard to case as warehouses change it, or by a way."""
-    folded = {name.casefold(): name for name in columns}
+def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda own: True) -> Columns:
+    """Return the columns of a file as it was found: exactly, in capitals as warehouses change them, or by a way."""
+    folded = {name.casefold(): name for name in location.types}
 
     def find(column: str) -> str | None:
-        if column in columns:
-            return column
-        if (own := folded.get(column.casefold())) is not None:
+        if column not in location.types and (own := folded.get(column.casefold())) is not None:
             return own
-        return column if "." in column and has_way(column) else None
+        return column if isinstance(find_field(location, column), Field) else None
 
-    return find
+    return Columns(find, holds)
 
 
-def of_file(entry: Mapping[str, Any], find: Find) -> dict[str, Any] | None:
+def of_file(entry: Mapping[str, Any], columns: Columns) -> dict[str, Any] | None:
     """Return a source with the columns that a file has, in its spelling; None where it cannot be read without one."""
     made = dict(entry)
-    columns = {role: _any(column, find) for role, column in entry.get("columns", {}).items()}
-    made["columns"] = {role: own for role, own in columns.items() if own is not None}
+    found = {role: columns.any(column) for role, column in entry.get("columns", {}).items()}
+    made["columns"] = {role: own for role, own in found.items() if own is not None}
     told = {*made["columns"], *entry.get("constants", {}), *(("occurred_at", "event") if "melt" in entry else ())}
     if "where" in entry:
-        conditions = {_first(column, find): values for column, values in entry["where"].items()}
+        conditions = {columns.first(column): values for column, values in entry["where"].items()}
         if None in conditions:
             return None
         made["where"] = conditions
     if "melt" in entry:
-        dates = {event: _first(column, find) for event, column in entry["melt"].items()}
+        dates = {event: columns.first(column) for event, column in entry["melt"].items()}
         made["melt"] = {event: own for event, own in dates.items() if own is not None}
         if not made["melt"]:
             return None
     if "currency" in entry:
-        own = _first(entry["currency"]["column"], find)
+        own = columns.first(entry["currency"]["column"])
         made.pop("currency")
         if own is not None and "value" in made["columns"]:
             made["currency"] = {**entry["currency"], "column": own}
     return made if told.issuperset(_NEEDED) else None
-
-
-def _any(column: str | list[str], find: Find) -> str | list[str] | None:
-    """Return a column; of a list, those of which the first filled one counts, all that the file has."""
-    if isinstance(column, str):
-        return _first(column, find)
-    found = [own for one in column if (own := _first(one, find)) is not None]
-    return found[0] if len(found) == 1 else found or None
-
-
-def _first(columns: str, find: Find) -> str | None:
-    return next(_found(columns, find), None)
-
-
-def _found(columns: str, find: Find) -> Iterator[str]:
-    for column in columns.split(" | "):
-        if (own := find(column)) is not None:
-            yield own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from cvj_ml.setup.columns import ColumnProfile, profile_columns, tally
 from cvj_ml.setup.nesting import Nested, find_nested
 from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.formats import UNREADABLE_GZIP, encoding_of, is_text
-from cvj_ml.store.source_location import Relation, land, locate, read_rows
+from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
 
 _HELD = 2_000_000
@@ -59,6 +59,7 @@ class Table:
     sql: str
     fields: Mapping[str, Field]
     connection: duckdb.DuckDBPyConnection
+    location: SourceLocation
 
     def ask(self, select: str, where: str = "TRUE") -> tuple[Any, ...]:
         """Return one row of aggregates over the rows."""
@@ -141,14 +142,17 @@ class Table:
         """Return the rows of some of the files alone."""
         chosen = ", ".join(str(self.file.paths.index(path)) for path in paths)
         sql = f"(SELECT * FROM {self.sql} WHERE {_FILE} IN ({chosen}))"
-        return _profiled(replace(self.file, paths=tuple(paths)), sql, self.fields, self.connection)
+        return _profiled(replace(self.file, paths=tuple(paths)), sql, self.fields, self.connection, self.location)
 
 
 @contextlib.contextmanager
-def open_tables(paths: Sequence[Path], config: Config, spill: Path) -> Iterator[list[Table]]:
-    """Read Parquet and CSV files once, as tables to ask about; files of one folder with the same columns are one.
+def open_tables(
+    paths: Sequence[Path], config: Config, spill: Path, sort_of: Callable[[SourceLocation], Hashable] | None = None
+) -> Iterator[list[Table]]:
+    """Read files once, as tables to ask about; files of one folder with the same columns are one.
 
-    Raises DataError for files that cannot be read, with all of them at once.
+    So are files of which ``sort_of`` says the same, whichever of their columns they happen to have. Raises DataError
+    for files that cannot be read, with all of them at once.
     """
     faults: list[str] = []
     alike: dict[tuple[object, ...], tuple[Encoding, list[Path]]] = {}
@@ -159,7 +163,10 @@ def open_tables(paths: Sequence[Path], config: Config, spill: Path) -> Iterator[
         except DataError as error:
             faults.append(str(error))
             continue
-        kind = (path.parent, location.untyped, encoding, *location.types.items())
+        sort = sort_of(location) if sort_of else None
+        # Only Parquet has types of its own, which several files have to share.
+        columns = location.types if sort is None or location.plain[""][0].kind == "parquet" else {}
+        kind = (path.parent, location.untyped, encoding, sort, *columns.items())
         alike.setdefault(kind, (encoding, []))[1].append(path)
     raise_all(DataError, "These files cannot be read:", faults)
     with connect_duckdb(config, spill) as connection:
@@ -201,7 +208,7 @@ def _table(
             connection.execute(f"CREATE TEMP TABLE {name}_held AS SELECT * FROM {name}")
             name = f"{name}_held"
         fields = {own: location_field(whole, own) for own in whole.types}
-        return _profiled(FileProfile(paths, encoding, rows, (), unreadable), name, fields, connection)
+        return _profiled(FileProfile(paths, encoding, rows, (), unreadable), name, fields, connection, whole)
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
@@ -209,10 +216,16 @@ def _table(
         raise DataError(f"{paths[0]}: its rows cannot be read ({type(error).__name__}); is the file whole?") from None
 
 
-def _profiled(file: FileProfile, sql: str, fields: Mapping[str, Field], connection: duckdb.DuckDBPyConnection) -> Table:
+def _profiled(
+    file: FileProfile,
+    sql: str,
+    fields: Mapping[str, Field],
+    connection: duckdb.DuckDBPyConnection,
+    location: SourceLocation,
+) -> Table:
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {sql}").fetchall()
     columns = profile_columns(list(fields.values()), sql, connection) if rows else ()
-    return Table(replace(file, rows=rows, columns=columns), sql, fields, connection)
+    return Table(replace(file, rows=rows, columns=columns), sql, fields, connection, location)
 
 
 def _encoding(path: Path) -> Encoding:

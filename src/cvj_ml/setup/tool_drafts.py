@@ -13,11 +13,13 @@ from cvj_ml.config.base import validated
 from cvj_ml.errors import ConfigError
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, nobody_values
 from cvj_ml.setup.events import COMMITTED
-from cvj_ml.setup.named_tools import OFF, Find, Recognised, finder, lacking, recognise
+from cvj_ml.setup.named_tools import OFF, Columns, Recognised, columns_of, lacking, recognise
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import Draft, Read
 from cvj_ml.setup.roles import Roles
 from cvj_ml.store import ingest
+from cvj_ml.store.fields import Field, find_field
+from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import as_named, literal
 from cvj_ml.store.store import TOUCHPOINTS_FILE, Store
 
@@ -43,12 +45,12 @@ def part_recognised(tables: Sequence[Table], tool: str | None) -> tuple[list[tup
     """
     if tool == OFF:
         return [], list(tables)
-    found = [(table, recognise(_find(table), tool)) for table in tables]
+    found = [(table, recognise(columns_of(table.location), tool)) for table in tables]
     if tool is not None and (unlike := [table for table, one in found if one is None]):
         raise ConfigError("\n  - ".join([
             f"--from {tool}: these files are none of its known exports. Leave --from out, and every file is looked at"
             " by itself:",
-            *(f"{table.file.name}: {lacking(tool, _find(table))}" for table in unlike),
+            *(f"{table.file.name}: {lacking(tool, columns_of(table.location))}" for table in unlike),
         ]))  # fmt: skip
     return [(table, one) for table, one in found if one is not None], [table for table, one in found if one is None]
 
@@ -78,13 +80,27 @@ def draft_tools(
     return drafts, doubts + mixed
 
 
-def _find(table: Table) -> Find:
-    return finder(table.fields, lambda way: False)
+def sort_of(location: SourceLocation, tool: str | None) -> tuple[str, str] | None:
+    """Return the tool and export that a file is, by which several files are one; None for those that are guessed."""
+    found = recognise(columns_of(location), tool) if tool != OFF else None
+    return (found.tool.title, found.name) if found else None
+
+
+def _columns(table: Table) -> Columns:
+    """Return the columns of a table; of several that could be meant, those count in which anything stands."""
+
+    def holds(own: str) -> bool:
+        if own in table.fields:
+            return table.file.column(own).filled > 0
+        found = find_field(table.location, own)
+        return isinstance(found, Field) and bool(table.ask(f"count({found.raw})")[0])
+
+    return columns_of(table.location, holds)
 
 
 def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str]) -> list[_Source]:
     made = list[_Source]()
-    for kind, entry in one.entries(_find(table)).items():
+    for kind, entry in one.entries(_columns(table)).items():
         entry["columns"] |= columns
         if "event" in columns:
             entry.pop("constants", None)
@@ -203,7 +219,7 @@ def _notes(name: str, table: Table, one: Recognised, made: Sequence[_Source]) ->
         f"{name}.tool", table.file.name, text, numbers={"rows": table.file.rows},
         way_out=f"To have the columns guessed instead: --from {OFF}.",
     )]  # fmt: skip
-    read = {kind: set(entry["columns"]) for kind, entry in one.entries(_find(table)).items()}
+    read = {kind: set(entry["columns"]) for kind, entry in one.entries(_columns(table)).items()}
     lost = [f"{role} ({entry['columns'][role]})" for kind, entry in export.sources.items()
             for role in sorted(set(entry["columns"]) - read.get(kind, set(entry["columns"])))
             if role in ("value", "known_at", "touchpoint_id")]  # fmt: skip

@@ -230,8 +230,7 @@ def snowplow(log: list[Happened], folder: Path) -> Export:
         }
         for one in log if one.event in names
     ]  # fmt: skip
-    header = "event_id,event,event_name,collector_tstamp,derived_tstamp,load_tstamp,domain_userid,tr_total,mkt_medium,page_urlpath"
-    return _counted([_table(folder / "events.csv", header, rows)], log, names)
+    return _counted([_table(folder / "events.csv", ",".join(rows[0]), rows)], log, names)
 
 
 def stripe(log: list[Happened], folder: Path) -> Export:
