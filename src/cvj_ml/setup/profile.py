@@ -35,16 +35,13 @@ class FileProfile:
     rows: int
     columns: tuple[ColumnProfile, ...]
     unreadable: int = 0
+    is_text: bool = False
+    """Whether every column is text, as in CSV files."""
 
     @property
     def name(self) -> str:
         """How to call the files in a message."""
         return self.paths[0].name + (f" and {len(self.paths) - 1} more like it" if len(self.paths) > 1 else "")
-
-    @property
-    def is_text(self) -> bool:
-        """Whether every column is text, as in CSV files."""
-        return is_text(self.paths[0])
 
     def column(self, name: str) -> ColumnProfile:
         """Return the column of this name."""
@@ -208,7 +205,8 @@ def _table(
             connection.execute(f"CREATE TEMP TABLE {name}_held AS SELECT * FROM {name}")
             name = f"{name}_held"
         fields = {own: location_field(whole, own) for own in whole.types}
-        return _profiled(FileProfile(paths, encoding, rows, (), unreadable), name, fields, connection, whole)
+        found = FileProfile(paths, encoding, rows, (), unreadable, whole.untyped)
+        return _profiled(found, name, fields, connection, whole)
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:

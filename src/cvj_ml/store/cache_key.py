@@ -20,8 +20,8 @@ ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
 
 _SETTINGS = {
-    "columns", "constants", "where", "melt", "resolution", "known_after", "static", "encoding", "time_format",
-    "decimal_mark", "null_values",
+    "columns", "constants", "where", "melt", "sheet", "member", "minor_units", "resolution", "known_after",
+    "static", "encoding", "time_format", "decimal_mark", "null_values",
 }  # fmt: skip
 
 LEAST_SHARE = 0.5
@@ -55,6 +55,7 @@ def make_cache_key(
         described[label] = {
             "query": spec.query,
             "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
+            "currency": mapped.currency and [mapped.currency.code, mapped.currency.to, mapped.currency.digest],
             "settings": spec.model_dump(mode="json", include=_SETTINGS),
         }
     if LABELS in described:  # a label of a stage that the journey does not have is refused

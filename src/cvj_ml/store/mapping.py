@@ -203,9 +203,21 @@ def wall_column(name: str) -> str:
     return f"__wall_{name}"
 
 
-def read_value(label: str, field: Field, spec: TableSpec, decimals: int, faults: list[str]) -> Reading:
-    """Return a value in minor units, rounded half away from zero; null stays null, as does NaN."""
+def read_value(
+    label: str, field: Field, spec: TableSpec, decimals: int, faults: list[str], scale: str | None = None
+) -> Reading:
+    """Return a value in minor units, rounded half away from zero; null stays null, as does NaN.
+
+    ``scale`` is SQL by what it is multiplied, where it is not written in whole units.
+    """
     raw, unit = field.raw, 10**decimals
+    if scale is not None and field.family in ("float", "integer", "decimal", "text"):
+        plain = read_value(label, field, spec, decimals, faults)
+        written = f"nullif(trim({field.text}), '')" if field.family == "text" else raw
+        number = plain_number(written, spec.decimal_mark) if field.family == "text" else written
+        minor = f"round(round(TRY_CAST({number} AS DOUBLE) * {scale}, 6))"
+        value = f"CASE WHEN abs({minor}) <= {_EXACT['DOUBLE']} THEN TRY_CAST({minor} AS BIGINT) END"
+        return Reading(value, plain.there)
     match field.family:
         case "float":
             # 2.675 is 267.4999… times 100 as a float: the inner rounding restores the decimal that was meant.

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.schemas import TOUCHPOINT_ROLES
+from cvj_ml.store.currencies import Currency, map_currency, scale_of
 from cvj_ml.store.customer_ids import canonical_sql
 from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
 from cvj_ml.store.mapping import (
@@ -68,6 +69,8 @@ class Mapped:
     visible_at: str | None = None
     where: str = "TRUE"
     melted: str | None = None
+    currency: Currency | None = None
+    every_day: str = "NULL"
 
     def rows(self, relation: Relation) -> str:
         """Return SQL to select the rows of the table from: without those left out, one for each date of a row."""
@@ -152,6 +155,8 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
     else:
         ids = tuple(one for name, one in fields.items() if name == "customer_id")
     where, asked = where_sql(location, spec.where, faults)
+    currency = map_currency(location, spec, faults)
+    asked += [currency.field] if currency else []
     melted = None
     if spec.melt:
         melted, kind, dates = melt_sql(location, spec.melt, faults)
@@ -185,7 +190,10 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         required.append("known_at")
     readings["value"] = no_number
     if "value" in fields:
-        readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults)
+        scale = scale_of(currency, spec, config.value_decimals)
+        readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults, scale)
+    elif spec.currency is not None or spec.minor_units:
+        faults.append(f"{label}: currency and minor_units say how values are written, and there is no column for value")
     extras = {name: fields[name] for name in fields if name not in TOUCHPOINT_ROLES}
     return Mapped(
         location,
@@ -202,6 +210,8 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         visible_at(spec, config, known=known),
         where,
         melted,
+        currency,
+        local_day("occurred_at", config),
     )
 
 
@@ -313,13 +323,16 @@ def stage(
         kept = [name for name in kept if name not in ("occurred_at", "known_at")]
         kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]
     bucket = bucket_sql("customer_id", buckets)
+    why = reason(mapped.readings, mapped.required, unreadable)
+    columns += [f"{mapped.currency.code} AS code"] if mapped.currency else []
+    read = f"SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)})"
+    if mapped.currency:
+        read, why = mapped.currency.converted(read, mapped.every_day, connection), f"coalesce(currency_fault, {why})"
     folder.mkdir(parents=True)
     connection.execute(
         f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {REFUSED} END AS bucket,"
         f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
-        f" FROM (SELECT *, {reason(mapped.readings, mapped.required, unreadable)} AS reason,"
-        f" {mapped.local_day} AS local_day"
-        f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)}))))"
+        f" FROM (SELECT *, {why} AS reason, {mapped.local_day} AS local_day FROM ({read})))"
         f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
     )
     left_out = mapped.left_out(relation, connection)
