@@ -91,7 +91,13 @@ def propose(
 
 def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doubt]]:
     """Return when the history of all sources begins and ends, without what lies ahead and what is small and late."""
-    dated = [(one, one.first, one.last) for one in drafts if one.first and one.last]
+    dated = []
+    for one in drafts:
+        # What one file is read as several times begins and ends with the file.
+        alike = [other for other in drafts if other.table is one.table and other.first and other.last]
+        if alike:
+            begins = min(other.first for other in alike if other.first)
+            dated.append((one, begins, max(other.last for other in alike if other.last)))
     found: list[Doubt] = []
     for one, begins, _ in list(dated):
         rest = [last for other, _, last in dated if other is not one]

@@ -103,7 +103,7 @@ def _propose(
     roles = [_roles(table, told) for table in tables]
     drafts, doubts = list(recognised), list(noted)
     if not drafts:
-        _require_a_log(tables, roles)
+        _require_a_log(tables, roles, noted)
     roles, shared = _shared_customers(tables, roles)
     doubts += shared
     attributes: list[tuple[str, Table, str]] = []
@@ -224,7 +224,7 @@ def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
     return faults
 
 
-def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles]) -> None:
+def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles], noted: Sequence[Doubt]) -> None:
     """Raise DataError where no table has a customer and a time."""
     if not all(one.missing for one in roles):
         return
@@ -236,7 +236,8 @@ def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles]) -> None:
             f"{table.file.name}: no {' and no '.join(found.missing)} found among"
             f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}"
             for table, found in zip(tables, roles, strict=True)
-        ],
+        ]
+        + [str(one) for one in noted],
     )
 
 

@@ -264,8 +264,8 @@ def _order_doubts(draft: Draft) -> list[Doubt]:
         return []
     return [Doubt(
         f"{draft.source}.dates-disagree", draft.table.file.name,
-        f"{number:,} customers have dates that are not in the order of the stages ({first_of(events)}): the highest"
-        " stage with a date counts.", numbers={"customers": int(number)},
+        f"the dates of {number:,} customers are not in the order of the stages ({first_of(events)}): the highest stage"
+        " with a date counts.", numbers={"customers": int(number)},
         way_out="If the tool says when a stage was left, or what stage is true today, export that, too.",
     )]  # fmt: skip
 
