@@ -1,6 +1,6 @@
 """Shapes of rows: several ids in one, rows that are no touchpoints, several dates in one; and their past.
 
-The oracle is plain Python over the same rows. Silent error 151: a row that a condition leaves out is lost without a
+The oracle is plain Python over the same rows. Silent error 89: a row that a condition leaves out is lost without a
 count, or a date of tomorrow stands in a past row.
 """
 

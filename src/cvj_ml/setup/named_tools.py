@@ -29,12 +29,14 @@ class Export(Section):
     """One export of a tool: the columns that tell it, and its sources as a configuration has them, without a path.
 
     ``this | that`` is the first of several columns that the file has. A column that the file lacks is left out, and so
-    is a source that cannot be read without it. An export without sources is not read, and its notes say why.
+    is a source that cannot be read without it. An export without sources is not read, and its notes say why. ``state``
+    is a column with the present stage, to compare with the last of the dates of ``melt``.
     """
 
     documentation: str = pydantic.Field(pattern="^https://")
     recognise: tuple[str, ...] = pydantic.Field(min_length=2)
     sources: dict[str, dict[str, Any]] = pydantic.Field(default={})
+    state: str | None = None
     notes: dict[str, str] = pydantic.Field(default={}, description="what a person should know, by a short name")
 
     @pydantic.field_validator("sources")

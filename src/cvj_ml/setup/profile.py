@@ -55,6 +55,7 @@ class Table:
     file: FileProfile
     sql: str
     fields: Mapping[str, Field]
+    nested: Nested
     connection: duckdb.DuckDBPyConnection
     location: SourceLocation
 
@@ -131,15 +132,12 @@ class Table:
         ).fetchall()[0]
         return int(rows), int(customers), int(times)
 
-    def nested(self, name: str) -> Nested | None:
-        """Return what stands nested in the columns, with the query that makes plain columns of them."""
-        return find_nested(f"(SELECT * EXCLUDE ({_FILE}) FROM {self.sql})", self.connection, name)
-
     def part(self, paths: Sequence[Path]) -> Table:
         """Return the rows of some of the files alone."""
         chosen = ", ".join(str(self.file.paths.index(path)) for path in paths)
         sql = f"(SELECT * FROM {self.sql} WHERE {_FILE} IN ({chosen}))"
-        return _profiled(replace(self.file, paths=tuple(paths)), sql, self.fields, self.connection, self.location)
+        file = replace(self.file, paths=tuple(paths))
+        return _profiled(file, sql, self.fields, self.nested, self.connection, self.location)
 
 
 @contextlib.contextmanager
@@ -201,12 +199,19 @@ def _table(
     try:
         connection.execute(f"CREATE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(parts)}")
         ((rows,),) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()
+        nested = find_nested(whole, f"(SELECT * EXCLUDE ({_FILE}) FROM {name})", connection)
+        # What a way leads to is a column like any other, and stands for what it leads into.
+        led = ", ".join(["*", *(f"{one.raw} AS {identifier(way)}" for way, one in nested.ways.items())])
+        connection.execute(f"CREATE TEMP VIEW {name}_led AS SELECT {led} FROM {name}")
+        name = f"{name}_led"
         if rows <= _HELD:
             connection.execute(f"CREATE TEMP TABLE {name}_held AS SELECT * FROM {name}")
             name = f"{name}_held"
-        fields = {own: location_field(whole, own) for own in whole.types}
-        found = FileProfile(paths, encoding, rows, (), unreadable, whole.untyped)
-        return _profiled(found, name, fields, connection, whole)
+        entered = {one.own for one in nested.ways.values()}
+        fields = {own: location_field(whole, own) for own in whole.types if own not in entered}
+        fields |= {way: Field(identifier(way), one.type, one.untyped, way) for way, one in nested.ways.items()}
+        file = FileProfile(paths, encoding, rows, (), unreadable, whole.untyped)
+        return _profiled(file, name, fields, nested, connection, whole)
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
@@ -218,12 +223,14 @@ def _profiled(
     file: FileProfile,
     sql: str,
     fields: Mapping[str, Field],
+    nested: Nested,
     connection: duckdb.DuckDBPyConnection,
     location: SourceLocation,
 ) -> Table:
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {sql}").fetchall()
     columns = profile_columns(list(fields.values()), sql, connection) if rows else ()
-    return Table(replace(file, rows=rows, columns=columns), sql, fields, connection, location)
+    columns = tuple(replace(one, way=nested.ways[one.name].raw) if one.name in nested.ways else one for one in columns)
+    return Table(replace(file, rows=rows, columns=columns), sql, fields, nested, connection, location)
 
 
 def _encoding(path: Path) -> Encoding:

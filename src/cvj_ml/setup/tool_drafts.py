@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cvj_ml.config import Config
+from cvj_ml.config import Config, SourceSpec
 from cvj_ml.config.base import validated
 from cvj_ml.errors import ConfigError
+from cvj_ml.setup.columns import words
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, nobody_values
 from cvj_ml.setup.events import COMMITTED
 from cvj_ml.setup.named_tools import OFF, Columns, Recognised, columns_of, lacking, recognise
@@ -18,7 +19,7 @@ from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import Draft, Read
 from cvj_ml.setup.roles import Roles
 from cvj_ml.store import ingest
-from cvj_ml.store.fields import Field, find_field
+from cvj_ml.store.fields import Field, find_field, where_sql
 from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import as_named, literal
 from cvj_ml.store.store import TOUCHPOINTS_FILE, Store
@@ -33,6 +34,7 @@ class _Source:
     """A source of a recognised table before it was read."""
 
     name: str
+    kind: str
     table: Table
     recognised: Recognised
     entry: Mapping[str, Any]
@@ -76,7 +78,7 @@ def draft_tools(
         store = _read(sources, looking, scratch / "again", {})
     drafts = [_drafted(one, store, looking) for one in sources]
     for draft in drafts:
-        doubts += _order_doubts(draft)
+        doubts += [*_order_doubts(draft), *_state_doubts(draft)]
     return drafts, doubts + mixed
 
 
@@ -101,6 +103,8 @@ def _columns(table: Table) -> Columns:
 def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str]) -> list[_Source]:
     made = list[_Source]()
     for kind, entry in one.entries(_columns(table)).items():
+        if not _rows_of(table, entry):
+            continue
         entry["columns"] |= columns
         if "event" in columns:
             entry.pop("constants", None)
@@ -113,8 +117,16 @@ def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str
             entry["decimal_mark"] = mark
         if table.file.encoding != "utf-8":
             entry["encoding"] = table.file.encoding
-        made.append(_Source(f"{name}_{kind}" if made else name, table, one, entry))
+        made.append(_Source(f"{name}_{kind}" if made else name, kind, table, one, entry))
     return made
+
+
+def _rows_of(table: Table, entry: Mapping[str, Any]) -> int:
+    """Return how many rows a source is about: a source of none is taken for a mistake wherever it is read."""
+    spec = SourceSpec.model_validate({"path": "export", "where": entry.get("where", {})})
+    condition, _ = where_sql(table.location, spec.where, [])
+    dates = [f"{table.text(own)} IS NOT NULL" for own in entry.get("melt", {}).values()]
+    return int(table.ask("count(*)", f"{condition} AND ({' OR '.join(dates) or 'TRUE'})")[0])
 
 
 def _read(sources: Sequence[_Source], looking: Config, out: Path, more: Mapping[str, Mapping[str, str]]) -> Store:
@@ -229,6 +241,11 @@ def _notes(name: str, table: Table, one: Recognised, made: Sequence[_Source]) ->
             f"{name}.lacks", table.file.name, f"it has no columns for {first_of(lost)}.",
             way_out="If the tool can export them, export the file again.",
         ))  # fmt: skip
+    if empty := sorted(set(read) - {one.kind for one in made}):
+        found.append(Doubt(
+            f"{name}.none-yet", table.file.name, f"no row is one of {first_of(empty)}, and that source is left out.",
+            way_out="When there are such rows, make the configuration anew.",
+        ))  # fmt: skip
     return found + [Doubt(f"{name}.{short}", table.file.name, note) for short, note in export.notes.items()]
 
 
@@ -267,6 +284,35 @@ def _order_doubts(draft: Draft) -> list[Doubt]:
         f"the dates of {number:,} customers are not in the order of the stages ({first_of(events)}): the highest stage"
         " with a date counts.", numbers={"customers": int(number)},
         way_out="If the tool says when a stage was left, or what stage is true today, export that, too.",
+    )]  # fmt: skip
+
+
+def _state_doubts(draft: Draft) -> list[Doubt]:
+    """Return the doubt of a present stage that is not the last of those with a date."""
+    read = draft.read
+    state = columns_of(draft.table.location).first(read.recognised.export.state or "") if read else None
+    if read is None or state is None or state not in draft.table.fields or "customer_id" not in draft.roles.columns:
+        return []
+    place = " ".join(f"WHEN {literal(event)} THEN {number}" for number, event in enumerate(read.entry["melt"]))
+    highest = (
+        f"SELECT customer_id, replace(arg_max(event, CASE event {place} END), '_', '') AS dated"
+        f" FROM {read.touchpoints} GROUP BY 1"
+    )
+    said = f"regexp_replace(lower({draft.table.text(state)}), '[^a-z]', '', 'g')"
+    rows = f"SELECT {draft.table.text(draft.roles.get('customer_id'))} AS id, {said} AS said FROM {draft.table.sql}"
+    # A date of something else than a stage, such as that of a record's making, says nothing about it.
+    asked = (
+        f"WITH rows AS ({rows}) SELECT count(*) FILTER (WHERE said <> dated), count(said) FROM rows JOIN ({highest})"
+        " ON id = customer_id WHERE dated IN (SELECT said FROM rows)"
+    )
+    unlike, of = draft.table.connection.execute(asked).fetchall()[0]
+    if not unlike:
+        return []
+    return [Doubt(
+        f"{draft.source}.{'-'.join(words(state))}", draft.table.file.name,
+        f"{state} is not the highest stage with a date in {unlike:,} of {of:,} rows. The dates count.",
+        numbers={"rows": unlike, "of": of},
+        way_out=f"If {state} is right, the dates are not, and there is no history to learn from.",
     )]  # fmt: skip
 
 
