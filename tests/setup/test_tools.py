@@ -23,7 +23,7 @@ from tests.trained import Outcome, call
 from cvj_ml.config import load_config
 from cvj_ml.config.journey import JourneySpec
 from cvj_ml.config.settings import read_journey
-from cvj_ml.setup.named_tools import Columns, known_tools, recognise
+from cvj_ml.setup.named_tools import FileColumns, known_tools, recognise
 
 HERE = Path(__file__).parent / "tools"
 SAMPLES = [
@@ -114,7 +114,7 @@ def test_no_export_is_taken_for_another() -> None:
     for name, tool in known_tools().items():
         for kind, export in tool.exports.items():
             ways = [column.split(" | ")[0] for column in export.recognise]
-            found = recognise(Columns(lambda way, ways=ways: way if way in ways else None), None)
+            found = recognise(FileColumns(lambda way, ways=ways: way if way in ways else None), None)
             assert found is not None and (found.tool, found.name) == (tool, kind), (name, kind)
 
 

@@ -43,14 +43,14 @@ class Export(Section):
     @classmethod
     def _in_the_grammar(cls, sources: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for entry in sources.values():
-            whole = of_file(entry, Columns(lambda column: column))
+            whole = of_file(entry, FileColumns(lambda column: column))
             if whole is not None and "currency" in whole:
                 whole["currency"] = {**whole["currency"], "to": "EUR"}  # which one is for the data to say
             SourceSpec.model_validate({"path": "export", **(whole or {})})
         return sources
 
 
-class Tool(Section):
+class NamedTool(Section):
     """A tool: its exports, and what its events mean.
 
     ``events`` are the preset's names with the tool's, as in a configuration. ``uncounted`` are events that mean nothing
@@ -65,7 +65,7 @@ class Tool(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class FileColumns:
     """The columns of a file: ``find`` returns one, or a way into one, in the file's spelling, and None for none.
 
     ``holds`` says whether anything stands in one.
@@ -91,7 +91,7 @@ class Columns:
 class Recognised:
     """Which export a file is."""
 
-    tool: Tool
+    tool: NamedTool
     name: str
 
     @property
@@ -99,18 +99,18 @@ class Recognised:
         """Return how the export is read."""
         return self.tool.exports[self.name]
 
-    def entries(self, columns: Columns) -> dict[str, dict[str, Any]]:
+    def entries(self, columns: FileColumns) -> dict[str, dict[str, Any]]:
         """Return the sources that a file can be read as, with its own spelling of the columns."""
         found = {name: of_file(entry, columns) for name, entry in self.export.sources.items()}
         return {name: entry for name, entry in found.items() if entry is not None}
 
 
 @cache
-def known_tools() -> Mapping[str, Tool]:
+def known_tools() -> Mapping[str, NamedTool]:
     """Return the tools in the package by name."""
     folder = files("cvj_ml").joinpath("setup", "tools")
     paths = sorted(Path(str(item)) for item in folder.iterdir() if item.name.endswith(".yaml"))
-    return {path.stem: validated(Tool, read_yaml(path), path) for path in paths}
+    return {path.stem: validated(NamedTool, read_yaml(path), path) for path in paths}
 
 
 def require_tool(name: str) -> None:
@@ -120,7 +120,7 @@ def require_tool(name: str) -> None:
         raise ConfigError(f"--from {name}: it is none of {', '.join(known)}.{nearest(name, known)}")
 
 
-def recognise(columns: Columns, tool: str | None) -> Recognised | None:
+def recognise(columns: FileColumns, tool: str | None) -> Recognised | None:
     """Return the export whose telling columns a file has, the one with most of them; of one tool, or of any."""
     asked = {tool: known_tools()[tool]} if tool is not None else known_tools()
     fitting = [
@@ -132,7 +132,7 @@ def recognise(columns: Columns, tool: str | None) -> Recognised | None:
     return max(fitting, key=lambda one: len(one.export.recognise), default=None)
 
 
-def lacking(tool: str, columns: Columns) -> str:
+def lacking(tool: str, columns: FileColumns) -> str:
     """Return in words what a file lacks to be one of the exports of a tool."""
     told = []
     for name, export in known_tools()[tool].exports.items():
@@ -141,7 +141,7 @@ def lacking(tool: str, columns: Columns) -> str:
     return "; ".join(told)
 
 
-def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda own: True) -> Columns:
+def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda own: True) -> FileColumns:
     """Return the columns of a file as it was found: exactly, in capitals as warehouses change them, or by a way."""
     folded = {name.casefold(): name for name in location.types}
 
@@ -150,10 +150,10 @@ def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda o
             return own
         return column if isinstance(find_field(location, column), Field) else None
 
-    return Columns(find, holds)
+    return FileColumns(find, holds)
 
 
-def of_file(entry: Mapping[str, Any], columns: Columns) -> dict[str, Any] | None:
+def of_file(entry: Mapping[str, Any], columns: FileColumns) -> dict[str, Any] | None:
     """Return a source with the columns that a file has, in its spelling; None where it cannot be read without one."""
     made = dict(entry)
     found = {role: columns.any(column) for role, column in entry.get("columns", {}).items()}

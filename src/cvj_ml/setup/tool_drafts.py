@@ -14,7 +14,7 @@ from cvj_ml.errors import ConfigError
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, nobody_values
 from cvj_ml.setup.events import COMMITTED
-from cvj_ml.setup.named_tools import OFF, Columns, Recognised, columns_of, lacking, recognise
+from cvj_ml.setup.named_tools import OFF, FileColumns, Recognised, columns_of, lacking, recognise
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import Draft, Read
 from cvj_ml.setup.roles import Roles
@@ -88,7 +88,7 @@ def sort_of(location: SourceLocation, tool: str | None) -> tuple[str, str] | Non
     return (found.tool.title, found.name) if found else None
 
 
-def _columns(table: Table) -> Columns:
+def _columns(table: Table) -> FileColumns:
     """Return the columns of a table; of several that could be meant, those count in which anything stands."""
 
     def holds(own: str) -> bool:
