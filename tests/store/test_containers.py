@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from tests.store.test_formats import touchpoints
 
 from cvj_ml.config import Config
+from cvj_ml.customers import read_people
+from cvj_ml.customers.id_tables import rows_naming
 from cvj_ml.errors import DataError
 from cvj_ml.store import Truncation, containers, ingest
+from cvj_ml.store.customer_ids import CustomerIds
 
 BEGIN = datetime(2024, 1, 1)
 COLUMNS = ("customer_id", "occurred_at", "event", "value", "note")
@@ -151,3 +154,27 @@ def test_cells_are_read_as_they_are_meant(tmp_path: Path, configure: Callable[..
     assert list(found["property_day"]) == ["2024-01-05"] * 3
     assert not found["date_only"].any()
     assert list(found["value"].fillna(-1)) == [100, 250, -1]
+
+
+def test_a_table_of_people_can_be_any_kind_of_file(tmp_path: Path, configure: Callable[..., Config]) -> None:
+    for name in write_all(tmp_path, plain([("b", 5, "x", 1, None), ("a", 7, "x", 1, None)])):
+        config = configure(sources={"log": {"path": "log.csv"}}, suppression={"path": name})
+        named = read_people(config).permissions.suppression
+        assert named is not None and named.column("customer_id").to_pylist() == ["a", "b"], name
+    (tmp_path / "broken.jsonl").write_text('{"customer_id": "a"}\n{"customer_id": "b"')
+    config = configure(sources={"log": {"path": "log.csv"}}, suppression={"path": "broken.jsonl"})
+    with pytest.raises(DataError, match=r"1 row\(s\): unreadable line"):
+        read_people(config)
+    assert rows_naming("suppression", config.suppression, "customer_id", config, CustomerIds.of(["b"], "exact")) == 1
+
+
+def test_a_query_over_each_kind_is_cut_by_its_times(tmp_path: Path) -> None:
+    rows = plain([(f"c{i % 3}", i * 40_000 * 3, "x", i, None) for i in range(10)])
+    cut = int(datetime(2024, 1, 15, tzinfo=UTC).timestamp() * 1_000_000)
+    for name in write_all(tmp_path, rows):
+        if name == "log.parquet":  # text in a file of types is no time
+            continue
+        (folder := tmp_path / f"past-{name}").mkdir()
+        source = {"path": None, "query": "SELECT customer_id, occurred_at, event FROM log", "files": {"log": name}}
+        then = Truncation(config_of(tmp_path, name, columns={}, **source), folder).before(cut)
+        assert then is not None and ingest(then).counts["log"].stored == 5, name

@@ -264,3 +264,11 @@ def test_stores_of_the_same_rows_are_the_same(tmp_path: Path, configure: Callabl
     ]
     assert stores[0].counts == stores[1].counts
     pd.testing.assert_frame_equal(touchpoints(stores[0]), touchpoints(stores[1]))
+
+
+def test_an_empty_object_is_one_of_no_keys(tmp_path: Path, configure: Callable[..., Config]) -> None:
+    rows = [{"o": {}}, {"o": {"x": 1}}, {"o": None}, {"o": {"y": {}}}, {"o": {"l": [1, "a"], "m": []}}, {}]
+    log(tmp_path / "log.jsonl", *[BASE | one for one in rows])
+    columns = {"x": "o.x", "y": "o.y", "l": "o.l"}
+    found = touchpoints(ingest(configure(sources={"log": {"path": "log.jsonl", "columns": columns}})))
+    assert found["property_x"].sum() == 1 and set(found["property_l"].dropna()) == {'["1","a"]'}

@@ -43,6 +43,7 @@ _MOST_TOLD = 10
 _BLANK = r"^[\s,;|]*$"
 
 _Numbers = npt.NDArray[np.int64]
+_Records = tuple[_Numbers, _Numbers, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def read_customers(label: str, spec: TableSpec, columns: Mapping[str, str], conf
     """
     # Before anything of them is read: what changes from here on is seen.
     files = fingerprints(input_files(label, spec))
-    read = _read(label, spec, columns, config)
+    read = _read(label, spec, columns, config, placed=True)
     _require_same(label, spec, files)
     faults: list[str] = []
     table, places, unread = _placed(spec, read, faults)
@@ -141,13 +142,16 @@ class _Read:
     table: pa.Table
     lines: pa.Table
     unreadable: int
+    counts: tuple[int, ...]
+    records: tuple[_Records, ...]
+    """Of text files, where their rows stand, if that was asked for: the copies that were read are gone by now."""
 
 
 def _heading(label: str) -> str:
     return f"The {label} table cannot be used:"
 
 
-def _read(label: str, spec: TableSpec, columns: Mapping[str, str], config: Config) -> _Read:
+def _read(label: str, spec: TableSpec, columns: Mapping[str, str], config: Config, *, placed: bool = False) -> _Read:
     """Read columns as text beside ``is_there`` (there is something in the place of the id) and all ``cells``."""
     faults: list[str] = []
     out = Path(config.out)
@@ -171,7 +175,14 @@ def _read(label: str, spec: TableSpec, columns: Mapping[str, str], config: Confi
 
             relation = land(location, connection, config, work / "landed")
             table, unreadable = read_rows(location, relation, sorted(location.types), work / "apart", read)
-            return _Read(location, relation, table, _unreadable(relation, connection), unreadable)
+            lines = _unreadable(relation, connection)
+        counts = relation.file_rows or tuple(pq.read_metadata(path).num_rows for path in relation.files)
+        records = tuple(
+            _records(one.source, one.encoding, one.layout.above)
+            for one in relation.read
+            if placed and isinstance(one.layout, TextLayout)
+        )
+        return _Read(location, relation, table, lines, unreadable, counts, records)
 
 
 def _require_same(label: str, spec: TableSpec, files: list[Fingerprint]) -> None:
@@ -195,22 +206,20 @@ def _placed(spec: TableSpec, read: _Read, faults: list[str]) -> tuple[pa.Table, 
 
     Adds the blank rows and the comments inside of CSV files to the faults.
     """
-    location, relation, table, lines = read.location, read.relation, read.table, read.lines
+    location, table, lines = read.location, read.table, read.lines
     if spec.path is None:
         return table, None, []
     plain = location.plain[""]
     names = tuple(one.name for one in plain)
     if not location.untyped:
-        counts = relation.file_rows or [pq.read_metadata(one.path).num_rows for one in plain]
+        counts = read.counts
         number = np.concatenate([np.arange(1, count + 1) for count in counts])
         return table, Places(names, "row", np.repeat(np.arange(len(counts)), counts), number), []
     blank = _blank(table["cells"])
     inside, comments = list[tuple[int, int]](), list[tuple[int, int]]()
     kept, numbers, files = list[_Numbers](), list[_Numbers](), list[_Numbers]()
     begins = 0
-    for index, (file, count) in enumerate(zip(relation.read, relation.file_rows, strict=True)):
-        assert isinstance(file.layout, TextLayout)
-        records, counted, gaps = _records(file.source, file.encoding, file.layout.above)
+    for index, ((records, counted, gaps), count) in enumerate(zip(read.records, read.counts, strict=True)):
         inside += [(index, line) for line in gaps]
         own = lines.filter(pc.equal(lines["file"], index))
         unread = np.isin(counted, own["line"].to_numpy())
@@ -251,7 +260,7 @@ def _told(what: str, found: Sequence[tuple[int, int]], places: Places) -> list[s
     return [f"{replace(places, file=file, number=number)}: {what}"]
 
 
-def _records(path: Path, encoding: str, above: int) -> tuple[_Numbers, _Numbers, list[int]]:
+def _records(path: Path, encoding: str, above: int) -> _Records:
     """Return the lines on which the records of a CSV file begin, the header's first, and the blank lines inside.
 
     In between: the same lines as DuckDB counts them, from the header on and a record over several lines as one.

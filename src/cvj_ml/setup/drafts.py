@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import Doubt, first_of, nobody_values
@@ -13,6 +12,7 @@ from cvj_ml.setup.queries import (
     FILLED,
     Draft,
     Shape,
+    contradiction_of,
     dates_of,
     event_of_date,
     groups_of,
@@ -216,7 +216,7 @@ def _with_dates(made: Draft) -> Draft:
         last=max(one.last for one in dates if one.last),
     )
     total = sum(events.values())
-    disagree = _contradiction(made)
+    disagree = contradiction_of(made)
     return replace(made, doubts=(*made.doubts, Doubt(
         f"{made.source}.several-dates", file.name,
         f"several date columns stand side by side in one row a customer ({made.roles.get('customer_id')}, {file.rows:,}"
@@ -227,14 +227,6 @@ def _with_dates(made: Draft) -> Draft:
         f"If one alone is meant: --column {file.paths[0].name}:occurred_at=COLUMN.",
         None if made.melt else query_of(made),
     )))  # fmt: skip
-
-
-def _contradiction(made: Draft) -> str:
-    """Return words on how many rows have dates out of the order in which their columns stand."""
-    dates = dates_of(made.table)
-    wrong = " OR ".join(f"({a.moment}) > ({b.moment})" for a, b in pairwise(dates))
-    (rows,) = made.table.ask(f"count(*) FILTER (WHERE {wrong})")
-    return f" In {rows:,} rows two neighbours are not in that order." if rows else ""
 
 
 def _with_changes(made: Draft) -> Draft:

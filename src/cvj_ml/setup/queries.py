@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Literal
 
 from cvj_ml.config import EPOCHS
@@ -181,6 +182,29 @@ def melt_of(made: Draft) -> dict[str, str]:
     found = {event_of_date(one.name): one.name for one in dates}
     plain = not any(one.also or one.way or one.type == "BLOB" for one in dates) and not customer.pointed
     return found if plain and len({one.time_format for one in dates}) == 1 and len(found) == len(dates) else {}
+
+
+def contradiction_of(made: Draft) -> str:
+    """Return words on how many rows have dates out of their columns' order, and how many a column of stages denies."""
+    dates, table = dates_of(made.table), made.table
+    wrong = " OR ".join(f"({a.moment}) > ({b.moment})" for a, b in pairwise(dates))
+    (rows,) = table.ask(f"count(*) FILTER (WHERE {wrong})")
+    told = f" In {rows:,} rows two neighbours are not in that order." if rows else ""
+    events = {event_of_date(one.name): one for one in dates}
+    cases = " ".join(
+        f"WHEN ({one.moment}) IS NOT NULL THEN {literal(event)}" for event, one in reversed(events.items())
+    )
+    for one in table.file.columns:
+        said = {name: event for name in one.names or () if (event := "_".join(words(name))) in events}
+        if len(said) < 2 or sum((one.names or {})[name] for name in said) < 0.5 * one.filled:
+            continue
+        meant = " ".join(f"WHEN {literal(name)} THEN {literal(event)}" for name, event in said.items())
+        (unlike,) = table.ask(
+            f"count(*) FILTER (WHERE CASE {table.text(one.name)} {meant} END <> CASE {cases} ELSE '' END)"
+        )
+        if unlike:
+            told += f" In {unlike:,} rows {one.name} names another stage than the last of the dates that is filled."
+    return told
 
 
 def _apart(made: Draft, event: str, amount: str | None) -> str:

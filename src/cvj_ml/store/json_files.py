@@ -74,29 +74,50 @@ def with_shape(label: str, files: Sequence[tuple[str, Path]], config: Config, sp
         for (name, path), layout in zip(files, layouts, strict=True):
             rows = f"SELECT {_object('line')} AS object FROM {_lines(path, layout.form, 'ignore_errors=true')}"
             try:
-                shape, first, second = connection.execute(
-                    f"SELECT json_group_structure(object), any_value(object), count(object) FROM ({rows})"
-                ).fetchall()[0]
+                shape, number = _shape_of(rows, connection)
+                alone = connection.execute(f"SELECT max(object) FROM ({rows})").fetchall()[0][0] if number == 1 else ""
             except (duckdb.OutOfMemoryException, duckdb.InterruptException):
                 raise
             except duckdb.Error as error:
                 raise DataError(f"{label}: {name} {_damage(error)}") from None
-            if not second:
+            if not number:
                 raise DataError(
                     f"{label}: {name} holds no JSON object, so there are no columns; is the export complete?"
                 )
-            if second == 1 and (key := _wrapped(json.loads(first))):
+            if alone and (key := _wrapped(json.loads(alone))):
                 raise DataError(
                     f"{label}: {name} is one JSON object that holds its rows as a list, under {key!r}. Write them as"
                     f" JSON lines, one object a line: jq -c '.{key}[]' {Path(name).name} > rows.jsonl"
                 )
-            shapes.append(json.loads(shape))
+            shapes.append(shape)
     whole = shapes[0]
     for one in shapes[1:]:
         whole = _joined(whole, one)
     named = files[0][0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")
     shape = json.dumps(_columns(f"{label}: {named}", whole), ensure_ascii=False)
     return [JsonLayout(one.form, shape) for one in layouts]
+
+
+def _shape_of(rows: str, connection: duckdb.DuckDBPyConnection) -> tuple[Any, int]:
+    """Return the shape that all objects have together, and how many there are.
+
+    DuckDB's own aggregate of shapes holds every row in memory; this one holds each different shape once.
+    """
+    counted = f"SELECT json_structure(object), count(*) FROM ({rows}) WHERE object IS NOT NULL GROUP BY ALL"
+    found, number, whole = connection.execute(counted), 0, "NULL"
+    while batch := found.fetchmany(1_000):
+        for shape, count in batch:
+            whole, number = _joined(whole, _opened(json.loads(shape))), number + count
+        if isinstance(whole, dict) and len(whole) > _MOST_COLUMNS:
+            break  # which is told when the columns are made
+    return whole, number
+
+
+def _opened(shape: Any) -> Any:
+    """Return the shape of one object with its empty objects as such, which DuckDB calls JSON like a mixed list's."""
+    if isinstance(shape, dict):
+        return {key: _opened(one) for key, one in shape.items()}
+    return {} if shape == "JSON" else shape
 
 
 def scan_json(path: Path, layout: JsonLayout, *, lenient: bool) -> str:

@@ -175,7 +175,8 @@ def _time_of(
             faults.append(f"{label}.row_times.{name}: there is no column {told!r}.{nearest(told, raw.types)}")
             return FileTime(label, name, None, "the column named does not exist")
         return FileTime(label, name, told)
-    times = _text_times(raw, config, folder) if raw.untyped else _typed_times(raw)
+    written = raw.untyped or raw.plain[""][0].kind == "json"  # neither has a type of times
+    times = _text_times(raw, config, folder) if written else _typed_times(raw)
     named = [role for role in _ROLES if role in times]
     if len(times) == 1 or named:
         return FileTime(label, name, named[0] if named else times[0])
@@ -190,16 +191,19 @@ def _typed_times(raw: SourceLocation) -> list[str]:
 
 
 def _text_times(raw: SourceLocation, config: Config, folder: Path) -> list[str]:
-    """Return the columns of a CSV file all of whose values are dates or instants."""
+    """Return the columns of a file of text or JSON all of whose values are dates or instants."""
+    texts = [name for name, kind in raw.types.items() if kind == "VARCHAR"]
+    if not texts:
+        return []
     with connect_duckdb(config, folder / "spill") as connection:
         relation = land(raw, connection, config, folder / raw.slot)
         shown = "CASE WHEN regexp_matches({0}, '^\\d{{4}}-\\d\\d-\\d\\d') THEN TRY_CAST({0} AS TIMESTAMPTZ) END"
         tests = [
             f"count(nullif({one}, '')) > 0 AND count(nullif({one}, '')) = count({shown.format(one)})"
-            for one in map(identifier, raw.types)
+            for one in map(identifier, texts)
         ]
         (found,) = connection.execute(f"SELECT {', '.join(tests)} FROM {relation.sql}").fetchall()
-    return [name for name, is_time in zip(raw.types, found, strict=True) if is_time]
+    return [name for name, is_time in zip(texts, found, strict=True) if is_time]
 
 
 def _whole(reading: Reading, name: str) -> str:
