@@ -293,17 +293,17 @@ def _state_doubts(draft: Draft) -> list[Doubt]:
     state = columns_of(draft.table.location).first(read.recognised.export.state or "") if read else None
     if read is None or state is None or state not in draft.table.fields or "customer_id" not in draft.roles.columns:
         return []
-    place = " ".join(f"WHEN {literal(event)} THEN {number}" for number, event in enumerate(read.entry["melt"]))
+    # The date of something that is no stage, such as the making of a record, says nothing about it.
+    stages = [event for event in read.entry["melt"] if event not in read.recognised.tool.uncounted]
+    place = " ".join(f"WHEN {literal(event)} THEN {number}" for number, event in enumerate(stages))
     highest = (
         f"SELECT customer_id, replace(arg_max(event, CASE event {place} END), '_', '') AS dated"
-        f" FROM {read.touchpoints} GROUP BY 1"
+        f" FROM {read.touchpoints} WHERE event IN ({', '.join(map(literal, stages))}) GROUP BY 1"
     )
     said = f"regexp_replace(lower({draft.table.text(state)}), '[^a-z]', '', 'g')"
     rows = f"SELECT {draft.table.text(draft.roles.get('customer_id'))} AS id, {said} AS said FROM {draft.table.sql}"
-    # A date of something else than a stage, such as that of a record's making, says nothing about it.
     asked = (
-        f"WITH rows AS ({rows}) SELECT count(*) FILTER (WHERE said <> dated), count(said) FROM rows JOIN ({highest})"
-        " ON id = customer_id WHERE dated IN (SELECT said FROM rows)"
+        f"SELECT count(*) FILTER (WHERE said <> dated), count(said) FROM ({rows}) JOIN ({highest}) ON id = customer_id"
     )
     unlike, of = draft.table.connection.execute(asked).fetchall()[0]
     if not unlike:
