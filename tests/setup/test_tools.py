@@ -87,9 +87,9 @@ def test_a_year_of_a_business_has_the_values_of_its_log(tool: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", ["ga4", "shopify"])
-def test_a_list_comes_out_of_an_export_without_edits(tool: str, tmp_path: Path) -> None:
-    export = WRITERS[tool](happenings(), tmp_path)
+def test_a_list_comes_out_of_an_export_without_edits(tmp_path: Path) -> None:
+    # Orders alone of so few made-up customers teach less than base rates, and such a model is not promoted.
+    export = WRITERS["ga4"](happenings(), tmp_path)
     done, target = init(tmp_path, *export.files, "--yes", "--json")
     assert done.code == 0, done.err
     as_of = json.loads(done.out)["as_of"]
