@@ -25,6 +25,15 @@ def init(
     accept: Annotated[
         list[str] | None, typer.Option("--accept", help="The name of a doubt that you have looked at. Repeatable.")
     ] = None,
+    tool: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TOOL",
+            help="The tool whose exports the files are, such as shopify; none: guess whatever they look like."
+            " Without it, exports are told by their columns.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept every doubt; they stand in the file as comments.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +43,7 @@ def init(
 
     told = read_columns(column or [])
     with Terminal().step("Looking at the files"):
-        found = look(files, config_file, time_zone, told)
+        found = look(files, config_file, time_zone, told, tool)
     blocking = {one.name: one for one in found.doubts if one.blocking}
     unknown = sorted(set(accept or ()) - {one.name for one in found.doubts})
     raise_all(

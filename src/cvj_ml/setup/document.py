@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import glob
-import json
 import math
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cvj_ml.config import EPOCHS, Config
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.doubts import SHOWN, Doubt, first_of
-from cvj_ml.setup.events import COMMITTED, alike, meaning, meanings, sent_by_business, unsure
+from cvj_ml.setup.events import COMMITTED, alike, meanings, sent_by_business, unsure
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import LINES, Draft, dates_of, refusals_of
+from cvj_ml.setup.tool_drafts import tool_events
+from cvj_ml.setup.yaml_text import inline, one_line, path_of, quoted, scalar
 from cvj_ml.store.sql import literal
 
 _HORIZONS = (7, 14, 30, 60, 90)
 _BURN_IN, _SPACING = 90, 14
-_YAML_VALUES = ("true", "false", "null", "yes", "no", "on", "off")
 _KNOWN_ENOUGH = 0.5
 _REFUSED_SHARE: float = Config.model_fields["refused_share"].default
 """What the configuration allows where it says nothing."""
@@ -65,11 +63,13 @@ def propose(
     refused, refusals = _refused(drafts)
     body += refused
     body += _attributes(attributes, beside)
-    sent = sent_by_business(known)
-    journey, events = _journey(known, sent, set(uncounted), drafts)
+    said, excluded, sends = tool_events(drafts)
+    settled = {*excluded, *sends, *(name for names in said.values() for name in names)}
+    sent = [*sends, *sent_by_business(name for name in known if name not in settled)]
+    journey, events = _journey(known, sent, {*uncounted, *excluded}, drafts, said)
     found += [*calendar, *short, *refusals, *events]
     body += [
-        f"outbound: {_flow(sent)}  # what you send or show: a feature, never the customer's own activity",
+        f"outbound: {inline(sent)}  # what you send or show: a feature, never the customer's own activity",
         *journey,
         f"horizons: [{', '.join(f'{days}d' for days in horizons)}]",
         'control: {share: 0.1}  # add  salt: "${CVJ_SALT}"  so that nobody can foretell who is in the control group',
@@ -79,7 +79,7 @@ def propose(
         "# Guessed from the files by `cvj-ml init`. Read it line by line: what is wrong here is wrong in every list."
     ]
     for doubt in found:
-        head.append(f"# {f'accepted {doubt.name}' if doubt.blocking else 'note'}: {_one_line(str(doubt))}")
+        head.append(f"# {f'accepted {doubt.name}' if doubt.blocking else 'note'}: {one_line(str(doubt))}")
     head += [
         f"name: {name}",
         f"time_zone: {time_zone}  # of the business: its days, and the midnight that a date means",
@@ -91,7 +91,13 @@ def propose(
 
 def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doubt]]:
     """Return when the history of all sources begins and ends, without what lies ahead and what is small and late."""
-    dated = [(one, one.first, one.last) for one in drafts if one.first and one.last]
+    dated = []
+    for one in drafts:
+        # What one file is read as several times begins and ends with the file.
+        alike = [other for other in drafts if other.table is one.table and other.first and other.last]
+        if alike:
+            begins = min(other.first for other in alike if other.first)
+            dated.append((one, begins, max(other.last for other in alike if other.last)))
     found: list[Doubt] = []
     for one, begins, _ in list(dated):
         rest = [last for other, _, last in dated if other is not one]
@@ -131,43 +137,54 @@ def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doub
     return first, max(last for _, _, last in dated), found
 
 
+def _tool_source(draft: Draft, entry: Mapping[str, Any], beside: Path) -> list[str]:
+    """Write a source of a recognised export: nothing in it needs the tool's file again."""
+    file, said = draft.table.file, draft.read.recognised if draft.read else None
+    span = f", {draft.first:%Y-%m-%d} to {draft.last:%Y-%m-%d}" if draft.first and draft.last else ""
+    lines = [f"  {draft.source}:  # {draft.rows:,} touchpoints in {file.rows:,} rows{span}"]
+    if said is not None:
+        lines.append(f"    # {said.tool.title}, {said.name}: {said.export.documentation}")
+    lines.append(f"    path: {path_of(file.paths, beside)}")
+    return lines + [f"    {key}: {inline(value)}" for key, value in entry.items()]
+
+
 def _source(draft: Draft, beside: Path) -> list[str]:
+    if draft.read is not None:
+        return _tool_source(draft, draft.read.entry, beside)
     table, mapped = draft.table, dict(draft.roles.columns)
     file = table.file
     if draft.unvalued:
         mapped.pop("value", None)
     span = f", {draft.first:%Y-%m-%d} to {draft.last:%Y-%m-%d}" if draft.first and draft.last else ""
     lines = [f"  {draft.source}:  # {file.rows:,} rows{span}"]
-    path = _path(file.paths, beside)
+    path = path_of(file.paths, beside)
     when = draft.column("occurred_at")
     value = draft.column("value")
     properties = {key: key for key in ("rating",) if key in mapped}
     if draft.query is not None:
-        lines += ["    query: >-", f"      {_one_line(draft.query)}", f"    files: {{{LINES}: {path}}}"]
+        lines += ["    query: >-", f"      {one_line(draft.query)}", f"    files: {{{LINES}: {path}}}"]
         properties |= {"_".join(words(name)): "_".join(words(name)) for name in draft.properties}
         if properties and draft.shape != "dates":
-            lines.append(f"    columns: {_mapping(properties)}")
+            lines.append(f"    columns: {inline(properties)}")
     else:
         properties = {
             "_".join(words(name)) or "column": name for name in draft.properties if name not in mapped.values()
         }
         if draft.melt:
             mapped = {role: name for role, name in mapped.items() if role not in ("occurred_at", "event", "value")}
-        lines += [f"    path: {path}", f"    columns: {_mapping({**mapped, **properties})}"]
+        lines += [f"    path: {path}", f"    columns: {inline({**mapped, **properties})}"]
         if draft.where:
-            lines.append(
-                f"    where: {_mapping(draft.where)}  # only these rows are touchpoints; the others are counted"
-            )
+            lines.append(f"    where: {inline(draft.where)}  # only these rows are touchpoints; the others are counted")
         if draft.melt:
-            lines.append(f"    melt: {_mapping(draft.melt)}  # event: the column with its date")
+            lines.append(f"    melt: {inline(draft.melt)}  # event: the column with its date")
         if draft.event is not None:
-            lines.append(f"    constants: {{event: {_scalar(draft.event)}}}")
+            lines.append(f"    constants: {{event: {scalar(draft.event)}}}")
     if draft.null_values:
-        lines.append(f"    null_values: {_quoted_flow(draft.null_values)}  # what stands where nobody is known")
+        lines.append(f"    null_values: {quoted(draft.null_values)}  # what stands where nobody is known")
     if file.encoding != "utf-8":
         lines.append(f"    encoding: {file.encoding}")
     if draft.query is None and when is not None and when.time_format:
-        lines.append(f"    time_format: {_scalar(when.time_format)}")
+        lines.append(f"    time_format: {scalar(when.time_format)}")
     if value is not None and value.decimal_mark and not draft.unvalued and not (draft.query and draft.shape == "lines"):
         lines.append(f'    decimal_mark: "{value.decimal_mark}"')
     zoned = when is not None and (when.zoned or when.time_format in EPOCHS)
@@ -181,25 +198,6 @@ def _source(draft: Draft, beside: Path) -> list[str]:
     if others := [one.name for one in file.columns if one.name not in used and one.name.strip()]:
         lines.append(f"    # not used (any can become a property for rules): {first_of(others)}")
     return lines
-
-
-def _path(paths: Sequence[Path], beside: Path) -> str:
-    """Return the paths of a source: one, or a pattern that today matches these files and no other, or all of them."""
-    if len(paths) == 1:
-        return _scalar(os.path.relpath(paths[0].resolve(), beside))
-    folder, names = paths[0].parent, [path.name for path in paths]
-    start = re.sub(r"\d[\d\W_]*$", "", _start(names))
-    end = "".join(paths[0].suffixes[-2:] if paths[0].name.endswith(".gz") else paths[0].suffixes[-1:])
-    pattern = folder.resolve() / f"{glob.escape(start)}*{end}"
-    if {Path(one) for one in glob.glob(str(pattern))} == {folder.resolve() / name for name in names}:
-        return _scalar(os.path.relpath(pattern, beside))
-    return _flow(os.path.relpath(path.resolve(), beside) for path in paths)
-
-
-def _start(names: Sequence[str]) -> str:
-    """Return what all names begin with."""
-    first, last = min(names), max(names)
-    return next((first[:i] for i, sign in enumerate(first) if i >= len(last) or last[i] != sign), first)
 
 
 def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
@@ -234,31 +232,42 @@ def _attributes(tables: Sequence[tuple[str, Table, str]], beside: Path) -> list[
         columns = {"customer_id": customer, **{"_".join(words(one)): one for one in named}}
         lines += [
             "attributes:",
-            f"  path: {_path(file.paths, beside)}",
+            f"  path: {path_of(file.paths, beside)}",
             *([f"  encoding: {file.encoding}"] if file.encoding != "utf-8" else []),
-            f"  columns: {_mapping(columns)}",
+            f"  columns: {inline(columns)}",
             "  static: true  # true only of what never changes; else map  known_at",
         ]
     return lines
 
 
 def _journey(
-    known: Mapping[str, int], sent: list[str], uncounted: set[str], drafts: Sequence[Draft]
+    known: Mapping[str, int],
+    sent: list[str],
+    uncounted: set[str],
+    drafts: Sequence[Draft],
+    said: Mapping[str, list[str]],
 ) -> tuple[list[str], list[Doubt]]:
     own = [name for name in known if name not in sent]
-    found = {canonical: [name for name in names if name not in uncounted] for canonical, names in meanings(own).items()}
+    told = {name for names in said.values() for name in names}
+    found = meanings(name for name in own if name not in told)
+    found |= {canonical: [*names, *found.get(canonical, ())] for canonical, names in said.items()}
+    found = {canonical: [name for name in names if name not in uncounted] for canonical, names in found.items()}
     found = {canonical: names for canonical, names in found.items() if names}
     mapped = {canonical: names for canonical, names in found.items() if names != [canonical]}
     ours = {f"{one.event}_undone" for one in drafts if one.undone}
-    unmapped = [name for name in own if name not in ours and not any(name in names for names in found.values())]
+    unmapped = [
+        name for name in own if name not in ours | uncounted and not any(name in names for names in found.values())
+    ]
     lines = ["journey: cvj8  # or journey5, loyalty5, flowchart7, a file of your own, or stages written here"]
     if mapped:
         lines.append("events:  # the preset's name: yours")
-        lines += [f"  {name}: {_flow(events)}" for name, events in mapped.items()]
+        lines += [f"  {name}: {inline(events)}" for name, events in mapped.items()]
     else:
         lines.append("# events: {purchase: [order_paid]}  # the preset's names: yours")
     if unmapped:
         lines.append(f"# mapped to nothing: {first_of([f'{name} ({known[name]:,})' for name in unmapped])}")
+    if left := [f"{name} ({known[name]:,})" for name in own if name in uncounted]:
+        lines.append(f"# known, and left out of events: {first_of(left)}")
     return lines, _event_doubts(known, own, found, unmapped, drafts)
 
 
@@ -282,7 +291,7 @@ def _event_doubts(
                 f" {first_of(sure) or 'none'}: {now:,} customers. With "
                 + ", ".join(f"{name} ({known[name]:,} rows) {people:,}" for name, people in then.items())
                 + ". They are not mapped.", True, {"customers": now, **then}, tuple(names),
-                f"If they do, write them under events: {{{canonical}: {_flow([*sure, *names])}}}.",
+                f"If they do, write them under events: {{{canonical}: {inline([*sure, *names])}}}.",
             ))  # fmt: skip
     if others := [name for name in unmapped if alike(name)]:
         doubts.append(Doubt(
@@ -299,7 +308,7 @@ def _event_doubts(
             " first stages: map your events under events, or write your own stages (docs/journey.md).", False,
             {"share": share},
         ))  # fmt: skip
-    if not any(meaning(name) in COMMITTED for names in found.values() for name in names):
+    if not any(name in known for canonical in COMMITTED for name in found.get(canonical, ())):
         doubts.append(Doubt(
             "events.no-purchase", "",
             "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a customer:"
@@ -313,7 +322,11 @@ def _people(drafts: Sequence[Draft], names: Sequence[str]) -> int:
     """Return the most customers of one source who have one of these events."""
     most = 0
     for one in drafts:
-        if "event" in one.roles.columns and names:
+        if one.read is not None and names:
+            listed_names = ", ".join(map(literal, names))
+            asked = f"SELECT count(DISTINCT customer_id) FROM {one.read.touchpoints} WHERE event IN ({listed_names})"
+            most = max(most, *one.table.connection.execute(asked).fetchall()[0])
+        elif "event" in one.roles.columns and names:
             listed_names = ", ".join(map(literal, names))
             where = f"{one.table.text(one.roles.get('event'))} IN ({listed_names})"
             customer = one.roles.get("customer_id")
@@ -331,25 +344,3 @@ def _horizons(days: int) -> tuple[int, list[int], list[Doubt]]:
         text = f"The history of {days} days is short: the longest horizon is {horizons[-1]} days."
         doubts.append(Doubt("history.short", "", text, numbers={"days": days}))
     return burn_in, horizons, doubts
-
-
-def _scalar(text: str) -> str:
-    """Return a text as YAML; what YAML could read as anything else is quoted."""
-    plain = re.fullmatch(r"[A-Za-z_./][\w./*-]*", text) and text.lower() not in _YAML_VALUES
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def _flow(names: Iterable[str]) -> str:
-    return f"[{', '.join(map(_scalar, names))}]"
-
-
-def _quoted_flow(names: Iterable[str]) -> str:
-    return f"[{', '.join(json.dumps(name, ensure_ascii=False) for name in names)}]"
-
-
-def _mapping(items: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{_scalar(name)}: {_scalar(own)}" for name, own in items.items()) + "}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -14,6 +14,7 @@ from cvj_ml.setup.columns import words
 from cvj_ml.setup.document import Proposal, propose
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, payment_doubts, time_doubts
 from cvj_ml.setup.drafts import draft
+from cvj_ml.setup.named_tools import require_tool
 from cvj_ml.setup.profile import Table, open_tables
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
@@ -29,6 +30,7 @@ from cvj_ml.setup.roles import (
     find_values,
     says_known,
 )
+from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts, part_recognised, sort_of
 
 Told = Mapping[tuple[str | None, str], str]
 """What a person said: (file or None for all, role) to the column."""
@@ -45,12 +47,15 @@ _MONTHS = frozenset(
 )
 
 
-def look(files: Sequence[Path], target: Path, time_zone: str, told: Told) -> Proposal:
+def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: str | None = None) -> Proposal:
     """Return the configuration that these files seem to need, with every doubt; nothing is written.
 
-    ``told`` names columns. Raises ConfigError where the target exists or a column is wrong, DataError for files that
+    ``told`` names columns; ``tool`` the one whose exports the files are (``none``: of none; not given: as their columns
+    tell). Raises ConfigError where the target exists or a column is wrong, DataError for files that
     cannot be read or of which none is a log.
     """
+    if tool is not None:
+        require_tool(tool)
     if target.exists():
         raise ConfigError(f"{target} exists already; name another file with --config, or remove it.")
     if any(re.match("(s3|gs|abfss):/", str(path)) for path in files):
@@ -68,9 +73,17 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told) -> Pro
         "journey": "cvj8",
     }
     looking = validated(Config, settings, target)
-    with tempfile.TemporaryDirectory() as scratch, open_tables(files, looking, Path(scratch)) as tables:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open_tables(files, looking, Path(scratch), lambda location: sort_of(location, tool)) as tables,
+    ):
         raise_all(ConfigError, "These columns cannot be used:", _told_nowhere(told, tables))
-        return _propose(name, time_zone, tables, told, target.resolve().parent)
+        beside = target.resolve().parent
+        exports, others = part_recognised(tables, tool)
+        names = _names([table for table, _ in exports])
+        columns = [_told_of(table, told) for table, _ in exports]
+        drafts, doubts = draft_tools(exports, names, columns, looking, Path(scratch))
+        return _propose(name, time_zone, others, told, beside, drafts, doubts)
 
 
 def write_config(proposal: Proposal, target: Path) -> None:
@@ -81,12 +94,22 @@ def write_config(proposal: Proposal, target: Path) -> None:
     load_config(target)
 
 
-def _propose(name: str, time_zone: str, tables: Sequence[Table], told: Told, beside: Path) -> Proposal:
+def _propose(
+    name: str,
+    time_zone: str,
+    tables: Sequence[Table],
+    told: Told,
+    beside: Path,
+    recognised: Sequence[Draft],
+    noted: Sequence[Doubt],
+) -> Proposal:
     tables = [part for table in tables for part in _parts(table, told)]
     roles = [_roles(table, told) for table in tables]
-    _require_a_log(tables, roles)
-    roles, doubts = _shared_customers(tables, roles)
-    drafts: list[Draft] = []
+    drafts, doubts = list(recognised), list(noted)
+    if not drafts:
+        _require_a_log(tables, roles, noted)
+    roles, shared = _shared_customers(tables, roles)
+    doubts += shared
     attributes: list[tuple[str, Table, str]] = []
     uncounted: list[str] = []
     for table, found in zip(tables, roles, strict=True):
@@ -102,7 +125,8 @@ def _propose(name: str, time_zone: str, tables: Sequence[Table], told: Told, bes
             *customer_doubts(source, table, made.roles), *time_doubts(source, table, made.roles), *payments,
             *file_doubts(source, table, made.shape in ("lines", "versions")), *_nested(source, made),
         ]  # fmt: skip
-    return propose(name, time_zone, drafts, attributes, doubts, uncounted, beside)
+    joint, twice = joint_doubts(drafts)
+    return propose(name, time_zone, drafts, attributes, doubts + joint, uncounted + twice, beside)
 
 
 def _parts(table: Table, told: Told) -> list[Table]:
@@ -119,12 +143,7 @@ def _parts(table: Table, told: Told) -> list[Table]:
 
 def _roles(table: Table, told: Told) -> Roles:
     """Return the roles of a table's columns; what a person told wins where the table has that column."""
-    names = {one.name for one in table.file.columns}
-    files = {path.name for path in table.file.paths} | {str(path) for path in table.file.paths}
-    columns: dict[str, str] = {}
-    for (file, role), name in told.items():
-        if name in names and (file is None or file in files or str(Path(file).absolute()) in files):
-            columns[role] = name
+    columns = _told_of(table, told)
     said, rivals = frozenset(columns), dict[str, Sequence[Candidate]]()
     customers = find_customers(table)
     best = choose_customer(table, customers) if "customer_id" not in columns else None
@@ -152,6 +171,17 @@ def _roles(table: Table, told: Told) -> Roles:
     rivals["value"] = values
     columns |= {role: name for role, name in find_others(table, columns.values()).items() if role not in columns}
     return Roles(columns, said, rivals, best is None or best.tier >= LIKELY)
+
+
+def _told_of(table: Table, told: Told) -> dict[str, str]:
+    """Return what a person said of a table: role to column."""
+    names = {one.name for one in table.file.columns}
+    files = {path.name for path in table.file.paths} | {str(path) for path in table.file.paths}
+    return {
+        role: name
+        for (file, role), name in told.items()
+        if name in names and (file is None or file in files or str(Path(file).absolute()) in files)
+    }
 
 
 def _known(table: Table, columns: Mapping[str, str], times: Sequence[Candidate]) -> str | None:
@@ -198,7 +228,7 @@ def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
     return faults
 
 
-def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles]) -> None:
+def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles], noted: Sequence[Doubt]) -> None:
     """Raise DataError where no table has a customer and a time."""
     if not all(one.missing for one in roles):
         return
@@ -210,13 +240,16 @@ def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles]) -> None:
             f"{table.file.name}: no {' and no '.join(found.missing)} found among"
             f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}"
             for table, found in zip(tables, roles, strict=True)
-        ],
+        ]
+        + [str(one) for one in noted],
     )
 
 
 def _shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[list[Roles], list[Doubt]]:
     """Compare ids between tables: the id that the largest log shares wins; tables that share nobody are a doubt."""
     logs = [i for i, one in enumerate(roles) if not one.missing]
+    if not logs:
+        return list(roles), []
     main = max(logs, key=lambda i: ("event" in roles[i].columns, tables[i].file.rows))
     own, found, doubts = roles[main].get("customer_id"), list(roles), list[Doubt]()
     for i, (table, one) in enumerate(zip(tables, roles, strict=True)):
@@ -292,6 +325,14 @@ def _nested(source: str, made: Draft) -> list[Doubt]:
         numbers={"ways": len(nested.ways)}, rivals=tuple(way for way in nested.ways if way not in used)[:20],
         way_out="Another one: name it under columns, as in value: payment.total.",
     )]  # fmt: skip
+
+
+def _names(tables: Sequence[Table]) -> list[str]:
+    """Return a name for each table's source."""
+    names: list[str] = []
+    for table in tables:
+        names.append(_source_name(table, names))
+    return names
 
 
 def _source_name(table: Table, taken: Sequence[str]) -> str:

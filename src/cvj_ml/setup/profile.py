@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from cvj_ml.setup.columns import ColumnProfile, profile_columns, tally
 from cvj_ml.setup.nesting import Nested, find_nested
 from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.formats import UNREADABLE_GZIP, encoding_of, is_text
-from cvj_ml.store.source_location import Relation, land, locate, read_rows
+from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
 
 _HELD = 2_000_000
@@ -57,6 +57,7 @@ class Table:
     fields: Mapping[str, Field]
     nested: Nested
     connection: duckdb.DuckDBPyConnection
+    location: SourceLocation
 
     def ask(self, select: str, where: str = "TRUE") -> tuple[Any, ...]:
         """Return one row of aggregates over the rows."""
@@ -135,14 +136,18 @@ class Table:
         """Return the rows of some of the files alone."""
         chosen = ", ".join(str(self.file.paths.index(path)) for path in paths)
         sql = f"(SELECT * FROM {self.sql} WHERE {_FILE} IN ({chosen}))"
-        return _profiled(replace(self.file, paths=tuple(paths)), sql, self.fields, self.nested, self.connection)
+        file = replace(self.file, paths=tuple(paths))
+        return _profiled(file, sql, self.fields, self.nested, self.connection, self.location)
 
 
 @contextlib.contextmanager
-def open_tables(paths: Sequence[Path], config: Config, spill: Path) -> Iterator[list[Table]]:
-    """Read Parquet and CSV files once, as tables to ask about; files of one folder with the same columns are one.
+def open_tables(
+    paths: Sequence[Path], config: Config, spill: Path, sort_of: Callable[[SourceLocation], Hashable] | None = None
+) -> Iterator[list[Table]]:
+    """Read files once, as tables to ask about; files of one folder with the same columns are one.
 
-    Raises DataError for files that cannot be read, with all of them at once.
+    So are files of which ``sort_of`` says the same, whichever of their columns they happen to have. Raises DataError
+    for files that cannot be read, with all of them at once.
     """
     faults: list[str] = []
     alike: dict[tuple[object, ...], tuple[Encoding, list[Path]]] = {}
@@ -153,7 +158,10 @@ def open_tables(paths: Sequence[Path], config: Config, spill: Path) -> Iterator[
         except DataError as error:
             faults.append(str(error))
             continue
-        kind = (path.parent, location.untyped, encoding, *location.types.items())
+        sort = sort_of(location) if sort_of else None
+        # Only Parquet has types of its own, which several files have to share.
+        columns = location.types if sort is None or location.plain[""][0].kind == "parquet" else {}
+        kind = (path.parent, location.untyped, encoding, sort, *columns.items())
         alike.setdefault(kind, (encoding, []))[1].append(path)
     raise_all(DataError, "These files cannot be read:", faults)
     with connect_duckdb(config, spill) as connection:
@@ -203,7 +211,7 @@ def _table(
         fields = {own: location_field(whole, own) for own in whole.types if own not in entered}
         fields |= {way: Field(identifier(way), one.type, one.untyped, way) for way, one in nested.ways.items()}
         file = FileProfile(paths, encoding, rows, (), unreadable, whole.untyped)
-        return _profiled(file, name, fields, nested, connection)
+        return _profiled(file, name, fields, nested, connection, whole)
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
@@ -212,12 +220,17 @@ def _table(
 
 
 def _profiled(
-    file: FileProfile, sql: str, fields: Mapping[str, Field], nested: Nested, connection: duckdb.DuckDBPyConnection
+    file: FileProfile,
+    sql: str,
+    fields: Mapping[str, Field],
+    nested: Nested,
+    connection: duckdb.DuckDBPyConnection,
+    location: SourceLocation,
 ) -> Table:
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {sql}").fetchall()
     columns = profile_columns(list(fields.values()), sql, connection) if rows else ()
     columns = tuple(replace(one, way=nested.ways[one.name].raw) if one.name in nested.ways else one for one in columns)
-    return Table(replace(file, rows=rows, columns=columns), sql, fields, nested, connection)
+    return Table(replace(file, rows=rows, columns=columns), sql, fields, nested, connection, location)
 
 
 def _encoding(path: Path) -> Encoding:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from cvj_ml.config import EPOCHS
 from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import Doubt
 from cvj_ml.setup.events import COMMITTED, meaning
+from cvj_ml.setup.named_tools import Recognised
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Roles, find_quantity, is_modification, is_price
 from cvj_ml.store.sql import identifier, literal
@@ -29,12 +30,28 @@ LINES = "lines"
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A source of a recognised export, and what the store's own reader made of it.
+
+    ``entry`` is the source as it stands in a configuration, but for the path. Of ``rows`` that came in, some are
+    ``refused`` by reason; ``touchpoints`` is SQL of what was stored and holds now, ``number`` how many these are.
+    """
+
+    recognised: Recognised
+    entry: Mapping[str, Any]
+    rows: int
+    refused: Mapping[str, int]
+    touchpoints: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """How a table is going to be read: its shape, roles, the constant event or the query, and what is left out.
 
     ``key`` tells orders apart; ``where`` names columns and what rows must have there, ``melt`` events and the columns
     of their dates, where a plain path can read them; ``undone`` is a column with the states in which an order came to
-    nothing; ``unvalued`` says that amounts are not the value.
+    nothing; ``unvalued`` says that amounts are not the value. With ``read``, the columns were not guessed.
     """
 
     source: str
@@ -54,11 +71,12 @@ class Draft:
     null_values: tuple[str, ...] = ()
     unvalued: bool = False
     doubts: tuple[Doubt, ...] = ()
+    read: Read | None = None
 
     @property
     def rows(self) -> int:
-        """Return how many rows the table has."""
-        return self.table.file.rows
+        """Return how many rows the table has, or of a recognised export, how many touchpoints are among them."""
+        return self.read.number if self.read else self.table.file.rows
 
     def column(self, role: str) -> ColumnProfile | None:
         """Return the column of a role."""
@@ -276,6 +294,8 @@ def _key(name: str) -> str:
 
 def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:
     """Return how many rows a source will have, and how many of them are refused, by reason."""
+    if one.read is not None:
+        return one.read.rows, dict(one.read.refused)
     file, value = one.table.file, one.column("value")
     if one.query is not None:
         empty = ", ".join(map(literal, one.null_values)) or "''"

@@ -1,0 +1,184 @@
+"""Exports of well-known tools: recognised by their columns, read as the tool's documentation says, with no edits.
+
+``tools/<tool>/`` has a tiny export of each kind with what is right of it, by hand; ``tools/business.py`` writes a year
+of one made-up business as every tool would show it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from tests.setup.tools.business import WRITERS, happenings
+from tests.test_field import require_values
+from tests.trained import Outcome, call
+
+from cvj_ml.config import load_config
+from cvj_ml.config.journey import JourneySpec
+from cvj_ml.config.settings import read_journey
+from cvj_ml.setup.named_tools import FileColumns, known_tools, recognise
+
+HERE = Path(__file__).parent / "tools"
+SAMPLES = [
+    (path.parent.name, number)
+    for path in sorted(HERE.glob("*/expected.yaml"))
+    for number, _ in enumerate(yaml.safe_load(path.read_text()))
+]
+TOOLS = sorted(known_tools())
+
+
+def init(folder: Path, *arguments: object) -> tuple[Outcome, Path]:
+    target = folder / "tool.yaml"
+    return call("init", *arguments, "--config", target, "--time-zone", "UTC"), target
+
+
+def newest(target: Path) -> pd.DataFrame:
+    rows = pd.concat(map(pd.read_parquet, target.parent.rglob("bucket-*/touchpoints.parquet")))
+    return rows[rows["superseded_at"].isna()]
+
+
+@pytest.mark.parametrize(("tool", "number"), SAMPLES)
+def test_a_tiny_export_has_the_values_that_are_right_by_hand(tool: str, number: int, tmp_path: Path) -> None:
+    expected: dict[str, Any] = yaml.safe_load((HERE / tool / "expected.yaml").read_text())[number]
+    files = [HERE / tool / name for name in expected["files"]]
+    done, target = init(tmp_path, *files, "--from", tool, "--yes")
+    if "unread" in expected:
+        assert done.code == 3 and expected["unread"] in done.err
+        return
+    assert done.code == 0, done.err
+    said = " ".join((done.out + done.err).split())
+    assert f"({expected['export']})" in said
+    for words in expected.get("told", []):
+        assert words in said
+    text = target.read_text()
+    target.unlink()
+    found, _ = init(tmp_path, *files, "--yes")
+    assert found.code == 0 and target.read_text() == text, "what --from says is found by itself"
+    if "edit" in expected:
+        target.write_text(yaml.safe_dump(yaml.safe_load(text) | expected["edit"]))
+    require_values(target, expected)
+    if "late" in expected:
+        rows = newest(target)
+        late = (rows["visible_at"] - rows["occurred_at"]).max()
+        assert late == pd.Timedelta(expected["late"].replace("h", " hours").replace("d", " days"))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_year_of_a_business_has_the_values_of_its_log(tool: str, tmp_path: Path) -> None:
+    export = WRITERS[tool](happenings(), tmp_path)
+    done, target = init(tmp_path, *export.files, "--yes", "--json")
+    assert done.code == 0, done.err
+    doubts = {one["name"].split(".")[-1] for one in json.loads(done.out)["doubts"]}
+    assert "tool" in doubts
+    checked = call("check", target, "--as-of", "2025-01-15", "--json")
+    assert checked.code == 0, checked.err
+    found = json.loads(checked.out)
+    assert found["customers"] == export.customers
+    assert found["events"] == export.events
+    assert sum(sum(one["refused"].values()) for one in found["sources"]) == 0
+    assert newest(target)["value"].sum() == round(100 * export.value)
+
+
+@pytest.mark.slow
+def test_a_list_comes_out_of_an_export_without_edits(tmp_path: Path) -> None:
+    # Orders alone of so few made-up customers teach less than base rates, and such a model is not promoted.
+    export = WRITERS["ga4"](happenings(), tmp_path)
+    done, target = init(tmp_path, *export.files, "--yes", "--json")
+    assert done.code == 0, done.err
+    as_of = json.loads(done.out)["as_of"]
+    trained = call("train", target, "--as-of", as_of)
+    assert trained.code == 0, trained.err
+    night = call("nightly", target, "--as-of", as_of)
+    assert night.code == 0, night.err
+    lists = [*(tmp_path / "out").rglob("targets/*__*d.parquet")]
+    assert lists and sum(len(pd.read_parquet(path)) for path in lists) > 0
+
+
+def test_every_tool_has_a_sample_of_every_export_and_a_business() -> None:
+    assert set(WRITERS) == set(TOOLS) == {tool for tool, _ in SAMPLES}
+    for tool in TOOLS:
+        runs = yaml.safe_load((HERE / tool / "expected.yaml").read_text())
+        without = {name for name, one in known_tools()[tool].exports.items() if not one.sources}
+        assert set(known_tools()[tool].exports) - without <= {run["export"] for run in runs}
+
+
+def test_no_export_is_taken_for_another() -> None:
+    """What tells an export has to tell it from all others: its own columns alone recognise it, and only it."""
+    for name, tool in known_tools().items():
+        for kind, export in tool.exports.items():
+            ways = [column.split(" | ")[0] for column in export.recognise]
+            found = recognise(FileColumns(lambda way, ways=ways: way if way in ways else None), None)
+            assert found is not None and (found.tool, found.name) == (tool, kind), (name, kind)
+
+
+def test_what_tools_say_of_events_is_known_to_the_preset_and_said_once() -> None:
+    cvj8: JourneySpec = read_journey("cvj8")
+    for name, tool in known_tools().items():
+        assert cvj8.unknown_events(tool.events) == [], name
+        counted = {event for names in tool.events.values() for event in names}
+        for one, other in pairwise([counted, set(tool.uncounted), set(tool.outbound)]):
+            assert not one & other, name
+        assert not counted & set(tool.outbound), name
+
+
+def test_a_file_that_is_none_of_the_tool_ends_with_what_it_lacks(tmp_path: Path) -> None:
+    done, target = init(tmp_path, HERE / "shopify" / "orders_export.csv", "--from", "snowplow", "--yes")
+    assert done.code == 2 and not target.exists()
+    assert "orders_export.csv: events (it lacks event_id" in done.err
+    done, _ = init(tmp_path, HERE / "shopify" / "orders_export.csv", "--from", "shopfy", "--yes")
+    assert done.code == 2 and "Did you mean" in done.err and "shopify" in done.err
+
+
+def test_recognition_can_be_switched_off_and_a_told_column_wins(tmp_path: Path) -> None:
+    file = HERE / "snowplow" / "events.csv"
+    done, target = init(tmp_path, file, "--from", "none", "--yes")
+    assert done.code == 0 and "recognised" not in done.out
+    target.unlink()
+    done, target = init(tmp_path, file, "--column", "customer_id=user_id", "--yes")
+    assert done.code == 0, done.err
+    (source,) = yaml.safe_load(target.read_text())["sources"].values()
+    assert source["columns"]["customer_id"] == "user_id" and source["columns"]["event"] == "event_name"
+
+
+def test_a_warehouse_in_capitals_is_the_same_table(tmp_path: Path) -> None:
+    rows = pd.read_csv(HERE / "snowplow" / "events.csv", dtype=str)
+    rows.rename(columns=str.upper).to_csv(tmp_path / "EVENTS.csv", index=False)
+    done, target = init(tmp_path, tmp_path / "EVENTS.csv", "--yes")
+    assert done.code == 0, done.err
+    (source,) = yaml.safe_load(target.read_text())["sources"].values()
+    assert source["columns"]["occurred_at"] == "DERIVED_TSTAMP"
+
+
+def test_the_configuration_needs_nothing_of_the_tool_again(tmp_path: Path) -> None:
+    shutil.copy(HERE / "snowplow" / "events.csv", tmp_path)
+    _, target = init(tmp_path, tmp_path / "events.csv", "--yes")
+    assert load_config(target).sources["events"].columns["event"] == "event_name"
+    assert "# Snowplow, events: https://docs.snowplow.io" in target.read_text()
+    assert not re.search("setup/tools|recognise:", target.read_text())
+
+
+def test_two_tools_whose_customers_have_nothing_in_common_are_a_question(tmp_path: Path) -> None:
+    done, target = init(tmp_path, HERE / "snowplow" / "events.csv", HERE / "klaviyo" / "event.csv")
+    assert done.code == 3 and not target.exists()
+    assert "shares-nobody" in done.err and "not one id stands in both" in " ".join(done.err.split())
+
+
+def test_amounts_in_two_currencies_are_never_summed(tmp_path: Path) -> None:
+    text = (HERE / "shopify" / "orders_export.csv").read_text()
+    (tmp_path / "orders.csv").write_text(text.replace("yes,EUR,10.25", "yes,USD,10.25"))
+    done, _ = init(tmp_path, tmp_path / "orders.csv")
+    assert (
+        done.code == 3
+        and "orders.currencies" in done.err
+        and "EUR in 3 rows, USD in 1 rows" in " ".join(done.err.split())
+    )
+    done, target = init(tmp_path, tmp_path / "orders.csv", "--yes")
+    assert done.code == 0, done.err
+    assert yaml.safe_load(target.read_text())["sources"]["orders"]["currency"] == {"column": "Currency", "to": "EUR"}
