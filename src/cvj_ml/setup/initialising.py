@@ -14,7 +14,7 @@ from cvj_ml.setup.columns import words
 from cvj_ml.setup.document import Proposal, propose
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, payment_doubts, time_doubts
 from cvj_ml.setup.drafts import draft
-from cvj_ml.setup.named_tools import require_tool
+from cvj_ml.setup.named_tools import part_recognised, require_tool, sort_of
 from cvj_ml.setup.profile import Table, open_tables
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
@@ -30,7 +30,7 @@ from cvj_ml.setup.roles import (
     find_values,
     says_known,
 )
-from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts, part_recognised, sort_of
+from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts
 
 Told = Mapping[tuple[str | None, str], str]
 """What a person said: (file or None for all, role) to the column."""
