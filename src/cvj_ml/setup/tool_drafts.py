@@ -39,8 +39,8 @@ class _Source:
 
 
 def draft_tools(
-    found: Sequence[tuple[Table, Recognised]], names: Sequence[str], told: Sequence[Mapping[str, str]], looking: Config,
-    scratch: Path,
+    found: Sequence[tuple[Table, Recognised]], names: Sequence[str], told: Sequence[Mapping[str, str | list[str]]],
+    looking: Config, scratch: Path,
 ) -> tuple[list[Draft], list[Doubt]]:  # fmt: skip
     """Return the sources of recognised tables, called by ``names``, with all doubts about them.
 
@@ -75,7 +75,7 @@ def _columns(table: Table) -> FileColumns:
     return columns_of(table.location, holds)
 
 
-def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str]) -> list[_Source]:
+def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str | list[str]]) -> list[_Source]:
     made = list[_Source]()
     for kind, entry in one.entries(_columns(table)).items():
         if not _rows_of(table, entry):
@@ -243,11 +243,10 @@ def _table_doubts(name: str, table: Table, made: Sequence[_Source]) -> list[Doub
     columns = made[0].entry["columns"]
     customer = columns["customer_id"]
     found = list[Doubt]()
-    for place, own in enumerate(_plain_ids(table, customer)):
-        roles = Roles({"customer_id": own}, frozenset(["customer_id"]))
-        doubts = customer_doubts(name, table, roles)
-        # Each answer is to the ids of one column.
-        found += [replace(one, name=f"{one.name}-{'-'.join(words(own))}") for one in doubts] if place else doubts
+    if ids := _plain_ids(table, customer):
+        found += customer_doubts(
+            name, table, Roles({"customer_id": ids[0]}, frozenset(["customer_id"]), also=tuple(ids[1:]))
+        )
     # Rows with an id of their own count once, however often they are exported.
     return found + file_doubts(name, table, "touchpoint_id" in columns)
 
@@ -356,8 +355,8 @@ def _in_common(one: Draft, other: Draft) -> int:
 def _customers(one: Draft) -> str:
     if one.read:
         return f"SELECT customer_id FROM {one.read.histories}"
-    text = one.table.text(one.roles.get("customer_id"))
-    return f"SELECT {text} FROM {one.table.sql} WHERE {text} IS NOT NULL"
+    ids = ", ".join(map(one.table.text, (one.roles.get("customer_id"), *one.roles.also)))
+    return f"SELECT id FROM (SELECT unnest([{ids}]) AS id FROM {one.table.sql}) WHERE id IS NOT NULL"
 
 
 def tool_events(drafts: Sequence[Draft]) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
