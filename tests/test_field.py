@@ -86,12 +86,14 @@ def require_values(target: Path, expected: dict[str, Any]) -> None:
     found = json.loads(done.out)
     for name in {"customers", "used", "superseded", "events"} & values.keys():
         assert found[name] == values[name], name
+    if "unassigned" in values:
+        assert sum(one["unassigned"] for one in found["sources"]) == values["unassigned"]
     if "refused" in values:
         assert sum(sum(one["refused"].values()) for one in found["sources"]) == values["refused"]
     stages = {one["stage"]: one["customers"] for one in found["stages"]}
     assert {name: stages[name] for name in values.get("stages", {})} == values.get("stages", {})
     rows = pd.concat(map(pd.read_parquet, target.parent.rglob("bucket-*/touchpoints.parquet")))
-    current = rows[rows["superseded_at"].isna()]
+    current = rows[rows["superseded_at"].isna() & ~rows["copied"]]
     if "value" in values:
         assert current["value"].sum() == round(values["value"] * 100)
     for event, amount in values.get("of", {}).items():

@@ -380,6 +380,72 @@ def test_a_fuller_id_wins_unless_everybody_is_known_by_the_other(tmp_path: Path)
     assert open_doubts(done)["log.customer-rivals"]["rivals"] == ["anonymousId"]
 
 
+@pytest.fixture
+def visitors() -> pd.DataFrame:
+    """A log of 60 people with a phone and a laptop, logged in from the third visit of a device on; 20 never log in."""
+    random = np.random.default_rng(4)
+    device = np.repeat(np.arange(140), 6)
+    person = np.where(device < 120, device // 2, device)
+    log = pd.DataFrame(
+        {
+            "anonymous_id": [f"a{n}" for n in device],
+            "user_id": [f"u{n}" for n in person],
+            "created_at": pd.Timestamp("2024-01-01")
+            + pd.to_timedelta(np.arange(len(device)) * 7919 % 86_400, unit="min"),
+            "event": random.choice(["Order Completed", "Page Viewed"], len(device)),
+            "value": random.uniform(1, 50, len(device)).round(2),
+        }
+    ).sort_values(["anonymous_id", "created_at"], ignore_index=True)
+    visit = log.groupby("anonymous_id").cumcount()
+    known = log["anonymous_id"].str[1:].astype(int) < 120
+    return log.assign(user_id=log["user_id"].where(known & (visit >= 2)))
+
+
+def test_ids_of_a_device_and_a_login_are_a_question_and_joined_if_it_is_answered(
+    tmp_path: Path, visitors: pd.DataFrame
+) -> None:
+    done = told(tmp_path, visitors, "--json")
+    doubt = open_doubts(done)["log.customer-rivals"]
+    assert doubt["numbers"]["devices"] == doubt["numbers"]["of_one_person"] == 120
+    assert "120 of 120 anonymous_id with a user_id have one alone" in doubt["text"]
+    answer = "log.csv:customer_id=user_id,anonymous_id"
+    assert f"--column {answer}." in doubt["way_out"]
+    done = told(tmp_path, visitors, "--yes")
+    assert done.code == 0 and isinstance(config_of(tmp_path)["sources"]["log"]["columns"]["customer_id"], str)
+    done = told(tmp_path, visitors, "--column", answer, "--yes", "--json")
+    assert done.code == 0, done.err
+    assert config_of(tmp_path)["sources"]["log"]["columns"]["customer_id"] == ["user_id", "anonymous_id"]
+    assert "log.customer-rivals" not in open_doubts(done) and "refused_share" not in config_of(tmp_path)
+    found = checked(tmp_path, done)
+    assert (found["customers"], found["used"]) == (80, len(visitors))
+    assert found["events"] == visitors["event"].value_counts().to_dict()
+
+
+def test_two_ids_stay_two_columns_where_a_query_is_needed(tmp_path: Path, visitors: pd.DataFrame) -> None:
+    visitors.loc[visitors.index[visitors["event"] == "Order Completed"][:5], "value"] *= -1
+    done = told(tmp_path, visitors, "--column", "customer_id=user_id,anonymous_id", "--yes", "--json")
+    assert done.code == 0, done.err
+    source = config_of(tmp_path)["sources"]["log"]
+    assert "query" in source and source["columns"]["customer_id"] == ["customer_id", "anonymous_id"]
+    found = checked(tmp_path, done)
+    assert (found["customers"], found["used"], found["events"]["refund"]) == (80, len(visitors), 5)
+
+
+def test_a_device_of_many_people_is_not_offered_to_be_joined(tmp_path: Path, visitors: pd.DataFrame) -> None:
+    tills = visitors["anonymous_id"].str[1:].astype(int) % 12
+    done = told(tmp_path, visitors.assign(anonymous_id=[f"a{n}" for n in tills]), "--json")
+    assert "user_id,anonymous_id" not in open_doubts(done)["log.customer-rivals"]["way_out"]
+
+
+def test_a_column_whose_name_has_a_comma_is_one_column(tmp_path: Path, visitors: pd.DataFrame) -> None:
+    log = visitors.rename(columns={"anonymous_id": "user_id,device"})
+    done = told(tmp_path, log, "--column", "customer_id=user_id,device", "--yes")
+    assert done.code == 0, done.err
+    assert config_of(tmp_path)["sources"]["log"]["columns"]["customer_id"] == "user_id,device"
+    done = told(tmp_path, visitors, "--column", "customer_id=user_id,anonymus_id", "--yes")
+    assert done.code == 2 and "no file has a column 'anonymus_id'. Did you mean 'anonymous_id'?" in done.err
+
+
 def test_an_owner_is_no_customer_and_words_of_a_country_are_understood(tmp_path: Path, orders: pd.DataFrame) -> None:
     log = orders.rename(columns={"customer_id": "Kundennummer", "created_at": "Bestelldatum", "total": "Gesamtbetrag"})
     log["Contact owner"] = ["Ann Lee", "Bo Chan", "Cy Dunn", "Di Ford"] * 100

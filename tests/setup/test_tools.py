@@ -41,7 +41,7 @@ def init(folder: Path, *arguments: object) -> tuple[Outcome, Path]:
 
 def newest(target: Path) -> pd.DataFrame:
     rows = pd.concat(map(pd.read_parquet, target.parent.rglob("bucket-*/touchpoints.parquet")))
-    return rows[rows["superseded_at"].isna()]
+    return rows[rows["superseded_at"].isna() & ~rows["copied"]]
 
 
 @pytest.mark.parametrize(("tool", "number"), SAMPLES)
@@ -154,6 +154,15 @@ def test_a_warehouse_in_capitals_is_the_same_table(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     (source,) = yaml.safe_load(target.read_text())["sources"].values()
     assert source["columns"]["occurred_at"] == "DERIVED_TSTAMP"
+
+
+@pytest.mark.parametrize(("without", "left"), [("user_id", "domain_userid"), ("domain_userid", "user_id")])
+def test_an_export_with_one_of_two_ids_is_read_by_that_one(without: str, left: str, tmp_path: Path) -> None:
+    rows = pd.read_csv(HERE / "snowplow" / "events.csv", dtype=str).drop(columns=without)
+    rows.dropna(subset=left).to_csv(tmp_path / "events.csv", index=False)
+    done, target = init(tmp_path, tmp_path / "events.csv", "--yes")
+    assert done.code == 0 and "recognised as an export of Snowplow" in done.out, done.err
+    assert load_config(target).sources["events"].columns["customer_id"] == left
 
 
 def test_the_configuration_needs_nothing_of_the_tool_again(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def _tool_source(draft: Draft, entry: Mapping[str, Any], beside: Path) -> list[s
 def _source(draft: Draft, beside: Path) -> list[str]:
     if draft.read is not None:
         return _tool_source(draft, draft.read.entry, beside)
-    table, mapped = draft.table, dict(draft.roles.columns)
+    table, mapped = draft.table, dict[str, Any](draft.roles.columns)
     file = table.file
     if draft.unvalued:
         mapped.pop("value", None)
@@ -160,16 +160,20 @@ def _source(draft: Draft, beside: Path) -> list[str]:
     path = path_of(file.paths, beside)
     when = draft.column("occurred_at")
     value = draft.column("value")
-    properties = {key: key for key in ("rating",) if key in mapped}
+    properties: dict[str, Any] = {key: key for key in ("rating",) if key in mapped}
     if draft.query is not None:
         lines += ["    query: >-", f"      {one_line(draft.query)}", f"    files: {{{LINES}: {path}}}"]
         properties |= {"_".join(words(name)): "_".join(words(name)) for name in draft.properties}
+        if draft.roles.also:
+            properties = {"customer_id": ["customer_id", *draft.roles.also], **properties}
         if properties and draft.shape != "dates":
             lines.append(f"    columns: {inline(properties)}")
     else:
         properties = {
             "_".join(words(name)) or "column": name for name in draft.properties if name not in mapped.values()
         }
+        if draft.roles.also:
+            mapped["customer_id"] = [mapped["customer_id"], *draft.roles.also]
         if draft.melt:
             mapped = {role: name for role, name in mapped.items() if role not in ("occurred_at", "event", "value")}
         lines += [f"    path: {path}", f"    columns: {inline({**mapped, **properties})}"]
@@ -193,7 +197,7 @@ def _source(draft: Draft, beside: Path) -> list[str]:
         lines.append(f"    times: {zone}  # the zone of times that name none: local (time_zone), utc, or a zone")
     if "known_at" not in mapped:
         lines.append("    # known_after: 1d   if a row is known later than it happens, as where files come once a day")
-    used = {*draft.roles.columns.values(), *draft.properties, draft.key or "", *draft.where}
+    used = {*draft.roles.columns.values(), *draft.roles.also, *draft.properties, draft.key or "", *draft.where}
     used |= {one.name for one in dates_of(table)} if draft.shape == "dates" else set()
     if others := [one.name for one in file.columns if one.name not in used and one.name.strip()]:
         lines.append(f"    # not used (any can become a property for rules): {first_of(others)}")
@@ -329,8 +333,7 @@ def _people(drafts: Sequence[Draft], names: Sequence[str]) -> int:
         elif "event" in one.roles.columns and names:
             listed_names = ", ".join(map(literal, names))
             where = f"{one.table.text(one.roles.get('event'))} IN ({listed_names})"
-            customer = one.roles.get("customer_id")
-            most = max(most, one.table.distinct(customer, where=f"{where} AND {one.table.text(customer)} IS NOT NULL"))
+            most = max(most, *one.table.ask(f"count(DISTINCT {one.customer})", where))
     return most
 
 

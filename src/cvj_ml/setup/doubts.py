@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cvj_ml.setup.columns import ColumnProfile
+from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.events import COMMITTED, meaning
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.roles import Candidate, Roles
+from cvj_ml.setup.roles import Candidate, Roles, is_device
 
 SHOWN = 12
 """Names shown in a message."""
 
 _HEAVY, _TIMES_OTHERS = 0.1, 10
 """One id is suspected to be nobody's from this share of the rows on, if it has so many times the rows of others."""
+_NEARLY = 0.98
+"""In so many rows an id stands (nearly) everywhere."""
+_ONE_LOGIN = 0.95
+"""From this share of devices with one login on, both are taken for ids of one person, and others for shared."""
 _MANY = 0.02
 """Below this share of ids that are not what they seem, a doubt is a note."""
 
@@ -66,9 +70,19 @@ def customer_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
     """Return what speaks against the customer's column: rivals, and ids that are nobody's or not one person's."""
     if "customer_id" not in roles.columns:
         return []
-    file, column = table.file, table.file.column(roles.get("customer_id"))
+    column = table.file.column(roles.get("customer_id"))
     found = [] if "customer_id" in roles.told else _customer_rivals(source, table, column, roles)
-    found += _nobody(source, table, column)
+    found += _id_doubts(source, table, column)
+    for name in roles.also:
+        # Each answer is to the ids of one column.
+        doubts = _id_doubts(source, table, table.file.column(name))
+        found += [replace(one, name=f"{one.name}-{'-'.join(words(name))}") for one in doubts]
+    return found
+
+
+def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
+    """Return what speaks against a column of ids: those that are nobody's, or not one person's."""
+    file, found = table.file, _nobody(source, table, column)
     rows, ids = column.filled, column.distinct
     others = (rows - column.most) / max(1, ids - 1)
     if ids > 10 and column.most >= _HEAVY * rows and column.most >= _TIMES_OTHERS * others and not column.nobody:
@@ -141,14 +155,42 @@ def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Ro
         told = first_of([f"{one.column.name} ({one.column.distinct - len(one.column.placeholders or ()):,} different in"
                        f" {one.column.filled - one.column.nobody:,} rows)" for one in rivals])  # fmt: skip
         own_ids = column.distinct - len(column.placeholders or ())
+        text, numbers, joined = _one_person(table, [column, *(one.column for one in rivals)])
         found.append(Doubt(
             f"{source}.customer-rivals", file.name,
             f"several columns could be the customer: {column.name} ({own_ids:,} different in"
-            f" {column.filled - column.nobody:,} of {file.rows:,} rows) is taken, and not {told}.", True,
-            {"ids": own_ids, **{one.column.name: one.column.distinct for one in rivals}},
-            tuple(one.column.name for one in rivals), way_out,
+            f" {column.filled - column.nobody:,} of {file.rows:,} rows) is taken, and not {told}.{text}", True,
+            {"ids": own_ids, **{one.column.name: one.column.distinct for one in rivals}, **numbers},
+            tuple(one.column.name for one in rivals), f"{joined}{way_out}",
         ))  # fmt: skip
     return found
+
+
+def _one_person(table: Table, ids: Sequence[ColumnProfile]) -> tuple[str, dict[str, float], str]:
+    """Return what says that a device's id and that of a login are one person's, with numbers and how to join them.
+
+    Nothing where no device is known in (nearly) every row, and none whose devices have almost always one login.
+    """
+    rows = table.file.rows
+    for device in (one for one in ids if is_device(one.name) and one.filled - one.nobody >= _NEARLY * rows):
+        for login in (one for one in ids if not is_device(one.name) and one.filled - one.nobody < _NEARLY * rows):
+            each = f"SELECT count(DISTINCT {table.text(login.name)}) AS logins FROM {table.sql}"
+            seen, alone = table.connection.execute(
+                "SELECT count(*) FILTER (WHERE logins > 0), count(*) FILTER (WHERE logins = 1) FROM"
+                f" ({each} WHERE {table.text(device.name)} IS NOT NULL GROUP BY {table.text(device.name)})"
+            ).fetchall()[0]
+            if not seen or alone < _ONE_LOGIN * seen:
+                continue
+            text = (
+                f" {device.name} stands in (nearly) every row and {login.name} in {login.filled - login.nobody:,}, as"
+                f" after a login; {alone:,} of {seen:,} {device.name} with a {login.name} have one alone."
+            )
+            joined = (
+                "Are both one person's? Then the first that is filled counts, and the ids are joined from when a row"
+                f" had both: --column {table.file.paths[0].name}:customer_id={login.name},{device.name}. "
+            )
+            return text, {"devices": seen, "of_one_person": alone}, joined
+    return "", {}, ""
 
 
 def nobody_values(table: Table, column: ColumnProfile) -> dict[str, int]:
@@ -237,14 +279,14 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             f"every {when.name} can be read as {when.time_format} and as {when.or_format}; the first is taken.",
             False, {}, (when.or_format,), "If that is wrong, change time_format.",
         ))  # fmt: skip
-    for rows, words in (
+    for rows, said in (
         (when.ahead, "lie in the future"),
         (when.ancient, "lie before 1990, as an empty time does (1970)"),
     ):
         if rows:
             found.append(Doubt(
-                f"{source}.{'future' if words[4] == 'i' else 'ancient'}-rows", file.name,
-                f"{rows:,} of {when.filled:,} rows {words} by {when.name}.", False, {"rows": rows},
+                f"{source}.{'future' if said[4] == 'i' else 'ancient'}-rows", file.name,
+                f"{rows:,} of {when.filled:,} rows {said} by {when.name}.", False, {"rows": rows},
                 way_out="They change no date that is proposed here; correct or remove them.",
             ))  # fmt: skip
     return found

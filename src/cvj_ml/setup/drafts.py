@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cvj_ml.errors import ConfigError
 from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import Doubt, first_of, nobody_values
 from cvj_ml.setup.events import COMMITTED, is_done, is_undone, meaning, meanings
@@ -109,10 +110,19 @@ def draft(source: str, table: Table, roles: Roles) -> Draft:
         if column.distinct == column.filled == table.file.rows:
             columns["touchpoint_id"] = key
     made = Draft(source, table, replace(roles, columns=columns), shape, key)
-    customer = table.file.column(columns["customer_id"])
-    made = replace(made, null_values=tuple(nobody_values(table, customer)))
+    ids = (columns["customer_id"], *roles.also)
+    nobody = dict.fromkeys(value for own in ids for value in nobody_values(table, table.file.column(own)))
+    made = replace(made, null_values=tuple(nobody))
     made = _first_lines(_with_states(_with_money(_with_events(made))))
-    return replace(made, query=query_of(made) if needs_query(made) else None)
+    if not needs_query(made):
+        return made
+    if roles.also and made.shape != "rows":
+        raise ConfigError(
+            f"{table.file.name}: its rows are no touchpoints ({made.shape}), and the query that makes some of them"
+            f" knows one column of customers, not {first_of(list(ids))}. Name one: --column"
+            f" {table.file.paths[0].name}:customer_id={ids[0]}"
+        )
+    return replace(made, query=query_of(made))
 
 
 def _first_lines(made: Draft) -> Draft:

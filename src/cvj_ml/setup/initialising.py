@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cvj_ml.setup.columns import words
 from cvj_ml.setup.document import Proposal, propose
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, payment_doubts, time_doubts
 from cvj_ml.setup.drafts import draft
-from cvj_ml.setup.named_tools import require_tool
+from cvj_ml.setup.named_tools import part_recognised, require_tool, sort_of
 from cvj_ml.setup.profile import Table, open_tables
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
@@ -30,10 +30,10 @@ from cvj_ml.setup.roles import (
     find_values,
     says_known,
 )
-from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts, part_recognised, sort_of
+from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts
 
 Told = Mapping[tuple[str | None, str], str]
-"""What a person said: (file or None for all, role) to the column."""
+"""What a person said: (file or None for all, role) to the column; of the customer also several, parted by commas."""
 
 _ONE_EACH = 0.97
 _PAID = 0.9
@@ -81,7 +81,10 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
         beside = target.resolve().parent
         exports, others = part_recognised(tables, tool)
         names = _names([table for table, _ in exports])
-        columns = [_told_of(table, told) for table, _ in exports]
+        columns = [
+            {role: own[0] if len(own) == 1 else own for role, own in _told_of(table, told).items()}
+            for table, _ in exports
+        ]
         drafts, doubts = draft_tools(exports, names, columns, looking, Path(scratch))
         return _propose(name, time_zone, others, told, beside, drafts, doubts)
 
@@ -143,7 +146,8 @@ def _parts(table: Table, told: Told) -> list[Table]:
 
 def _roles(table: Table, told: Told) -> Roles:
     """Return the roles of a table's columns; what a person told wins where the table has that column."""
-    columns = _told_of(table, told)
+    ids = _told_of(table, told)
+    columns = {role: names[0] for role, names in ids.items()}
     said, rivals = frozenset(columns), dict[str, Sequence[Candidate]]()
     customers = find_customers(table)
     best = choose_customer(table, customers) if "customer_id" not in columns else None
@@ -170,18 +174,27 @@ def _roles(table: Table, told: Told) -> Roles:
         columns["value"] = values[0].column.name
     rivals["value"] = values
     columns |= {role: name for role, name in find_others(table, columns.values()).items() if role not in columns}
-    return Roles(columns, said, rivals, best is None or best.tier >= LIKELY)
+    also = tuple(ids.get("customer_id", ())[1:])
+    return Roles(columns, said, rivals, best is None or best.tier >= LIKELY, also)
 
 
-def _told_of(table: Table, told: Told) -> dict[str, str]:
-    """Return what a person said of a table: role to column."""
+def _told_of(table: Table, told: Told) -> dict[str, list[str]]:
+    """Return what a person said of a table: role to the columns that it has, of which only customers have several."""
     names = {one.name for one in table.file.columns}
     files = {path.name for path in table.file.paths} | {str(path) for path in table.file.paths}
-    return {
-        role: name
-        for (file, role), name in told.items()
-        if name in names and (file is None or file in files or str(Path(file).absolute()) in files)
+    found = {
+        role: [one for one in _columns_of(role, said, names) if one in names]
+        for (file, role), said in told.items()
+        if file is None or file in files or str(Path(file).absolute()) in files
     }
+    return {role: columns for role, columns in found.items() if columns}
+
+
+def _columns_of(role: str, said: str, names: Container[str]) -> list[str]:
+    """Return the columns that a text names: one, or several ids of the customer, unless one column is called so."""
+    if role != "customer_id" or said in names:
+        return [said]
+    return list(dict.fromkeys(one.strip() for one in said.split(",") if one.strip())) or [said]
 
 
 def _known(table: Table, columns: Mapping[str, str], times: Sequence[Candidate]) -> str | None:
@@ -202,7 +215,7 @@ def _known(table: Table, columns: Mapping[str, str], times: Sequence[Candidate])
 def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
     """Return the columns that a person named and no file has, and those that cannot be what was said."""
     faults = []
-    for (file, role), name in told.items():
+    for (file, role), said in told.items():
         of = [
             table
             for table in tables
@@ -212,15 +225,15 @@ def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
         where = f"{file}:" if file else ""
         if not of:
             known_files = [path.name for table in tables for path in table.file.paths]
-            faults.append(f"{where}{role}={name}: there is no file {file!r}.{nearest(file or '', known_files)}")
+            faults.append(f"{where}{role}={said}: there is no file {file!r}.{nearest(file or '', known_files)}")
             continue
         known = [one.name for table in of for one in table.file.columns]
-        if name not in known:
-            faults.append(f"{where}{role}={name}: no file has a column {name!r}.{nearest(name, known)}")
-        elif role in ("occurred_at", "known_at"):
-            wrong = [one for table in of for one in table.file.columns if one.name == name and one.kind != "time"]
+        unknown = [one for one in _columns_of(role, said, known) if one not in known]
+        faults += [f"{where}{role}={said}: no file has a column {one!r}.{nearest(one, known)}" for one in unknown]
+        if not unknown and role in ("occurred_at", "known_at"):
+            wrong = [one for table in of for one in table.file.columns if one.name == said and one.kind != "time"]
             faults += [
-                f"{where}{role}={name}: it holds no times that can be read; write them as 2024-01-31 10:00:00, with"
+                f"{where}{role}={said}: it holds no times that can be read; write them as 2024-01-31 10:00:00, with"
                 f" +01:00"
                 " where they have an offset"
                 for _ in wrong[:1]
@@ -313,7 +326,7 @@ def _nested(source: str, made: Draft) -> list[Doubt]:
     nested = made.table.nested
     if not nested.columns:
         return []
-    used = {*made.roles.columns.values(), *made.properties}
+    used = {*made.roles.columns.values(), *made.roles.also, *made.properties}
     taken = [way for way in nested.ways if way in used]
     closed = [name for name in nested.columns if not any(one.own == name for one in nested.ways.values())]
     told = first_of([f"{name} ({kind})" for name, kind in nested.columns.items()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -16,6 +16,7 @@ from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.plays import Names
 from cvj_ml.config.tables import SourceSpec
 from cvj_ml.errors import ConfigError, nearest
+from cvj_ml.setup.profile import Table
 from cvj_ml.store.fields import Field, find_field
 from cvj_ml.store.source_location import SourceLocation
 
@@ -151,6 +152,29 @@ def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda o
         return column if isinstance(find_field(location, column), Field) else None
 
     return FileColumns(find, holds)
+
+
+def sort_of(location: SourceLocation, tool: str | None) -> tuple[str, str] | None:
+    """Return the tool and export that a file is, by which several files are one; None for those that are guessed."""
+    found = recognise(columns_of(location), tool) if tool != OFF else None
+    return (found.tool.title, found.name) if found else None
+
+
+def part_recognised(tables: Sequence[Table], tool: str | None) -> tuple[list[tuple[Table, Recognised]], list[Table]]:
+    """Return the tables that are exports of tools, of one or of any, and the others.
+
+    Raises ConfigError where ``tool`` is named and a table is none of its exports.
+    """
+    if tool == OFF:
+        return [], list(tables)
+    found = [(table, recognise(columns_of(table.location), tool)) for table in tables]
+    if tool is not None and (unlike := [table for table, one in found if one is None]):
+        raise ConfigError("\n  - ".join([
+            f"--from {tool}: these files are none of its known exports. Leave --from out, and every file is looked at"
+            " by itself:",
+            *(f"{table.file.name}: {lacking(tool, columns_of(table.location))}" for table in unlike),
+        ]))  # fmt: skip
+    return [(table, one) for table, one in found if one is not None], [table for table, one in found if one is None]
 
 
 def of_file(entry: Mapping[str, Any], columns: FileColumns) -> dict[str, Any] | None:

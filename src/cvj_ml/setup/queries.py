@@ -34,7 +34,8 @@ class Read:
     """A source of a recognised export, and what the store's own reader made of it.
 
     ``entry`` is the source as it stands in a configuration, but for the path. Of ``rows`` that came in, some are
-    ``refused`` by reason; ``touchpoints`` is SQL of what was stored and holds now, ``number`` how many these are.
+    ``refused`` by reason; ``touchpoints`` is SQL of what was stored and holds now, ``number`` how many these are, and
+    ``histories`` SQL of them under every id of their person.
     """
 
     recognised: Recognised
@@ -42,6 +43,7 @@ class Read:
     rows: int
     refused: Mapping[str, int]
     touchpoints: str
+    histories: str
     number: int
 
 
@@ -77,6 +79,11 @@ class Draft:
     def rows(self) -> int:
         """Return how many rows the table has, or of a recognised export, how many touchpoints are among them."""
         return self.read.number if self.read else self.table.file.rows
+
+    @property
+    def customer(self) -> str:
+        """Return SQL of a row's id: the first that is filled."""
+        return f"coalesce({', '.join(map(self.table.text, (self.roles.get('customer_id'), *self.roles.also)))})"
 
     def column(self, role: str) -> ColumnProfile | None:
         """Return the column of a role."""
@@ -143,6 +150,7 @@ def query_of(made: Draft) -> str:
     if "known_at" in columns:
         kept["known_at"] = instant_sql(table.file.column(columns["known_at"]))
     kept |= {_key(name): table.file.column(name).sql for name in made.properties}
+    kept |= {identifier(name): table.file.column(name).sql for name in made.roles.also}
     amount = number_sql(table, columns["value"], strict=made.shape == "lines") if "value" in columns else None
     groups: list[str] = []
     if made.shape == "lines":
@@ -299,10 +307,9 @@ def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:
     file, value = one.table.file, one.column("value")
     if one.query is not None:
         empty = ", ".join(map(literal, one.null_values)) or "''"
-        wrapped = (
-            f"SELECT * REPLACE (CASE WHEN CAST(customer_id AS VARCHAR) NOT IN ({empty}) THEN customer_id END AS"
-            f" customer_id) FROM ({one.query})"
-        )
+        texts = [f"CAST({own} AS VARCHAR)" for own in ("customer_id", *map(identifier, one.roles.also))]
+        found = ", ".join(f"CASE WHEN {text} NOT IN ({empty}) THEN {text} END" for text in texts)
+        wrapped = f"SELECT * REPLACE (coalesce({found}) AS customer_id) FROM ({one.query})"
         rows, nobody, timeless = one.table.read_by(wrapped, LINES)
         return rows, {"no customer": nobody, "no time": timeless}
     customer, when = one.column("customer_id"), one.column("occurred_at")
@@ -312,7 +319,7 @@ def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:
     if one.melt:
         dates = dates_of(one.table)
         nobody_at = [f"count({one.table.text(own.name)})" for own in dates]
-        missing = sum(one.table.ask(", ".join(nobody_at), f"{one.table.text(customer.name)} IS NULL"))
+        missing = sum(one.table.ask(", ".join(nobody_at), f"{one.customer} IS NULL"))
         told = {"no customer": missing, "no time": sum(own.unread for own in dates), "broken line": file.unreadable}
         return sum(own.filled for own in dates) + file.unreadable, told
     if one.where:
@@ -320,12 +327,14 @@ def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:
             f"{one.table.text(name)} {'IS NOT NULL' if wanted == FILLED else f'= {literal(wanted)}'}"
             for name, wanted in one.where.items()
         )
-        texts = [f"count({one.table.text(column.name)})" for column in (customer, when)]
-        whole, customers, times = one.table.ask(f"count(*), {', '.join(texts)}", kept)
+        asked = f"count(*), count({one.customer}), count({one.table.text(when.name)})"
+        whole, customers, times = one.table.ask(asked, kept)
         told = {"no customer": whole - customers, "no time": whole - times, "broken line": file.unreadable}
         return whole + file.unreadable, told
     values = (customer.placeholders or {}).items()
     nobody = file.rows - customer.filled + sum(number for value_, number in values if value_ in one.null_values)
+    if one.roles.also:
+        nobody = file.rows - one.table.ask(f"count({one.customer})")[0]
     no_number = (
         value.unread - sum((value.placeholders or {}).get(text, 0) for text in one.null_values)
         if value and not one.unvalued

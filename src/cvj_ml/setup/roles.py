@@ -24,6 +24,7 @@ _PERSON = frozenset(
     )
 )
 _COOKIE = frozenset(words("anonymous pseudo cookie device fullvisitorid idfa fingerprint browser"))
+_VISITOR = _COOKIE | frozenset(words("visitor visitorid guest domain"))
 _GROUP = frozenset(
     words("account accountid company organisation organization konto firma empresa cuenta compte family")
 )
@@ -147,6 +148,8 @@ class Roles:
     rivals: Mapping[str, Sequence[Candidate]] = field(default_factory=dict)
     certain: bool = True
     """Whether the customer's column says by its name that it is one."""
+    also: tuple[str, ...] = ()
+    """Weaker ids of the customer, for rows without the first; a row with several says that they are one person."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -254,6 +257,11 @@ def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
 def is_modification(name: str) -> bool:
     """Return whether a column's name says when a row was last changed or stored, not when something happened."""
     return bool(set(words(name)) & _MODIFIED)
+
+
+def is_device(name: str) -> bool:
+    """Return whether a column's name says that it knows a visitor, not a person."""
+    return bool(set(words(name)) & _VISITOR)
 
 
 def says_known(name: str) -> bool:

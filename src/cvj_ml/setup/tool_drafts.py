@@ -10,17 +10,15 @@ from typing import Any
 
 from cvj_ml.config import Config, SourceSpec
 from cvj_ml.config.base import validated
-from cvj_ml.errors import ConfigError
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, nobody_values
 from cvj_ml.setup.events import COMMITTED
-from cvj_ml.setup.named_tools import OFF, FileColumns, Recognised, columns_of, lacking, recognise
+from cvj_ml.setup.named_tools import OFF, FileColumns, Recognised, columns_of
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import Draft, Read
 from cvj_ml.setup.roles import Roles
 from cvj_ml.store import ingest
 from cvj_ml.store.fields import Field, find_field, where_sql
-from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import as_named, literal
 from cvj_ml.store.store import TOUCHPOINTS_FILE, Store
 
@@ -40,26 +38,9 @@ class _Source:
     entry: Mapping[str, Any]
 
 
-def part_recognised(tables: Sequence[Table], tool: str | None) -> tuple[list[tuple[Table, Recognised]], list[Table]]:
-    """Return the tables that are exports of tools, of one or of any, and the others.
-
-    Raises ConfigError where ``tool`` is named and a table is none of its exports.
-    """
-    if tool == OFF:
-        return [], list(tables)
-    found = [(table, recognise(columns_of(table.location), tool)) for table in tables]
-    if tool is not None and (unlike := [table for table, one in found if one is None]):
-        raise ConfigError("\n  - ".join([
-            f"--from {tool}: these files are none of its known exports. Leave --from out, and every file is looked at"
-            " by itself:",
-            *(f"{table.file.name}: {lacking(tool, columns_of(table.location))}" for table in unlike),
-        ]))  # fmt: skip
-    return [(table, one) for table, one in found if one is not None], [table for table, one in found if one is None]
-
-
 def draft_tools(
-    found: Sequence[tuple[Table, Recognised]], names: Sequence[str], told: Sequence[Mapping[str, str]], looking: Config,
-    scratch: Path,
+    found: Sequence[tuple[Table, Recognised]], names: Sequence[str], told: Sequence[Mapping[str, str | list[str]]],
+    looking: Config, scratch: Path,
 ) -> tuple[list[Draft], list[Doubt]]:  # fmt: skip
     """Return the sources of recognised tables, called by ``names``, with all doubts about them.
 
@@ -82,12 +63,6 @@ def draft_tools(
     return drafts, doubts + mixed
 
 
-def sort_of(location: SourceLocation, tool: str | None) -> tuple[str, str] | None:
-    """Return the tool and export that a file is, by which several files are one; None for those that are guessed."""
-    found = recognise(columns_of(location), tool) if tool != OFF else None
-    return (found.tool.title, found.name) if found else None
-
-
 def _columns(table: Table) -> FileColumns:
     """Return the columns of a table; of several that could be meant, those count in which anything stands."""
 
@@ -100,7 +75,7 @@ def _columns(table: Table) -> FileColumns:
     return columns_of(table.location, holds)
 
 
-def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str]) -> list[_Source]:
+def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str | list[str]]) -> list[_Source]:
     made = list[_Source]()
     for kind, entry in one.entries(_columns(table)).items():
         if not _rows_of(table, entry):
@@ -109,9 +84,9 @@ def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str
         if "event" in columns:
             entry.pop("constants", None)
         customer = entry["columns"]["customer_id"]
-        plain = isinstance(customer, str) and customer in table.fields
-        if plain and (nobody := nobody_values(table, table.file.column(customer))):
-            entry["null_values"] = list(nobody)
+        found = [nobody_values(table, table.file.column(own)) for own in _plain_ids(table, customer)]
+        if nobody := sorted({value for values in found for value in values}):
+            entry["null_values"] = nobody
         value = entry["columns"].get("value")
         if value in table.fields and (mark := table.file.column(value).decimal_mark):
             entry["decimal_mark"] = mark
@@ -119,6 +94,11 @@ def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str
             entry["encoding"] = table.file.encoding
         made.append(_Source(f"{name}_{kind}" if made else name, kind, table, one, entry))
     return made
+
+
+def _plain_ids(table: Table, customer: str | Sequence[str]) -> list[str]:
+    """Return the columns of the customer's ids that were looked at: not the ways into others."""
+    return [own for own in ([customer] if isinstance(customer, str) else customer) if own in table.fields]
 
 
 def _rows_of(table: Table, entry: Mapping[str, Any]) -> int:
@@ -150,12 +130,17 @@ def _read(sources: Sequence[_Source], looking: Config, out: Path, more: Mapping[
 
 
 def _touchpoints(store: Store, source: str) -> str:
+    """Return SQL of what was stored of a source and holds now: under each id of a person, ``copied`` but for one."""
     files = [store.bucket_file(bucket, TOUCHPOINTS_FILE) for bucket in range(store.buckets)]
     listed = ", ".join(as_named(file) for file in files if file is not None)
     return (
         f"(SELECT * FROM read_parquet([{listed}], hive_partitioning=false) WHERE source = {literal(source)}"
         " AND superseded_at IS NULL)"
     )
+
+
+def _counted(touchpoints: str) -> str:
+    return f"(SELECT * FROM {touchpoints} WHERE NOT copied)"
 
 
 def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) -> tuple[list[_Source], list[Doubt]]:
@@ -165,8 +150,9 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
         entry, told = dict(one.entry), dict[str, int]()
         if _CURRENCY in entry:
             counted = (
-                f"SELECT upper(trim(property_{_CURRENCY})) AS name, count(*) FROM {_touchpoints(store, one.name)}"
-                " WHERE value IS NOT NULL GROUP BY 1 HAVING name <> '' ORDER BY 2 DESC, 1"
+                f"SELECT upper(trim(property_{_CURRENCY})) AS name, count(*) FROM"
+                f" {_counted(_touchpoints(store, one.name))} WHERE value IS NOT NULL"
+                " GROUP BY 1 HAVING name <> '' ORDER BY 2 DESC, 1"
             )
             told = dict(one.table.connection.execute(counted).fetchall())
             entry.pop(_CURRENCY)
@@ -187,7 +173,8 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
 
 
 def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
-    rows, counts = _touchpoints(store, one.name), store.counts[one.name]
+    histories, counts = _touchpoints(store, one.name), store.counts[one.name]
+    rows = _counted(histories)
     ask = one.table.connection.execute
     events = dict(ask(f"SELECT event, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
     now = int(datetime.now(UTC).timestamp()) * 1_000_000
@@ -206,7 +193,7 @@ def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
         first=_local(first, looking),
         last=_local(last, looking),
         null_values=tuple(one.entry.get("null_values", ())),
-        read=Read(one.recognised, one.entry, counts.rows_in, counts.refused, rows, sum(events.values())),
+        read=Read(one.recognised, one.entry, counts.rows_in, counts.refused, rows, histories, sum(events.values())),
     )
 
 
@@ -255,10 +242,11 @@ def _table_doubts(name: str, table: Table, made: Sequence[_Source]) -> list[Doub
         return []
     columns = made[0].entry["columns"]
     customer = columns["customer_id"]
-    found = []
-    if isinstance(customer, str) and customer in table.fields:
-        roles = Roles({"customer_id": customer}, frozenset(["customer_id"]))
-        found += customer_doubts(name, table, roles)
+    found = list[Doubt]()
+    if ids := _plain_ids(table, customer):
+        found += customer_doubts(
+            name, table, Roles({"customer_id": ids[0]}, frozenset(["customer_id"]), also=tuple(ids[1:]))
+        )
     # Rows with an id of their own count once, however often they are exported.
     return found + file_doubts(name, table, "touchpoint_id" in columns)
 
@@ -366,9 +354,9 @@ def _in_common(one: Draft, other: Draft) -> int:
 
 def _customers(one: Draft) -> str:
     if one.read:
-        return f"SELECT customer_id FROM {one.read.touchpoints}"
-    text = one.table.text(one.roles.get("customer_id"))
-    return f"SELECT {text} FROM {one.table.sql} WHERE {text} IS NOT NULL"
+        return f"SELECT customer_id FROM {one.read.histories}"
+    ids = ", ".join(map(one.table.text, (one.roles.get("customer_id"), *one.roles.also)))
+    return f"SELECT id FROM (SELECT unnest([{ids}]) AS id FROM {one.table.sql}) WHERE id IS NOT NULL"
 
 
 def tool_events(drafts: Sequence[Draft]) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,34 @@ def _table(path: Path, header: str, rows: Iterable[Mapping[str, Any]]) -> Path:
 def _lines(path: Path, rows: Iterable[Any]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A happening as a collector sees it: on which device, and under which login, if there is one."""
+
+    one: Happened
+    device: str
+    login: str | None
+
+
+def _seen(log: list[Happened], names: Mapping[str, str]) -> list[Seen]:
+    """Return the happenings that a tool names: every third customer has two devices; who has signed up is logged in."""
+    found, signed = [], set[int]()
+    for one in log:
+        if one.event == "signup":
+            signed.add(one.customer)
+        if one.event in names:
+            second = one.customer % 3 == 0 and one.at.day % 2 == 0
+            login = f"u{one.customer}" if one.customer in signed else None
+            found.append(Seen(one, f"d{one.customer}{'x' if second else ''}", login))
+    return found
+
+
+def _people(seen: Iterable[Seen]) -> int:
+    """Return how many people there are to whoever joins a login with the devices on which it was seen."""
+    person = {one.device: one.login for one in seen if one.login}
+    return len({person.get(one.device, one.device) for one in seen})
 
 
 def _counted(files: list[Path], log: Iterable[Happened], names: Mapping[str, str], *, paid: str = "purchase") -> Export:
@@ -167,7 +195,8 @@ def _later(log: Iterable[Happened]) -> list[Happened]:
 def ga4(log: list[Happened], folder: Path) -> Export:
     names = {"visit": "page_view", "view": "view_item", "signup": "sign_up", "purchase": "purchase", "refund": "refund"}
     files: dict[str, list[Any]] = {}
-    for one in (one for one in log if one.event in names):
+    seen = _seen(log, names)
+    for one, device, login in ((each.one, each.device, each.login) for each in seen):
         bought = one.event == "purchase"
         files.setdefault(one.at.strftime("%Y%m") + "01", []).append({
             "event_date": one.at.strftime("%Y%m%d"), "event_timestamp": str(int(one.at.timestamp()) * 1_000_000),
@@ -176,12 +205,12 @@ def ga4(log: list[Happened], folder: Path) -> Export:
                 {"key": "page_location", "value": {"string_value": f"https://shop.test/{one.event}"}},
                 {"key": "value", "value": {"double_value": one.value + 1}},
             ],
-            "user_pseudo_id": f"{one.customer}.17", "user_id": f"u{one.customer}" if bought else None,
+            "user_pseudo_id": device, "user_id": login,
             "traffic_source": {"name": "(direct)", "medium": "(none)", "source": "(direct)"},
             "ecommerce": {"purchase_revenue": one.value if bought else None, "transaction_id": None},
         })  # fmt: skip
     paths = [_lines(folder / f"events_{day}.json", rows) for day, rows in sorted(files.items())]
-    return _counted(paths, log, names)
+    return replace(_counted(paths, log, names), customers=_people(seen))
 
 
 def segment(log: list[Happened], folder: Path) -> Export:
@@ -189,48 +218,54 @@ def segment(log: list[Happened], folder: Path) -> Export:
         "visit": "page_view", "view": "Product Viewed", "signup": "Signed Up", "purchase": "Order Completed",
         "refund": "Order Refunded", "email": "Email Delivered", "click": "Email Link Clicked",
     }  # fmt: skip
-    calls = []
-    for one in (one for one in log if one.event in names):
+    calls, seen = [], _seen(log, names)
+    for one, device, login in ((each.one, each.device, each.login) for each in seen):
         late = timedelta(hours=3) if one.number % 50 == 0 else timedelta(seconds=2)
         page = one.event == "visit"
         calls.append({
             "type": "page" if page else "track", **({} if page else {"event": names[one.event]}),
-            "messageId": f"m{one.number}", "anonymousId": f"a{one.customer}", "userId": None,
+            "messageId": f"m{one.number}", "anonymousId": device, "userId": login,
             "timestamp": _iso(one.at), "receivedAt": _iso(one.at + late), "originalTimestamp": _iso(one.at),
             "context": {"campaign": {"medium": "email"}},
             "properties": {"total": one.value, "currency": "EUR"} if one.event == "purchase" else {"path": "/"},
         })  # fmt: skip
-    return _counted([_lines(folder / "calls.jsonl", calls)], log, names)
+    return replace(_counted([_lines(folder / "calls.jsonl", calls)], log, names), customers=_people(seen))
 
 
 def mixpanel(log: list[Happened], folder: Path) -> Export:
     names = {"visit": "$mp_web_page_view", "view": "Product Viewed", "signup": "Sign Up", "purchase": "Order Completed"}
+    seen = _seen(log, names)
     rows = [
         {
             "event": names[one.event],
             "properties": {
-                "time": int(one.at.timestamp()), "distinct_id": f"d{one.customer}", "$insert_id": f"i{one.number}",
+                "time": int(one.at.timestamp()), "distinct_id": login or f"$device:{device}", "$device_id": device,
+                **({"$user_id": login} if login else {}), "$insert_id": f"i{one.number}",
                 "mp_processing_time_ms": int(one.at.timestamp()) * 1000 + 5,
                 **({"amount": one.value} if one.event == "purchase" else {}),
             },
         }
-        for one in log if one.event in names
+        for one, device, login in ((each.one, each.device, each.login) for each in seen)
     ]  # fmt: skip
-    return _counted([_lines(folder / "export.jsonl", rows)], log, names)
+    return replace(_counted([_lines(folder / "export.jsonl", rows)], log, names), customers=_people(seen))
 
 
 def snowplow(log: list[Happened], folder: Path) -> Export:
     names = {"visit": "page_view", "view": "add_to_cart", "signup": "submit_form", "purchase": "transaction"}
+    seen = _seen(log, names)
     rows = [
         {
             "event_id": f"e{one.number}", "event": "unstruct", "event_name": names[one.event],
             "collector_tstamp": _plain(one.at + timedelta(seconds=1)), "derived_tstamp": _plain(one.at),
-            "load_tstamp": _plain(one.at + timedelta(minutes=10)), "domain_userid": f"d{one.customer}",
+            "load_tstamp": _plain(one.at + timedelta(minutes=10)), "domain_userid": device,
+            "user_id": login or "",
             "tr_total": one.value if one.event == "purchase" else "", "mkt_medium": "cpc", "page_urlpath": "/",
         }
-        for one in log if one.event in names
+        for one, device, login in ((each.one, each.device, each.login) for each in seen)
     ]  # fmt: skip
-    return _counted([_table(folder / "events.csv", ",".join(rows[0]), rows)], log, names)
+    return replace(
+        _counted([_table(folder / "events.csv", ",".join(rows[0]), rows)], log, names), customers=_people(seen)
+    )
 
 
 def stripe(log: list[Happened], folder: Path) -> Export:
