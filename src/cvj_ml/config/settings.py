@@ -39,6 +39,7 @@ from cvj_ml.config.tables import (
     DeliverSpec,
     IdentitiesSpec,
     IdsSpec,
+    MembersSpec,
     PermissionSpec,
     SourceSpec,
     StageLabelsSpec,
@@ -150,6 +151,9 @@ class Config(Section):
     history_from: date
     burn_in: Duration = 90 * DAY
     sources: dict[str, SourceSpec] = Field(min_length=1)
+    unit: Literal["person", "account"] = Field(
+        default="person", description="who a customer is: a person, or an account with the people of a company"
+    )
     ids: IdsSpec = IdsSpec()
     value_decimals: int = Field(default=2, ge=0, le=6)
     outbound: tuple[str, ...] = ()
@@ -159,6 +163,7 @@ class Config(Section):
     contact: ContactSpec | None = None
     stage_labels: StageLabelsSpec | None = None
     identities: IdentitiesSpec | None = None
+    members: MembersSpec | None = None
     suppression: PermissionSpec | None = None
     consent: PermissionSpec | None = None
     journey: JourneySpec
@@ -210,7 +215,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
         named = {"sources." + name: spec for name, spec in self.sources.items()}
-        named |= {name: getattr(self, name) for name in ("attributes", "contact", "stage_labels", "identities")}
+        named |= {
+            name: getattr(self, name) for name in ("attributes", "contact", "stage_labels", "identities", "members")
+        }
         named |= {name: getattr(self, name) for name in ("suppression", "consent")}
         tables = {label: spec for label, spec in named.items() if spec is not None}
         if faults := out_faults(self.out, tables, self.mlflow.tracking_uri, (info.context or {}).get("folder")):
@@ -239,6 +246,7 @@ class Config(Section):
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
         faults += self._wrong_plays()
+        faults += self._wrong_accounts()
         columns = self.contact.columns if self.contact else None
         faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:
@@ -295,6 +303,22 @@ class Config(Section):
                             f"{nearest(name, self._attributes)} attributes.columns maps:"
                             f" {', '.join(sorted(self._attributes)) or 'none yet'}"
                         )
+
+    def _wrong_accounts(self) -> Iterable[str]:
+        if self.unit == "person":
+            if self.members is not None:
+                yield "members: they are the people of accounts; say unit: account, or leave them out"
+            return
+        if self.identities is not None:
+            yield "identities: ids of one person are not joined where a customer is an account; leave them out"
+        for name, spec in self.sources.items():
+            if len(spec.ids) > 1:
+                yield (
+                    f"sources.{name}.columns.customer_id: ids of one person are not joined where a customer is an"
+                    " account; name the column of the account, and that of the person as contact"
+                )
+        if self.exports is not None:
+            yield "exports: where a customer is an account there is no address to export yet; leave them out"
 
     def _wrong_coverage(self) -> list[str]:
         faults = []

@@ -190,6 +190,12 @@ class IdentitiesSpec(TableSpec):
     most_ids: int = Field(default=50, ge=2, le=1000, description="ids that one person may have; more are not joined")
 
 
+class MembersSpec(TableSpec):
+    """Which people are of which account: ``contact``, ``account``, ``known_at``, and maybe ``role`` and ``until``."""
+
+    columns: dict[str, str] = {}
+
+
 class CompleteSpec(Section):
     """Whose tracking is complete: those whose attribute has this value."""
 

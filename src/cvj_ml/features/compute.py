@@ -9,6 +9,7 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
+from cvj_ml.features.people import people_columns
 from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
@@ -44,6 +45,7 @@ def compute(
     for group in (
         _journey_columns(catalogue, journey, block, entries, snapshots),
         _attribute_columns(catalogue, block, snapshots),
+        people_columns(vocabulary, catalogue.windows, block, snapshots, observed_from) if vocabulary.people else (),
     ):
         for values in group:
             x[:, column] = values

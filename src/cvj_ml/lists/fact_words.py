@@ -100,6 +100,10 @@ def say(
         "last_channel": lambda: _last_channel(value, words.channels),
         "number": lambda: _number(feature, value),
         "category": lambda: _category(feature, value, words.categories[feature.fact[1]]),
+        "people": lambda: _people(feature, value, ""),
+        "role": lambda: _people(feature, value, f" as “{name(feature.fact[1])}”"),
+        "new_people": lambda: _new_people(feature, value),
+        "most_active": lambda: _most_active(feature, value),
     }
     return said[feature.fact[0]]() if feature.fact[0] in said else None
 
@@ -336,6 +340,32 @@ def _category(feature: Feature, value: float, values: Sequence[str]) -> Said:
         return Said(f"{what} not known", "not known", common=True)
     text = _value_of(value, values)
     return Said(f"{what} is {text}", text)
+
+
+def _people(feature: Feature, value: float, role: str) -> Said | None:
+    if math.isnan(value):
+        return None
+    number = round(value)
+    who = "nobody" if not number else "1 person" if number == 1 else f"{number:,} people"
+    whole = f"{who} of this company {'was' if number < 2 else 'were'} active{role} {_when(feature)}"
+    return Said(whole, who, common=not number, alone=f"{who}{role} {_when(feature)}", concrete=bool(role))
+
+
+def _new_people(feature: Feature, value: float) -> Said | None:
+    if math.isnan(value):
+        return None
+    if feature.name == "people_newest":
+        return Said(f"a new person of this company was seen {_ago(value)}", _ago(value))
+    number = round(value)
+    who = "no new person" if not number else "1 new person" if number == 1 else f"{number:,} new people"
+    return Said(f"{who} of this company {_when(feature)}", who, common=not number, alone=f"{who} {_when(feature)}")
+
+
+def _most_active(feature: Feature, value: float) -> Said | None:
+    if math.isnan(value):
+        return None
+    whole = f"{value:.0%} of what its people did {_when(feature)} was done by one of them"
+    return Said(whole, f"{value:.0%} by one of them")
 
 
 def _value_of(code: float, values: Sequence[str]) -> str:

@@ -12,14 +12,17 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import AttributesSpec, Config, IdentitiesSpec, SourceSpec, StageLabelsSpec, TableSpec
+from cvj_ml.config import AttributesSpec, Config, IdentitiesSpec, MembersSpec, SourceSpec, StageLabelsSpec, TableSpec
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
+from cvj_ml.schemas import CONTACT
+from cvj_ml.store import customer_tables
 from cvj_ml.store.buckets import Base, TouchpointSorter
 from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
-from cvj_ml.store.customer_tables import AttributeSorter, LabelSorter
+from cvj_ml.store.customer_tables import AttributeSorter, TableSorter
 from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
 from cvj_ml.store.joined_rows import JoinedRows
+from cvj_ml.store.members import MEMBERS, find_members, map_members
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, REFUSED, excess, refused_rows, write_quarantine
 from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
@@ -40,6 +43,8 @@ from cvj_ml.store.staging import (
 from cvj_ml.store.store import (
     FORMAT,
     IDENTITIES_FILE,
+    LABELS_FILE,
+    MEMBERS_FILE,
     Store,
     bucket_name,
     bucket_sql,
@@ -139,6 +144,7 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
     specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
     specs |= {IDENTITIES: config.identities} if config.identities else {}
+    specs |= {MEMBERS: config.members} if config.members else {}
     with Databases(config, work) as databases:
         for label, spec in specs.items():
             try:
@@ -157,6 +163,10 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
                 tables[label] = map_labels(location, spec, config, faults)
             elif isinstance(spec, IdentitiesSpec):
                 tables[label] = map_identities(location, spec, config, faults)
+            elif isinstance(spec, MembersSpec):
+                tables[label] = map_members(location, spec, config, faults)
+    if config.unit == "account" and tables and not any(CONTACT in one.extras for one in tables.values()):
+        faults.append("unit: account: no source says who did it; map the column of the person under columns: contact")
     faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
     raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
     return tables
@@ -212,11 +222,16 @@ def _build(
         return _build(config, tables, cache_key, fingerprints, None, work, built, connection)
 
     staged: dict[str, Staged] = {}
-    if relation := landed.get(IDENTITIES):
-        bucket = bucket_sql("customer_id", buckets)
-        landed[IDENTITIES], staged[IDENTITIES] = _stage(tables[IDENTITIES], relation, {}, bucket, connection, place)
-    persons = find_persons(config, tables, landed, staged, connection, place)
-    joined = JoinedRows(persons, buckets, connection, built.with_name("persons"))
+    for label in (IDENTITIES, MEMBERS):
+        if relation := landed.get(label):
+            bucket = bucket_sql("customer_id", buckets)
+            landed[label], staged[label] = _stage(tables[label], relation, {}, bucket, connection, place)
+    of_accounts = config.unit == "account"
+    if of_accounts:
+        persons = find_members(staged.get(MEMBERS), connection)
+    else:
+        persons = find_persons(config, tables, landed, staged, connection, place)
+    joined = JoinedRows(persons, buckets, connection, built.with_name("persons"), of_accounts=of_accounts)
     for label, mapped in tables.items():
         if label in staged:
             continue
@@ -327,12 +342,15 @@ def _write(
     faults += touchpoints.faults()
     if config.ids.match == "folded":
         faults += folded_together(staged, connection)
-    owned = labelled = None
+    owned = None
+    beside: dict[str, TableSorter] = {}
     if ATTRIBUTES in all_staged:
         owned = AttributeSorter(config, all_staged[ATTRIBUTES], attribute_kinds, connection)
         faults += owned.faults()
     if LABELS in all_staged:
-        labelled = LabelSorter(all_staged[LABELS], connection)
+        beside[LABELS] = TableSorter(all_staged[LABELS], customer_tables.LABELS, LABELS_FILE, connection)
+    if MEMBERS in all_staged:
+        beside[MEMBERS] = TableSorter(all_staged[MEMBERS], customer_tables.MEMBERS, MEMBERS_FILE, connection)
     if faults:
         heading = _HEADING
         if len(quarantine):
@@ -346,8 +364,8 @@ def _write(
         customers = touchpoints.write(bucket, folder)
         if owned and customers is not None:
             owned.write(bucket, customers, folder)
-        if labelled and customers is not None:
-            labelled.write(bucket, customers, folder)
+        for sorter in beside.values() if customers is not None else ():
+            sorter.write(bucket, customers, folder)
     write_quarantine(quarantine, built / QUARANTINE_FILE)
     if tells_identities(config):
         pq.write_table(joined.rows(), built / IDENTITIES_FILE)
@@ -357,9 +375,10 @@ def _write(
         "property_kinds": kinds,
         "attribute_kinds": attribute_kinds,
         "attribute_counts": counts_as_json(owned.counts()) if owned else None,
-        "label_counts": counts_as_json(labelled.counts()) if labelled else None,
+        "label_counts": counts_as_json(beside[LABELS].counts()) if LABELS in beside else None,
         "pairs": dict(persons.pairs) if tells_identities(config) else None,
         **touchpoints.summary(),
+        **({"member_counts": counts_as_json(beside[MEMBERS].counts())} if MEMBERS in beside else {}),
     }
 
 
@@ -371,8 +390,8 @@ def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
         if too_many and one.refused.get("unreadable stage"):
             too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
         faults += too_many
-        # That nobody has a second id yet is no fault.
-        if not one.accepted and not too_many and (one.rows_in or label != IDENTITIES):
+        # That nobody has a second id, or an account, yet is no fault.
+        if not one.accepted and not too_many and (one.rows_in or label not in (IDENTITIES, MEMBERS)):
             without = f" ({one.left_out} by where or melt)" if one.left_out else ""
             faults.append(f"{label}: {one.rows_in} rows came in and none is left{without}; is the export complete?")
     return faults

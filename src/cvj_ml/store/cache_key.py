@@ -13,13 +13,14 @@ from typing import Any
 from cvj_ml.config import Config
 from cvj_ml.store.buckets import Base
 from cvj_ml.store.identities import IDENTITIES, tells_identities
+from cvj_ml.store.members import MEMBERS
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.staging import Mapped
 from cvj_ml.store.store import FORMAT, MANIFEST, open_store, read_manifest
 
 ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
-BESIDE = (ATTRIBUTES, LABELS, IDENTITIES)
+BESIDE = (ATTRIBUTES, LABELS, IDENTITIES, MEMBERS)
 """The tables that are no source of touchpoints."""
 
 _SETTINGS = {
@@ -69,6 +70,8 @@ def make_cache_key(
         "most_ids": config.identities.most_ids if config.identities else None,
         "buckets": config.engine.buckets,
     }
+    if config.unit != "person":
+        meaning["unit"] = config.unit
     # How a column is read depends on its type over all files, so a new type changes the meaning of old rows.
     types = {
         label: {one.name: one.type for one in mapped.owns} for label, mapped in tables.items() if label not in BESIDE
@@ -87,8 +90,8 @@ def find_base(
     """
     if config.ids.match == "folded":
         return None  # how the ids of its rows were written is not kept, so new rows could not be compared with them
-    if tells_identities(config):
-        return None  # a new pair can change the history of any id
+    if tells_identities(config) or config.unit == "account":
+        return None  # a new pair, or a new member, can change the history of any id
     if any(f"sources.{name}" in tables for name in BESIDE):
         return None  # the quarantine could not tell such a source from the table
     found: list[tuple[int, Base]] = []

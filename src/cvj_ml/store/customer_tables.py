@@ -1,4 +1,4 @@
-"""The second pass over the tables beside the touchpoints: attributes and stage labels of each bucket's customers."""
+"""The second pass over the tables beside the touchpoints: attributes, stage labels and members of each bucket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cvj_ml.schemas import INSTANT
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, literal
 from cvj_ml.store.staging import Staged
-from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, LABELS_FILE
+from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE
 
 _ARROW = {"double": pa.float64(), "string": pa.string()}
 
@@ -61,25 +61,35 @@ class AttributeSorter:
         return _counts(self._staged, self._stored)
 
 
-class LabelSorter:
-    """Sorts and writes the stage labels of one bucket after the other."""
+LABELS = pa.schema([("customer_id", pa.string()), ("as_of", INSTANT), ("known_at", INSTANT), ("stage", pa.string())])
+"""The stage labels of a bucket."""
 
-    def __init__(self, staged: Staged, connection: duckdb.DuckDBPyConnection) -> None:
+MEMBERS = pa.schema(
+    [("customer_id", pa.string()), ("contact", pa.string()), ("known_at", INSTANT), ("until", INSTANT),
+     ("role", pa.string())]
+)  # fmt: skip
+"""The people of a bucket's accounts."""
+
+
+class TableSorter:
+    """Sorts and writes the rows of a table, for one bucket after the other."""
+
+    def __init__(self, staged: Staged, schema: pa.Schema, file: str, connection: duckdb.DuckDBPyConnection) -> None:
+        self._schema = schema
+        self._file = file
         self._staged = staged
         self._connection = connection
         self._stored = 0
 
     def write(self, bucket: int, customers: pa.Array, folder: Path) -> None:
-        """Write the labels of these customers; rows of others are counted by ``counts`` only."""
-        schema = pa.schema(
-            [("customer_id", pa.string()), ("as_of", INSTANT), ("known_at", INSTANT), ("stage", pa.string())]
-        )
+        """Write the rows of these customers; those of others are counted by ``counts`` only."""
+        schema = self._schema
         table = _rows_of(self._staged.files(bucket), schema.names, schema, customers, self._connection)
         self._stored += len(table)
-        pq.write_table(table, folder / LABELS_FILE)
+        pq.write_table(table, folder / self._file)
 
     def counts(self) -> Counts:
-        """Return the counts of the table of labels."""
+        """Return the counts of the table."""
         return _counts(self._staged, self._stored)
 
 

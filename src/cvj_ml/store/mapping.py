@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
-from cvj_ml.store.customer_ids import canonical_sql
+from cvj_ml.store.customer_ids import canonical_sql, origin_of
 from cvj_ml.store.fields import Field, plain_text
 from cvj_ml.store.sql import has_offset, literal, to_local, to_utc, with_offset, without_offset
 
@@ -74,6 +74,23 @@ def first_id(readings: Sequence[Reading]) -> Reading:
     cases = [f"WHEN ({one.value}) IS NOT NULL OR {one.there} THEN {one.value}" for one in readings]
     there = " OR ".join(one.there for one in readings)
     return readings[0] if len(readings) == 1 else Reading(f"CASE {' '.join(cases)} END", f"({there})")
+
+
+def read_account(account: Reading | None, contact: Reading) -> Reading:
+    """Return the id under which a row is staged where a customer is an account: its account's, else its person's."""
+    own = account or Reading("CAST(NULL AS VARCHAR)")
+    wrong = f"coalesce(starts_with({own.value}, {literal(origin_of(''))}), FALSE)"
+    value = (
+        f"CASE WHEN {wrong} THEN NULL WHEN ({own.value}) IS NOT NULL OR {own.there} THEN {own.value}"
+        f" ELSE {literal(origin_of(''))} || ({contact.value}) END"
+    )
+    return Reading(value, f"({own.there} OR {contact.there} OR {wrong})")
+
+
+def contact_field(field: Field, reading: Reading) -> Field:
+    """Return the property that says who did it: text that is read as ids are, whatever its column is."""
+    broken = f"(({reading.value}) IS NULL AND {reading.there})"
+    return replace(field, raw=f"({reading.value})", type="VARCHAR", untyped=False, broken=broken)
 
 
 def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:

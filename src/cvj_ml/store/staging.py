@@ -12,15 +12,17 @@ import duckdb
 import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
-from cvj_ml.schemas import TOUCHPOINT_ROLES
+from cvj_ml.schemas import CONTACT, TOUCHPOINT_ROLES
 from cvj_ml.store.customer_ids import canonical_sql
 from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
 from cvj_ml.store.mapping import (
     Reading,
     casts_to_double,
+    contact_field,
     first_id,
     kind_of,
     local_day,
+    read_account,
     read_customer_id,
     read_id,
     read_instant,
@@ -142,6 +144,10 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
     required = list(needed)
     if spec.melt:
         roles, required = ("customer_id", "channel", "known_at"), ["customer_id"]
+    if config.unit == "account":
+        roles = (*roles, CONTACT)
+        if CONTACT in spec.single or CONTACT in location.types:
+            required.remove("customer_id")
     several = [] if "customer_id" in spec.single else list(spec.ids)
     if several:
         roles, required = tuple({*roles} - {"customer_id"}), [one for one in required if one != "customer_id"]
@@ -151,6 +157,7 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         ids = tuple(mapped.values())
     else:
         ids = tuple(one for name, one in fields.items() if name == "customer_id")
+    contact = fields.get(CONTACT) if config.unit == "account" else None
     where, asked = where_sql(location, spec.where, faults)
     melted = None
     if spec.melt:
@@ -161,6 +168,7 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
     readings: dict[str, Reading] = {}
     null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
     readings["customer_id"] = readings["touchpoint_id"] = null
+    owned = _owned([*fields.values(), *ids])
     if ids:
         readings["customer_id"] = first_id([read_customer_id(label, one, config, faults) for one in ids])
     if "touchpoint_id" in fields:
@@ -168,6 +176,13 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
     if ids and config.ids.match == "folded":
         text = first_id([read_id(label, "customer_id", one, []) for one in ids])
         readings[_SPELLING] = Reading(canonical_sql(text.value, "trimmed"))
+    if contact:
+        person = read_customer_id(label, contact, config, faults)
+        readings["customer_id"] = read_account(readings["customer_id"] if ids else None, person)
+        if _SPELLING in readings or config.ids.match == "folded":
+            spelt = Reading(canonical_sql(read_id(label, CONTACT, contact, []).value, "trimmed"))
+            readings[_SPELLING] = read_account(readings.get(_SPELLING), spelt)
+        fields[CONTACT] = contact_field(contact, person)
     for name in ("event", "channel"):
         readings[name] = read_label(label, name, fields[name], faults) if name in fields else null
     required = list(needed)
@@ -192,8 +207,8 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         readings,
         tuple(required),
         extras,
-        _owned([*fields.values(), *ids, *asked]),
-        ids,
+        (*owned, *_owned(asked)),
+        (*ids, contact) if contact else ids,
         _family(ids, faults, label, config),
         known,
         # Hours that mean nothing do not make a row known earlier than they say.

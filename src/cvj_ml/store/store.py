@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.errors import StoreError
-from cvj_ml.histories import Attributes, Block, Column, StageLabels, Text, TouchpointColumns
+from cvj_ml.histories import Attributes, Block, Column, Members, StageLabels, Text, TouchpointColumns
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
 from cvj_ml.store.refusals import Counts, excess
@@ -31,6 +31,7 @@ TOUCHPOINTS_FILE = "touchpoints.parquet"
 ATTRIBUTES_FILE = "attributes.parquet"
 LABELS_FILE = "stage_labels.parquet"
 IDENTITIES_FILE = "identities.parquet"
+MEMBERS_FILE = "members.parquet"
 MANIFEST = "store.json"
 
 FORMAT = 7
@@ -65,8 +66,10 @@ class Store:
     ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
     ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` and
     ``label_counts`` are None where no attributes, no stage labels are configured; ``pairs`` counts what became of the
-    pairs of ids of one person, None where none are told. ``files`` are the sha256 of all files
-    but store.json, by their names in the folder: whoever reads one asks `checked` or `bucket_file` for it.
+    pairs of ids of one person, None where none are told.
+    ``accounts`` says that customers are accounts, ``member_counts`` are those of their members. ``files`` are the
+    sha256 of all files but store.json, by their names in the folder: whoever reads one asks `checked` or
+    `bucket_file` for it.
     """
 
     folder: Path
@@ -85,6 +88,8 @@ class Store:
     attribute_kinds: Mapping[str, str]
     outbound: frozenset[str]
     files: Mapping[str, str]
+    accounts: bool = False
+    member_counts: Counts | None = None
 
     @property
     def customers(self) -> int:
@@ -156,11 +161,25 @@ class Store:
             touchpoints,
             _attributes(self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}"), customers, kinds) if kinds else None,
             _labels(self.checked(f"{bucket_name(bucket)}/{LABELS_FILE}"), customers) if self.label_counts else None,
+            self._members(bucket, customers) if self.accounts else None,
         )
 
     def identities(self) -> pa.Table | None:
         """Return every id that is joined with another one (identities.py says how); None where none are told."""
         return pq.read_table(self.checked(IDENTITIES_FILE), partitioning=None) if self.pairs is not None else None
+
+    def _members(self, bucket: int, customers: tuple[str, ...]) -> Members:
+        if self.member_counts is None:
+            return Members.none(len(customers))
+        path = self.checked(f"{bucket_name(bucket)}/{MEMBERS_FILE}")
+        table = _load(path, ["known_at", "until"], ["customer_id", "contact", "role"])
+        return Members(
+            offsets=_offsets(table["customer_id"], customers),
+            known_at=_instants(table["known_at"]),
+            until=_instants(table["until"], NEVER),
+            contact=_text(table["contact"]),
+            role=_text(table["role"]),
+        )
 
     def _merged_at(self, customers: Sequence[str]) -> Instants:
         """Return when each customer was known to be somebody else's id."""
@@ -212,6 +231,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
     if manifest["key"] != key or manifest["format"] != FORMAT:
         return None
     attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
+    members = manifest.get("member_counts")
     delays = {name: config.sources[name].arrival_delay for name in manifest["counts"]}
     return Store(
         folder=folder,
@@ -233,6 +253,8 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
         attribute_kinds=manifest["attribute_kinds"],
         outbound=frozenset(config.outbound),
         files=manifest["files"],
+        accounts=config.unit == "account",
+        member_counts=Counts(**members) if members else None,
     )
 
 
@@ -278,7 +300,11 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
     faults: list[str] = []
     for name, counts in store.counts.items():
         faults += excess(f"sources.{name}", counts.rows_in - counts.left_out, counts.refused, config.refused_share)
-    for label, counted in (("attributes", store.attribute_counts), ("stage_labels", store.label_counts)):
+    for label, counted in (
+        ("attributes", store.attribute_counts),
+        ("stage_labels", store.label_counts),
+        ("members", store.member_counts),
+    ):
         if counted:
             faults += excess(label, counted.rows_in, counted.refused, config.refused_share)
     return faults
@@ -389,4 +415,5 @@ def _nobody(store: Store) -> Block:
         touchpoints,
         Attributes(start, instants, empty(kinds)) if kinds else None,
         StageLabels(start, instants, instants, text) if store.label_counts else None,
+        Members.none(0) if store.accounts else None,
     )

@@ -307,6 +307,7 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
             "categories": dict(vocabulary.categories),
             "columns": dict(vocabulary.columns),
             "static": vocabulary.static,
+            **({"people": True, "roles": vocabulary.roles} if vocabulary.people else {}),
         },
         "windows": catalogue.windows,
         "trend": catalogue.trend,
@@ -334,6 +335,8 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         {name: tuple(values) for name, values in words["categories"].items()},
         words["columns"],
         words["static"],
+        words.get("people", False),
+        tuple(words.get("roles", ())),
     )
     catalogue = compile_catalogue(
         vocabulary,
