@@ -23,7 +23,7 @@ from cvj_ml.customers import Identities, match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
-from cvj_ml.inputs import open_touchpoints, open_under, require_customers
+from cvj_ml.inputs import by_account, open_touchpoints, open_under, require_customers
 from cvj_ml.journey import Journey
 from cvj_ml.lists import Unhappy, rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of_customer
@@ -206,6 +206,7 @@ class Model:
         config = histories.config
         identities = Identities.at(histories.store, instant)
         people = match_people(read_people(config), config, histories.store).under(identities)
+        people = by_account(people, histories, instant)
         with self._scored(histories, instant, history=True) as scored:
             lists = rank(
                 config,

@@ -43,6 +43,7 @@ from cvj_ml.config.tables import (
     PermissionSpec,
     SourceSpec,
     StageLabelsSpec,
+    account_faults,
 )
 from cvj_ml.errors import nearest
 
@@ -246,7 +247,9 @@ class Config(Section):
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
         faults += self._wrong_plays()
-        faults += self._wrong_accounts()
+        people = {name: getattr(self, name) for name in ("contact", "suppression", "consent")}
+        elsewhere = {"exports": self.exports, "deliver.postgres": self.deliver and self.deliver.postgres}
+        faults += account_faults(self.unit, self.sources, self.members, self.identities, people, elsewhere)
         columns = self.contact.columns if self.contact else None
         faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:
@@ -303,22 +306,6 @@ class Config(Section):
                             f"{nearest(name, self._attributes)} attributes.columns maps:"
                             f" {', '.join(sorted(self._attributes)) or 'none yet'}"
                         )
-
-    def _wrong_accounts(self) -> Iterable[str]:
-        if self.unit == "person":
-            if self.members is not None:
-                yield "members: they are the people of accounts; say unit: account, or leave them out"
-            return
-        if self.identities is not None:
-            yield "identities: ids of one person are not joined where a customer is an account; leave them out"
-        for name, spec in self.sources.items():
-            if len(spec.ids) > 1:
-                yield (
-                    f"sources.{name}.columns.customer_id: ids of one person are not joined where a customer is an"
-                    " account; name the column of the account, and that of the person as contact"
-                )
-        if self.exports is not None:
-            yield "exports: where a customer is an account there is no address to export yet; leave them out"
 
     def _wrong_coverage(self) -> list[str]:
         faults = []

@@ -43,7 +43,7 @@ def people_columns(
         members.offsets,
         members.known_at,
         members.contact.recode(known, -1),
-        members.role.recode(roles, -1),
+        members.role.recode(roles, len(roles)),
         len(roles),
         snapshots.customer,
         snapshots.as_of,
@@ -111,8 +111,8 @@ def _run(
             row -= 1
         for line in range(member_offsets[customer[i]], member_offsets[customer[i] + 1]):
             who = member_contact[line]
-            # Lines stand by person, then by when they were known: the newest role counts.
-            if who >= 0 and seen_at[who] == i and member_known_at[line] < now and member_role[line] >= -1:
+            # Lines stand by person, then by when they were known: the newest that tells a role counts.
+            if who >= 0 and seen_at[who] == i and member_known_at[line] < now and member_role[line] >= 0:
                 role[who] = member_role[line]
         newest, most = -NEVER, 0
         for k in range(number):

@@ -28,8 +28,8 @@ class Vocabulary:
 
     ``categories`` holds the values of each text attribute, most frequent first. ``columns`` are the touchpoints'
     columns in which something was found, with their kinds, ``static`` is whether attributes held at any time: whoever
-    asks the model without them would get another answer. ``people`` says that customers are accounts, ``roles`` are those
-    of their people.
+    asks the model without them would get another answer. ``people`` says that customers are accounts, ``roles`` are
+    those of their people.
     """
 
     events: tuple[str, ...]

@@ -118,9 +118,8 @@ def _different(over: Sequence[int], asked: Sequence[Compared]) -> list[int]:
 
 
 def _next(asked: Sequence[Compared], told: Sequence[int]) -> str:
-    named = [
-        repr(asked[i].fact[1]) for i in told if asked[i].fact[0] in ("event", "channel", "number", "category", "role")
-    ]
+    kinds = ("event", "channel", "number", "category", "role")
+    named = [repr(asked[i].fact[1]) for i in told if asked[i].fact[0] in kinds]
     come = "comes" if len(named) == 1 else "come"
     where = f"Look first where {' and '.join(named)} {come} from" if named else "Look at the sources first"
     return f"{where} (renamed, other units, rows missing?). If the business itself has changed, train anew"

@@ -88,6 +88,7 @@ class TouchpointSorter:
         self._customers: list[int] = []
         self._converted = False
         self._unassigned: Counter[str] = Counter()
+        self._nobodys: list[pa.Table] = []
         self._joined = joined
         self._reassigned = self._find_shared()
         self._spread_joined()
@@ -150,6 +151,14 @@ class TouchpointSorter:
                 assigned, unassigned = self._joined.spread(rows, part)
                 self._count(assigned)
                 self._unassigned.update(_tally(unassigned["source"]))
+                texts = pa.table({name: unassigned[name].cast(pa.string()) for name in ("source", "customer_id")})
+                self._nobodys.append(texts.group_by(["source", "customer_id"]).aggregate([([], "count_all")]))
+
+    def unassigned(self) -> pa.Table:
+        """Return of whom there are rows that count for nobody: source, customer_id as staged, and how many."""
+        kinds = pa.schema([("source", pa.string()), ("customer_id", pa.string()), ("count_all", pa.int64())])
+        table = pa.concat_tables([kinds.empty_table(), *(one.select(kinds.names).cast(kinds) for one in self._nobodys)])
+        return table.sort_by([("source", "ascending"), ("customer_id", "ascending")])
 
     def _of_joined(self, bucket: int) -> tuple[pa.Table, Instants] | None:
         """Return the rows of joined ids for the histories of a bucket, and when each was replaced."""

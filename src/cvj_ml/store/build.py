@@ -45,6 +45,7 @@ from cvj_ml.store.store import (
     IDENTITIES_FILE,
     LABELS_FILE,
     MEMBERS_FILE,
+    UNASSIGNED_FILE,
     Store,
     bucket_name,
     bucket_sql,
@@ -253,6 +254,7 @@ def _build(
             tables[label].id_fields,
             held if name in stay else held.slice(0, 0),
             connection,
+            f"x{list(kinds).index(CONTACT)}" if of_accounts and label in sources else None,
         )
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
@@ -369,6 +371,8 @@ def _write(
     write_quarantine(quarantine, built / QUARANTINE_FILE)
     if tells_identities(config):
         pq.write_table(joined.rows(), built / IDENTITIES_FILE)
+    if config.unit == "account":
+        pq.write_table(touchpoints.unassigned(), built / UNASSIGNED_FILE)
     return {
         "buckets": buckets,
         "kinds": {label: dict(one) for label, one in every.items()},

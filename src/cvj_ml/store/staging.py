@@ -146,8 +146,13 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         roles, required = ("customer_id", "channel", "known_at"), ["customer_id"]
     if config.unit == "account":
         roles = (*roles, CONTACT)
+        person = spec.single.get(CONTACT, CONTACT)
         if CONTACT in spec.single or CONTACT in location.types:
             required.remove("customer_id")
+        if person == "customer_id" not in spec.columns:
+            roles = tuple(one for one in roles if one != "customer_id")  # it is a person, whatever its name
+        if spec.single.get("customer_id") == person:
+            faults.append(f"{label}: {person!r} is both the account (customer_id) and the person (contact); name one")
     several = [] if "customer_id" in spec.single else list(spec.ids)
     if several:
         roles, required = tuple({*roles} - {"customer_id"}), [one for one in required if one != "customer_id"]

@@ -32,6 +32,7 @@ ATTRIBUTES_FILE = "attributes.parquet"
 LABELS_FILE = "stage_labels.parquet"
 IDENTITIES_FILE = "identities.parquet"
 MEMBERS_FILE = "members.parquet"
+UNASSIGNED_FILE = "unassigned.parquet"
 MANIFEST = "store.json"
 
 FORMAT = 7
