@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cvj_ml.setup.columns import ColumnProfile
+from cvj_ml.setup.columns import words as words_of
 from cvj_ml.setup.events import COMMITTED, meaning
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Candidate, Roles
@@ -146,9 +147,26 @@ def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Ro
             f"several columns could be the customer: {column.name} ({own_ids:,} different in"
             f" {column.filled - column.nobody:,} of {file.rows:,} rows) is taken, and not {told}.", True,
             {"ids": own_ids, **{one.column.name: one.column.distinct for one in rivals}},
-            tuple(one.column.name for one in rivals), way_out,
+            tuple(one.column.name for one in rivals),
+            way_out + _as_account([column, *(one.column for one in rivals)]),
         ))  # fmt: skip
     return found
+
+
+_COMPANY = {"account", "company", "organization", "organisation", "org", "firm", "workspace", "tenant", "konto"}
+
+
+def _as_account(columns: Sequence[ColumnProfile]) -> str:
+    """Return how a company with its people is written, where one column is named like a company and another not."""
+    companies = [one for one in columns if _COMPANY & {*words_of(one.name)}]
+    people = [one for one in columns if one not in companies]
+    if len(companies) != 1 or not people:
+        return ""
+    company, person = companies[0].name, max(people, key=lambda one: one.distinct).name
+    return (
+        f" If customers are companies and {person} says who of {company} it was: unit: account, with columns:"
+        f" {{customer_id: {company}, contact: {person}}} (docs/accounts.md)."
+    )
 
 
 def nobody_values(table: Table, column: ColumnProfile) -> dict[str, int]:
