@@ -94,5 +94,7 @@ def require_values(target: Path, expected: dict[str, Any]) -> None:
     current = rows[rows["superseded_at"].isna()]
     if "value" in values:
         assert current["value"].sum() == round(values["value"] * 100)
+    for event, amount in values.get("of", {}).items():
+        assert current.loc[current["event"] == event, "value"].sum() == round(amount * 100)
     if "first" in values:
         assert str(current["occurred_at"].min()).startswith(values["first"])

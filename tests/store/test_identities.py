@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.errors import DataError
+from cvj_ml.journey import Journey, entry_times, stage_at
+from cvj_ml.panel.labels import label
 from cvj_ml.snapshots import eligible
 from cvj_ml.store import Store, ingest
 from cvj_ml.windows import NEVER
@@ -84,7 +86,9 @@ def config_of(folder: Path, **more: object) -> Config:
     )  # fmt: skip
 
 
-def stored(folder: Path, rows: Sequence[Row], told: Sequence[Told], most_ids: int = 50) -> tuple[Store, Config]:
+def stored(
+    folder: Path, rows: Sequence[Row], told: Sequence[Told], most_ids: int = 50, **more: object
+) -> tuple[Store, Config]:
     log = ["customer_id,occurred_at,known_at,event,touchpoint_id"]
     log += [f"{r.customer},{day(r.occurred)},{day(r.known)},{r.event},{'' if r.key is None else r.key}" for r in rows]
     table = ["alias,customer,known_at,until"]
@@ -92,7 +96,7 @@ def stored(folder: Path, rows: Sequence[Row], told: Sequence[Told], most_ids: in
     (folder / "log.csv").write_text("\n".join(log) + "\n")
     (folder / "ids.csv").write_text("\n".join(table) + "\n")
     told_as = {"path": str(folder / "ids.csv"), "most_ids": most_ids}
-    config = config_of(folder, sources={"log": {"path": str(folder / "log.csv")}}, identities=told_as)
+    config = config_of(folder, sources={"log": {"path": str(folder / "log.csv")}}, identities=told_as, **more)
     return ingest(config), config
 
 
@@ -145,7 +149,7 @@ def expected(rows: Sequence[Row], told: Sequence[Told], as_of: int, most_ids: in
 @given(logs(), pairs(until=False), st.integers(1, DAYS))
 @example([Row("b", 0, 0, "e0"), Row("a", 9, 9, "e1")], [Told("b", "a", 5)], 7)
 def test_an_instant_knows_the_persons_that_could_be_known_then(rows, told, at) -> None:
-    """Silent error 87: who is a customer, and what they did, by plain loops over the raw tables."""
+    """Silent error 90: who is a customer, and what they did, by plain loops over the raw tables."""
     with tempfile.TemporaryDirectory() as folder:
         store, _ = stored(Path(folder), rows, told)
         as_of = instant(at) - DAY // 2
@@ -155,7 +159,7 @@ def test_an_instant_knows_the_persons_that_could_be_known_then(rows, told, at) -
 @settings(max_examples=60, deadline=None)
 @given(logs(), pairs(), st.integers(1, DAYS))
 def test_tables_as_they_stood_give_the_same_view(rows, told, at) -> None:
-    """Silent error 87: chains, splits, shared ids and ends; what is told later changes no older answer."""
+    """Silent error 90: chains, splits, shared ids and ends; what is told later changes no older answer."""
     as_of = instant(at) - DAY // 2
     rows = [*rows, Row("z", 0, 0, "e0")]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
@@ -225,7 +229,7 @@ def test_a_person_has_no_more_ids_than_the_limit(tmp_path) -> None:
 
 
 def test_what_an_id_did_for_several_people_is_nobodys(tmp_path) -> None:
-    """Silent error 88: rows of a shared device are counted apart, and never given to whoever logged in first."""
+    """Silent error 91: rows of a shared device are counted apart, and never given to whoever logged in first."""
     rows = [
         Row("x", 0, 0, "e0"),
         Row("x", 5, 5, "e1"),
@@ -238,3 +242,23 @@ def test_what_an_id_did_for_several_people_is_nobodys(tmp_path) -> None:
     assert (counts.rows_in, counts.stored, counts.unassigned) == (5, 4, 1)
     assert {name: sum(one.values()) for name, one in view(store, NEVER - 1).items()} == {"a": 3, "b": 1}
     assert store.pairs == {"merged": 1, "shared": 1}
+
+
+def test_outcomes_of_an_alias_follow_the_person(tmp_path) -> None:
+    """A visitor who signs up is not censored by it: what the person does later is the outcome of their first visits."""
+    rows = [Row("x", 0, 0, "visit"), Row("a", 5, 5, "visit"), Row("a", 8, 8, "buy"), Row("y", 0, 0, "visit")]
+    stages = [{"name": "Seen", "enter": {"event": "*"}}, {"name": "Buyer", "enter": {"event": "buy"}}]
+    store, config = stored(tmp_path, rows, [Told("x", "a", 6)], journey={"name": "two", "stages": stages})
+    journey, found = Journey(config.journey), {}
+    for bucket in range(store.buckets):
+        block = store.read(bucket)
+        snapshots = eligible(block.touchpoints, np.array([instant(at) - DAY // 2 for at in (3, 6, 7)]))
+        stage = stage_at(entry_times(journey, block.touchpoints)[snapshots.customer], snapshots.as_of).stage
+        labels = label(journey, block.touchpoints, snapshots, stage, instant(20), 0)
+        for i, customer in enumerate(snapshots.customer):
+            days = (snapshots.as_of[i] + DAY // 2 - instant(0)) // DAY
+            until = labels.times[i, 2]
+            found[block.customers[customer], int(days)] = None if until == NEVER else until / DAY
+    assert found == {
+        ("x", 3): 5.5, ("x", 6): 2.5, ("a", 6): 2.5, ("a", 7): 1.5, ("y", 3): None, ("y", 6): None, ("y", 7): None,
+    }  # fmt: skip

@@ -38,6 +38,13 @@ def text(delimiter: str = ",", end: str = "\n", header: tuple[str, ...] | None =
 
 
 CSV = text().encode()
+
+
+def csv_of(first: int, last: int) -> bytes:
+    lines = CSV.splitlines(keepends=True)
+    return lines[0] + b"".join(lines[first + 1 : last + 1])
+
+
 LINES = "\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in ROWS)
 ARRAY = f"[{LINES.replace(chr(10), chr(44))}]"
 
@@ -68,6 +75,23 @@ def frame() -> pd.DataFrame:
 def parquet() -> bytes:
     buffer = io.BytesIO()
     frame().to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def zipped(*files: tuple[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def workbook(before: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    with pd.ExcelWriter(buffer, engine="xlsxwriter") as writer:
+        if before:
+            pd.DataFrame({"x": [1]}).to_excel(writer, sheet_name="first")
+        frame().to_excel(writer, sheet_name="log")
     return buffer.getvalue()
 
 
@@ -116,10 +140,26 @@ READ: dict[str, tuple[str, bytes, dict[str, str]]] = {
     "JSON lines in gzip": ("log.json.gz", gzip.compress(LINES.encode()), {}),
     "JSON lines in UTF-16": ("log.jsonl", LINES.encode("utf-16"), {"encoding": "utf-16"}),
     "JSON, an array": ("log.json", ARRAY.encode(), {}),
-    "JSON, an array over lines, in gzip": ("log.json.gz", gzip.compress(json.dumps(json.loads(ARRAY), indent=2).encode()), {}),
+    "JSON, an array over lines, in gzip": (
+        "log.json.gz", gzip.compress(json.dumps(json.loads(ARRAY), indent=2).encode()), {},
+    ),
     "JSON, objects over lines": (
         "log", "\n".join(json.dumps(one, indent=1) for one in json.loads(ARRAY)).encode(), {},
     ),
+    "zip": ("log.zip", zipped(("log.csv", CSV)), {}),
+    "zip named .csv.zip, of two files": (
+        "log.csv.zip", zipped(("a/log.csv", csv_of(0, 4)), ("b/log.csv", csv_of(4, 7)), ("a/.DS_Store", b"x")), {},
+    ),
+    "zip of gzip": ("log.zip", zipped(("log.csv.gz", gzip.compress(CSV))), {}),
+    "zip of a title, in another encoding": (
+        "log.zip", zipped(("../../log.csv", ("Orders\n\n" + text()).encode("utf-16"))), {"encoding": "utf-16"},
+    ),
+    "zip of Parquet": ("log.zip", zipped(("log.parquet", parquet())), {}),
+    "zip of JSON lines": ("log.zip", zipped(("/etc/log.jsonl", LINES.encode())), {}),
+    "zip of a workbook": ("log.zip", zipped(("log.xlsx", workbook())), {}),
+    "zip of several tables": ("log.zip", zipped(("a/log.csv", CSV), ("b.csv", b"x,y\n1,2\n")), {"member": "log*"}),
+    "workbook": ("log.xlsx", workbook(), {}),
+    "workbook, a sheet of it": ("log.xlsx", workbook(before=True), {"sheet": "log"}),
     "delimiters at the ends of lines": ("log.csv", CSV.replace(b"\n", b",\n"), {}),
     "two of them": ("log.csv", CSV.replace(b"\n", b",,\n"), {}),
 }  # fmt: skip
@@ -129,20 +169,6 @@ READ: dict[str, tuple[str, bytes, dict[str, str]]] = {
 def test_is_read_as_written(read: Callable[..., list[tuple[Any, ...]]], case: str) -> None:
     name, content, settings = READ[case]
     assert read(name, content, **settings) == ROWS
-
-
-def zipped(*files: tuple[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files:
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def workbook() -> bytes:
-    buffer = io.BytesIO()
-    frame().to_excel(buffer, engine="xlsxwriter")
-    return buffer.getvalue()
 
 
 def database(folder: Path) -> bytes:
@@ -167,16 +193,32 @@ def tarred() -> bytes:
 
 
 REFUSED: dict[str, tuple[str, bytes, str]] = {
-    "zip": ("log.zip", zipped(("log.csv", CSV)), "is a ZIP archive of 1 file(s); unpack it"),
-    "zip named .csv.zip": ("log.csv.zip", zipped(("log.csv", CSV), ("b.csv", CSV)), "is a ZIP archive of 2 file(s)"),
-    "zip named .csv": ("log.csv", zipped(("log.csv", CSV)), "is a ZIP archive"),
+    "zip named .csv": ("log.csv", zipped(("log.csv", CSV)), "is a ZIP archive; rename it to .zip"),
+    "zip in a zip": ("log.zip", zipped(("log.zip", zipped(("log.csv", CSV)))), "is a ZIP archive within a ZIP archive"),
+    "zip of two tables": (
+        "log.zip", zipped(("a.csv", CSV), ("b.csv", b"x,y\n1,2\n")), "have different columns",
+    ),
+    "zip of two kinds": ("log.zip", zipped(("a.csv", CSV), ("b.json", LINES.encode())), "say which under member"),
+    "zip of folders": ("log.zip", zipped(("__MACOSX/._a.csv", CSV), ("b/", b"")), "is a ZIP archive without a file"),
+    "zip of a misnamed file": ("log.zip", zipped(("a.csv", parquet())), "a.csv is a Parquet file; rename it"),
+    "zip, damaged": (
+        "log.zip", zipped(("log.csv", CSV)).replace(CANARY.encode(), CANARY.upper().encode(), 1),
+        "is a ZIP archive that is damaged",
+    ),
+    "zip with a password": (
+        "log.zip", zipped(("log.csv", CSV)).replace(b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0"),
+        "is a ZIP archive with a password",
+    ),
     "zip, cut": ("log.zip", zipped(("log.csv", CSV))[:-30], "is a ZIP archive (or a workbook) that is cut or damaged"),
     "zip without files": ("log.zip", zipped(), "is an empty ZIP archive"),
-    "workbook": ("log.xlsx", workbook(), "is an Excel workbook; save the sheet as CSV"),
-    "workbook named .csv": ("log.csv", workbook(), "is an Excel workbook; save the sheet as CSV"),
-    "workbook of old": ("log.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "is an old Excel"),
-    "OpenDocument": (
-        "log.ods", zipped(("mimetype", b"application/vnd.oasis.opendocument.spreadsheet")), "OpenDocument spreadsheet",
+    "workbook named .csv": ("log.csv", workbook(), "is an Excel workbook; rename it to .xlsx"),
+    "workbook of old, damaged": (
+        "log.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "is a workbook that cannot be read",
+    ),
+    "workbook of old, named .csv": ("log.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "is an old Excel"),
+    "OpenDocument, damaged": (
+        "log.ods", zipped(("mimetype", b"application/vnd.oasis.opendocument.spreadsheet")),
+        "is a workbook that cannot be read",
     ),
     "text named .csv.gz": ("log.csv.gz", CSV, "is not compressed, though its name ends in .gz"),
     "gzip named .csv": ("log.csv", gzip.compress(CSV), "is compressed with gzip; add .gz to its name"),
@@ -197,7 +239,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         "is one JSON object that holds its rows as a list, under 'rows'",
     ),
     "JSON, an array that is cut": ("log.json", ARRAY[:-9].encode(), "is JSON that is broken or cut, in its value"),
-    "JSON, an array with a fault": ("log.json", ARRAY.replace('"event"', "event", 3).encode(), "is JSON that is broken"),
+    "JSON, an array with a fault": ("log.json", ARRAY.replace('"event"', "event", 3).encode(), "is JSON that is"),
     "JSON, an array of numbers": ("log.json", b"[4711, 4712]", "holds no JSON object"),
     "JSON, an empty array": ("log.json", b"[]", "holds no JSON object"),
     "JSON, objects without keys": ("log.json", b"[{}, {}]", "its JSON objects have no keys"),

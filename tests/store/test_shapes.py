@@ -1,6 +1,6 @@
 """Shapes of rows: several ids in one, rows that are no touchpoints, several dates in one; and their past.
 
-The oracle is plain Python over the same rows. Silent error 151: a row that a condition leaves out is lost without a
+The oracle is plain Python over the same rows. Silent error 89: a row that a condition leaves out is lost without a
 count, or a date of tomorrow stands in a past row.
 """
 
@@ -102,7 +102,7 @@ def test_true_is_true_however_it_is_written(one_source: Source, written: Any) ->
 def test_a_condition_that_nothing_meets_is_told(one_source: Source) -> None:
     with pytest.raises(DataError, match=r"1 rows came in and none is left \(1 by where or melt\)"):
         ingest(one_source(csv(f"a,{AT},x"), {"where": {"event": "y"}}))
-    with pytest.raises(DataError, match="where: there is no column 'evnt'. Did you mean 'event'"):
+    with pytest.raises(DataError, match=r"where: there is no column 'evnt'\. Did you mean 'event'"):
         ingest(one_source(csv(f"a,{AT},x"), {"where": {"evnt": "y"}}))
 
 
@@ -154,6 +154,72 @@ def test_a_melted_store_grows_as_if_made_anew(tmp_path: Path, configure: Source)
     assert grown.counts == anew.counts and grown.counts["log"].left_out == 3
     for file in sorted(anew.folder.glob("**/*.parquet")):
         assert file.read_bytes() == (grown.folder / file.relative_to(anew.folder)).read_bytes()
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+MONEY = csv(
+    f"a,{AT},x,1000,EUR", f"b,{AT},x,1000, usd", f"c,{AT},x,1000,JPY", f"d,{AT},x,,", f"e,{AT},x,1000,",
+    "f,2024-03-09 10:00:00,x,1000,USD", "g,2024-02-01 10:00:00,x,1000,USD",
+    header="customer_id,occurred_at,event,value,cur",
+)  # fmt: skip
+RATES = csv("2024-02-28,USD,0.9", "2024-03-01,JPY,0.006", header="date,currency,rate")
+
+
+def values(store: Any) -> dict[str, float]:
+    rows = touchpoints(store)
+    return dict(zip(rows["customer_id"], rows["value"].fillna(-1), strict=True))
+
+
+def test_other_currencies_are_refused(one_source: Source) -> None:
+    store = ingest(one_source(MONEY, {"currency": {"column": "cur", "to": "EUR"}}, refused_share=0.9))
+    assert values(store) == {"a": 100_000, "d": -1}
+    assert store.counts["log"].refused == {"another currency": 4, "no currency": 1}
+
+
+def test_rates_of_the_day_make_one_currency(tmp_path: Path, one_source: Source) -> None:
+    (tmp_path / "rates.csv").write_text(RATES)
+    source = {"currency": {"column": "cur", "to": "EUR", "rates": "rates.csv"}}
+    store = ingest(one_source(MONEY, source, refused_share=0.9))
+    assert values(store) == {"a": 100_000, "b": 90_000, "c": 600, "d": -1}
+    # A rate holds for a week, and none of later counts for an earlier day.
+    assert store.counts["log"].refused == {"no rate of its currency": 2, "no currency": 1}
+    (tmp_path / "rates.csv").write_text(RATES.replace("0.9", "0.8"))
+    assert values(ingest(one_source(MONEY, source, refused_share=0.9)))["b"] == 80_000
+
+
+def test_minor_units_are_the_currencys_own(tmp_path: Path, one_source: Source) -> None:
+    rows = csv(f"a,{AT},x,1234,EUR", f"b,{AT},x,1234,JPY", f"c,{AT},x,1234,KWD", f"d,{AT},x,much,EUR",
+               header="customer_id,occurred_at,event,value,cur")  # fmt: skip
+    assert values(ingest(one_source(rows, {"minor_units": True}, refused_share=0.9))) == {
+        "a": 1234,
+        "b": 1234,
+        "c": 1234,
+    }
+    (tmp_path / "rates.csv").write_text(csv("2024-03-01,JPY,1", "2024-03-01,KWD,1", header="date,currency,rate"))
+    source = {"minor_units": True, "currency": {"column": "cur", "to": "EUR", "rates": "rates.csv"}}
+    store = ingest(one_source(rows, source, refused_share=0.9))
+    assert values(store) == {"a": 1234, "b": 123_400, "c": 123}
+    assert store.counts["log"].refused == {"unreadable value": 1}
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ("date,currency\n2024-01-01,USD\n", "has no column 'rate'; it needs date, currency and rate"),
+        ("date,currency,rate\n2024-01-01,USD,-1\n2024-13-01,USD,1\n", r"has 2 row\(s\) without a date, a currency or"),
+        ("date,currency,rate\n2024-01-01,USD,1\n2024-01-01,usd,2\n", r"has 1 day\(s\) with two rates"),
+    ],
+)
+def test_rates_that_are_none_are_told(tmp_path: Path, one_source: Source, rates: str, words: str) -> None:
+    (tmp_path / "rates.csv").write_text(rates)
+    with pytest.raises(DataError, match=words):
+        ingest(one_source(MONEY, {"currency": {"column": "cur", "to": "EUR", "rates": "rates.csv"}}))
+
+
+def test_currency_without_a_value_is_told(one_source: Source) -> None:
+    with pytest.raises(DataError, match="there is no column for value"):
+        ingest(one_source(csv(f"a,{AT},x"), {"minor_units": True}))
 
 
 # --- the past of all of them -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ def check(config_file: ConfigFile, as_of: AsOf, adopt_out: AdoptOut = False, as_
             "duplicates": counts.duplicates,
             "unmatched": counts.unmatched,
             "left_out": counts.left_out,
+            "unassigned": counts.unassigned,
         }
         for name, counts in store.counts.items()
     ]

@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from cvj_ml.config.base import Duration, ResolvedPattern, Section, _as_list
+from cvj_ml.config.base import Duration, ResolvedPath, ResolvedPattern, Section, _as_list
 from cvj_ml.config.plays import Names
 from cvj_ml.errors import nearest
 
@@ -37,6 +37,8 @@ class TableSpec(Section):
     postgres: PostgresSource | None = None
     files: dict[str, Paths] = {}
     row_times: dict[str, str] = Field(default={}, description="file of a query to the column that dates its rows")
+    sheet: str | None = Field(default=None, description="of a workbook; without it the first that is shown")
+    member: str | None = Field(default=None, description="pattern of the files of a ZIP archive that are this table")
     encoding: Encoding = Field(default="utf-8", description="of CSV files")
     times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
     time_format: str | None = Field(
@@ -122,6 +124,14 @@ _OF_MELT = ("event", "occurred_at", "value", "touchpoint_id")
 """Roles that a melted table has no column for: the first two come from its dates, the others would repeat for each."""
 
 
+class CurrencySpec(Section):
+    """The column that says in which currency a value is, the one that all are made, and rates of the day."""
+
+    column: str
+    to: str = Field(pattern="^[A-Z]{3}$")
+    rates: ResolvedPath | None = Field(default=None, description="table with date, currency and rate")
+
+
 class SourceSpec(TableSpec):
     """A source of touchpoints: the canonical column to the source's own (``event: type``).
 
@@ -136,6 +146,8 @@ class SourceSpec(TableSpec):
     )
     where: dict[str, Wanted] = Field(default={}, description="column to what it must say for a row to be a touchpoint")
     melt: dict[str, str] = Field(default={}, description="event to the column with its date, of a row with several")
+    currency: CurrencySpec | None = None
+    minor_units: bool = Field(default=False, description="values are in cents, or what the currency has instead")
     known_after: Duration | None = None
     arrival_delay: Duration | None = None
 

@@ -210,7 +210,7 @@ def _placed(spec: TableSpec, read: _Read, faults: list[str]) -> tuple[pa.Table, 
     begins = 0
     for index, (file, count) in enumerate(zip(relation.read, relation.file_rows, strict=True)):
         assert isinstance(file.layout, TextLayout)
-        records, counted, gaps = _records(file.source, spec.encoding, file.layout.above)
+        records, counted, gaps = _records(file.source, file.encoding, file.layout.above)
         inside += [(index, line) for line in gaps]
         own = lines.filter(pc.equal(lines["file"], index))
         unread = np.isin(counted, own["line"].to_numpy())

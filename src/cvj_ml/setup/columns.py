@@ -16,7 +16,7 @@ import numpy as np
 from cvj_ml.config import EPOCHS, DecimalMark
 from cvj_ml.store.fields import Field
 from cvj_ml.store.mapping import formatted_instant, instant_of, plain_number
-from cvj_ml.store.sql import has_offset, literal, written_instant
+from cvj_ml.store.sql import has_offset, identifier, literal, written_instant
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -127,6 +127,13 @@ class ColumnProfile:
     people: int = 0
     moment: str = ""
     """SQL of a time's microseconds."""
+    way: str | None = None
+    """SQL of what stands in a nested column, of which the name is the way into it."""
+
+    @property
+    def sql(self) -> str:
+        """Return SQL of the column in a query over the file."""
+        return self.way or identifier(self.name)
 
     @property
     def nobody(self) -> int:

@@ -18,7 +18,7 @@ from cvj_ml.setup.columns import words
 from cvj_ml.setup.doubts import SHOWN, Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, alike, meaning, meanings, sent_by_business, unsure
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.queries import LINES, Draft, dates_of
+from cvj_ml.setup.queries import LINES, Draft, dates_of, refusals_of
 from cvj_ml.store.sql import literal
 
 _HORIZONS = (7, 14, 30, 60, 90)
@@ -151,7 +151,15 @@ def _source(draft: Draft, beside: Path) -> list[str]:
         properties = {
             "_".join(words(name)) or "column": name for name in draft.properties if name not in mapped.values()
         }
+        if draft.melt:
+            mapped = {role: name for role, name in mapped.items() if role not in ("occurred_at", "event", "value")}
         lines += [f"    path: {path}", f"    columns: {_mapping({**mapped, **properties})}"]
+        if draft.where:
+            lines.append(
+                f"    where: {_mapping(draft.where)}  # only these rows are touchpoints; the others are counted"
+            )
+        if draft.melt:
+            lines.append(f"    melt: {_mapping(draft.melt)}  # event: the column with its date")
         if draft.event is not None:
             lines.append(f"    constants: {{event: {_scalar(draft.event)}}}")
     if draft.null_values:
@@ -168,7 +176,7 @@ def _source(draft: Draft, beside: Path) -> list[str]:
         lines.append(f"    times: {zone}  # the zone of times that name none: local (time_zone), utc, or a zone")
     if "known_at" not in mapped:
         lines.append("    # known_after: 1d   if a row is known later than it happens, as where files come once a day")
-    used = {*draft.roles.columns.values(), *draft.properties, draft.key or "", *(draft.only or ())[:1]}
+    used = {*draft.roles.columns.values(), *draft.properties, draft.key or "", *draft.where}
     used |= {one.name for one in dates_of(table)} if draft.shape == "dates" else set()
     if others := [one.name for one in file.columns if one.name not in used and one.name.strip()]:
         lines.append(f"    # not used (any can become a property for rules): {first_of(others)}")
@@ -198,7 +206,7 @@ def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
     """Return the setting without which rows of nobody would end every run, no higher than they explain."""
     most, doubts = 0.0, []
     for one in drafts:
-        rows, reasons = _refusals(one)
+        rows, reasons = refusals_of(one)
         total = sum(reasons.values())
         share = total / max(1, rows)
         if share > _REFUSED_SHARE:
@@ -212,38 +220,6 @@ def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
                 way_out="If you know whose they are, or what they say, correct them.",
             ))  # fmt: skip
     return ([f"refused_share: {math.ceil(1000 * most) / 1000:g}"] if most else []), doubts
-
-
-def _refusals(one: Draft) -> tuple[int, dict[str, int]]:
-    """Return how many rows a source will have, and how many of them are refused, by reason."""
-    file, value = one.table.file, one.column("value")
-    if one.query is not None:
-        empty = ", ".join(map(literal, one.null_values)) or "''"
-        wrapped = (
-            f"SELECT * REPLACE (CASE WHEN CAST(customer_id AS VARCHAR) NOT IN ({empty}) THEN customer_id END AS"
-            f" customer_id) FROM ({one.query})"
-        )
-        rows, nobody, timeless = one.table.read_by(wrapped, LINES)
-        return rows, {"no customer": nobody, "no time": timeless}
-    customer, when = one.column("customer_id"), one.column("occurred_at")
-    rows = file.rows + file.unreadable
-    if customer is None or when is None:
-        return rows, {}
-    values = (customer.placeholders or {}).items()
-    nobody = file.rows - customer.filled + sum(number for value_, number in values if value_ in one.null_values)
-    no_number = (
-        value.unread - sum((value.placeholders or {}).get(text, 0) for text in one.null_values)
-        if value and not one.unvalued
-        else 0
-    )
-    known = one.column("known_at")
-    return rows, {
-        "no customer": nobody,
-        "no time": file.rows - when.filled + when.unread,
-        "no time when it was known": file.rows - known.filled + known.unread if known else 0,
-        "no number as value": max(0, no_number),
-        "broken line": file.unreadable,
-    }
 
 
 def _attributes(tables: Sequence[tuple[str, Table, str]], beside: Path) -> list[str]:

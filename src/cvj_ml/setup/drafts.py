@@ -9,7 +9,18 @@ from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import Doubt, first_of, nobody_values
 from cvj_ml.setup.events import COMMITTED, is_done, is_undone, meaning, meanings
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.queries import Draft, Shape, dates_of, event_of_date, groups_of, needs_query, number_sql, query_of
+from cvj_ml.setup.queries import (
+    FILLED,
+    Draft,
+    Shape,
+    dates_of,
+    event_of_date,
+    groups_of,
+    melt_of,
+    needs_query,
+    number_sql,
+    query_of,
+)
 from cvj_ml.setup.roles import (
     Roles,
     find_change,
@@ -100,8 +111,37 @@ def draft(source: str, table: Table, roles: Roles) -> Draft:
     made = Draft(source, table, replace(roles, columns=columns), shape, key)
     customer = table.file.column(columns["customer_id"])
     made = replace(made, null_values=tuple(nobody_values(table, customer)))
-    made = _with_states(_with_money(_with_events(made)))
+    made = _first_lines(_with_states(_with_money(_with_events(made))))
     return replace(made, query=query_of(made) if needs_query(made) else None)
+
+
+def _first_lines(made: Draft) -> Draft:
+    """Return lines of orders as rows where one line of each says all: the amount stands there, and on no other."""
+    if made.shape != "lines" or made.undone or made.unvalued or "value" not in made.roles.columns:
+        return made
+    value, at = made.roles.get("value"), made.column("occurred_at")
+    by = [made.key] if made.key else groups_of(made)
+    several, _, once = made.table.within(by, value)
+    orders = made.table.distinct(*by)
+    counts = ", ".join(f"count({made.table.text(name)})" for name in (made.roles.get("customer_id"), *by))
+    with_all = made.table.ask(f"count(*), {counts}", f"{made.table.text(value)} IS NOT NULL")
+    plain = not any(one.name.endswith(".negative") for one in made.doubts) and not (at and at.also)
+    if is_price(value) or once < several or set(with_all) != {orders} or not plain:
+        return made
+    left = made.rows - orders
+    doubts = [
+        replace(
+            one,
+            text=f"several rows stand for one order: {made.rows:,} rows are {orders:,} orders by {first_of(by)}, each"
+            f" with {value} in one row alone. Only those are read (where); {left:,} rows are left out and counted.",
+        )
+        if one.name.endswith(".order-lines")
+        else one
+        for one in made.doubts
+    ]
+    key = {"touchpoint_id": made.key} if made.key else {}
+    roles = replace(made.roles, columns={**made.roles.columns, **key})
+    return replace(made, shape="rows", roles=roles, where={value: FILLED}, doubts=tuple(doubts))
 
 
 def _with_events(made: Draft) -> Draft:
@@ -171,6 +211,7 @@ def _with_dates(made: Draft) -> Draft:
     made = replace(
         made,
         events=events,
+        melt=melt_of(made),
         first=min(one.first for one in dates if one.first),
         last=max(one.last for one in dates if one.last),
     )
@@ -179,11 +220,12 @@ def _with_dates(made: Draft) -> Draft:
     return replace(made, doubts=(*made.doubts, Doubt(
         f"{made.source}.several-dates", file.name,
         f"several date columns stand side by side in one row a customer ({made.roles.get('customer_id')}, {file.rows:,}"
-        f" rows): {first_of([one.name for one in dates])}. A query makes a touchpoint of each, {total:,} in all, with"
+        f" rows): {first_of([one.name for one in dates])}. Each is a touchpoint, {total:,} in all, with"
         " the"
         f" events {first_of(list(events))}." + (f" {first_of(left)} is left out." if left else "") + disagree, True,
         {"dates": len(dates), "touchpoints": total}, tuple(one.name for one in dates),
-        f"If one alone is meant: --column {file.paths[0].name}:occurred_at=COLUMN.", query_of(made),
+        f"If one alone is meant: --column {file.paths[0].name}:occurred_at=COLUMN.",
+        None if made.melt else query_of(made),
     )))  # fmt: skip
 
 
@@ -228,7 +270,8 @@ def _with_changes(made: Draft) -> Draft:
         f"SELECT {text}, count(*) FROM {made.table.sql} WHERE {condition} AND {text} IS NOT NULL GROUP BY 1 ORDER BY"
         f" 2 DESC, 1"
     ).fetchall()
-    made = replace(made, events=dict(counted), only=(fields.name, where) if fields is not None and where else None)
+    kept = {fields.name: where} if fields is not None and where else {}
+    made = replace(made, events=dict(counted), where=kept)
     return replace(made, doubts=(*made.doubts, Doubt(
         f"{made.source}.changes", file.name,
         f"each row is a change from {change[0]} to {new}, so {new} is taken for the event"
@@ -236,7 +279,6 @@ def _with_changes(made: Draft) -> Draft:
         + told + " The state before the first change has no row, and a state can be left for a lower one.", True,
         {"rows": sum(dict(counted).values())}, (change[0],),
         f"Another event: --column {file.paths[0].name}:event=COLUMN.",
-        query_of(made) if made.only else None,
     )))  # fmt: skip
 
 

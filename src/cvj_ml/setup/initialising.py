@@ -15,7 +15,7 @@ from cvj_ml.setup.document import Proposal, propose
 from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, payment_doubts, time_doubts
 from cvj_ml.setup.drafts import draft
 from cvj_ml.setup.profile import Table, open_tables
-from cvj_ml.setup.queries import LINES, Draft
+from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
     LIKELY,
     Candidate,
@@ -28,7 +28,6 @@ from cvj_ml.setup.roles import (
     find_times,
     find_values,
     says_known,
-    says_money,
 )
 
 Told = Mapping[tuple[str | None, str], str]
@@ -272,22 +271,21 @@ def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tu
 
 
 def _nested(source: str, made: Draft) -> list[Doubt]:
-    """Return the doubt of columns that hold several values in one, with the query that reads them."""
-    nested = made.table.nested(LINES)
-    if nested is None:
+    """Return the note on columns that hold several values in one, and the ways that are taken into them."""
+    nested = made.table.nested
+    if not nested.columns:
         return []
-    money = [
-        name
-        for name in nested.query.split(" AS ")
-        if "value" not in made.roles.columns and says_money(name.split(",")[0])
-    ]
-    what = first_of([f"{name} ({kind})" for name, kind in nested.columns.items()])
+    used = {*made.roles.columns.values(), *made.properties}
+    taken = [way for way in nested.ways if way in used]
+    closed = [name for name in nested.columns if not any(one.own == name for one in nested.ways.values())]
+    told = first_of([f"{name} ({kind})" for name, kind in nested.columns.items()])
     return [Doubt(
         f"{source}.nested", made.table.file.name,
-        f"{what} hold several values in one and are not read."
-        + (" What the rows were worth seems to be among them, and no other column says it." if money else ""),
-        bool(money), way_out=f"The query makes plain columns of them: query, and files: {{{LINES}: <the path>}}.",
-        query=nested.query,
+        f"{told} hold several values in one. Ways lead into them"
+        + (f": {first_of(taken)} are read." if taken else ", and none of them is read.")
+        + (f" Into {first_of(closed)} none leads; make columns of it in a query." if closed else ""),
+        numbers={"ways": len(nested.ways)}, rivals=tuple(way for way in nested.ways if way not in used)[:20],
+        way_out="Another one: name it under columns, as in value: payment.total.",
     )]  # fmt: skip
 
 

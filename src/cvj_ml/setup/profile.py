@@ -35,16 +35,13 @@ class FileProfile:
     rows: int
     columns: tuple[ColumnProfile, ...]
     unreadable: int = 0
+    is_text: bool = False
+    """Whether every column is text, as in CSV files."""
 
     @property
     def name(self) -> str:
         """How to call the files in a message."""
         return self.paths[0].name + (f" and {len(self.paths) - 1} more like it" if len(self.paths) > 1 else "")
-
-    @property
-    def is_text(self) -> bool:
-        """Whether every column is text, as in CSV files."""
-        return is_text(self.paths[0])
 
     def column(self, name: str) -> ColumnProfile:
         """Return the column of this name."""
@@ -58,6 +55,7 @@ class Table:
     file: FileProfile
     sql: str
     fields: Mapping[str, Field]
+    nested: Nested
     connection: duckdb.DuckDBPyConnection
 
     def ask(self, select: str, where: str = "TRUE") -> tuple[Any, ...]:
@@ -133,15 +131,11 @@ class Table:
         ).fetchall()[0]
         return int(rows), int(customers), int(times)
 
-    def nested(self, name: str) -> Nested | None:
-        """Return what stands nested in the columns, with the query that makes plain columns of them."""
-        return find_nested(f"(SELECT * EXCLUDE ({_FILE}) FROM {self.sql})", self.connection, name)
-
     def part(self, paths: Sequence[Path]) -> Table:
         """Return the rows of some of the files alone."""
         chosen = ", ".join(str(self.file.paths.index(path)) for path in paths)
         sql = f"(SELECT * FROM {self.sql} WHERE {_FILE} IN ({chosen}))"
-        return _profiled(replace(self.file, paths=tuple(paths)), sql, self.fields, self.connection)
+        return _profiled(replace(self.file, paths=tuple(paths)), sql, self.fields, self.nested, self.connection)
 
 
 @contextlib.contextmanager
@@ -197,11 +191,19 @@ def _table(
     try:
         connection.execute(f"CREATE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(parts)}")
         ((rows,),) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()
+        nested = find_nested(whole, f"(SELECT * EXCLUDE ({_FILE}) FROM {name})", connection)
+        # What a way leads to is a column like any other, and stands for what it leads into.
+        led = ", ".join(["*", *(f"{one.raw} AS {identifier(way)}" for way, one in nested.ways.items())])
+        connection.execute(f"CREATE TEMP VIEW {name}_led AS SELECT {led} FROM {name}")
+        name = f"{name}_led"
         if rows <= _HELD:
             connection.execute(f"CREATE TEMP TABLE {name}_held AS SELECT * FROM {name}")
             name = f"{name}_held"
-        fields = {own: location_field(whole, own) for own in whole.types}
-        return _profiled(FileProfile(paths, encoding, rows, (), unreadable), name, fields, connection)
+        entered = {one.own for one in nested.ways.values()}
+        fields = {own: location_field(whole, own) for own in whole.types if own not in entered}
+        fields |= {way: Field(identifier(way), one.type, one.untyped, way) for way, one in nested.ways.items()}
+        file = FileProfile(paths, encoding, rows, (), unreadable, whole.untyped)
+        return _profiled(file, name, fields, nested, connection)
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
@@ -209,10 +211,13 @@ def _table(
         raise DataError(f"{paths[0]}: its rows cannot be read ({type(error).__name__}); is the file whole?") from None
 
 
-def _profiled(file: FileProfile, sql: str, fields: Mapping[str, Field], connection: duckdb.DuckDBPyConnection) -> Table:
+def _profiled(
+    file: FileProfile, sql: str, fields: Mapping[str, Field], nested: Nested, connection: duckdb.DuckDBPyConnection
+) -> Table:
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {sql}").fetchall()
     columns = profile_columns(list(fields.values()), sql, connection) if rows else ()
-    return Table(replace(file, rows=rows, columns=columns), sql, fields, connection)
+    columns = tuple(replace(one, way=nested.ways[one.name].raw) if one.name in nested.ways else one for one in columns)
+    return Table(replace(file, rows=rows, columns=columns), sql, fields, nested, connection)
 
 
 def _encoding(path: Path) -> Encoding:

@@ -20,6 +20,9 @@ _NO_EVENT = frozenset(words("became become a an date at on time timestamp dateti
 
 Shape = Literal["rows", "lines", "versions", "dates", "changes"]
 
+FILLED = "filled"
+"""What a condition asks of a column that may hold anything, but something."""
+
 LINES = "lines"
 """What a proposed query calls its file."""
 
@@ -28,8 +31,9 @@ LINES = "lines"
 class Draft:
     """How a table is going to be read: its shape, roles, the constant event or the query, and what is left out.
 
-    ``key`` tells orders apart; ``only`` names a column and the value that rows must have there, ``undone`` a column
-    with the states in which an order came to nothing; ``unvalued`` says that amounts are not the value.
+    ``key`` tells orders apart; ``where`` names columns and what rows must have there, ``melt`` events and the columns
+    of their dates, where a plain path can read them; ``undone`` is a column with the states in which an order came to
+    nothing; ``unvalued`` says that amounts are not the value.
     """
 
     source: str
@@ -37,7 +41,8 @@ class Draft:
     roles: Roles
     shape: Shape = "rows"
     key: str | None = None
-    only: tuple[str, str] | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    melt: Mapping[str, str] = field(default_factory=dict)
     undone: tuple[str, tuple[str, ...]] | None = None
     event: str | None = None
     events: Mapping[str, int] = field(default_factory=dict)
@@ -75,8 +80,8 @@ def needs_query(made: Draft) -> bool:
     at = made.column("occurred_at")
     names = {one.name.split(".", 1)[1] for one in made.doubts}
     return bool(
-        made.shape in ("lines", "dates")
-        or made.only
+        made.shape == "lines"
+        or (made.shape == "dates" and not made.melt)
         or "negative" in names
         or made.undone
         or (at is not None and at.also)
@@ -93,8 +98,8 @@ def groups_of(made: Draft) -> list[str]:
 def query_of(made: Draft) -> str:
     """Return the query that reads a table: one row a touchpoint, under the names of the roles."""
     table, columns = made.table, made.roles.columns
-    customer = identifier(columns["customer_id"])
     profile = table.file.column(columns["customer_id"])
+    customer = profile.sql
     if profile.pointed and table.file.is_text:
         customer = f"TRY_CAST(TRY_CAST({customer} AS DOUBLE) AS BIGINT)"
     if made.shape == "dates":
@@ -103,18 +108,22 @@ def query_of(made: Draft) -> str:
         cast = "CAST({} AS VARCHAR)" if len({one.type for one in found}) > 1 else "{}"
         return " UNION ALL ".join(
             f"SELECT {customer} AS customer_id, {cast.format(instant_sql(one))} AS occurred_at,"
-            f" {literal(event_of_date(one.name))} AS event FROM {LINES} WHERE {identifier(one.name)} IS NOT NULL"
+            f" {literal(event_of_date(one.name))} AS event FROM {LINES} WHERE {one.sql} IS NOT NULL"
             for one in found
         )
     at = instant_sql(table.file.column(columns["occurred_at"]))
     value = None
     if "value" in columns and not made.unvalued:
-        value = identifier(columns["value"])
-    event = literal(made.event) if made.event else identifier(columns["event"])
-    kept = {role: identifier(name) for role, name in columns.items() if role in ("touchpoint_id", "channel", "rating")}
+        value = table.file.column(columns["value"]).sql
+    event = literal(made.event) if made.event else table.file.column(columns["event"]).sql
+    kept = {
+        role: table.file.column(name).sql
+        for role, name in columns.items()
+        if role in ("touchpoint_id", "channel", "rating")
+    }
     if "known_at" in columns:
         kept["known_at"] = instant_sql(table.file.column(columns["known_at"]))
-    kept |= {_key(name): identifier(name) for name in made.properties}
+    kept |= {_key(name): table.file.column(name).sql for name in made.properties}
     amount = number_sql(table, columns["value"], strict=made.shape == "lines") if "value" in columns else None
     groups: list[str] = []
     if made.shape == "lines":
@@ -137,10 +146,23 @@ def query_of(made: Draft) -> str:
     }
     listed_columns = ", ".join(sql if sql == identifier(name) else f"{sql} AS {name}" for name, sql in selected.items())
     query = f"SELECT {listed_columns} FROM {LINES}"
-    if made.only:
-        column, name = made.only
-        query += f" WHERE {identifier(column)} = {literal(name)}"
+    if made.where:
+        query += f" WHERE {' AND '.join(_condition(table, name, wanted) for name, wanted in made.where.items())}"
     return query + (f" GROUP BY {', '.join(groups)}" if groups else "")
+
+
+def _condition(table: Table, name: str, wanted: str) -> str:
+    own = table.file.column(name).sql
+    return f"nullif(trim(CAST({own} AS VARCHAR)), '') IS NOT NULL" if wanted == FILLED else f"{own} = {literal(wanted)}"
+
+
+def melt_of(made: Draft) -> dict[str, str]:
+    """Return event to column where the dates that stand side by side are read as they are, each event once."""
+    dates = dates_of(made.table)
+    customer = made.table.file.column(made.roles.get("customer_id"))
+    found = {event_of_date(one.name): one.name for one in dates}
+    plain = not any(one.also or one.way or one.type == "BLOB" for one in dates) and not customer.pointed
+    return found if plain and len({one.time_format for one in dates}) == 1 and len(found) == len(dates) else {}
 
 
 def _apart(made: Draft, event: str, amount: str | None) -> str:
@@ -148,13 +170,14 @@ def _apart(made: Draft, event: str, amount: str | None) -> str:
     cases = []
     if made.undone:
         state, names = made.undone
-        column = f"max({identifier(state)})" if made.shape == "lines" else identifier(state)
+        own = made.table.file.column(state).sql
+        column = f"max({own})" if made.shape == "lines" else own
         cases.append(f"WHEN {column} IN ({', '.join(map(literal, names))}) THEN {literal(f'{made.event}_undone')}")
     if amount and any(one.name.endswith(".negative") for one in made.doubts):
         of = ""
         if "event" in made.roles.columns:
             mapped = ", ".join(literal(name) for name in made.events if meaning(name) in COMMITTED)
-            of = f"{identifier(made.roles.get('event'))} IN ({mapped}) AND "
+            of = f"{made.table.file.column(made.roles.get('event')).sql} IN ({mapped}) AND "
         cases.append(f"WHEN {of}{amount} < 0 THEN 'refund'")
     return f"CASE {' '.join(cases)} ELSE {event} END" if cases else event
 
@@ -171,12 +194,12 @@ def _alone(made: Draft) -> bool:
 def _lines_groups(made: Draft, customer: str, at: str) -> list[str]:
     if made.key is None:
         return [customer, at]
-    order = identifier(made.key)
+    order = made.table.file.column(made.key).sql
     groups = [order] if _alone(made) else [customer, order]
     column = made.table.file.column(made.key)
     # Lines without an order's number would all become one order.
     groups += [f"CASE WHEN {order} IS NULL THEN {at} END"] if column.filled < made.rows else []
-    return groups + ([identifier(made.roles.get("event"))] if "event" in made.roles.columns else [])
+    return groups + ([made.table.file.column(made.roles.get("event")).sql] if "event" in made.roles.columns else [])
 
 
 def _sum_of_lines(made: Draft) -> str | None:
@@ -195,7 +218,7 @@ def _sum_of_lines(made: Draft) -> str | None:
 
 def instant_sql(when: ColumnProfile) -> str:
     """Return SQL for a time; one that cannot be read is empty, so that the row is refused and counted."""
-    own = identifier(when.name)
+    own = when.sql
     if when.type == "BLOB":
         own = f"TRY(decode({own}))"
     if when.also is not None:
@@ -212,8 +235,8 @@ def number_sql(table: Table, name: str, *, strict: bool) -> str:
 
     Strictly, one that cannot be read fails the query: left out of an order's sum, nobody would see that it is missing.
     """
-    cast, own = "CAST" if strict else "TRY_CAST", identifier(name)
     column = table.file.column(name)
+    cast, own = "CAST" if strict else "TRY_CAST", column.sql
     if column.type != "VARCHAR":
         return own
     own = f"nullif({own}, '')"
@@ -225,3 +248,50 @@ def number_sql(table: Table, name: str, *, strict: bool) -> str:
 
 def _key(name: str) -> str:
     return "_".join(words(name)) or "column"
+
+
+def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:
+    """Return how many rows a source will have, and how many of them are refused, by reason."""
+    file, value = one.table.file, one.column("value")
+    if one.query is not None:
+        empty = ", ".join(map(literal, one.null_values)) or "''"
+        wrapped = (
+            f"SELECT * REPLACE (CASE WHEN CAST(customer_id AS VARCHAR) NOT IN ({empty}) THEN customer_id END AS"
+            f" customer_id) FROM ({one.query})"
+        )
+        rows, nobody, timeless = one.table.read_by(wrapped, LINES)
+        return rows, {"no customer": nobody, "no time": timeless}
+    customer, when = one.column("customer_id"), one.column("occurred_at")
+    rows = file.rows + file.unreadable
+    if customer is None or when is None:
+        return rows, {}
+    if one.melt:
+        dates = dates_of(one.table)
+        nobody_at = [f"count({one.table.text(own.name)})" for own in dates]
+        missing = sum(one.table.ask(", ".join(nobody_at), f"{one.table.text(customer.name)} IS NULL"))
+        told = {"no customer": missing, "no time": sum(own.unread for own in dates), "broken line": file.unreadable}
+        return sum(own.filled for own in dates) + file.unreadable, told
+    if one.where:
+        kept = " AND ".join(
+            f"{one.table.text(name)} {'IS NOT NULL' if wanted == FILLED else f'= {literal(wanted)}'}"
+            for name, wanted in one.where.items()
+        )
+        texts = [f"count({one.table.text(column.name)})" for column in (customer, when)]
+        whole, customers, times = one.table.ask(f"count(*), {', '.join(texts)}", kept)
+        told = {"no customer": whole - customers, "no time": whole - times, "broken line": file.unreadable}
+        return whole + file.unreadable, told
+    values = (customer.placeholders or {}).items()
+    nobody = file.rows - customer.filled + sum(number for value_, number in values if value_ in one.null_values)
+    no_number = (
+        value.unread - sum((value.placeholders or {}).get(text, 0) for text in one.null_values)
+        if value and not one.unvalued
+        else 0
+    )
+    known = one.column("known_at")
+    return rows, {
+        "no customer": nobody,
+        "no time": file.rows - when.filled + when.unread,
+        "no time when it was known": file.rows - known.filled + known.unread if known else 0,
+        "no number as value": max(0, no_number),
+        "broken line": file.unreadable,
+    }

@@ -80,8 +80,8 @@ _OLD, _NEW = (
     frozenset(words("new current to after next neu nouveau nuevo")),
 )
 _MONEY = (
-    ("value", "amount", "revenue", "total", "betrag", "umsatz", "montant", "importe", "bedrag", "belopp", "valor",
-     "gesamt", "gesamtbetrag", "summe", "gmv", "purchase revenue", "grand total", "monto", "importo"),
+    ("purchase revenue", "value", "amount", "revenue", "total", "betrag", "umsatz", "montant", "importe", "bedrag",
+     "belopp", "valor", "gesamt", "gesamtbetrag", "summe", "gmv", "grand total", "monto", "importo"),
     ("gross", "sales", "spend", "spent", "paid", "subtotal", "net", "preis", "prix", "precio", "prezzo", "prijs",
      "price", "sum", "donation", "turnover", "charge"),
 )  # fmt: skip

@@ -31,6 +31,14 @@ _CODED = ("customer_id", "event", "channel", "source")
 """Texts that repeat within a bucket, so that they are read, sorted and written as codes."""
 
 
+_ROWS_PER_BUCKET = 1 << 20
+
+
+def enough_buckets(rows: int) -> int:
+    """Return a power of two that leaves about a million rows to a bucket, so that memory does not grow with the log."""
+    return min(4096, max(16, 1 << (max(rows - 1, 0) // _ROWS_PER_BUCKET).bit_length()))
+
+
 @dataclass(frozen=True, slots=True)
 class Base:
     """An earlier store of the same meaning, and the sources of which its rows are still all right.
@@ -86,6 +94,7 @@ class TouchpointSorter:
         self._events: Counter[str] = Counter()
         self._delays: dict[str, Counter[int]] = {name: Counter() for name in self._known}
         self._customers: list[int] = []
+        self._aliases = 0
         self._converted = False
         self._unassigned: Counter[str] = Counter()
         self._nobodys: list[pa.Table] = []
@@ -116,6 +125,7 @@ class TouchpointSorter:
         self._count(table.filter(pc.is_null(table["copied"])) if joined else table)
         customers = _coded(table["customer_id"])
         self._customers.append(len(customers.dictionary))
+        self._aliases += pc.sum(pc.is_in(customers.dictionary, value_set=self._joined.aliases)).as_py()
         folder.mkdir(parents=True)
         old = self._base.file(bucket) if self._base and self._base.whole else None
         if old is not None and not len(added) and not len(foreign):
@@ -226,6 +236,7 @@ class TouchpointSorter:
             "events": dict(sorted(self._events.items())),
             "measured_delays": {name: self._delay(name) for name in self._staged},
             "bucket_customers": self._customers,
+            "aliases": self._aliases,
         }
 
     def _before(self, bucket: int) -> tuple[pa.Table, Instants]:

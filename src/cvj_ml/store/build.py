@@ -16,10 +16,19 @@ from cvj_ml.config import AttributesSpec, Config, IdentitiesSpec, MembersSpec, S
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
 from cvj_ml.schemas import CONTACT
-from cvj_ml.store import customer_tables
-from cvj_ml.store.buckets import Base, TouchpointSorter
-from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
-from cvj_ml.store.customer_tables import AttributeSorter, TableSorter
+from cvj_ml.store.buckets import Base, TouchpointSorter, enough_buckets
+from cvj_ml.store.cache_key import (
+    ATTRIBUTES,
+    BESIDE,
+    LABELS,
+    CacheKey,
+    added_files,
+    constant_faults,
+    find_base,
+    make_cache_key,
+    shared_labels,
+)
+from cvj_ml.store.customer_tables import AttributeSorter, sorters_of
 from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
 from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.members import MEMBERS, find_members, map_members
@@ -43,8 +52,6 @@ from cvj_ml.store.staging import (
 from cvj_ml.store.store import (
     FORMAT,
     IDENTITIES_FILE,
-    LABELS_FILE,
-    MEMBERS_FILE,
     UNASSIGNED_FILE,
     Store,
     bucket_name,
@@ -56,8 +63,6 @@ from cvj_ml.store.store import (
 )
 
 _HEADING = "The sources cannot be used:"
-
-ROWS_PER_BUCKET = 1 << 20
 
 
 def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Store:
@@ -76,7 +81,7 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
         tables = _map(config, work)
         stamps = {label: mapped.location.stamps() for label, mapped in tables.items()}
         fingerprints = {label: mapped.location.fingerprints() for label, mapped in tables.items()}
-        raise_all(ConfigError, _HEADING, _shared_labels(fingerprints))
+        raise_all(ConfigError, _HEADING, shared_labels(fingerprints))
         cache_key = make_cache_key(config, tables, fingerprints)
         folder = root / cache_key.key[:12]
         damaged: set[Path] = set()
@@ -139,7 +144,7 @@ def _usable(
 
 def _map(config: Config, work: Path) -> dict[str, Mapped]:
     """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
-    misconfigured, faults = _config_faults(config), list[str]()
+    misconfigured, faults = constant_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
     specs: dict[str, TableSpec] = {f"sources.{name}": spec for name, spec in config.sources.items()}
     specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
@@ -173,26 +178,6 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     return tables
 
 
-def _shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
-    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
-    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
-    return [
-        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
-        " leave the file out of one of both"
-        for label, files in fingerprints.items()
-        for item in files
-        if label != LABELS and item["sha256"] in own
-    ]
-
-
-def _config_faults(config: Config) -> list[str]:
-    return [
-        f"sources.{name}: {column!r} is in both columns and constants; keep one of them"
-        for name, spec in config.sources.items()
-        for column in spec.columns.keys() & spec.constants.keys()
-    ]
-
-
 def _build(
     config: Config,
     tables: Mapping[str, Mapped],
@@ -218,7 +203,7 @@ def _build(
     kinds = join_kinds(every[label] for label in sources)
     rows = sum(tables[label].rows_in(one, connection) for label in sources if (one := landed[label]))
     rows += sum(base.store.counts[name].rows_in for name in base.sources) if base else 0
-    buckets = config.engine.buckets or _enough_buckets(rows)
+    buckets = config.engine.buckets or enough_buckets(rows)
     if base and (kinds != base.store.property_kinds or buckets != base.store.buckets):
         return _build(config, tables, cache_key, fingerprints, None, work, built, connection)
 
@@ -228,10 +213,8 @@ def _build(
             bucket = bucket_sql("customer_id", buckets)
             landed[label], staged[label] = _stage(tables[label], relation, {}, bucket, connection, place)
     of_accounts = config.unit == "account"
-    if of_accounts:
-        persons = find_members(staged.get(MEMBERS), connection)
-    else:
-        persons = find_persons(config, tables, landed, staged, connection, place)
+    of_people = find_members(staged.get(MEMBERS), connection) if of_accounts else None
+    persons = of_people or find_persons(config, tables, landed, staged, connection, place)
     joined = JoinedRows(persons, buckets, connection, built.with_name("persons"), of_accounts=of_accounts)
     for label, mapped in tables.items():
         if label in staged:
@@ -317,11 +300,6 @@ def _stage(
     return read_rows(mapped.location, relation, owned, place / "apart" / slot, read)
 
 
-def _enough_buckets(rows: int) -> int:
-    """Return a power of two that leaves about a million rows to a bucket, so that memory does not grow with the log."""
-    return min(4096, max(16, 1 << (max(rows - 1, 0) // ROWS_PER_BUCKET).bit_length()))
-
-
 def _write(
     config: Config,
     tables: Mapping[str, Mapped],
@@ -345,14 +323,10 @@ def _write(
     if config.ids.match == "folded":
         faults += folded_together(staged, connection)
     owned = None
-    beside: dict[str, TableSorter] = {}
+    beside = sorters_of(all_staged, connection)
     if ATTRIBUTES in all_staged:
         owned = AttributeSorter(config, all_staged[ATTRIBUTES], attribute_kinds, connection)
         faults += owned.faults()
-    if LABELS in all_staged:
-        beside[LABELS] = TableSorter(all_staged[LABELS], customer_tables.LABELS, LABELS_FILE, connection)
-    if MEMBERS in all_staged:
-        beside[MEMBERS] = TableSorter(all_staged[MEMBERS], customer_tables.MEMBERS, MEMBERS_FILE, connection)
     if faults:
         heading = _HEADING
         if len(quarantine):

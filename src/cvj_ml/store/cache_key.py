@@ -24,8 +24,8 @@ BESIDE = (ATTRIBUTES, LABELS, IDENTITIES, MEMBERS)
 """The tables that are no source of touchpoints."""
 
 _SETTINGS = {
-    "columns", "constants", "where", "melt", "resolution", "known_after", "static", "encoding", "time_format",
-    "decimal_mark", "null_values",
+    "columns", "constants", "where", "melt", "sheet", "member", "minor_units", "resolution", "known_after",
+    "static", "encoding", "time_format", "decimal_mark", "null_values",
 }  # fmt: skip
 
 LEAST_SHARE = 0.5
@@ -59,6 +59,7 @@ def make_cache_key(
         described[label] = {
             "query": spec.query,
             "zone": {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times),
+            "currency": mapped.currency and [mapped.currency.code, mapped.currency.to, mapped.currency.digest],
             "settings": spec.model_dump(mode="json", include=_SETTINGS),
         }
     if LABELS in described:  # a label of a stage that the journey does not have is refused
@@ -128,6 +129,27 @@ def added_files(base: Base, label: str, mapped: Mapped, fingerprints: list[Finge
         else:
             added.append(path)
     return tuple(added)
+
+
+def shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
+    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
+    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
+    return [
+        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
+        " leave the file out of one of both"
+        for label, files in fingerprints.items()
+        for item in files
+        if label != LABELS and item["sha256"] in own
+    ]
+
+
+def constant_faults(config: Config) -> list[str]:
+    """Return the columns that a source has twice: from a column of its own, and as a constant."""
+    return [
+        f"sources.{name}: {column!r} is in both columns and constants; keep one of them"
+        for name, spec in config.sources.items()
+        for column in spec.columns.keys() & spec.constants.keys()
+    ]
 
 
 def _stays(before: dict[str, list[str]], now: dict[str, list[str]]) -> bool:

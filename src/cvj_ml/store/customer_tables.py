@@ -14,7 +14,7 @@ from cvj_ml.schemas import INSTANT
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, literal
 from cvj_ml.store.staging import Staged
-from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE
+from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, LABELS_FILE, MEMBERS_FILE
 
 _ARROW = {"double": pa.float64(), "string": pa.string()}
 
@@ -91,6 +91,14 @@ class TableSorter:
     def counts(self) -> Counts:
         """Return the counts of the table."""
         return _counts(self._staged, self._stored)
+
+
+_BESIDE = {"stage_labels": (LABELS, LABELS_FILE), "members": (MEMBERS, MEMBERS_FILE)}
+
+
+def sorters_of(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> dict[str, TableSorter]:
+    """Return a sorter for each staged table that has a file of its own in every bucket as it is."""
+    return {label: TableSorter(staged[label], *own, connection) for label, own in _BESIDE.items() if label in staged}
 
 
 def _rows_of(

@@ -1,4 +1,4 @@
-"""What a file is, by its content: Parquet, delimited text, JSON, or what it really is instead.
+"""What a file is, by its content: Parquet, text, JSON, an archive or workbook, or what it really is instead.
 
 Nothing of a file's content is ever part of a message, except the names of columns.
 """
@@ -18,7 +18,7 @@ from typing import IO, Literal, TextIO, cast
 from cvj_ml.config import Encoding
 from cvj_ml.errors import DataError
 
-FileKind = Literal["parquet", "text", "json"]
+FileKind = Literal["parquet", "text", "json", "zip", "workbook"]
 """What a file is read as; text is delimited."""
 
 UNREADABLE_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -26,6 +26,10 @@ UNREADABLE_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 _HEAD = 1 << 16
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
+_ZIP = b"PK\x03\x04"
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_WORKBOOKS = {"an Excel workbook": (".xlsx", ".xlsm", ".xlsb"), "an OpenDocument spreadsheet": (".ods",)}
+"""What an archive can be that is read as a workbook, and how it is named."""
 
 _UNPACK = "unpack it and name the files that are in it"
 _EXPORT = "export the table as CSV or Parquet"
@@ -36,7 +40,7 @@ _SAVE = "save the sheet as CSV in UTF-8"
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"PARE", "an encrypted Parquet file", "write it without encryption"),
     (0, b"PK\x05\x06", "an empty ZIP archive", "is the export complete?"),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or other Office file", _SAVE),
+    (0, _OLD_OFFICE, "an old Excel or other Office file", _SAVE),
     (0, b"BZh", "compressed with bzip2", "unpack it, or compress it with gzip"),
     (0, b"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip"),
     (0, b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "unpack it, or compress it with gzip"),
@@ -95,8 +99,13 @@ _MARKUP = re.compile(r"<(!doctype|!--|\?xml|html|head|body|table|script|meta|div
 def kind_of_file(path: Path) -> FileKind:
     """Return what a file is that ``require_table`` let pass, compressed or not."""
     with path.open("rb") as stream:
-        if stream.read(len(_PARQUET)) == _PARQUET:
+        head = stream.read(len(_OLD_OFFICE))
+        if head.startswith(_PARQUET):
             return "parquet"
+        if head.startswith(_ZIP):
+            return "workbook" if _in_archive(stream) in _WORKBOOKS else "zip"
+        if head == _OLD_OFFICE:
+            return "workbook"
     with gzip.open(path) if is_packed(path) else path.open("rb") as unpacked:
         head = unpacked.read(_HEAD)
     return "json" if _json(_stripped(_decoded(head, _encoded(head) or "utf-8"))) else "text"
@@ -119,19 +128,25 @@ def open_text(path: Path, encoding: str, errors: str = "strict") -> TextIO:
     return cast("TextIO", opener(path, "rt", encoding=encoding, errors=errors, newline=""))
 
 
-def require_table(label: str, path: Path, encoding: Encoding) -> None:
-    """Raise DataError unless a file is Parquet, delimited text or JSON, whole at its ends, as its name says."""
-    where = f"{label}: {path}"
+def require_table(label: str, path: Path, encoding: Encoding, called: str | None = None) -> None:
+    """Raise DataError unless a file is one of the kinds that are read, whole at its ends, as its name says.
+
+    ``called`` is the name of what a copy is of.
+    """
+    where, name = f"{label}: {called or path}", (called or path.name).lower()
     try:
         with path.open("rb") as stream:
             head, packed = stream.read(_HEAD), False
             if not head:
                 raise DataError(f"{where} is empty: 0 bytes, not even a header; is the export complete?")
             if head.startswith(_PARQUET):
-                _require_parquet(where, path, stream)
+                _require_parquet(where, name, stream)
                 return
-            if head.startswith(b"PK\x03\x04"):
-                raise DataError(f"{where} {_archive(stream)}.")
+            if head.startswith(_ZIP):
+                _require_archive(where, name, stream)
+                return
+            if head.startswith(_OLD_OFFICE) and name.endswith(".xls"):
+                return
         if head.startswith(_GZIP):
             packed = True
             with gzip.open(path) as unpacked:
@@ -143,13 +158,13 @@ def require_table(label: str, path: Path, encoding: Encoding) -> None:
     inside = "compressed with gzip, and inside it is " if packed else ""
     if packed and not head:
         raise DataError(f"{where} is compressed with gzip and empty inside; is the export complete?")
-    if packed and head.startswith((_PARQUET, b"PK\x03\x04")):
+    if packed and head.startswith((_PARQUET, _ZIP)):
         what = "a Parquet file" if head.startswith(_PARQUET) else "a ZIP archive or a workbook"
         raise DataError(f"{where} is {inside}{what}; unpack it.")
     kind = _require_text(f"{where} is {inside}", head, encoding)
-    if kind and path.name.lower().removesuffix(".gz").endswith(_DELIMITED_NAMES):
+    if kind and name.removesuffix(".gz").endswith(_DELIMITED_NAMES):
         raise DataError(f"{where} is {inside}{kind}; rename it to .jsonl or .json.")
-    _require_name(where, path, packed)
+    _require_name(where, name, packed)
 
 
 def encoding_of(path: Path) -> Encoding:
@@ -169,8 +184,7 @@ def encoding_of(path: Path) -> Encoding:
     return "latin-1"
 
 
-def _require_parquet(where: str, path: Path, stream: IO[bytes]) -> None:
-    name = path.name.lower()
+def _require_parquet(where: str, name: str, stream: IO[bytes]) -> None:
     if name.endswith((".gz", *_TEXT_NAMES)):
         raise DataError(f"{where} is a Parquet file; rename it to .parquet.")
     size = stream.seek(0, io.SEEK_END)
@@ -182,21 +196,32 @@ def _require_parquet(where: str, path: Path, stream: IO[bytes]) -> None:
         raise DataError(f"{where} is a Parquet file without its end: the copy is not complete.")
 
 
-def _archive(stream: IO[bytes]) -> str:
+def _require_archive(where: str, name: str, stream: IO[bytes]) -> None:
+    what = _in_archive(stream)
+    if what is None:
+        raise DataError(f"{where} is a ZIP archive (or a workbook) that is cut or damaged; copy it again.")
+    if what == "a Word document":
+        raise DataError(f"{where} is {what}; {_EXPORT}.")
+    names = _WORKBOOKS.get(what, (".zip",))
+    if not name.endswith(names):
+        raise DataError(f"{where} is {what}; rename it to {names[0]}.")
+
+
+def _in_archive(stream: IO[bytes]) -> str | None:
+    """Return what kind of archive a file is; None where it cannot be read."""
     try:
         stream.seek(0)
         with zipfile.ZipFile(stream) as archive:
             names = set(archive.namelist())
             if "xl/workbook.xml" in names or "xl/workbook.bin" in names:
-                return f"is an Excel workbook; {_SAVE}"
+                return "an Excel workbook"
             if "word/document.xml" in names:
-                return f"is a Word document; {_EXPORT}"
+                return "a Word document"
             if "mimetype" in names and b"spreadsheet" in archive.read("mimetype"):
-                return f"is an OpenDocument spreadsheet; {_SAVE}"
-            files = sum(not name.endswith("/") for name in names)
-            return f"is a ZIP archive of {files} file(s); {_UNPACK}"
+                return "an OpenDocument spreadsheet"
+            return "a ZIP archive"
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
-        return "is a ZIP archive (or a workbook) that is cut or damaged; copy it again"
+        return None
 
 
 def _decoded(head: bytes, encoding: str) -> str:
@@ -270,8 +295,7 @@ def _json(text: str) -> str | None:
     return "JSON (one array)" if re.match(r"\[\s*([{\[\]]|\"[^\"]*\"\s*[,\]]\s*$|-?\d)", text) else None
 
 
-def _require_name(where: str, path: Path, packed: bool) -> None:
-    name = path.name.lower()
+def _require_name(where: str, name: str, packed: bool) -> None:
     if name.endswith(".gz") != packed:
         told = "is not compressed, though its name ends in .gz; rename it, or compress it with gzip"
         raise DataError(f"{where} {'is compressed with gzip; add .gz to its name' if packed else told}.")

@@ -37,9 +37,12 @@ class TextLayout:
         return any("\n" in name or "\r" in name for name in self.columns)
 
 
-def read_layout(label: str, path: Path, encoding: Encoding) -> TextLayout:
-    """Return the layout of a text file; DataError where it has no header, or one that names no columns."""
-    where = f"{label}: {path}"
+def read_layout(label: str, path: Path, encoding: Encoding, called: str | None = None) -> TextLayout:
+    """Return the layout of a text file; DataError where it has no header, or one that names no columns.
+
+    ``called`` is the name of what a copy is of.
+    """
+    where = f"{label}: {called or path}"
     reading = ("utf-8-sig", "surrogateescape") if encoding == "utf-8" else (encoding, "replace")
     with open_text(path, *reading) as stream:
         lines = list(_first_lines(stream))

@@ -41,6 +41,7 @@ class JoinedRows:
         # Where customers are accounts, every row may be one of a person.
         self.parts = buckets if of_accounts else few
         self._apart = OF_PERSON if of_accounts else "customer_id IN (SELECT customer_id FROM persons)"
+        self.aliases = pa.array(sorted(persons.merges), pa.string())
         self._persons = persons
         self._buckets = buckets
         self._connection = connection

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config, Encoding, TableSpec
 from cvj_ml.errors import DataError
+from cvj_ml.store.containers import unpacked
 from cvj_ml.store.formats import UNREADABLE_GZIP, FileKind, is_packed, kind_of_file, open_text
 from cvj_ml.store.headers import TextLayout, read_layout
 from cvj_ml.store.json_files import JsonLayout, scan_json, with_shape
@@ -23,6 +24,7 @@ _CSV_OPTIONS = (
     "auto_detect=false, header=true, quote='\"', escape='\"', comment='', strict_mode=true, hive_partitioning=false"
 )
 _KINDS: dict[FileKind, str] = {"text": "text", "parquet": "Parquet files", "json": "JSON"}
+_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Plain:
     """A file that DuckDB reads as it is: Parquet, text in UTF-8 with its header first, or JSON in UTF-8.
 
     ``origin`` is the file of the table that it is or comes from, ``name`` what it is called in messages, ``source`` it
-    as it was before it was written in UTF-8 without what stands above its header.
+    as it was before it was written in UTF-8 without what stands above its header, in ``encoding``.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Plain:
     origin: Path = Path()
     name: str = ""
     source: Path = Path()
+    encoding: Encoding = "utf-8"
 
     @property
     def kind(self) -> FileKind:
@@ -53,31 +56,49 @@ def plain_files(label: str, paths: tuple[Path, ...], spec: TableSpec, config: Co
     Raises DataError for files of several kinds, and for what is wrong with the columns.
     """
     folder = spill.with_name(f"{spill.name}-plain")
-    files = [Plain(path, origin=path, name=str(path), source=path) for path in paths]
+    files = [
+        Plain(one.path, None, one.origin, one.name, one.path, "utf-8" if one.is_sheet else spec.encoding)
+        for one in unpacked(label, paths, spec, folder)
+    ]
     kinds = [kind_of_file(one.path) for one in files]
     if len(set(kinds)) > 1:
         mixed = " and ".join(_KINDS[one] for one in _KINDS if one in kinds)
+        if len({one.origin for one in files}) == 1:
+            raise DataError(f"{label}: {files[0].origin} holds {mixed}; say which under member.")
         raise DataError(f"{label}: path mixes {mixed}; make them two sources.")
     if kinds[0] == "parquet":
         _check_types(label, files)
+        _require_one_table(label, files, [pq.read_schema(one.path).names for one in files], spec)
         return tuple(files)
     if kinds[0] == "json":
         if spec.encoding != "utf-8":
-            files = [_copy_plain(label, one, spec.encoding, 0, folder) for one in files]
-        layouts = with_shape(label, [(one.name, one.path) for one in files], config, spill)
-        return tuple(replace(one, layout=layout) for one, layout in zip(files, layouts, strict=True))
-    return tuple(_plain_text(label, one, spec.encoding, folder) for one in files)
+            files = [_copy_plain(label, one, 0, folder) for one in files]
+        shaped = with_shape(label, [(one.name, one.path) for one in files], config, spill)
+        return tuple(replace(one, layout=layout) for one, layout in zip(files, shaped, strict=True))
+    layouts = [read_layout(label, one.path, one.encoding, one.name) for one in files]
+    _require_one_table(label, files, [layout.columns for layout in layouts], spec)
+    return tuple(_plain_text(label, one, layout, folder) for one, layout in zip(files, layouts, strict=True))
 
 
-def _plain_text(label: str, file: Plain, encoding: Encoding, folder: Path) -> Plain:
-    layout = read_layout(label, file.path, encoding)
+def _plain_text(label: str, file: Plain, layout: TextLayout, folder: Path) -> Plain:
     # DuckDB miscounts lines that it has to skip where they, or a mark before them, meet quotes.
-    if encoding == "utf-8" and not layout.above and not layout.lines_in_header:
+    if file.encoding == "utf-8" and not layout.above and not layout.lines_in_header:
         return replace(file, layout=layout)
-    return replace(_copy_plain(label, file, encoding, layout.above, folder), layout=layout)
+    return replace(_copy_plain(label, file, layout.above, folder), layout=layout)
 
 
-def _copy_plain(label: str, file: Plain, encoding: Encoding, above: int, folder: Path) -> Plain:
+def _require_one_table(label: str, files: Sequence[Plain], columns: Sequence[Sequence[str]], spec: TableSpec) -> None:
+    """Raise DataError where files of one archive that nobody chose have different columns: they are several tables."""
+    firsts: dict[Path, Sequence[str]] = {}
+    for one, names in zip(files, columns, strict=True):
+        if spec.member is None and set(firsts.setdefault(one.origin, names)) != set(names):
+            members = [other.name for other in files if other.origin == one.origin]
+            told = "; ".join(members[:_SHOWN]) + (" …" if len(members) > _SHOWN else "")
+            raise DataError(f"{label}: files of one archive have different columns ({told}); say which under member.")
+
+
+def _copy_plain(label: str, file: Plain, above: int, folder: Path) -> Plain:
+    encoding = file.encoding
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     copy = folder / f"{hashlib.sha256(str(file.path).encode()).hexdigest()[:16]}.csv"
     if copy.exists():

@@ -13,24 +13,25 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import AttributesSpec, Config, SourceSpec, StageLabelsSpec
 from cvj_ml.schemas import CONTACT, TOUCHPOINT_ROLES
-from cvj_ml.store.customer_ids import canonical_sql
+from cvj_ml.store.currencies import Currency, map_currency, scale_of
 from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
 from cvj_ml.store.mapping import (
+    SPELLING,
     Reading,
     casts_to_double,
     contact_field,
-    first_id,
     kind_of,
     local_day,
-    read_account,
     read_customer_id,
     read_id,
+    read_ids,
     read_instant,
     read_label,
     read_occurrence,
     read_property,
     read_value,
     reason,
+    roles_of_accounts,
     visible_at,
     wall_column,
 )
@@ -41,9 +42,6 @@ from cvj_ml.store.store import SourceColumn
 
 _MELTED = '"__melted"'
 """The event and the date (``at``) that one row of a melted table is about."""
-
-_SPELLING = "spelling"
-"""A customer id before it is folded, staged beside what it is read as: to see whether two ids become one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,8 @@ class Mapped:
     visible_at: str | None = None
     where: str = "TRUE"
     melted: str | None = None
+    currency: Currency | None = None
+    every_day: str = "NULL"
 
     def rows(self, relation: Relation) -> str:
         """Return SQL to select the rows of the table from: without those left out, one for each date of a row."""
@@ -145,14 +145,7 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
     if spec.melt:
         roles, required = ("customer_id", "channel", "known_at"), ["customer_id"]
     if config.unit == "account":
-        roles = (*roles, CONTACT)
-        person = spec.single.get(CONTACT, CONTACT)
-        if CONTACT in spec.single or CONTACT in location.types:
-            required.remove("customer_id")
-        if person == "customer_id" not in spec.columns:
-            roles = tuple(one for one in roles if one != "customer_id")  # it is a person, whatever its name
-        if spec.single.get("customer_id") == person:
-            faults.append(f"{label}: {person!r} is both the account (customer_id) and the person (contact); name one")
+        roles, required = roles_of_accounts(label, spec.single, {*location.types}, roles, required, faults)
     several = [] if "customer_id" in spec.single else list(spec.ids)
     if several:
         roles, required = tuple({*roles} - {"customer_id"}), [one for one in required if one != "customer_id"]
@@ -164,6 +157,8 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         ids = tuple(one for name, one in fields.items() if name == "customer_id")
     contact = fields.get(CONTACT) if config.unit == "account" else None
     where, asked = where_sql(location, spec.where, faults)
+    currency = map_currency(location, spec, faults)
+    asked += [currency.field] if currency else []
     melted = None
     if spec.melt:
         melted, kind, dates = melt_sql(location, spec.melt, faults)
@@ -172,22 +167,13 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         fields["occurred_at"] = Field(f"{_MELTED}.at", kind, location.untyped, None)
     readings: dict[str, Reading] = {}
     null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
-    readings["customer_id"] = readings["touchpoint_id"] = null
+    readings["touchpoint_id"] = null
     owned = _owned([*fields.values(), *ids])
-    if ids:
-        readings["customer_id"] = first_id([read_customer_id(label, one, config, faults) for one in ids])
+    readings |= read_ids(label, ids, contact, config, faults)
     if "touchpoint_id" in fields:
         readings["touchpoint_id"] = read_id(label, "touchpoint_id", fields["touchpoint_id"], faults)
-    if ids and config.ids.match == "folded":
-        text = first_id([read_id(label, "customer_id", one, []) for one in ids])
-        readings[_SPELLING] = Reading(canonical_sql(text.value, "trimmed"))
     if contact:
-        person = read_customer_id(label, contact, config, faults)
-        readings["customer_id"] = read_account(readings["customer_id"] if ids else None, person)
-        if _SPELLING in readings or config.ids.match == "folded":
-            spelt = Reading(canonical_sql(read_id(label, CONTACT, contact, []).value, "trimmed"))
-            readings[_SPELLING] = read_account(readings.get(_SPELLING), spelt)
-        fields[CONTACT] = contact_field(contact, person)
+        fields[CONTACT] = contact_field(contact, read_customer_id(label, contact, config, []))
     for name in ("event", "channel"):
         readings[name] = read_label(label, name, fields[name], faults) if name in fields else null
     required = list(needed)
@@ -205,7 +191,10 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         required.append("known_at")
     readings["value"] = no_number
     if "value" in fields:
-        readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults)
+        scale = scale_of(currency, spec, config.value_decimals)
+        readings["value"] = read_value(label, fields["value"], spec, config.value_decimals, faults, scale)
+    elif spec.currency is not None or spec.minor_units:
+        faults.append(f"{label}: currency and minor_units say how values are written, and there is no column for value")
     extras = {name: fields[name] for name in fields if name not in TOUCHPOINT_ROLES}
     return Mapped(
         location,
@@ -222,6 +211,8 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         visible_at(spec, config, known=known),
         where,
         melted,
+        currency,
+        local_day("occurred_at", config),
     )
 
 
@@ -332,13 +323,16 @@ def stage(
     if mapped.occurred_at is not None:
         kept = [name for name in kept if name not in ("occurred_at", "known_at")]
         kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]
+    why = reason(mapped.readings, mapped.required, unreadable)
+    columns += [f"{mapped.currency.code} AS code"] if mapped.currency else []
+    read = f"SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)})"
+    if mapped.currency:
+        read, why = mapped.currency.converted(read, mapped.every_day, connection), f"coalesce(currency_fault, {why})"
     folder.mkdir(parents=True)
     connection.execute(
         f"COPY (SELECT {', '.join(kept)}, CASE WHEN reason IS NULL THEN {bucket} ELSE {REFUSED} END AS bucket,"
         f" CASE WHEN reason IS NOT NULL THEN CAST(to_json(raw) AS VARCHAR) END AS row"
-        f" FROM (SELECT *, {reason(mapped.readings, mapped.required, unreadable)} AS reason,"
-        f" {mapped.local_day} AS local_day"
-        f" FROM (SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)}))))"
+        f" FROM (SELECT *, {why} AS reason, {mapped.local_day} AS local_day FROM ({read})))"
         f" TO {literal(folder)} (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
     )
     left_out = mapped.left_out(relation, connection)
@@ -359,7 +353,7 @@ def folded_together(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyCon
     Ids that differ by capital letters alone are one customer in one business and two in another.
     """
     parts = [
-        f"SELECT DISTINCT {literal(label)} AS source, customer_id, {_SPELLING}"
+        f"SELECT DISTINCT {literal(label)} AS source, customer_id, {SPELLING}"
         f" FROM read_parquet({literal(one.pattern())}, hive_partitioning=false)"
         for label, one in staged.items()
         if one.has_rows
@@ -367,7 +361,7 @@ def folded_together(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyCon
     if not parts:
         return []
     written = f"WITH written AS ({' UNION ALL '.join(parts)})"
-    several = f"SELECT customer_id FROM written GROUP BY customer_id HAVING min({_SPELLING}) <> max({_SPELLING})"
+    several = f"SELECT customer_id FROM written GROUP BY customer_id HAVING min({SPELLING}) <> max({SPELLING})"
     number, sources = connection.execute(
         f"{written} SELECT count(DISTINCT customer_id), list(DISTINCT source) FROM written"
         f" WHERE customer_id IN ({several})"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ from cvj_ml.errors import StoreError
 from cvj_ml.histories import Attributes, Block, Column, Members, StageLabels, Text, TouchpointColumns
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
+from cvj_ml.store import read_columns
 from cvj_ml.store.refusals import Counts, excess
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.windows import NEVER, Instants
@@ -65,7 +65,8 @@ class Store:
     """A finished store.
 
     ``arrival_delay`` is in microseconds; ``events`` counts rows by event; kinds are ``double`` or ``string``;
-    ``bucket_customers`` counts customers by bucket, so that empty ones need no reading. ``attribute_counts`` and
+    ``bucket_customers`` counts the ids with a history by bucket, so that empty ones need no reading; ``aliases`` of
+    them are no customers any more. ``attribute_counts`` and
     ``label_counts`` are None where no attributes, no stage labels are configured; ``pairs`` counts what became of the
     pairs of ids of one person, None where none are told.
     ``accounts`` says that customers are accounts, ``member_counts`` are those of their members. ``files`` are the
@@ -83,6 +84,7 @@ class Store:
     events: Mapping[str, int]
     arrival_delay: int
     bucket_customers: tuple[int, ...]
+    aliases: int
     fingerprints: Mapping[str, list[Fingerprint]]
     columns: Mapping[str, Mapping[str, SourceColumn]]
     property_kinds: Mapping[str, str]
@@ -94,8 +96,8 @@ class Store:
 
     @property
     def customers(self) -> int:
-        """The number of customers."""
-        return sum(self.bucket_customers)
+        """The number of customers: people, whatever the number of their ids."""
+        return sum(self.bucket_customers) - self.aliases
 
     def buckets_of(self, customers: Iterable[str] | None) -> list[int]:
         """Return the buckets that have customers, or in which these customers would be, in order."""
@@ -133,27 +135,27 @@ class Store:
             return _nobody(self)
         texts = [PROPERTY + name for name, kind in self.property_kinds.items() if kind == "string"]
         numbers = [PROPERTY + name for name, kind in self.property_kinds.items() if kind != "string"]
-        table = _load(
+        table = read_columns.load(
             self.checked(f"{bucket_name(bucket)}/{TOUCHPOINTS_FILE}"),
             ["occurred_at", "visible_at", "superseded_at", "day", "date_only", "value", *numbers],
             ["customer_id", "event", "channel", *texts],
         )
-        customers, offsets = _runs(table["customer_id"])
-        event = _text(table["event"])
+        customers, offsets = read_columns.runs(table["customer_id"])
+        event = read_columns.text(table["event"])
         value = table["value"]
         touchpoints = TouchpointColumns(
             offsets=offsets,
-            occurred_at=_instants(table["occurred_at"]),
-            visible_at=_instants(table["visible_at"]),
-            superseded_at=_instants(table["superseded_at"], NEVER),
-            day=_numbers(table["day"], np.int32),
-            date_only=_numbers(table["date_only"], np.bool_),
+            occurred_at=read_columns.instants(table["occurred_at"]),
+            visible_at=read_columns.instants(table["visible_at"]),
+            superseded_at=read_columns.instants(table["superseded_at"], NEVER),
+            day=read_columns.numbers(table["day"], np.int32),
+            date_only=read_columns.numbers(table["date_only"], np.bool_),
             event=event,
-            channel=_text(table["channel"]),
-            value=_numbers(pc.fill_null(value, 0), np.int64),
-            has_value=_numbers(pc.is_valid(value), np.bool_),
+            channel=read_columns.text(table["channel"]),
+            value=read_columns.numbers(pc.fill_null(value, 0), np.int64),
+            has_value=read_columns.numbers(pc.is_valid(value), np.bool_),
             inbound=~event.isin(self.outbound),
-            properties=_columns(table, PROPERTY, self.property_kinds),
+            properties=read_columns.columns(table, PROPERTY, self.property_kinds),
             merged_at=self._merged_at(customers),
         )
         kinds = self.attribute_kinds
@@ -173,13 +175,13 @@ class Store:
         if self.member_counts is None:
             return Members.none(len(customers))
         path = self.checked(f"{bucket_name(bucket)}/{MEMBERS_FILE}")
-        table = _load(path, ["known_at", "until"], ["customer_id", "contact", "role"])
+        table = read_columns.load(path, ["known_at", "until"], ["customer_id", "contact", "role"])
         return Members(
-            offsets=_offsets(table["customer_id"], customers),
-            known_at=_instants(table["known_at"]),
-            until=_instants(table["until"], NEVER),
-            contact=_text(table["contact"]),
-            role=_text(table["role"]),
+            offsets=read_columns.offsets(table["customer_id"], customers),
+            known_at=read_columns.instants(table["known_at"]),
+            until=read_columns.instants(table["until"], NEVER),
+            contact=read_columns.text(table["contact"]),
+            role=read_columns.text(table["role"]),
         )
 
     def _merged_at(self, customers: Sequence[str]) -> Instants:
@@ -188,7 +190,7 @@ class Store:
         if table is None or not len(table):
             return np.full(len(customers), NEVER, dtype=np.int64)
         place = pc.index_in(pa.array(customers, pa.string()), value_set=table["customer_id"].combine_chunks())
-        return _instants(table["merged_at"].take(place), NEVER)
+        return read_columns.instants(table["merged_at"].take(place), NEVER)
 
 
 def bucket_name(bucket: int) -> str:
@@ -248,6 +250,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
             for name, measured in manifest["measured_delays"].items()
         ),
         bucket_customers=tuple(manifest["bucket_customers"]),
+        aliases=manifest["aliases"],
         fingerprints=manifest["fingerprints"],
         columns=manifest["columns"],
         property_kinds=manifest["property_kinds"],
@@ -316,83 +319,24 @@ def counts_as_json(counts: Counts) -> dict[str, Any]:
     return asdict(counts)
 
 
-def _load(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
-    """Return some columns of a file; texts as the codes that the file holds, which need not be made anew."""
-    # Blocks are read by worker threads already; a second layer of threads would only add memory.
-    return pq.read_table(
-        path, columns=[*texts, *columns], use_threads=False, partitioning=None, read_dictionary=list(texts)
-    )
-
-
-def _runs(column: pa.ChunkedArray) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Return the distinct values of a sorted column and the offsets of their runs."""
-    encoded = _encoded(column)
-    codes = encoded.indices.to_numpy()
-    begins = np.flatnonzero(np.diff(codes, prepend=-1))
-    values = encoded.dictionary.take(pa.array(codes[begins]))
-    return tuple(values.to_pylist()), np.append(begins, len(codes)).astype(np.int64)
-
-
-def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    return column.unify_dictionaries().combine_chunks() if column.num_chunks else pa.array([], column.type)
-
-
-def _numbers(column: pa.ChunkedArray, kind: type[np.generic]) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(column.to_numpy(), dtype=kind)
-
-
-def _instants(column: pa.ChunkedArray, missing: int | None = None) -> Instants:
-    numbers = column.cast(pa.int64())
-    return _numbers(numbers if missing is None else pc.fill_null(numbers, missing), np.int64)
-
-
-def _text(column: pa.ChunkedArray) -> Text:
-    """Return codes into the sorted distinct values; -1 is null."""
-    encoded = _encoded(column)
-    values = encoded.dictionary.to_pylist()
-    order = sorted(range(len(values)), key=values.__getitem__)
-    rank = np.full(len(values) + 1, -1, dtype=np.int32)
-    rank[order] = np.arange(len(values), dtype=np.int32)
-    codes = pc.fill_null(encoded.indices.cast(pa.int32()), len(values)).to_numpy(zero_copy_only=False)
-    return Text(rank[codes], tuple(values[i] for i in order))
-
-
-def _columns(table: pa.Table, prefix: str, kinds: Mapping[str, str]) -> dict[str, Column]:
-    columns: dict[str, Column] = {}
-    for name, kind in kinds.items():
-        column = table[prefix + name]
-        columns[name] = _text(column) if kind == "string" else _numbers(pc.fill_null(column, np.nan), np.float64)
-    return columns
-
-
-def _offsets(owner_column: pa.ChunkedArray, customers: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    """Return where each customer's rows of a table begin and end."""
-    owners, ends = _runs(owner_column)
-    # Every owner is a customer of the block and both are sorted, so one pass places them.
-    position = np.searchsorted(np.array(customers, dtype=object), np.array(owners, dtype=object))
-    lengths = np.zeros(len(customers), dtype=np.int64)
-    lengths[position] = np.diff(ends)
-    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-
-
 def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
-    table = _load(path, ["as_of", "known_at"], ["customer_id", "stage"])
+    table = read_columns.load(path, ["as_of", "known_at"], ["customer_id", "stage"])
     return StageLabels(
-        offsets=_offsets(table["customer_id"], customers),
-        as_of=_instants(table["as_of"]),
-        known_at=_instants(table["known_at"]),
-        stage=_text(table["stage"]),
+        offsets=read_columns.offsets(table["customer_id"], customers),
+        as_of=read_columns.instants(table["as_of"]),
+        known_at=read_columns.instants(table["known_at"]),
+        stage=read_columns.text(table["stage"]),
     )
 
 
 def _attributes(path: Path, customers: tuple[str, ...], kinds: Mapping[str, str]) -> Attributes:
     texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
     numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
-    table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
+    table = read_columns.load(path, ["known_at", *numbers], ["customer_id", *texts])
     return Attributes(
-        offsets=_offsets(table["customer_id"], customers),
-        known_at=_instants(table["known_at"], ALWAYS),
-        columns=_columns(table, ATTRIBUTE, kinds),
+        offsets=read_columns.offsets(table["customer_id"], customers),
+        known_at=read_columns.instants(table["known_at"], ALWAYS),
+        columns=read_columns.columns(table, ATTRIBUTE, kinds),
     )
 
 

@@ -90,6 +90,7 @@ class Truncation:
                 path = _write(timed, cut_off, self._config, connection, folder / timed.location.slot)
                 if path is not None:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
+                    read |= {"sheet": None, "member": None}
                     specs[label] = timed.location.spec.model_copy(update={**read, "encoding": "utf-8"})
         beside = {label: specs.pop(label, None) for label in ("attributes", IDENTITIES, MEMBERS)}
         if not specs:
@@ -154,7 +155,7 @@ def _timed_query(location: SourceLocation, config: Config, folder: Path, faults:
     days = isinstance(spec, SourceSpec) and _gives_days(location, spec)
     for name, paths in location.files.items():
         # By their names, not as patterns: a real file name may look like one.
-        one_table = TableSpec(path=tuple(map(str, paths)), encoding=spec.encoding)
+        one_table = TableSpec(path=tuple(map(str, paths)), encoding=spec.encoding, sheet=spec.sheet, member=spec.member)
         raw = locate(f"{location.label}.files.{name}", one_table, config, folder / "spill")
         one = _time_of(location.label, name, raw, spec.row_times.get(name), config, folder, faults)
         files.append(one)
