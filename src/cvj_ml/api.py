@@ -37,7 +37,7 @@ from cvj_ml.night.champion import verify_version
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
 from cvj_ml.run import PythonWarnings
-from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, touchpoint_columns
+from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, require_persons, touchpoint_columns
 from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -311,6 +311,7 @@ class Model:
             histories = commands.open_histories(data, PythonWarnings())
         elif isinstance(data, Touchpoints):
             definition = predictor.definition
+            require_persons(definition)
             needed, _ = touchpoint_columns(definition)
             named = data.named
             faults = [f"the model uses {name!r}, and no column is named for it" for name in needed if name not in named]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.oracles.accounts import PEOPLE, ROLES, Line, Touch, accounts, block_of, live, order_of
 
 from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import compile_catalogue
 from cvj_ml.features.people import people_columns
 from cvj_ml.features.vocabulary import Vocabulary
 from cvj_ml.snapshots import Snapshots
-from tests.oracles.accounts import PEOPLE, ROLES, Line, Touch, accounts, block_of, live, order_of
 
 WINDOWS = (3 * DAY, 10 * DAY)
 BEGINS = 4
@@ -47,7 +47,7 @@ def expected(touches: list[Touch], lines: list[Line], as_of: int) -> dict[str, f
 @settings(max_examples=200, deadline=None)
 @given(st.lists(accounts, min_size=1, max_size=3))
 def test_people_are_counted_as_plain_loops_count_them(found) -> None:
-    """Silent error 91: who was active, who is new, and in which role, as known at each instant."""
+    """Silent error 94: who was active, who is new, and in which role, as known at each instant."""
     vocabulary = Vocabulary((), (), people=True, roles=ROLES)
     catalogue = compile_catalogue(vocabulary, [], WINDOWS, None, DAY, 2)
     names = [one.name for one in catalogue.features if one.group == "people"]

@@ -42,7 +42,7 @@ def there(touches: list[Touch], lines: list[Line], as_of: int) -> dict[str, tupl
     st.none() | st.lists(st.sampled_from(SOMEBODY), unique=True),
 )
 def test_the_most_engaged_who_may_be_contacted_are_named(found, as_of, suppressed, consenting) -> None:
-    """Silent error 92: by plain loops over what each account's people did, and who of them may be contacted."""
+    """Silent error 95: by plain loops over what each account's people did, and who of them may be contacted."""
     named = {"suppression": suppressed, "consent": consenting}
     tables = {name: table_of(name, ids) for name, ids in named.items() if ids is not None}
     persons = persons_of(block_of(found), as_of * DAY)
@@ -67,9 +67,8 @@ def test_details_stand_beside_the_person_that_they_are_of() -> None:
     persons = persons_of(block_of([([Touch("p", 3, 0, None, True), Touch("q", 4, 0, None, True)], [])]), 9 * DAY)
     details = table_of("contact", [])
     rows = pa.table({"customer_id": ["p", "q"], "email": ["p@example.com", "q@example.com"]})
-    people = under_accounts(
-        People({"contact": CustomerTable("contact", rows, details.places, {}, details.spec, [])}), persons
-    )
+    table = CustomerTable("contact", rows, details.places, {}, details.spec, [])
+    people = under_accounts(People({"contact": table}), persons)
     assert people.contact.to_pylist() == [
         {
             "customer_id": "0",
@@ -84,7 +83,7 @@ def test_details_stand_beside_the_person_that_they_are_of() -> None:
 
 
 def test_a_forgotten_person_is_not_named_any_more() -> None:
-    """Silent error 93: the account stays on the list, with nothing of the person."""
+    """Silent error 96: the account stays on the list, with nothing of the person."""
     table = pa.table({"customer_id": ["p", "A"], "contact_1": ["q", "p"], "contact_1_email": ["q@x", "p@x"]})
     left = _unnamed(table, CustomerIds.of(["p"], "exact"))
     assert left.to_pylist() == [

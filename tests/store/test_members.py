@@ -14,10 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, Config, validated
+from cvj_ml.customers import known_from_readings, rows_held
 from cvj_ml.errors import ConfigError
 from cvj_ml.histories import Text
 from cvj_ml.snapshots import eligible
-from cvj_ml.store import Store, ingest
+from cvj_ml.store import CustomerIds, Store, ingest
 from cvj_ml.store.customer_ids import origin_of
 from cvj_ml.store.members import Member, link_members
 from cvj_ml.windows import NEVER
@@ -171,7 +172,7 @@ def expected(rows: Sequence[Row], members: Sequence[Line], as_of: int) -> View:
 
 @given(logs(), lines)
 def test_links_lead_to_the_account_that_is_known_first(rows, members) -> None:
-    """Silent error 89: at most one link holds a row, and it leads where plain loops over the lines lead."""
+    """Silent error 92: at most one link holds a row, and it leads where plain loops over the lines lead."""
     found = link_members(
         Member(one.contact, instant(one.known), one.account, NEVER if one.until is None else instant(one.until))
         for one in members
@@ -196,7 +197,7 @@ def test_links_lead_to_the_account_that_is_known_first(rows, members) -> None:
 @given(logs(), lines, st.integers(1, DAYS))
 @example([Row("", "p", 0, 0, "e0")], [Line("p", "A", 5)], 7)
 def test_an_instant_knows_the_people_that_could_be_known_then(rows, members, at) -> None:
-    """Silent error 89: for whom a touchpoint counts, by plain loops over the raw tables."""
+    """Silent error 92: for whom a touchpoint counts, by plain loops over the raw tables."""
     rows = [*rows, Row("A", "", 0, 0, "e0")]
     with tempfile.TemporaryDirectory() as folder:
         store, _ = stored(Path(folder), rows, members)
@@ -210,7 +211,7 @@ def test_an_instant_knows_the_people_that_could_be_known_then(rows, members, at)
 @settings(max_examples=25, deadline=None)
 @given(logs(), lines, st.integers(1, DAYS))
 def test_tables_as_they_stood_give_the_same_view(rows, members, at) -> None:
-    """Silent error 89: people who come, go and stand in several accounts; later lines change no older answer."""
+    """Silent error 92: people who come, go and stand in several accounts; later lines change no older answer."""
     as_of = instant(at) - DAY // 2
     rows = [*rows, Row("A", "", 0, 0, "e0")]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
@@ -221,7 +222,7 @@ def test_tables_as_they_stood_give_the_same_view(rows, members, at) -> None:
 
 
 def test_a_person_in_several_accounts_is_nobodys(tmp_path) -> None:
-    """Silent error 90: such rows are counted apart, and never given to the first account."""
+    """Silent error 93: such rows are counted apart, and never given to the first account."""
     rows = [Row("", "p", 0, 0, "e0"), Row("", "p", 9, 9, "e1"), Row("B", "p", 9, 9, "e2"), Row("", "q", 1, 1, "e0")]
     store, _ = stored(tmp_path, rows, [Line("p", "A", 0), Line("p", "B", 7)])
     assert {name: sum(one.values()) for name, one in view(store, NEVER - 1).items()} == {"A": 1, "B": 1}
@@ -260,3 +261,13 @@ def test_ids_of_people_are_read_as_those_of_customers_are(tmp_path) -> None:
 def test_settings_that_exclude_each_other_are_told(tmp_path, more, fault) -> None:
     with pytest.raises(ConfigError, match=fault):
         config_of(tmp_path, **{"sources": {"log": {"path": "a.csv"}}, "members": {"path": "m.csv"}, **more})
+
+
+def test_rows_that_count_for_nobody_are_held_of_a_person(tmp_path) -> None:
+    """Silent error 96: whoever is forgotten must be gone from the sources, as somebody's and as nobody's."""
+    rows = [Row("", "p", 0, 0, "e0"), Row("A", "q", 1, 1, "e0"), Row("", "q", 2, 2, "e0")]
+    store, config = stored(tmp_path, rows, [Line("p", "B", 1)])
+    held = {name: rows_held(config, store, CustomerIds.of([name], "exact")) for name in ("p", "q", "r")}
+    assert held == {"p": {"sources.log": 1, "members": 1}, "q": {"sources.log": 2}, "r": {}}
+    known = known_from_readings(tmp_path / "out", CustomerIds.of(["p", "q", "r", "A"], "exact"))
+    assert {*known.to_pylist()} == {"p", "q", "A"}

@@ -42,11 +42,11 @@ def persons_of(block: Block, as_of: int) -> pa.Table:
     if block.members is not None:
         members, there = block.members, points.are_customers(as_of)
         account_of = np.repeat(np.arange(len(block)), np.diff(members.offsets))
-        newest: dict[tuple[int, str], bool] = {}
+        newest, left = dict[tuple[int, str], bool](), before(members.until, as_of)
         for line in np.flatnonzero(before(members.known_at, as_of) & there[account_of]).tolist():
             # Lines stand by person, then by when they were known: the newest says whether somebody has left.
             who = int(account_of[line]), members.contact.values[members.contact.codes[line]]
-            newest[who] = bool(members.until[line] < as_of)
+            newest[who] = bool(left[line])
         for who, has_left in newest.items():
             found.setdefault(who, (0, 0))
             if has_left:

@@ -112,7 +112,7 @@ def _run(
         for line in range(member_offsets[customer[i]], member_offsets[customer[i] + 1]):
             who = member_contact[line]
             # Lines stand by person, then by when they were known: the newest that tells a role counts.
-            if who >= 0 and seen_at[who] == i and member_known_at[line] < now and member_role[line] >= 0:
+            if who >= 0 and seen_at[who] == i and is_live(member_known_at[line], NEVER, now) and member_role[line] >= 0:
                 role[who] = member_role[line]
         newest, most = -NEVER, 0
         for k in range(number):

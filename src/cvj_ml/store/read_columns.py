@@ -45,7 +45,8 @@ def numbers(column: pa.ChunkedArray, kind: type[np.generic]) -> npt.NDArray[Any]
 def instants(column: pa.ChunkedArray, missing: int | None = None) -> Instants:
     """Return instants as microseconds; ``missing`` stands for null."""
     found = column.cast(pa.int64())
-    return numbers(found if missing is None else pc.fill_null(found, missing), np.int64)
+    plain: Instants = numbers(found if missing is None else pc.fill_null(found, missing), np.int64)
+    return plain
 
 
 def text(column: pa.ChunkedArray) -> Text:
