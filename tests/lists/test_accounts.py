@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +13,8 @@ from tests.oracles.accounts import PEOPLE, Line, Touch, accounts, block_of, live
 from cvj_ml.config import DAY, PermissionSpec
 from cvj_ml.customers import People, persons_of, under_accounts
 from cvj_ml.customers.id_tables import CustomerTable, Places
+from cvj_ml.features import Vocabulary, compile_catalogue
+from cvj_ml.lists.fact_words import say
 from cvj_ml.night.forgetting import _unnamed
 from cvj_ml.store import CustomerIds
 
@@ -90,3 +95,24 @@ def test_a_forgotten_person_is_not_named_any_more() -> None:
         {"customer_id": "p", "contact_1": "q", "contact_1_email": "q@x"},
         {"customer_id": "A", "contact_1": None, "contact_1_email": None},
     ]
+
+
+def test_what_people_do_is_said_of_their_company() -> None:
+    vocabulary = Vocabulary((), (), people=True, roles=("buyer",))
+    catalogue = compile_catalogue(vocabulary, [], (30 * DAY,), None, DAY, 2)
+    definition = SimpleNamespace(catalogue=catalogue)
+    names = catalogue.names
+    row = [math.nan] * len(names)
+
+    def said(name: str, value: float) -> str | None:
+        column = names.index(name)
+        told = say(definition, column, [*row[:column], value, *row[column + 1 :]])
+        return told.whole if told else None
+
+    assert said("people_30d", 3) == "3 people of this company were active in the last 30 days"
+    assert said("people_all", 1) == "1 person of this company was active so far"
+    assert said("people_role_buyer_30d", 0) == "nobody of this company was active as “buyer” in the last 30 days"
+    assert said("people_new_30d", 2) == "2 new people of this company in the last 30 days"
+    assert said("people_newest", 4.2) == "a new person of this company was seen 4 days ago"
+    assert said("people_most_active", 0.8) == "80% of what its people did in the last 30 days was done by one of them"
+    assert said("people_30d", math.nan) is None

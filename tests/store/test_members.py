@@ -256,6 +256,12 @@ def test_ids_of_people_are_read_as_those_of_customers_are(tmp_path) -> None:
         ({"unit": "person"}, "members: they are the people of accounts; say unit: account"),
         ({"identities": {"path": "ids.csv"}}, "identities: ids of one person are not joined"),
         ({"sources": {"log": {"path": "a.csv", "columns": {"customer_id": ["a", "b"]}}}}, "name the column of the"),
+        (
+            {"contact": {"path": "p.csv", "columns": ["email"]}},
+            "it is of people; name the column of their ids",
+        ),
+        ({"suppression": {"path": "p.csv", "contact": "who", "channel": "by"}}, "permissions of people are for every"),
+        ({"exports": {"files": {"email": ["email"]}, "email": "email"}}, "exports: where a customer is"),
     ],
 )
 def test_settings_that_exclude_each_other_are_told(tmp_path, more, fault) -> None:
