@@ -23,7 +23,7 @@ from cvj_ml.customers import Identities, match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
-from cvj_ml.inputs import open_touchpoints, open_under, require_customers
+from cvj_ml.inputs import by_account, open_touchpoints, open_under, require_customers
 from cvj_ml.journey import Journey
 from cvj_ml.lists import rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of_customer
@@ -37,7 +37,7 @@ from cvj_ml.night.champion import verify_version
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
 from cvj_ml.run import PythonWarnings
-from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, touchpoint_columns
+from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, require_persons, touchpoint_columns
 from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -206,6 +206,7 @@ class Model:
         config = histories.config
         identities = Identities.at(histories.store, instant)
         people = match_people(read_people(config), config, histories.store).under(identities)
+        people = by_account(people, histories, instant)
         with self._scored(histories, instant, history=True) as scored:
             lists = rank(
                 config,
@@ -308,6 +309,7 @@ class Model:
             histories = commands.open_histories(data, PythonWarnings())
         elif isinstance(data, Touchpoints):
             definition = predictor.definition
+            require_persons(definition)
             needed, _ = touchpoint_columns(definition)
             named = data.named
             faults = [f"the model uses {name!r}, and no column is named for it" for name in needed if name not in named]

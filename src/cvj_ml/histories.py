@@ -189,13 +189,36 @@ class StageLabels:
 
 
 @dataclass(frozen=True, slots=True)
+class Members:
+    """Who belongs to which account, of touchpoints before ``until``: lines by account, contact and ``known_at``."""
+
+    offsets: npt.NDArray[np.int64]
+    known_at: Instants
+    until: Instants
+    contact: Text
+    role: Text
+
+    def take(self, customers: npt.NDArray[np.int64]) -> Members:
+        """Return the members of the accounts at these positions."""
+        offsets, rows = _rows_of(self.offsets, customers)
+        return Members(offsets, self.known_at[rows], self.until[rows], self.contact.take(rows), self.role.take(rows))
+
+    @classmethod
+    def none(cls, customers: int) -> Members:
+        """Return the members of accounts of which none is known."""
+        instants, text = np.empty(0, dtype=np.int64), Text(np.empty(0, dtype=np.int32), ())
+        return cls(np.zeros(customers + 1, dtype=np.int64), instants, instants, text, text)
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """Whole customers, sorted by id, with their tables."""
+    """Whole customers, sorted by id, with their tables; ``members`` where customers are accounts."""
 
     customers: tuple[str, ...]
     touchpoints: TouchpointColumns
     attributes: Attributes | None = None
     stage_labels: StageLabels | None = None
+    members: Members | None = None
 
     def __len__(self) -> int:
         return len(self.customers)
@@ -208,4 +231,5 @@ class Block:
             self.touchpoints.take(kept),
             self.attributes.take(kept) if self.attributes else None,
             self.stage_labels.take(kept) if self.stage_labels else None,
+            self.members.take(kept) if self.members else None,
         )

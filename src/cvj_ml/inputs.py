@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from joblib import cpu_count
 
 from cvj_ml.config import Config
+from cvj_ml.customers import People, persons_of, under_accounts
 from cvj_ml.engines import Engine, Progress, open_engine, require_engine
 from cvj_ml.errors import DataError, ModelError, raise_all
 from cvj_ml.journey import Journey, Visible, observability
@@ -131,6 +133,13 @@ def _first_day(occurred: Instants, zone: ZoneInfo) -> date:
             " later. Say which day the history begins on (history_from=…), or mend the dates."
         )
     return to_datetime(first, zone).date()
+
+
+def by_account(people: People, histories: Histories, as_of: int) -> People:
+    """Return the tables by customer where customers are accounts and tables name people; else as they are."""
+    if not histories.store.accounts:
+        return people
+    return under_accounts(people, pa.concat_tables(histories.engine().map(partial(persons_of, as_of=as_of))))
 
 
 def require_customers(histories: Histories, as_of: int) -> Usage:

@@ -187,7 +187,7 @@ _PATTERNS = (
 """What earlier versions have written besides stores and nights; an empty folder ends in a slash."""
 
 _OF_A_STORE = re.compile(
-    r"store\.json|quarantine\.parquet|identities\.parquet|bucket-\d{4}/(touchpoints|attributes|stage_labels)\.parquet"
+    r"store\.json|quarantine\.parquet|identities\.parquet|unassigned\.parquet|bucket-\d{4}/(touchpoints|attributes|stage_labels|members)\.parquet"
 )
 
 

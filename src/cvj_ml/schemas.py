@@ -14,6 +14,9 @@ INSTANT = pa.timestamp("us", tz="UTC")
 TOUCHPOINT_ROLES = ("customer_id", "occurred_at", "known_at", "touchpoint_id", "event", "channel", "value")
 """Canonical columns of a touchpoint source; any other mapped column is a property."""
 
+CONTACT = "contact"
+"""The property of a touchpoint that says who did it, where a customer is an account."""
+
 STORE_TOUCHPOINTS: Mapping[str, pa.DataType] = {
     "customer_id": pa.string(),
     "occurred_at": INSTANT,

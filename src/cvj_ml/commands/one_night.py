@@ -16,7 +16,7 @@ from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import Identities, People
 from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
-from cvj_ml.inputs import Histories, as_of_name
+from cvj_ml.inputs import Histories, as_of_name, by_account
 from cvj_ml.lists import RankedList, epoch_name, rank, summarise, with_reasons
 from cvj_ml.lists.changes import (
     BASES,
@@ -175,6 +175,7 @@ def make_night(
     changed: WhatChanged | None = None
     if people is not None and bases is not None:
         with run.step("Ranking the lists"):
+            people = by_account(people, histories, as_of)
             record = bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
             earlier = bases.standings(identities)

@@ -40,11 +40,13 @@ from cvj_ml.config.tables import (
     DeliverSpec,
     IdentitiesSpec,
     IdsSpec,
+    MembersSpec,
     PermissionSpec,
     SourceSpec,
     StageHistorySpec,
     StageLabelsSpec,
     TableSpec,
+    account_faults,
     history_faults,
 )
 from cvj_ml.errors import nearest
@@ -154,6 +156,9 @@ class Config(Section):
     history_from: date
     burn_in: Duration = 90 * DAY
     sources: dict[str, SourceSpec] = {}
+    unit: Literal["person", "account"] = Field(
+        default="person", description="who a customer is: a person, or an account with the people of a company"
+    )
     ids: IdsSpec = IdsSpec()
     value_decimals: int = Field(default=2, ge=0, le=6)
     outbound: tuple[str, ...] = ()
@@ -164,6 +169,7 @@ class Config(Section):
     contact: ContactSpec | None = None
     stage_labels: StageLabelsSpec | None = None
     identities: IdentitiesSpec | None = None
+    members: MembersSpec | None = None
     suppression: PermissionSpec | None = None
     consent: PermissionSpec | None = None
     journey: JourneySpec
@@ -215,7 +221,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
         named: dict[str, TableSpec | None] = {**self.touchpoint_tables}
-        named |= {name: getattr(self, name) for name in ("attributes", "contact", "stage_labels", "identities")}
+        named |= {
+            name: getattr(self, name) for name in ("attributes", "contact", "stage_labels", "identities", "members")
+        }
         named |= {name: getattr(self, name) for name in ("suppression", "consent")}
         tables = {label: spec for label, spec in named.items() if spec is not None}
         if faults := out_faults(self.out, tables, self.mlflow.tracking_uri, (info.context or {}).get("folder")):
@@ -246,6 +254,9 @@ class Config(Section):
         faults += audience_faults(self.calendar, self._attributes)
         dates = self.attributes.dates if self.attributes else ()
         faults += self.journey.unknown_attributes(self._attributes, dates)
+        people = {name: getattr(self, name) for name in ("contact", "suppression", "consent")}
+        elsewhere = {"exports": self.exports, "deliver.postgres": self.deliver and self.deliver.postgres}
+        faults += account_faults(self.unit, self.sources, self.members, self.identities, people, elsewhere)
         columns = self.contact.columns if self.contact else None
         faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:

@@ -1,7 +1,4 @@
-"""Where tables come from, how they are written, and what their columns mean.
-
-Tables in a PostgreSQL server: where touchpoints come from, and where nights are delivered to.
-"""
+"""Where tables come from, how they are written, what their columns mean, and where nights are delivered to."""
 
 from __future__ import annotations
 
@@ -264,6 +261,12 @@ class IdentitiesSpec(TableSpec):
     most_ids: int = Field(default=50, ge=2, le=1000, description="ids that one person may have; more are not joined")
 
 
+class MembersSpec(TableSpec):
+    """Which people are of which account: ``contact``, ``account``, ``known_at``, and maybe ``role`` and ``until``."""
+
+    columns: dict[str, str] = {}
+
+
 class CompleteSpec(Section):
     """Whose tracking is complete: those whose attribute has this value."""
 
@@ -288,12 +291,14 @@ class ContactSpec(PeopleSpec):
 
     columns: Names
     customer_id: str = "customer_id"
+    contact: str | None = Field(default=None, description="column of the person's id, where a customer is an account")
 
 
 class PermissionSpec(PeopleSpec):
     """Customers who must not (suppression), or alone may (consent), be contacted; through one channel or any."""
 
     customer_id: str = "customer_id"
+    contact: str | None = Field(default=None, description="column of the person's id, for permissions of people")
     channel: str | None = None
 
 
@@ -357,3 +362,37 @@ class DeliverSpec(Section):
         if self.postgres is None and self.webhook is None:
             raise ValueError("name postgres, webhook or both, or leave deliver out")
         return self
+
+
+def account_faults(
+    unit: str,
+    sources: Mapping[str, SourceSpec],
+    members: MembersSpec | None,
+    identities: IdentitiesSpec | None,
+    people: Mapping[str, ContactSpec | PermissionSpec | None],
+    elsewhere: Mapping[str, object],
+) -> Iterator[str]:
+    """Yield what cannot stand beside the ``unit``; ``elsewhere`` are settings that send nights to other programs."""
+    if unit == "person":
+        if members is not None:
+            yield "members: they are the people of accounts; say unit: account, or leave them out"
+        for name, table in people.items():
+            if table is not None and table.contact is not None:
+                yield f"{name}.contact: it names people of accounts; say unit: account, or name customer_id instead"
+        return
+    if identities is not None:
+        yield "identities: ids of one person are not joined where a customer is an account; leave them out"
+    for name, source in sources.items():
+        if len(source.ids) > 1:
+            yield (
+                f"sources.{name}.columns.customer_id: ids of one person are not joined where a customer is an account;"
+                " name the column of the account, and that of the person as contact"
+            )
+    for name, table in people.items():
+        if isinstance(table, ContactSpec) and table.contact is None:
+            yield f"{name}: where a customer is an account it is of people; name the column of their ids as contact"
+        if isinstance(table, PermissionSpec) and table.contact and table.channel:
+            yield f"{name}.channel: permissions of people are for every channel; leave it out, or name the account"
+    for name, setting in elsewhere.items():
+        if setting is not None:
+            yield f"{name}: where a customer is an account nights do not go there yet; leave it out"

@@ -1,5 +1,6 @@
 """What the business says about its customers: permissions and contacts, and who has to be forgotten."""
 
+from cvj_ml.customers.accounts import persons_of, under_accounts
 from cvj_ml.customers.erasure import (
     clear_leftovers,
     known_from_readings,
@@ -19,6 +20,8 @@ __all__ = [
     "known_from_readings",
     "match_people",
     "other_ids",
+    "persons_of",
     "read_people",
     "rows_held",
+    "under_accounts",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,17 +14,28 @@ import pyarrow.parquet as pq
 from cvj_ml.config import Config, TableSpec
 from cvj_ml.customers.id_tables import rows_naming
 from cvj_ml.ownership import remove
+from cvj_ml.schemas import CONTACT, PROPERTY
 from cvj_ml.store.cache_key import ATTRIBUTES, LABELS
-from cvj_ml.store.customer_ids import CustomerIds
+from cvj_ml.store.customer_ids import CustomerIds, origin_of
 from cvj_ml.store.identities import IDENTITIES
+from cvj_ml.store.members import MEMBERS
 from cvj_ml.store.refusals import QUARANTINE_FILE
 from cvj_ml.store.retention import take_away
-from cvj_ml.store.store import ATTRIBUTES_FILE, IDENTITIES_FILE, LABELS_FILE, TOUCHPOINTS_FILE, Store, bucket_of
+from cvj_ml.store.store import (
+    ATTRIBUTES_FILE,
+    IDENTITIES_FILE,
+    LABELS_FILE,
+    MEMBERS_FILE,
+    TOUCHPOINTS_FILE,
+    UNASSIGNED_FILE,
+    Store,
+    bucket_of,
+)
 
 _LEFT_BEHIND = (".audit-*", ".contact-*", ".suppression-*", ".consent-*")
 """Folders of runs that were killed while they read or checked."""
 
-_KEPT_ROWS = (TOUCHPOINTS_FILE, ATTRIBUTES_FILE, LABELS_FILE)
+_KEPT_ROWS = (TOUCHPOINTS_FILE, ATTRIBUTES_FILE, LABELS_FILE, MEMBERS_FILE)
 
 
 def rows_held(config: Config, store: Store, customers: CustomerIds) -> dict[str, int]:
@@ -34,12 +46,21 @@ def rows_held(config: Config, store: Store, customers: CustomerIds) -> dict[str,
     """
     held: Counter[str] = Counter()
     labels = {label.removeprefix("sources."): label for label in config.touchpoint_tables}
-    for bucket in sorted({bucket_of(customer, store.buckets) for customer in customers.ids.to_pylist()}):
+    names = ["customer_id", PROPERTY + CONTACT] if store.accounts else ["customer_id"]
+    asked = {bucket_of(customer, store.buckets) for customer in customers.ids.to_pylist()}
+    # What a person did stands with the account.
+    for bucket in range(store.buckets) if store.accounts else sorted(asked):
         if (file := store.bucket_file(bucket, TOUCHPOINTS_FILE)) is not None:
-            rows = pq.read_table(file, columns=["customer_id", "source", "copied"], partitioning=None)
-            own = pc.and_(pc.is_in(rows["customer_id"], value_set=customers.ids), pc.invert(rows["copied"]))
+            rows = pq.read_table(file, columns=[*names, "source", "copied"], partitioning=None)
+            named = [pc.is_in(rows[name], value_set=customers.ids) for name in names]
+            own = pc.and_(functools.reduce(pc.or_, named), pc.invert(rows["copied"]))
             theirs = rows["source"].filter(own)
             held.update(labels[name] for name in theirs.to_pylist())
+    if store.accounts:
+        nobodys = pq.read_table(store.checked(UNASSIGNED_FILE), partitioning=None)
+        origins = pa.array(map(origin_of, customers.ids.to_pylist()), pa.string())
+        for row in nobodys.filter(pc.is_in(nobodys["customer_id"], value_set=origins)).to_pylist():
+            held[labels[row["source"]]] += row["count_all"]
     refused = pq.read_table(store.checked(QUARANTINE_FILE), partitioning=None)
     refused = refused.filter(pc.is_in(refused["source"], value_set=pa.array(list(labels), pa.string())))
     held.update(f"{name} (refused rows)" for name in refused["source"].filter(_named(refused, customers)).to_pylist())
@@ -73,6 +94,7 @@ def known_from_readings(out: Path, customers: CustomerIds) -> pa.Array:
     """Return which of these customers any store or quarantined file in an output folder has."""
     found = [customers.ids.slice(0, 0)]
     files = [file for name in _KEPT_ROWS for file in (out / "store").glob(f"*/*/{name}")]
+    files += (out / "store").glob(f"*/{UNASSIGNED_FILE}")
     files += [*(out / "store").glob(f"*/{QUARANTINE_FILE}"), *(out / "quarantine").glob("*.parquet")]
     for file in files:
         try:
@@ -106,18 +128,23 @@ def _other_tables(config: Config) -> Iterator[tuple[str, TableSpec, str]]:
             yield name, mapped, mapped.columns.get("customer_id", "customer_id")
     for name, people in (("consent", config.consent), ("contact", config.contact)):
         if people is not None:
-            yield name, people, people.customer_id
+            yield name, people, people.contact or people.customer_id
     if config.identities is not None:
         for role in ("alias", "customer"):
             yield IDENTITIES, config.identities, config.identities.columns.get(role, role)
+    if config.members is not None:
+        for role in (CONTACT, "account"):
+            yield MEMBERS, config.members, config.members.columns.get(role, role)
 
 
 def _ids(file: Path) -> Iterator[pa.Array]:
     """Yield the ids of a file of a store, or of refused rows, which may have several each."""
     with pq.ParquetFile(file) as table:
-        for name in {"customer_id", "customer_ids"} & {*table.schema_arrow.names}:
+        of_persons = {CONTACT} if file.name == MEMBERS_FILE else {PROPERTY + CONTACT}
+        for name in sorted({"customer_id", "customer_ids", *of_persons} & {*table.schema_arrow.names}):
             for batch in table.iter_batches(columns=[name]):
-                yield batch[name] if name == "customer_id" else batch[name].flatten()
+                found = batch[name].flatten() if name == "customer_ids" else batch[name]
+                yield found if file.name != UNASSIGNED_FILE else pc.utf8_slice_codeunits(found, len(origin_of("")))
 
 
 def _named(refused: pa.Table, customers: CustomerIds) -> pa.Array:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import Config, PermissionSpec
+from cvj_ml.config import Config, ContactSpec, PermissionSpec
 from cvj_ml.customers.id_tables import CustomerTable, read_customers
 from cvj_ml.customers.persons import Identities
 from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.schemas import TARGETS
 from cvj_ml.store.customer_ids import Known
 from cvj_ml.store.refusals import excess
-from cvj_ml.store.rows import customer_ids
+from cvj_ml.store.rows import contact_ids, customer_ids
 from cvj_ml.store.store import Store
 
 _NAMES = pa.schema([("customer_id", pa.string()), ("channel", pa.string())])
@@ -53,10 +53,14 @@ class Naming:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """The tables that are configured, by name, and how they name the log's customers once they were compared."""
+    """The tables that are configured, by name, and how they name the log's customers once they were compared.
+
+    ``engaged`` are the people to turn to of each account, where customers are accounts (accounts.py).
+    """
 
     tables: Mapping[str, CustomerTable] = field(default_factory=dict)
     naming: Mapping[str, Naming] = field(default_factory=dict)
+    engaged: pa.Table | None = None
 
     @property
     def permissions(self) -> Permissions:
@@ -66,6 +70,8 @@ class People:
     @property
     def contact(self) -> pa.Table:
         """``customer_id`` (unique) and the contact columns, all text, sorted by id; no rows where none are set."""
+        if self.engaged is not None:
+            return self.engaged
         if "contact" in self.tables:
             return self.tables["contact"].rows
         return pa.table({"customer_id": pa.array([], pa.string())})
@@ -110,9 +116,11 @@ def match_people(people: People, config: Config, store: Store) -> People:
     """
     if not people.tables:
         return people
-    known = Known(customer_ids(store), config.ids.match)
+    customers = Known(customer_ids(store), config.ids.match)
+    persons = Known(contact_ids(store), config.ids.match) if config.unit == "account" else customers
     naming, faults = {}, list[str]()
     for name, table in people.tables.items():
+        known = persons if by_person(table) else customers
         ids = table.rows["customer_id"].combine_chunks()
         lost = pc.indices_nonzero(pc.invert(known.named(ids)))
         naming[name] = Naming(len(ids), len(lost))
@@ -125,6 +133,11 @@ def match_people(people: People, config: Config, store: Store) -> People:
         faults += found
     raise_all(DataError, "No list is made, since people might be contacted who must not be:", faults)
     return replace(people, naming=naming)
+
+
+def by_person(table: CustomerTable) -> bool:
+    """Return whether the ids of a table are those of people of accounts."""
+    return isinstance(table.spec, ContactSpec | PermissionSpec) and table.spec.contact is not None
 
 
 def _faults(table: CustomerTable, lost: pa.Array, ids: pa.Array, known: Known) -> list[str]:
@@ -166,7 +179,7 @@ def _faults(table: CustomerTable, lost: pa.Array, ids: pa.Array, known: Known) -
 
 def _read_permission(label: str, spec: PermissionSpec, config: Config) -> CustomerTable:
     """Read who must not, or alone may, be contacted: strictly, since a lost row is a person contacted unasked."""
-    columns = {"customer_id": spec.customer_id} | ({"channel": spec.channel} if spec.channel else {})
+    columns = {"customer_id": spec.contact or spec.customer_id} | ({"channel": spec.channel} if spec.channel else {})
     found = read_customers(label, spec, columns, config)
     raise_all(
         DataError,
@@ -187,7 +200,7 @@ def _read_contact(config: Config) -> CustomerTable:
         "The contact columns would hide columns of the lists; rename them (a query can):",
         [f"contact.columns: {name}" for name in taken],
     )
-    columns = {column: column for column in ("customer_id", *spec.columns)} | {"customer_id": spec.customer_id}
+    columns = {"customer_id": spec.contact or spec.customer_id} | {column: column for column in spec.columns}
     found = read_customers("contact", spec, columns, config)
     rows = len(found.rows) + sum(found.refused.values())
     faults = excess("contact", rows, found.refused, config.refused_share)

@@ -157,6 +157,8 @@ def compile_catalogue(
     for one in vocabulary.dates:
         features.append(Feature(f"days_until_{one}", f"days until {one}", DATES, ("date", one)))
         features.append(Feature(f"days_past_{one}", f"days since {one}", DATES, ("date", one)))
+    if vocabulary.people:
+        features += _people_features(vocabulary, windows)
     return Catalogue(tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals)
 
 
@@ -175,7 +177,7 @@ def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: 
         (Statistic.MAX, 6, "value_max", "highest value"),
     ]
     for window in (*windows, NEVER):
-        suffix, words = ("all" if window == NEVER else format_duration(window)), window_words(window)
+        suffix, words = _suffix(window), window_words(window)
         for kind, name, cell in named:
             label = f"{name} {words}" if kind == "event" else f"touchpoints through {name} {words}"
             yield Feature(f"count_{kind}_{name}_{suffix}", label, "counts", (kind, name), Statistic.COUNT, cell, window)
@@ -201,6 +203,27 @@ def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: 
         yield Feature(f"last_event_{nth + 1}", f"{which} touchpoint", "last", ("last",), Statistic.LAST_EVENT, nth)
     label = "channel of the last touchpoint"
     yield Feature("last_channel", label, "last", ("last_channel",), Statistic.LAST_CHANNEL)
+
+
+def _people_features(vocabulary: Vocabulary, windows: Sequence[int]) -> Iterator[Feature]:
+    widest = windows[-1] if windows else NEVER
+    for window in (*windows, NEVER):
+        name = f"people_{_suffix(window)}"
+        yield Feature(name, f"people active {window_words(window)}", "people", ("people",), window=window)
+    for window in windows:
+        name, label = f"people_new_{_suffix(window)}", f"people seen first {window_words(window)}"
+        yield Feature(name, label, "people", ("new_people",), window=window)
+    yield Feature("people_newest", "days since a person was seen first", "people", ("new_people",))
+    label = f"share of the most active person {window_words(widest)}"
+    yield Feature("people_most_active", label, "people", ("most_active",), window=widest)
+    for window in dict.fromkeys((widest, NEVER)):
+        for role in vocabulary.roles:
+            name, label = f"people_role_{role}_{_suffix(window)}", f"people active as {role} {window_words(window)}"
+            yield Feature(name, label, "people", ("role", role), window=window)
+
+
+def _suffix(window: int) -> str:
+    return "all" if window == NEVER else format_duration(window)
 
 
 def window_words(window: int) -> str:

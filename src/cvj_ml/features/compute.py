@@ -12,6 +12,7 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
+from cvj_ml.features.people import people_columns
 from cvj_ml.histories import Attributes, Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey, evidence, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
@@ -49,6 +50,7 @@ def compute(
         _journey_columns(catalogue, journey, block, entries, snapshots),
         _attribute_columns(catalogue, block, snapshots),
         _date_columns(catalogue.vocabulary.dates, block, snapshots, zone),
+        people_columns(vocabulary, catalogue.windows, block, snapshots, observed_from) if vocabulary.people else (),
     ):
         for values in group:
             x[:, column] = values

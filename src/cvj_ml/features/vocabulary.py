@@ -28,7 +28,8 @@ class Vocabulary:
     ``categories`` holds the values of each text attribute, most frequent first, ``dates`` are attributes that are
     local days. ``columns`` are the touchpoints'
     columns in which something was found, with their kinds, ``static`` is whether attributes held at any time: whoever
-    asks the model without them would get another answer.
+    asks the model without them would get another answer. ``people`` says that customers are accounts, ``roles`` are
+    those of their people.
     """
 
     events: tuple[str, ...]
@@ -38,6 +39,8 @@ class Vocabulary:
     columns: Mapping[str, str] = field(default_factory=dict)
     static: bool = False
     dates: tuple[str, ...] = ()
+    people: bool = False
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Sightings:
     columns: Mapping[str, str]
     static: bool
     customers: int
+    roles: Counter[str] | None = None
 
 
 def sight(block: Block, cut: int) -> Sightings:
@@ -73,6 +77,11 @@ def sight(block: Block, cut: int) -> Sightings:
                 categories[name] = _customers_per_name(column, holder, known)
             elif name not in block.attributes.dates:
                 numbers.add(name)
+    roles = None
+    if block.members:
+        account = np.repeat(np.arange(len(block)), np.diff(block.members.offsets))
+        there = before(block.members.known_at, cut) & (np.bincount(owner[seen], minlength=len(block)) > 0)[account]
+        roles = _customers_per_name(block.members.role, account, there)
     return Sightings(
         _customers_per_name(points.event, owner, seen),
         _customers_per_name(points.channel, owner, seen),
@@ -82,6 +91,7 @@ def sight(block: Block, cut: int) -> Sightings:
         _columns_found(points, seen, cut),
         static,
         len(np.unique(owner[seen])),
+        roles,
     )
 
 
@@ -137,7 +147,8 @@ def learn(
     numbers: set[str] = set()
     dates: set[str] = set()
     columns: dict[str, str] = {}
-    static = False
+    static = people = False
+    roles: Counter[str] = Counter()
     for one in sightings:
         customers += one.customers
         events.update(one.events)
@@ -146,6 +157,8 @@ def learn(
         dates |= one.dates
         columns |= one.columns
         static |= one.static
+        people |= one.roles is not None
+        roles.update(one.roles or {})
         for name, counts in one.categories.items():
             categories.setdefault(name, Counter()).update(counts)
 
@@ -164,4 +177,6 @@ def learn(
         dict(sorted(columns.items())),
         static,
         tuple(sorted(dates)),
+        people,
+        most_common(roles, top_values, frozenset()),
     )

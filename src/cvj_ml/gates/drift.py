@@ -118,7 +118,8 @@ def _different(over: Sequence[int], asked: Sequence[Compared]) -> list[int]:
 
 
 def _next(asked: Sequence[Compared], told: Sequence[int]) -> str:
-    named = [repr(asked[i].fact[1]) for i in told if asked[i].fact[0] in ("event", "channel", "number", "category")]
+    kinds = ("event", "channel", "number", "category", "role")
+    named = [repr(asked[i].fact[1]) for i in told if asked[i].fact[0] in kinds]
     come = "comes" if len(named) == 1 else "come"
     where = f"Look first where {' and '.join(named)} {come} from" if named else "Look at the sources first"
     return f"{where} (renamed, other units, rows missing?). If the business itself has changed, train anew"
@@ -201,9 +202,13 @@ def _of(definition: ModelSpec, position: int, feature: Feature) -> Iterator[Comp
     entered, active = feature.fact[0] == "entered", feature.name.startswith("touchpoints_")
     if entered or active or feature.group in ("counts", "values", "attributes"):
         yield Compared(position, PRESENCE, "features", feature.label, feature.fact, not (sent or active))
-    if feature.group in ("counts", "values", "attributes", "rhythm", "last"):
+    if feature.group in ("counts", "values", "attributes", "rhythm", "last") or _counts_people(feature):
         fails = feature.group in ("values", "attributes")
         yield Compared(position, VALUES, "features", feature.label, feature.fact, fails, codes)
+
+
+def _counts_people(feature: Feature) -> bool:
+    return feature.group == "people" and feature.fact[0] in ("people", "role")
 
 
 def question_names(definition: ModelSpec) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, Rule
 from cvj_ml.features import OTHER, PROGRESS, SEVERAL, Feature, Statistic, window_words
-from cvj_ml.lists.last_events import LastEvents, Occurrence, ago, amount, did, name
+from cvj_ml.lists.last_events import LastEvents, Occurrence, ago, amount, count_of, days_ago, did, in_days, name, times
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import NEVER
 
@@ -98,15 +98,21 @@ def say(
         "value": lambda: _amount(feature, value, definition.catalogue.value_decimals, currency, known),
         "recency": lambda: _last_seen(value, known),
         "tenure": lambda: _first_seen(value, known),
-        "in_stage": lambda: None if math.isnan(value) else Said(f"in this stage for {_days(value)}", _days(value)),
+        "in_stage": lambda: None if math.isnan(value) else Said(f"in this stage for {in_days(value)}", in_days(value)),
         "entered": lambda: _entered(feature, value, known),
         "between": lambda: _between(feature, value),
-        "stages": lambda: None if math.isnan(value) else Said(f"has been in {_count(value, 'stage')}", f"{value:.0f}"),
+        "stages": lambda: (
+            None if math.isnan(value) else Said(f"has been in {count_of(value, 'stage')}", f"{value:.0f}")
+        ),
         "last": lambda: _last(feature, value, words.events, known),
         "last_channel": lambda: _last_channel(value, words.channels),
         "number": lambda: _number(feature, value),
         "date": lambda: _date(feature, value),
         "category": lambda: _category(feature, value, words.categories[feature.fact[1]]),
+        "people": lambda: _people(feature, value, ""),
+        "role": lambda: _people(feature, value, f" as “{name(feature.fact[1])}”"),
+        "new_people": lambda: _new_people(feature, value),
+        "most_active": lambda: _most_active(feature, value),
     }
     return said[feature.fact[0]]() if feature.fact[0] in said else None
 
@@ -121,17 +127,17 @@ def _event(feature: Feature, value: float, known: LastEvents | None) -> Said | N
     if feature.statistic == Statistic.RECENCY:
         if math.isnan(value):
             return Said(f"no {quoted} so far", "none so far", common=True, concrete=event != OTHER)
-        when = ago(last.days) if last else _ago(value)
+        when = ago(last.days) if last else days_ago(value)
         whole = f"last {quoted} {when}" if event == OTHER else last.told() if last else f"{did(event)} {when}"
         return Said(whole, when, alone=f"last {when}", concrete=event != OTHER, moment=last)
     if math.isnan(value):
         return None
-    count, how_often = f"{round(value):,}", f"{_times(value)} {_when(feature)}"
+    count, how_often = f"{round(value):,}", f"{times(value)} {_when(feature)}"
     if round(value) == 0:
         none = f"none {_when(feature)}"
         return Said(f"no {quoted} {_when(feature)}", "none", common=True, alone=none, concrete=event != OTHER)
     if event == OTHER:
-        return Said(f"{_count(value, quoted)} {_when(feature)}", count)
+        return Said(f"{count_of(value, quoted)} {_when(feature)}", count)
     if last is None:
         return Said(f"{did(event)} {how_often}", count, alone=how_often, concrete=True)
     if round(value) == 1:
@@ -155,13 +161,13 @@ def _channel(feature: Feature, value: float, known: LastEvents | None) -> Said |
         days = known.channels.get(channel) if known else None
         if known and days is not None and days == known.last_days:
             return None  # "last seen" says when, and what
-        when = _ago(value) if days is None else ago(days)
+        when = days_ago(value) if days is None else ago(days)
         return Said(f"last {verb}{through} {when}", when, alone=f"last {when}", concrete=True)
     if math.isnan(value):
         return None
     if round(value) == 0:
         return Said(f"nothing {through} {_when(feature)}", "nothing", common=True, concrete=True)
-    return Said(f"{verb}{through} {_times(value)} {_when(feature)}", _times(value), concrete=True)
+    return Said(f"{verb}{through} {times(value)} {_when(feature)}", times(value), concrete=True)
 
 
 def _trend(feature: Feature, value: float, what: str, known: LastEvents | None, *, concrete: bool) -> Said | None:
@@ -188,7 +194,7 @@ def _activity(feature: Feature, value: float, known: LastEvents | None) -> Said 
         return Said(f"no {noun} {_when(feature)}", "none", common=True)
     mostly = known.mostly(feature.window) if known else None
     return Said(
-        f"{_count(value, noun)} {_when(feature)}{f', mostly “{name(mostly)}”' if mostly else ''}",
+        f"{count_of(value, noun)} {_when(feature)}{f', mostly “{name(mostly)}”' if mostly else ''}",
         f"{round(value):,}",
         concrete=mostly is not None,
     )
@@ -200,7 +206,7 @@ def _gaps(feature: Feature, value: float) -> Said | None:
         return None
     if math.isnan(value):
         return Said(f"fewer than two interactions {_when(feature)}", "fewer than two interactions", common=True)
-    days = _days(value, 1) if value >= 1 else "few hours"
+    days = in_days(value, 1) if value >= 1 else "few hours"
     return Said(f"back every {days} on average {_when(feature)}", f"every {days}", alone=f"back every {days}")
 
 
@@ -222,7 +228,7 @@ def _last_seen(value: float, known: LastEvents | None) -> Said:
         return _seen_once(known)
     if math.isnan(value):
         return Said("has not done anything so far", "nothing so far", common=True)
-    when = _ago(value) if known is None or known.last_days is None else ago(known.last_days)
+    when = days_ago(value) if known is None or known.last_days is None else ago(known.last_days)
     last = known.last if known else None
     what = f" ({last.what()})" if last else ""
     return Said(f"last seen {when}{what}", when, alone=f"last seen {when}", concrete=last is not None, moment=last)
@@ -233,7 +239,7 @@ def _first_seen(value: float, known: LastEvents | None) -> Said:
         return _seen_once(known)
     if math.isnan(value):
         return Said("not seen so far", "never", common=True)
-    when = _ago(value) if known is None or known.first_days is None else ago(known.first_days)
+    when = days_ago(value) if known is None or known.first_days is None else ago(known.first_days)
     new = known is not None and known.first_days is not None and known.first_days <= _NEWCOMER
     mostly = known.mostly(NEVER) if known and new else None
     since = f", since then mostly “{name(mostly)}”" if mostly else ""
@@ -252,7 +258,7 @@ def _entered(feature: Feature, value: float, known: LastEvents | None) -> Said:
         return _first_seen(value, known)
     if math.isnan(value):
         return Said(f"{stage} not entered", "not entered", common=True)
-    return Said(f"entered {stage} {_ago(value)}", _ago(value))
+    return Said(f"entered {stage} {days_ago(value)}", days_ago(value))
 
 
 def _between(feature: Feature, value: float) -> Said | None:
@@ -260,8 +266,8 @@ def _between(feature: Feature, value: float) -> Said | None:
     if math.isnan(value):
         return None
     if round(value) < 0:
-        return Said(f"entered {later} {_days(-value)} before {earlier}", f"{_days(-value)} before it")
-    return Said(f"took {_days(value)} from {earlier} to {later}", _days(value))
+        return Said(f"entered {later} {in_days(-value)} before {earlier}", f"{in_days(-value)} before it")
+    return Said(f"took {in_days(value)} from {earlier} to {later}", in_days(value))
 
 
 def _progress(definition: ModelSpec, feature: Feature, column: int, row: Row, counted_as: Row | None) -> Said | None:
@@ -346,9 +352,9 @@ def _date(feature: Feature, value: float) -> Said | None:
         none = ("no {} ahead", "none ahead") if ahead else ("no {} has passed", "none passed")
         return Said(none[0].format(what), none[1], common=True)
     if ahead:
-        when = {0: "today", 1: "tomorrow"}.get(round(value), f"in {_days(value)}")
+        when = {0: "today", 1: "tomorrow"}.get(round(value), f"in {in_days(value)}")
         return Said(f"{what} {when}", when)
-    when = "yesterday" if round(value) == 1 else _ago(value)
+    when = "yesterday" if round(value) == 1 else days_ago(value)
     return Said(f"{what} was {when}", when)
 
 
@@ -360,6 +366,30 @@ def _category(feature: Feature, value: float, values: Sequence[str]) -> Said:
     return Said(f"{what} is {text}", text)
 
 
+def _people(feature: Feature, value: float, role: str) -> Said | None:
+    if math.isnan(value):
+        return None
+    number = round(value)
+    who = "nobody" if not number else "1 person" if number == 1 else f"{number:,} people"
+    whole = f"{who} of this company {'was' if number < 2 else 'were'} active{role} {_when(feature)}"
+    return Said(whole, who, common=not number, alone=f"{who}{role} {_when(feature)}", concrete=bool(role))
+
+
+def _new_people(feature: Feature, value: float) -> Said | None:
+    if math.isnan(value):
+        return None
+    if feature.name == "people_newest":
+        return Said(f"a new person of this company was seen {days_ago(value)}", days_ago(value))
+    number = round(value)
+    who = "no new person" if not number else "1 new person" if number == 1 else f"{number:,} new people"
+    return Said(f"{who} of this company {_when(feature)}", who, common=not number, alone=f"{who} {_when(feature)}")
+
+
+def _most_active(feature: Feature, value: float) -> Said | None:
+    whole = f"{value:.0%} of what its people did {_when(feature)} was done by one of them"
+    return None if math.isnan(value) else Said(whole, f"{value:.0%} by one of them")
+
+
 def _value_of(code: float, values: Sequence[str]) -> str:
     if int(code) > len(values):
         return SEVERAL
@@ -368,23 +398,3 @@ def _value_of(code: float, values: Sequence[str]) -> str:
 
 def _when(feature: Feature) -> str:
     return "so far" if feature.window == NEVER else window_words(feature.window)
-
-
-def _count(value: float, noun: str) -> str:
-    return f"{round(value):,} {noun}{'' if round(value) == 1 else 's'}"
-
-
-def _times(value: float) -> str:
-    return {1: "once", 2: "twice"}.get(round(value), f"{round(value):,} times")
-
-
-def _ago(days: float) -> str:
-    return f"{_days(days)} ago"
-
-
-def _days(value: float, decimals: int = 0) -> str:
-    """Return days, whole ones where they are many."""
-    if 0 <= value < 1 and not decimals:
-        return "less than a day"
-    text = f"{value:,.{decimals if value < 10 else 0}f}"
-    return f"{text} {'day' if text == '1' else 'days'}"

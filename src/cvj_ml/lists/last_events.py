@@ -103,6 +103,29 @@ def ago(days: int) -> str:
     return {0: "today", 1: "yesterday"}.get(days, f"{days:,} days ago")
 
 
+def count_of(value: float, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{round(value):,} {noun}{'' if round(value) == 1 else 's'}"
+
+
+def times(value: float) -> str:
+    """Return how often."""
+    return {1: "once", 2: "twice"}.get(round(value), f"{round(value):,} times")
+
+
+def days_ago(days: float) -> str:
+    """Return how long ago."""
+    return f"{in_days(days)} ago"
+
+
+def in_days(value: float, decimals: int = 0) -> str:
+    """Return days, whole ones where they are many."""
+    if 0 <= value < 1 and not decimals:
+        return "less than a day"
+    text = f"{value:,.{decimals if value < 10 else 0}f}"
+    return f"{text} {'day' if text == '1' else 'days'}"
+
+
 def amount(value: float, decimals: int, currency: str | None = None) -> str:
     """Return an amount as people write it: without decimals from 100 on, and where there are none."""
     whole = abs(value) >= 100 or value == round(value)

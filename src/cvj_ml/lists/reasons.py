@@ -51,7 +51,7 @@ _ONE_FACT = {
 """Kinds of columns that tell of one thing: how long and how often somebody has come and how far, and what they did
 last. Of a newcomer all of the first say "new". (Drift is judged by the finer facts of the catalogue.)"""
 
-_MORE_IS_BETTER = ("event", "channel", "activity", "value", "progress", "stages")
+_MORE_IS_BETTER = ("event", "channel", "activity", "value", "progress", "stages", "people", "role")
 _LESS_IS_BETTER = ("recency", "gaps", "between")
 
 _FOR, _AGAINST, _NOTE = "Speaks for: ", "Speaks against: ", "Note: "

@@ -98,6 +98,7 @@ def data(training: Training) -> str:
         *store.counts.items(),
         *([("attributes", store.attribute_counts)] if store.attribute_counts else []),
         *([("stage_labels", store.label_counts)] if store.label_counts else []),
+        *([("members", store.member_counts)] if store.member_counts else []),
     ]
     rows = [
         (

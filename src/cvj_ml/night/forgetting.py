@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ _BEGUN = ".forget-ids.json"
 """Whom a call that has not ended forgets; only its owner can read it."""
 
 
+_PERSON = re.compile(r"contact_\d")
+"""The columns of a list that name people of an account; their details have longer names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rewritten:
     """How many rows left a night, and how many files went whole since they are not rewritten row by row."""
@@ -62,7 +67,12 @@ def nights_naming(out: Path, customers: CustomerIds) -> tuple[list[Path], pa.Arr
             files = [night.scores, *night.list_files().values()]
             # Who has left an export since the night before may be in no other table of this one.
             files += [night.members] if night.members.is_file() else []
-            theirs = [customers.among(one["customer_id"]) for file in files for one in _batches(file, ["customer_id"])]
+            theirs = [
+                customers.among(column)
+                for file in files
+                for one in _batches(file, _id_columns(pq.read_schema(file)))
+                for column in one.columns
+            ]
             held = any(map(len, theirs))
             if held and (damage := night_faults(night.path)):
                 faults.append(f"{night.path}: {'; '.join(damage)}")
@@ -147,7 +157,7 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
             table = pq.read_table(path, partitioning=None)
             theirs = customers.holds(table["customer_id"])
             taken[name] = table.filter(theirs)
-            rows |= _write(staged, name, table.filter(pc.invert(theirs)))
+            rows |= _write(staged, name, _unnamed(table.filter(pc.invert(theirs)), customers))
         if lists:
             if found.changes.is_file():  # unlike in nights of earlier versions
                 table = pq.read_table(found.changes, partitioning=None)
@@ -163,6 +173,23 @@ def forget_in_night(out: Path, night: Path, customers: CustomerIds) -> Rewritten
     finally:
         remove(staged)
     return Rewritten(scores, sum(map(len, taken.values())), len(removed))
+
+
+def _id_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns of ids: of the customer, and of the people whom a list of accounts names."""
+    return [name for name in schema.names if name == "customer_id" or _PERSON.fullmatch(name)]
+
+
+def _unnamed(table: pa.Table, customers: CustomerIds) -> pa.Table:
+    """Return the rows of a list with nothing of these people of accounts; the accounts stay."""
+    for person in (name for name in _id_columns(table.schema) if name != "customer_id"):
+        theirs = customers.holds(table[person])
+        for place, name in enumerate(table.column_names):
+            if name == person or name.startswith(f"{person}_"):
+                table = table.set_column(
+                    place, name, pc.if_else(theirs, pa.scalar(None, table[name].type), table[name])
+                )
+    return table
 
 
 def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -144,7 +144,7 @@ def observe(
     entries: the block's stage entries on the whole history; hidden: (customers of the block, stages).
     """
     points = hide(definition.journey, block.touchpoints, hidden, entries)
-    left = Block(block.customers, points, block.attributes)
+    left = Block(block.customers, points, block.attributes, members=block.members)
     seen = entries_when_hidden(definition.journey, evidence(definition.journey, left), hidden)
     stage = stage_at(seen[snapshots.customer], snapshots.as_of).stage
     return definition.features(left, seen, snapshots), stage

@@ -49,6 +49,15 @@ def touchpoint_columns(definition: ModelSpec) -> tuple[tuple[str, ...], dict[str
     return tuple(name for name in kinds if name in _NEEDED or name in found), kinds
 
 
+def require_persons(definition: ModelSpec) -> None:
+    """Raise DataError for a model of accounts: rows in memory do not say who is of which."""
+    if definition.catalogue.vocabulary.people:
+        raise DataError(
+            f"{HEADING} the model's customers are accounts, and rows alone do not tell who is of which account. Ask it"
+            " with a configuration (unit: account), as a night does."
+        )
+
+
 def attribute_columns(definition: ModelSpec) -> dict[str, str]:
     """Return the columns that attributes must have, and their kinds; none where the model uses no attributes."""
     vocabulary = definition.catalogue.vocabulary
@@ -117,6 +126,7 @@ def in_spark_task() -> bool:
 def tables_of(definition: ModelSpec, frame: pd.DataFrame) -> dict[str, pa.Table]:
     """Return the touchpoints and, where the model uses any, the attributes of a frame."""
     faults: list[str] = []
+    require_persons(definition)
     required, kinds = touchpoint_columns(definition)
     needed = attribute_columns(definition)
     parts = _parts(frame, bool(needed), faults)

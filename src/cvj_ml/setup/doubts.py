@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cvj_ml.setup.columns import ColumnProfile, words
+from cvj_ml.setup.columns import ColumnProfile
+from cvj_ml.setup.columns import words as words_of
 from cvj_ml.setup.events import COMMITTED, meaning
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Candidate, Roles, is_device
@@ -76,7 +77,7 @@ def customer_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
     for name in roles.also:
         # Each answer is to the ids of one column.
         doubts = _id_doubts(source, table, table.file.column(name))
-        found += [replace(one, name=f"{one.name}-{'-'.join(words(name))}") for one in doubts]
+        found += [replace(one, name=f"{one.name}-{'-'.join(words_of(name))}") for one in doubts]
     return found
 
 
@@ -161,7 +162,8 @@ def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Ro
             f"several columns could be the customer: {column.name} ({own_ids:,} different in"
             f" {column.filled - column.nobody:,} of {file.rows:,} rows) is taken, and not {told}.{text}", True,
             {"ids": own_ids, **{one.column.name: one.column.distinct for one in rivals}, **numbers},
-            tuple(one.column.name for one in rivals), f"{joined}{way_out}",
+            tuple(one.column.name for one in rivals),
+            joined + way_out + _as_account([column, *(one.column for one in rivals)]),
         ))  # fmt: skip
     return found
 
@@ -191,6 +193,22 @@ def _one_person(table: Table, ids: Sequence[ColumnProfile]) -> tuple[str, dict[s
             )
             return text, {"devices": seen, "of_one_person": alone}, joined
     return "", {}, ""
+
+
+_COMPANY = {"account", "company", "organization", "organisation", "org", "firm", "workspace", "tenant", "konto"}
+
+
+def _as_account(columns: Sequence[ColumnProfile]) -> str:
+    """Return how a company with its people is written, where one column is named like a company and another not."""
+    companies = [one for one in columns if _COMPANY & {*words_of(one.name)}]
+    people = [one for one in columns if one not in companies]
+    if len(companies) != 1 or not people:
+        return ""
+    company, person = companies[0].name, max(people, key=lambda one: one.distinct).name
+    return (
+        f" If customers are companies and {person} says who of {company} it was: unit: account, with columns:"
+        f" {{customer_id: {company}, contact: {person}}} (docs/accounts.md)."
+    )
 
 
 def nobody_values(table: Table, column: ColumnProfile) -> dict[str, int]:

@@ -114,6 +114,7 @@ def _require_alike(definition: ModelSpec, histories: Histories) -> None:
         "the stages or their rules differ": config.journey.rules == definition.journey.spec.rules,
         f"the history begins on {config.history_from}, that of the fit on {begins}; if rows were recorded from then on,"
         f" say history_from='{begins}'": before(first, definition.observed_from + 1).all(),
+        "a customer is an account for one, a person for the other": (config.unit == "account") == vocabulary.people,
         "the time zone differs": config.time_zone == definition.time_zone,
         "other events are outbound": {*config.outbound} == {*definition.outbound},
         "value_decimals differ": config.value_decimals == definition.catalogue.value_decimals,

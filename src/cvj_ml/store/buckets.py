@@ -31,14 +31,6 @@ _CODED = ("customer_id", "event", "channel", "source")
 """Texts that repeat within a bucket, so that they are read, sorted and written as codes."""
 
 
-_ROWS_PER_BUCKET = 1 << 20
-
-
-def enough_buckets(rows: int) -> int:
-    """Return a power of two that leaves about a million rows to a bucket, so that memory does not grow with the log."""
-    return min(4096, max(16, 1 << (max(rows - 1, 0) // _ROWS_PER_BUCKET).bit_length()))
-
-
 @dataclass(frozen=True, slots=True)
 class Base:
     """An earlier store of the same meaning, and the sources of which its rows are still all right.
@@ -97,6 +89,7 @@ class TouchpointSorter:
         self._aliases = 0
         self._converted = False
         self._unassigned: Counter[str] = Counter()
+        self._nobodys: list[pa.Table] = []
         self._joined = joined
         self._reassigned = self._find_shared()
         self._spread_joined()
@@ -160,6 +153,14 @@ class TouchpointSorter:
                 assigned, unassigned = self._joined.spread(rows, part)
                 self._count(assigned)
                 self._unassigned.update(_tally(unassigned["source"]))
+                texts = pa.table({name: unassigned[name].cast(pa.string()) for name in ("source", "customer_id")})
+                self._nobodys.append(texts.group_by(["source", "customer_id"]).aggregate([([], "count_all")]))
+
+    def unassigned(self) -> pa.Table:
+        """Return of whom there are rows that count for nobody: source, customer_id as staged, and how many."""
+        kinds = pa.schema([("source", pa.string()), ("customer_id", pa.string()), ("count_all", pa.int64())])
+        table = pa.concat_tables([kinds.empty_table(), *(one.select(kinds.names).cast(kinds) for one in self._nobodys)])
+        return table.sort_by([("source", "ascending"), ("customer_id", "ascending")])
 
     def _of_joined(self, bucket: int) -> tuple[pa.Table, Instants] | None:
         """Return the rows of joined ids for the histories of a bucket, and when each was replaced."""
@@ -197,7 +198,11 @@ class TouchpointSorter:
             whole,
             path,
             # Codes are written as they are: the dictionary of a bucket's customers is larger than the writer's default.
-            use_dictionary=[name for name in whole.column_names if name in _CODED or _is_text_property(whole, name)],
+            use_dictionary=[
+                one.name
+                for one in whole.schema
+                if one.name in _CODED or (one.name.startswith(PROPERTY) and pa.types.is_string(one.type))
+            ],
             dictionary_pagesize_limit=1 << 28,
             # Instants hardly ever repeat; to look each up in a dictionary took most of the time.
             column_encoding={
@@ -375,10 +380,6 @@ def _coded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     rank[order] = np.arange(len(order), dtype=np.int32)
     new = rank[codes]
     return pa.DictionaryArray.from_arrays(pa.array(new, mask=new < 0), values.take(pa.array(order)))
-
-
-def _is_text_property(table: pa.Table, name: str) -> bool:
-    return name.startswith(PROPERTY) and pa.types.is_string(table.schema.field(name).type)
 
 
 def _link(file: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ from cvj_ml.config import (
     AttributesSpec,
     Config,
     IdentitiesSpec,
+    MembersSpec,
     SourceSpec,
     StageHistorySpec,
     StageLabelsSpec,
@@ -23,20 +24,31 @@ from cvj_ml.config import (
 )
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
-from cvj_ml.store.buckets import Base, TouchpointSorter, enough_buckets
-from cvj_ml.store.cache_key import ATTRIBUTES, BESIDE, LABELS, CacheKey, added_files, find_base, make_cache_key
+from cvj_ml.schemas import CONTACT
+from cvj_ml.store.buckets import Base, TouchpointSorter
+from cvj_ml.store.cache_key import (
+    ATTRIBUTES,
+    BESIDE,
+    LABELS,
+    CacheKey,
+    added_files,
+    constant_faults,
+    find_base,
+    make_cache_key,
+    shared_labels,
+)
 from cvj_ml.store.customer_tables import (
     AttributeSorter,
-    LabelSorter,
     map_attributes,
     map_labels,
     map_stage_history,
-    shared_labels,
+    sorters_of,
 )
 from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
 from cvj_ml.store.joined_rows import JoinedRows
+from cvj_ml.store.members import MEMBERS, find_members, map_members
 from cvj_ml.store.postgres_source import Databases
-from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, REFUSED, excess, refused_rows, write_quarantine
+from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, REFUSED, refused_rows, write_quarantine
 from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
 from cvj_ml.store.source_location import Fingerprint, Relation, land, locate, read_rows, typed
 from cvj_ml.store.sql import connect_duckdb, within_memory
@@ -48,14 +60,17 @@ from cvj_ml.store.staging import (
     kinds_of,
     map_source,
     mixed_ids,
+    row_faults,
     stage,
 )
 from cvj_ml.store.store import (
     FORMAT,
     IDENTITIES_FILE,
+    UNASSIGNED_FILE,
     Store,
     bucket_name,
     bucket_sql,
+    enough_buckets,
     open_store,
     refusal_faults,
     write_manifest,
@@ -143,12 +158,13 @@ def _usable(
 
 def _map(config: Config, work: Path) -> dict[str, Mapped]:
     """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
-    misconfigured, faults = _config_faults(config), list[str]()
+    misconfigured, faults = constant_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
     specs: dict[str, TableSpec] = {**config.touchpoint_tables}
     specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
     specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
     specs |= {IDENTITIES: config.identities} if config.identities else {}
+    specs |= {MEMBERS: config.members} if config.members else {}
     with Databases(config, work) as databases:
         for label, spec in specs.items():
             try:
@@ -169,17 +185,13 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
                 tables[label] = map_labels(location, spec, config, faults)
             elif isinstance(spec, IdentitiesSpec):
                 tables[label] = map_identities(location, spec, config, faults)
+            elif isinstance(spec, MembersSpec):
+                tables[label] = map_members(location, spec, config, faults)
+    if config.unit == "account" and tables and not any(CONTACT in one.extras for one in tables.values()):
+        faults.append("unit: account: no source says who did it; map the column of the person under columns: contact")
     faults += mixed_ids(config, {label: mapped.id_family for label, mapped in tables.items()})
     raise_all(ConfigError if misconfigured else DataError, _HEADING, misconfigured + faults)
     return tables
-
-
-def _config_faults(config: Config) -> list[str]:
-    return [
-        f"{label}: {column!r} is in both columns and constants; keep one of them"
-        for label, spec in config.touchpoint_tables.items()
-        for column in spec.columns.keys() & spec.constants.keys()
-    ]
 
 
 def _build(
@@ -212,11 +224,14 @@ def _build(
         return _build(config, tables, cache_key, fingerprints, None, work, built, connection)
 
     staged: dict[str, Staged] = {}
-    if relation := landed.get(IDENTITIES):
-        bucket = bucket_sql("customer_id", buckets)
-        landed[IDENTITIES], staged[IDENTITIES] = _stage(tables[IDENTITIES], relation, {}, bucket, connection, place)
-    persons = find_persons(config, tables, landed, staged, connection, place)
-    joined = JoinedRows(persons, buckets, connection, built.with_name("persons"))
+    for label in (IDENTITIES, MEMBERS):
+        if relation := landed.get(label):
+            bucket = bucket_sql("customer_id", buckets)
+            landed[label], staged[label] = _stage(tables[label], relation, {}, bucket, connection, place)
+    of_accounts = config.unit == "account"
+    of_people = find_members(staged.get(MEMBERS), connection) if of_accounts else None
+    persons = of_people or find_persons(config, tables, landed, staged, connection, place)
+    joined = JoinedRows(persons, buckets, connection, built.with_name("persons"), of_accounts=of_accounts)
     for label, mapped in tables.items():
         if label in staged:
             continue
@@ -238,6 +253,7 @@ def _build(
             tables[label].id_fields,
             held if name in stay else held.slice(0, 0),
             connection,
+            f"x{list(kinds).index(CONTACT)}" if of_accounts and label in sources else None,
         )
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
@@ -317,17 +333,16 @@ def _write(
     staged = {label: one for label, one in all_staged.items() if label not in BESIDE}
     kinds = join_kinds(every[label] for label in staged)
     attribute_kinds = join_kinds([every[ATTRIBUTES]]) if ATTRIBUTES in every else {}
-    faults = _row_faults(config, all_staged) + persons.faults()
+    faults = row_faults(config, all_staged, (IDENTITIES, MEMBERS)) + persons.faults()
     touchpoints = TouchpointSorter(config, tables, staged, kinds, base, joined, buckets, connection)
     faults += touchpoints.faults()
     if config.ids.match == "folded":
         faults += folded_together(staged, connection)
-    owned = labelled = None
+    owned = None
+    beside = sorters_of(all_staged, connection)
     if ATTRIBUTES in all_staged:
         owned = AttributeSorter(config, all_staged[ATTRIBUTES], attribute_kinds, connection)
         faults += owned.faults()
-    if LABELS in all_staged:
-        labelled = LabelSorter(all_staged[LABELS], connection)
     if faults:
         heading = _HEADING
         if len(quarantine):
@@ -341,36 +356,24 @@ def _write(
         customers = touchpoints.write(bucket, folder)
         if owned and customers is not None:
             owned.write(bucket, customers, folder)
-        if labelled and customers is not None:
-            labelled.write(bucket, customers, folder)
+        for sorter in beside.values() if customers is not None else ():
+            sorter.write(bucket, customers, folder)
     write_quarantine(quarantine, built / QUARANTINE_FILE)
     if tells_identities(config):
         pq.write_table(joined.rows(), built / IDENTITIES_FILE)
+    if config.unit == "account":
+        pq.write_table(touchpoints.unassigned(), built / UNASSIGNED_FILE)
     return {
         "buckets": buckets,
         "kinds": {label: dict(one) for label, one in every.items()},
         "property_kinds": kinds,
         "attribute_kinds": attribute_kinds,
         "attribute_counts": asdict(owned.counts()) if owned else None,
-        "label_counts": asdict(labelled.counts()) if labelled else None,
+        "label_counts": asdict(beside[LABELS].counts()) if LABELS in beside else None,
         "pairs": dict(persons.pairs) if tells_identities(config) else None,
         **touchpoints.summary(),
+        **({"member_counts": asdict(beside[MEMBERS].counts())} if MEMBERS in beside else {}),
     }
-
-
-def _row_faults(config: Config, staged: Mapping[str, Staged]) -> list[str]:
-    """Return the tables of which too much was refused, or nothing is left."""
-    faults: list[str] = []
-    for label, one in staged.items():
-        too_many = excess(label, one.rows_in - one.left_out, one.refused, config.refused_share)
-        if too_many and one.refused.get("unreadable stage"):
-            too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
-        faults += too_many
-        # That nobody has a second id yet is no fault.
-        if not one.accepted and not too_many and (one.rows_in or label != IDENTITIES):
-            without = f" ({one.left_out} by where or melt)" if one.left_out else ""
-            faults.append(f"{label}: {one.rows_in} rows came in and none is left{without}; is the export complete?")
-    return faults
 
 
 def _put(built: Path, folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store:

@@ -13,13 +13,14 @@ from typing import Any
 from cvj_ml.config import AttributesSpec, Config
 from cvj_ml.store.buckets import Base
 from cvj_ml.store.identities import IDENTITIES, tells_identities
+from cvj_ml.store.members import MEMBERS
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.staging import Mapped
 from cvj_ml.store.store import FORMAT, MANIFEST, open_store, read_manifest
 
 ATTRIBUTES = "attributes"
 LABELS = "stage_labels"
-BESIDE = (ATTRIBUTES, LABELS, IDENTITIES)
+BESIDE = (ATTRIBUTES, LABELS, IDENTITIES, MEMBERS)
 """The tables that are no source of touchpoints."""
 
 _SETTINGS = {
@@ -72,6 +73,8 @@ def make_cache_key(
         "most_ids": config.identities.most_ids if config.identities else None,
         "buckets": config.engine.buckets,
     }
+    if config.unit != "person":
+        meaning["unit"] = config.unit
     # How a column is read depends on its type over all files, so a new type changes the meaning of old rows.
     types = {
         label: {one.name: one.type for one in mapped.owns} for label, mapped in tables.items() if label not in BESIDE
@@ -90,8 +93,8 @@ def find_base(
     """
     if config.ids.match == "folded":
         return None  # how the ids of its rows were written is not kept, so new rows could not be compared with them
-    if tells_identities(config):
-        return None  # a new pair can change the history of any id
+    if tells_identities(config) or config.unit == "account":
+        return None  # a new pair, or a new member, can change the history of any id
     if any(f"sources.{name}" in tables for name in BESIDE):
         return None  # the quarantine could not tell such a source from the table
     found: list[tuple[int, Base]] = []
@@ -128,6 +131,27 @@ def added_files(base: Base, label: str, mapped: Mapped, fingerprints: list[Finge
         else:
             added.append(path)
     return tuple(added)
+
+
+def shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
+    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
+    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
+    return [
+        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
+        " leave the file out of one of both"
+        for label, files in fingerprints.items()
+        for item in files
+        if label != LABELS and item["sha256"] in own
+    ]
+
+
+def constant_faults(config: Config) -> list[str]:
+    """Return the columns that a source has twice: from a column of its own, and as a constant."""
+    return [
+        f"sources.{name}: {column!r} is in both columns and constants; keep one of them"
+        for name, spec in config.sources.items()
+        for column in spec.columns.keys() & spec.constants.keys()
+    ]
 
 
 def _stays(before: dict[str, list[str]], now: dict[str, list[str]]) -> bool:

@@ -45,6 +45,18 @@ _ZEROS = r"(?s)^0+(.)"
 _SQL: dict[Match, str] = {"trimmed": "trimmed_id", "folded": "folded_id"}
 
 
+_PERSON = "\x1f"
+"""What stands before the id of a person while it is not known for which account a row counts; no id begins with it."""
+
+OF_PERSON = f"starts_with(customer_id, '{_PERSON}')"
+"""SQL of whether a row is staged under the id of a person."""
+
+
+def origin_of(contact: str) -> str:
+    """Return the id under which rows of a person are staged that name no account."""
+    return _PERSON + contact
+
+
 def canonical(ids: pa.Array | pa.ChunkedArray, match: Match) -> pa.Array:
     """Return ids as they are read by ``match``; an id of which nothing is left is null, as a null is."""
     text = _one(ids)

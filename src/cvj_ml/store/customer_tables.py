@@ -1,6 +1,6 @@
 """The tables beside the logs: how attributes, stage labels and a CRM's stage history are mapped.
 
-And the second pass over attributes and stage labels of each bucket's customers.
+And the second pass over attributes, stage labels and members of each bucket's customers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import STAGE_CHANGE, AttributesSpec, Config, StageHistorySpec, StageLabelsSpec
 from cvj_ml.schemas import INSTANT
-from cvj_ml.store.cache_key import LABELS
 from cvj_ml.store.coming_dates import read_dates
 from cvj_ml.store.fields import map_fields
 from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, read_label
 from cvj_ml.store.refusals import Counts
-from cvj_ml.store.source_location import Fingerprint, SourceLocation
+from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import as_named, literal
 from cvj_ml.store.staging import Mapped, Staged, id_family, map_source, owned_fields
-from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, LABELS_FILE
+from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, LABELS_FILE, MEMBERS_FILE
 
 _ARROW = {"double": pa.float64(), "string": pa.string()}
 
@@ -83,18 +82,6 @@ def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, 
     ids = tuple(one for name, one in fields.items() if name == "customer_id")
     family = id_family(ids, faults, label, config)
     return Mapped(location, readings, roles, {}, owned_fields(fields.values()), ids, family, True)
-
-
-def shared_labels(fingerprints: Mapping[str, list[Fingerprint]]) -> list[str]:
-    """Return the tables that read a file of the stage labels, too: a model would copy the labels from there."""
-    own = {item["sha256"] for item in fingerprints.get(LABELS, [])}
-    return [
-        f"{label}: it reads {item['file']}, as stage_labels does. What feeds a rule or a feature cannot be a label;"
-        " leave the file out of one of both"
-        for label, files in fingerprints.items()
-        for item in files
-        if label != LABELS and item["sha256"] in own
-    ]
 
 
 def map_stage_history(location: SourceLocation, spec: StageHistorySpec, config: Config, faults: list[str]) -> Mapped:
@@ -160,26 +147,46 @@ class AttributeSorter:
         return _counts(self._staged, self._stored)
 
 
-class LabelSorter:
-    """Sorts and writes the stage labels of one bucket after the other."""
+LABEL_ROWS = pa.schema(
+    [("customer_id", pa.string()), ("as_of", INSTANT), ("known_at", INSTANT), ("stage", pa.string())]
+)
+"""The stage labels of a bucket."""
 
-    def __init__(self, staged: Staged, connection: duckdb.DuckDBPyConnection) -> None:
+MEMBERS = pa.schema(
+    [("customer_id", pa.string()), ("contact", pa.string()), ("known_at", INSTANT), ("until", INSTANT),
+     ("role", pa.string())]
+)  # fmt: skip
+"""The people of a bucket's accounts."""
+
+
+class TableSorter:
+    """Sorts and writes the rows of a table, for one bucket after the other."""
+
+    def __init__(self, staged: Staged, schema: pa.Schema, file: str, connection: duckdb.DuckDBPyConnection) -> None:
+        self._schema = schema
+        self._file = file
         self._staged = staged
         self._connection = connection
         self._stored = 0
 
     def write(self, bucket: int, customers: pa.Array, folder: Path) -> None:
-        """Write the labels of these customers; rows of others are counted by ``counts`` only."""
-        schema = pa.schema(
-            [("customer_id", pa.string()), ("as_of", INSTANT), ("known_at", INSTANT), ("stage", pa.string())]
-        )
+        """Write the rows of these customers; those of others are counted by ``counts`` only."""
+        schema = self._schema
         table = _rows_of(self._staged.files(bucket), schema.names, schema, customers, self._connection)
         self._stored += len(table)
-        pq.write_table(table, folder / LABELS_FILE)
+        pq.write_table(table, folder / self._file)
 
     def counts(self) -> Counts:
-        """Return the counts of the table of labels."""
+        """Return the counts of the table."""
         return _counts(self._staged, self._stored)
+
+
+_BESIDE = {"stage_labels": (LABEL_ROWS, LABELS_FILE), "members": (MEMBERS, MEMBERS_FILE)}
+
+
+def sorters_of(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> dict[str, TableSorter]:
+    """Return a sorter for each staged table that has a file of its own in every bucket as it is."""
+    return {label: TableSorter(staged[label], *own, connection) for label, own in _BESIDE.items() if label in staged}
 
 
 def _rows_of(

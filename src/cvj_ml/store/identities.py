@@ -36,11 +36,11 @@ _MOST_IDS: int = IdentitiesSpec.model_fields["most_ids"].default
 _ROLES = ("alias", "customer", "known_at", "until")
 
 LINKS = pa.schema(
-    [("origin", pa.string()), ("low", pa.int64()), ("high", pa.int64()), ("closed", pa.int64()),
+    [("origin", pa.string()), ("low", pa.int64()), ("high", pa.int64()), ("opened", pa.int64()), ("closed", pa.int64()),
      ("target", pa.string()), ("since", pa.int64()), ("home", pa.bool_())]
 )  # fmt: skip
-"""Rows of the id ``origin`` that occurred in [low, high) and were visible before ``closed`` stand in the history of
-``target``, visible from ``since`` on; at ``home`` they are counted, elsewhere they are copies."""
+"""Rows of the id ``origin`` that occurred in [low, high) and became visible in [opened, closed) stand in the history
+of ``target``, visible from ``since`` on; at ``home`` they are counted, elsewhere they are copies."""
 
 
 ROWS = pa.schema(
@@ -292,6 +292,7 @@ class _Joining:
             [node[0] for node, _, _ in rows],
             [self.high.get((node[0], node[1] - 1), _ALWAYS) for node, _, _ in rows],
             [self.high.get(node, NEVER) for node, _, _ in rows],
+            [_ALWAYS] * len(rows),
             [self.closed.get(node[0], NEVER) for node, _, _ in rows],
             [target for _, target, _ in rows],
             [since for _, _, since in rows],

@@ -8,12 +8,13 @@ import duckdb
 import pyarrow as pa
 
 from cvj_ml.schemas import INSTANT
+from cvj_ml.store.customer_ids import OF_PERSON
 from cvj_ml.store.identities import ROWS, Persons
 from cvj_ml.store.sql import literal
 from cvj_ml.store.store import bucket_sql
 from cvj_ml.windows import NEVER
 
-_HELD = "occurred_at >= low AND occurred_at < high AND visible_at < closed"
+_HELD = "occurred_at >= low AND occurred_at < high AND visible_at >= opened AND visible_at < closed"
 """Whether a row of a joined id is of the person to whom the link leads."""
 
 _PARTS = 8
@@ -24,10 +25,22 @@ class JoinedRows:
     """The rows of joined ids on their way into the history of every id of their person.
 
     They are staged apart, in ``parts`` by their own id, and written by the bucket of each id in whose history they are.
+    So are, with ``of_accounts``, the rows of people on their way to their account.
     """
 
-    def __init__(self, persons: Persons, buckets: int, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-        self.parts = max(1, buckets // _PARTS) if persons.ids else 0
+    def __init__(
+        self,
+        persons: Persons,
+        buckets: int,
+        connection: duckdb.DuckDBPyConnection,
+        folder: Path,
+        *,
+        of_accounts: bool = False,
+    ) -> None:
+        few = max(1, buckets // _PARTS) if persons.ids else 0
+        # Where customers are accounts, every row may be one of a person.
+        self.parts = buckets if of_accounts else few
+        self._apart = OF_PERSON if of_accounts else "customer_id IN (SELECT customer_id FROM persons)"
         self.aliases = pa.array(sorted(persons.merges), pa.string())
         self._persons = persons
         self._buckets = buckets
@@ -35,7 +48,7 @@ class JoinedRows:
         self._folder = folder
         self._first_known: dict[str, int] = {}
         ends = (persons.links[name].to_numpy() for name in ("high", "closed"))
-        self._bounded = any(bool((one != NEVER).any()) for one in ends)
+        self._bounded = of_accounts or any(bool((one != NEVER).any()) for one in ends)
         ids = sorted(persons.ids)
         last = [persons.person_of(name) for name in ids]
         kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
@@ -53,8 +66,7 @@ class JoinedRows:
         if not self.parts:
             return bucket
         part = bucket_sql("customer_id", self.parts)
-        known = "customer_id IN (SELECT customer_id FROM persons)"
-        return f"CASE WHEN {known} THEN {self._buckets} + {part} ELSE {bucket} END"
+        return f"CASE WHEN {self._apart} THEN {self._buckets} + {part} ELSE {bucket} END"
 
     def spread(self, rows: pa.Table, part: int) -> tuple[pa.Table, pa.Table]:
         """Write ordered rows of a part to every history that they belong to; return them, and those of nobody.

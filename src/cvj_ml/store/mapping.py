@@ -7,11 +7,12 @@ A value that is there, but of which nothing can be read, refuses its row.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
-from cvj_ml.store.customer_ids import canonical_sql
+from cvj_ml.schemas import CONTACT
+from cvj_ml.store.customer_ids import canonical_sql, origin_of
 from cvj_ml.store.fields import Field, plain_text
 from cvj_ml.store.sql import has_offset, literal, to_local, to_utc, with_offset, without_offset
 
@@ -23,6 +24,9 @@ _IGNORED = r"[\s'’$€£¥₹\x{00A0}\x{202F}]"
 
 _MICROSECONDS = {"epoch s": 1_000_000, "epoch ms": 1_000, "epoch us": 1}
 """By what a number of the configuration's EPOCHS becomes microseconds."""
+
+SPELLING = "spelling"
+"""A customer id before it is folded, staged beside what it is read as: to see whether two ids become one."""
 
 # Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
 _YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
@@ -74,6 +78,62 @@ def first_id(readings: Sequence[Reading]) -> Reading:
     cases = [f"WHEN ({one.value}) IS NOT NULL OR {one.there} THEN {one.value}" for one in readings]
     there = " OR ".join(one.there for one in readings)
     return readings[0] if len(readings) == 1 else Reading(f"CASE {' '.join(cases)} END", f"({there})")
+
+
+def roles_of_accounts(
+    label: str,
+    columns: Mapping[str, str],
+    there: Collection[str],
+    roles: tuple[str, ...],
+    required: Sequence[str],
+    faults: list[str],
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the roles of a source's columns, and those required, where a customer is an account.
+
+    A row may name the person alone. A column that is named as the person is not the account, whatever it is called.
+    """
+    person = columns.get(CONTACT, CONTACT)
+    if columns.get("customer_id") == person:
+        faults.append(f"{label}: {person!r} is both the account (customer_id) and the person (contact); name one")
+    known = CONTACT in columns or CONTACT in there
+    needed = [one for one in required if not (known and one == "customer_id")]
+    named_so = person == "customer_id" and "customer_id" not in columns
+    return tuple(one for one in (*roles, CONTACT) if not (named_so and one == "customer_id")), needed
+
+
+def read_ids(
+    label: str, ids: Sequence[Field], person: Field | None, config: Config, faults: list[str]
+) -> dict[str, Reading]:
+    """Return whose a row is, and where ids are folded the SPELLING; without an id it is its person's, if it has one."""
+    found = {"customer_id": first_id([read_customer_id(label, one, config, faults) for one in ids])} if ids else {}
+    if ids and config.ids.match == "folded":
+        text = first_id([read_id(label, "customer_id", one, []) for one in ids])
+        found[SPELLING] = Reading(canonical_sql(text.value, "trimmed"))
+    if person is not None:
+        read = read_customer_id(label, person, config, faults)
+        found["customer_id"] = read_account(found.get("customer_id"), read)
+        if config.ids.match == "folded":
+            text = read_id(label, CONTACT, person, [])
+            spelt = replace(text, value=canonical_sql(text.value, "trimmed"))
+            found[SPELLING] = read_account(found.get(SPELLING), spelt)
+    return found or {"customer_id": Reading("CAST(NULL AS VARCHAR)")}
+
+
+def read_account(account: Reading | None, contact: Reading) -> Reading:
+    """Return the id under which a row is staged where a customer is an account: its account's, else its person's."""
+    own = account or Reading("CAST(NULL AS VARCHAR)")
+    wrong = f"coalesce(starts_with({own.value}, {literal(origin_of(''))}), FALSE)"
+    value = (
+        f"CASE WHEN {wrong} THEN NULL WHEN ({own.value}) IS NOT NULL OR {own.there} THEN {own.value}"
+        f" ELSE {literal(origin_of(''))} || ({contact.value}) END"
+    )
+    return Reading(value, f"({own.there} OR {contact.there} OR {wrong})")
+
+
+def contact_field(field: Field, reading: Reading) -> Field:
+    """Return the property that says who did it: text that is read as ids are, whatever its column is."""
+    broken = f"(({reading.value}) IS NULL AND {reading.there})"
+    return replace(field, raw=f"({reading.value})", type="VARCHAR", untyped=False, broken=broken)
 
 
 def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:

@@ -118,8 +118,12 @@ def refused_rows(
     id_fields: Sequence[Field],
     before: pa.Table,
     connection: duckdb.DuckDBPyConnection,
+    contact: str | None = None,
 ) -> pa.Table:
-    """Return the refused rows of a table (staged in files) and those of files read before, in a stable order."""
+    """Return the refused rows of a table (staged in files) and those of files read before, in a stable order.
+
+    ``contact`` is the staged column of the person, where rows have one beside the customer.
+    """
     parts = [f"SELECT reason, row, customer_ids FROM before WHERE source = {literal(source)}"]
     if files:
         names = ", ".join(map(as_named, files))
@@ -127,7 +131,8 @@ def refused_rows(
         every = "json_extract_string(row, '$.*')"
         if any(one.way for one in id_fields):
             every = rf"list_concat({every}, regexp_split_to_array(row, '[\s,:{{}}\[\]\"\\]+'))"
-        ids = f"CASE WHEN customer_id IS NULL THEN {every} ELSE [customer_id] END"
+        own = "[customer_id]" if contact is None else f"list_filter([customer_id, {contact}], one -> one IS NOT NULL)"
+        ids = f"CASE WHEN customer_id IS NULL THEN {every} ELSE {own} END"
         parts.append(f"SELECT reason, row, {ids} FROM read_parquet([{names}], hive_partitioning=false)")
     if relation and relation.unreadable:
         lines = connection.sql(f"SELECT * FROM {relation.rejects}").to_arrow_table().to_pylist()

@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.histories import ALWAYS
-from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
+from cvj_ml.schemas import CONTACT, INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.store.refusals import Usage, account
-from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, TOUCHPOINTS_FILE, Store
+from cvj_ml.store.store import ATTRIBUTE, ATTRIBUTES_FILE, MEMBERS_FILE, TOUCHPOINTS_FILE, Store
 from cvj_ml.windows import NEVER
 
 _KINDS = {"double": pa.float64(), "string": pa.string()}
@@ -27,6 +27,16 @@ def customer_ids(store: Store) -> pa.Array:
     buckets = (bucket for bucket, number in enumerate(store.bucket_customers) if number)
     columns = (_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names)["customer_id"] for bucket in buckets)
     return pa.concat_arrays([pa.array([], pa.string()), *(column.unique() for column in columns)])
+
+
+def contact_ids(store: Store) -> pa.Array:
+    """Return the id of every person of an account, each once."""
+    found = [pa.array([], pa.string())]
+    for bucket in (bucket for bucket, number in enumerate(store.bucket_customers) if number):
+        files = {TOUCHPOINTS_FILE: PROPERTY + CONTACT} | ({MEMBERS_FILE: CONTACT} if store.member_counts else {})
+        for file, name in files.items():
+            found.append(_read(store, bucket, file, pa.schema([(name, pa.string())]), [name])[name].unique())
+    return pa.concat_arrays(found).drop_null().unique()
 
 
 def arrivals(store: Store, bucket: int) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,38 +12,37 @@ import duckdb
 import pyarrow.parquet as pq
 
 from cvj_ml.config import Config, SourceSpec
-from cvj_ml.schemas import TOUCHPOINT_ROLES
+from cvj_ml.schemas import CONTACT, TOUCHPOINT_ROLES
 from cvj_ml.store.coming_dates import DateReading
 from cvj_ml.store.currencies import Currency, map_currency, scale_of
-from cvj_ml.store.customer_ids import canonical_sql
 from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
 from cvj_ml.store.mapping import (
+    SPELLING,
     Reading,
     casts_to_double,
-    first_id,
+    contact_field,
     kind_of,
     local_day,
     read_customer_id,
     read_id,
+    read_ids,
     read_instant,
     read_label,
     read_occurrence,
     read_property,
     read_value,
     reason,
+    roles_of_accounts,
     visible_at,
     wall_column,
 )
-from cvj_ml.store.refusals import REFUSED, Counts
+from cvj_ml.store.refusals import REFUSED, Counts, excess
 from cvj_ml.store.source_location import Relation, SourceLocation
 from cvj_ml.store.sql import identifier, literal, to_utc
 from cvj_ml.store.store import SourceColumn
 
 _MELTED = '"__melted"'
 """The event and the date (``at``) that one row of a melted table is about."""
-
-_SPELLING = "spelling"
-"""A customer id before it is folded, staged beside what it is read as: to see whether two ids become one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +147,8 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
     required = list(needed)
     if spec.melt:
         roles, required = ("customer_id", "channel", "known_at"), ["customer_id"]
+    if config.unit == "account":
+        roles, required = roles_of_accounts(label, spec.single, {*location.types}, roles, required, faults)
     several = [] if "customer_id" in spec.single else list(spec.ids)
     if several:
         roles, required = tuple({*roles} - {"customer_id"}), [one for one in required if one != "customer_id"]
@@ -157,6 +158,7 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         ids = tuple(mapped.values())
     else:
         ids = tuple(one for name, one in fields.items() if name == "customer_id")
+    contact = fields.get(CONTACT) if config.unit == "account" else None
     where, asked = where_sql(location, spec.where, faults)
     currency = map_currency(location, spec, faults)
     asked += [currency.field] if currency else []
@@ -168,14 +170,13 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         fields["occurred_at"] = Field(f"{_MELTED}.at", kind, location.untyped, None)
     readings: dict[str, Reading] = {}
     null, no_number = Reading("CAST(NULL AS VARCHAR)"), Reading("CAST(NULL AS BIGINT)")
-    readings["customer_id"] = readings["touchpoint_id"] = null
-    if ids:
-        readings["customer_id"] = first_id([read_customer_id(label, one, config, faults) for one in ids])
+    readings["touchpoint_id"] = null
+    owned = owned_fields([*fields.values(), *ids])
+    readings |= read_ids(label, ids, contact, config, faults)
     if "touchpoint_id" in fields:
         readings["touchpoint_id"] = read_id(label, "touchpoint_id", fields["touchpoint_id"], faults)
-    if ids and config.ids.match == "folded":
-        text = first_id([read_id(label, "customer_id", one, []) for one in ids])
-        readings[_SPELLING] = Reading(canonical_sql(text.value, "trimmed"))
+    if contact:
+        fields[CONTACT] = contact_field(contact, read_customer_id(label, contact, config, []))
     for name in ("event", "channel"):
         readings[name] = read_label(label, name, fields[name], faults) if name in fields else null
     required = list(needed)
@@ -203,8 +204,8 @@ def map_source(location: SourceLocation, spec: SourceSpec, config: Config, fault
         readings,
         tuple(required),
         extras,
-        owned_fields([*fields.values(), *ids, *asked]),
-        ids,
+        (*owned, *owned_fields(asked)),
+        (*ids, contact) if contact else ids,
         id_family(ids, faults, label, config),
         known,
         # Hours that mean nothing do not make a row known earlier than they say.
@@ -300,13 +301,28 @@ def stage(
     return staged
 
 
+def row_faults(config: Config, staged: Mapping[str, Staged], may_be_empty: Collection[str]) -> list[str]:
+    """Return the tables of which too much was refused, or nothing is left."""
+    faults: list[str] = []
+    for label, one in staged.items():
+        too_many = excess(label, one.rows_in - one.left_out, one.refused, config.refused_share)
+        if too_many and one.refused.get("unreadable stage"):
+            too_many = [f"{fault}; the journey's stages are {', '.join(config.journey.names)}" for fault in too_many]
+        faults += too_many
+        # That nobody has a second id, or an account, yet is no fault.
+        if not one.accepted and not too_many and (one.rows_in or label not in may_be_empty):
+            without = f" ({one.left_out} by where or melt)" if one.left_out else ""
+            faults.append(f"{label}: {one.rows_in} rows came in and none is left{without}; is the export complete?")
+    return faults
+
+
 def folded_together(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the fault of touchpoint sources in which different ids are read as one.
 
     Ids that differ by capital letters alone are one customer in one business and two in another.
     """
     parts = [
-        f"SELECT DISTINCT {literal(label)} AS source, customer_id, {_SPELLING}"
+        f"SELECT DISTINCT {literal(label)} AS source, customer_id, {SPELLING}"
         f" FROM read_parquet({literal(one.pattern())}, hive_partitioning=false)"
         for label, one in staged.items()
         if one.has_rows
@@ -314,7 +330,7 @@ def folded_together(staged: Mapping[str, Staged], connection: duckdb.DuckDBPyCon
     if not parts:
         return []
     written = f"WITH written AS ({' UNION ALL '.join(parts)})"
-    several = f"SELECT customer_id FROM written GROUP BY customer_id HAVING min({_SPELLING}) <> max({_SPELLING})"
+    several = f"SELECT customer_id FROM written GROUP BY customer_id HAVING min({SPELLING}) <> max({SPELLING})"
     number, sources = connection.execute(
         f"{written} SELECT count(DISTINCT customer_id), list(DISTINCT source) FROM written"
         f" WHERE customer_id IN ({several})"

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, STAGE_HISTORY, Config
 from cvj_ml.errors import StoreError
-from cvj_ml.histories import ALWAYS, Attributes, Block, Column, StageLabels, Text, TouchpointColumns, own_doing
+from cvj_ml.histories import ALWAYS, Attributes, Block, Column, Members, StageLabels, Text, TouchpointColumns, own_doing
 from cvj_ml.io import sha256_of, sorted_json
 from cvj_ml.schemas import PROPERTY
+from cvj_ml.store import read_columns
 from cvj_ml.store.refusals import Counts, excess
 from cvj_ml.store.source_location import Fingerprint
 from cvj_ml.store.sql import to_wall
@@ -32,16 +32,26 @@ TOUCHPOINTS_FILE = "touchpoints.parquet"
 ATTRIBUTES_FILE = "attributes.parquet"
 LABELS_FILE = "stage_labels.parquet"
 IDENTITIES_FILE = "identities.parquet"
+MEMBERS_FILE = "members.parquet"
+UNASSIGNED_FILE = "unassigned.parquet"
 MANIFEST = "store.json"
 
 FORMAT = 7
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 
+_ROWS_PER_BUCKET = 1 << 20
+
+
 def bucket_of(customer_id: str, buckets: int) -> int:
     """Return the bucket of a customer: the first 8 hex digits of the md5 of the UTF-8 id, modulo the buckets."""
     digest = hashlib.md5(customer_id.encode(), usedforsecurity=False).hexdigest()
     return int(digest[:8], 16) % buckets
+
+
+def enough_buckets(rows: int) -> int:
+    """Return a power of two that leaves about a million rows to a bucket, so that memory does not grow with the log."""
+    return min(4096, max(16, 1 << (max(rows - 1, 0) // _ROWS_PER_BUCKET).bit_length()))
 
 
 def bucket_sql(customer_id: str, buckets: int) -> str:
@@ -64,8 +74,10 @@ class Store:
     ``bucket_customers`` counts the ids with a history by bucket, so that empty ones need no reading; ``aliases`` of
     them are no customers any more. ``attribute_counts`` and
     ``label_counts`` are None where no attributes, no stage labels are configured; ``pairs`` counts what became of the
-    pairs of ids of one person, None where none are told. ``files`` are the sha256 of all files
-    but store.json, by their names in the folder: whoever reads one asks `checked` or `bucket_file` for it.
+    pairs of ids of one person, None where none are told.
+    ``accounts`` says that customers are accounts, ``member_counts`` are those of their members. ``files`` are the
+    sha256 of all files but store.json, by their names in the folder: whoever reads one asks `checked` or
+    `bucket_file` for it.
     """
 
     folder: Path
@@ -87,6 +99,8 @@ class Store:
     time_zone: str
     dates: frozenset[str]
     files: Mapping[str, str]
+    accounts: bool = False
+    member_counts: Counts | None = None
 
     @property
     def customers(self) -> int:
@@ -129,27 +143,27 @@ class Store:
             return _nobody(self)
         texts = [PROPERTY + name for name, kind in self.property_kinds.items() if kind == "string"]
         numbers = [PROPERTY + name for name, kind in self.property_kinds.items() if kind != "string"]
-        table = _load(
+        table = read_columns.load(
             self.checked(f"{bucket_name(bucket)}/{TOUCHPOINTS_FILE}"),
             ["occurred_at", "visible_at", "superseded_at", "day", "date_only", "value", *numbers],
             ["customer_id", "event", "channel", *texts],
         )
-        customers, offsets = _runs(table["customer_id"])
-        event = _text(table["event"])
+        customers, offsets = read_columns.runs(table["customer_id"])
+        event = read_columns.text(table["event"])
         value = table["value"]
         touchpoints = TouchpointColumns(
             offsets=offsets,
-            occurred_at=_instants(table["occurred_at"]),
-            visible_at=_instants(table["visible_at"]),
-            superseded_at=_instants(table["superseded_at"], NEVER),
-            day=_numbers(table["day"], np.int32),
-            date_only=_numbers(table["date_only"], np.bool_),
+            occurred_at=read_columns.instants(table["occurred_at"]),
+            visible_at=read_columns.instants(table["visible_at"]),
+            superseded_at=read_columns.instants(table["superseded_at"], NEVER),
+            day=read_columns.numbers(table["day"], np.int32),
+            date_only=read_columns.numbers(table["date_only"], np.bool_),
             event=event,
-            channel=_text(table["channel"]),
-            value=_numbers(pc.fill_null(value, 0), np.int64),
-            has_value=_numbers(pc.is_valid(value), np.bool_),
+            channel=read_columns.text(table["channel"]),
+            value=read_columns.numbers(pc.fill_null(value, 0), np.int64),
+            has_value=read_columns.numbers(pc.is_valid(value), np.bool_),
             inbound=own_doing(event, self.outbound),
-            properties=_columns(table, PROPERTY, self.property_kinds),
+            properties=read_columns.columns(table, PROPERTY, self.property_kinds),
             merged_at=self._merged_at(customers),
         )
         return Block(
@@ -157,11 +171,25 @@ class Store:
             touchpoints,
             self._attributes(bucket, customers) if self.attribute_kinds else None,
             _labels(self.checked(f"{bucket_name(bucket)}/{LABELS_FILE}"), customers) if self.label_counts else None,
+            self._members(bucket, customers) if self.accounts else None,
         )
 
     def identities(self) -> pa.Table | None:
         """Return every id that is joined with another one (identities.py says how); None where none are told."""
         return pq.read_table(self.checked(IDENTITIES_FILE), partitioning=None) if self.pairs is not None else None
+
+    def _members(self, bucket: int, customers: tuple[str, ...]) -> Members:
+        if self.member_counts is None:
+            return Members.none(len(customers))
+        path = self.checked(f"{bucket_name(bucket)}/{MEMBERS_FILE}")
+        table = read_columns.load(path, ["known_at", "until"], ["customer_id", "contact", "role"])
+        return Members(
+            offsets=read_columns.offsets(table["customer_id"], customers),
+            known_at=read_columns.instants(table["known_at"]),
+            until=read_columns.instants(table["until"], NEVER),
+            contact=read_columns.text(table["contact"]),
+            role=read_columns.text(table["role"]),
+        )
 
     def _merged_at(self, customers: Sequence[str]) -> Instants:
         """Return when each customer was known to be somebody else's id."""
@@ -169,21 +197,21 @@ class Store:
         if table is None or not len(table):
             return np.full(len(customers), NEVER, dtype=np.int64)
         place = pc.index_in(pa.array(customers, pa.string()), value_set=table["customer_id"].combine_chunks())
-        return _instants(table["merged_at"].take(place), NEVER)
+        return read_columns.instants(table["merged_at"].take(place), NEVER)
 
     def _attributes(self, bucket: int, customers: tuple[str, ...]) -> Attributes:
         kinds = self.attribute_kinds
         texts = [ATTRIBUTE + name for name, kind in kinds.items() if kind == "string"]
         numbers = [ATTRIBUTE + name for name, kind in kinds.items() if kind != "string"]
         path = self.checked(f"{bucket_name(bucket)}/{ATTRIBUTES_FILE}")
-        table = _load(path, ["known_at", *numbers], ["customer_id", *texts])
-        known_at = _instants(table["known_at"], ALWAYS)
+        table = read_columns.load(path, ["known_at", *numbers], ["customer_id", *texts])
+        known_at = read_columns.instants(table["known_at"], ALWAYS)
         day = to_wall(np.where(known_at == ALWAYS, 0, known_at), self.time_zone) // DAY
         return Attributes(
-            offsets=_offsets(table["customer_id"], customers),
+            offsets=read_columns.offsets(table["customer_id"], customers),
             known_at=known_at,
             day=day.astype(np.int32),
-            columns=_columns(table, ATTRIBUTE, kinds),
+            columns=read_columns.columns(table, ATTRIBUTE, kinds),
             dates=self.dates,
         )
 
@@ -229,6 +257,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
     if manifest["key"] != key or manifest["format"] != FORMAT:
         return None
     attributes, labels = manifest["attribute_counts"], manifest.get("label_counts")
+    members = manifest.get("member_counts")
     delays = {label.removeprefix("sources."): spec.arrival_delay for label, spec in config.touchpoint_tables.items()}
     return Store(
         folder=folder,
@@ -253,6 +282,8 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
         time_zone=config.time_zone,
         dates=frozenset(config.attributes.dates if config.attributes else ()),
         files=manifest["files"],
+        accounts=config.unit == "account",
+        member_counts=Counts(**members) if members else None,
     )
 
 
@@ -299,78 +330,23 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
     for name, counts in store.counts.items():
         label = name if name == STAGE_HISTORY else f"sources.{name}"
         faults += excess(label, counts.rows_in - counts.left_out, counts.refused, config.refused_share)
-    for label, counted in (("attributes", store.attribute_counts), ("stage_labels", store.label_counts)):
+    for label, counted in (
+        ("attributes", store.attribute_counts),
+        ("stage_labels", store.label_counts),
+        ("members", store.member_counts),
+    ):
         if counted:
             faults += excess(label, counted.rows_in, counted.refused, config.refused_share)
     return faults
 
 
-def _load(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
-    """Return some columns of a file; texts as the codes that the file holds, which need not be made anew."""
-    # Blocks are read by worker threads already; a second layer of threads would only add memory.
-    return pq.read_table(
-        path, columns=[*texts, *columns], use_threads=False, partitioning=None, read_dictionary=list(texts)
-    )
-
-
-def _runs(column: pa.ChunkedArray) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Return the distinct values of a sorted column and the offsets of their runs."""
-    encoded = _encoded(column)
-    codes = encoded.indices.to_numpy()
-    begins = np.flatnonzero(np.diff(codes, prepend=-1))
-    values = encoded.dictionary.take(pa.array(codes[begins]))
-    return tuple(values.to_pylist()), np.append(begins, len(codes)).astype(np.int64)
-
-
-def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    return column.unify_dictionaries().combine_chunks() if column.num_chunks else pa.array([], column.type)
-
-
-def _numbers(column: pa.ChunkedArray, kind: type[np.generic]) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(column.to_numpy(), dtype=kind)
-
-
-def _instants(column: pa.ChunkedArray, missing: int | None = None) -> Instants:
-    numbers = column.cast(pa.int64())
-    return _numbers(numbers if missing is None else pc.fill_null(numbers, missing), np.int64)
-
-
-def _text(column: pa.ChunkedArray) -> Text:
-    """Return codes into the sorted distinct values; -1 is null."""
-    encoded = _encoded(column)
-    values = encoded.dictionary.to_pylist()
-    order = sorted(range(len(values)), key=values.__getitem__)
-    rank = np.full(len(values) + 1, -1, dtype=np.int32)
-    rank[order] = np.arange(len(values), dtype=np.int32)
-    codes = pc.fill_null(encoded.indices.cast(pa.int32()), len(values)).to_numpy(zero_copy_only=False)
-    return Text(rank[codes], tuple(values[i] for i in order))
-
-
-def _columns(table: pa.Table, prefix: str, kinds: Mapping[str, str]) -> dict[str, Column]:
-    columns: dict[str, Column] = {}
-    for name, kind in kinds.items():
-        column = table[prefix + name]
-        columns[name] = _text(column) if kind == "string" else _numbers(pc.fill_null(column, np.nan), np.float64)
-    return columns
-
-
-def _offsets(owner_column: pa.ChunkedArray, customers: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    """Return where each customer's rows of a table begin and end."""
-    owners, ends = _runs(owner_column)
-    # Every owner is a customer of the block and both are sorted, so one pass places them.
-    position = np.searchsorted(np.array(customers, dtype=object), np.array(owners, dtype=object))
-    lengths = np.zeros(len(customers), dtype=np.int64)
-    lengths[position] = np.diff(ends)
-    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-
-
 def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
-    table = _load(path, ["as_of", "known_at"], ["customer_id", "stage"])
+    table = read_columns.load(path, ["as_of", "known_at"], ["customer_id", "stage"])
     return StageLabels(
-        offsets=_offsets(table["customer_id"], customers),
-        as_of=_instants(table["as_of"]),
-        known_at=_instants(table["known_at"]),
-        stage=_text(table["stage"]),
+        offsets=read_columns.offsets(table["customer_id"], customers),
+        as_of=read_columns.instants(table["as_of"]),
+        known_at=read_columns.instants(table["known_at"]),
+        stage=read_columns.text(table["stage"]),
     )
 
 
@@ -394,4 +370,5 @@ def _nobody(store: Store) -> Block:
         touchpoints,
         Attributes(start, instants, np.empty(0, dtype=np.int32), empty(kinds), store.dates) if kinds else None,
         StageLabels(start, instants, instants, text) if store.label_counts else None,
+        Members.none(0) if store.accounts else None,
     )

@@ -21,6 +21,7 @@ from cvj_ml.config import (
     AttributesSpec,
     Config,
     IdentitiesSpec,
+    MembersSpec,
     SourceSpec,
     StageHistorySpec,
     TableSpec,
@@ -30,6 +31,7 @@ from cvj_ml.store.customer_tables import map_attributes, map_stage_history
 from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.identities import IDENTITIES, map_identities
 from cvj_ml.store.mapping import Reading, read_instant, read_occurrence, tells_day_only, wall_column
+from cvj_ml.store.members import MEMBERS, map_members
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
@@ -101,14 +103,13 @@ class Truncation:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
                     read |= {"sheet": None, "member": None}
                     specs[label] = timed.location.spec.model_copy(update={**read, "encoding": "utf-8"})
-        attributes, identities = specs.pop("attributes", None), specs.pop(IDENTITIES, None)
+        beside = {label: specs.pop(label, None) for label in ("attributes", IDENTITIES, MEMBERS)}
         if not specs:
             return None
         history = specs.pop(STAGE_HISTORY, None)
         sources = {label.removeprefix("sources."): spec for label, spec in specs.items()}
         # Rows that cannot be read are kept on both sides, and must not stop a small part of the file.
-        changed: dict[str, object] = {"sources": sources, STAGE_HISTORY: history}
-        changed |= {"attributes": attributes, IDENTITIES: identities}
+        changed: dict[str, object] = {"sources": sources, STAGE_HISTORY: history, **beside}
         changed |= {"out": str(folder / "out"), "refused_share": 1.0}
         return self._config.model_copy(update=changed)
 
@@ -117,6 +118,7 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
     specs: dict[str, TableSpec] = {**config.touchpoint_tables}
     specs |= {"attributes": config.attributes} if config.attributes else {}
     specs |= {IDENTITIES: config.identities} if config.identities else {}
+    specs |= {MEMBERS: config.members} if config.members else {}
     with Databases(config, folder) as databases:
         for label, spec in specs.items():
             location = locate(label, databases.landed(label, spec), config, folder / "spill")
@@ -132,6 +134,8 @@ def _timed(config: Config, folder: Path, faults: list[str]) -> Iterator[tuple[st
                 mapped = map_attributes(location, spec, config, ignored)
             elif isinstance(spec, IdentitiesSpec):
                 mapped = map_identities(location, spec, config, ignored)
+            elif isinstance(spec, MembersSpec):
+                mapped = map_members(location, spec, config, ignored)
             instant = _mapped_instant(mapped, melted=isinstance(spec, SourceSpec) and bool(spec.melt))
             instants = {"": instant} if instant else {}
             if isinstance(spec, SourceSpec):

@@ -309,6 +309,7 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
             "columns": dict(vocabulary.columns),
             "static": vocabulary.static,
             **({"dates": vocabulary.dates} if vocabulary.dates else {}),
+            **({"people": True, "roles": vocabulary.roles} if vocabulary.people else {}),
         },
         "windows": catalogue.windows,
         "trend": catalogue.trend,
@@ -337,6 +338,8 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         words["columns"],
         words["static"],
         tuple(words.get("dates", ())),
+        words.get("people", False),
+        tuple(words.get("roles", ())),
     )
     catalogue = compile_catalogue(
         vocabulary,

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, STAGE_CHANGE
 from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns, own_doing
 from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.schemas import CONTACT
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import NEVER
 
@@ -33,6 +34,8 @@ def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
                 operands = [item for test in tests.values() for item in (test if isinstance(test, list) else [test])]
                 if name not in ("value", "channel"):
                     properties[name] = [str(item) for item in operands] if isinstance(operands[0], str) else None
+    if vocabulary.people:
+        properties[CONTACT] = [f"person {number}" for number in range(1, 10)]
     block = random_block(
         customers=CUSTOMERS,
         seed=seed,

@@ -128,6 +128,8 @@ def differences(predictor: Predictor, config: Config, visible: Visible) -> list[
         "other stages are unobserved in the data": trained.journey.unobserved == visible.unobserved,
         "the horizons differ": trained.horizons == config.horizons,
         "targets differ": trained.next_stages == next_stages,
+        "a customer is an account for one, a person for the other": trained.catalogue.vocabulary.people
+        == (config.unit == "account"),
         "the time zone differs": trained.time_zone == config.time_zone,
         "other events are outbound": set(trained.outbound) == set(config.outbound),
         "the coverage differs": {name: c for name, c in declared.items() if c < 1}
