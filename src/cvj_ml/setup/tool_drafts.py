@@ -20,7 +20,7 @@ from cvj_ml.setup.roles import Roles
 from cvj_ml.store import ingest
 from cvj_ml.store.fields import Field, find_field, where_sql
 from cvj_ml.store.sql import as_named, literal
-from cvj_ml.store.store import TOUCHPOINTS_FILE, Store
+from cvj_ml.store.store import IDENTITIES_FILE, TOUCHPOINTS_FILE, Store
 
 _SINCE = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _CURRENCY = "currency"
@@ -129,8 +129,8 @@ def _read(sources: Sequence[_Source], looking: Config, out: Path, more: Mapping[
     return ingest(validated(Config, settings, out), lambda text: None)
 
 
-def _touchpoints(store: Store, source: str) -> str:
-    """Return SQL of what was stored of a source and holds now: under each id of a person, ``copied`` but for one."""
+def _histories(store: Store, source: str) -> str:
+    """Return SQL of what was stored of a source and holds now, under every id of its person."""
     files = [store.bucket_file(bucket, TOUCHPOINTS_FILE) for bucket in range(store.buckets)]
     listed = ", ".join(as_named(file) for file in files if file is not None)
     return (
@@ -139,8 +139,13 @@ def _touchpoints(store: Store, source: str) -> str:
     )
 
 
-def _counted(touchpoints: str) -> str:
-    return f"(SELECT * FROM {touchpoints} WHERE NOT copied)"
+def _touchpoints(store: Store, source: str) -> str:
+    """Return SQL of the same rows, each once: in the history of the id that stays."""
+    histories = _histories(store, source)
+    if store.pairs is None:
+        return histories
+    aliases = f"SELECT customer_id FROM {as_named(store.checked(IDENTITIES_FILE))} WHERE into IS NOT NULL"
+    return f"(SELECT * FROM {histories} WHERE customer_id NOT IN ({aliases}))"
 
 
 def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) -> tuple[list[_Source], list[Doubt]]:
@@ -151,7 +156,7 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
         if _CURRENCY in entry:
             counted = (
                 f"SELECT upper(trim(property_{_CURRENCY})) AS name, count(*) FROM"
-                f" {_counted(_touchpoints(store, one.name))} WHERE value IS NOT NULL"
+                f" {_touchpoints(store, one.name)} WHERE value IS NOT NULL"
                 " GROUP BY 1 HAVING name <> '' ORDER BY 2 DESC, 1"
             )
             told = dict(one.table.connection.execute(counted).fetchall())
@@ -173,8 +178,7 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
 
 
 def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
-    histories, counts = _touchpoints(store, one.name), store.counts[one.name]
-    rows = _counted(histories)
+    rows, counts = _touchpoints(store, one.name), store.counts[one.name]
     ask = one.table.connection.execute
     events = dict(ask(f"SELECT event, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
     now = int(datetime.now(UTC).timestamp()) * 1_000_000
@@ -193,7 +197,15 @@ def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
         first=_local(first, looking),
         last=_local(last, looking),
         null_values=tuple(one.entry.get("null_values", ())),
-        read=Read(one.recognised, one.entry, counts.rows_in, counts.refused, rows, histories, sum(events.values())),
+        read=Read(
+            one.recognised,
+            one.entry,
+            counts.rows_in,
+            counts.refused,
+            rows,
+            _histories(store, one.name),
+            sum(events.values()),
+        ),
     )
 
 

@@ -38,9 +38,10 @@ def arrivals(store: Store, bucket: int) -> pa.Table:
 
 def row_times(store: Store, bucket: int) -> pa.Table:
     """Return source, local day and instants (microseconds, NEVER for never) of a bucket's touchpoints, nothing else."""
-    names = ("source", "day", "occurred_at", "visible_at", "superseded_at")
+    names = ("source", "day", "occurred_at", "visible_at", "superseded_at", "copied")
     schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in names])
-    return _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+    rows = _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
+    return rows.filter(pc.invert(rows["copied"])).drop_columns(["copied"])
 
 
 def usage(store: Store, as_of: int) -> Usage:
