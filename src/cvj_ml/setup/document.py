@@ -219,7 +219,7 @@ def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
                 f"{total:,} of {rows:,} rows ({share:.1%}) cannot be used and are refused and counted ({told});"
                 f" refused_share"
                 " is raised for them.", share > _ASKED_SHARE, {"rows": total, "of": rows, **reasons},
-                way_out="If you know whose they are, or what they say, correct them.",
+                way_out="Do you know whose they are, or what they say? If so: correct them.",
             ))  # fmt: skip
     return ([f"refused_share: {math.ceil(1000 * most) / 1000:g}"] if most else []), doubts
 
@@ -295,7 +295,7 @@ def _event_doubts(
                 f" {first_of(sure) or 'none'}: {now:,} customers. With "
                 + ", ".join(f"{name} ({known[name]:,} rows) {people:,}" for name, people in then.items())
                 + ". They are not mapped.", True, {"customers": now, **then}, tuple(names),
-                f"If they do, write them under events: {{{canonical}: {inline([*sure, *names])}}}.",
+                f"Do they? If so: write them under events: {{{canonical}: {inline([*sure, *names])}}}.",
             ))  # fmt: skip
     if others := [name for name in unmapped if alike(name)]:
         doubts.append(Doubt(
@@ -315,9 +315,10 @@ def _event_doubts(
     if not any(name in known for canonical in COMMITTED for name in found.get(canonical, ())):
         doubts.append(Doubt(
             "events.no-purchase", "",
-            "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a customer:"
-            " map one"
-            " under events, or write your own stages (docs/journey.md).", True,
+            "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a"
+            " customer.", True,
+            way_out="Does one mean it all the same? If so: map it under events, or write your own stages"
+            " (docs/journey.md).",
         ))  # fmt: skip
     return doubts
 

@@ -171,7 +171,7 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
                 f"{one.name}.currencies", one.table.file.name,
                 f"amounts are in {len(told)} currencies: {most} in {rows:,} rows, {shares}. Those in {most} are read;"
                 " rows in others are refused and counted.", True, dict(told), tuple(others),
-                f"To read them, give rates by day: currency: {{rates: rates.csv}} under sources.{one.name}.",
+                f"Are there rates by day? If so: currency: {{rates: rates.csv}} under sources.{one.name}.",
             ))  # fmt: skip
         made.append(replace(one, entry=entry))
     return made, doubts
@@ -328,7 +328,7 @@ def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
                 f"{one.source}.shares-nobody", one.table.file.name,
                 f"its customers and those of {main.table.file.name} are all different: not one id stands in both, so"
                 " what one file says of somebody is not known of the same person in the other.", True,
-                way_out="If other columns have the same ids, name them: --column FILE:customer_id=COLUMN.",
+                way_out="Has another column the same ids? If so: --column FILE:customer_id=COLUMN.",
             ))  # fmt: skip
     for canonical in COMMITTED:
         claims = [(one, names) for one in drafts if (names := _meant(one, canonical))]
@@ -344,7 +344,7 @@ def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
                 " the files share customers: one would count several times."
                 + (f" {first_of(same)} stands in both; leave one of the files out." if same
                    else f" Only {first_of(best[1])} is counted."), True, {"rows": one.rows}, tuple(names),
-                f"If they are different, write both under events: {{{canonical}: [...]}}.",
+                f"Are they different? If so: write both under events: {{{canonical}: [...]}}.",
             ))  # fmt: skip
             uncounted += [] if same else names
     return doubts, uncounted
