@@ -18,6 +18,7 @@ from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import LINES, Draft, dates_of, refusals_of
 from cvj_ml.setup.tool_drafts import tool_events
 from cvj_ml.setup.yaml_text import inline, one_line, path_of, quoted, scalar
+from cvj_ml.store.fields import Field, find_field
 from cvj_ml.store.sql import literal
 
 _HORIZONS = (7, 14, 30, 60, 90)
@@ -61,13 +62,14 @@ def propose(
     for draft in drafts:
         body += _source(draft, beside)
     refused, refusals = _refused(drafts)
-    body += refused
+    alike, mixed = _ids(drafts)
+    body += [*alike, *refused]
     body += _attributes(attributes, beside)
     said, excluded, sends = tool_events(drafts)
     settled = {*excluded, *sends, *(name for names in said.values() for name in names)}
     sent = [*sends, *sent_by_business(name for name in known if name not in settled)]
     journey, events = _journey(known, sent, {*uncounted, *excluded}, drafts, said)
-    found += [*calendar, *short, *refusals, *events]
+    found += [*calendar, *short, *refusals, *events, *mixed]
     body += [
         f"outbound: {inline(sent)}  # what you send or show: a feature, never the customer's own activity",
         *journey,
@@ -202,6 +204,23 @@ def _source(draft: Draft, beside: Path) -> list[str]:
     if others := [one.name for one in file.columns if one.name not in used and one.name.strip()]:
         lines.append(f"    # not used (any can become a property for rules): {first_of(others)}")
     return lines
+
+
+def _ids(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
+    """Return the setting without which ids of one source that are text and numbers could not be read."""
+    for one in drafts:
+        own = one.read.entry["columns"]["customer_id"] if one.read else [one.roles.get("customer_id"), *one.roles.also]
+        named = [own] if isinstance(own, str) else own
+        fields = [find_field(one.table.location, name) for name in named]
+        kinds = {field.family == "text" for field in fields if isinstance(field, Field) and field.family != "null"}
+        if len(kinds) > 1:
+            return ["ids: text  # numbers are compared as they are written in decimal"], [Doubt(
+                "ids.text", one.table.file.name,
+                f"{first_of(list(named))} are text and numbers; a number is the id that is written so in decimal.",
+                len({id(other.table) for other in drafts}) > 1,
+                way_out="Are ids written otherwise elsewhere, as 007? If so: write them alike in a query.",
+            )]  # fmt: skip
+    return [], []
 
 
 def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:

@@ -19,7 +19,7 @@ from cvj_ml.setup.queries import Draft, Read
 from cvj_ml.setup.roles import Roles
 from cvj_ml.store import ingest
 from cvj_ml.store.fields import Field, find_field, where_sql
-from cvj_ml.store.sql import as_named, literal
+from cvj_ml.store.sql import as_named, identifier, literal
 from cvj_ml.store.store import IDENTITIES_FILE, TOUCHPOINTS_FILE, Store
 
 _SINCE = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -124,6 +124,7 @@ def _read(sources: Sequence[_Source], looking: Config, out: Path, more: Mapping[
         "sources": entries,
         "journey": "cvj8",
         "refused_share": 1,
+        "ids": "text",
         "out": str(out),
     }
     return ingest(validated(Config, settings, out), lambda text: None)
@@ -144,7 +145,9 @@ def _touchpoints(store: Store, source: str) -> str:
     histories = _histories(store, source)
     if store.pairs is None:
         return histories
-    aliases = f"SELECT customer_id FROM {as_named(store.checked(IDENTITIES_FILE))} WHERE into IS NOT NULL"
+    aliases = (
+        f"SELECT customer_id FROM {as_named(store.checked(IDENTITIES_FILE))} WHERE {identifier('into')} IS NOT NULL"
+    )
     return f"(SELECT * FROM {histories} WHERE customer_id NOT IN ({aliases}))"
 
 
