@@ -207,10 +207,12 @@ def _identities(store: Store, people: int, as_of: int) -> IdentityFacts | None:
     table = store.identities()
     if table is None or store.pairs is None:
         return None
-    kept = {name: table[name].cast(pa.int64()).fill_null(NEVER).to_pylist() for name in ("merged_at", "first_known")}
     names, into = table["customer_id"].to_pylist(), table["into"].to_pylist()
-    parents = {name: other for name, other, at in zip(names, into, kept["merged_at"], strict=True) if at < as_of}
-    seen = [name for name, first in zip(names, kept["first_known"], strict=True) if first < as_of]
+    merged, known = (
+        before(table[name].cast(pa.int64()).fill_null(NEVER).to_numpy(), as_of) for name in ("merged_at", "first_known")
+    )
+    parents = {name: other for name, other, one in zip(names, into, merged, strict=True) if one}
+    seen = [name for name, one in zip(names, known, strict=True) if one]
     persons = set()
     for name in seen:
         while name in parents:
