@@ -66,6 +66,8 @@ def test_a_file_as_another_system_writes_it(case: str, number: int, tmp_path: Pa
 
 
 def require_proposal(config: dict[str, Any], said: dict[str, Any], expected: dict[str, Any]) -> None:
+    asked = [one for one in said["doubts"] if one["blocking"] and "? If so: " not in one["way_out"]]
+    assert not asked, "a blocking doubt ends in a question, with what to do if so"
     for source, columns in expected.get("columns", {}).items():
         assert (
             config["sources"][source]["columns"] == columns

@@ -179,6 +179,65 @@ def test_every_number_is_that_of_plain_loops(
     assert data_page(found) == data_page(found)
 
 
+LOGINS = st.builds(
+    lambda device, logged_in, at, delay: (device, logged_in, at, at + delay),
+    st.integers(0, 5), st.booleans(), TIMES, DELAYS,
+)  # fmt: skip
+
+
+def with_logins(folder: Path, rows: list[tuple[str, str, datetime, datetime]]) -> Config:
+    """Write rows of a login (or none), a device and when they happened and were known; both ids name the customer."""
+    lines = [f"{login},{device},{at.isoformat()},{known.isoformat()},visit" for login, device, at, known in rows]
+    (folder / "web.csv").write_text("\n".join(["login,device,occurred_at,known_at,event", *lines, ""]))
+    document = {
+        "name": "shop", "time_zone": "UTC", "history_from": FROM.isoformat(), "burn_in": f"{BURN_IN}d",
+        "sources": {"web": {"path": "web.csv", "columns": {"customer_id": ["login", "device"]}}},
+        "journey": {"name": "shop", "stages": [{"name": "Seen", "enter": {"event": "visit"}}]},
+        "horizons": ["7d"], "model": {"min_customers": FEWEST},
+    }  # fmt: skip
+    (folder / "shop.yaml").write_text(json.dumps(document))
+    return Config.model_validate(document, context={"folder": folder})
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=st.lists(LOGINS, min_size=1, max_size=40))
+def test_ids_and_people_are_those_of_plain_loops(
+    found: list[tuple[int, bool, datetime, datetime]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = [(f"u{device // 2}" if known else "", f"d{device}", at, by) for device, known, at, by in found]
+    seen = [row for row in rows if row[3] < midnight(AS_OF)]
+    if not seen:
+        return
+    person = {device: login for login, device, *_ in seen if login}
+    ids = {login or device for login, device, *_ in seen}
+    facts = facts_of(with_logins(tmp_path_factory.mktemp("ids"), rows))
+    assert facts.identities is not None
+    assert (facts.identities.ids, facts.identities.unassigned) == (len(ids), 0)
+    assert facts.identities.people == facts.customers == len({person.get(one, one) for one in ids})
+    (web,) = facts.sources
+    assert facts.used == web.used == len(seen), "a row under two ids is one row"
+    assert web.late == sum(known > at for _, _, at, known in seen)
+
+
+def test_what_became_of_pairs_is_told_everywhere_and_only_where_there_are_any(tmp_path: Path) -> None:
+    days = [midnight(FROM) + timedelta(i) for i in range(8)]
+    one, others = "phone laptop u1+phone u1+laptop", "till u2+till u3+till till"
+    told = [(login, device) for text in f"{one} {others}".split() for login, _, device in [text.rpartition("+")]]
+    with_logins(tmp_path, [(*ids, at, at) for ids, at in zip(told, days, strict=True)])
+    page = tmp_path / "data.html"
+    ran = call("check", tmp_path / "shop.yaml", "--as-of", AS_OF, "--page", page)
+    assert ran.code == 0, ran.err
+    words = " ".join(re.sub("─+", "", ran.out).split())
+    # phone, laptop, till, u1, u2 and u3 have a row of their own; the last row of the till is nobody's.
+    assert "Ids and people ids people pairs merged pairs shared rows unassigned 6 3 3 1 1" in words
+    assert "identities: 1 rows are nobody's" in words
+    assert "6 ids with a row are 3 people" in page.read_text(encoding="utf-8")
+    found = json.loads(call("check", tmp_path / "shop.yaml", "--as-of", AS_OF, "--json").out)["data"]
+    assert found["identities"] == {"ids": 6, "people": 3, "pairs": {"merged": 3, "shared": 1}, "unassigned": 1}
+    plain = facts_of(configure(tmp_path, small_log()))
+    assert plain.identities is None and "Ids and people" not in data_page(plain)
+
+
 def small_log() -> dict[str, list[Row]]:
     """Nine customers with a visit a day, a gap of nine days, a repeat, and orders that arrive a day late."""
     visits, orders = list[Row](), list[Row]()

@@ -304,7 +304,9 @@ def told(folder: Path, table: pd.DataFrame | dict[str, pd.DataFrame], *arguments
 
 
 def open_doubts(done: Outcome) -> dict[str, dict]:
-    return {one["name"]: one for one in json.loads(done.out)["doubts"] if one["blocking"]}
+    found = {one["name"]: one for one in json.loads(done.out)["doubts"] if one["blocking"]}
+    assert all("? If so: " in one["way_out"] for one in found.values()), "a doubt ends in a question"
+    return found
 
 
 def config_of(folder: Path) -> dict:
@@ -409,7 +411,7 @@ def test_ids_of_a_device_and_a_login_are_a_question_and_joined_if_it_is_answered
     assert doubt["numbers"]["devices"] == doubt["numbers"]["of_one_person"] == 120
     assert "120 of 120 anonymous_id with a user_id have one alone" in doubt["text"]
     answer = "log.csv:customer_id=user_id,anonymous_id"
-    assert f"--column {answer}." in doubt["way_out"]
+    assert f"Are both one person's? If so: --column {answer} (" in doubt["way_out"]
     done = told(tmp_path, visitors, "--yes")
     assert done.code == 0 and isinstance(config_of(tmp_path)["sources"]["log"]["columns"]["customer_id"], str)
     done = told(tmp_path, visitors, "--column", answer, "--yes", "--json")

@@ -165,6 +165,15 @@ def test_an_export_with_one_of_two_ids_is_read_by_that_one(without: str, left: s
     assert load_config(target).sources["events"].columns["customer_id"] == left
 
 
+def test_logins_that_are_numbers_and_devices_that_are_text_are_joined(tmp_path: Path) -> None:
+    text = (HERE / "segment" / "calls.jsonl").read_text()
+    (tmp_path / "calls.jsonl").write_text(re.sub('"userId": "u(.)"', r'"userId": \1', text))
+    done, target = init(tmp_path, tmp_path / "calls.jsonl", "--yes")
+    assert done.code == 0 and "userId, anonymousId are text and numbers" in " ".join(done.out.split()), done.err
+    assert yaml.safe_load(target.read_text())["ids"] == "text"
+    require_values(target, {"as_of": "2024-05-01", "values": {"customers": 2, "used": 8}})
+
+
 def test_the_configuration_needs_nothing_of_the_tool_again(tmp_path: Path) -> None:
     shutil.copy(HERE / "snowplow" / "events.csv", tmp_path)
     _, target = init(tmp_path, tmp_path / "events.csv", "--yes")

@@ -96,6 +96,9 @@ def _tell(facts: DataFacts) -> None:
         for one in facts.sources
     ]
     show(pd.DataFrame(in_time), "In time")
+    if (known := facts.identities) is not None:
+        told = {"ids": known.ids, "people": known.people, **{f"pairs_{name}": n for name, n in known.pairs.items()}}
+        show(pd.DataFrame([{**told, "rows_unassigned": known.unassigned}]), "Ids and people")
     steps = [
         {"next_step": f"{one.origin} → {one.target}", "moved": one.moved, "of": one.came, "enough": one.enough}
         for one in facts.next_steps

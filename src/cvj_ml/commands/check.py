@@ -12,7 +12,8 @@ from cvj_ml.config import STAGE_CHANGE, Config
 from cvj_ml.features import latest_known
 from cvj_ml.histories import Block, Text
 from cvj_ml.inputs import Histories, open_histories, require_customers
-from cvj_ml.journey_analytics.data_facts import NO_STAGE, DataFacts, TransitionCounts, count_transitions, data_facts
+from cvj_ml.journey_analytics.data_facts import NO_STAGE, DataFacts, data_facts
+from cvj_ml.journey_analytics.transition_counts import TransitionCounts, count_transitions
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Watcher
 from cvj_ml.store import Usage

@@ -10,24 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.histories import Block
-from cvj_ml.journey import stage_at
+from cvj_ml.journey_analytics.transition_counts import TransitionCounts
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
-from cvj_ml.panel.labels import label
 from cvj_ml.panel.model_spec import ModelSpec
-from cvj_ml.snapshots import eligible, training_grid
+from cvj_ml.snapshots import training_grid
 from cvj_ml.store import Store, row_times
 from cvj_ml.windows import (
     NEVER,
-    Instants,
     before,
-    edges,
-    follow_up,
-    happened_within,
-    observed_whole,
-    time_until,
     to_datetime,
 )
 
@@ -80,6 +73,19 @@ class SourceFacts:
     late_days: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class IdentityFacts:
+    """How many ids had a row and how many people they were, what became of the pairs, and rows that are nobody's.
+
+    ``pairs`` and ``unassigned`` are those of everything that was read, whenever it was known.
+    """
+
+    ids: int
+    people: int
+    pairs: Mapping[str, int]
+    unassigned: int
+
+
 Enough = Literal["yes", "base rates", "no"]
 
 
@@ -113,7 +119,8 @@ class DataFacts:
     """What a configuration finds in its data at an instant; nobody is named.
 
     ``transitions`` are all that are predicted, ``next_steps`` those to the next stage that can be observed, at every
-    horizon; ``within`` is the one of lists, in days. ``instants`` is how many training asks about.
+    horizon; ``within`` is the one of lists, in days. ``instants`` is how many training asks about. ``identities`` is
+    None where nothing says that several ids are one person.
     """
 
     name: str
@@ -129,6 +136,7 @@ class DataFacts:
     within: int
     min_customers: int
     instants: int
+    identities: IdentityFacts | None = None
 
     @property
     def first(self) -> date | None:
@@ -150,7 +158,7 @@ class DataFacts:
 
     def questions(self) -> list[str]:
         """Return what may be wrong with the data, as questions with what to do if so."""
-        return [*_source_questions(self), *_stage_questions(self)]
+        return [*_source_questions(self), *_identity_questions(self.identities), *_stage_questions(self)]
 
     def as_document(self) -> dict[str, Any]:
         """Return plain values: days as ISO text."""
@@ -160,77 +168,6 @@ class DataFacts:
             source["gaps"] = [{**gap, "days": own.days} for gap, own in zip(source["gaps"], one.gaps, strict=True)]
         plain: dict[str, Any] = _plain({**document, "questions": self.questions(), "rule": self.rule()})
         return plain
-
-
-@dataclass(frozen=True, slots=True)
-class TransitionCounts:
-    """Distinct customers: by stage ``here`` (before any first) and ``entered``; the rest by origin, target and horizon.
-
-    ``came`` and ``moved`` are those of a `KnownTransition`. ``lived`` had not moved before the horizon's last part and
-    were observed to its end, ``converters`` reached each target within any horizon: what base rates and trees ask for.
-    """
-
-    here: _Counts
-    entered: _Counts
-    came: _Counts
-    moved: _Counts
-    lived: _Counts
-    converters: _Counts
-
-    def __add__(self, other: TransitionCounts) -> TransitionCounts:
-        return TransitionCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
-
-
-def count_transitions(config: Config, definition: ModelSpec, block: Block, cut: int, delay: int) -> TransitionCounts:
-    """Count a block's customers as known at the cut, and what training at the cut asks about."""
-    points, stages = block.touchpoints, len(definition.journey.stages)
-    entries = definition.entries(block)
-    now = eligible(points, np.array([cut], dtype=np.int64))
-    here = np.bincount(stage_at(entries[now.customer], cut).stage.astype(np.int64) + 1, minlength=1 + stages)
-    came, moved = _from_entry(definition, np.column_stack([points.first_visible(), entries]), cut, delay)
-    lived, converters = _for_training(definition, block, entries, training_grid(config, cut), cut, delay)
-    return TransitionCounts(here, before(entries, cut).sum(axis=0), came, moved, lived, converters)
-
-
-def _from_entry(definition: ModelSpec, entries: Instants, cut: int, delay: int) -> tuple[_Counts, _Counts]:
-    """Count who came to each stage, and who moved on from there; ``entries`` begins with the first visible row."""
-    origins = entries.shape[1]
-    came, moved = (np.zeros((origins, origins - 1, len(definition.horizons)), dtype=np.int64) for _ in range(2))
-    for s in range(origins):
-        begins = entries[:, s]
-        above = entries[:, s + 1 :].min(axis=1, initial=NEVER)
-        # Whoever is further by then never stood there.
-        stood = before(begins, cut) & before(begins, above)
-        for j in range(s, origins - 1):
-            until = time_until(entries[:, j + 1 :].min(axis=1), begins)
-            for m, horizon in enumerate(definition.horizons):
-                whole = stood & observed_whole(follow_up(begins, cut, delay), horizon)
-                came[s, j, m] = whole.sum()
-                moved[s, j, m] = (whole & happened_within(until, horizon)).sum()
-    return came, moved
-
-
-def _for_training(
-    definition: ModelSpec, block: Block, entries: Instants, instants: Instants, cut: int, delay: int
-) -> tuple[_Counts, _Counts]:
-    """Count the customers whom training has seen live through each part, and reach each target."""
-    journey, points = definition.journey, block.touchpoints
-    snapshots = eligible(points, instants)
-    stage = stage_at(entries[snapshots.customer], snapshots.as_of).stage
-    found = label(journey, points, snapshots, stage, cut, delay)
-    at_risk = found.at_risk & definition.at_risk(stage)
-    lived = np.zeros((1 + len(journey.stages), len(journey.stages), len(definition.horizons)), dtype=np.int64)
-    converted = np.zeros((len(entries), len(journey.stages)), dtype=np.bool_)
-    for m, (low, high) in enumerate(pairwise(edges(definition.horizons))):
-        whole = observed_whole(found.follow_up, high)
-        for j in journey.observable:
-            times = found.times[:, 1 + j]
-            rows = at_risk[:, 1 + j] & whole & ~happened_within(times, low)
-            seen = np.zeros((len(entries), 1 + len(journey.stages)), dtype=np.bool_)
-            seen[snapshots.customer[rows], stage[rows].astype(np.int64) + 1] = True
-            lived[:, j, m] = seen.sum(axis=0)
-            converted[snapshots.customer[rows & happened_within(times, high)], j] = True
-    return lived, converted.sum(axis=0)
 
 
 def data_facts(
@@ -262,7 +199,27 @@ def data_facts(
         config.default_list_horizon // DAY,
         config.model.min_customers,
         len(training_grid(config, as_of)),
+        _identities(store, int(counts.here.sum()), as_of),
     )
+
+
+def _identities(store: Store, people: int, as_of: int) -> IdentityFacts | None:
+    table = store.identities()
+    if table is None or store.pairs is None:
+        return None
+    names, into = table["customer_id"].to_pylist(), table["into"].to_pylist()
+    merged, known = (
+        before(table[name].cast(pa.int64()).fill_null(NEVER).to_numpy(), as_of) for name in ("merged_at", "first_known")
+    )
+    parents = {name: other for name, other, one in zip(names, into, merged, strict=True) if one}
+    seen = [name for name, one in zip(names, known, strict=True) if one]
+    persons = set()
+    for name in seen:
+        while name in parents:
+            name = parents[name]
+        persons.add(name)
+    unassigned = sum(one.unassigned for one in store.counts.values())
+    return IdentityFacts(people - len(persons) + len(seen), people, dict(store.pairs), unassigned)
 
 
 def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[KnownTransition]:
@@ -370,6 +327,20 @@ def _source_questions(facts: DataFacts) -> Iterable[str]:
                 f"{one.name}: {one.refused:,} of {one.rows_in:,} rows are refused. Are they meant to count? If so:"
                 " `cvj-ml check --json` has the reasons, quarantine.parquet in the store the rows."
             )
+
+
+def _identity_questions(facts: IdentityFacts | None) -> Iterable[str]:
+    if facts is not None and facts.unassigned:
+        yield (
+            f"identities: {facts.unassigned:,} rows are nobody's, since their id was known to be several people's."
+            " Is it no person's id, as that of a till or a house account? If so: null_values: [that id]; if a"
+            " column is full of such ids: leave it out of customer_id."
+        )
+    if facts is not None and (number := facts.pairs.get("too many")):
+        yield (
+            f"identities: {number:,} pairs would give somebody more ids than one person may have. Are they one person's"
+            " all the same? If so: a higher identities.most_ids."
+        )
 
 
 def _stage_questions(facts: DataFacts) -> Iterable[str]:

@@ -18,6 +18,7 @@ from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import LINES, Draft, dates_of, refusals_of
 from cvj_ml.setup.tool_drafts import tool_events
 from cvj_ml.setup.yaml_text import inline, one_line, path_of, quoted, scalar
+from cvj_ml.store.fields import Field, find_field
 from cvj_ml.store.sql import literal
 
 _HORIZONS = (7, 14, 30, 60, 90)
@@ -61,13 +62,14 @@ def propose(
     for draft in drafts:
         body += _source(draft, beside)
     refused, refusals = _refused(drafts)
-    body += refused
+    alike, mixed = _ids(drafts)
+    body += [*alike, *refused]
     body += _attributes(attributes, beside)
     said, excluded, sends = tool_events(drafts)
     settled = {*excluded, *sends, *(name for names in said.values() for name in names)}
     sent = [*sends, *sent_by_business(name for name in known if name not in settled)]
     journey, events = _journey(known, sent, {*uncounted, *excluded}, drafts, said)
-    found += [*calendar, *short, *refusals, *events]
+    found += [*calendar, *short, *refusals, *events, *mixed]
     body += [
         f"outbound: {inline(sent)}  # what you send or show: a feature, never the customer's own activity",
         *journey,
@@ -204,6 +206,23 @@ def _source(draft: Draft, beside: Path) -> list[str]:
     return lines
 
 
+def _ids(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
+    """Return the setting without which ids of one source that are text and numbers could not be read."""
+    for one in drafts:
+        own = one.read.entry["columns"]["customer_id"] if one.read else [one.roles.get("customer_id"), *one.roles.also]
+        named = [own] if isinstance(own, str) else own
+        fields = [find_field(one.table.location, name) for name in named]
+        kinds = {field.family == "text" for field in fields if isinstance(field, Field) and field.family != "null"}
+        if len(kinds) > 1:
+            return ["ids: text  # numbers are compared as they are written in decimal"], [Doubt(
+                "ids.text", one.table.file.name,
+                f"{first_of(list(named))} are text and numbers; a number is the id that is written so in decimal.",
+                len({id(other.table) for other in drafts}) > 1,
+                way_out="Are ids written otherwise elsewhere, as 007? If so: write them alike in a query.",
+            )]  # fmt: skip
+    return [], []
+
+
 def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
     """Return the setting without which rows of nobody would end every run, no higher than they explain."""
     most, doubts = 0.0, []
@@ -219,7 +238,7 @@ def _refused(drafts: Sequence[Draft]) -> tuple[list[str], list[Doubt]]:
                 f"{total:,} of {rows:,} rows ({share:.1%}) cannot be used and are refused and counted ({told});"
                 f" refused_share"
                 " is raised for them.", share > _ASKED_SHARE, {"rows": total, "of": rows, **reasons},
-                way_out="If you know whose they are, or what they say, correct them.",
+                way_out="Do you know whose they are, or what they say? If so: correct them.",
             ))  # fmt: skip
     return ([f"refused_share: {math.ceil(1000 * most) / 1000:g}"] if most else []), doubts
 
@@ -295,7 +314,7 @@ def _event_doubts(
                 f" {first_of(sure) or 'none'}: {now:,} customers. With "
                 + ", ".join(f"{name} ({known[name]:,} rows) {people:,}" for name, people in then.items())
                 + ". They are not mapped.", True, {"customers": now, **then}, tuple(names),
-                f"If they do, write them under events: {{{canonical}: {inline([*sure, *names])}}}.",
+                f"Do they? If so: write them under events: {{{canonical}: {inline([*sure, *names])}}}.",
             ))  # fmt: skip
     if others := [name for name in unmapped if alike(name)]:
         doubts.append(Doubt(
@@ -315,9 +334,10 @@ def _event_doubts(
     if not any(name in known for canonical in COMMITTED for name in found.get(canonical, ())):
         doubts.append(Doubt(
             "events.no-purchase", "",
-            "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a customer:"
-            " map one"
-            " under events, or write your own stages (docs/journey.md).", True,
+            "no event means a purchase, a booking, a demo or a trial to the preset, so nobody becomes a"
+            " customer.", True,
+            way_out="Does one mean it all the same? If so: map it under events, or write your own stages"
+            " (docs/journey.md).",
         ))  # fmt: skip
     return doubts
 

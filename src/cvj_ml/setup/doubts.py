@@ -30,7 +30,8 @@ class Doubt:
     """Something that was guessed, with what speaks against it.
 
     A blocking one changes who is a customer, what is a purchase or what it was worth, so nothing is written until a
-    person has answered it by its name. ``query`` would read what a plain path cannot.
+    person has answered it by its name: its ``way_out`` is a question, with what to do if so, as `check` asks.
+    ``query`` would read what a plain path cannot.
     """
 
     name: str
@@ -91,8 +92,8 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
             f"{source}.one-id", file.name,
             f"one {column.name} stands in {column.most:,} of {rows:,} rows, {column.most / max(others, 1):,.0f}"
             f" times as many"
-            " as another: a house account, a till, or nobody?", True, {"rows": column.most},
-            way_out=f"If it is nobody, add it: null_values: [that id] under sources.{source}.",
+            " as another.", True, {"rows": column.most},
+            way_out=f"Is it nobody: a house account, a till? If so: null_values: [that id] under sources.{source}.",
         ))  # fmt: skip
     if column.scientific:
         found.append(Doubt(
@@ -100,14 +101,14 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
             f"{column.scientific:,} rows have a {column.name} in scientific notation (1.2E+15), as spreadsheets"
             f" write long"
             " numbers: digits are lost, and several customers became one.", True, {"rows": column.scientific},
-            way_out="Export the file again without opening it in a spreadsheet.",
+            way_out="Was the file opened in one? If so: export it again, and leave it closed.",
         ))  # fmt: skip
     if column.people > rows / 2:
         found.append(Doubt(
             f"{source}.names-as-ids", file.name,
             f"{column.name} holds what look like people's names ({column.people:,} of {rows:,} rows): two people of one"
             " name would be one customer.", True, {"rows": column.people},
-            way_out=f"Name an id: --column {file.paths[0].name}:customer_id=COLUMN.",
+            way_out=f"Has each person an id? If so: --column {file.paths[0].name}:customer_id=COLUMN.",
         ))  # fmt: skip
     elif column.kind == "text":
         text = table.text(column.name)
@@ -119,7 +120,7 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
                 f"{source}.ids-alike", file.name,
                 f"{alike:,} {column.name} differ from another only in upper and lower case or blanks, and count as"
                 " customers of their own.", mail or alike > _MANY * ids, {"ids": alike},
-                way_out="If they are the same, write them alike in a query: lower(trim(…)).",
+                way_out="Are they the same people? If so: write them alike in a query, lower(trim(…)).",
             ))  # fmt: skip
     if column.pointed and column.type == "VARCHAR" and table.file.is_text:
         found.append(Doubt(
@@ -133,7 +134,7 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
 
 def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Roles) -> list[Doubt]:
     file, found = table.file, []
-    way_out = f"Another one: --column {file.paths[0].name}:customer_id=COLUMN."
+    way_out = f"Is the customer another column? If so: --column {file.paths[0].name}:customer_id=COLUMN."
     if not roles.certain:
         found.append(Doubt(
             f"{source}.customer", file.name,
@@ -188,8 +189,9 @@ def _one_person(table: Table, ids: Sequence[ColumnProfile]) -> tuple[str, dict[s
                 f" after a login; {alone:,} of {seen:,} {device.name} with a {login.name} have one alone."
             )
             joined = (
-                "Are both one person's? Then the first that is filled counts, and the ids are joined from when a row"
-                f" had both: --column {table.file.paths[0].name}:customer_id={login.name},{device.name}. "
+                f"Are both one person's? If so: --column {table.file.paths[0].name}:customer_id="
+                f"{login.name},{device.name} (the first that is filled counts, and the ids are joined from when a row"
+                " had both). "
             )
             return text, {"devices": seen, "of_one_person": alone}, joined
     return "", {}, ""
@@ -233,7 +235,7 @@ def _nobody(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
         f"{column.name} says {first_of(list(values))} in {rows:,} of {table.file.rows:,} rows: rows of nobody, which"
         f" would be"
         " your best customers. They are refused and counted (null_values).", True, {"rows": rows},
-        way_out="If you know whose they are, put the id in; if one of these is a real id, take it out of null_values.",
+        way_out="Are they somebody's? If so: put the id in, or take what is a real id out of null_values.",
     )]  # fmt: skip
 
 
@@ -242,7 +244,7 @@ def file_doubts(source: str, table: Table, versions: bool) -> list[Doubt]:
     within, across = table.repeats
     found, file = [], table.file
     coarse = all(one.days_only for one in file.columns if one.kind == "time")
-    way_out = "If they are the same rows, write drop_duplicates: true; if not, they stay, as in the files."
+    way_out = "Are they the same rows? If so: drop_duplicates: true; if not, they stay, as in the files."
     if across and not versions:
         found.append(Doubt(
             f"{source}.files-overlap", file.name,
@@ -289,7 +291,7 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             f"{when.name} is written in two ways: {when.filled - when.unread - when.also[1]:,} rows as {first} and"
             f" {when.also[1]:,} as {second}. A query reads both, {first} first.", True,
             {"first": when.filled - when.unread - when.also[1], "second": when.also[1]}, (second,),
-            "If a day could be taken for a month, export the file in one format.",
+            "Could a day be taken for a month? If so: export the file in one format.",
         ))  # fmt: skip
     if when.or_format:
         found.append(Doubt(
@@ -343,5 +345,5 @@ def payment_doubts(source: str, table: Table, roles: Roles, key: str | None) -> 
         f"{source}.one-payment", table.file.name,
         f"{first_of(events)} all mean a purchase and share {together:,} {key}: one payment would count several times."
         f" Only {first} is counted.", True, {"orders": together}, tuple(events),
-        f"If another one is right, put it under events: {{purchase: [{first}]}}.",
+        f"Is another one right? If so: put it under events: {{purchase: [{first}]}}.",
     )], [name for name in events if name != first]  # fmt: skip

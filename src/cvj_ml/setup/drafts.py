@@ -189,7 +189,7 @@ def _with_events(made: Draft) -> Draft:
         f"no column names the events, so every row is taken for {event!r}" + (f" ({why})" if why else "") + "."
         + (f" {first_of(texts)} would be properties." if texts else ""),
         not plain, {"rows": file.rows}, tuple(texts),
-        f"If one is the event: --column {file.paths[0].name}:event=COLUMN.",
+        f"Is one of the columns the event? If so: --column {file.paths[0].name}:event=COLUMN.",
     )  # fmt: skip
     made = replace(made, event=event, events={event: file.rows}, doubts=(*made.doubts, doubt))
     if made.shape == "lines":
@@ -199,7 +199,7 @@ def _with_events(made: Draft) -> Draft:
             f"several rows of a customer stand at one instant, as lines of an order do: {file.rows:,} rows are"
             f" {orders:,}"
             f" orders by {first_of(groups_of(made))}. A query makes one touchpoint of them.", made.key is None,
-            {"rows": file.rows, "orders": orders}, way_out="Check what it groups by and what it sums up.",
+            {"rows": file.rows, "orders": orders}, way_out="Are they something else? If so: correct the query.",
         )))  # fmt: skip
     elif made.shape == "versions":
         orders = made.table.distinct(columns["touchpoint_id"])
@@ -209,7 +209,7 @@ def _with_events(made: Draft) -> Draft:
             f" rows are"
             f" {orders:,} orders, of which the newest row known counts ({columns['known_at']}).",
             not {"touchpoint_id", "known_at"} <= made.roles.told, {"rows": file.rows, "orders": orders},
-            way_out="If each row is a touchpoint of its own, take touchpoint_id and known_at out of columns.",
+            way_out="Is each row a touchpoint of its own? If so: take touchpoint_id and known_at out of columns.",
         )))  # fmt: skip
     return made
 
@@ -234,7 +234,7 @@ def _with_dates(made: Draft) -> Draft:
         " the"
         f" events {first_of(list(events))}." + (f" {first_of(left)} is left out." if left else "") + disagree, True,
         {"dates": len(dates), "touchpoints": total}, tuple(one.name for one in dates),
-        f"If one alone is meant: --column {file.paths[0].name}:occurred_at=COLUMN.",
+        f"Is one of them alone meant? If so: --column {file.paths[0].name}:occurred_at=COLUMN.",
         None if made.melt else query_of(made),
     )))  # fmt: skip
 
@@ -280,7 +280,7 @@ def _with_changes(made: Draft) -> Draft:
         f" ({first_of(list(dict(counted)))})."
         + told + " The state before the first change has no row, and a state can be left for a lower one.", True,
         {"rows": sum(dict(counted).values())}, (change[0],),
-        f"Another event: --column {file.paths[0].name}:event=COLUMN.",
+        f"Is the event another column? If so: --column {file.paths[0].name}:event=COLUMN.",
     )))  # fmt: skip
 
 
@@ -296,7 +296,7 @@ def _with_money(made: Draft) -> Draft:
             f"{made.source}.value-rivals", file.name,
             f"{value.name} is taken for the value of a row, and not {first_of([str(one) for one in rivals])}.",
             bool(equal) and made.shape != "lines", {}, tuple(one.column.name for one in rivals),
-            f"Another one: --column {file.paths[0].name}:value=COLUMN.",
+            f"Is the value another column? If so: --column {file.paths[0].name}:value=COLUMN.",
         ))  # fmt: skip
     currency = next((one for one in file.columns if is_currency(one) and one.names), None)
     if currency is not None and currency.names and len(currency.names) > 1:
@@ -306,7 +306,7 @@ def _with_money(made: Draft) -> Draft:
             f"{value.name} is in {len(currency.names)} currencies ({currency.name}: {shares}), and a sum over them"
             f" means"
             " nothing. It is not read as the value; both columns become properties.", True, dict(currency.names),
-            tuple(currency.names), "To have a value, convert it to one currency in a query.",
+            tuple(currency.names), "Do you need a value? If so: convert it to one currency in a query.",
         ))  # fmt: skip
         made = replace(made, unvalued=True, properties=(*made.properties, value.name, currency.name))
     elif value.decimal_mark is not None and len(beside := made.table.beside_numbers(value.name)) > 1:
@@ -315,7 +315,7 @@ def _with_money(made: Draft) -> Draft:
             f"{made.source}.currencies", file.name,
             f"{value.name} has {len(beside)} different signs beside its numbers ({shares}); a sum over currencies"
             " means nothing. It is not read as the value and becomes a property.", True, beside,
-            tuple(beside), "To have a value, convert it to one currency in a query.",
+            tuple(beside), "Do you need a value? If so: convert it to one currency in a query.",
         ))  # fmt: skip
         made = replace(made, unvalued=True, properties=(*made.properties, value.name))
     below, of = _below_zero(made, value)
@@ -324,8 +324,9 @@ def _with_money(made: Draft) -> Draft:
             f"{made.source}.negative", file.name,
             f"{value.name} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and"
             f" cancellations are:"
-            " each would count as a purchase. A query gives them the event 'refund' instead.", True,
-            {"rows": below, "of": of}, way_out="A refund does not undo the purchase before it.",
+            " each would count as a purchase. A query gives them the event 'refund' instead, which does not undo the"
+            " purchase before it.", True,
+            {"rows": below, "of": of}, way_out="Are they something else? If so: correct the query.",
         ))  # fmt: skip
     if "event" in made.roles.columns:
         mapped = [name for name in made.events if meaning(name) in COMMITTED]
@@ -387,7 +388,7 @@ def _with_states(made: Draft) -> Draft:
     doubt = Doubt(
         f"{made.source}.states", file.name, text,
         not all(map(is_done, state.names)),
-        dict(state.names), tuple(state.names), "If others are no purchases, say so in a query.",
+        dict(state.names), tuple(state.names), "Are others no purchases? If so: say so in a query.",
     )  # fmt: skip
     made = replace(made, doubts=(*made.doubts, doubt), properties=(*made.properties, state.name))
     if not undone:

@@ -299,7 +299,7 @@ def _shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[
                 f"its customers ({mine}, {table.file.column(mine).distinct:,} ids) and those of {log} ({own},"
                 f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in"
                 f" both.", True, shared,
-                way_out=f"If another column has the same ids: --column {table.file.paths[0].name}:customer_id=COLUMN.",
+                way_out="Has another column the same ids? If so: --column FILE:customer_id=COLUMN.",
             ))  # fmt: skip
     return found, doubts
 

@@ -34,8 +34,8 @@ class Read:
     """A source of a recognised export, and what the store's own reader made of it.
 
     ``entry`` is the source as it stands in a configuration, but for the path. Of ``rows`` that came in, some are
-    ``refused`` by reason; ``touchpoints`` is SQL of what was stored and holds now, ``number`` how many these are, and
-    ``histories`` SQL of them under every id of their person.
+    ``refused`` by reason; ``touchpoints`` is SQL of what was stored and holds now, each row under the person,
+    ``histories`` under every id of theirs; ``number`` how many these are.
     """
 
     recognised: Recognised

@@ -19,8 +19,8 @@ from cvj_ml.setup.queries import Draft, Read
 from cvj_ml.setup.roles import Roles
 from cvj_ml.store import ingest
 from cvj_ml.store.fields import Field, find_field, where_sql
-from cvj_ml.store.sql import as_named, literal
-from cvj_ml.store.store import TOUCHPOINTS_FILE, Store
+from cvj_ml.store.sql import as_named, identifier, literal
+from cvj_ml.store.store import IDENTITIES_FILE, TOUCHPOINTS_FILE, Store
 
 _SINCE = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _CURRENCY = "currency"
@@ -124,13 +124,14 @@ def _read(sources: Sequence[_Source], looking: Config, out: Path, more: Mapping[
         "sources": entries,
         "journey": "cvj8",
         "refused_share": 1,
+        "ids": "text",
         "out": str(out),
     }
     return ingest(validated(Config, settings, out), lambda text: None)
 
 
-def _touchpoints(store: Store, source: str) -> str:
-    """Return SQL of what was stored of a source and holds now: under each id of a person, ``copied`` but for one."""
+def _histories(store: Store, source: str) -> str:
+    """Return SQL of what was stored of a source and holds now, under every id of its person."""
     files = [store.bucket_file(bucket, TOUCHPOINTS_FILE) for bucket in range(store.buckets)]
     listed = ", ".join(as_named(file) for file in files if file is not None)
     return (
@@ -139,8 +140,15 @@ def _touchpoints(store: Store, source: str) -> str:
     )
 
 
-def _counted(touchpoints: str) -> str:
-    return f"(SELECT * FROM {touchpoints} WHERE NOT copied)"
+def _touchpoints(store: Store, source: str) -> str:
+    """Return SQL of the same rows, each once: in the history of the id that stays."""
+    histories = _histories(store, source)
+    if store.pairs is None:
+        return histories
+    aliases = (
+        f"SELECT customer_id FROM {as_named(store.checked(IDENTITIES_FILE))} WHERE {identifier('into')} IS NOT NULL"
+    )
+    return f"(SELECT * FROM {histories} WHERE customer_id NOT IN ({aliases}))"
 
 
 def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) -> tuple[list[_Source], list[Doubt]]:
@@ -151,7 +159,7 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
         if _CURRENCY in entry:
             counted = (
                 f"SELECT upper(trim(property_{_CURRENCY})) AS name, count(*) FROM"
-                f" {_counted(_touchpoints(store, one.name))} WHERE value IS NOT NULL"
+                f" {_touchpoints(store, one.name)} WHERE value IS NOT NULL"
                 " GROUP BY 1 HAVING name <> '' ORDER BY 2 DESC, 1"
             )
             told = dict(one.table.connection.execute(counted).fetchall())
@@ -166,15 +174,14 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
                 f"{one.name}.currencies", one.table.file.name,
                 f"amounts are in {len(told)} currencies: {most} in {rows:,} rows, {shares}. Those in {most} are read;"
                 " rows in others are refused and counted.", True, dict(told), tuple(others),
-                f"To read them, give rates by day: currency: {{rates: rates.csv}} under sources.{one.name}.",
+                f"Are there rates by day? If so: currency: {{rates: rates.csv}} under sources.{one.name}.",
             ))  # fmt: skip
         made.append(replace(one, entry=entry))
     return made, doubts
 
 
 def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
-    histories, counts = _touchpoints(store, one.name), store.counts[one.name]
-    rows = _counted(histories)
+    rows, counts = _touchpoints(store, one.name), store.counts[one.name]
     ask = one.table.connection.execute
     events = dict(ask(f"SELECT event, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
     now = int(datetime.now(UTC).timestamp()) * 1_000_000
@@ -193,7 +200,15 @@ def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
         first=_local(first, looking),
         last=_local(last, looking),
         null_values=tuple(one.entry.get("null_values", ())),
-        read=Read(one.recognised, one.entry, counts.rows_in, counts.refused, rows, histories, sum(events.values())),
+        read=Read(
+            one.recognised,
+            one.entry,
+            counts.rows_in,
+            counts.refused,
+            rows,
+            _histories(store, one.name),
+            sum(events.values()),
+        ),
     )
 
 
@@ -316,7 +331,7 @@ def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
                 f"{one.source}.shares-nobody", one.table.file.name,
                 f"its customers and those of {main.table.file.name} are all different: not one id stands in both, so"
                 " what one file says of somebody is not known of the same person in the other.", True,
-                way_out="If other columns have the same ids, name them: --column FILE:customer_id=COLUMN.",
+                way_out="Has another column the same ids? If so: --column FILE:customer_id=COLUMN.",
             ))  # fmt: skip
     for canonical in COMMITTED:
         claims = [(one, names) for one in drafts if (names := _meant(one, canonical))]
@@ -332,7 +347,7 @@ def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
                 " the files share customers: one would count several times."
                 + (f" {first_of(same)} stands in both; leave one of the files out." if same
                    else f" Only {first_of(best[1])} is counted."), True, {"rows": one.rows}, tuple(names),
-                f"If they are different, write both under events: {{{canonical}: [...]}}.",
+                f"Are they different? If so: write both under events: {{{canonical}: [...]}}.",
             ))  # fmt: skip
             uncounted += [] if same else names
     return doubts, uncounted

@@ -20,7 +20,6 @@ from cvj_ml.config import (
     SourceSpec,
     StageHistorySpec,
     StageLabelsSpec,
-    TableSpec,
 )
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
@@ -160,11 +159,9 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
     misconfigured, faults = constant_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
-    specs: dict[str, TableSpec] = {**config.touchpoint_tables}
-    specs |= {ATTRIBUTES: config.attributes} if config.attributes else {}
-    specs |= {LABELS: config.stage_labels} if config.stage_labels else {}
-    specs |= {IDENTITIES: config.identities} if config.identities else {}
-    specs |= {MEMBERS: config.members} if config.members else {}
+    beside = {ATTRIBUTES: config.attributes, LABELS: config.stage_labels}
+    beside |= {IDENTITIES: config.identities, MEMBERS: config.members}
+    specs = {**config.touchpoint_tables, **{label: spec for label, spec in beside.items() if spec is not None}}
     with Databases(config, work) as databases:
         for label, spec in specs.items():
             try:
