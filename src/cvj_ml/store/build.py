@@ -159,7 +159,7 @@ def _map(config: Config, work: Path) -> dict[str, Mapped]:
     """Describe and map every table, those of servers read into ``work``; raise with all faults at once."""
     misconfigured, faults = constant_faults(config), list[str]()
     tables: dict[str, Mapped] = {}
-    beside = {ATTRIBUTES: config.attributes, LABELS: config.stage_labels}
+    beside: dict[str, TableSpec | None] = {ATTRIBUTES: config.attributes, LABELS: config.stage_labels}
     beside |= {IDENTITIES: config.identities, MEMBERS: config.members}
     specs = {**config.touchpoint_tables, **{label: spec for label, spec in beside.items() if spec is not None}}
     with Databases(config, work) as databases:
