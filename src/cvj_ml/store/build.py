@@ -20,6 +20,7 @@ from cvj_ml.config import (
     SourceSpec,
     StageHistorySpec,
     StageLabelsSpec,
+    TableSpec,
 )
 from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
