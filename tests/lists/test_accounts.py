@@ -24,7 +24,7 @@ SOMEBODY = [*PEOPLE, "s"]
 def table_of(label: str, ids: list[str]) -> CustomerTable:
     nowhere = Places((), "row", *[pa.array([], pa.int64()).to_numpy()] * 2)
     rows = pa.table({"customer_id": pa.array(ids, pa.string()), "channel": pa.nulls(len(ids), pa.string())})
-    return CustomerTable(label, rows, nowhere, {}, PermissionSpec(path="p.csv", contact="person"), [])
+    return CustomerTable(label, rows, nowhere, {}, PermissionSpec(path="p.csv", contact="person"), [], ([], []))
 
 
 def there(touches: list[Touch], lines: list[Line], as_of: int) -> dict[str, tuple[int, int]]:
@@ -72,7 +72,7 @@ def test_details_stand_beside_the_person_that_they_are_of() -> None:
     persons = persons_of(block_of([([Touch("p", 3, 0, None, True), Touch("q", 4, 0, None, True)], [])]), 9 * DAY)
     details = table_of("contact", [])
     rows = pa.table({"customer_id": ["p", "q"], "email": ["p@example.com", "q@example.com"]})
-    table = CustomerTable("contact", rows, details.places, {}, details.spec, [])
+    table = CustomerTable("contact", rows, details.places, {}, details.spec, [], ([], []))
     people = under_accounts(People({"contact": table}), persons)
     assert people.contact.to_pylist() == [
         {

@@ -20,7 +20,7 @@ from cvj_ml.histories import Text
 from cvj_ml.snapshots import eligible
 from cvj_ml.store import CustomerIds, Store, ingest
 from cvj_ml.store.customer_ids import origin_of
-from cvj_ml.store.members import Member, link_members
+from cvj_ml.store.members import Membership, link_members
 from cvj_ml.windows import NEVER
 
 ACCOUNTS, CONTACTS = "ABC", "ABpq"  # a person may have the id of an account
@@ -174,7 +174,7 @@ def expected(rows: Sequence[Row], members: Sequence[Line], as_of: int) -> View:
 def test_links_lead_to_the_account_that_is_known_first(rows, members) -> None:
     """Silent error 92: at most one link holds a row, and it leads where plain loops over the lines lead."""
     found = link_members(
-        Member(one.contact, instant(one.known), one.account, NEVER if one.until is None else instant(one.until))
+        Membership(one.contact, instant(one.known), one.account, NEVER if one.until is None else instant(one.until))
         for one in members
     )
     links = found.links.to_pylist()

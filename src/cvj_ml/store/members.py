@@ -33,7 +33,7 @@ _ROLES = (CONTACT, "account", "known_at", "role", "until")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Member:
+class Membership:
     """A contact is of an account: known at an instant, of touchpoints before ``until``."""
 
     contact: str
@@ -78,16 +78,16 @@ def find_members(staged: Staged | None, connection: duckdb.DuckDBPyConnection) -
         f"SELECT DISTINCT contact, known_at, customer_id, coalesce(until, {NEVER})"
         f" FROM read_parquet({literal(staged.pattern())}, hive_partitioning=false)"
     ).fetchall()
-    return link_members(Member(*row) for row in rows)
+    return link_members(Membership(*row) for row in rows)
 
 
-def link_members(members: Iterable[Member]) -> Persons:
+def link_members(members: Iterable[Membership]) -> Persons:
     """Return which touchpoints of each contact stand in the history of which account, and since when.
 
     At an instant a contact's touchpoint is of the account whose ``until`` is the next after its occurrence, by the
     newest line known of each account; where several have the same, as two without any, it is nobody's.
     """
-    found: defaultdict[str, list[Member]] = defaultdict(list)
+    found: defaultdict[str, list[Membership]] = defaultdict(list)
     for one in sorted(members):
         found[one.contact].append(one)
     rows, last = [], dict[str, tuple[str, int]]()
@@ -103,7 +103,7 @@ def link_members(members: Iterable[Member]) -> Persons:
     return Persons(links, last, frozenset(map(origin_of, found)), {}, 0)
 
 
-def _links(lines: list[Member]) -> Iterator[tuple[int, int, int, int, str, int]]:
+def _links(lines: list[Membership]) -> Iterator[tuple[int, int, int, int, str, int]]:
     """Return low, high, opened, closed, target and since, as LINKS says, of a contact's lines in order."""
     bounds = sorted({ALWAYS, NEVER, *(one.until for one in lines)})
     instants = sorted({one.known_at for one in lines})
