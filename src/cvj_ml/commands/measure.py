@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, Config
+from cvj_ml.customers import Identities
 from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
@@ -57,6 +58,7 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
         histories.visible.journey,
         until,
         histories.store.arrival_delay,
+        Identities.at(histories.store, until).person,
     )
     with watcher.step("Looking at what became of the customers") as progress:
         found = measure_lists(usable, observation, histories.engine(progress))

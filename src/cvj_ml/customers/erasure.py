@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,15 +57,15 @@ def rows_held(config: Config, store: Store, customers: CustomerIds) -> dict[str,
             own = pc.and_(functools.reduce(pc.or_, named), pc.invert(rows["copied"]))
             theirs = rows["source"].filter(own)
             held.update(labels[name] for name in theirs.to_pylist())
-    if store.accounts:
+    if store.accounts or store.pairs is not None:
         nobodys = pq.read_table(store.checked(UNASSIGNED_FILE), partitioning=None)
-        origins = pa.array(map(origin_of, customers.ids.to_pylist()), pa.string())
+        origins = pa.array([one for name in customers.ids.to_pylist() for one in (name, origin_of(name))], pa.string())
         for row in nobodys.filter(pc.is_in(nobodys["customer_id"], value_set=origins)).to_pylist():
             held[labels[row["source"]]] += row["count_all"]
     refused = pq.read_table(store.checked(QUARANTINE_FILE), partitioning=None)
     refused = refused.filter(pc.is_in(refused["source"], value_set=pa.array(list(labels), pa.string())))
     held.update(f"{name} (refused rows)" for name in refused["source"].filter(_named(refused, customers)).to_pylist())
-    for label, spec, column in _other_tables(config):
+    for label, spec, column in [*_other_tables(config), *_further_ids(config)]:
         held[label] += rows_naming(label, spec, column, config, customers)
     return {name: count for name, count in sorted(held.items()) if count}
 
@@ -77,17 +78,23 @@ def other_ids(out: Path, customers: CustomerIds) -> CustomerIds:
             table = pq.read_table(file, columns=["customer_id", "into"], partitioning=None)
         except (OSError, pa.ArrowException):
             continue  # what is damaged knows nobody, and is removed with the rest
-        parents = {name: into for name, into in zip(*(one.to_pylist() for one in table.columns), strict=True) if into}
-        tops = {name: _top(name, parents) for name in table["customer_id"].to_pylist()}
-        wanted = {tops[name] for name in ids if name in tops}
-        ids |= {name for name, top in tops.items() if top in wanted}
+        into: dict[str, set[str]] = {}
+        for name, other in zip(*(one.to_pylist() for one in table.columns), strict=True):
+            into.setdefault(name, set()).update({other} - {None})
+        tops = {name: _tops(name, into) for name in into}
+        wanted = {top for name in ids if name in tops for top in tops[name]}
+        ids |= {name for name, found in tops.items() if found & wanted}
     return CustomerIds(pa.array(sorted(ids), pa.string()), customers.match)
 
 
-def _top(name: str, parents: Mapping[str, str]) -> str:
-    while name in parents:
-        name = parents[name]
-    return name
+def _tops(name: str, into: Mapping[str, Collection[str]]) -> set[str]:
+    """Return the ids that stay of the persons that an id is, or was, one of."""
+    found, left = set[str](), [name]
+    while left:
+        one = left.pop()
+        left += into.get(one, ())
+        found |= set() if into.get(one) else {one}
+    return found
 
 
 def known_from_readings(out: Path, customers: CustomerIds) -> pa.Array:
@@ -121,6 +128,13 @@ def clear_leftovers(out: Path, keep: Store) -> dict[str, int]:
     return removed | {kind: len(paths) for kind, paths in kinds.items()}
 
 
+def _further_ids(config: Config) -> Iterator[tuple[str, TableSpec, str]]:
+    """Yield the columns of ids that stand beside the first one: a row of somebody else can name them, too."""
+    for label, spec in config.touchpoint_tables.items():
+        for column in spec.ids[1:]:
+            yield f"{label} ({column})", spec, column
+
+
 def _other_tables(config: Config) -> Iterator[tuple[str, TableSpec, str]]:
     """Yield the tables beside the touchpoints with each of their columns of ids."""
     for name, mapped in ((ATTRIBUTES, config.attributes), (LABELS, config.stage_labels)):
@@ -144,7 +158,7 @@ def _ids(file: Path) -> Iterator[pa.Array]:
         for name in sorted({"customer_id", "customer_ids", *of_persons} & {*table.schema_arrow.names}):
             for batch in table.iter_batches(columns=[name]):
                 found = batch[name].flatten() if name == "customer_ids" else batch[name]
-                yield found if file.name != UNASSIGNED_FILE else pc.utf8_slice_codeunits(found, len(origin_of("")))
+                yield pc.replace_substring_regex(found, f"^{re.escape(origin_of(''))}", "")
 
 
 def _named(refused: pa.Table, customers: CustomerIds) -> pa.Array:

@@ -30,6 +30,7 @@ class Identities:
         names, into = (table[name].to_pylist() for name in ("customer_id", "into"))
         merged, first = (pc.fill_null(table[name].cast(pa.int64()), NEVER).to_numpy() for name in _INSTANTS)
         known = before(merged, as_of).tolist()
+        # Rows of one id stand in the order of its merges: the newest one known counts.
         parents = {name: other for name, other, there in zip(names, into, known, strict=True) if there}
         person: dict[str, str] = {}
         for name in parents:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +48,12 @@ class PastList:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """How outcomes are read: the journey, and what was visible at the cut."""
+    """How outcomes are read: the journey, what was visible at the cut, and which ids were known to be whose by then."""
 
     journey: Journey
     cut: int
     arrival_delay: int
+    persons: Mapping[str, str] = field(default_factory=dict)
 
     def is_over(self, past: PastList) -> bool:
         """Return whether a list's horizon was observed to its end."""
@@ -75,7 +76,7 @@ def measure_lists(lists: Sequence[PastList], observation: Observation, blocks: B
         for past, outcome in zip(over, found, strict=True):
             if (past.name, past.epoch) == (name, epoch):
                 seen.append(outcome)
-                one = {**_who(past), **_effect(pd.concat(seen)), **_quality(past, outcome, listed)}
+                one = {**_who(past), **_effect(pd.concat(seen), observation.persons), **_quality(past, outcome, listed)}
                 rows.append({**one, **_forecast(past, outcome, listed)})
     return sorted(rows, key=lambda row: (row["as_of"], row["list"]))
 
@@ -211,9 +212,10 @@ def _who(past: PastList) -> dict[str, object]:
     }
 
 
-def _effect(nights: pd.DataFrame) -> dict[str, object]:
-    """Return target against control: each customer once, as first listed; ``nights`` are in order of time."""
-    listed = nights.dropna(subset="group").drop_duplicates("customer_id")
+def _effect(nights: pd.DataFrame, persons: Mapping[str, str]) -> dict[str, object]:
+    """Return target against control: each person once, as first listed; ``nights`` are in order of time."""
+    person = nights["customer_id"].map(persons).fillna(nights["customer_id"]) if persons else nights["customer_id"]
+    listed = nights.assign(person=person).dropna(subset="group").drop_duplicates("person")
     known = listed[listed["known"]]
     arms = {name: known[known["group"] == name] for name in ("target", "control")}
     counts = {name: (int(arm["converted"].sum()), len(arm)) for name, arm in arms.items()}

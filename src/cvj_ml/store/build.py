@@ -359,7 +359,7 @@ def _write(
     write_quarantine(quarantine, built / QUARANTINE_FILE)
     if tells_identities(config):
         pq.write_table(joined.rows(), built / IDENTITIES_FILE)
-    if config.unit == "account":
+    if tells_identities(config) or config.unit == "account":
         pq.write_table(touchpoints.unassigned(), built / UNASSIGNED_FILE)
     return {
         "buckets": buckets,

@@ -21,7 +21,7 @@ import pyarrow as pa
 from cvj_ml.config import Config, IdentitiesSpec
 from cvj_ml.schemas import INSTANT
 from cvj_ml.store.fields import map_fields
-from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, wall_column
+from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, reason, wall_column
 from cvj_ml.store.source_location import Relation, SourceLocation, read_rows
 from cvj_ml.store.sql import literal
 from cvj_ml.store.staging import Mapped, Staged, id_family, owned_fields
@@ -37,10 +37,11 @@ _ROLES = ("alias", "customer", "known_at", "until")
 
 LINKS = pa.schema(
     [("origin", pa.string()), ("low", pa.int64()), ("high", pa.int64()), ("opened", pa.int64()), ("closed", pa.int64()),
-     ("target", pa.string()), ("since", pa.int64()), ("home", pa.bool_())]
+     ("target", pa.string()), ("since", pa.int64()), ("home", pa.bool_()), ("told", pa.int64())]
 )  # fmt: skip
 """Rows of the id ``origin`` that occurred in [low, high) and became visible in [opened, closed) stand in the history
-of ``target``, visible from ``since`` on; at ``home`` they are counted, elsewhere they are copies."""
+of ``target``, visible from ``since`` on; at ``home`` they are counted, elsewhere they are copies. What was visible
+before ``told`` stands there whenever it occurred: the end, ``high``, was known from then on only."""
 
 
 ROWS = pa.schema(
@@ -67,12 +68,14 @@ class Pair:
 class Persons:
     """The ids that are joined: ``links`` as LINKS says, ``merges`` the id that each alias merged into, and when.
 
+    ``later`` are further merges of an alias, after ``until``: the alias, the id and the instant.
     ``pairs`` counts what became of the pairs: merged, redundant, shared (their alias had another customer already) or
     too many (the person would have had more ids than the limit).
     """
 
     links: pa.Table
     merges: Mapping[str, tuple[str, int]]
+    later: Sequence[tuple[str, str, int]]
     ids: frozenset[str]
     pairs: Mapping[str, int]
     contradictions: int
@@ -93,7 +96,7 @@ class Persons:
         ]
 
 
-NOBODY = Persons(LINKS.empty_table(), {}, frozenset(), {}, 0)
+NOBODY = Persons(LINKS.empty_table(), {}, (), frozenset(), {}, 0)
 """Persons where every id is one of its own."""
 
 
@@ -132,24 +135,27 @@ def table_pairs(staged: Staged, connection: duckdb.DuckDBPyConnection) -> list[P
 
 
 def log_pairs(mapped: Mapped, relation: Relation, config: Config, connection: duckdb.DuckDBPyConnection) -> list[Pair]:
-    """Return the pairs that rows with several ids tell, each once: a weaker id beside the first that is filled."""
+    """Return the pairs that rows with several ids tell, each once: a weaker id beside the first that is filled.
+
+    A row that is refused tells none: what is not known to have happened, or when, joins nobody.
+    """
     if len(mapped.id_fields) < 2:
         return []
-    times = {name: mapped.readings[name] for name in ("occurred_at", "date_only", "known_at")}
-    walls = [f"{one.wall} AS {wall_column(name)}" for name, one in times.items() if one.wall is not None]
-    columns = [f"({one.value}) AS {name}" for name, one in times.items()]
+    walls = [f"{one.wall} AS {wall_column(name)}" for name, one in mapped.readings.items() if one.wall is not None]
+    columns = [f"({one.value}) AS {name}" for name, one in mapped.readings.items()]
+    columns += [f"{one.there} AS {name}_there" for name, one in mapped.readings.items()]
     label, names = mapped.location.label, [f"id_{place}" for place in range(len(mapped.id_fields))]
     for name, own in zip(names, mapped.id_fields, strict=True):
         columns.append(f"({read_customer_id(label, own, config, []).value}) AS {name}")
     read = f"SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)})"
     told = (
-        f"SELECT {', '.join(names)}, {mapped.visible_at} AS known_at"
-        f" FROM (SELECT *, {mapped.local_day} AS local_day FROM ({read}))"
+        f"SELECT {', '.join(names)}, {mapped.visible_at} AS first_known FROM (SELECT *, {mapped.local_day} AS local_day"
+        f" FROM ({read}) WHERE {reason(mapped.readings, mapped.required, {})} IS NULL)"
     )
     parts = [
-        f"SELECT {name} AS alias, coalesce({', '.join(names[:place])}) AS customer, min(known_at), {place},"
+        f"SELECT {name} AS alias, coalesce({', '.join(names[:place])}) AS customer, min(first_known), {place},"
         f" CASE {' '.join(f'WHEN {one} IS NOT NULL THEN {i}' for i, one in enumerate(names[:place]))} END AS kind"
-        f" FROM told WHERE {name} IS NOT NULL AND customer IS NOT NULL AND known_at IS NOT NULL GROUP BY ALL"
+        f" FROM told WHERE {name} IS NOT NULL AND customer IS NOT NULL AND first_known IS NOT NULL GROUP BY ALL"
         for place, name in enumerate(names)
         if place
     ]
@@ -209,6 +215,8 @@ class _Joining:
     merges: dict[_Node, tuple[_Node, int]] = field(default_factory=dict)
     current: dict[str, _Node] = field(default_factory=dict)
     high: dict[_Node, int] = field(default_factory=dict)
+    told: dict[_Node, int] = field(default_factory=dict)
+    of: dict[_Node, str] = field(default_factory=dict)
     closed: dict[str, int] = field(default_factory=dict)
     place: dict[str, int] = field(default_factory=dict)
     joined: list[tuple[_Node, _Node, int]] = field(default_factory=list)
@@ -232,11 +240,14 @@ class _Joining:
 
     def _take(self, pair: Pair) -> None:
         alias, customer = self._node(pair.alias), self._node(pair.customer)
-        if alias in self.high and pair.known_at >= self.high[alias]:
-            alias = self._next(alias)
-        own, other = self.person[alias], self.person[customer]
+        again = alias in self.high and pair.known_at >= self.high[alias]
+        if again:
+            alias = alias[0], alias[1] + 1
+        own, other = self.person.get(alias, alias), self.person[customer]
         if own == other:
             self.contradictions += self._is_below(customer, alias)
+            if pair.until != NEVER and self.of.get(alias) == pair.customer and alias not in self.high:
+                self.high[alias], self.told[alias] = pair.until, pair.known_at
             self.counts["redundant"] += 1
             return
         if own != alias:
@@ -246,11 +257,15 @@ class _Joining:
                 self._share(pair)
                 return
             own, other = (own, other) if theirs < mine else (other, own)
-        if len(self.members[own]) + len(self.members[other]) > self.most_ids:
+        if len(self.members.get(own, [own])) + len(self.members[other]) > self.most_ids:
             self.counts["too many"] += 1
             return
+        if again:
+            self.current[pair.alias] = alias
+            self._node(pair.alias)
+        self.of[alias] = pair.customer
         if pair.until != NEVER:
-            self.high[alias] = pair.until
+            self.high[alias], self.told[alias] = pair.until, pair.known_at
         self._merge(own, other, pair.known_at)
         self.counts["merged"] += 1
 
@@ -273,16 +288,17 @@ class _Joining:
             self.person[node], self.members[node] = node, [node]
         return node
 
-    def _next(self, node: _Node) -> _Node:
-        self.current[node[0]] = following = (node[0], node[1] + 1)
-        return self._node(following[0])
-
     def _is_below(self, node: _Node, other: _Node) -> bool:
         while node in self.merges:
             node = self.merges[node][0]
             if node == other:
                 return True
         return False
+
+    def _told_since(self, node: _Node, target: str) -> int:
+        """Return until when rows after an end stand in a history: the end may have been told later than the pair."""
+        told = self.told.get(node, _ALWAYS)
+        return told if target == node[0] or told > self.merges.get(node, (node, told))[1] else _ALWAYS
 
     def _persons(self) -> Persons:
         joined = {node for one, another, _ in self.joined for node in (one, another)}
@@ -292,17 +308,19 @@ class _Joining:
             [node[0] for node, _, _ in rows],
             [self.high.get((node[0], node[1] - 1), _ALWAYS) for node, _, _ in rows],
             [self.high.get(node, NEVER) for node, _, _ in rows],
-            [_ALWAYS] * len(rows),
+            [self.told.get((node[0], node[1] - 1), _ALWAYS) for node, _, _ in rows],
             [self.closed.get(node[0], NEVER) for node, _, _ in rows],
             [target for _, target, _ in rows],
             [since for _, _, since in rows],
             # What an id did in its second time as an alias is not in its own history.
             [target == (node[0] if node[1] == 0 else self.person[node][0]) for node, target, _ in rows],
+            [self._told_since(node, target) for node, target, _ in rows],
         ]
         arrays = [pa.array(one, kind.type) for one, kind in zip(columns, LINKS, strict=True)]
         return Persons(
             pa.Table.from_arrays(arrays, schema=LINKS),
             {node[0]: (into[0], at) for node, (into, at) in self.merges.items() if node[1] == 0},
+            [(node[0], into[0], at) for node, (into, at) in self.merges.items() if node[1] > 0],
             frozenset(node[0] for node in joined),
             dict(sorted(self.counts.items())),
             self.contradictions,

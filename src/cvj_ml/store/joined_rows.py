@@ -14,7 +14,9 @@ from cvj_ml.store.sql import literal
 from cvj_ml.store.store import bucket_sql
 from cvj_ml.windows import NEVER
 
-_HELD = "occurred_at >= low AND occurred_at < high AND visible_at >= opened AND visible_at < closed"
+_HELD = (
+    "occurred_at >= low AND (occurred_at < high OR visible_at < told) AND visible_at >= opened AND visible_at < closed"
+)
 """Whether a row of a joined id is of the person to whom the link leads."""
 
 _PARTS = 8
@@ -99,14 +101,14 @@ class JoinedRows:
         return sorted(self._folder.glob(f"histories-*/bucket={bucket}/*.parquet"))
 
     def rows(self) -> pa.Table:
-        """Return every joined id as ROWS."""
-        ids = sorted(self._persons.ids)
-        into = [self._persons.merges.get(name, (None, None)) for name in ids]
+        """Return every joined id as ROWS, once for each merge, the first one first."""
+        every = [(name, *self._persons.merges.get(name, (None, None))) for name in self._persons.ids]
+        rows = sorted([*every, *self._persons.later], key=lambda one: (one[0], one[2] or 0))
         columns = [
-            ids,
-            [one for one, _ in into],
-            [at for _, at in into],
-            [self._first_known.get(name) for name in ids],
+            [name for name, _, _ in rows],
+            [into for _, into, _ in rows],
+            [at for _, _, at in rows],
+            [self._first_known.get(name) for name, _, _ in rows],
         ]
         kinds = [pa.int64() if kind.type == INSTANT else kind.type for kind in ROWS]
         arrays = [pa.array(one, kind) for one, kind in zip(columns, kinds, strict=True)]

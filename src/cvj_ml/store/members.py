@@ -93,14 +93,14 @@ def link_members(members: Iterable[Membership]) -> Persons:
     rows, last = [], dict[str, tuple[str, int]]()
     for contact, lines in sorted(found.items()):
         linked = list(_links(lines))
-        rows += [(origin_of(contact), *one, True) for one in linked]
+        rows += [(origin_of(contact), *one, True, ALWAYS) for one in linked]
         if linked:
             *_, account, since = linked[-1]
             last[origin_of(contact)] = account, since
     columns = zip(*rows, strict=True) if rows else [[] for _ in LINKS]
     arrays = [pa.array(one, kind.type) for one, kind in zip(columns, LINKS, strict=True)]
     links = pa.Table.from_arrays(arrays, schema=LINKS)
-    return Persons(links, last, frozenset(map(origin_of, found)), {}, 0)
+    return Persons(links, last, (), frozenset(map(origin_of, found)), {}, 0)
 
 
 def _links(lines: list[Membership]) -> Iterator[tuple[int, int, int, int, str, int]]:

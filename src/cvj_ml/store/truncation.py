@@ -98,8 +98,9 @@ class Truncation:
         specs: dict[str, TableSpec] = {}
         with connect_duckdb(self._config, folder / "spill") as connection:
             for label, timed in self._tables.items():
-                path = _write(timed, cut_off, self._config, connection, folder / timed.location.slot)
-                if path is not None:
+                path, rows = _write(timed, cut_off, self._config, connection, folder / timed.location.slot)
+                # Without a pair known by then, how many ids a person may have still holds for what rows tell.
+                if rows or label == IDENTITIES:
                     read: dict[str, object] = {"path": (str(path),), "query": None, "files": {}, "row_times": {}}
                     read |= {"sheet": None, "member": None}
                     specs[label] = timed.location.spec.model_copy(update={**read, "encoding": "utf-8"})
@@ -248,8 +249,8 @@ def _limit(timed: Timed, day_only: str, cut_off: int, config: Config) -> str:
 
 def _write(
     timed: Timed, cut_off: int | None, config: Config, connection: duckdb.DuckDBPyConnection, folder: Path
-) -> Path | None:
-    """Write the rows of a table known before the cut-off and return the file; None where there is no row."""
+) -> tuple[Path, int]:
+    """Write the rows of a table known before the cut-off; return the file and how many there are."""
     folder.mkdir()
     # A row without a readable time stays: nothing says that it came later.
     kept = {} if cut_off is None else {
@@ -277,4 +278,4 @@ def _write(
         ((number,),) = connection.execute(copy).fetchall()
         return int(number)
 
-    return target if read_rows(location, relation, [*location.types], folder / "apart", write) else None
+    return target, read_rows(location, relation, [*location.types], folder / "apart", write)
