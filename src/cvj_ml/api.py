@@ -216,7 +216,7 @@ class Model:
                 *([fitted.bundle.track_record] if fitted.bundle else []),
                 history=StoredTable.at(scored.history) if scored.history else None,
                 permissions=people.permissions,
-                exposures=identities.rename(commands.listed_in_control(config, instant)),
+                exposures=identities.by_person(commands.listed_in_control(config, instant)),
                 identities=identities,
             )
         if fitted.predictor.reference is not None:

@@ -154,6 +154,7 @@ def migrated(days_ago: int) -> Block:
             value=np.zeros(len(occurred), dtype=np.int64),
             has_value=np.zeros(len(occurred), dtype=np.bool_),
             inbound=np.ones(len(occurred), dtype=np.bool_),
+            merged_at=np.full(len(offsets) - 1, NEVER),
         ),
     )
 

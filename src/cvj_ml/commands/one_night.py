@@ -135,7 +135,7 @@ def make_night(
     measured = known_history(config, as_of)
     identities = Identities.at(histories.store, as_of)
     people = people.under(identities) if people is not None else None
-    exposures = identities.rename(listed_in_control(config, as_of))
+    exposures = identities.by_person(listed_in_control(config, as_of))
     listed_since = first_listed(config, as_of) if with_lists else {}
     bases = find_base_nights(config, as_of) if with_lists else None
     facts = facts_of(histories, champion, usage, as_of, people, exposures, listed_since, measured, bases)

@@ -6,8 +6,8 @@ from cvj_ml.customers.erasure import (
     other_ids,
     rows_held,
 )
-from cvj_ml.customers.identities import EACH_ONE, Identities
 from cvj_ml.customers.permissions import Naming, People, Permissions, match_people, read_people
+from cvj_ml.customers.persons import EACH_ONE, Identities
 
 __all__ = [
     "EACH_ONE",

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import Config, PermissionSpec
 from cvj_ml.customers.id_tables import CustomerTable, read_customers
-from cvj_ml.customers.identities import Identities
+from cvj_ml.customers.persons import Identities
 from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.schemas import TARGETS
 from cvj_ml.store.customer_ids import Known
@@ -74,7 +74,7 @@ class People:
         """Return the tables by customer: whoever is suppressed under one id is under all, a contact is one's own."""
         tables = {
             name: replace(
-                one, rows=identities.one_row_each(one.rows) if name == "contact" else identities.rename(one.rows)
+                one, rows=identities.one_row_each(one.rows) if name == "contact" else identities.by_person(one.rows)
             )
             for name, one in self.tables.items()
         }

@@ -236,8 +236,9 @@ def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[Kn
 
 
 def _sources(config: Config, store: Store, as_of: int) -> Iterator[SourceFacts]:
-    days: dict[str, dict[int, int]] = {name: {} for name in config.sources}
-    late: dict[str, list[_Counts]] = {name: [] for name in config.sources}
+    every = [label.removeprefix("sources.") for label in config.touchpoint_tables]
+    days: dict[str, dict[int, int]] = {name: {} for name in every}
+    late: dict[str, list[_Counts]] = {name: [] for name in every}
     for bucket, number in enumerate(store.bucket_customers):
         if not number:
             continue
@@ -252,7 +253,7 @@ def _sources(config: Config, store: Store, as_of: int) -> Iterator[SourceFacts]:
                 days[name][int(one)] = days[name].get(int(one), 0) + int(count)
             delays = (visible - occurred)[own]
             late[name].append(delays[delays > 0])
-    for name in config.sources:
+    for name in every:
         counts = store.counts[name]
         delays = np.concatenate(late[name]) if late[name] else np.zeros(0, dtype=np.int64)
         found = SourceFacts(

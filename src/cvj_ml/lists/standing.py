@@ -48,7 +48,7 @@ class Standing:
             return self
         renamed = Identities(now)
         joined = frozenset(name for name in names if name in identities.person and name not in now)
-        return replace(self, people=renamed.rename(self.people), plan=renamed.rename(self.plan), joined=joined)
+        return replace(self, people=renamed.by_person(self.people), plan=renamed.by_person(self.plan), joined=joined)
 
     @classmethod
     def of(cls, as_of: int, scores: StoredTable, lists: Mapping[str, pa.Table], erased: int = 0) -> Standing:

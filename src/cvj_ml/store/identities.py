@@ -173,7 +173,7 @@ def find_persons(
     """Return who is whom, by the table of identities and by rows that have several ids."""
     pairs = table_pairs(staged[IDENTITIES], connection) if IDENTITIES in staged else []
     for label, mapped in tables.items():
-        if (relation := landed[label]) and len(mapped.id_fields) > 1:
+        if label != IDENTITIES and (relation := landed[label]) and len(mapped.id_fields) > 1:
             read = partial(log_pairs, mapped, config=config, connection=connection)
             owned = [one.own for one in mapped.owns if one.own is not None]
             pairs += read_rows(mapped.location, relation, owned, place / "pairs" / mapped.location.slot, read)

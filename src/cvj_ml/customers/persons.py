@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.store import Store
-from cvj_ml.windows import NEVER
+from cvj_ml.windows import NEVER, before
+
+_INSTANTS = ("merged_at", "first_known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,9 @@ class Identities:
         if table is None:
             return cls()
         names, into = (table[name].to_pylist() for name in ("customer_id", "into"))
-        merged, first = (
-            pc.fill_null(table[name].cast(pa.int64()), NEVER).to_pylist() for name in ("merged_at", "first_known")
-        )
-        parents = {name: other for name, other, at in zip(names, into, merged, strict=True) if at < as_of}
+        merged, first = (pc.fill_null(table[name].cast(pa.int64()), NEVER).to_numpy() for name in _INSTANTS)
+        known = before(merged, as_of).tolist()
+        parents = {name: other for name, other, there in zip(names, into, known, strict=True) if there}
         person: dict[str, str] = {}
         for name in parents:
             top = name
@@ -37,7 +38,7 @@ class Identities:
                 top = parents[top]
             person[name] = top
         earliest: dict[str, tuple[int, str]] = {}
-        for name, seen in zip(names, first, strict=True):
+        for name, seen in zip(names, first.tolist(), strict=True):
             top = person.get(name, name)
             earliest[top] = min(earliest.get(top, (NEVER, top)), (seen, name))
         return cls(person, {top: name for top, (_, name) in earliest.items() if name != top})
@@ -51,7 +52,7 @@ class Identities:
         found = pa.array(self.person.values(), pa.string()).take(pc.index_in(whole, value_set=aliases))
         return pc.coalesce(found, whole)
 
-    def rename(self, table: pa.Table) -> pa.Table:
+    def by_person(self, table: pa.Table) -> pa.Table:
         """Return a table with ``customer_id`` as the customers that the ids stand for."""
         place = table.schema.get_field_index("customer_id")
         return table.set_column(place, "customer_id", self.persons(table["customer_id"]))
@@ -60,7 +61,7 @@ class Identities:
         """Return a table of one row an id as one of one row a customer: their own, else the first alias's by its id."""
         if not self.person:
             return table
-        renamed = self.rename(table)
+        renamed = self.by_person(table)
         alias = pc.not_equal(renamed["customer_id"], table["customer_id"])
         order = pc.sort_indices(
             pa.table({"person": renamed["customer_id"], "alias": alias, "id": table["customer_id"]}),
