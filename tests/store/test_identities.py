@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cvj_ml.config import DAY, Config
+from cvj_ml.customers import Identities
 from cvj_ml.errors import DataError
 from cvj_ml.journey import Journey, entry_times, stage_at
 from cvj_ml.panel.labels import label
@@ -262,3 +264,29 @@ def test_outcomes_of_an_alias_follow_the_person(tmp_path) -> None:
     assert found == {
         ("x", 3): 5.5, ("x", 6): 2.5, ("a", 6): 2.5, ("a", 7): 1.5, ("y", 3): None, ("y", 6): None, ("y", 7): None,
     }  # fmt: skip
+
+
+def test_a_refused_row_joins_nobody(tmp_path) -> None:
+    """Silent error 91: of what is not known when it was known, nothing is known."""
+    (tmp_path / "log.csv").write_text(
+        "user,cookie,occurred_at,known_at,event\n"
+        f",k,{day(0)},{day(0)},visit\nu,k,{day(3)},,login\nu,k,{day(4)},{day(4)},\nu,,{day(8)},{day(8)},buy\n"
+    )
+    source = {"path": str(tmp_path / "log.csv"), "columns": {"customer_id": ["user", "cookie"]}}
+    store = ingest(config_of(tmp_path, sources={"log": source}))
+    assert store.counts["log"].refused == {"no event": 1, "no known_at": 1}
+    assert (store.pairs, {*view(store, NEVER - 1)}) == ({}, {"k", "u"})
+
+
+def test_an_id_that_was_handed_on_is_its_new_person(tmp_path) -> None:
+    """Silent error 90: at each instant an alias stands for whom it was known to be; an end told later ends it, too."""
+    rows = [Row("d", at, at, "e0") for at in (0, 3, 9)] + [Row(name, 0, 0, "e0") for name in "ab"]
+    for folder, told in (
+        ("once", [Told("d", "a", 1, 5), Told("d", "b", 6)]),
+        ("later", [Told("d", "a", 1), Told("d", "a", 5, 5), Told("d", "b", 6)]),
+    ):
+        (tmp_path / folder).mkdir()
+        store, _ = stored(tmp_path / folder, rows, told)
+        assert {name: sum(one.values()) for name, one in view(store, NEVER - 1).items()} == {"a": 3, "b": 2}
+        persons = [Identities.at(store, instant(at)).persons(pa.array(["d"])).to_pylist() for at in (1, 4, 8)]
+        assert persons == [["d"], ["a"], ["b"]]
