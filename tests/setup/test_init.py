@@ -7,6 +7,8 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -581,3 +583,18 @@ def test_on_a_terminal_each_doubt_is_asked(tmp_path: Path, orders: pd.DataFrame,
     assert process.returncode == code, seen.decode()
     assert seen.count(b"Go on with this? [y/N]") == blocking
     assert (tmp_path / "shop.yaml").exists() == (code == 0)
+
+
+def test_nothing_of_the_files_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies in UTF-8, out of archives or as Parquet are gone with the look at them."""
+    beside = tmp_path / "temporary"
+    beside.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(beside))
+    rows = "customer_id,occurred_at,event\n" + "".join(f"ü{i % 9},2024-01-0{1 + i % 9},purchase\n" for i in range(40))
+    (tmp_path / "old.csv").write_bytes(rows.encode("windows-1252"))
+    with zipfile.ZipFile(tmp_path / "log.zip", "w") as archive:
+        archive.writestr("log.csv", rows)
+    for name in ("old.csv", "log.zip"):
+        done = call("init", tmp_path / name, "--config", tmp_path / f"{name}.yaml", "--yes")
+        assert done.code == 0, done.err
+    assert [*beside.iterdir()] == []

@@ -75,7 +75,8 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
     looking = validated(Config, settings, target)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        open_tables(files, looking, Path(scratch), lambda location: sort_of(location, tool)) as tables,
+        # Copies of what is no plain text lie beside the folder in which DuckDB spills, so that is one inside of ours.
+        open_tables(files, looking, Path(scratch, "spill"), lambda location: sort_of(location, tool)) as tables,
     ):
         raise_all(ConfigError, "These columns cannot be used:", _told_nowhere(told, tables))
         beside = target.resolve().parent
