@@ -272,3 +272,24 @@ def test_an_empty_object_is_one_of_no_keys(tmp_path: Path, configure: Callable[.
     columns = {"x": "o.x", "y": "o.y", "l": "o.l"}
     found = touchpoints(ingest(configure(sources={"log": {"path": "log.jsonl", "columns": columns}})))
     assert found["property_x"].sum() == 1 and set(found["property_l"].dropna()) == {'["1","a"]'}
+
+
+@pytest.mark.parametrize("more", [[], [{"p": "none"}], [{"p": {f"k{i}": i}} for i in range(210)]])
+def test_a_way_means_the_same_where_rows_have_several_shapes(
+    tmp_path: Path, configure: Callable[..., Config], more: list[dict[str, Any]]
+) -> None:
+    """Silent error 87: one row of another shape, or very many keys, once emptied the ways of all others."""
+    of_pairs = {
+        "pairs": [{"key": "page", "value": {"text": "", "number": 7}}, {"key": "ref", "value": {"text": "mail"}}]
+    }
+    rows = [{"p": {"items": [{"price": 3}, {"price": 4}], "a.b": "point", **of_pairs}}, *more]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps({**BASE, **one}) + "\n" for one in rows))
+    ways = {"price": "p.items.1.price", "point": "p.a.b", "page": "p.pairs.page", "ref": "p.pairs.ref"}
+    # Text that is no JSON has no ways, and refuses its own row alone.
+    store = ingest(configure(sources={"log": {"path": str(path), "columns": ways}}, refused_share=0.5))
+    table = touchpoints(store)
+    found = {name: {str(one) for one in table[f"property_{name}"] if one is not None and one == one} for name in ways}
+    assert found == {"price": {"4.0"}, "point": {"point"}, "page": {"7.0"}, "ref": {"mail"}} or found == {
+        "price": {"4"}, "point": {"point"}, "page": {"7"}, "ref": {"mail"},
+    }  # fmt: skip

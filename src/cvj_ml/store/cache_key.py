@@ -77,7 +77,9 @@ def make_cache_key(
         meaning["unit"] = config.unit
     # How a column is read depends on its type over all files, so a new type changes the meaning of old rows.
     types = {
-        label: {one.name: one.type for one in mapped.owns} for label, mapped in tables.items() if label not in BESIDE
+        label: {one.name: [one.type, one.untyped, one.raw] for one in mapped.owns}
+        for label, mapped in tables.items()
+        if label not in BESIDE
     }
     return CacheKey(_digest([meaning, contents]), _digest([meaning, types]), contents)
 

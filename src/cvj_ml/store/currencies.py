@@ -60,7 +60,9 @@ class Currency:
             fault = f"WHEN code <> {literal(self.to)} AND rate IS NULL THEN 'no rate of its currency'"
             source = f"({rows}) AS money LEFT JOIN rates_held ON of = code AND day = {local_day}"
             factor = f"CASE WHEN code = {literal(self.to)} THEN 1 ELSE rate END"
-        value = "" if self.rates is None else f" REPLACE (CAST(round(money.value * {factor}) AS BIGINT) AS value)"
+        made = f"TRY_CAST(round(money.value * {factor}) AS BIGINT)"
+        value = "" if self.rates is None else f" REPLACE ({made} AS value)"
+        fault += "" if self.rates is None else f" WHEN {made} IS NULL THEN 'unreadable value'"
         why = f"CASE WHEN money.value IS NULL THEN NULL WHEN code IS NULL THEN 'no currency' {fault} END"
         return f"SELECT money.*{value}, {why} AS currency_fault FROM {source}"
 

@@ -6,7 +6,6 @@ and value, places of other lists (0 is the first), and keys of JSON in text. A c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -269,19 +268,48 @@ def _one_of(field: Field) -> Field:
     kind = duckdb.sqltype(field.type)
     if kind.id != "struct":
         return field
-    filled = ", ".join(f"CAST({field.raw}.{identifier(name)} AS VARCHAR)" for name in inner_types(kind))
+    filled = ", ".join(f"nullif(CAST({field.raw}.{identifier(name)} AS VARCHAR), '')" for name in inner_types(kind))
     return replace(field, raw=f"coalesce({filled})", type="VARCHAR", untyped=True)
 
 
 def _within_json(field: Field, way: Sequence[str]) -> Field:
-    """Return what stands in JSON text by keys; text that is no JSON is broken, and never an empty cell."""
+    """Return what stands in JSON text by keys, by places of a list, or by the key of a pair of key and value.
+
+    Text that is no JSON is broken, and never an empty cell.
+    """
     text = field.text
-    path = "$" + "".join(f".{json.dumps(key, ensure_ascii=False)}" for key in way)
+    found = [f"json_extract_string({text}, {_pointer(keys)})" for keys in _groupings(way)]
+    for number in range(len(way)):
+        pairs = f"CASE WHEN json_type({text}, {_pointer(way[:number])}) = 'ARRAY' THEN"
+        pairs += f" CAST(json_extract({text}, {_pointer(way[:number])}) AS JSON[]) END"
+        rest = way[number:]
+        for key, inside in [(rest, ()), *([(rest[:-1], rest[-1:])] if len(rest) > 1 else [])]:
+            of_key = f"json_extract_string(pair, '/key') = {literal('.'.join(key))}"
+            value = f"list_filter({pairs}, lambda pair: {of_key})[1]"
+            found.append(f"json_extract_string({value}, {_pointer(('value', *inside))})")
+            if not inside:  # where it is kept in one of several fields by its type, the one that is filled
+                fields = f"json_extract_string(json_extract({value}, '/value'), '$.*')"
+                one_of = f"list_filter({fields}, lambda one: one <> '')[1]"
+                found[-1] = f"CASE WHEN json_type({value}, '/value') = 'OBJECT' THEN {one_of} ELSE {found[-1]} END"
     return Field(
-        f"CASE WHEN json_valid({text}) THEN json_extract_string({text}, {literal(path)}) END",
+        f"CASE WHEN json_valid({text}) THEN coalesce({', '.join(found)}) END",
         "VARCHAR",
         True,
         field.own,
         (*field.way, *way),
         f"(nullif(trim({text}), '') IS NOT NULL AND NOT json_valid({text}))",
     )
+
+
+def _groupings(way: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the keys that a way can mean, since a key may hold points itself; the longest first."""
+    if not way:
+        return [()]
+    return [(".".join(way[:number]), *rest) for number in range(len(way), 0, -1) for rest in _groupings(way[number:])]
+
+
+def _pointer(keys: Sequence[str]) -> str:
+    """Return SQL of a JSON pointer (RFC 6901), in which a number is a key of an object or a place in a list."""
+    if not keys:
+        return "'$'"
+    return literal("".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys))
