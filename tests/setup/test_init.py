@@ -581,3 +581,16 @@ def test_on_a_terminal_each_doubt_is_asked(tmp_path: Path, orders: pd.DataFrame,
     assert process.returncode == code, seen.decode()
     assert seen.count(b"Go on with this? [y/N]") == blocking
     assert (tmp_path / "shop.yaml").exists() == (code == 0)
+
+
+def test_a_quoted_pattern_is_the_files_that_it_names(tmp_path: Path, shop: pd.DataFrame) -> None:
+    """A shell that leaves a pattern alone, as PowerShell and quotes do, changes nothing; a real name comes first."""
+    for day, name in (("2024-01-01", "part.csv"), ("2024-02-01", "part-[2].csv")):
+        folder = tmp_path / f"date={day}"
+        folder.mkdir()
+        shop.rename(columns={"CustomerNo": "customer_id"}).to_csv(folder / name, index=False)
+    done, config, _ = init(tmp_path, tmp_path / "date=*" / "*.csv")
+    assert sum(one["stored"] for one in checked(tmp_path, done)["sources"]) == 2 * len(shop)
+    assert sorted(config["sources"]) == ["part", "part_2"]
+    none = call("init", tmp_path / "*.parquet", "--config", tmp_path / "other.yaml")
+    assert none.code == 3 and "no file matches" in none.err

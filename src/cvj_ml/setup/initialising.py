@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import tempfile
 from collections.abc import Container, Mapping, Sequence
@@ -63,6 +64,7 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
             "init looks at files of this machine. Copy one of each table from the object store, and write their"
             " addresses into path afterwards (docs/object-stores.md)."
         )
+    files = [match for path in files for match in _matching(path)]
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", target.stem).strip("-_") or "customers"
     # Only to look: the settings that reading needs, checked as those of a file are.
     settings = {
@@ -87,6 +89,14 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
         ]
         drafts, doubts = draft_tools(exports, names, columns, looking, Path(scratch))
         return _propose(name, time_zone, others, told, beside, drafts, doubts)
+
+
+def _matching(path: Path) -> list[Path]:
+    """Return the files that a pattern names, in the order of their names; what is no pattern, or matches none, as it is."""
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    return [match for match in found if match.is_file()] or [path]
 
 
 def write_config(proposal: Proposal, target: Path) -> None:
