@@ -594,3 +594,11 @@ def test_a_quoted_pattern_is_the_files_that_it_names(tmp_path: Path, shop: pd.Da
     assert sorted(config["sources"]) == ["part", "part_2"]
     none = call("init", tmp_path / "*.parquet", "--config", tmp_path / "other.yaml")
     assert none.code == 3 and "no file matches" in none.err
+
+
+@pytest.mark.parametrize("name", ["123456_2024", "on", "1e5"])
+def test_a_source_called_like_a_number_or_a_yaml_value_can_be_read(
+    tmp_path: Path, orders: pd.DataFrame, name: str
+) -> None:
+    assert told(tmp_path, {name: orders}).code == 0
+    assert call("check", tmp_path / "shop.yaml", "--as-of", "2025-01-01").code == 0

@@ -92,7 +92,7 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
 
 
 def _matching(path: Path) -> list[Path]:
-    """Return the files that a pattern names, in the order of their names; what is no pattern, or matches none, as it is."""
+    """Return the files that a pattern names, sorted; what is no pattern, or matches none, as it is."""
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
     found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
@@ -104,7 +104,11 @@ def write_config(proposal: Proposal, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("x", encoding="utf-8") as stream:
         stream.write(proposal.text)
-    load_config(target)
+    try:
+        load_config(target)
+    except ConfigError:
+        target.unlink()  # what cannot be used must not stand in the way of the next attempt
+        raise
 
 
 def _propose(
@@ -366,6 +370,7 @@ def _source_name(table: Table, taken: Sequence[str]) -> str:
         letters = re.sub(r"[\W\d_]+$", "", re.sub(r"\d.*$", "", stem))
         stem = letters if re.search("[a-zA-Z]", letters) else first.parent.name
     name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "source"
+    name = name if name[0].isalpha() else f"source_{name}"
     while name in taken:
         name += "_2"
     return name
