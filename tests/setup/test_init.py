@@ -602,3 +602,13 @@ def test_a_source_called_like_a_number_or_a_yaml_value_can_be_read(
 ) -> None:
     assert told(tmp_path, {name: orders}).code == 0
     assert call("check", tmp_path / "shop.yaml", "--as-of", "2025-01-01").code == 0
+
+
+def test_a_time_that_a_query_leaves_unreadable_is_counted_as_check_does(tmp_path: Path, orders: pd.DataFrame) -> None:
+    orders = orders.assign(created_at=orders["created_at"].astype(str), status=["paid"] * 380 + ["voided"] * 20)
+    orders.loc[:9, "created_at"] = "refund_date"
+    orders.loc[10:14, "created_at"] = None
+    done = told(tmp_path, orders, "--yes", "--json")
+    assert "query" in config_of(tmp_path)["sources"]["log"] and config_of(tmp_path)["refused_share"] == 0.038
+    found = checked(tmp_path, done)
+    assert sum(found["sources"][0]["refused"].values()) == 15
