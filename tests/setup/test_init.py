@@ -598,3 +598,34 @@ def test_nothing_of_the_files_is_left_behind(tmp_path: Path, monkeypatch: pytest
         done = call("init", tmp_path / name, "--config", tmp_path / f"{name}.yaml", "--yes")
         assert done.code == 0, done.err
     assert [*beside.iterdir()] == []
+
+
+def test_a_quoted_pattern_is_the_files_that_it_names(tmp_path: Path, shop: pd.DataFrame) -> None:
+    """A shell that leaves a pattern alone, as PowerShell and quotes do, changes nothing; a real name comes first."""
+    for day, name in (("2024-01-01", "part.csv"), ("2024-02-01", "part-[2].csv")):
+        folder = tmp_path / f"date={day}"
+        folder.mkdir()
+        shop.rename(columns={"CustomerNo": "customer_id"}).to_csv(folder / name, index=False)
+    done, config, _ = init(tmp_path, tmp_path / "date=*" / "*.csv")
+    assert sum(one["stored"] for one in checked(tmp_path, done)["sources"]) == 2 * len(shop)
+    assert sorted(config["sources"]) == ["part", "part_2"]
+    none = call("init", tmp_path / "*.parquet", "--config", tmp_path / "other.yaml")
+    assert none.code == 3 and "no file matches" in none.err
+
+
+@pytest.mark.parametrize("name", ["123456_2024", "on", "1e5"])
+def test_a_source_called_like_a_number_or_a_yaml_value_can_be_read(
+    tmp_path: Path, orders: pd.DataFrame, name: str
+) -> None:
+    assert told(tmp_path, {name: orders}).code == 0
+    assert call("check", tmp_path / "shop.yaml", "--as-of", "2025-01-01").code == 0
+
+
+def test_a_time_that_a_query_leaves_unreadable_is_counted_as_check_does(tmp_path: Path, orders: pd.DataFrame) -> None:
+    orders = orders.assign(created_at=orders["created_at"].astype(str), status=["paid"] * 380 + ["voided"] * 20)
+    orders.loc[:9, "created_at"] = "refund_date"
+    orders.loc[10:14, "created_at"] = None
+    done = told(tmp_path, orders, "--yes", "--json")
+    assert "query" in config_of(tmp_path)["sources"]["log"] and config_of(tmp_path)["refused_share"] == 0.038
+    found = checked(tmp_path, done)
+    assert sum(found["sources"][0]["refused"].values()) == 15

@@ -83,7 +83,7 @@ def propose(
     for doubt in found:
         head.append(f"# {f'accepted {doubt.name}' if doubt.blocking else 'note'}: {one_line(str(doubt))}")
     head += [
-        f"name: {name}",
+        f"name: {scalar(name)}",
         f"time_zone: {time_zone}  # of the business: its days, and the midnight that a date means",
         f"history_from: {first.date()}  # from here on every source records; guessed from the first rows",
         f"burn_in: {burn_in}d  # no training before history_from + burn_in",
@@ -143,7 +143,7 @@ def _tool_source(draft: Draft, entry: Mapping[str, Any], beside: Path) -> list[s
     """Write a source of a recognised export: nothing in it needs the tool's file again."""
     file, said = draft.table.file, draft.read.recognised if draft.read else None
     span = f", {draft.first:%Y-%m-%d} to {draft.last:%Y-%m-%d}" if draft.first and draft.last else ""
-    lines = [f"  {draft.source}:  # {draft.rows:,} touchpoints in {file.rows:,} rows{span}"]
+    lines = [f"  {scalar(draft.source)}:  # {draft.rows:,} touchpoints in {file.rows:,} rows{span}"]
     if said is not None:
         lines.append(f"    # {said.tool.title}, {said.name}: {said.export.documentation}")
     lines.append(f"    path: {path_of(file.paths, beside)}")
@@ -158,7 +158,7 @@ def _source(draft: Draft, beside: Path) -> list[str]:
     if draft.unvalued:
         mapped.pop("value", None)
     span = f", {draft.first:%Y-%m-%d} to {draft.last:%Y-%m-%d}" if draft.first and draft.last else ""
-    lines = [f"  {draft.source}:  # {file.rows:,} rows{span}"]
+    lines = [f"  {scalar(draft.source)}:  # {file.rows:,} rows{span}"]
     path = path_of(file.paths, beside)
     when = draft.column("occurred_at")
     value = draft.column("value")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import tempfile
 from collections.abc import Container, Mapping, Sequence
@@ -63,6 +64,7 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
             "init looks at files of this machine. Copy one of each table from the object store, and write their"
             " addresses into path afterwards (docs/object-stores.md)."
         )
+    files = [match for path in files for match in _matching(path)]
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", target.stem).strip("-_") or "customers"
     # Only to look: the settings that reading needs, checked as those of a file are.
     settings = {
@@ -90,12 +92,24 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
         return _propose(name, time_zone, others, told, beside, drafts, doubts)
 
 
+def _matching(path: Path) -> list[Path]:
+    """Return the files that a pattern names, sorted; what is no pattern, or matches none, as it is."""
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    return [match for match in found if match.is_file()] or [path]
+
+
 def write_config(proposal: Proposal, target: Path) -> None:
     """Write a configuration whose doubts are answered; an existing file is never replaced."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("x", encoding="utf-8") as stream:
         stream.write(proposal.text)
-    load_config(target)
+    try:
+        load_config(target)
+    except ConfigError:
+        target.unlink()  # what cannot be used must not stand in the way of the next attempt
+        raise
 
 
 def _propose(
@@ -357,6 +371,7 @@ def _source_name(table: Table, taken: Sequence[str]) -> str:
         letters = re.sub(r"[\W\d_]+$", "", re.sub(r"\d.*$", "", stem))
         stem = letters if re.search("[a-zA-Z]", letters) else first.parent.name
     name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "source"
+    name = name if name[0].isalpha() else f"source_{name}"
     while name in taken:
         name += "_2"
     return name

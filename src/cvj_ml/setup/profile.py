@@ -123,14 +123,15 @@ class Table:
         )
         return int(self.connection.execute(f"SELECT count(*) FROM ({rows})").fetchall()[0][0])
 
-    def read_by(self, query: str, name: str) -> tuple[int, int, int]:
-        """Return how many rows a query over this table has, those without customer_id, and then without a time."""
-        rows, customers, times = self.connection.execute(
+    def read_by(self, query: str, name: str, faults: Sequence[str]) -> list[int]:
+        """Return how many rows a query over this table has, and how many have each fault (SQL) and none before it."""
+        cases = " ".join(f"WHEN {fault} THEN {number}" for number, fault in enumerate(faults))
+        counts = "".join(f", count(*) FILTER (WHERE fault = {number})" for number in range(len(faults)))
+        counted = self.connection.execute(
             f"WITH {identifier(name)} AS (SELECT * EXCLUDE ({_FILE}) FROM {self.sql})"
-            f" SELECT count(*), count(*) FILTER (WHERE customer_id IS NULL),"
-            f" count(*) FILTER (WHERE customer_id IS NOT NULL AND occurred_at IS NULL) FROM ({query})"
+            f" SELECT count(*){counts} FROM (SELECT CASE {cases} END AS fault FROM ({query}))"
         ).fetchall()[0]
-        return int(rows), int(customers), int(times)
+        return [int(number) for number in counted]
 
     def part(self, paths: Sequence[Path]) -> Table:
         """Return the rows of some of the files alone."""

@@ -15,7 +15,8 @@ from cvj_ml.setup.events import COMMITTED, meaning
 from cvj_ml.setup.named_tools import Recognised
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Roles, find_quantity, is_modification, is_price
-from cvj_ml.store.sql import identifier, literal
+from cvj_ml.store.mapping import plain_number
+from cvj_ml.store.sql import identifier, literal, written_instant
 
 _NO_EVENT = frozenset(words("became become a an date at on time timestamp datetime first when entered"))
 """Words of a date's column that do not say what happened then."""
@@ -33,9 +34,9 @@ LINES = "lines"
 class Read:
     """A source of a recognised export, and what the store's own reader made of it.
 
-    ``entry`` is the source as it stands in a configuration, but for the path. Of ``rows`` that came in, some are
-    ``refused`` by reason; ``touchpoints`` is SQL of what was stored and holds now, each row under the person,
-    ``histories`` under every id of theirs; ``number`` how many these are.
+    ``entry`` is the source as it stands in a configuration, but for the path. Of ``rows`` that came in and were not
+    left out by ``where`` or ``melt``, some are ``refused`` by reason; ``touchpoints`` is SQL of what was stored and
+    holds now, each row under the person, ``histories`` under every id of theirs; ``number`` how many these are.
     """
 
     recognised: Recognised
@@ -310,8 +311,14 @@ def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:
         texts = [f"CAST({own} AS VARCHAR)" for own in ("customer_id", *map(identifier, one.roles.also))]
         found = ", ".join(f"CASE WHEN {text} NOT IN ({empty}) THEN {text} END" for text in texts)
         wrapped = f"SELECT * REPLACE (coalesce({found}) AS customer_id) FROM ({one.query})"
-        rows, nobody, timeless = one.table.read_by(wrapped, LINES)
-        return rows, {"no customer": nobody, "no time": timeless}
+        at = written_instant("CAST(occurred_at AS VARCHAR)")
+        faults = {"no customer": "customer_id IS NULL", "no time": f"{at} IS NULL"}
+        if value is not None and not one.unvalued and one.shape != "dates":
+            amount = "nullif(CAST(value AS VARCHAR), '')"
+            number = plain_number(amount, value.decimal_mark if one.shape != "lines" else None)
+            faults["no number as value"] = f"{amount} IS NOT NULL AND TRY_CAST({number} AS DOUBLE) IS NULL"
+        rows, *counted = one.table.read_by(wrapped, LINES, list(faults.values()))
+        return rows, dict(zip(faults, counted, strict=True))
     customer, when = one.column("customer_id"), one.column("occurred_at")
     rows = file.rows + file.unreadable
     if customer is None or when is None:

@@ -203,7 +203,7 @@ def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
         read=Read(
             one.recognised,
             one.entry,
-            counts.rows_in,
+            counts.rows_in - counts.left_out,
             counts.refused,
             rows,
             _histories(store, one.name),
