@@ -101,15 +101,18 @@ def _matching(path: Path) -> list[Path]:
 
 
 def write_config(proposal: Proposal, target: Path) -> None:
-    """Write a configuration whose doubts are answered; an existing file is never replaced."""
+    """Write a configuration whose doubts are answered; an existing file is never replaced.
+
+    One that could not be read is not written: it would stand in the way of the next attempt.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place, since paths are relative to it.
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, suffix=target.suffix) as tried:
+        tried.write(proposal.text)
+        tried.flush()
+        load_config(tried.name)
     with target.open("x", encoding="utf-8") as stream:
         stream.write(proposal.text)
-    try:
-        load_config(target)
-    except ConfigError:
-        target.unlink()  # what cannot be used must not stand in the way of the next attempt
-        raise
 
 
 def _propose(
