@@ -9,7 +9,8 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cvj_ml.config import Config, load_config, validated
+from cvj_ml.config import Config, validated
+from cvj_ml.config.documents import read_yaml
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.document import Proposal, propose
@@ -106,11 +107,10 @@ def write_config(proposal: Proposal, target: Path) -> None:
     One that could not be read is not written: it would stand in the way of the next attempt.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, since paths are relative to it.
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, suffix=target.suffix) as tried:
-        tried.write(proposal.text)
-        tried.flush()
-        load_config(tried.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        tried = Path(scratch, target.name)
+        tried.write_text(proposal.text, encoding="utf-8")
+        validated(Config, read_yaml(tried), target)
     with target.open("x", encoding="utf-8") as stream:
         stream.write(proposal.text)
 
