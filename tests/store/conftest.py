@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +14,18 @@ from cvj_ml.config import Config
 
 JOURNEY = {"name": "one", "stages": [{"name": "Buyer", "enter": {"event": "purchase"}}]}
 ROLES = ["customer_id", "occurred_at", "event"]
+DAYS = 24
+"""How many days the random logs of ids and of members span."""
+
+
+def day(number: int) -> str:
+    """Noon of a day of these logs, as files write it."""
+    return f"{np.datetime64('2024-02-01') + number}T12:00:00"
+
+
+def instant(number: int) -> int:
+    """The same as microseconds."""
+    return int(np.datetime64(day(number), "us").astype(np.int64))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.store.conftest import DAYS, day, instant
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.customers import Identities
@@ -24,7 +25,6 @@ from cvj_ml.store import Store, ingest
 from cvj_ml.windows import NEVER
 
 NAMES = "abcdef"
-DAYS = 24
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,6 @@ class Told:
     customer: str
     known: int
     until: int | None = None
-
-
-def day(number: int) -> str:
-    return f"{np.datetime64('2024-02-01') + number}T12:00:00"
-
-
-def instant(number: int) -> int:
-    return int(np.datetime64(day(number), "us").astype(np.int64))
 
 
 @st.composite

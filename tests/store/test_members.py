@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.store.conftest import DAYS, day, instant
 
 from cvj_ml.config import DAY, Config, validated
 from cvj_ml.customers import known_from_readings, rows_held
@@ -24,7 +25,6 @@ from cvj_ml.store.members import Membership, link_members
 from cvj_ml.windows import NEVER
 
 ACCOUNTS, CONTACTS = "ABC", "ABpq"  # a person may have the id of an account
-DAYS = 24
 
 View = dict[str, Counter[tuple[int, str, str]]]
 
@@ -50,14 +50,6 @@ class Line:
     known: int
     until: int | None = None
     role: str = ""
-
-
-def day(number: int) -> str:
-    return f"{np.datetime64('2024-02-01') + number}T12:00:00"
-
-
-def instant(number: int) -> int:
-    return int(np.datetime64(day(number), "us").astype(np.int64))
 
 
 @st.composite

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml.config import DAY, SECOND, STAGE_HISTORY, Config
+from cvj_ml.config import DAY, SECOND, Config
 from cvj_ml.schemas import INSTANT, PROPERTY, STORE_TOUCHPOINTS
 from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.ordering import OrderedRows, order_rows
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.sql import as_named, identifier, literal, to_wall
 from cvj_ml.store.staging import Mapped, Staged
-from cvj_ml.store.store import TOUCHPOINTS_FILE, Store
+from cvj_ml.store.store import TOUCHPOINTS_FILE, Store, source_label
 from cvj_ml.windows import NEVER, Instants
 
 _CONTENT = ("occurred_at", "event", "channel", "value", "touchpoint_id", "visible_at", "source", "date_only")
@@ -97,7 +97,7 @@ class TouchpointSorter:
     def faults(self) -> list[str]:
         """Return the sources whose touchpoint_id does not identify a touchpoint."""
         return [
-            f"{self._label(name)}: in {rows} of {self._staged[name].accepted} rows the touchpoint_id belongs to more"
+            f"{source_label(name)}: in {rows} of {self._staged[name].accepted} rows the touchpoint_id belongs to more"
             " than one customer, so it does not identify a touchpoint; map a unique id, or none"
             for name, rows in sorted(self._reassigned.items())
             if rows > self._config.refused_share * self._staged[name].accepted
@@ -170,9 +170,6 @@ class TouchpointSorter:
         read = [pq.read_table(one, partitioning=None, read_dictionary=list(_CODED), use_threads=False) for one in files]
         table, schema = pa.concat_tables(read), self._rows.append(pa.field("copied", pa.bool_()))
         return table.select(schema.names).cast(schema), table["superseded_at"].to_numpy()
-
-    def _label(self, name: str) -> str:
-        return name if name == STAGE_HISTORY else f"sources.{name}"
 
     def _save(self, table: pa.Table, superseded_at: Instants, path: Path) -> None:
         instants = table["occurred_at"].to_numpy()
@@ -356,7 +353,7 @@ class TouchpointSorter:
 
     def _delay(self, name: str) -> int:
         """Return the 99 % quantile (nearest rank) of how late rows become known, in whole seconds as microseconds."""
-        spec = self._config.touchpoint_tables[self._label(name)]
+        spec = self._config.touchpoint_tables[source_label(name)]
         if spec.known_after is not None:
             return spec.known_after
         seconds = sorted((+self._delays.get(name, Counter[int]())).items())

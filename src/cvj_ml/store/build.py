@@ -44,7 +44,7 @@ from cvj_ml.store.customer_tables import (
     map_stage_history,
     sorters_of,
 )
-from cvj_ml.store.identities import IDENTITIES, Persons, find_persons, map_identities, tells_identities
+from cvj_ml.store.identities import IDENTITIES, find_persons, map_identities, tells_identities
 from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.members import MEMBERS, find_members, map_members
 from cvj_ml.store.postgres_source import Databases
@@ -256,9 +256,7 @@ def _build(
         for label, one in sorted(staged.items())
         for name in (label.removeprefix("sources."),)
     )
-    return _write(
-        config, tables, cache_key, staged, every, buckets, base, joined, persons, quarantine, built, connection
-    )
+    return _write(config, tables, cache_key, staged, every, buckets, base, joined, quarantine, built, connection)
 
 
 def _land(
@@ -323,7 +321,6 @@ def _write(
     buckets: int,
     base: Base | None,
     joined: JoinedRows,
-    persons: Persons,
     quarantine: pa.Table,
     built: Path,
     connection: duckdb.DuckDBPyConnection,
@@ -331,7 +328,7 @@ def _write(
     staged = {label: one for label, one in all_staged.items() if label not in BESIDE}
     kinds = join_kinds(every[label] for label in staged)
     attribute_kinds = join_kinds([every[ATTRIBUTES]]) if ATTRIBUTES in every else {}
-    faults = row_faults(config, all_staged, (IDENTITIES, MEMBERS)) + persons.faults()
+    faults = row_faults(config, all_staged, (IDENTITIES, MEMBERS)) + joined.persons.faults()
     touchpoints = TouchpointSorter(config, tables, staged, kinds, base, joined, buckets, connection)
     faults += touchpoints.faults()
     if config.ids.match == "folded":
@@ -368,7 +365,7 @@ def _write(
         "attribute_kinds": attribute_kinds,
         "attribute_counts": asdict(owned.counts()) if owned else None,
         "label_counts": asdict(beside[LABELS].counts()) if LABELS in beside else None,
-        "pairs": dict(persons.pairs) if tells_identities(config) else None,
+        "pairs": dict(joined.persons.pairs) if tells_identities(config) else None,
         **touchpoints.summary(),
         **({"member_counts": asdict(beside[MEMBERS].counts())} if MEMBERS in beside else {}),
     }

@@ -18,7 +18,7 @@ from cvj_ml.config import STAGE_CHANGE, AttributesSpec, Config, StageHistorySpec
 from cvj_ml.schemas import INSTANT
 from cvj_ml.store.coming_dates import read_dates
 from cvj_ml.store.fields import map_fields
-from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, read_label
+from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, read_label, read_roles
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import as_named, literal
@@ -61,19 +61,10 @@ def map_attributes(location: SourceLocation, spec: AttributesSpec, config: Confi
 def map_labels(location: SourceLocation, spec: StageLabelsSpec, config: Config, faults: list[str]) -> Mapped:
     """Map the columns of the stage labels, adding what is wrong to the faults; a stage that is unknown is refused."""
     roles, label = ("customer_id", "as_of", "stage", "known_at"), location.label
-    fields = map_fields(location, spec.columns, {}, roles, roles, faults)
-    faults += [
-        f"{label}: columns.{name}: stage labels have {', '.join(roles)} and nothing else; remove it"
-        for name in spec.columns
-        if name not in roles
-    ]
-    readings = {"customer_id": Reading("CAST(NULL AS VARCHAR)")}
-    if "customer_id" in fields:
-        readings["customer_id"] = read_customer_id(label, fields["customer_id"], config, faults)
-    for name in ("as_of", "known_at"):
-        readings[name] = Reading("CAST(NULL AS BIGINT)")
-        if name in fields:
-            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    fields, readings = read_roles(
+        location, spec, ("stage labels", roles, roles), {"customer_id": "customer_id"}, ("as_of", "known_at"), config,
+        faults,
+    )  # fmt: skip
     readings["stage"] = Reading("CAST(NULL AS VARCHAR)")
     if "stage" in fields:
         text = read_label(label, "stage", fields["stage"], faults).value

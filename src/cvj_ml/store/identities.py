@@ -15,21 +15,18 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from cvj_ml.config import Config, IdentitiesSpec
+from cvj_ml.histories import ALWAYS
 from cvj_ml.schemas import INSTANT
-from cvj_ml.store.fields import map_fields
-from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, reason, wall_column
+from cvj_ml.store.mapping import read_customer_id, read_roles, reason
 from cvj_ml.store.source_location import Relation, SourceLocation, read_rows
 from cvj_ml.store.sql import literal
 from cvj_ml.store.staging import Mapped, Staged, id_family, owned_fields
 from cvj_ml.windows import NEVER
 
 IDENTITIES = "identities"
-
-_ALWAYS = int(np.iinfo(np.int64).min)
 
 _MOST_IDS: int = IdentitiesSpec.model_fields["most_ids"].default
 
@@ -102,24 +99,12 @@ NOBODY = Persons(LINKS.empty_table(), {}, (), frozenset(), {}, 0)
 
 def map_identities(location: SourceLocation, spec: IdentitiesSpec, config: Config, faults: list[str]) -> Mapped:
     """Map the columns of the table of identities, adding what is wrong to the faults."""
-    fields = map_fields(location, spec.columns, {}, _ROLES, _ROLES[:3], faults)
-    label = location.label
-    faults += [
-        f"{label}: columns.{name}: identities have {', '.join(_ROLES)} and nothing else; remove it"
-        for name in spec.columns
-        if name not in _ROLES
-    ]
-    readings = {}
-    for role, name in (("customer", "customer_id"), ("alias", "alias")):
-        readings[name] = Reading("CAST(NULL AS VARCHAR)")
-        if role in fields:
-            readings[name] = read_customer_id(label, fields[role], config, faults)
-    for name in ("known_at", "until"):
-        readings[name] = Reading("CAST(NULL AS BIGINT)")
-        if name in fields:
-            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    fields, readings = read_roles(
+        location, spec, ("identities", _ROLES, _ROLES[:3]), {"customer_id": "customer", "alias": "alias"},
+        ("known_at", "until"), config, faults,
+    )  # fmt: skip
     ids = tuple(fields[role] for role in ("customer", "alias") if role in fields)
-    family, owned = id_family(ids, faults, label, config), owned_fields(fields.values())
+    family, owned = id_family(ids, faults, location.label, config), owned_fields(fields.values())
     return Mapped(location, readings, ("customer_id", "alias", "known_at"), {}, owned, ids, family, True)
 
 
@@ -141,16 +126,14 @@ def log_pairs(mapped: Mapped, relation: Relation, config: Config, connection: du
     """
     if len(mapped.id_fields) < 2:
         return []
-    walls = [f"{one.wall} AS {wall_column(name)}" for name, one in mapped.readings.items() if one.wall is not None]
-    columns = [f"({one.value}) AS {name}" for name, one in mapped.readings.items()]
-    columns += [f"{one.there} AS {name}_there" for name, one in mapped.readings.items()]
     label, names = mapped.location.label, [f"id_{place}" for place in range(len(mapped.id_fields))]
-    for name, own in zip(names, mapped.id_fields, strict=True):
-        columns.append(f"({read_customer_id(label, own, config, []).value}) AS {name}")
-    read = f"SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)})"
+    ids = [
+        f"({read_customer_id(label, own, config, []).value}) AS {name}"
+        for name, own in zip(names, mapped.id_fields, strict=True)
+    ]
     told = (
         f"SELECT {', '.join(names)}, {mapped.visible_at} AS first_known FROM (SELECT *, {mapped.local_day} AS local_day"
-        f" FROM ({read}) WHERE {reason(mapped.readings, mapped.required, {})} IS NULL)"
+        f" FROM ({mapped.read(relation, ids)}) WHERE {reason(mapped.readings, mapped.required, {})} IS NULL)"
     )
     parts = [
         f"SELECT {name} AS alias, coalesce({', '.join(names[:place])}) AS customer, min(first_known), {place},"
@@ -297,18 +280,18 @@ class _Joining:
 
     def _told_since(self, node: _Node, target: str) -> int:
         """Return until when rows after an end stand in a history: the end may have been told later than the pair."""
-        told = self.told.get(node, _ALWAYS)
-        return told if target == node[0] or told > self.merges.get(node, (node, told))[1] else _ALWAYS
+        told = self.told.get(node, ALWAYS)
+        return told if target == node[0] or told > self.merges.get(node, (node, told))[1] else ALWAYS
 
     def _persons(self) -> Persons:
         joined = {node for one, another, _ in self.joined for node in (one, another)}
         rows = [(one, another[0], since) for one, another, since in self.joined if another[1] == 0]
-        rows += [(node, node[0], _ALWAYS) for node in joined if node[1] == 0]
+        rows += [(node, node[0], ALWAYS) for node in joined if node[1] == 0]
         columns = [
             [node[0] for node, _, _ in rows],
-            [self.high.get((node[0], node[1] - 1), _ALWAYS) for node, _, _ in rows],
+            [self.high.get((node[0], node[1] - 1), ALWAYS) for node, _, _ in rows],
             [self.high.get(node, NEVER) for node, _, _ in rows],
-            [self.told.get((node[0], node[1] - 1), _ALWAYS) for node, _, _ in rows],
+            [self.told.get((node[0], node[1] - 1), ALWAYS) for node, _, _ in rows],
             [self.closed.get(node[0], NEVER) for node, _, _ in rows],
             [target for _, target, _ in rows],
             [since for _, _, since in rows],

@@ -44,7 +44,7 @@ class JoinedRows:
         self.parts = buckets if of_accounts else few
         self._apart = OF_PERSON if of_accounts else "customer_id IN (SELECT customer_id FROM persons)"
         self.aliases = pa.array(sorted(persons.merges), pa.string())
-        self._persons = persons
+        self.persons = persons
         self._buckets = buckets
         self._connection = connection
         self._folder = folder
@@ -102,8 +102,8 @@ class JoinedRows:
 
     def rows(self) -> pa.Table:
         """Return every joined id as ROWS, once for each merge, the first one first."""
-        every = [(name, *self._persons.merges.get(name, (None, None))) for name in self._persons.ids]
-        rows = sorted([*every, *self._persons.later], key=lambda one: (one[0], one[2] or 0))
+        every = [(name, *self.persons.merges.get(name, (None, None))) for name in self.persons.ids]
+        rows = sorted([*every, *self.persons.later], key=lambda one: (one[0], one[2] or 0))
         columns = [
             [name for name, _, _ in rows],
             [into for _, into, _ in rows],

@@ -10,10 +10,20 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cvj_ml.config import DAY, EPOCHS, Config, SourceSpec, TableSpec
+from cvj_ml.config import (
+    DAY,
+    EPOCHS,
+    Config,
+    IdentitiesSpec,
+    MembersSpec,
+    SourceSpec,
+    StageLabelsSpec,
+    TableSpec,
+)
 from cvj_ml.schemas import CONTACT
 from cvj_ml.store.customer_ids import canonical_sql, origin_of
-from cvj_ml.store.fields import Field, plain_text
+from cvj_ml.store.fields import Field, map_fields, plain_text
+from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import has_offset, literal, to_local, to_utc, with_offset, without_offset
 
 _EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
@@ -134,6 +144,38 @@ def contact_field(field: Field, reading: Reading) -> Field:
     """Return the property that says who did it: text that is read as ids are, whatever its column is."""
     broken = f"(({reading.value}) IS NULL AND {reading.there})"
     return replace(field, raw=f"({reading.value})", type="VARCHAR", untyped=False, broken=broken)
+
+
+def read_roles(
+    location: SourceLocation,
+    spec: IdentitiesSpec | MembersSpec | StageLabelsSpec,
+    table: tuple[str, Sequence[str], Sequence[str]],
+    ids: Mapping[str, str],
+    instants: Iterable[str],
+    config: Config,
+    faults: list[str],
+) -> tuple[dict[str, Field], dict[str, Reading]]:
+    """Return the fields of a table that has some roles and nothing else, and the readings of its ids and instants.
+
+    table: what it is called, all its roles, and those that it must have; ids: the name of each reading to its role.
+    """
+    what, roles, required = table
+    label, readings = location.label, dict[str, Reading]()
+    fields = map_fields(location, spec.columns, {}, roles, required, faults)
+    faults += [
+        f"{label}: columns.{name}: {what} have {', '.join(roles)} and nothing else; remove it"
+        for name in spec.columns
+        if name not in roles
+    ]
+    for name, role in ids.items():
+        readings[name] = Reading("CAST(NULL AS VARCHAR)")
+        if role in fields:
+            readings[name] = read_customer_id(label, fields[role], config, faults)
+    for name in instants:
+        readings[name] = Reading("CAST(NULL AS BIGINT)")
+        if name in fields:
+            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    return fields, readings
 
 
 def read_label(label: str, name: str, field: Field, faults: list[str]) -> Reading:

@@ -19,12 +19,11 @@ from cvj_ml.config import Config, MembersSpec
 from cvj_ml.histories import ALWAYS
 from cvj_ml.schemas import CONTACT
 from cvj_ml.store.customer_ids import origin_of
-from cvj_ml.store.fields import map_fields
 from cvj_ml.store.identities import LINKS, Persons
-from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, read_label
+from cvj_ml.store.mapping import Reading, read_label, read_roles
 from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import literal
-from cvj_ml.store.staging import Mapped, Staged
+from cvj_ml.store.staging import Mapped, Staged, id_family, owned_fields
 from cvj_ml.windows import NEVER
 
 MEMBERS = "members"
@@ -44,30 +43,18 @@ class Membership:
 
 def map_members(location: SourceLocation, spec: MembersSpec, config: Config, faults: list[str]) -> Mapped:
     """Map the columns of the table of members, adding what is wrong to the faults."""
-    fields = map_fields(location, spec.columns, {}, _ROLES, _ROLES[:3], faults)
     label = location.label
-    faults += [
-        f"{label}: columns.{name}: members have {', '.join(_ROLES)} and nothing else; remove it"
-        for name in spec.columns
-        if name not in _ROLES
-    ]
-    readings = {}
-    for role, name in (("account", "customer_id"), (CONTACT, CONTACT)):
-        readings[name] = Reading("CAST(NULL AS VARCHAR)")
-        if role in fields:
-            readings[name] = read_customer_id(label, fields[role], config, faults)
-    for name in ("known_at", "until"):
-        readings[name] = Reading("CAST(NULL AS BIGINT)")
-        if name in fields:
-            readings[name] = read_instant(label, name, fields[name], spec, config, faults)
+    fields, readings = read_roles(
+        location, spec, ("members", _ROLES, _ROLES[:3]), {"customer_id": "account", CONTACT: CONTACT},
+        ("known_at", "until"), config, faults,
+    )  # fmt: skip
     readings["role"] = Reading("CAST(NULL AS VARCHAR)")
     if "role" in fields:
         readings["role"] = read_label(label, "role", fields["role"], faults)
-    owns = tuple(one for one in fields.values() if one.own is not None)
-    own = fields.get("account")
-    family = None if own is None or own.family == "null" else "text" if own.family == "text" else "a number"
+    family = id_family([fields["account"]] if "account" in fields else [], faults, label, config)
     ids = tuple(one for name, one in fields.items() if name in ("account", CONTACT))
-    return Mapped(location, readings, ("customer_id", CONTACT, "known_at"), {}, owns, ids, family, True)
+    owned = owned_fields(fields.values())
+    return Mapped(location, readings, ("customer_id", CONTACT, "known_at"), {}, owned, ids, family, True)
 
 
 def find_members(staged: Staged | None, connection: duckdb.DuckDBPyConnection) -> Persons:

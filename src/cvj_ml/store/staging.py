@@ -79,6 +79,14 @@ class Mapped:
         rows = relation.sql if self.where == "TRUE" else f"(SELECT * FROM {relation.sql} WHERE {self.where})"
         return f"(SELECT *, unnest({self.melted}) AS {_MELTED} FROM {rows})" if self.melted else rows
 
+    def read(self, relation: Relation, columns: Iterable[str] = (), walls: Iterable[str] = ()) -> str:
+        """Return SQL of the rows' readings, ``<name>`` and ``<name>_there``, with more columns, over more walls."""
+        times = [f"{one.wall} AS {wall_column(name)}" for name, one in self.readings.items() if one.wall is not None]
+        values = [f"({one.value}) AS {name}" for name, one in self.readings.items()]
+        values += [f"{one.there} AS {name}_there" for name, one in self.readings.items()]
+        rows = f"SELECT {', '.join(['*', *times, *walls])} FROM {self.rows(relation)}"
+        return f"SELECT {', '.join([*values, *columns])} FROM ({rows})"
+
     def left_out(self, relation: Relation, connection: duckdb.DuckDBPyConnection) -> int:
         """Return how many rows of the relation are none of the table."""
         if self.where == "TRUE" and self.melted is None:
@@ -251,12 +259,9 @@ def stage(
 
     Instants are microseconds. Refused rows go to a bucket of their own, with ``reason`` and ``row`` as JSON text.
     """
-    walls = [f"{one.wall} AS {wall_column(name)}" for name, one in mapped.readings.items() if one.wall is not None]
     dated = [(f"date_{i}", one.instant.wall) for i, one in enumerate(mapped.dates.values())]
-    walls += [f"{wall} AS {wall_column(name)}" for name, wall in dated if wall is not None]
-    columns = [f"({one.value}) AS {name}" for name, one in mapped.readings.items()]
-    columns += [f"{one.there} AS {name}_there" for name, one in mapped.readings.items()]
-    unreadable: dict[str, str] = {}
+    walls = [f"{wall} AS {wall_column(name)}" for name, wall in dated if wall is not None]
+    columns, unreadable = list[str](), dict[str, str]()
     for index, (name, kind) in enumerate(kinds.items()):
         value = Reading(f"CAST(NULL AS {'DOUBLE' if kind == 'double' else 'VARCHAR'})")
         if date := mapped.dates.get(name):
@@ -279,7 +284,7 @@ def stage(
         kept += [f"{mapped.occurred_at} AS occurred_at", f"{mapped.visible_at} AS visible_at"]
     why = reason(mapped.readings, mapped.required, unreadable)
     columns += [f"{mapped.currency.code} AS code"] if mapped.currency else []
-    read = f"SELECT {', '.join(columns)} FROM (SELECT {', '.join(['*', *walls])} FROM {mapped.rows(relation)})"
+    read = mapped.read(relation, columns, walls)
     if mapped.currency:
         read, why = mapped.currency.converted(read, mapped.every_day, connection), f"coalesce(currency_fault, {why})"
     folder.mkdir(parents=True)

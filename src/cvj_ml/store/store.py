@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -193,11 +194,11 @@ class Store:
 
     def _merged_at(self, customers: Sequence[str]) -> Instants:
         """Return when each customer was known to be somebody else's id."""
-        table = self.identities()
-        if table is None or not len(table):
+        if self.pairs is None:
             return np.full(len(customers), NEVER, dtype=np.int64)
-        place = pc.index_in(pa.array(customers, pa.string()), value_set=table["customer_id"].combine_chunks())
-        return read_columns.instants(table["merged_at"].take(place), NEVER)
+        aliases, merged_at = _merges(self.checked(IDENTITIES_FILE), self.files[IDENTITIES_FILE])
+        place = pc.index_in(pa.array(customers, pa.string()), value_set=aliases)
+        return read_columns.instants(merged_at.take(place), NEVER)
 
     def _attributes(self, bucket: int, customers: tuple[str, ...]) -> Attributes:
         kinds = self.attribute_kinds
@@ -214,6 +215,11 @@ class Store:
             columns=read_columns.columns(table, ATTRIBUTE, kinds),
             dates=self.dates,
         )
+
+
+def source_label(name: str) -> str:
+    """Return where a source of touchpoints stands in the configuration, by its name in the store."""
+    return name if name == STAGE_HISTORY else f"sources.{name}"
 
 
 def bucket_name(bucket: int) -> str:
@@ -328,8 +334,7 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
     """Return the tables of which more was refused than the configuration allows now."""
     faults: list[str] = []
     for name, counts in store.counts.items():
-        label = name if name == STAGE_HISTORY else f"sources.{name}"
-        faults += excess(label, counts.rows_in - counts.left_out, counts.refused, config.refused_share)
+        faults += excess(source_label(name), counts.rows_in - counts.left_out, counts.refused, config.refused_share)
     for label, counted in (
         ("attributes", store.attribute_counts),
         ("stage_labels", store.label_counts),
@@ -338,6 +343,14 @@ def refusal_faults(store: Store, config: Config) -> list[str]:
         if counted:
             faults += excess(label, counted.rows_in, counted.refused, config.refused_share)
     return faults
+
+
+@lru_cache(maxsize=1)
+def _merges(path: Path, sha256: str) -> tuple[pa.Array, pa.ChunkedArray]:
+    """Return the aliases of a store with when each first merged: every bucket asks for them."""
+    table = pq.read_table(path, columns=["customer_id", "merged_at"], partitioning=None)
+    table = table.filter(pc.is_valid(table["merged_at"]))
+    return table["customer_id"].combine_chunks(), table["merged_at"]
 
 
 def _labels(path: Path, customers: tuple[str, ...]) -> StageLabels:
