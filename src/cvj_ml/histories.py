@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import STAGE_CHANGE
-from cvj_ml.windows import NEVER, Instants, before
+from cvj_ml.windows import NEVER, Instants, before, is_customer
 
 ALWAYS = np.iinfo(np.int64).min
 """``known_at`` of a static attribute."""
@@ -115,7 +115,7 @@ class TouchpointColumns:
 
     def are_customers(self, as_of: Instants | int) -> npt.NDArray[np.bool_]:
         """Return who was seen before an instant, and not yet merged into another customer."""
-        return before(self.first_visible(), as_of) & ~before(self.merged_at, as_of)
+        return is_customer(self.first_visible(), self.merged_at, as_of)
 
     def first_visible(self) -> Instants:
         """Return when each customer's first row became visible, NEVER for those without any."""

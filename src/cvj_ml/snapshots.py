@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.windows import Instants, before, grid, midnight
+from cvj_ml.windows import Instants, before, grid, is_customer, midnight
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ def training_grid(config: Config, cut: int) -> Instants:
 def eligible(points: TouchpointColumns, instants: Instants) -> Snapshots:
     """Return every customer with a visible touchpoint, at every instant; the same rule trains and scores."""
     seen, merged = points.first_visible()[:, None], points.merged_at[:, None]
-    customer, moment = np.nonzero(before(seen, instants[None, :]) & ~before(merged, instants[None, :]))
+    customer, moment = np.nonzero(is_customer(seen, merged, instants[None, :]))
     return Snapshots(customer.astype(np.int64), instants[moment])
 
 
 def are_eligible(points: TouchpointColumns, snapshots: Snapshots) -> npt.NDArray[np.bool_]:
     """Return which snapshots `eligible` would return."""
-    customer, as_of = snapshots.customer, snapshots.as_of
-    return before(points.first_visible()[customer], as_of) & ~before(points.merged_at[customer], as_of)
+    customer = snapshots.customer
+    return is_customer(points.first_visible()[customer], points.merged_at[customer], snapshots.as_of)
 
 
 def sampling_keys(customers: Sequence[str], snapshots: Snapshots, seed: int) -> npt.NDArray[np.float64]:

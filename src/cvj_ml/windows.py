@@ -116,6 +116,11 @@ def before(instants: Instants, as_of: Instants | int) -> npt.NDArray[np.bool_]:
     return np.less(instants, as_of)
 
 
+def is_customer(first_visible: Instants, merged_at: Instants, as_of: Instants | int) -> npt.NDArray[np.bool_]:
+    """Return elementwise who was seen before ``as_of``, and not yet merged into another customer."""
+    return before(first_visible, as_of) & ~before(merged_at, as_of)
+
+
 def time_until(instants: Instants, as_of: Instants | int) -> Instants:
     """Return how long after ``as_of`` each instant lies; NEVER stays NEVER, the past is negative."""
     return np.where(instants == NEVER, NEVER, instants - np.where(instants == NEVER, 0, as_of))

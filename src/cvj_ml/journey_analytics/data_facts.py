@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvj_ml.config import DAY, Config
+from cvj_ml.customers import Identities
 from cvj_ml.journey_analytics.transition_counts import TransitionCounts
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.panel.model_spec import ModelSpec
@@ -207,17 +208,10 @@ def _identities(store: Store, people: int, as_of: int) -> IdentityFacts | None:
     table = store.identities()
     if table is None or store.pairs is None:
         return None
-    names, into = table["customer_id"].to_pylist(), table["into"].to_pylist()
-    merged, known = (
-        before(table[name].cast(pa.int64()).fill_null(NEVER).to_numpy(), as_of) for name in ("merged_at", "first_known")
-    )
-    parents = {name: other for name, other, one in zip(names, into, merged, strict=True) if one}
-    seen = [name for name, one in zip(names, known, strict=True) if one]
-    persons = set()
-    for name in seen:
-        while name in parents:
-            name = parents[name]
-        persons.add(name)
+    known = before(table["first_known"].cast(pa.int64()).fill_null(NEVER).to_numpy(), as_of)
+    seen = set(table["customer_id"].filter(pa.array(known)).to_pylist())
+    person = Identities.at(store, as_of).person
+    persons = {person.get(name, name) for name in seen}
     unassigned = sum(one.unassigned for one in store.counts.values())
     return IdentityFacts(people - len(persons) + len(seen), people, dict(store.pairs), unassigned)
 

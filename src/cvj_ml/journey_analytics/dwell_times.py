@@ -14,7 +14,7 @@ from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text, TouchpointColumns
 from cvj_ml.journey import Journey, reached
-from cvj_ml.windows import NEVER, Instants, before, follow_up, observed_whole
+from cvj_ml.windows import NEVER, Instants, before, follow_up, is_customer, observed_whole
 
 STILL_THERE = -2
 """The ``next`` of a stay that has not ended."""
@@ -68,7 +68,8 @@ def dwell_times(points: TouchpointColumns, entries: Instants, as_of: int) -> Dwe
     """
     seen = points.first_visible()
     bounds = np.column_stack([seen, reached(entries), np.full(len(seen), NEVER, dtype=np.int64)])
-    bounds = np.where(before(bounds, as_of) & points.are_customers(as_of)[:, None], bounds, NEVER)
+    counted = is_customer(seen, points.merged_at, as_of)
+    bounds = np.where(before(bounds, as_of) & counted[:, None], bounds, NEVER)
     # Evidence may be replaced: a stage can be entered no earlier than the customer's first row.
     start, end = bounds[:, :-1], bounds[:, 1:]
     customer, column = np.nonzero(start < end)
