@@ -241,5 +241,6 @@ def test_on_simulated_nights_the_first_of_each_list_agree_with_what_is_printed_b
     assert printed["probability"].between(printed["track_record_low"], printed["track_record_high"]).all()
     width = (printed["track_record_high"] - printed["track_record_low"]).groupby(printed["list"]).median()
     assert (width < 0.2).all() and set(width.index) == set(found["list"])
-    # Of trained models fewer are confirmed than of calibrated scores; a third less would be a fault.
-    assert len(printed) >= 0.75 * len(told), printed.groupby("list").size() / told.groupby("list").size()
+    # Of trained models fewer are confirmed than of calibrated scores: 92 % on other businesses than these
+    # (benchmarks/results/track_record.md). One list in seven that is wholly off is what a season does; two are a fault.
+    assert len(printed) >= 0.8 * len(told), printed.groupby("list").size() / told.groupby("list").size()
