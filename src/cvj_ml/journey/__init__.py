@@ -1,6 +1,7 @@
 """From touchpoints to stages."""
 
 from cvj_ml.journey.attribute_rules import evidence
+from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, outcomes_of
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
@@ -8,8 +9,11 @@ from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, o
 from cvj_ml.journey.thinning import coverage_of, draw_hidden, entries_when_hidden, hide
 
 __all__ = [
+    "KEPT",
+    "PURCHASE",
     "Followed",
     "Journey",
+    "Outcome",
     "Progress",
     "StageState",
     "Visible",
@@ -24,6 +28,7 @@ __all__ = [
     "leaf_mask",
     "observability",
     "occurrence_times",
+    "outcomes_of",
     "progress",
     "reached",
     "stage_at",
