@@ -4,7 +4,15 @@ from cvj_ml.journey.attribute_rules import evidence
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
-from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, occurrence_times, reached, stage_at
+from cvj_ml.journey.stages import (
+    Followed,
+    entry_times,
+    followed,
+    occurrence_times,
+    stays,
+    stays_that_happened,
+)
+from cvj_ml.journey.stays import StageState, Stays, reached, stage_at
 from cvj_ml.journey.thinning import coverage_of, draw_hidden, entries_when_hidden, hide
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "Journey",
     "Progress",
     "StageState",
+    "Stays",
     "Visible",
     "column_passes",
     "coverage_of",
@@ -27,4 +36,6 @@ __all__ = [
     "progress",
     "reached",
     "stage_at",
+    "stays",
+    "stays_that_happened",
 ]

@@ -92,7 +92,8 @@ def find_base_nights(config: Config, as_of: int) -> BaseNights:
 def digest_of_journey(config: Config) -> str:
     """Return a digest of what stages mean: nights of two journeys cannot be compared."""
     dormant_after, same_day, stages = config.journey.rules
-    return digest_of(dormant_after, same_day, [(name, rule.model_dump(mode="json")) for name, rule in stages])
+    rules = [(name, *(rule.model_dump(mode="json") for rule in own)) for name, own in stages]
+    return digest_of(dormant_after, same_day, rules)
 
 
 def _earlier(out: Path, as_of: int) -> Iterator[BaseNight]:

@@ -1,0 +1,60 @@
+"""Stages that can be left and entered again, against the oracle, which asks all rules anew at every instant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.oracles import examples, journey
+from tests.oracles.blocks import in_order, to_block
+from tests.oracles.cases import moment, person, touch
+from tests.oracles.examples import DAY, MINOR_UNITS, START, Setting
+from tests.oracles.histories import Customer, as_known
+
+from cvj_ml.config import JourneySpec
+from cvj_ml.journey import Journey, Stays, entry_times, evidence, stays, stays_that_happened
+from cvj_ml.windows import NEVER
+
+Span = tuple[int, int | None]
+
+
+def plain(found: Stays, customer: int, names: tuple[str, ...]) -> dict[str, list[Span]]:
+    """The stays of a customer by stage; of one that cannot be left from its first entry on."""
+    spent: dict[str, list[Span]] = {name: [] for name in names}
+    for i, name in enumerate(names):
+        if not found.leavable[i] and found.first[customer, i] != NEVER:
+            spent[name].append((int(found.first[customer, i]), None))
+    for k in range(found.offsets[customer], found.offsets[customer + 1]):
+        leave = int(found.leave[k])
+        spent[names[found.stage[k]]].append((int(found.enter[k]), None if leave == NEVER else leave))
+    return spent
+
+
+def known(setting: Setting, customers: list[Customer]) -> Stays:
+    seen = Journey(setting.journey, setting.hidden)
+    return stays(seen, evidence(seen, to_block(customers)))
+
+
+@settings(max_examples=300)
+@given(examples.customers(most=3), examples.leaving())
+def test_stays_are_those_of_the_oracle(customers: list[Customer], setting: Setting) -> None:
+    """Every stay is a longest span of instants at which the stage was held by what was visible then."""
+    found = known(setting, customers)
+    for i, one in enumerate(customers):
+        expected = journey.spans(setting.journey, setting.hidden, one, MINOR_UNITS)
+        assert plain(found, i, setting.journey.names) == expected, one
+
+
+@settings(max_examples=200)
+@given(examples.customers(most=3), examples.leaving(), examples.instants())
+def test_stays_that_happened_are_those_of_the_oracle(customers: list[Customer], setting: Setting, cut: int) -> None:
+    seen = Journey(setting.journey, setting.hidden)
+    found = stays_that_happened(seen, evidence(seen, to_block(customers)), cut)
+    for i, one in enumerate(customers):
+        expected = journey.stays_that_happened(setting.journey, one, MINOR_UNITS, cut)
+        spent = plain(found, i, setting.journey.names)
+        for stage in setting.journey.stages:
+            wanted = [] if stage.name in setting.hidden else [(at.enter, at.leave) for at in expected[stage.name]]
+            assert spent[stage.name] == wanted, (stage.name, one)
