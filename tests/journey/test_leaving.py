@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oracles import examples, journey
@@ -58,3 +59,26 @@ def test_stays_that_happened_are_those_of_the_oracle(customers: list[Customer], 
         for stage in setting.journey.stages:
             wanted = [] if stage.name in setting.hidden else [(at.enter, at.leave) for at in expected[stage.name]]
             assert spent[stage.name] == wanted, (stage.name, one)
+
+
+MANY_STAYS = (
+    {"enter": {"event": "buy"}, "leave": {"any": [{"event": "review"}, {"silent_for": "1d"}]}},
+    {"enter": {"event": "*", "count": 2}, "leave": {"event": ["mail", "visit"], "count": 2, "within": "1d"}},
+    {"enter": {"event": ["buy", "visit"], "after": "One"}, "leave": {"event": "*", "value_at_least": 10}},
+    {"enter": {"event": "visit"}, "leave": {"all": [{"event": "mail"}, {"event": "buy"}]}},
+)
+
+
+@pytest.mark.parametrize("same_day", ["counts", "later"])
+def test_many_stays_in_few_days_are_those_of_the_oracle(same_day: str) -> None:
+    """Full windows, equal instants, days of which nobody knows the hours, late rows and corrections, back and forth."""
+    stages = [{"name": name, **rules} for name, rules in zip(examples.STAGES, MANY_STAYS, strict=True)]
+    spec = JourneySpec.model_validate({"name": "many", "same_day": same_day, "stages": stages})
+    customers = [*examples.close_histories(5, 120), *examples.crowded_days(7, 120)]
+    customers = [replace(one, name=f"c{i:03}") for i, one in enumerate(customers)]
+    found, again = known(Setting(spec, frozenset()), customers), 0
+    for i, one in enumerate(customers):
+        spent = plain(found, i, spec.names)
+        assert spent == journey.spans(spec, (), one, MINOR_UNITS), one
+        again += sum(len(several) > 1 for several in spent.values())
+    assert again > 100
