@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.oracles import examples, journey
-from tests.oracles.blocks import in_order, to_block
-from tests.oracles.cases import moment, person, touch
-from tests.oracles.examples import DAY, MINOR_UNITS, START, Setting
-from tests.oracles.histories import Customer, as_known
+from tests.oracles.blocks import to_block
+from tests.oracles.examples import MINOR_UNITS, Setting
+from tests.oracles.histories import Customer
 
 from cvj_ml.config import JourneySpec
-from cvj_ml.journey import Journey, Stays, entry_times, evidence, stays, stays_that_happened
+from cvj_ml.journey import Journey, Stays, evidence, stays, stays_that_happened
 from cvj_ml.windows import NEVER
 
 Span = tuple[int, int | None]

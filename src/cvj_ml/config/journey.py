@@ -96,7 +96,7 @@ class Rule(Section):
 
     @property
     def unless_silent(self) -> Rule | None:
-        """This rule without silence; None where nothing else fulfils it."""
+        """What else than silence fulfils this rule; None where nothing does."""
         if self.silent_for is not None:
             return None
         if self.any and self.silence is not None:

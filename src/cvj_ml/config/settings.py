@@ -308,7 +308,7 @@ class Config(Section):
         faults = []
         left = [stage.name for stage in self.journey.stages if stage.leave is not None]
         if left and self.coverage:
-            # The posterior takes the observed stage for the least that is true, which hidden evidence of a leave is not.
+            # The posterior takes the observed stage for a floor; with hidden evidence of a leave it is none.
             faults.append(
                 f"coverage: {', '.join(left)} can be left, and where evidence may be hidden nobody knows who has;"
                 " remove coverage, or the leave rules"

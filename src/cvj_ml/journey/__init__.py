@@ -13,7 +13,7 @@ from cvj_ml.journey.stages import (
     stays_that_happened,
 )
 from cvj_ml.journey.stays import StageState, Stays, reached, stage_at
-from cvj_ml.journey.thinning import coverage_of, draw_hidden, entries_when_hidden, hide
+from cvj_ml.journey.thinning import coverage_of, draw_hidden, hide, stays_when_hidden
 
 __all__ = [
     "Followed",
@@ -25,7 +25,6 @@ __all__ = [
     "column_passes",
     "coverage_of",
     "draw_hidden",
-    "entries_when_hidden",
     "entry_times",
     "evidence",
     "followed",
@@ -38,4 +37,5 @@ __all__ = [
     "stage_at",
     "stays",
     "stays_that_happened",
+    "stays_when_hidden",
 ]

@@ -71,7 +71,7 @@ def _leave(stay: Evaluation, rule: Rule | None, entered: Firings) -> tuple[Firin
 
 
 class Silence(NamedTuple):
-    """The instant of a silence, the row that it follows, and the first day of which all rows without hours are later."""
+    """The row that a silence follows, its instant, and the first day whose rows without hours are later than that."""
 
     row: _Rows
     instant: Instants

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,11 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import Stage
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey.entry_rules import Firings, Questions, fire
+from cvj_ml.journey.entry_rules import Firings, Questions, either, fire, start_of_history
 from cvj_ml.journey.leaving import rounds, spans_as_known
 from cvj_ml.journey.observability import Journey
 from cvj_ml.journey.stays import Stays
-from cvj_ml.windows import NEVER, Instants, rows_before
+from cvj_ml.windows import NEVER, Instants, before, rows_before
 
 _Rows = npt.NDArray[np.int64]
 
@@ -135,21 +135,43 @@ class Followed:
     """Where the rules of stages that others come after fired, as known at snapshots: ``question`` is each one's.
 
     A firing was known from the instant on at which its row was visible, and no earlier than the question ``begins``.
+    ``left`` is how stages that can be left were left last.
     """
 
     fired: Mapping[str, Firings]
     question: _Rows
     begins: Instants
+    left: Mapping[str, Firings] = field(default_factory=dict)
 
 
 def followed(journey: Journey, points: TouchpointColumns, customer: _Rows, as_of: Instants) -> Followed:
     """Return where the rules of stages that others come after fired, as known before each snapshot."""
-    if not len(points) or not any(stage.enter.follows() for stage in journey.stages):
+    if not len(points) or not (_left(journey) or any(stage.enter.follows() for stage in journey.stages)):
         none = np.zeros(len(customer), dtype=np.int64)
         return Followed({}, none, none)
+    if _left(journey):
+        return _left_before(journey, points, customer, as_of)
     questions, owner, begins = _histories_as_known(points)
     fired = fire(journey, points, questions, followed_only=True).fired
     return Followed(fired, _latest_before(owner, begins, customer, as_of), begins)
+
+
+def _left_before(journey: Journey, points: TouchpointColumns, customer: _Rows, as_of: Instants) -> Followed:
+    """Ask of every snapshot for itself: silence may have left what a row that was not known yet would have kept."""
+    questions = Questions(points.offsets[customer], points.offsets[customer + 1], as_of)
+    evaluated, left = fire(journey, points, questions, followed_only=True), dict[str, Firings]()
+    for _, stage in _left(journey):
+        found = start_of_history(len(customer))
+        for part in rounds(evaluated, stage):
+            past = np.flatnonzero(before(part.at, as_of[part.question]))
+            later = np.full(len(customer), len(past), dtype=np.int64)
+            later[part.question[past]] = np.arange(len(past))
+            gone = later < len(past)
+            if gone.any():
+                found = either(found, part.left.take(past[np.where(gone, later, 0)]), gone)
+        left[stage.name] = found
+    never = np.full(len(customer), -NEVER, dtype=np.int64)
+    return Followed(evaluated.fired, np.arange(len(customer)), never, left)
 
 
 @compiled

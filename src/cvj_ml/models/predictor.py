@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import stage_at
 from cvj_ml.models.drift_profile.distributions import ColumnBins, DriftCounts, bins_of, columns_of, count_bins
 from cvj_ml.models.drift_profile.reference import DriftReference
 from cvj_ml.models.explain.typical import Reference
@@ -130,10 +129,10 @@ class Predictor:
 
     def answer(self, block: Block, as_of: int) -> Predictions:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""
-        entries = self.definition.entries(block)
+        stays = self.definition.stays(block)
         snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
-        state = stage_at(entries[snapshots.customer], as_of)
-        x = self.definition.features(block, entries, snapshots)
+        state = stays.at(snapshots.customer, as_of)
+        x = self.definition.features(block, stays, snapshots)
         recency = x[:, self.definition.catalogue.names.index("recency")]
         probability = self._probabilities(x, state.stage, snapshots.as_of, threads=1)
         active = recency * DAY <= self.definition.journey.spec.dormant_after

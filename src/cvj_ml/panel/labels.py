@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey import Journey, occurrence_times, reached
+from cvj_ml.journey import Journey, reached, stays_that_happened
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import NEVER, Instants, follow_up, is_live, rows_before, time_until
 
@@ -44,9 +44,12 @@ def label(
     cut: int,
     arrival_delay: int,
 ) -> Labels:
-    """Label snapshots by what was visible at the cut; ``stage`` is each snapshot's observed stage."""
-    happened = reached(occurrence_times(journey, points, cut))
-    until_stage = time_until(happened[snapshots.customer], snapshots.as_of[:, None])
+    """Label snapshots by what was visible at the cut; ``stage`` is each snapshot's observed stage.
+
+    A stage that can be left is reached when it is entered next, and had been before if it was held at ``as_of``.
+    """
+    happened = stays_that_happened(journey, points, cut)
+    until_stage = time_until(reached(happened.coming(snapshots.customer, snapshots.as_of)), snapshots.as_of[:, None])
     ahead = stages_ahead(journey, stage)
     already = ahead & (until_stage < 0)
     until_next = np.where(ahead & ~already, until_stage, NEVER).min(axis=1)

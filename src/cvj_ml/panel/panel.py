@@ -15,7 +15,7 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.histories import Block
-from cvj_ml.journey import evidence, stage_at
+from cvj_ml.journey import evidence
 from cvj_ml.panel.labels import Labels, label
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
@@ -215,15 +215,15 @@ def build_panel(
     share = min(1.0, most / max(rows, 1))
 
     def part(block: Block) -> _Part:
-        entries = definition.entries(block)
+        stays = definition.stays(block)
         snapshots = eligible(block.touchpoints, instants)
         asked = len(snapshots)
         if share < 1:
             snapshots = snapshots.take(sampling_keys(block.customers, snapshots, seed) < share)
-        state = stage_at(entries[snapshots.customer], snapshots.as_of)
+        state = stays.at(snapshots.customer, snapshots.as_of)
         labels = _label(definition, block, snapshots, state.stage, cut, arrival_delay)
         return _Part(
-            definition.features(block, entries, snapshots),
+            definition.features(block, stays, snapshots),
             snapshots,
             state.stage,
             state.days_in_stage,
@@ -304,7 +304,7 @@ class _Count:
 def _count(definition: ModelSpec, block: Block, instants: Instants, cut: int, arrival_delay: int) -> _Count:
     """Count a block's hazard rows, and the customers who moved to each target: rows of one customer count once."""
     snapshots = eligible(block.touchpoints, instants)
-    stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
+    stage = definition.stays(block).at(snapshots.customer, snapshots.as_of).stage
     rows = hazard_rows(_label(definition, block, snapshots, stage, cut, arrival_delay), definition.horizons)
     targets = 1 + len(definition.journey.stages)
     pairs = np.unique(snapshots.customer[rows.snapshot[rows.converted]] * targets + rows.target[rows.converted])
