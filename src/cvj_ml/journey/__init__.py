@@ -1,6 +1,7 @@
 """From touchpoints to stages."""
 
 from cvj_ml.journey.attribute_rules import evidence
+from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, outcomes_of
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
@@ -16,8 +17,11 @@ from cvj_ml.journey.stays import StageState, Stays, reached, stage_at
 from cvj_ml.journey.thinning import coverage_of, draw_hidden, hide, stays_when_hidden
 
 __all__ = [
+    "KEPT",
+    "PURCHASE",
     "Followed",
     "Journey",
+    "Outcome",
     "Progress",
     "StageState",
     "Stays",
@@ -32,6 +36,7 @@ __all__ = [
     "leaf_mask",
     "observability",
     "occurrence_times",
+    "outcomes_of",
     "progress",
     "reached",
     "stage_at",

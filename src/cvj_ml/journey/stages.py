@@ -56,7 +56,7 @@ def stays(journey: Journey, points: TouchpointColumns) -> Stays:
             left[order],
             (stage.leave and stage.leave.silence) or 0,
         )
-        found.append((i, *spans, np.empty(0, dtype=np.bool_)))
+        found.append((i, *spans, np.zeros(len(spans[0]), dtype=np.bool_)))
     return _stays(journey, first, found)
 
 
@@ -106,8 +106,7 @@ def _stays(
     first[:, leavable] = NEVER
     np.minimum.at(first, (customer, stage), enter)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(customer, minlength=len(first)))]).astype(np.int64)
-    silent = silent[order] if len(silent) else silent
-    return Stays(_hide(first, journey), offsets, stage[order], enter[order], leave[order], silent, leavable)
+    return Stays(_hide(first, journey), offsets, stage[order], enter[order], leave[order], silent[order], leavable)
 
 
 def entry_times(journey: Journey, points: TouchpointColumns) -> Instants:

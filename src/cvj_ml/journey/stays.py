@@ -29,7 +29,7 @@ class Stays:
     ``first`` is when each stage was first entered, (customers, stages), NEVER where it was not or is unobserved; where
     no stage can be left that is all. Of those that can, the rows ``[offsets[c], offsets[c + 1])`` of ``stage``,
     ``enter`` and ``leave`` are a customer's stays, those of one stage in order of time. ``silent`` marks what silence
-    ended; it is empty where that is not known.
+    ended; it is False where that is not told.
     """
 
     first: Instants
@@ -70,6 +70,29 @@ class Stays:
             found[:, self.leavable] = NEVER
             _coming(self.offsets, self.stage, self.enter, self.leave, customer, as_of, found)
         return found
+
+    def until(self, customer: _Rows, as_of: Instants) -> Instants:
+        """Return when the stay of each stage that is held at ``as_of`` ends, unless by silence; else NEVER."""
+        found = np.full((len(customer), self.first.shape[1]), NEVER, dtype=np.int64)
+        _until(self.offsets, self.stage, self.enter, self.leave, self.silent, customer, as_of, found)
+        return found
+
+
+@compiled
+def _until(
+    offsets: _Rows,
+    stage: _Rows,
+    enter: Instants,
+    leave: Instants,
+    silent: npt.NDArray[np.bool_],
+    customer: _Rows,
+    as_of: Instants,
+    found: Instants,
+) -> None:
+    for i in range(len(customer)):
+        for k in range(offsets[customer[i]], offsets[customer[i] + 1]):
+            if is_past(enter[k], as_of[i]) and not is_past(leave[k], as_of[i]) and not silent[k]:
+                found[i, stage[k]] = leave[k]
 
 
 @compiled

@@ -91,9 +91,9 @@ def find_base_nights(config: Config, as_of: int) -> BaseNights:
 
 def digest_of_journey(config: Config) -> str:
     """Return a digest of what stages mean: nights of two journeys cannot be compared."""
-    dormant_after, same_day, stages = config.journey.rules
-    rules = [(name, *(rule.model_dump(mode="json") for rule in own)) for name, own in stages]
-    return digest_of(dormant_after, same_day, rules)
+    spec = config.journey
+    rules = [(stage.name, *(rule.model_dump(mode="json") for rule in stage.rules)) for stage in spec.stages]
+    return digest_of(spec.dormant_after, spec.same_day, rules)
 
 
 def _earlier(out: Path, as_of: int) -> Iterator[BaseNight]:
