@@ -261,7 +261,7 @@ def test_without_censoring_kaplan_meier_is_the_share_still_there(rows: list[tupl
 def times(moves: dict[int, int], waiting: dict[int, int]) -> pd.DataFrame:
     rows = [(1, days, n) for days, n in moves.items()] + [(STILL_THERE, days, n) for days, n in waiting.items()]
     followed = sum(max([*moves, *waiting]) >= after for after in AFTER)
-    return pd.DataFrame(rows, columns=["next", "days", "customers"]).assign(followed=followed)
+    return pd.DataFrame(rows, columns=["next", "days", "customers"]).assign(followed=followed, stage=0)
 
 
 def test_a_median_that_was_not_seen_is_not_told() -> None:

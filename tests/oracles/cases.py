@@ -16,7 +16,7 @@ from tests.oracles.histories import Customer, Touch, Version
 from cvj_ml.config import Config, JourneySpec
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block, Text, TouchpointColumns
-from cvj_ml.journey import Journey, StageState, stays
+from cvj_ml.journey import Journey, StageState, evidence, stays
 from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
@@ -215,8 +215,9 @@ def labels_of(
     arrival_delay: int = 0,
 ) -> tuple[Snapshots, Labels]:
     """Ask the package for the snapshots at some instants and their labels."""
-    points = to_block(customers).touchpoints
-    snapshots = eligible(points, np.array(instants, dtype=np.int64))
+    block = to_block(customers)
+    points = evidence(Journey(journey, hidden), block)
+    snapshots = eligible(block.touchpoints, np.array(instants, dtype=np.int64))
     stage = stays(Journey(journey, hidden), points).at(snapshots.customer, snapshots.as_of).stage
     return snapshots, label(Journey(journey, hidden), points, snapshots, stage, cut, arrival_delay)
 

@@ -43,11 +43,15 @@ def occurrences(
 
 @dataclass(frozen=True)
 class Stay:
-    """A stay in a stage as it happened; ``leave`` is None where it has not ended, ``silent`` if silence ended it."""
+    """A stay in a stage as it happened; ``leave`` is None where it has not ended, ``silent`` if silence ended it.
+
+    ``left`` is what may still count after it.
+    """
 
     enter: int
     leave: int | None
     silent: bool
+    left: Fired | None
 
 
 def stays_that_happened(
@@ -149,7 +153,7 @@ def all_stays(
                     key=lambda way: (way[0].moment, way[1]),
                     default=(None, False),
                 )
-            spent.append(Stay(entered.moment, left and left.moment, silent))
+            spent.append(Stay(entered.moment, left and left.moment, silent, left))
             entered = first(stage.enter, left, left.moment) if left is not None else None
     return found
 

@@ -25,8 +25,8 @@ class Outcome:
     """The next of a customer's own touchpoints with one of these ``events``; with ``but``, with any but these.
 
     ``same_as`` names what is the same question on this data (``return`` or another outcome): it has no model of its
-    own, and its probabilities are those. With a ``stage`` it is its leave by other rules than silence, which is asked of
-    those who hold it; ``events`` are what these rules name.
+    own, and its probabilities are those. With a ``stage`` it is its leave by other rules than silence, asked of those
+    who hold it; ``events`` are what these rules name.
     """
 
     name: str

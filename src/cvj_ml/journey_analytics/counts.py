@@ -59,7 +59,7 @@ def count_journey(question: Question, blocks: Blocks) -> JourneyCounts:
             known_customers(question, block, found),
         )
 
-    stays, points, experience, customers = zip(*blocks.map(one), strict=True)
+    spent, points, experience, customers = zip(*blocks.map(one), strict=True)
     return JourneyCounts(
-        question, add_dwell_times(stays), add_touchpoints(points), add_experience(experience), add_customers(customers)
+        question, add_dwell_times(spent), add_touchpoints(points), add_experience(experience), add_customers(customers)
     )
