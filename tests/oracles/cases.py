@@ -153,7 +153,7 @@ def a_definition(
         TREND,
         SESSION_GAP,
         2,
-        [stage.name for stage in journey.stages if stage.leave is not None and stage.name in observable],
+        [journey.names[i] for i in Journey(journey, hidden).leavable],
     )
     return ModelSpec(
         Journey(journey, hidden), catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND), 2

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.config import Stage
 from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.entry_rules import Firings, Questions, either, fire, start_of_history
 from cvj_ml.journey.leaving import rounds, spans_as_known
@@ -36,7 +35,8 @@ def stays(journey: Journey, points: TouchpointColumns) -> Stays:
     became_true = np.maximum(_at(points.visible_at, _in_order(journey, evaluated.fired)), begins[:, None])
     np.minimum.at(first, customer, became_true)
     found = []
-    for i, stage in _left(journey):
+    for i in journey.leavable:
+        stage = journey.stages[i]
         parts = list(rounds(evaluated, stage))
         question = _joined([part.question for part in parts])
         order = np.argsort(question, kind="stable")
@@ -69,7 +69,8 @@ def stays_that_happened(journey: Journey, points: TouchpointColumns, cut: int) -
     questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
     evaluated = fire(journey, points, questions)
     found = []
-    for i, stage in _left(journey):
+    for i in journey.leavable:
+        stage = journey.stages[i]
         parts = list(rounds(evaluated, stage))
         found.append(
             (
@@ -81,12 +82,6 @@ def stays_that_happened(journey: Journey, points: TouchpointColumns, cut: int) -
             )
         )
     return _stays(journey, _at(points.occurred_at, _in_order(journey, evaluated.fired)), found)
-
-
-def _left(journey: Journey) -> list[tuple[int, Stage]]:
-    return [
-        (i, journey.stages[i]) for i in journey.observable if journey.stages[i].leave is not None
-    ]  # fmt: skip
 
 
 def _joined(parts: Sequence[_Rows]) -> _Rows:
@@ -145,10 +140,10 @@ class Followed:
 
 def followed(journey: Journey, points: TouchpointColumns, customer: _Rows, as_of: Instants) -> Followed:
     """Return where the rules of stages that others come after fired, as known before each snapshot."""
-    if not len(points) or not (_left(journey) or any(stage.enter.follows() for stage in journey.stages)):
+    if not len(points) or not (journey.leavable or any(stage.enter.follows() for stage in journey.stages)):
         none = np.zeros(len(customer), dtype=np.int64)
         return Followed({}, none, none)
-    if _left(journey):
+    if journey.leavable:
         return _left_before(journey, points, customer, as_of)
     questions, owner, begins = _histories_as_known(points)
     fired = fire(journey, points, questions, followed_only=True).fired
@@ -159,7 +154,7 @@ def _left_before(journey: Journey, points: TouchpointColumns, customer: _Rows, a
     """Ask of every snapshot for itself: silence may have left what a row that was not known yet would have kept."""
     questions = Questions(points.offsets[customer], points.offsets[customer + 1], as_of)
     evaluated, left = fire(journey, points, questions, followed_only=True), dict[str, Firings]()
-    for _, stage in _left(journey):
+    for stage in (journey.stages[i] for i in journey.leavable):
         found = start_of_history(len(customer))
         for part in rounds(evaluated, stage):
             past = np.flatnonzero(before(part.at, as_of[part.question]))

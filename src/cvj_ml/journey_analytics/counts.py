@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cvj_ml.config import Config
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, evidence
+from cvj_ml.journey import Journey, evidence, stays
 from cvj_ml.journey_analytics.dwell_times import (
     DwellTimeCounts,
     Question,

@@ -156,7 +156,7 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         config.features.trend if 2 * config.features.trend <= config.burn_in else None,
         config.features.session_gap,
         config.value_decimals,
-        [journey.names[i] for i in journey.observable if journey.stages[i].leave is not None],
+        [journey.names[i] for i in journey.leavable],
     )
     return ModelSpec(
         journey,

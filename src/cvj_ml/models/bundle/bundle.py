@@ -290,6 +290,7 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         document["trend"],
         document["session_gap"],
         document["value_decimals"],
+        [journey.names[i] for i in journey.leavable],
     )
     if catalogue.names != document["names"]:
         raise ModelError(
