@@ -33,7 +33,7 @@ from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED, matured_outcomes, r
 from cvj_ml.evaluation.baselines import baselines
 from cvj_ml.evaluation.metrics import bootstrap_interval, log_loss_terms, markdown_table
 from cvj_ml.histories import Block
-from cvj_ml.journey import observability, stage_at
+from cvj_ml.journey import observability
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.labels import label
@@ -201,7 +201,7 @@ def look_back(definition: ModelSpec, engine: LocalEngine, grid: Instants, cut: i
 
     def part(block: Block) -> Past:
         snapshots = eligible(block.touchpoints, grid)
-        stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
+        stage = definition.stays(block).at(snapshots.customer, snapshots.as_of).stage
         labels = label(
             definition.journey,
             block.touchpoints,

@@ -28,13 +28,13 @@ from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.evaluation.stage_evaluation import POSTERIOR, contenders, stage_metrics, stage_mix
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, stage_at
+from cvj_ml.journey import Journey, Stays
 from cvj_ml.models.stage.posterior_fitting import fit_stages
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.stage_panel import Seen, StageRows, Tracking, observe, smooth_columns
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.store import ingest
-from cvj_ml.windows import Instants, midnight
+from cvj_ml.windows import midnight
 
 _F64 = npt.NDArray[np.float64]
 _I64 = npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ class Community:
 
     definition: ModelSpec
     block: Block
-    entries: Instants
+    stays: Stays
     order: _I64
     as_of: int
 
@@ -79,14 +79,14 @@ class Community:
     @property
     def truth(self) -> npt.NDArray[np.int8]:
         """Each account's true stage."""
-        return stage_at(self.entries, self.as_of).stage[self.order]
+        return self.stays.at(np.arange(len(self)), self.as_of).stage[self.order]
 
     def seen(self, hidden: _Mask) -> Seen:
         """Return what is left to see with some stages hidden, (accounts, stages), in the order of `users`."""
         in_block = np.empty_like(hidden)
         in_block[self.order] = hidden
         everybody = Snapshots(np.arange(len(self), dtype=np.int64), np.full(len(self), self.as_of, dtype=np.int64))
-        x, floor = observe(self.definition, self.block, self.entries, in_block, everybody)
+        x, floor = observe(self.definition, self.block, self.stays, in_block, everybody)
         return Seen(np.arange(len(self)), x[self.order], floor[self.order], self.truth)
 
     def without_own(self, hidden: _Mask) -> Seen:
@@ -107,7 +107,7 @@ def open_community() -> Community:
     ids = pd.read_parquet(folder / "users.parquet", columns=["Id"])["Id"].astype(str)
     position = {name: i for i, name in enumerate(block.customers)}
     order = np.array([position[name] for name in ids], dtype=np.int64)
-    return Community(definition, block, definition.entries(block), order, as_of)
+    return Community(definition, block, definition.stays(block), order, as_of)
 
 
 def configured(folder: str) -> Config:

@@ -107,8 +107,8 @@ CONFIGURATIONS = {
     "a preset that does not exist": (
         change(OWN, "journey: cvj9\n"),
         "error: DIR/shop.yaml: the configuration has a fault:\n"
-        "  - journey: unknown preset 'cvj9'. Did you mean 'cvj8'? Presets: cvj8, flowchart7, journey5, loyalty5;"
-        " or name a .yaml file, or write the stages here",
+        "  - journey: unknown preset 'cvj9'. Did you mean 'cvj8'? Presets: cvj8, flowchart7, journey5, loyalty5,"
+        " subscription5; or name a .yaml file, or write the stages here",
     ),
     "a journey file that does not exist": (
         change(OWN, "journey: mine.yaml\n"),

@@ -82,6 +82,12 @@ def is_known(visible_at: Any, begins: Any, as_of: Any) -> Any:
 
 
 @compiled
+def is_past(instant: Any, as_of: Any) -> Any:
+    """Return whether an instant lies strictly before ``as_of``."""
+    return instant < as_of
+
+
+@compiled
 def in_window(occurred_at: Any, as_of: Any, window: Any) -> Any:
     """Return whether a row that lies before ``as_of`` also lies in ``[as_of - window, as_of)``."""
     return occurred_at >= as_of - window

@@ -55,7 +55,7 @@ def dated_block(customers: list[Customer]) -> Block:
 
 
 def columns_of(one: ModelSpec, block: Block, snapshots: Snapshots) -> list[tuple[float, float]]:
-    x = one.features(block, one.entries(block), snapshots)
+    x = one.features(block, one.stays(block), snapshots)
     places = [i for i, feature in enumerate(one.catalogue.features) if feature.group == DATES]
     assert [one.catalogue.names[i] for i in places] == ["days_until_renewal", "days_past_renewal"]
     return [(float(row[places[0]]), float(row[places[1]])) for row in x]

@@ -44,7 +44,7 @@ def check(customers: list[Customer], setting: Setting, instants: list[int], obse
     )
     block = to_block(customers)
     snapshots = eligible(block.touchpoints, np.array(instants, dtype=np.int64))
-    x = definition.features(block, definition.entries(block), snapshots)
+    x = definition.features(block, definition.stays(block), snapshots)
     names = [re.sub("__+", "_", name) for name in definition.catalogue.names]
     assert x.dtype == np.float32
     compared = 0
@@ -135,7 +135,7 @@ def test_the_codes_of_names_do_not_matter(customers: list[Customer], as_of: int,
     for spell in (sorted, shuffled):
         block = to_block(customers, spell)
         snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
-        found.append(definition.features(block, definition.entries(block), snapshots))
+        found.append(definition.features(block, definition.stays(block), snapshots))
     assert np.array_equal(*found, equal_nan=True)
 
 
@@ -159,7 +159,7 @@ def test_names_and_the_order_of_rows_decide_nothing(
     ):
         definition, block = a_definition(journey, setting.hidden, vocabulary=known), to_block(people)
         snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
-        found.append(definition.features(block, definition.entries(block), snapshots))
+        found.append(definition.features(block, definition.stays(block), snapshots))
     assert np.array_equal(*found, equal_nan=True)
 
 

@@ -144,7 +144,7 @@ def test_journeys_without_attributes_see_the_touchpoints_themselves() -> None:
 def test_what_attributes_are_asked_for_in_words_and_faults() -> None:
     rule = a_journey(One={"all": [{"event": "buy"}, {"attribute": {"plan": "pro"}}]}).stages[0].enter
     assert rule_in_words(rule) == "buy; and plan = pro"
-    with pytest.raises(ConfigError, match="exactly one of event, attribute, any, all"):
+    with pytest.raises(ConfigError, match="exactly one of event, attribute, silent_for, any, all"):
         Journey({"One": {"event": "buy", "attribute": {"plan": "pro"}}})
     with pytest.raises(ConfigError, match="count belong to a rule with event, not beside attribute"):
         Journey({"One": {"attribute": {"plan": "pro"}, "count": 2}})

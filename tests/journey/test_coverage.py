@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.oracles.blocks import to_block, to_customers
 from tests.oracles.cases import a_journey, person, touch
 
-from cvj_ml.journey import Journey, coverage_of, draw_hidden, entries_when_hidden, entry_times, hide
+from cvj_ml.journey import Journey, coverage_of, draw_hidden, entry_times, hide, stays_when_hidden
 from cvj_ml.windows import NEVER
 
 JOURNEY = a_journey(
@@ -32,10 +32,10 @@ def left(touches, *stages: int) -> tuple[list[tuple[str, float | None]], list[in
     entries = entry_times(Journey(JOURNEY), block.touchpoints)
     hidden = np.isin(np.arange(4), stages)[None, :]
     points = hide(Journey(JOURNEY), block.touchpoints, hidden, entries)
-    seen = entries_when_hidden(Journey(JOURNEY), points, hidden)
+    seen = stays_when_hidden(Journey(JOURNEY), points, hidden)
     (customer,) = to_customers(type(block)(block.customers, points))
     rows = [(one.event, one.properties["rating"]) for one in customer.touches]
-    return rows, np.flatnonzero(seen[0] < NEVER).tolist()
+    return rows, np.flatnonzero(seen.first[0] < NEVER).tolist()
 
 
 def test_the_evidence_of_a_hidden_stage_goes_and_other_touchpoints_stay() -> None:
@@ -80,8 +80,8 @@ def test_a_hidden_stage_is_not_entered_whatever_still_matches_its_rule() -> None
     hidden = np.array([[False, True]])
     points = hide(Journey(journey), block.touchpoints, hidden, entries)
     assert len(points) == 1, "Convert needs the first purchase"
-    seen = entries_when_hidden(Journey(journey), points, hidden)
-    assert (seen < NEVER).tolist() == [[True, False]]
+    seen = stays_when_hidden(Journey(journey), points, hidden)
+    assert (seen.first < NEVER).tolist() == [[True, False]]
 
 
 def test_a_customer_may_be_left_without_any_touchpoint() -> None:
@@ -91,7 +91,7 @@ def test_a_customer_may_be_left_without_any_touchpoint() -> None:
     hidden = np.array([[True], [True]])
     points = hide(Journey(journey), block.touchpoints, hidden, entries)
     assert points.offsets.tolist() == [0, 0, 1]
-    assert (entries_when_hidden(Journey(journey), points, hidden) == NEVER).all()
+    assert (stays_when_hidden(Journey(journey), points, hidden).first == NEVER).all()
 
 
 @given(HISTORIES, st.sets(st.sampled_from([CONVERT, ASCEND, ADVOCATE])))

@@ -19,7 +19,7 @@ from tests.oracles.journey import stage_at as oracle_stage_at
 
 from cvj_ml.config import JourneySpec, UnhappySpec
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times
+from cvj_ml.journey import Journey, stays
 from cvj_ml.journey_analytics.dwell_times import Question, dwell_times
 from cvj_ml.journey_analytics.experience import (
     SETBACK,
@@ -44,9 +44,9 @@ def asked(journey: JourneySpec, hidden: Sequence[str], as_of: int) -> Question:
 
 
 def counted(question: Question, block: Block) -> ExperienceCounts:
-    entries = entry_times(question.journey, block.touchpoints)
-    found = dwell_times(block.touchpoints, entries, question.as_of)
-    return count_experience(question, block.touchpoints, entries, found)
+    held = stays(question.journey, block.touchpoints)
+    found = dwell_times(block.touchpoints, held, question.as_of)
+    return count_experience(question, block.touchpoints, held, found)
 
 
 def dictionary(frame: pd.DataFrame) -> dict[tuple[object, ...], int]:

@@ -23,7 +23,7 @@ from tests.oracles.labels import is_eligible, outlook
 from cvj_ml.config import JourneySpec
 from cvj_ml.errors import ConfigError
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times
+from cvj_ml.journey import Journey, stays
 from cvj_ml.journey_analytics.dwell_times import (
     AFTER,
     BEFORE_ANY,
@@ -60,9 +60,9 @@ def asked(
 
 
 def counted(question: Question, block: Block) -> tuple[DwellTimeCounts, TouchpointCounts]:
-    entries = entry_times(question.journey, block.touchpoints)
-    found = dwell_times(block.touchpoints, entries, question.as_of)
-    return count_dwell_times(question, block, found), count_touchpoints(question, block, entries, found)
+    held = stays(question.journey, block.touchpoints)
+    found = dwell_times(block.touchpoints, held, question.as_of)
+    return count_dwell_times(question, block, found), count_touchpoints(question, block, held, found)
 
 
 def oracle_stays(journey: JourneySpec, hidden: Sequence[str], customer: Customer, as_of: int) -> list[tuple[int, ...]]:
@@ -87,8 +87,8 @@ def oracle_stays(journey: JourneySpec, hidden: Sequence[str], customer: Customer
 def test_stays_are_those_of_a_walk_through_the_history(people: list[Customer], setting: Setting, as_of: int) -> None:
     """Silent errors 4 and 26: entries are one array, and a lower stage entered late begins no stay."""
     block = to_block(people)
-    entries = entry_times(Journey(setting.journey, frozenset(setting.hidden)), block.touchpoints)
-    found = dwell_times(block.touchpoints, entries, as_of)
+    held = stays(Journey(setting.journey, frozenset(setting.hidden)), block.touchpoints)
+    found = dwell_times(block.touchpoints, held, as_of)
     rows = list(zip(found.customer, found.stage, found.start, found.end, found.next, strict=True))
     expected = [
         (i, *stay) for i, one in enumerate(people) for stay in oracle_stays(setting.journey, setting.hidden, one, as_of)
@@ -261,7 +261,7 @@ def test_without_censoring_kaplan_meier_is_the_share_still_there(rows: list[tupl
 def times(moves: dict[int, int], waiting: dict[int, int]) -> pd.DataFrame:
     rows = [(1, days, n) for days, n in moves.items()] + [(STILL_THERE, days, n) for days, n in waiting.items()]
     followed = sum(max([*moves, *waiting]) >= after for after in AFTER)
-    return pd.DataFrame(rows, columns=["next", "days", "customers"]).assign(followed=followed)
+    return pd.DataFrame(rows, columns=["next", "days", "customers"]).assign(followed=followed, stage=0)
 
 
 def test_a_median_that_was_not_seen_is_not_told() -> None:

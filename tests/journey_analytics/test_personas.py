@@ -17,7 +17,7 @@ from tests.oracles.examples import DAY, Setting, customers, instants, settings_o
 from tests.oracles.histories import Customer, Version, live
 
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times
+from cvj_ml.journey import Journey, stays
 from cvj_ml.journey_analytics import personas as module
 from cvj_ml.journey_analytics.dwell_times import (
     STILL_THERE,
@@ -44,8 +44,8 @@ RULES: dict[str, object] = {"One": {"event": "visit"}, "Two": {"event": "buy"}}
 
 
 def counted(question: Question, block: Block) -> KnownCustomers:
-    entries = entry_times(question.journey, block.touchpoints)
-    return known_customers(question, block, dwell_times(block.touchpoints, entries, question.as_of))
+    held = stays(question.journey, block.touchpoints)
+    return known_customers(question, block, dwell_times(block.touchpoints, held, question.as_of))
 
 
 @settings(max_examples=30)
@@ -70,13 +70,13 @@ def test_a_row_a_customer_is_that_of_a_plain_loop(
     assert [tuple(row.values()) for row in found] == expected
     # The same people, arrivals and moves as the journey map has.
     block = to_block(people)
-    entries = entry_times(question.journey, block.touchpoints)
-    stays = count_dwell_times(question, block, dwell_times(block.touchpoints, entries, as_of))
-    now = stays.dwell_times[stays.dwell_times["next"] == STILL_THERE].groupby("stage")["customers"].sum().to_dict()
+    held = stays(question.journey, block.touchpoints)
+    spent = count_dwell_times(question, block, dwell_times(block.touchpoints, held, as_of))
+    now = spent.dwell_times[spent.dwell_times["next"] == STILL_THERE].groupby("stage")["customers"].sum().to_dict()
     assert Counter(together.rows["stage"].to_pylist()) == now
     arrived = Counter(stage for stage in together.rows["arrived"].to_pylist() if stage > -2)
-    assert arrived == stays.arrivals.groupby("stage")["customers"].sum().to_dict()
-    recent = stays.dwell_times[stays.dwell_times["recent"]].groupby(["stage", "next"])["customers"].sum().to_dict()
+    assert arrived == spent.arrivals.groupby("stage")["customers"].sum().to_dict()
+    recent = spent.dwell_times[spent.dwell_times["recent"]].groupby(["stage", "next"])["customers"].sum().to_dict()
     assert Counter((row["origin"], row["to"]) for row in together.moves.to_pylist()) == recent
 
 

@@ -383,7 +383,7 @@ def test_only_the_buckets_of_listed_customers_are_read(
         mine, about = slice(*points.offsets[i : i + 2]), slice(*table.offsets[i : i + 2])
         numbers = [getattr(points, column)[mine].tolist() for column in ("occurred_at", "visible_at", "day", "value")]
         codes = points.event.codes[mine], points.channel.codes[mine], table.columns["country"].codes[about]  # type: ignore[union-attr]
-        return [*numbers, *(one.tolist() for one in codes), definition.entries(one)[i].tolist()]
+        return [*numbers, *(one.tolist() for one in codes), definition.stays(one).first[i].tolist()]
 
     whole = original(store, 2)
     for customer in wanted:

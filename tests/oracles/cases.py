@@ -16,7 +16,7 @@ from tests.oracles.histories import Customer, Touch, Version
 from cvj_ml.config import Config, JourneySpec
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block, Text, TouchpointColumns
-from cvj_ml.journey import Journey, StageState, entry_times, stage_at
+from cvj_ml.journey import Journey, StageState, evidence, stays
 from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
@@ -146,7 +146,15 @@ def a_definition(
 ) -> ModelSpec:
     """A small definition: windows of 1, 2 and 7 days, a trend of 2 days, horizons of 2, 5 and 9 days."""
     observable = [name for name in journey.names if name not in hidden]
-    catalogue = compile_catalogue(vocabulary, observable, tuple(WINDOWS.values()), TREND, SESSION_GAP, 2)
+    catalogue = compile_catalogue(
+        vocabulary,
+        observable,
+        tuple(WINDOWS.values()),
+        TREND,
+        SESSION_GAP,
+        2,
+        [journey.names[i] for i in Journey(journey, hidden).leavable],
+    )
     return ModelSpec(
         Journey(journey, hidden), catalogue, HORIZONS, next_stages, observed_from, zone, tuple(OUTBOUND), 2
     )
@@ -180,12 +188,12 @@ class Answers:
 def answers(definition: ModelSpec, customers: Sequence[Customer], as_of: int) -> Answers:
     """Ask the package for eligibility, stage, days in stage and features."""
     block = to_block(customers)
-    entries = definition.entries(block)
+    stays = definition.stays(block)
     snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
     return Answers(
         [block.customers[i] for i in snapshots.customer],
-        stage_at(entries[snapshots.customer], snapshots.as_of),
-        definition.features(block, entries, snapshots),
+        stays.at(snapshots.customer, snapshots.as_of),
+        definition.features(block, stays, snapshots),
         definition.catalogue.names,
     )
 
@@ -207,10 +215,10 @@ def labels_of(
     arrival_delay: int = 0,
 ) -> tuple[Snapshots, Labels]:
     """Ask the package for the snapshots at some instants and their labels."""
-    points = to_block(customers).touchpoints
-    snapshots = eligible(points, np.array(instants, dtype=np.int64))
-    entries = entry_times(Journey(journey, hidden), points)
-    stage = stage_at(entries[snapshots.customer], snapshots.as_of).stage
+    block = to_block(customers)
+    points = evidence(Journey(journey, hidden), block)
+    snapshots = eligible(block.touchpoints, np.array(instants, dtype=np.int64))
+    stage = stays(Journey(journey, hidden), points).at(snapshots.customer, snapshots.as_of).stage
     return snapshots, label(Journey(journey, hidden), points, snapshots, stage, cut, arrival_delay)
 
 

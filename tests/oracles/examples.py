@@ -141,6 +141,30 @@ def settings_of_journey(draw: st.DrawFn) -> Setting:
 
 
 @st.composite
+def leaving(draw: st.DrawFn) -> Setting:
+    """A journey with stages that can be left: by the grammar, attributes and silence, alone and together."""
+    setting = draw(settings_of_journey())
+    stages = [stage.model_dump(mode="json", exclude_defaults=True) for stage in setting.journey.stages]
+    for stage in stages[: draw(st.integers(1, len(stages)))]:
+        if draw(st.integers(0, 3)) == 0:
+            stage["enter"] = draw(_mixed((), depth=1))
+        ways = draw(st.lists(_way_to_leave(), min_size=1, max_size=3))
+        stage["leave"] = ways[0] if len(ways) == 1 else {"any": ways}
+    journey = {"name": "random", "same_day": setting.journey.same_day, "stages": stages}
+    return Setting(JourneySpec.model_validate(journey), setting.hidden)
+
+
+@st.composite
+def _way_to_leave(draw: st.DrawFn) -> dict[str, Any]:
+    shape = draw(st.sampled_from(("plain", "plain", "leaf", "rule", "mixed", "silence")))
+    if shape == "silence":
+        return {"silent_for": draw(st.sampled_from(("1h", "1d", "2d", "5d")))}
+    if shape == "mixed":
+        return draw(_mixed((), depth=1))
+    return draw({"plain": _plain_leaf(), "leaf": _leaf(), "rule": _rule((), depth=1)}[shape])
+
+
+@st.composite
 def by_attributes(draw: st.DrawFn) -> JourneySpec:
     """Up to three stages whose rules ask for attributes, alone and among other rules, before and after each other."""
     names = STAGES[: draw(st.integers(1, 3))]

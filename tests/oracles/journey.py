@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator as op
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tests.oracles.histories import Customer, Scalar, Touch, Version, live
@@ -41,6 +41,60 @@ def occurrences(
     return [None if stage.name in hidden else fired[stage.name] for stage in journey.stages]
 
 
+@dataclass(frozen=True)
+class Stay:
+    """A stay in a stage as it happened; ``leave`` is None where it has not ended, ``silent`` if silence ended it.
+
+    ``left`` is what may still count after it.
+    """
+
+    enter: int
+    leave: int | None
+    silent: bool
+    left: Fired | None
+
+
+def stays_that_happened(
+    journey: JourneySpec, customer: Customer, minor_units: int, cut: int
+) -> dict[str, list[Stay]]:  # fmt: skip
+    """All stays by what was known before the cut: entered, left, and entered again by what came later than that."""
+    versions = [one for one in customer.versions if one.known < cut]
+    return all_stays(journey, live(customer, cut), minor_units, versions)
+
+
+def spans(
+    journey: JourneySpec, hidden: Collection[str], customer: Customer, minor_units: int
+) -> dict[str, list[tuple[int, int | None]]]:
+    """When each stage was held, by what was known at each instant: asked anew at every instant that could matter."""
+    changes = {touch.visible for touch in customer.touches}
+    changes |= {touch.superseded for touch in customer.touches if touch.superseded is not None}
+    if any(asks_for_attributes(rule) for stage in journey.stages for rule in stage.rules):
+        changes |= {version.known for version in customer.versions}
+    happened = {touch.occurred for touch in customer.touches} | {one.known for one in customer.versions}
+    silences = {stage.leave.silence for stage in journey.stages if stage.leave is not None} - {None}
+    changes |= {instant + silence for instant in happened for silence in silences if silence is not None}
+    found: dict[str, list[tuple[int, int | None]]] = {name: [] for name in journey.names}
+    for instant in sorted(changes):
+        known = stays_that_happened(journey, customer, minor_units, instant + 1)
+        for stage in journey.stages:
+            there = [one for one in known[stage.name] if one.leave is None or one.leave > instant]
+            spent = found[stage.name]
+            is_there = bool(spent) and spent[-1][1] is None
+            if stage.name in hidden or bool(there) == is_there or (is_there and stage.leave is None):
+                continue
+            if there:
+                spent.append((instant, None))
+            else:
+                spent[-1] = (spent[-1][0], instant)
+    # Nothing lasts no time at all.
+    return {name: [one for one in spent if one[0] != one[1]] for name, spent in found.items()}
+
+
+def held(spent: Sequence[tuple[int, int | None]], as_of: int) -> bool:
+    """Whether one of the spans holds just before an instant."""
+    return any(enter < as_of and (leave is None or leave >= as_of) for enter, leave in spent)
+
+
 def stage_at(entered: Sequence[int | None], as_of: int) -> tuple[int, float | None]:
     """The running maximum of the stages entered before ``as_of`` (-1: none), and the days since it got there."""
     highest, since = -1, None
@@ -57,12 +111,13 @@ class Fired:
 
     ``moment`` is the instant. ``bounds`` hold one entry for each touchpoint-like thing that has to be behind: the
     instant and the day on which it happened, and whether only the day is known. ``needed`` are touchpoints of those
-    days without which the rule would not have held.
+    days without which the rule would not have held. ``silences`` are instants of silences that have to be behind.
     """
 
     moment: int
     bounds: tuple[tuple[int, int, bool], ...] = ()
     needed: frozenset[int] = frozenset()
+    silences: tuple[int, ...] = ()
 
 
 def fire(
@@ -76,20 +131,78 @@ def fire(
 def firings(
     journey: JourneySpec, rows: Sequence[Touch], minor_units: int, versions: Sequence[Version] = ()
 ) -> dict[str, Fired | None]:
-    """How each stage's own rule fires, on these rows and no others."""
+    """How each stage's own rule fires first, on these rows and no others."""
+    first = asker(journey, rows, minor_units, versions)
+    return {stage.name: first(stage.enter, Fired(-1), -(2**62)) for stage in journey.stages}
+
+
+def all_stays(
+    journey: JourneySpec, rows: Sequence[Touch], minor_units: int, versions: Sequence[Version] = ()
+) -> dict[str, list[Stay]]:
+    """How each stage is entered and left, on these rows and no others."""
+    first = asker(journey, rows, minor_units, versions)
+    found: dict[str, list[Stay]] = {}
+    for stage in journey.stages:
+        spent: list[Stay] = found.setdefault(stage.name, [])
+        entered = first(stage.enter, Fired(-1), -(2**62))
+        while entered is not None:
+            left, silent = None, False
+            if stage.leave is not None:
+                left, silent = min(
+                    ways_to_leave(first, stage.leave, rows, entered),
+                    key=lambda way: (way[0].moment, way[1]),
+                    default=(None, False),
+                )
+            spent.append(Stay(entered.moment, left and left.moment, silent, left))
+            entered = first(stage.enter, left, left.moment) if left is not None else None
+    return found
+
+
+def ways_to_leave(first: Asker, rule: Rule, rows: Sequence[Touch], entered: Fired) -> Iterator[tuple[Fired, bool]]:
+    """How a stay could end, and whether that is silence."""
+    if rule.any is not None:
+        for child in rule.any:
+            yield from ways_to_leave(first, child, rows, entered)
+    elif rule.silent_for is not None:
+        heard = sorted(
+            [entered.moment, *(row.occurred for row in rows if row.inbound and row.occurred > entered.moment)]
+        )
+        silent = min(at for at, then in zip(heard, [*heard[1:], 2**62], strict=True) if then - at >= rule.silent_for)
+        at = silent + rule.silent_for
+        yield replace(together([entered, Fired(at)]), silences=(*entered.silences, at)), True
+    elif (found := first(rule, entered, entered.moment)) is not None:
+        yield found, False
+
+
+Asker = Callable[[Rule, Fired, int], "Fired | None"]
+
+
+def asker(
+    journey: JourneySpec, rows: Sequence[Touch], minor_units: int, versions: Sequence[Version]
+) -> Asker:  # fmt: skip
+    """A question: how a rule fires by what is later than a firing, attributes holding later than an instant."""
     rules = {stage.name: stage.enter for stage in journey.stages}
-    leaves = [found for stage in journey.stages for found in all_leaves(stage.enter, False)]
+    leaves = [
+        found
+        for stage in journey.stages
+        for rule in stage.rules
+        for found in all_leaves(rule, stage.leave is not None)
+    ]  # fmt: skip
     known: dict[str, Fired | None] = {}
+    since = -(2**62)
 
     def own(name: str) -> Fired | None:
+        nonlocal since
         if name not in known:
+            since, before = -(2**62), since
             known[name] = first(rules[name], Fired(-1))
+            since = before
         return known[name]
 
     def by_state(rule: Rule, after: Fired) -> Fired | None:
         """The first moment at which the whole rule is true, with the attributes as known at that moment."""
         moments = {row.occurred for row in rows} | {one.known for one in versions if one.known > -(2**62)}
-        for moment in sorted(moments):
+        for moment in sorted(one for one in moments if one > since):
             if is_true(rule, after, moment):
                 return Fired(moment, ((moment, moment // MICROSECONDS_A_DAY, False),))
         return None
@@ -165,7 +278,12 @@ def firings(
             [(one is not None, one or 0) for one in reversed(counted)],
         )
 
-    return {name: own(name) for name in rules}
+    def ask(rule: Rule, after: Fired, later_than: int) -> Fired | None:
+        nonlocal since
+        since = later_than
+        return first(rule, after)
+
+    return ask
 
 
 def together(parts: Sequence[Fired]) -> Fired:
@@ -174,6 +292,7 @@ def together(parts: Sequence[Fired]) -> Fired:
         max(one.moment for one in parts),
         tuple(bound for one in parts for bound in one.bounds),
         frozenset().union(*(one.needed for one in parts)),
+        tuple(at for one in parts for at in one.silences),
     )
 
 
@@ -185,7 +304,8 @@ def is_later(journey: JourneySpec, row: Touch, after: Fired) -> bool:
                 return False
         elif row.occurred <= moment:
             return False
-    return True
+    # A day stands at the midnight that begins it: whatever happened on it came after that.
+    return all(row.occurred > at or (row.date_only and row.occurred == at) for at in after.silences)
 
 
 def strictness(journey: JourneySpec, one: Fired) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tests.oracles.histories import Customer, live
-from tests.oracles.journey import entries, occurrences, stage_at
+from tests.oracles.journey import held, spans, stays_that_happened
 
 from cvj_ml.config import JourneySpec
 
@@ -41,11 +41,21 @@ def outlook(
     arrival_delay: int,
 ) -> Outlook:
     """Label one snapshot on the clock of occurrence, by what was known at the cut."""
-    stage, _ = stage_at(entries(journey, hidden, customer, minor_units), as_of)
-    happened = occurrences(journey, hidden, customer, minor_units, cut)
+    spent = spans(journey, hidden, customer, minor_units)
+    stage = max((i for i, name in enumerate(journey.names) if held(spent[name], as_of)), default=-1)
+    happened = [
+        [] if name in hidden else stays
+        for name, stays in stays_that_happened(journey, customer, minor_units, cut).items()
+    ]
     reach: list[int | None] = []
     for j in range(len(journey.stages)):
-        there = [at - as_of for at in happened[j:] if at is not None]
+        # What is held already was entered before; else the next entry counts.
+        there = [
+            one.enter - as_of
+            for stays in happened[j:]
+            for one in stays
+            if one.enter >= as_of or one.leave is None or one.leave >= as_of
+        ]
         reach.append(min(there) if there else None)
     ahead = [j > stage and name not in hidden for j, name in enumerate(journey.names)]
     late = [ahead[j] and (reach[j] or 0) < 0 for j in range(len(reach))]

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from cvj_ml.features import sight
 from cvj_ml.histories import Block
-from cvj_ml.journey import evidence, stage_at
+from cvj_ml.journey import Stays, evidence
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.labels import label
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring import score_block
 from cvj_ml.snapshots import Snapshots, eligible
-from cvj_ml.windows import NEVER, before
+from cvj_ml.windows import NEVER
 
 _TOLERANCE = 1e-9  # of probabilities; all else agrees to the bit
 
@@ -41,19 +41,24 @@ def outputs_at(
     definition: ModelSpec, predictor: Predictor | None, block: Block, instant: int, arrival_delay: int = 0
 ) -> Outputs:
     """Return stages, entries, features and (of a model) scores at an instant, and labels of snapshots before it."""
-    entries = definition.entries(block)
+    stays = definition.stays(block)
     now = eligible(block.touchpoints, np.array([instant], dtype=np.int64))
-    state = stage_at(entries[now.customer], instant)
+    state = stays.at(now.customer, instant)
     columns: dict[Name, npt.NDArray[np.generic]] = {
         ("stage", "present stage"): state.stage,
         ("stage", "days in stage"): state.days_in_stage,
     }
-    entered = np.where(before(entries, instant), entries, NEVER)[now.customer]
+    entered, left = stays.last(now.customer, instant)
     columns |= {("stage", f"entry of {name}"): entered[:, i] for i, name in enumerate(definition.journey.names)}
-    x = definition.features(block, entries, now)
+    columns |= {
+        ("stage", f"leave of {stage.name}"): left[:, i]
+        for i, stage in enumerate(definition.journey.stages)
+        if stage.leave is not None
+    }
+    x = definition.features(block, stays, now)
     columns |= {("feature", name): x[:, i] for i, name in enumerate(definition.catalogue.names)}
     earlier = eligible(block.touchpoints, np.array([instant - max(definition.horizons)], dtype=np.int64))
-    columns |= _labels(definition, block, entries, earlier, instant, arrival_delay)
+    columns |= _labels(definition, block, stays, earlier, instant, arrival_delay)
     if predictor is not None:
         columns |= _scores(predictor, block, instant)
     customers = {"now": now, "label": earlier}
@@ -65,9 +70,9 @@ def outputs_at(
 
 
 def _labels(
-    definition: ModelSpec, block: Block, entries: npt.NDArray[np.int64], earlier: Snapshots, cut: int, delay: int
+    definition: ModelSpec, block: Block, stays: Stays, earlier: Snapshots, cut: int, delay: int
 ) -> dict[Name, npt.NDArray[np.generic]]:
-    stage = stage_at(entries[earlier.customer], earlier.as_of).stage
+    stage = stays.at(earlier.customer, earlier.as_of).stage
     found = label(
         definition.journey,
         evidence(definition.journey, block),

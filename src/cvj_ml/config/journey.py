@@ -32,10 +32,14 @@ class Growth(Section):
 
 
 class Rule(Section):
-    """An entry rule: a leaf (``event`` …, ``attribute``) or a combination (``any``, ``all``)."""
+    """A rule that enters or leaves a stage: a leaf (``event`` …, ``attribute``), or a combination (``any``, ``all``).
+
+    ``silent_for`` is a leaf of rules that leave.
+    """
 
     event: Names | None = None
     attribute: Tests | None = Field(default=None, exclude_if=lambda tests: tests is None)
+    silent_for: Duration | None = Field(default=None, exclude_if=lambda silence: silence is None)
     where: Tests = {}
     count: int = Field(default=1, ge=1)
     value_at_least: float | None = None
@@ -58,7 +62,7 @@ class Rule(Section):
 
     @model_validator(mode="after")
     def _one_shape(self) -> Rule:
-        known = ("event", "attribute", "any", "all")
+        known = ("event", "attribute", "silent_for", "any", "all")
         shapes = [name for name in known if getattr(self, name) is not None]
         if len(shapes) != 1:
             found = " and ".join(shapes) or "none of them"
@@ -74,7 +78,7 @@ class Rule(Section):
 
     def leaves(self) -> Iterator[Rule]:
         """Yield the leaves of this rule, in order."""
-        if self.event or self.attribute is not None:
+        if not (self.any or self.all):
             yield self
         for child in (self.any or ()) + (self.all or ()):
             yield from child.leaves()
@@ -83,6 +87,22 @@ class Rule(Section):
         """Return the stages named by ``after`` anywhere in this rule."""
         children = (self.any or ()) + (self.all or ())
         return ({self.after} if self.after else set()).union(*(child.follows() for child in children))
+
+    @property
+    def silence(self) -> int | None:
+        """The shortest silence that fulfils this rule, in microseconds; None where none does."""
+        found = [self.silent_for, *(child.silence for child in self.any or ())]
+        return min((one for one in found if one is not None), default=None)
+
+    @property
+    def unless_silent(self) -> Rule | None:
+        """What else than silence fulfils this rule; None where nothing does."""
+        if self.silent_for is not None:
+            return None
+        if self.any and self.silence is not None:
+            others = tuple(one for child in self.any if (one := child.unless_silent) is not None)
+            return self.model_copy(update={"any": others}) if others else None
+        return self
 
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> Rule:
         """Return this rule with canonical event names replaced by the business's own."""
@@ -97,7 +117,7 @@ class Rule(Section):
 
 
 class Stage(Section):
-    """A stage of the journey.
+    """A stage of the journey; without ``leave`` it is held for ever once it is entered.
 
     ``plays`` lead to it, ``plays_here`` are for those who stay; ``goal``, ``value``, ``next_step`` and ``owner`` tell
     what the stage is, what customers get there, what they should do next, and who answers for it.
@@ -105,6 +125,7 @@ class Stage(Section):
 
     name: str = Field(min_length=1)
     enter: Rule
+    leave: Rule | None = Field(default=None, exclude_if=lambda rule: rule is None)
     goal: str = ""
     value: str = ""
     next_step: str = ""
@@ -118,11 +139,37 @@ class Stage(Section):
             raise ValueError("plays_here: nobody is listed for them, so they have no when and no not_when")
         return self
 
+    @model_validator(mode="after")
+    def _left_by_its_own_rule(self) -> Stage:
+        faults = []
+        if any(leaf.silent_for is not None for leaf in self.enter.leaves()):
+            faults.append("enter: nobody enters a stage by silence; silent_for belongs to leave")
+        if self.leave is not None:
+            if self.leave.follows():
+                faults.append("leave: what leaves a stage counts from its own entry on, so it has no after")
+            if any(leaf.silent_for is not None for leaf in _within_all(self.leave)):
+                faults.append("leave: silent_for stands alone or in any; beside it in all nothing can happen")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What enters this stage and, where there is a rule for it, what leaves it."""
+        return (self.enter,) if self.leave is None else (self.enter, self.leave)
+
     @property
     def slug(self) -> str:
         """The stage's name as lower-case ASCII for column and file names."""
         ascii_name = unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
         return re.sub(r"[^a-z0-9]+", "_", ascii_name.lower()).strip("_")
+
+
+def _within_all(rule: Rule) -> Iterator[Rule]:
+    for child in rule.all or ():
+        yield from child.leaves()
+    for child in (rule.any or ()) + (rule.all or ()):
+        yield from _within_all(child)
 
 
 class ValueSpec(Section):
@@ -138,7 +185,7 @@ class ValueSpec(Section):
 
 
 class JourneySpec(Section):
-    """Ordered stages; a customer's observed stage is the highest one entered.
+    """Ordered stages; a customer's observed stage is the highest one held.
 
     ``kept`` names the events by which a customer is still one, ``value`` those by which one buys.
     """
@@ -197,7 +244,7 @@ class JourneySpec(Section):
 
     def unknown_events(self, mapping: Mapping[str, object]) -> list[str]:
         """Return what is wrong with the names of a mapping of events: those that nothing in the journey uses."""
-        used = {name for stage in self.stages for leaf in stage.enter.leaves() for name in leaf.event or ()}
+        used = {name for leaf in self.leaves() for name in leaf.event or ()}
         conditions = [one for stage in self.stages for play in stage.plays for one in play.conditions]
         used |= {
             name for one in conditions for leaf in one.leaves() for name in (leaf.event or ()) + (leaf.since or ())
@@ -214,6 +261,7 @@ class JourneySpec(Section):
         """Yield which attributes rules and plays ask for that are not there, or that are no dates, or dates."""
         for stage in self.stages:
             asked: list[tuple[str, Rule | Condition]] = [("enter", leaf) for leaf in stage.enter.leaves()]
+            asked += [("leave", leaf) for leaf in (stage.leave.leaves() if stage.leave else ())]
             for i, play in enumerate(stage.plays):
                 asked += [(f"plays[{i}]", leaf) for one in play.conditions for leaf in one.leaves()]
             for place, leaf in asked:
@@ -239,6 +287,7 @@ class JourneySpec(Section):
             stage.model_copy(
                 update={
                     "enter": stage.enter.with_events(mapping),
+                    "leave": stage.leave and stage.leave.with_events(mapping),
                     "plays": tuple(play.with_events(mapping) for play in stage.plays),
                 }
             )
@@ -261,7 +310,7 @@ class JourneySpec(Section):
     @property
     def rules(self) -> tuple[object, ...]:
         """What gives predictions their meaning: goals and plays may change without a new model."""
-        stages = tuple((stage.name, stage.enter) for stage in self.stages)
+        stages = tuple((stage.name, stage.rules) for stage in self.stages)
         return self.dormant_after, self.same_day, stages, self.kept_events, self.value
 
     @property
@@ -269,7 +318,19 @@ class JourneySpec(Section):
         """Whether the events that count as kept are named, and which; else all inbound events but these."""
         if self.kept is not None:
             return True, frozenset(self.kept)
-        return False, frozenset(self.unhappy.setbacks)
+        return False, frozenset(self.unhappy.setbacks) | self.leaving_events
+
+    def leaves(self) -> Iterator[Rule]:
+        """Yield the leaves of all rules, those that leave a stage, too."""
+        for stage in self.stages:
+            for rule in stage.rules:
+                yield from rule.leaves()
+
+    @property
+    def leaving_events(self) -> frozenset[str]:
+        """The events of the rules that leave a stage, but for any event."""
+        leaves = [leaf for stage in self.stages if stage.leave is not None for leaf in stage.leave.leaves()]
+        return frozenset(name for leaf in leaves for name in leaf.event or () if name != "*")
 
     def in_order_of_rules(self) -> list[int]:
         """Return stage positions such that each comes after the stages its rule follows."""

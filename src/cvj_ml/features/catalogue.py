@@ -149,9 +149,10 @@ def compile_catalogue(
     trend: int | None,
     session_gap: int,
     value_decimals: int,
+    left: Sequence[str] = (),
 ) -> Catalogue:
-    """Compile every column from the vocabulary and the observable stages."""
-    features = [*_touchpoint_features(vocabulary, windows, trend), *_journey_features(stages)]
+    """Compile every column from the vocabulary, the observable stages, and those of them that can be left."""
+    features = [*_touchpoint_features(vocabulary, windows, trend), *_journey_features(stages, left)]
     features += [Feature(f"attribute_{one}", one, "attributes", ("number", one)) for one in vocabulary.numbers]
     features += [Feature(f"attribute_{one}", one, "attributes", ("category", one)) for one in vocabulary.categories]
     for one in vocabulary.dates:
@@ -243,12 +244,14 @@ def _length(window: int) -> str:
     return "day" if text == "1d" else f"{text[:-1]} days"
 
 
-def _journey_features(stages: Sequence[str]) -> Iterator[Feature]:
+def _journey_features(stages: Sequence[str], left: Sequence[str]) -> Iterator[Feature]:
     yield Feature("stage", "present stage", "journey", ("stage",))
     yield Feature("days_in_stage", "days in the present stage", "journey", ("in_stage",))
     yield Feature("stages_visited", "stages entered so far", "journey", ("stages",))
     for name in stages:
         yield Feature(f"days_since_{name}", f"days since entering {name}", "journey", ("entered", name))
+    for name in left:
+        yield Feature(f"days_since_leaving_{name}", f"days since leaving {name}", "journey", ("left", name))
     for name in stages:
         about = ("progress", name)
         yield Feature(f"fulfilled_{name}", f"share of what enters {name} already done", PROGRESS, about)

@@ -14,23 +14,23 @@ from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
 from cvj_ml.features.people import people_columns
 from cvj_ml.histories import Attributes, Block, Text, TouchpointColumns
-from cvj_ml.journey import Journey, evidence, followed, progress, stage_at
+from cvj_ml.journey import Journey, Stays, evidence, followed, progress, stage_at
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.windows import Instants, before, local_days, rows_before
+from cvj_ml.windows import NEVER, Instants, local_days, rows_before
 
 
 def compute(
     catalogue: Catalogue,
     journey: Journey,
     block: Block,
-    entries: Instants,
+    stays: Stays,
     snapshots: Snapshots,
     observed_from: int,
     zone: ZoneInfo,
 ) -> npt.NDArray[np.float32]:
     """Return X (snapshots, features), a pure function of each customer's own history before ``as_of``.
 
-    ``entries`` are the entry times of all stages; the catalogue knows the observable ones. What was not recorded
+    ``stays`` are those of all stages; the catalogue knows the observable ones. What was not recorded
     yet (a window that begins before ``observed_from``) is NaN, not zero. The ``zone`` says which day it is then.
     """
     x = np.full((len(snapshots), len(catalogue.features)), np.nan, dtype=np.float32)
@@ -47,7 +47,7 @@ def compute(
     )
     column = len(program.statistic)
     for group in (
-        _journey_columns(catalogue, journey, block, entries, snapshots),
+        _journey_columns(journey, block, stays, snapshots),
         _attribute_columns(catalogue, block, snapshots),
         _date_columns(catalogue.vocabulary.dates, block, snapshots, zone),
         people_columns(vocabulary, catalogue.windows, block, snapshots, observed_from) if vocabulary.people else (),
@@ -99,18 +99,20 @@ def run_program(
 
 
 def _journey_columns(
-    catalogue: Catalogue,
     journey: Journey,
     block: Block,
-    all_entries: Instants,
+    stays: Stays,
     snapshots: Snapshots,
 ) -> list[npt.NDArray[np.float64]]:
-    entries, as_of = all_entries[:, journey.observable][snapshots.customer], snapshots.as_of
-    state = stage_at(entries, as_of)
-    entered = before(entries, as_of[:, None])
+    as_of = snapshots.as_of
+    entries, leaves = (instants[:, journey.observable] for instants in stays.last(snapshots.customer, as_of))
+    state = stage_at(np.where(leaves == NEVER, entries, NEVER), as_of)
+    entered, left = entries != NEVER, leaves != NEVER
     since = np.where(entered, (as_of[:, None] - np.where(entered, entries, 0)) / DAY, np.nan)
+    gone = np.where(left, (as_of[:, None] - np.where(left, leaves, 0)) / DAY, np.nan)
     columns = [state.stage.astype(np.float64), state.days_in_stage, entered.sum(axis=1).astype(np.float64)]
     columns += [since[:, i] for i in range(entries.shape[1])]
+    columns += [gone[:, k] for k, i in enumerate(journey.observable) if stays.leavable[i]]
     points, customer = evidence(journey, block), snapshots.customer
     known = followed(journey, points, customer, as_of)
     for i in journey.observable:

@@ -5,8 +5,16 @@ from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, outcomes_o
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
-from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, occurrence_times, reached, stage_at
-from cvj_ml.journey.thinning import coverage_of, draw_hidden, entries_when_hidden, hide
+from cvj_ml.journey.stages import (
+    Followed,
+    entry_times,
+    followed,
+    occurrence_times,
+    stays,
+    stays_that_happened,
+)
+from cvj_ml.journey.stays import StageState, Stays, reached, stage_at
+from cvj_ml.journey.thinning import coverage_of, draw_hidden, hide, stays_when_hidden
 
 __all__ = [
     "KEPT",
@@ -16,11 +24,11 @@ __all__ = [
     "Outcome",
     "Progress",
     "StageState",
+    "Stays",
     "Visible",
     "column_passes",
     "coverage_of",
     "draw_hidden",
-    "entries_when_hidden",
     "entry_times",
     "evidence",
     "followed",
@@ -32,4 +40,7 @@ __all__ = [
     "progress",
     "reached",
     "stage_at",
+    "stays",
+    "stays_that_happened",
+    "stays_when_hidden",
 ]

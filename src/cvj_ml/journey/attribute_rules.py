@@ -32,7 +32,7 @@ def evidence(journey: Journey, block: Block) -> TouchpointColumns:
     Then a version of attributes known from some instant on is a row of its own there, without an event and nobody's
     doing, and every row has the attributes as known at its instant among its properties.
     """
-    names = {name for stage in journey.stages for leaf in stage.enter.leaves() for name in leaf.attribute or ()}
+    names = {name for leaf in journey.spec.leaves() for name in leaf.attribute or ()}
     points, table = block.touchpoints, block.attributes
     if not names or table is None or not len(table.known_at):
         return points
@@ -168,6 +168,15 @@ def first_holding(
             if mask[row] and is_live(visible_at[row], superseded_at[row], limits[q]):
                 found[q] = row
                 break
+    return found
+
+
+@compiled
+def first_rows_after(occurred_at: Instants, starts: _Rows, stops: _Rows, instants: Instants) -> _Rows:
+    """Return the first row of each question that lies after an instant, else the end of its rows."""
+    found = np.empty(len(starts), dtype=np.int64)
+    for q in range(len(starts)):
+        found[q] = rows_until(occurred_at, starts[q], stops[q], instants[q])
     return found
 
 

@@ -1,7 +1,8 @@
 """Outcomes: what customers do after a snapshot, beside returning and reaching stages.
 
 ``kept`` is a touchpoint by which somebody still is a customer, so silence within a horizon, which is one notion of
-churn, is its opposite. ``purchase`` is a touchpoint by which they buy: not every return is one.
+churn, is its opposite. ``purchase`` is a touchpoint by which they buy: not every return is one. ``leave_<stage>`` is
+the other notion of churn: a stage that is held is left by what its rules name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cvj_ml.config import STAGE_CHANGE
 from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.observability import Journey
 
-KEPT, PURCHASE = "kept", "purchase"
+KEPT, PURCHASE, LEAVE = "kept", "purchase", "leave_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,15 @@ class Outcome:
     """The next of a customer's own touchpoints with one of these ``events``; with ``but``, with any but these.
 
     ``same_as`` names what is the same question on this data (``return`` or another outcome): it has no model of its
-    own, and its probabilities are those.
+    own, and its probabilities are those. With a ``stage`` it is its leave by other rules than silence, asked of those
+    who hold it; ``events`` are what these rules name.
     """
 
     name: str
     events: frozenset[str]
     but: bool = False
     same_as: str | None = None
+    stage: str | None = None
 
     def among(self, points: TouchpointColumns) -> npt.NDArray[np.bool_]:
         """Return which touchpoints count; what we send to customers, or a CRM notes of them, never does."""
@@ -47,7 +50,7 @@ def outcomes_of(journey: Journey, events: Collection[str], outbound: Collection[
     """Return what a journey asks of its customers, given the events that occur: always ``kept``, then ``purchase``.
 
     An outcome that every own touchpoint fulfils is the return. ``purchase`` is asked where the journey has a ``value``
-    whose events occur.
+    whose events occur, and leaving a stage where something else than silence does.
     """
     named, kept = journey.spec.kept_events
     asked = [Outcome(KEPT, kept, but=not named)]
@@ -61,4 +64,10 @@ def outcomes_of(journey: Journey, events: Collection[str], outbound: Collection[
         if counted:
             found.append(replace(one, same_as=known.get(counted)))
             known.setdefault(counted, one.name)
+    for i in journey.observable:
+        stage = journey.stages[i]
+        rule = stage.leave.unless_silent if stage.leave else None
+        if rule is not None:
+            told = frozenset(name for leaf in rule.leaves() for name in leaf.event or ())
+            found.append(Outcome(f"{LEAVE}{stage.slug}", told, stage=stage.name))
     return tuple(found)

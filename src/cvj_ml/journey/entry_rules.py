@@ -1,4 +1,4 @@
-"""Entry rules evaluated on sets of touchpoints.
+"""Rules that enter or leave stages, evaluated on sets of touchpoints.
 
 A rule looks at a set of touchpoints moment by moment (all of one instant together) and *fires* at the first moment at
 which what lies up to it satisfies the rule. A *question* is one customer and one instant: "where does the rule fire on
@@ -21,7 +21,14 @@ import numpy.typing as npt
 
 from cvj_ml.config import Rule
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey.attribute_rules import Alternative, alternatives, asks_for_attributes, first_holding, state_mask
+from cvj_ml.journey.attribute_rules import (
+    Alternative,
+    alternatives,
+    asks_for_attributes,
+    first_holding,
+    first_rows_after,
+    state_mask,
+)
 from cvj_ml.journey.leaves import distinct_codes, distinct_column, exact, first_firing, leaf_mask, minor, ranks
 from cvj_ml.journey.observability import Journey
 from cvj_ml.windows import NEVER, Instants
@@ -40,6 +47,10 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def take(self, positions: _Rows) -> Questions:
+        """Return some questions."""
+        return Questions(self.start[positions], self.stop[positions], self.limit[positions])
 
 
 class UsedRows(NamedTuple):
@@ -79,6 +90,16 @@ class Firings:
         """Return for which questions the rule fired."""
         return np.not_equal(self.row, NEVER)
 
+    def take(self, positions: _Rows) -> Firings:
+        """Return the firings of some questions, of one several times if its position is there several times."""
+        begins, rows = self.used_by_question()
+        numbers = begins[positions + 1] - begins[positions]
+        first = np.repeat(begins[positions] - (np.cumsum(numbers) - numbers), numbers)
+        used = UsedRows(np.repeat(np.arange(len(positions)), numbers), rows[first + np.arange(len(first))])
+        return Firings(
+            self.row[positions], self.instant[positions], self.day[positions], self.date[positions], used
+        )  # fmt: skip
+
     def used_by_question(self) -> tuple[_Rows, _Rows]:
         """Return where the used rows of each question begin, one more than there are questions, and the rows."""
         order = np.argsort(self.used.question, kind="stable")
@@ -91,22 +112,23 @@ _NONE = UsedRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 def fire(
     journey: Journey, points: TouchpointColumns, questions: Questions, *, followed_only: bool = False
-) -> dict[str, Firings]:
-    """Return where each stage's own rule fires, by name; with ``followed_only``, of stages that others come after.
+) -> Evaluation:
+    """Return where each stage's own rule fires first; with ``followed_only``, of stages that others come after.
 
-    ``minor_units`` is how many minor units make one unit of ``value`` in the rules.
+    Stages that can be left count among the latter: what enters them again comes after a leave.
     """
     dated = bool(points.date_only.any())
     followed = {name for stage in journey.stages for name in stage.enter.follows()}
+    followed |= {stage.name for stage in journey.stages if stage.leave is not None}
     takes = dated and bool(followed) and journey.spec.same_day == "counts"
     value = np.where(points.has_value, points.value, 0)
     turns = _turns(journey, points, value) if takes else _NONE.row
-    evaluate = _Evaluation(journey, points, questions, value, dated, takes, turns, {})
+    evaluate = Evaluation(journey, points, questions, value, dated, takes, turns, {})
     for i in journey.spec.in_order_of_rules():
         stage = journey.stages[i]
         if stage.name in followed or not followed_only:
             evaluate.fired[stage.name] = evaluate.rule(stage.enter, start_of_history(len(questions)))
-    return evaluate.fired
+    return evaluate
 
 
 def start_of_history(questions: int) -> Firings:
@@ -116,7 +138,12 @@ def start_of_history(questions: int) -> Firings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Evaluation:
+class Evaluation:
+    """Rules asked of all questions: ``fired`` is where stages' own rules fire first, by name.
+
+    Conditions on attributes may hold from the rows ``since`` on, question by question; None: from the first.
+    """
+
     journey: Journey
     points: TouchpointColumns
     questions: Questions
@@ -125,6 +152,17 @@ class _Evaluation:
     takes: bool
     turns: _Rows
     fired: dict[str, Firings]
+    since: _Rows | None = None
+
+    def later(self, positions: _Rows, instants: Instants, names: Collection[str]) -> Evaluation:
+        """Return the evaluation of some questions, in which attributes have to hold after an instant of each.
+
+        ``names`` are the stages whose firings are needed.
+        """
+        questions = self.questions.take(positions)
+        since = first_rows_after(self.points.occurred_at, questions.start, questions.stop, instants)
+        fired = {name: self.fired[name].take(positions) for name in sorted(names)}
+        return replace(self, questions=questions, fired=fired, since=since)
 
     def rule(self, rule: Rule, after: Firings) -> Firings:
         """Return where a rule fires that may use only rows later than ``after``."""
@@ -154,7 +192,7 @@ class _Evaluation:
             questions.start,
             questions.stop,
             questions.limit,
-            fired.row,
+            fired.row if self.since is None else np.maximum(fired.row, self.since),
         )
         if not len(points) or not one.states:
             return replace(fired, row=row) if one.states else fired
@@ -177,13 +215,7 @@ class _Evaluation:
         better = np.zeros(len(self.questions), dtype=np.bool_)
         for mine, its in reversed(pairs):
             better = np.where(its == mine, better, its < mine)
-        return Firings(
-            np.where(better, other.row, one.row),
-            np.where(better, other.instant, one.instant),
-            np.where(better, other.day, one.day),
-            np.where(better, other.date, one.date),
-            one.used.of(~better).and_those(other.used.of(better)),
-        )
+        return either(one, other, better)
 
     def _instant(self, firings: Firings) -> Instants:
         if not len(self.points):
@@ -238,6 +270,17 @@ class _Evaluation:
         return both(own, after)
 
 
+def either(one: Firings, other: Firings, better: _Mask) -> Firings:
+    """Return for each question the one firing, or the other where that is marked as better."""
+    return Firings(
+        np.where(better, other.row, one.row),
+        np.where(better, other.instant, one.instant),
+        np.where(better, other.day, one.day),
+        np.where(better, other.date, one.date),
+        one.used.of(~better).and_those(other.used.of(better)),
+    )
+
+
 def both(one: Firings, other: Firings) -> Firings:
     """Return the firing of two rules that both have to hold: what is later is later than either."""
     return Firings(
@@ -260,7 +303,9 @@ def _turns(journey: Journey, points: TouchpointColumns, value: _Rows) -> _Rows:
     owner = points.owners()
     new = np.append(True, (owner[1:] != owner[:-1]) | (points.occurred_at[1:] != points.occurred_at[:-1]))
     tied = np.flatnonzero(~(new & np.append(new[1:], True)))
-    leaves = [leaf for stage in journey.stages for leaf in _leaves(stage.enter, False)]
+    leaves = [
+        leaf for stage in journey.stages for rule in stage.rules for leaf in _leaves(rule, stage.leave is not None)
+    ]
     masks = [leaf_mask(points, leaf, journey.minor_units)[tied] for leaf, _ in leaves]
     wanted = np.zeros(len(tied), dtype=np.int64)
     for mask, (_, follows) in zip(masks, leaves, strict=True):

@@ -89,6 +89,11 @@ class Journey:
         """Positions of the stages that can be observed, in order."""
         return [i for i, name in enumerate(self.names) if name not in self.unobserved]
 
+    @property
+    def leavable(self) -> list[int]:
+        """Positions of the stages that can be observed and left, in order."""
+        return [i for i in self.observable if self.stages[i].leave is not None]
+
     def index(self, name: str) -> int:
         """Return the position of a stage."""
         return self.spec.index(name)
@@ -120,15 +125,24 @@ def observability(config: Config, events: Collection[str], properties: Collectio
         if stage.name in unobserved:
             continue
         leaves = list(stage.enter.leaves())
+        leaving = list(stage.leave.leaves()) if stage.leave is not None else []
         if config.preset is None:
             for leaf in leaves:
                 faults += [f"stage {stage.name!r}: {fault}" for fault in _missing(leaf, events, properties)]
+            for leaf in leaving:
+                faults += [f"stage {stage.name!r}, leave: {fault}" for fault in _missing(leaf, events, properties)]
         elif all(any(_missing(leaf, events, properties, every_event=True)) for leaf in leaves):
             unobserved.add(stage.name)
             named = dict.fromkeys(name for leaf in leaves for name in leaf.event or ())
             warnings.append(
                 f"{stage.name} is unobserved: none of {', '.join(named)} occurs with what its rule needs. Map your"
                 f" events to these names (events:), or name the stage under unobserved to silence this."
+            )
+        elif leaving and all(any(_missing(leaf, events, properties, every_event=True)) for leaf in leaving):
+            named = dict.fromkeys(name for leaf in leaving for name in leaf.event or ())
+            warnings.append(
+                f"nobody leaves {stage.name}: none of {', '.join(named)} occurs with what its leave rule needs. Map"
+                " your events to these names (events:)."
             )
     if config.preset is None:
         value = config.journey.value

@@ -41,10 +41,11 @@ def progress(
 
     A leaf is fulfilled as far as its least fulfilled condition (count, value_at_least); ``any`` takes its most
     advanced part, ``all`` its least. ``growth`` has no measure and is left out. After an ``after`` stage only what the
-    rule would count counts; ``known`` says where those stages' rules fired.
+    rule would count counts, and after a leave of the stage itself only what came later than that; ``known`` says where
+    those stages' rules fired, and where the leave's did.
     """
-    asked = _Asked(journey, points, customer, as_of, known)
-    return _rule(asked, journey.stages[stage].enter, start_of_history(len(known.begins)))
+    asked, one = _Asked(journey, points, customer, as_of, known), journey.stages[stage]
+    return _rule(asked, one.enter, known.left.get(one.name) or start_of_history(len(known.begins)))
 
 
 @dataclass(frozen=True, slots=True)

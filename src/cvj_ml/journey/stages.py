@@ -1,45 +1,117 @@
-"""Stage entries, and the stage of a customer at any time."""
+"""When stages are entered and left, and what was known of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
-from cvj_ml.config import DAY
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey.entry_rules import Firings, Questions, fire
+from cvj_ml.journey.entry_rules import Firings, Questions, either, fire, start_of_history
+from cvj_ml.journey.leaving import rounds, spans_as_known
 from cvj_ml.journey.observability import Journey
+from cvj_ml.journey.stays import Stays
 from cvj_ml.windows import NEVER, Instants, before, rows_before
 
 _Rows = npt.NDArray[np.int64]
 
 
-def entry_times(journey: Journey, points: TouchpointColumns) -> Instants:
-    """Return when each stage was entered: (customers, stages), the first visible instant at which its rule held.
+def stays(journey: Journey, points: TouchpointColumns) -> Stays:
+    """Return when each stage was held, on the clock of what the business could know.
 
-    The rule is asked anew of what was visible at every instant, so rows that arrive late or replace others change
-    later answers only; NEVER where a stage was not entered or is unobserved.
+    The rules are asked anew of what was visible at every instant, so rows that arrive late or replace others change
+    later answers only. A stage that cannot be left is held from the first visible instant at which its rule held. One
+    that can is held at an instant if, by what was visible then, it had been entered and not left since.
     """
+    customers = len(points.offsets) - 1
+    first = np.full((customers, len(journey.stages)), NEVER, dtype=np.int64)
     if not len(points):
-        return np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
+        return _stays(journey, first, [])
     questions, customer, begins = _histories_as_known(points)
-    fired = fire(journey, points, questions)
-    became_true = np.maximum(_at(points.visible_at, _in_order(journey, fired)), begins[:, None])
-    entries = np.full((len(points.offsets) - 1, len(journey.stages)), NEVER, dtype=np.int64)
-    np.minimum.at(entries, customer, became_true)
-    return _hide(entries, journey)
+    evaluated = fire(journey, points, questions)
+    became_true = np.maximum(_at(points.visible_at, _in_order(journey, evaluated.fired)), begins[:, None])
+    np.minimum.at(first, customer, became_true)
+    found = []
+    for i in journey.leavable:
+        stage = journey.stages[i]
+        parts = list(rounds(evaluated, stage))
+        question = _joined([part.question for part in parts])
+        order = np.argsort(question, kind="stable")
+        entered = _joined([part.entered.row for part in parts])
+        left = _joined([np.where(part.silent, NEVER, part.left.row) for part in parts])
+        spans = spans_as_known(
+            points.occurred_at,
+            points.visible_at,
+            points.superseded_at,
+            points.inbound,
+            questions.stop,
+            questions.limit,
+            customer,
+            begins,
+            question[order],
+            entered[order],
+            left[order],
+            (stage.leave and stage.leave.silence) or 0,
+        )
+        found.append((i, *spans, np.zeros(len(spans[0]), dtype=np.bool_)))
+    return _stays(journey, first, found)
+
+
+def stays_that_happened(journey: Journey, points: TouchpointColumns, cut: int) -> Stays:
+    """Return when each stage was held by the evidence as it happened, evaluated once on what was visible at the cut.
+
+    A silence that lies beyond the cut is told as it will come if nothing happens.
+    """
+    customers = len(points.offsets) - 1
+    questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
+    evaluated = fire(journey, points, questions)
+    found = []
+    for i in journey.leavable:
+        stage = journey.stages[i]
+        parts = list(rounds(evaluated, stage))
+        found.append(
+            (
+                i,
+                _joined([part.question for part in parts]),
+                _joined([points.occurred_at[part.entered.row] for part in parts]),
+                _joined([part.at for part in parts]),
+                np.concatenate([np.empty(0, dtype=np.bool_), *(part.silent for part in parts)]),
+            )
+        )
+    return _stays(journey, _at(points.occurred_at, _in_order(journey, evaluated.fired)), found)
+
+
+def _joined(parts: Sequence[_Rows]) -> _Rows:
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+
+def _stays(
+    journey: Journey, first: Instants, found: Sequence[tuple[int, _Rows, Instants, Instants, npt.NDArray[np.bool_]]]
+) -> Stays:
+    """Gather the stays of all stages by customer; ``found`` has a stage, and of its stays customers and instants."""
+    leavable = np.array([stage.leave is not None for stage in journey.stages])
+    customer = _joined([one[1] for one in found])
+    stage = _joined([np.full(len(one[1]), one[0], dtype=np.int64) for one in found])
+    enter, leave = _joined([one[2] for one in found]), _joined([one[3] for one in found])
+    silent = np.concatenate([np.empty(0, dtype=np.bool_), *(one[4] for one in found)])
+    order = np.lexsort((leave, enter, stage, customer))
+    first[:, leavable] = NEVER
+    np.minimum.at(first, (customer, stage), enter)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(customer, minlength=len(first)))]).astype(np.int64)
+    return Stays(_hide(first, journey), offsets, stage[order], enter[order], leave[order], silent[order], leavable)
+
+
+def entry_times(journey: Journey, points: TouchpointColumns) -> Instants:
+    """Return when each stage was first entered: (customers, stages), on the clock of what the business could know."""
+    return stays(journey, points).first
 
 
 def occurrence_times(journey: Journey, points: TouchpointColumns, cut: int) -> Instants:
-    """Return when the evidence of each stage happened, evaluated once on what was visible at the cut."""
-    customers = len(points.offsets) - 1
-    questions = Questions(points.offsets[:-1], points.offsets[1:], np.full(customers, cut, dtype=np.int64))
-    fired = fire(journey, points, questions)
-    return _hide(_at(points.occurred_at, _in_order(journey, fired)), journey)
+    """Return when the evidence of each stage first happened, evaluated once on what was visible at the cut."""
+    return stays_that_happened(journey, points, cut).first
 
 
 def _in_order(journey: Journey, fired: Mapping[str, Firings]) -> list[Firings]:
@@ -57,21 +129,43 @@ class Followed:
     """Where the rules of stages that others come after fired, as known at snapshots: ``question`` is each one's.
 
     A firing was known from the instant on at which its row was visible, and no earlier than the question ``begins``.
+    ``left`` is how stages that can be left were left last.
     """
 
     fired: Mapping[str, Firings]
     question: _Rows
     begins: Instants
+    left: Mapping[str, Firings] = field(default_factory=dict)
 
 
 def followed(journey: Journey, points: TouchpointColumns, customer: _Rows, as_of: Instants) -> Followed:
     """Return where the rules of stages that others come after fired, as known before each snapshot."""
-    if not len(points) or not any(stage.enter.follows() for stage in journey.stages):
+    if not len(points) or not (journey.leavable or any(stage.enter.follows() for stage in journey.stages)):
         none = np.zeros(len(customer), dtype=np.int64)
         return Followed({}, none, none)
+    if journey.leavable:
+        return _left_before(journey, points, customer, as_of)
     questions, owner, begins = _histories_as_known(points)
-    fired = fire(journey, points, questions, followed_only=True)
+    fired = fire(journey, points, questions, followed_only=True).fired
     return Followed(fired, _latest_before(owner, begins, customer, as_of), begins)
+
+
+def _left_before(journey: Journey, points: TouchpointColumns, customer: _Rows, as_of: Instants) -> Followed:
+    """Ask of every snapshot for itself: silence may have left what a row that was not known yet would have kept."""
+    questions = Questions(points.offsets[customer], points.offsets[customer + 1], as_of)
+    evaluated, left = fire(journey, points, questions, followed_only=True), dict[str, Firings]()
+    for stage in (journey.stages[i] for i in journey.leavable):
+        found = start_of_history(len(customer))
+        for part in rounds(evaluated, stage):
+            past = np.flatnonzero(before(part.at, as_of[part.question]))
+            later = np.full(len(customer), len(past), dtype=np.int64)
+            later[part.question[past]] = np.arange(len(past))
+            gone = later < len(past)
+            if gone.any():
+                found = either(found, part.left.take(past[np.where(gone, later, 0)]), gone)
+        left[stage.name] = found
+    never = np.full(len(customer), -NEVER, dtype=np.int64)
+    return Followed(evaluated.fired, np.arange(len(customer)), never, left)
 
 
 @compiled
@@ -166,30 +260,3 @@ def _chains(
             begins.append(replaced[next_replaced])
             next_replaced += 1
     return np.array(starts), np.array(stops), np.array(limits), np.array(owners), np.array(begins)
-
-
-@dataclass(frozen=True, slots=True)
-class StageState:
-    """Where customers stand: ``stage`` is -1 before any stage; ``days_in_stage`` is NaN there."""
-
-    stage: npt.NDArray[np.int8]
-    days_in_stage: npt.NDArray[np.float64]
-
-
-def stage_at(entries: Instants, as_of: Instants | int) -> StageState:
-    """Return the highest stage entered before ``as_of``, row by row, and the days spent in it.
-
-    The highest stage's own entry is the instant at which the running maximum first reached it.
-    """
-    moments = np.broadcast_to(np.asarray(as_of, dtype=np.int64), len(entries))
-    entered = before(entries, moments[:, None])
-    stages = entries.shape[1]
-    stage = np.where(entered.any(axis=1), stages - 1 - np.argmax(entered[:, ::-1], axis=1), -1)
-    since = entries[np.arange(len(entries)), np.maximum(stage, 0)]
-    days = np.where(stage < 0, np.nan, (moments - np.where(stage < 0, 0, since)) / DAY)
-    return StageState(stage.astype(np.int8), days)
-
-
-def reached(times: Instants) -> Instants:
-    """Return when each stage *or a higher one* was first reached: minima over the stages from each one up."""
-    return np.minimum.accumulate(times[:, ::-1], axis=1)[:, ::-1]

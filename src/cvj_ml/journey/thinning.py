@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.leaves import ANY_EVENT, leaf_mask
 from cvj_ml.journey.observability import Journey
-from cvj_ml.journey.stages import entry_times
+from cvj_ml.journey.stages import stays
+from cvj_ml.journey.stays import Stays
 from cvj_ml.windows import NEVER, Instants
 
 _Mask = npt.NDArray[np.bool_]
@@ -66,7 +68,7 @@ def hide(journey: Journey, points: TouchpointColumns, hidden: _Mask, entries: In
     return points.keep(~goes | needed)
 
 
-def entries_when_hidden(journey: Journey, points: TouchpointColumns, hidden: _Mask) -> Instants:
-    """Return the stage entries on what `hide` left: a hidden stage is not entered, whatever still matches its rule."""
-    entries = entry_times(journey, points)
-    return np.where(hidden, NEVER, entries)
+def stays_when_hidden(journey: Journey, points: TouchpointColumns, hidden: _Mask) -> Stays:
+    """Return the stays on what `hide` left: a hidden stage is not entered, whatever still matches its rule."""
+    found = stays(journey, points)
+    return replace(found, first=np.where(hidden, NEVER, found.first))

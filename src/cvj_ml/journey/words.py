@@ -1,4 +1,4 @@
-"""Entry rules in words, for people who read a model card and not a YAML file."""
+"""Rules in words, for people who read a model card and not a YAML file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ def rule_in_words(rule: Rule) -> str:
         text = _leaf(rule)
     elif rule.attribute is not None:
         text = " and ".join(_tests(rule.attribute))
+    elif rule.silent_for is not None:
+        text = f"no touchpoint of their own for {duration_in_words(rule.silent_for)}"
     else:
         children = rule.any or rule.all or ()
         word = "; or " if rule.any else "; and "
         parts = [rule_in_words(child) for child in children]
-        plain = [child.event is not None or child.attribute is not None for child in children]
+        plain = [not (child.any or child.all) for child in children]
         text = word.join(part if alone else f"({part})" for part, alone in zip(parts, plain, strict=True))
         if rule.after and len(children) > 1:
             text = f"({text})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cvj_ml.config import Config
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times, evidence
+from cvj_ml.journey import Journey, evidence, stays
 from cvj_ml.journey_analytics.dwell_times import (
     DwellTimeCounts,
     Question,
@@ -50,16 +50,16 @@ def count_journey(question: Question, blocks: Blocks) -> JourneyCounts:
 
     def one(block: Block) -> tuple[DwellTimeCounts, TouchpointCounts, ExperienceCounts, KnownCustomers]:
         points = block.touchpoints
-        entries = entry_times(question.journey, evidence(question.journey, block))
-        found = dwell_times(points, entries, question.as_of)
+        held = stays(question.journey, evidence(question.journey, block))
+        found = dwell_times(points, held, question.as_of)
         return (
             count_dwell_times(question, block, found),
-            count_touchpoints(question, block, entries, found),
-            count_experience(question, points, entries, found),
+            count_touchpoints(question, block, held, found),
+            count_experience(question, points, held, found),
             known_customers(question, block, found),
         )
 
-    stays, points, experience, customers = zip(*blocks.map(one), strict=True)
+    spent, points, experience, customers = zip(*blocks.map(one), strict=True)
     return JourneyCounts(
-        question, add_dwell_times(stays), add_touchpoints(points), add_experience(experience), add_customers(customers)
+        question, add_dwell_times(spent), add_touchpoints(points), add_experience(experience), add_customers(customers)
     )

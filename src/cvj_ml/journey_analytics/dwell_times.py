@@ -13,7 +13,7 @@ from cvj_ml.config import DAY
 from cvj_ml.errors import ConfigError, nearest
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text, TouchpointColumns
-from cvj_ml.journey import Journey, reached
+from cvj_ml.journey import Journey, Stays, reached
 from cvj_ml.windows import NEVER, Instants, before, follow_up, is_customer, observed_whole
 
 STILL_THERE = -2
@@ -48,8 +48,8 @@ class Question:
 class DwellTimes:
     """One row a stay: ``customer`` in the block, ``stage``, when it began and ended, and the stage it led to.
 
-    ``end`` is NEVER and ``next`` is STILL_THERE where the customer has not moved on. ``first`` marks the customer's
-    first stay. A stage that was stepped over has no row.
+    ``end`` is NEVER and ``next`` is STILL_THERE where the customer is still there. ``first`` marks the customer's first
+    stay, ``again`` a stay in a stage where they had been before. A stage that was stepped over has no row.
     """
 
     customer: npt.NDArray[np.int64]
@@ -58,17 +58,20 @@ class DwellTimes:
     end: Instants
     next: npt.NDArray[np.int64]
     first: npt.NDArray[np.bool_]
+    again: npt.NDArray[np.bool_]
 
 
-def dwell_times(points: TouchpointColumns, entries: Instants, as_of: int) -> DwellTimes:
+def dwell_times(points: TouchpointColumns, stays: Stays, as_of: int) -> DwellTimes:
     """Return every stay that began before ``as_of``, on the clock of what the business could know.
 
-    entries: (customers, stages), as of `entry_times`. The stage is the highest one entered, so a stay lasts from the
-    instant at which the running maximum became this stage to the instant at which it became a higher one.
+    The stage is the highest one held, so a stay lasts from the instant at which the highest became this stage to the
+    instant at which it became another one: a higher one, unless a stage can be left.
     """
-    seen = points.first_visible()
-    bounds = np.column_stack([seen, reached(entries), np.full(len(seen), NEVER, dtype=np.int64)])
+    seen, entries = points.first_visible(), stays.first
     counted = is_customer(seen, points.merged_at, as_of)
+    if stays.leavable.any():
+        return _back_and_forth(np.where(counted, seen, NEVER), stays, as_of)
+    bounds = np.column_stack([seen, reached(entries), np.full(len(seen), NEVER, dtype=np.int64)])
     bounds = np.where(before(bounds, as_of) & counted[:, None], bounds, NEVER)
     # Evidence may be replaced: a stage can be entered no earlier than the customer's first row.
     start, end = bounds[:, :-1], bounds[:, 1:]
@@ -77,9 +80,43 @@ def dwell_times(points: TouchpointColumns, entries: Instants, as_of: int) -> Dwe
     following = np.full(len(customer), STILL_THERE, dtype=np.int64)
     for stage in range(entries.shape[1]):
         following[(ends != NEVER) & (bounds[customer, stage + 1] == ends)] = stage
-    first = np.ones(len(customer), dtype=np.bool_)
-    first[1:] = customer[1:] != customer[:-1]
-    return DwellTimes(customer, column - 1, start[customer, column], ends, following, first)
+    first = _begins(customer)
+    return DwellTimes(
+        customer, column - 1, start[customer, column], ends, following, first, np.zeros(len(first), dtype=np.bool_)
+    )
+
+
+def _begins(customer: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    return np.append(True, customer[1:] != customer[:-1])[: len(customer)]
+
+
+def highest_held(
+    seen: Instants, stays: Stays, as_of: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Instants]:
+    """Return every change of the highest stage held, before ``as_of``: of whom, to which stage (-1: none), and when.
+
+    seen: since when each customer is known, which is the first change.
+    """
+    owner = np.repeat(np.arange(len(seen)), np.diff(stays.offsets))
+    whole = [stays.first[:, i] for i in np.flatnonzero(~stays.leavable)]
+    instants = np.concatenate([seen, *whole, stays.enter, stays.leave])
+    owners = np.concatenate([np.tile(np.arange(len(seen)), 1 + len(whole)), owner, owner])
+    told = before(instants, as_of) & before(seen, as_of)[owners]
+    customer, start = np.unique(np.stack([owners[told], instants[told]]), axis=1)
+    stage = stays.at(customer, start + 1).stage.astype(np.int64)
+    other = _begins(customer) | (np.append(-2, stage[:-1])[: len(stage)] != stage)
+    return customer[other], stage[other], start[other]
+
+
+def _back_and_forth(seen: Instants, stays: Stays, as_of: int) -> DwellTimes:
+    customer, stage, start = highest_held(seen, stays, as_of)
+    first = _begins(customer)
+    last = np.append(first[1:], True)[: len(first)]
+    end = np.where(last, NEVER, np.append(start[1:], NEVER)[: len(start)])
+    following = np.where(last, STILL_THERE, np.append(stage[1:], STILL_THERE)[: len(stage)])
+    again = np.ones(len(stage), dtype=np.bool_)
+    again[np.unique(np.stack([customer, stage]), axis=1, return_index=True)[1]] = False
+    return DwellTimes(customer, stage, start, end, following, first, again)
 
 
 AFTER = (30, 90)
@@ -87,16 +124,17 @@ AFTER = (30, 90)
 
 _HOUR = DAY // 24
 
-COUNTED = ["segment", "stage", "next", "days", "followed", "recent"]
+COUNTED = ["segment", "stage", "next", "days", "followed", "recent", "again"]
 ARRIVED = ["segment", "stage"]
 
 
 @dataclass(frozen=True, slots=True)
 class DwellTimeCounts:
-    """Numbers of customers, of any number of blocks.
+    """Numbers of stays, which are those of customers unless they come ``again``, of any number of blocks.
 
     ``dwell_times``: by segment, stage, next, days of the stay (so far; up to whole hours), how many of AFTER have
-    passed since it began, whether customers are still there or not, and whether it ended in the last period;
+    passed since it began, whether customers are still there or not, whether it ended in the last period, and whether
+    they had been there before;
     ``arrivals``: customers whose first stay began in the last period, by segment and stage.
     """
 
@@ -121,6 +159,7 @@ def count_dwell_times(question: Question, block: Block, found: DwellTimes) -> Dw
             "days": -(-lasted // _HOUR) / 24,
             "followed": np.sum([observed_whole(seen, after * DAY) for after in AFTER], axis=0),
             "recent": (found.end != NEVER) & ~before(found.end, since),
+            "again": found.again,
         }
     )
     new = frame[found.first & ~before(found.start, since)]

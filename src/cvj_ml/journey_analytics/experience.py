@@ -14,10 +14,10 @@ import pandas as pd
 
 from cvj_ml.config import outer_rating
 from cvj_ml.histories import Text, TouchpointColumns
-from cvj_ml.journey import stage_at
+from cvj_ml.journey import Stays
 from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add
 from cvj_ml.journey_analytics.precursors import present
-from cvj_ml.windows import Instants, before
+from cvj_ml.windows import before
 
 TICKET, SETBACK = "ticket", "setback"
 """What speaks of trouble: the events that the journey names under ``unhappy``."""
@@ -42,9 +42,9 @@ class ExperienceCounts:
 
 
 def count_experience(
-    question: Question, points: TouchpointColumns, entries: Instants, found: DwellTimes
+    question: Question, points: TouchpointColumns, stays: Stays, found: DwellTimes
 ) -> ExperienceCounts:
-    """Count a block whose stages were entered at ``entries`` and whose stays are ``found``.
+    """Count a block whose stages were held at ``stays``, the highest of them at ``found``.
 
     The touchpoint that leads into a stage belongs to the stage before, with its rating.
     """
@@ -57,7 +57,7 @@ def count_experience(
         recorded |= {name} if rows.any() else set()
         troubles.append(pd.DataFrame({"stage": stage[np.unique(owner[rows & recent])], "trouble": name}))
     return ExperienceCounts(
-        _ratings(points, owner, recent, entries, question.rating),
+        _ratings(points, owner, recent, stays, question.rating),
         _counted(pd.concat(troubles), _TROUBLES, "customers"),
         frozenset(recorded),
     )
@@ -77,7 +77,7 @@ def _ratings(
     points: TouchpointColumns,
     owner: npt.NDArray[np.int64],
     recent: npt.NDArray[np.bool_],
-    entries: Instants,
+    stays: Stays,
     rating: str,
 ) -> pd.DataFrame:
     column = points.properties.get(rating)
@@ -86,7 +86,7 @@ def _ratings(
     else:
         rows = np.flatnonzero(recent & ~np.isnan(column))
         given = column[rows]
-    stage = stage_at(entries[owner[rows]], points.occurred_at[rows]).stage
+    stage = stays.at(owner[rows], points.occurred_at[rows]).stage
     return _counted(pd.DataFrame({"stage": stage.astype(np.int64), "rating": given}), _RATINGS, "given")
 
 

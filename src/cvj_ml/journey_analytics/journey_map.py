@@ -27,7 +27,8 @@ class Pace:
     """How fast customers move on from a stage, in days; None where too few customers tell.
 
     ``moved_by`` is the share that has moved on after 30 and 90 days and ``median`` the time by which half have, both
-    by Kaplan and Meier: customers who are still there count as long as they were seen. A share is told where as many
+    by Kaplan and Meier: customers who are still there, or left for an earlier stage, count as long as they were seen
+    here. A share is told where as many
     as MINIMUM_MOVERS came so long ago, a median where half as many were still there until then. ``usual`` is the 75th
     percentile of the days that movers took, ``stalled`` are customers who have been here for longer.
     """
@@ -43,8 +44,9 @@ class Step:
     """A stage and the step out of it.
 
     ``here`` stand in it now, ``dormant`` of them have been silent for the journey's ``dormant_after``; ``entered``
-    ever did, ``new`` and ``came`` in the last period (for the first time in the data; from another stage); ``left``
-    moved on in the last period, ``moved`` ever.
+    ever did, ``new`` and ``came`` in the last period (for the first time in the data; from an earlier stage); ``left``
+    moved on in the last period, ``converted`` ever. Where stages can be left, ``back`` came back from a later stage and
+    ``lost`` left for an earlier one in the last period, and somebody has several of the ``stays``.
     """
 
     stage: int
@@ -54,9 +56,12 @@ class Step:
     here: int
     dormant: int
     entered: int
+    stays: int
     new: int
     came: int
+    back: int
     left: int
+    lost: int
     converted: int
     pace: Pace
 
@@ -113,11 +118,14 @@ def journey_map(
                 "They are known, and no stage's rule holds yet." if stage < 0 else config.journey.stages[stage].goal,
                 here=_sum(rows[rows["next"] == STILL_THERE]),
                 dormant=silent.get(stage, 0),
-                entered=_sum(rows),
+                entered=_sum(rows[~rows["again"]]),
+                stays=_sum(rows),
                 new=_sum(arrivals),
-                came=_sum(came),
-                left=_sum(rows[rows["recent"]]),
-                converted=_sum(rows[rows["next"] != STILL_THERE]),
+                came=_sum(came[came["stage"] < stage]),
+                back=_sum(came[came["stage"] > stage]),
+                left=_sum(rows[rows["recent"] & (rows["next"] > stage)]),
+                lost=_sum(rows[rows["recent"] & (rows["next"] < stage)]),
+                converted=_sum(rows[rows["next"] > stage]),
                 pace=pace(rows),
             )
         )
@@ -131,10 +139,11 @@ def journey_map(
 
 def pace(rows: pd.DataFrame) -> Pace:
     """Return how fast the stays in one stage ended."""
-    converters = rows[rows["next"] != STILL_THERE]
+    onward = rows["next"] > rows["stage"]
+    converters = rows[onward]
     if _sum(converters) < MINIMUM_MOVERS:
         return Pace((None,) * len(AFTER), None, None, None)
-    days, left = kaplan_meier(rows["days"].to_numpy(), (rows["next"] != STILL_THERE).to_numpy(), _weights(rows))
+    days, left = kaplan_meier(rows["days"].to_numpy(), onward.to_numpy(), _weights(rows))
     there = np.concatenate([[1.0], left])
     shares = tuple(
         float(1 - there[np.searchsorted(days, after, side="right")])

@@ -91,8 +91,13 @@ def known_customers(question: Question, block: Block, found: DwellTimes) -> Know
         group,
         *(values[there] for values in (value, bought, stage.astype(np.int8), arrived)),
     ]
-    moves = [row[found.customer[moved]], found.stage[moved].astype(np.int8), found.next[moved].astype(np.int8)]
-    return KnownCustomers(pa.table(rows, schema=_KNOWN), pa.table(moves, schema=_MOVES))
+    moves = np.stack([row[found.customer[moved]], found.stage[moved], found.next[moved]])
+    # Where stages can be left somebody may pass from one to another several times, and is one person all the same.
+    moves = np.unique(moves, axis=1)
+    return KnownCustomers(
+        pa.table(rows, schema=_KNOWN),
+        pa.table([pa.array(one).cast(t) for one, t in zip(moves, _MOVES.types, strict=True)], schema=_MOVES),
+    )
 
 
 def add_customers(parts: Iterable[KnownCustomers]) -> KnownCustomers:
@@ -287,7 +292,8 @@ def _stages(
     arrived, mover = rows["arrived"].to_numpy(), code[moves["row"].to_numpy()]
     new = arrived != _NOT_NEW
     here, came_new = count(code, rows["stage"].to_numpy()), count(code[new], arrived[new])
-    came, left = count(mover, moves["to"].to_numpy()), count(mover, moves["origin"].to_numpy())
+    to, origin = moves["to"].to_numpy(), moves["origin"].to_numpy()
+    came, left = (count(mover[to > origin], one[to > origin]) for one in (to, origin))
     tables = np.stack([here, came_new, came, left], axis=2).tolist()
     return [tuple(PersonaStage(BEFORE_ANY + k, *cells) for k, cells in enumerate(table)) for table in tables]
 
@@ -296,7 +302,7 @@ def _moves(known: KnownCustomers, code: npt.NDArray[np.int64]) -> dict[int, tupl
     moves = known.moves
     keys = np.stack([code[moves["row"].to_numpy()], moves["origin"].to_numpy(), moves["to"].to_numpy()], axis=1)
     found: dict[int, tuple[PersonaMove, ...]] = {}
-    # A customer passes from one stage to another once at most, so moves are people.
+    # Each person's passing from one stage to another is there once, so moves are people.
     for (persona, origin, to), people in zip(*np.unique(keys, axis=0, return_counts=True), strict=True):
         found[int(persona)] = (*found.get(int(persona), ()), PersonaMove(int(origin), int(to), int(people)))
     return found

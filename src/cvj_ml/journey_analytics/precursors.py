@@ -15,11 +15,11 @@ from scipy.stats import norm
 
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block, Text, TouchpointColumns
-from cvj_ml.journey import evidence, stage_at
+from cvj_ml.journey import Stays, evidence
 from cvj_ml.journey_analytics.dwell_times import DwellTimes, Question, add
 from cvj_ml.panel.labels import label, stages_ahead
 from cvj_ml.snapshots import eligible
-from cvj_ml.windows import NEVER, Instants, before, happened_within, is_covered
+from cvj_ml.windows import NEVER, before, happened_within, is_covered
 
 NO_CHANNEL = "(no channel)"
 SEVERAL_CHANNELS = "(several channels)"
@@ -54,8 +54,8 @@ _HABITS = ["stage", "event", "inbound"]
 _ORIGINS = ["stage", "channel"]
 
 
-def count_touchpoints(question: Question, block: Block, entries: Instants, found: DwellTimes) -> TouchpointCounts:
-    """Count a block whose stages were entered at ``entries`` and whose stays are ``found``."""
+def count_touchpoints(question: Question, block: Block, stays: Stays, found: DwellTimes) -> TouchpointCounts:
+    """Count a block whose stages were held at ``stays``, the highest of them at ``found``."""
     points = block.touchpoints
     owner, as_of = points.owners(), question.as_of
     known = points.live(as_of)
@@ -67,7 +67,7 @@ def count_touchpoints(question: Question, block: Block, entries: Instants, found
     return TouchpointCounts(
         _habits(points, owner, known, found, as_of - question.period),
         _origins(points, owner, known, found),
-        _precursors(question, block, owner, entries),
+        _precursors(question, block, owner, stays),
         int(points.occurred_at[known].max(initial=-NEVER)),
         int(recent.sum()),
         int(month.sum()),
@@ -137,7 +137,8 @@ def _origins(
 ) -> pd.DataFrame:
     channel = first_channels(points, owner, known)
     names = np.array(channel.values, dtype=object)
-    frame = pd.DataFrame({"stage": found.stage, "channel": names[channel.codes[found.customer]]})
+    once = ~found.again
+    frame = pd.DataFrame({"stage": found.stage[once], "channel": names[channel.codes[found.customer[once]]]})
     return frame.groupby(_ORIGINS, sort=True).size().rename("customers").reset_index()
 
 
@@ -154,7 +155,7 @@ def first_channels(points: TouchpointColumns, owner: npt.NDArray[np.int64], know
     return Text(codes.astype(np.int32), (*points.channel.values, SEVERAL_CHANNELS, NO_CHANNEL))
 
 
-def _precursors(question: Question, block: Block, owner: npt.NDArray[np.int64], entries: Instants) -> pd.DataFrame:
+def _precursors(question: Question, block: Block, owner: npt.NDArray[np.int64], stays: Stays) -> pd.DataFrame:
     """Ask one instant, a period (and the delay of arrivals) ago, so that every outcome is complete.
 
     What was known then is what came before; the outcome is the move within a period after it, by the same labels
@@ -163,7 +164,7 @@ def _precursors(question: Question, block: Block, owner: npt.NDArray[np.int64], 
     period, journey, points = question.period, question.journey, block.touchpoints
     asked_at = question.as_of - period - question.delay
     snapshots = eligible(points, np.array([asked_at], dtype=np.int64))
-    stage = stage_at(entries[snapshots.customer], asked_at).stage
+    stage = stays.at(snapshots.customer, asked_at).stage
     labels = label(journey, evidence(journey, block), snapshots, stage, question.as_of, question.delay)
     ahead = stages_ahead(journey, stage)
     # Nobody is asked who had moved already and only the evidence was late, nor at the top of the journey.

@@ -241,8 +241,7 @@ class Customer:
 
 def events_wanted(definition: ModelSpec) -> frozenset[str]:
     """Return the events that read well: those that some stage asks for, or that are known by a good verb."""
-    leaves = (leaf for stage in definition.journey.stages for leaf in stage.enter.leaves())
-    asked = {event for leaf in leaves for event in leaf.event or ()}
+    asked = {event for leaf in definition.journey.spec.leaves() for event in leaf.event or ()}
     known = {event for event in definition.catalogue.vocabulary.events if reads_well(event)}
     return frozenset(asked | known) - frozenset(definition.outbound)
 

@@ -15,7 +15,7 @@ from cvj_ml.errors import GateError
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.gates.verdicts import GateVerdict, graded, passed
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times, evidence, stage_at
+from cvj_ml.journey import Journey, evidence, stays
 from cvj_ml.measurement.effects import NOTHING, difference, lift, observed_over_expected, top_share
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves, expected_moves
 from cvj_ml.panel.labels import label, next_touchpoint
@@ -157,12 +157,11 @@ def _outcomes(
     snapshots = Snapshots(pairs[0], pairs[1])
     points, place = block.touchpoints, place.ravel()
     rows = evidence(observation.journey, block)
-    entries = entry_times(observation.journey, rows)
     labels = label(
         observation.journey,
         rows,
         snapshots,
-        stage_at(entries[snapshots.customer], snapshots.as_of).stage,
+        stays(observation.journey, rows).at(snapshots.customer, snapshots.as_of).stage,
         observation.cut,
         observation.arrival_delay,
     )

@@ -53,11 +53,13 @@ def churn_and_purchases(training: Training, found: pd.DataFrame) -> str:
 
 
 def _asked(one: Outcome) -> str:
+    if one.stage is not None:
+        return f"**{escape(one.name)}**: the stay in {escape(one.stage)} ends by its rules, of those who hold it."
     name = "churn" if one.name == KEPT else one.name
     named = sentence_list(sorted(one.events))
     events = f"any of their own touchpoints{f' but {named}' if named else ''}" if one.but else named
     same = f"; on this data the same question as {one.same_as}, whose answer it has" if one.same_as else ""
-    return f"**{escape(name)}**: {_MEANING.get(name, 'leaving the stage')} ({events}){same}."
+    return f"**{escape(name)}**: {_MEANING[name]} ({events}){same}."
 
 
 def _compared(found: pd.DataFrame) -> Iterator[tuple[_Row, _Row, _Row]]:

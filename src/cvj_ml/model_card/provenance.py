@@ -150,11 +150,13 @@ def journey(training: Training) -> str:
     """Return the stages, what enters them, and how many customers taught each target."""
     definition, low = training.definition, dict(training.low())
     coverage = training.config.coverage
+    held = "held" if any(stage.leave is not None for stage in definition.journey.stages) else "entered"
     rows = []
     for i, stage in enumerate(definition.journey.stages):
         seen = stage.name not in definition.journey.unobserved
         asked = seen and bool(training.panel.labels.at_risk[:, 1 + i].any())
         notes = [
+            *([f"left with: {rule_in_words(stage.leave)}"] if stage.leave is not None else []),
             *(["not seen in the data"] if not seen else []),
             *(["rests on base rates"] if stage.name in low else []),
             *(
@@ -168,7 +170,7 @@ def journey(training: Training) -> str:
     parts = [
         f"## Journey: {escape(definition.journey.name)}",
         table(["stage", "entered with the first", "note", "customers who moved there"], rows, numbers=1),
-        "A customer's observed stage is the highest one entered."
+        f"A customer's observed stage is the highest one {held}."
         f" {training.panel.converters[0]:,} customers returned. Counted are the moves that training could see.",
     ]
     parts += [escape(warning) for warning in training.visible.warnings]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import Outcome, stage_at
+from cvj_ml.journey import Outcome
 from cvj_ml.models.drift_profile.distributions import ColumnBins, DriftCounts, bins_of, columns_of, count_bins
 from cvj_ml.models.drift_profile.reference import DriftReference
 from cvj_ml.models.explain.typical import Reference
@@ -21,7 +21,7 @@ from cvj_ml.models.stage.posterior import StageModel, assemble
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
 from cvj_ml.snapshots import Snapshots, eligible
-from cvj_ml.windows import Instants
+from cvj_ml.windows import NEVER, Instants
 
 _F64 = npt.NDArray[np.float64]
 
@@ -146,10 +146,10 @@ class Predictor:
 
     def answer(self, block: Block, as_of: int) -> Predictions:
         """Predict for every customer of the block with a touchpoint visible before ``as_of``."""
-        entries = self.definition.entries(block)
+        stays = self.definition.stays(block)
         snapshots = eligible(block.touchpoints, np.array([as_of], dtype=np.int64))
-        state = stage_at(entries[snapshots.customer], as_of)
-        x = self.definition.features(block, entries, snapshots)
+        state = stays.at(snapshots.customer, as_of)
+        x = self.definition.features(block, stays, snapshots)
         recency = x[:, self.definition.catalogue.names.index("recency")]
         probability = self._probabilities(x, state.stage, snapshots.as_of, threads=1)
         active = recency * DAY <= self.definition.journey.spec.dormant_after
@@ -158,6 +158,10 @@ class Predictor:
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
         outcomes = self._outcomes(x, state.stage, snapshots.as_of, probability[:, 0])
+        held = stays.held(snapshots.customer, as_of) != NEVER
+        for one in self.definition.outcomes:
+            if one.stage is not None and one.name in outcomes:
+                outcomes[one.name][~held[:, self.definition.journey.index(one.stage)]] = np.nan
         return Predictions(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x, outcomes)
 
     def count(self, answers: Predictions, bins: ColumnBins | None = None) -> DriftCounts:
@@ -173,14 +177,14 @@ class Predictor:
     def _outcomes(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64
     ) -> dict[str, _F64]:
-        """Return P(each outcome within each horizon): whoever does any of them returns, so none is likelier."""
+        """Return P(each outcome within each horizon): whoever buys or stays returns, so none of them is likelier."""
         found = {"return": p_return}
         for one in self.definition.outcomes if self.outcomes or not self.definition.own_outcomes else ():
             if one.same_as is not None:
                 found[one.name] = found[one.same_as]
             else:
                 own = self.asking(one)._probabilities(x, stage, as_of, threads=1)[:, 0]
-                found[one.name] = np.minimum(own, p_return)
+                found[one.name] = own if one.stage is not None else np.minimum(own, p_return)
         return {name: p for name, p in found.items() if name != "return"}
 
     def _probabilities(

@@ -92,7 +92,7 @@ def find_base_nights(config: Config, as_of: int) -> BaseNights:
 def digest_of_journey(config: Config) -> str:
     """Return a digest of what stages mean: nights of two journeys cannot be compared."""
     spec = config.journey
-    rules = [(stage.name, stage.enter.model_dump(mode="json")) for stage in spec.stages]
+    rules = [(stage.name, *(rule.model_dump(mode="json") for rule in stage.rules)) for stage in spec.stages]
     return digest_of(spec.dormant_after, spec.same_day, rules)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey import Journey, Outcome, occurrence_times, reached
+from cvj_ml.journey import Journey, Outcome, Stays, reached, stays_that_happened
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import NEVER, Instants, follow_up, is_live, rows_before, time_until
 
@@ -49,9 +50,12 @@ def label(
     cut: int,
     arrival_delay: int,
 ) -> Labels:
-    """Label snapshots by what was visible at the cut; ``stage`` is each snapshot's observed stage."""
-    happened = reached(occurrence_times(journey, points, cut))
-    until_stage = time_until(happened[snapshots.customer], snapshots.as_of[:, None])
+    """Label snapshots by what was visible at the cut; ``stage`` is each snapshot's observed stage.
+
+    A stage that can be left is reached when it is entered next, and had been before if it was held at ``as_of``.
+    """
+    happened = stays_that_happened(journey, points, cut)
+    until_stage = time_until(reached(happened.coming(snapshots.customer, snapshots.as_of)), snapshots.as_of[:, None])
     ahead = stages_ahead(journey, stage)
     already = ahead & (until_stage < 0)
     until_next = np.where(ahead & ~already, until_stage, NEVER).min(axis=1)
@@ -61,16 +65,60 @@ def label(
     return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), int(already.sum()))
 
 
+class Leaves(NamedTuple):
+    """The time until the stay in a stage ends by its rules, of whom that is asked, and how many had left already."""
+
+    until: Instants
+    asked: npt.NDArray[np.bool_]
+    late: int
+
+
 def label_outcomes(
-    outcomes: Sequence[Outcome], points: TouchpointColumns, snapshots: Snapshots, cut: int, arrival_delay: int
+    outcomes: Sequence[Outcome],
+    points: TouchpointColumns,
+    snapshots: Snapshots,
+    cut: int,
+    arrival_delay: int,
+    leaves: Mapping[str, Leaves] | None = None,
 ) -> Labels:
-    """Label snapshots with the time until each outcome, (snapshots, outcomes), by what was visible at the cut."""
-    until = [
-        time_until(next_touchpoint(points, one.among(points), snapshots, cut), snapshots.as_of) for one in outcomes
-    ]
-    times = np.column_stack([np.zeros((len(snapshots), 0), dtype=np.int64), *until])
-    asked = np.ones(times.shape, dtype=np.bool_)
-    return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), 0)
+    """Label snapshots with the time until each outcome, (snapshots, outcomes), by what was visible at the cut.
+
+    ``leaves`` are those of `label_leaves`, by stage, for the outcomes that leave one.
+    """
+    times, asked, late = (
+        np.zeros((len(snapshots), len(outcomes)), dtype=np.int64),
+        np.ones((len(snapshots), len(outcomes)), dtype=np.bool_),
+        0,
+    )
+    for k, one in enumerate(outcomes):
+        if one.stage is not None and leaves is not None:
+            times[:, k], asked[:, k] = leaves[one.stage].until, leaves[one.stage].asked
+            late += leaves[one.stage].late
+        else:
+            there = next_touchpoint(points, one.among(points), snapshots, cut)
+            times[:, k] = time_until(there, snapshots.as_of)
+    return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), late)
+
+
+def label_leaves(
+    journey: Journey, points: TouchpointColumns, known: Stays, snapshots: Snapshots, cut: int
+) -> dict[str, Leaves]:
+    """Label snapshots with the time until each stage is left that can be, by the evidence as known at the cut.
+
+    Asked is who was known to hold the stage at ``as_of`` (``known``) and did hold it, as it happened. The time is NEVER
+    where nothing left the stay by the cut, or silence did: of that the kept events tell.
+    """
+    names = [name for i, name in enumerate(journey.names) if known.leavable[i]]
+    if not names:
+        return {}
+    happened = stays_that_happened(journey, points, cut)
+    until = time_until(happened.until(snapshots.customer, snapshots.as_of), snapshots.as_of[:, None])
+    seen, held = (one.held(snapshots.customer, snapshots.as_of) != NEVER for one in (known, happened))
+    return {
+        name: Leaves(until[:, i], (seen & held)[:, i], int((seen & ~held)[:, i].sum()))
+        for i, name in enumerate(journey.names)
+        if name in names
+    }
 
 
 def stages_ahead(journey: Journey, stage: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:

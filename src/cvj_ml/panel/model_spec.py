@@ -12,10 +12,10 @@ from cvj_ml.config import AudienceSpec, CompleteSpec, Config, play_channels
 from cvj_ml.engines import Blocks
 from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, Outcome, entry_times, evidence, outcomes_of
+from cvj_ml.journey import Journey, Outcome, Stays, evidence, outcomes_of, stays
 from cvj_ml.panel.calendar import NO_CALENDAR, Calendar, known_calendar
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.windows import Instants, midnight
+from cvj_ml.windows import midnight
 
 _TOP_ATTRIBUTE_VALUES = 30
 _Mask = npt.NDArray[np.bool_]
@@ -66,17 +66,17 @@ class ModelSpec:
         """The targets as columns name them: the return, then each stage."""
         return ["return", *(f"reach_{stage.slug}" for stage in self.journey.stages)]
 
-    def entries(self, block: Block) -> Instants:
-        """Return the block's stage entries (customers, stages)."""
-        return entry_times(self.journey, evidence(self.journey, block))
+    def stays(self, block: Block) -> Stays:
+        """Return when the block's customers held each stage."""
+        return stays(self.journey, evidence(self.journey, block))
 
-    def features(self, block: Block, entries: Instants, snapshots: Snapshots) -> npt.NDArray[np.float32]:
+    def features(self, block: Block, stays: Stays, snapshots: Snapshots) -> npt.NDArray[np.float32]:
         """Return X of the snapshots."""
         return compute(
             self.catalogue,
             self.journey,
             block,
-            entries,
+            stays,
             snapshots,
             self.observed_from,
             self.zone,
@@ -95,6 +95,8 @@ class ModelSpec:
         ahead = np.zeros((len(stage), 1 + len(self.journey.stages)), dtype=np.bool_)
         ahead[:, 0] = True
         if self.asked is not None:
+            # Whoever holds a stage stands in it or in a later one.
+            ahead[:, 0] = stage >= (-1 if self.asked.stage is None else self.journey.index(self.asked.stage))
             return ahead
         for position in self.journey.observable:
             ahead[:, 1 + position] = position > stage
@@ -105,7 +107,7 @@ class ModelSpec:
 
 def names_written(config: Config) -> Written:
     """Return the names of the data that the configuration holds itself."""
-    leaves = [leaf for stage in config.journey.stages for leaf in stage.enter.leaves()]
+    leaves = list(config.journey.leaves())
     events = {name for leaf in leaves for name in leaf.event or ()}
     events |= {*config.outbound, *config.events, *(name for names in config.events.values() for name in names)}
     channels = {*play_channels(config.journey), *config.eligibility.channel_capacity}
@@ -154,6 +156,7 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         config.features.trend if 2 * config.features.trend <= config.burn_in else None,
         config.features.session_gap,
         config.value_decimals,
+        [journey.names[i] for i in journey.leavable],
     )
     return ModelSpec(
         journey,

@@ -15,8 +15,8 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.histories import Block
-from cvj_ml.journey import Outcome, evidence, stage_at
-from cvj_ml.panel.labels import Labels, label, label_outcomes
+from cvj_ml.journey import Outcome, evidence
+from cvj_ml.panel.labels import Labels, label, label_leaves, label_outcomes
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
 from cvj_ml.windows import NEVER, Instants, edges, happened_within, observed_whole
@@ -248,20 +248,27 @@ def build_panel(
     share = min(1.0, most / max(rows, 1))
 
     def part(block: Block) -> _Part:
-        entries = definition.entries(block)
+        stays = definition.stays(block)
         snapshots = eligible(block.touchpoints, instants)
         asked = len(snapshots)
         if share < 1:
             snapshots = snapshots.take(sampling_keys(block.customers, snapshots, seed) < share)
-        state = stage_at(entries[snapshots.customer], snapshots.as_of)
+        state = stays.at(snapshots.customer, snapshots.as_of)
         labels = _label(definition, block, snapshots, state.stage, cut, arrival_delay)
         return _Part(
-            definition.features(block, entries, snapshots),
+            definition.features(block, stays, snapshots),
             snapshots,
             state.stage,
             state.days_in_stage,
             labels,
-            label_outcomes(definition.own_outcomes, block.touchpoints, snapshots, cut, arrival_delay),
+            label_outcomes(
+                definition.own_outcomes,
+                block.touchpoints,
+                snapshots,
+                cut,
+                arrival_delay,
+                label_leaves(definition.journey, evidence(definition.journey, block), stays, snapshots, cut),
+            ),
             block.customers,
             asked,
         )
@@ -345,7 +352,7 @@ class _Count:
 def _count(definition: ModelSpec, block: Block, instants: Instants, cut: int, arrival_delay: int) -> _Count:
     """Count a block's hazard rows, and the customers who moved to each target: rows of one customer count once."""
     snapshots = eligible(block.touchpoints, instants)
-    stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
+    stage = definition.stays(block).at(snapshots.customer, snapshots.as_of).stage
     rows = hazard_rows(_label(definition, block, snapshots, stage, cut, arrival_delay), definition.horizons)
     return _Count(len(rows), _movers(rows, snapshots.customer, definition.cells[0]))
 

@@ -17,10 +17,10 @@ from cvj_ml.config import CompleteSpec, Config
 from cvj_ml.engines import Blocks
 from cvj_ml.features.compute import latest_known
 from cvj_ml.histories import Block, Text
-from cvj_ml.journey import coverage_of, draw_hidden, entries_when_hidden, evidence, hide, stage_at
+from cvj_ml.journey import Stays, coverage_of, draw_hidden, evidence, hide, stays_when_hidden
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, are_eligible, eligible, sampling_keys
-from cvj_ml.windows import Instants, before
+from cvj_ml.windows import before
 
 _F64 = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
@@ -137,16 +137,16 @@ def smooth_columns(definition: ModelSpec) -> npt.NDArray[np.int64]:
 
 
 def observe(
-    definition: ModelSpec, block: Block, entries: Instants, hidden: _Mask, snapshots: Snapshots
+    definition: ModelSpec, block: Block, stays: Stays, hidden: _Mask, snapshots: Snapshots
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
     """Return features and observed stage of snapshots as they would be with some stages' evidence hidden.
 
-    entries: the block's stage entries on the whole history; hidden: (customers of the block, stages).
+    stays: the block's on the whole history; hidden: (customers of the block, stages).
     """
-    points = hide(definition.journey, block.touchpoints, hidden, entries)
+    points = hide(definition.journey, block.touchpoints, hidden, stays.first)
     left = Block(block.customers, points, block.attributes, members=block.members)
-    seen = entries_when_hidden(definition.journey, evidence(definition.journey, left), hidden)
-    stage = stage_at(seen[snapshots.customer], snapshots.as_of).stage
+    seen = stays_when_hidden(definition.journey, evidence(definition.journey, left), hidden)
+    stage = seen.at(snapshots.customer, snapshots.as_of).stage
     return definition.features(left, seen, snapshots), stage
 
 
@@ -220,8 +220,8 @@ def _part(
     if share < 1:
         kept = sampling_keys(block.customers, snapshots, seed) < share
         snapshots, codes = snapshots.take(kept), None if codes is None else codes[kept]
-    entries = definition.entries(block)
-    observed = stage_at(entries[snapshots.customer], snapshots.as_of).stage
+    stays = definition.stays(block)
+    observed = stays.at(snapshots.customer, snapshots.as_of).stage
     truth, asked, conflicts = observed, len(snapshots), 0
     if codes is not None and block.stage_labels is not None:
         position = np.array([definition.journey.index(name) for name in block.stage_labels.stage.values], dtype=np.int8)
@@ -236,23 +236,23 @@ def _part(
             hidden = draw_hidden(block.customers, definition.journey, tracking.coverage, f"{seed}/{copy}")
         else:
             hidden = np.zeros((len(block), len(definition.journey.stages)), dtype=np.bool_)
-        seen.append(_seen(definition, block, entries, hidden, snapshots, truth))
+        seen.append(_seen(definition, block, stays, hidden, snapshots, truth))
         own = np.isin(truth, tracking.incomplete)
         hidden = hidden.copy()
         hidden[snapshots.customer[own], truth[own]] = True
-        without.append(_seen(definition, block, entries, hidden, snapshots.take(own), truth[own]))
+        without.append(_seen(definition, block, stays, hidden, snapshots.take(own), truth[own]))
     return _Part(block.customers, _join(seen), _join(without), asked if codes is not None else 0, conflicts)
 
 
 def _seen(
     definition: ModelSpec,
     block: Block,
-    entries: Instants,
+    stays: Stays,
     hidden: _Mask,
     snapshots: Snapshots,
     truth: npt.NDArray[np.int8],
 ) -> Seen:
-    x, floor = observe(definition, block, entries, hidden, snapshots)
+    x, floor = observe(definition, block, stays, hidden, snapshots)
     return Seen(snapshots.customer, x, floor, truth)
 
 

@@ -75,7 +75,10 @@ def _flow(map_: JourneyMap, sheet: Sheet) -> list[str]:
     step = sheet.step
     onward = [flow for flow in map_.flows if flow.origin == step.stage]
     onward.sort(key=lambda flow: (-flow.customers, flow.to))
-    return [f"+{step.new + step.came:,} in", *(f"→ {flow.customers:,} {map_.name(flow.to)}" for flow in onward[:3])]
+    return [
+        f"+{step.new + step.came + step.back:,} in",
+        *(f"→ {flow.customers:,} {map_.name(flow.to)}" for flow in onward[:3]),
+    ]
 
 
 def _mood(found: Worksheet, sheet: Sheet) -> list[str]:

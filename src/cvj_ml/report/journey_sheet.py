@@ -91,7 +91,7 @@ def _segments(found: Worksheet, formats: Formats) -> _Table:
         kinds,
         [
             (
-                *(one.step.name, one.segment, one.step.here, one.step.converted / one.step.entered),
+                *(one.step.name, one.segment, one.step.here, one.step.converted / one.step.stays),
                 *(one.low, one.high, one.step.pace.median),
             )
             for one in found.segments

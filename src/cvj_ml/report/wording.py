@@ -167,8 +167,10 @@ def movement(step: Step) -> str:
     """Say who came and left in the last period."""
     parts = [f"{whole_number(step.new)} new"] if step.new else []
     parts += [f"{whole_number(step.came)} came from earlier stages"] if step.came else []
+    parts += [f"{whole_number(step.back)} came back from later ones"] if step.back else []
     # Nobody moves on from the top.
     parts += [f"{whole_number(step.left)} moved on"] if step.converted else []
+    parts += [f"{whole_number(step.lost)} fell back"] if step.lost else []
     return ", ".join(parts) or "nobody came or left"
 
 
@@ -261,7 +263,7 @@ def play(one: Play) -> str:
 
 def segment_share(one: SegmentStep) -> str:
     """Say which share of a segment moved on, with its interval."""
-    return f"{percent(one.step.converted / one.step.entered)} ({percent(one.low)} to {percent(one.high)})"
+    return f"{percent(one.step.converted / one.step.stays)} ({percent(one.low)} to {percent(one.high)})"
 
 
 _LEVEL = ("observed_expected", "observed_expected_low", "observed_expected_high")

@@ -71,7 +71,7 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class SegmentStep:
-    """One stage within one segment; ``low`` and ``high`` bound the share (Wilson), which is of those ever entered."""
+    """One stage within one segment; ``low`` and ``high`` bound the share (Wilson), which is of all stays."""
 
     segment: str
     step: Step
@@ -144,7 +144,7 @@ def worksheet(
         part = journey_map(config, question.journey, of_segment(found.dwell_times, name), None, question.period)
         for step in part.steps:
             if step.observed and step.entered and step.stage != BEFORE_ANY:
-                low, high = wilson_interval(step.converted, step.entered)
+                low, high = wilson_interval(step.converted, step.stays)
                 by_segment.append(SegmentStep(name, step, float(low), float(high)))
     by_segment.sort(key=lambda one: one.step.stage)
     return Worksheet(
@@ -215,7 +215,7 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                 "silent": step.dormant,
                 "stalled": step.pace.stalled,
                 "entered_ever": step.entered,
-                "arrived_in_period": step.new + step.came,
+                "arrived_in_period": step.new + step.came + step.back,
                 "moved_on_in_period": step.left,
                 **{
                     f"moved_on_within_{days}_days": share for days, share in zip(AFTER, step.pace.moved_by, strict=True)

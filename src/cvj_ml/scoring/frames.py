@@ -38,8 +38,7 @@ def touchpoint_columns(definition: ModelSpec) -> tuple[tuple[str, ...], dict[str
     found = definition.catalogue.vocabulary.columns
     tested = {
         str(name)
-        for stage in definition.journey.stages
-        for leaf in stage.enter.leaves()
+        for leaf in definition.journey.spec.leaves()
         for name in (*leaf.where, leaf.distinct)
         if name is not None
     }

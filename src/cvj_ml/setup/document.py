@@ -281,7 +281,8 @@ def _journey(
     unmapped = [
         name for name in own if name not in ours | uncounted and not any(name in names for names in found.values())
     ]
-    lines = ["journey: cvj8  # or journey5, loyalty5, flowchart7, a file of your own, or stages written here"]
+    others = "journey5, loyalty5, flowchart7, subscription5"
+    lines = [f"journey: cvj8  # or {others}, a file of your own, or stages written here"]
     if mapped:
         lines.append("events:  # the preset's name: yours")
         lines += [f"  {name}: {inline(events)}" for name, events in mapped.items()]

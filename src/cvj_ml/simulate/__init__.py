@@ -2,5 +2,6 @@
 
 from cvj_ml.simulate.random_histories import random_block
 from cvj_ml.simulate.simulation import Simulation, simulate
+from cvj_ml.simulate.subscriptions import Subscriptions, simulate_subscriptions
 
-__all__ = ["Simulation", "random_block", "simulate"]
+__all__ = ["Simulation", "Subscriptions", "random_block", "simulate", "simulate_subscriptions"]

@@ -16,7 +16,7 @@ from sklearn.model_selection import BaseCrossValidator
 from cvj_ml.config import DAY, Config, format_duration
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.histories import Block
-from cvj_ml.journey import entry_times, evidence, stage_at
+from cvj_ml.journey import evidence, stays
 from cvj_ml.panel.labels import RETURN, label
 from cvj_ml.sklearn.frame_rows import AS_OF, CUSTOMER, ask, duration_of, named_columns, read_instants, rows_of
 from cvj_ml.sklearn.opened import Stages, open_to_learn
@@ -88,7 +88,7 @@ def outcomes(
 
     def answer(block: Block, asked: Snapshots) -> npt.NDArray[np.float64]:
         points = evidence(known_journey, block)
-        stage = stage_at(entry_times(known_journey, points)[asked.customer], asked.as_of).stage
+        stage = stays(known_journey, points).at(asked.customer, asked.as_of).stage
         found = label(known_journey, points, asked, stage, int(cut), histories.store.arrival_delay)
         known = found.at_risk[:, target] & observed_whole(found.follow_up, length)
         return np.where(known, happened_within(found.times[:, target], length).astype(np.float64), np.nan)

@@ -104,6 +104,6 @@ def _features(definition: ModelSpec, histories: Histories, rows: Rows) -> npt.ND
     """Return all features of the definition, (rows, features), in the order of the rows."""
 
     def answer(block: Block, asked: Snapshots) -> npt.NDArray[np.float32]:
-        return definition.features(block, definition.entries(block), asked)
+        return definition.features(block, definition.stays(block), asked)
 
     return ask(histories, rows, answer, np.empty((len(rows.as_of), len(definition.catalogue.features)), np.float32))

@@ -262,6 +262,7 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
         "min_customers": definition.min_customers,
         "outcomes": [
             {"name": one.name, "events": sorted(one.events), "but": one.but, "same_as": one.same_as}
+            | ({"stage": one.stage} if one.stage else {})
             for one in definition.outcomes
         ],
     }
@@ -289,6 +290,7 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         document["trend"],
         document["session_gap"],
         document["value_decimals"],
+        [journey.names[i] for i in journey.leavable],
     )
     if catalogue.names != document["names"]:
         raise ModelError(
@@ -305,6 +307,7 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         int(document["min_customers"]),
         document["drop_duplicates"],
         outcomes=tuple(
-            Outcome(one["name"], frozenset(one["events"]), one["but"], one["same_as"]) for one in document["outcomes"]
+            Outcome(one["name"], frozenset(one["events"]), one["but"], one["same_as"], one.get("stage"))
+            for one in document["outcomes"]
         ),
     )

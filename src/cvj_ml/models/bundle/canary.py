@@ -27,13 +27,12 @@ def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
     vocabulary = definition.catalogue.vocabulary
     properties: dict[str, Sequence[str] | None] = {}
     events = set(vocabulary.events)
-    for stage in definition.journey.stages:
-        for leaf in stage.enter.leaves():
-            events.update(leaf.event or ())
-            for name, tests in leaf.where.items():
-                operands = [item for test in tests.values() for item in (test if isinstance(test, list) else [test])]
-                if name not in ("value", "channel"):
-                    properties[name] = [str(item) for item in operands] if isinstance(operands[0], str) else None
+    for leaf in definition.journey.spec.leaves():
+        events.update(leaf.event or ())
+        for name, tests in leaf.where.items():
+            operands = [item for test in tests.values() for item in (test if isinstance(test, list) else [test])]
+            if name not in ("value", "channel"):
+                properties[name] = [str(item) for item in operands] if isinstance(operands[0], str) else None
     if vocabulary.people:
         properties[CONTACT] = [f"person {number}" for number in range(1, 10)]
     block = random_block(

@@ -1,0 +1,216 @@
+"""Stages that can be left and entered again, against the oracle, which asks all rules anew at every instant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tests.oracles import examples, features, journey, labels
+from tests.oracles.blocks import in_order, to_block
+from tests.oracles.cases import a_definition, answers, labels_of
+from tests.oracles.cases import plain as plain_times
+from tests.oracles.examples import DAY, MINOR_UNITS, START, Setting
+from tests.oracles.histories import Customer, as_known, live
+from tests.test_time_travel import with_another_future
+
+from cvj_ml.config import JourneySpec
+from cvj_ml.journey import Journey, Stays, evidence, stays, stays_that_happened
+from cvj_ml.panel.labels import label_leaves
+from cvj_ml.snapshots import eligible
+from cvj_ml.windows import NEVER
+
+Span = tuple[int, int | None]
+
+
+def plain(found: Stays, customer: int, names: tuple[str, ...]) -> dict[str, list[Span]]:
+    """The stays of a customer by stage; of one that cannot be left from its first entry on."""
+    spent: dict[str, list[Span]] = {name: [] for name in names}
+    for i, name in enumerate(names):
+        if not found.leavable[i] and found.first[customer, i] != NEVER:
+            spent[name].append((int(found.first[customer, i]), None))
+    for k in range(found.offsets[customer], found.offsets[customer + 1]):
+        leave = int(found.leave[k])
+        spent[names[found.stage[k]]].append((int(found.enter[k]), None if leave == NEVER else leave))
+    return spent
+
+
+def known(setting: Setting, customers: list[Customer]) -> Stays:
+    seen = Journey(setting.journey, setting.hidden)
+    return stays(seen, evidence(seen, to_block(customers)))
+
+
+@settings(max_examples=300)
+@given(examples.customers(most=3), examples.leaving())
+def test_stays_are_those_of_the_oracle(customers: list[Customer], setting: Setting) -> None:
+    """Every stay is a longest span of instants at which the stage was held by what was visible then."""
+    found = known(setting, customers)
+    for i, one in enumerate(customers):
+        expected = journey.spans(setting.journey, setting.hidden, one, MINOR_UNITS)
+        assert plain(found, i, setting.journey.names) == expected, one
+
+
+@settings(max_examples=200)
+@given(examples.customers(most=3), examples.leaving(), examples.instants())
+def test_stays_that_happened_are_those_of_the_oracle(customers: list[Customer], setting: Setting, cut: int) -> None:
+    seen = Journey(setting.journey, setting.hidden)
+    found = stays_that_happened(seen, evidence(seen, to_block(customers)), cut)
+    for i, one in enumerate(customers):
+        expected = journey.stays_that_happened(setting.journey, one, MINOR_UNITS, cut)
+        spent = plain(found, i, setting.journey.names)
+        for stage in setting.journey.stages:
+            wanted = [] if stage.name in setting.hidden else [(at.enter, at.leave) for at in expected[stage.name]]
+            assert spent[stage.name] == wanted, (stage.name, one)
+
+
+MANY_STAYS = (
+    {"enter": {"event": "buy"}, "leave": {"any": [{"event": "review"}, {"silent_for": "1d"}]}},
+    {"enter": {"event": "*", "count": 2}, "leave": {"event": ["mail", "visit"], "count": 2, "within": "1d"}},
+    {"enter": {"event": ["buy", "visit"], "after": "One"}, "leave": {"event": "*", "value_at_least": 10}},
+    {"enter": {"event": "visit"}, "leave": {"all": [{"event": "mail"}, {"event": "buy"}]}},
+)
+
+
+@pytest.mark.parametrize("same_day", ["counts", "later"])
+def test_many_stays_in_few_days_are_those_of_the_oracle(same_day: str) -> None:
+    """Full windows, equal instants, days of which nobody knows the hours, late rows and corrections, back and forth."""
+    stages = [{"name": name, **rules} for name, rules in zip(examples.STAGES, MANY_STAYS, strict=True)]
+    spec = JourneySpec.model_validate({"name": "many", "same_day": same_day, "stages": stages})
+    customers = [*examples.close_histories(5, 120), *examples.crowded_days(7, 120)]
+    customers = [replace(one, name=f"c{i:03}") for i, one in enumerate(customers)]
+    found, again = known(Setting(spec, frozenset()), customers), 0
+    for i, one in enumerate(customers):
+        spent = plain(found, i, spec.names)
+        assert spent == journey.spans(spec, (), one, MINOR_UNITS), one
+        again += sum(len(several) > 1 for several in spent.values())
+    assert again > 100
+
+
+moments = st.lists(examples.instants(), min_size=1, max_size=3, unique=True).map(sorted)
+
+
+@settings(max_examples=100)
+@given(examples.customers(most=3), examples.leaving(), moments, examples.instants(), st.sampled_from((0, DAY)))
+def test_a_stage_is_reached_when_it_is_entered_next(
+    customers: list[Customer], setting: Setting, instants: list[int], cut: int, delay: int
+) -> None:
+    instants = [at for at in instants if at < cut] or [cut - DAY]
+    snapshots, found = labels_of(setting.journey, setting.hidden, customers, instants, cut, delay)
+    expected = [
+        labels.outlook(setting.journey, setting.hidden, customers[i], at, MINOR_UNITS, cut, delay)
+        for i, at in zip(snapshots.customer, snapshots.as_of.tolist(), strict=True)
+    ]
+    assert plain_times(found.times) == [one.times for one in expected]
+    assert found.at_risk.tolist() == [one.asked for one in expected]
+    assert found.late == sum(one.late for one in expected)
+
+
+@settings(max_examples=100)
+@given(examples.customers(most=3), examples.leaving(), moments, examples.instants())
+def test_a_leave_is_labelled_for_those_who_hold_the_stage(
+    customers: list[Customer], setting: Setting, instants: list[int], cut: int
+) -> None:
+    """By rules and as it happened; silence is no leave of this model, and who had left already is not asked."""
+    instants = [at for at in instants if at < cut] or [cut - DAY]
+    seen, block = Journey(setting.journey, setting.hidden), to_block(customers)
+    snapshots = eligible(block.touchpoints, np.array(instants, dtype=np.int64))
+    found = label_leaves(seen, evidence(seen, block), stays(seen, evidence(seen, block)), snapshots, cut)
+    leavable = [one.name for one in setting.journey.stages if one.leave is not None]
+    assert [*found] == leavable
+    for row, (i, at) in enumerate(zip(snapshots.customer, snapshots.as_of.tolist(), strict=True)):
+        spent = journey.spans(setting.journey, setting.hidden, customers[i], MINOR_UNITS)
+        happened = journey.stays_that_happened(setting.journey, customers[i], MINOR_UNITS, cut)
+        for name in leavable:
+            (now,) = [one for one in happened[name] if one.enter < at and (one.leave is None or one.leave >= at)] or [
+                None
+            ]
+            asked = now is not None and journey.held(spent[name], at)
+            assert found[name].asked[row] == asked
+            if asked:
+                ends = now.leave is not None and not now.silent
+                assert found[name].until[row] == (now.leave - at if ends else NEVER)
+
+
+@settings(max_examples=100)
+@given(examples.customers(most=3), examples.leaving(), examples.instants())
+def test_features_tell_the_stay_that_was_known(customers: list[Customer], setting: Setting, as_of: int) -> None:
+    found = answers(a_definition(setting.journey, setting.hidden), customers, as_of)
+    there = [one for one in customers if as_known(one, as_of).touches]
+    assert found.names == [one.name for one in there]
+    for row, one in zip(found.x, there, strict=True):
+        told = dict(zip(found.columns, row.tolist(), strict=True))
+        spent = journey.spans(setting.journey, setting.hidden, one, MINOR_UNITS)
+        begun = {name: [span for span in spans if span[0] < as_of] for name, spans in spent.items()}
+        seen = [name for name in setting.journey.names if name not in setting.hidden]
+        here = max((name for name in seen if journey.held(spent[name], as_of)), key=seen.index, default=None)
+        assert told["stage"] == (-1 if here is None else seen.index(here))
+        days = np.nan if here is None else (as_of - begun[here][-1][0]) / DAY
+        assert told["days_in_stage"] == pytest.approx(days, nan_ok=True)
+        assert told["stages_visited"] == sum(bool(begun[name]) for name in seen)
+        known = journey.stays_that_happened(setting.journey, one, MINOR_UNITS, as_of)
+        for stage in (stage for stage in setting.journey.stages if stage.name in seen):
+            spans = begun[stage.name]
+            days = (as_of - spans[-1][0]) / DAY if spans else np.nan
+            assert told[f"days_since_{stage.name}"] == pytest.approx(days, nan_ok=True)
+            if stage.leave is not None:
+                left = spans[-1][1] if spans else None
+                days = np.nan if left is None or left >= as_of else (as_of - left) / DAY
+                assert told[f"days_since_leaving_{stage.name}"] == pytest.approx(days, nan_ok=True)
+            if any(journey.asks_for_attributes(other.enter) for other in setting.journey.stages):
+                continue
+            rows = [touch for touch in live(one, as_of) if touch.occurred < as_of]
+            past = [stay.left for stay in known[stage.name] if stay.leave is not None and stay.leave < as_of]
+            done, missing = features.progress(
+                setting.journey, stage.enter, rows, as_of, MINOR_UNITS, past[-1] if past else None
+            )
+            assert told[f"fulfilled_{stage.name}"] == pytest.approx(float(done))
+            assert told[f"remaining_{stage.name}"] == missing
+
+
+@settings(max_examples=100)
+@given(with_another_future(), examples.leaving())
+def test_nothing_known_of_a_stay_comes_from_the_future(
+    histories: tuple[list[Customer], list[Customer], int], setting: Setting
+) -> None:
+    customers, changed, as_of = histories
+    one, other = (answers(a_definition(setting.journey, setting.hidden), each, as_of) for each in (customers, changed))
+    assert one.names == other.names
+    assert np.array_equal(one.state.stage, other.state.stage)
+    assert np.array_equal(one.state.days_in_stage, other.state.days_in_stage, equal_nan=True)
+    assert np.array_equal(one.x, other.x, equal_nan=True)
+
+
+@settings(max_examples=60)
+@given(examples.customers(most=2), examples.leaving(), st.data())
+def test_a_late_row_rewrites_no_stay(customers: list[Customer], setting: Setting, data: st.DataObject) -> None:
+    """Rows that arrive at an instant leave what was known of every stay before as it was."""
+    arrival = START + data.draw(st.integers(1, examples.SPAN)) * DAY
+    late = data.draw(examples.customer("late"))
+    rows = [replace(one, visible=max(one.visible, arrival)) for one in late.touches if one.superseded is None]
+    more = [replace(one, touches=in_order([*one.touches, *rows])) for one in customers]
+    before, after = (known(setting, each) for each in (customers, more))
+    for i in range(len(customers)):
+        told = [
+            {
+                name: [(enter, min(leave or NEVER, arrival)) for enter, leave in spent if enter < arrival]
+                for name, spent in plain(each, i, setting.journey.names).items()
+            }
+            for each in (before, after)
+        ]
+        assert told[0] == told[1]
+
+
+@settings(max_examples=60)
+@given(examples.customers(most=2), examples.leaving(), st.integers(1, 12).map(lambda days: days * DAY))
+def test_labels_of_a_cut_know_nothing_from_then_on(customers: list[Customer], setting: Setting, ago: int) -> None:
+    cut = START + examples.SPAN * DAY // 2
+    stood = [one for customer in customers if (one := as_known(customer, cut)).touches]
+    assume(stood)
+    (snapshots, whole), (others, then) = (
+        labels_of(setting.journey, setting.hidden, each, [cut - ago], cut) for each in (customers, stood)
+    )
+    names = [[each[i].name for i in one.customer] for each, one in ((customers, snapshots), (stood, others))]
+    assert names[0] == names[1]
+    assert np.array_equal(whole.times, then.times) and np.array_equal(whole.at_risk, then.at_risk)
