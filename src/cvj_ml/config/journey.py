@@ -14,6 +14,7 @@ from cvj_ml.config.plays import (
     Condition,
     Names,
     Play,
+    PlaysSpec,
     Tests,
     UnhappySpec,
     operand_faults,
@@ -126,7 +127,10 @@ class Stage(Section):
 
 
 class JourneySpec(Section):
-    """Ordered stages; a customer's observed stage is the highest one entered."""
+    """Ordered stages; a customer's observed stage is the highest one entered.
+
+    ``at_risk`` and ``win_back`` have the plays for lists of these names.
+    """
 
     name: str
     dormant_after: Duration = 180 * 86_400_000_000
@@ -134,6 +138,8 @@ class JourneySpec(Section):
         default="counts", description="after, where only dates are known: the same day counts, or only a later one"
     )
     unhappy: UnhappySpec = UnhappySpec()
+    at_risk: PlaysSpec = Field(default=PlaysSpec(), exclude_if=lambda one: not one.plays)
+    win_back: PlaysSpec = Field(default=PlaysSpec(), exclude_if=lambda one: not one.plays)
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -178,10 +184,16 @@ class JourneySpec(Section):
         """Return the position of a stage."""
         return self.names.index(name)
 
+    @property
+    def all_plays(self) -> tuple[Play, ...]:
+        """The plays that somebody can be listed for: stage by stage, then those for who is leaving or has left."""
+        of_stages = (play for stage in self.stages for play in stage.plays)
+        return (*of_stages, *self.at_risk.plays, *self.win_back.plays)
+
     def unknown_events(self, mapping: Mapping[str, object]) -> list[str]:
         """Return what is wrong with the names of a mapping of events: those that nothing in the journey uses."""
         used = {name for stage in self.stages for leaf in stage.enter.leaves() for name in leaf.event or ()}
-        conditions = [one for stage in self.stages for play in stage.plays for one in play.conditions]
+        conditions = [one for play in self.all_plays for one in play.conditions]
         used |= {
             name for one in conditions for leaf in one.leaves() for name in (leaf.event or ()) + (leaf.since or ())
         }
@@ -194,26 +206,26 @@ class JourneySpec(Section):
 
     def unknown_attributes(self, known: Collection[str], dates: Collection[str]) -> Iterator[str]:
         """Yield which attributes rules and plays ask for that are not there, or that are no dates, or dates."""
-        for stage in self.stages:
-            asked: list[tuple[str, Rule | Condition]] = [("enter", leaf) for leaf in stage.enter.leaves()]
-            for i, play in enumerate(stage.plays):
-                asked += [(f"plays[{i}]", leaf) for one in play.conditions for leaf in one.leaves()]
-            for place, leaf in asked:
-                for name in (name for name in leaf.attribute or () if name not in known):
-                    yield (
-                        f"journey: {stage.name}, {place}: there is no attribute {name!r}.{nearest(name, known)}"
-                        f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
-                    )
-                for name in (name for name in leaf.attribute or () if name in dates):
-                    yield (
-                        f"journey: {stage.name}, {place}: {name!r} is a date; a play asks for it with"
-                        f" {{date: {name}, within: 60d}}"
-                    )
-                if isinstance(leaf, Condition) and leaf.date is not None and leaf.date not in dates:
-                    yield (
-                        f"journey: {stage.name}, {place}: there is no date {leaf.date!r}.{nearest(leaf.date, dates)}"
-                        f" attributes.dates names: {', '.join(dates) or 'none yet'}"
-                    )
+        rules = [(f"{stage.name}, enter", leaf) for stage in self.stages for leaf in stage.enter.leaves()]
+        plays = [(f"{stage.name}, plays", stage.plays) for stage in self.stages]
+        plays += [("at_risk.plays", self.at_risk.plays), ("win_back.plays", self.win_back.plays)]
+        asked: list[tuple[str, Rule | Condition]] = [*rules]
+        for place, several in plays:
+            for i, play in enumerate(several):
+                asked += [(f"{place}[{i}]", leaf) for one in play.conditions for leaf in one.leaves()]
+        for place, leaf in asked:
+            for name in (name for name in leaf.attribute or () if name not in known):
+                yield (
+                    f"journey: {place}: there is no attribute {name!r}.{nearest(name, known)}"
+                    f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
+                )
+            for name in (name for name in leaf.attribute or () if name in dates):
+                yield f"journey: {place}: {name!r} is a date; a play asks for it with {{date: {name}, within: 60d}}"
+            if isinstance(leaf, Condition) and leaf.date is not None and leaf.date not in dates:
+                yield (
+                    f"journey: {place}: there is no date {leaf.date!r}.{nearest(leaf.date, dates)}"
+                    f" attributes.dates names: {', '.join(dates) or 'none yet'}"
+                )
 
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> JourneySpec:
         """Return this journey with canonical event names replaced by the business's own."""
@@ -226,7 +238,11 @@ class JourneySpec(Section):
             )
             for stage in self.stages
         )
-        return self.model_copy(update={"stages": stages, "unhappy": self.unhappy.with_events(mapping)})
+        apart = {
+            name: PlaysSpec(plays=tuple(play.with_events(mapping) for play in getattr(self, name).plays))
+            for name in ("at_risk", "win_back")
+        }
+        return self.model_copy(update={"stages": stages, "unhappy": self.unhappy.with_events(mapping), **apart})
 
     def with_closing_events(self, named: tuple[str, ...]) -> JourneySpec:
         """Return this journey in which only these events close a ticket."""
