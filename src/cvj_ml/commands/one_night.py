@@ -158,6 +158,11 @@ def make_night(
             f"warning: {len(removed)} period(s) of the model's calendar ({_kinds(removed)}) are no longer in the"
             " configuration. They count in scores until `cvj-ml train`."
         )
+    if bundle.predictor.segments is not None and bundle.predictor.segments.spec != config.segments:
+        run.say(
+            "warning: segments: the configuration has other settings than the model, which keeps those of its training."
+            " They change no segment until `cvj-ml train`."
+        )
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
         run.enforce(gates.before_scoring(bundle.predictor))

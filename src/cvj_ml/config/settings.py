@@ -32,6 +32,7 @@ from cvj_ml.config.lists import (
 from cvj_ml.config.model import FeaturesSpec, ModelSettings, NextStages, SnapshotsSpec
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.plays import Names
+from cvj_ml.config.segments import SegmentsSpec, segments_faults
 from cvj_ml.config.tables import (
     STAGE_HISTORY,
     AttributesSpec,
@@ -185,6 +186,7 @@ class Config(Section):
     features: FeaturesSpec = FeaturesSpec()
     model: ModelSettings = ModelSettings()
     lists: tuple[ListSpec, ...] | None = None
+    segments: SegmentsSpec = SegmentsSpec()
     stage_value: dict[str, float] = {}
     list_size: ListSizeSpec = ListSizeSpec()
     eligibility: EligibilitySpec = EligibilitySpec()
@@ -250,6 +252,7 @@ class Config(Section):
         faults += history_faults(self.stage_history, self.sources, self._attributes)
         faults += self.journey.unknown_events(self.events)
         faults += self._wrong_lists()
+        faults += segments_faults(self.segments, self.horizons)
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
         dates = self.attributes.dates if self.attributes else ()
