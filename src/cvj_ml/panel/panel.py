@@ -81,9 +81,9 @@ class Panel:
     def to_frame(self) -> pd.DataFrame:
         """Return one row a snapshot: who and when, the observed stage, the features, and what came after.
 
-        For the return, each stage and each outcome, ``at_risk_<target>`` says whether the snapshot is asked about it, and
-        ``days_until_<target>`` when it happened: missing where it had not by the end of ``follow_up_days``, up to which
-        nobody could have missed it. `from_frame` takes the rows back.
+        For the return, each stage and each outcome, ``at_risk_<target>`` says whether the snapshot is asked about it,
+        and ``days_until_<target>`` when it happened: missing where it had not by the end of ``follow_up_days``, up to
+        which nobody could have missed it. `from_frame` takes the rows back.
         """
         spec, labels = self.definition, self.labels
         stages = pd.array([*spec.journey.names, None], dtype="str")
