@@ -17,7 +17,7 @@ from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import Identities, People
 from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
 from cvj_ml.inputs import Histories, as_of_name, by_account
-from cvj_ml.lists import RankedList, epoch_name, rank, summarise, with_reasons
+from cvj_ml.lists import RankedList, epoch_name, list_specs, rank, require_columns, with_reasons
 from cvj_ml.lists.changes import (
     BASES,
     NOT_COMPARABLE,
@@ -46,7 +46,7 @@ from cvj_ml.report.what_changed import WhatChanged, what_changed
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.report.workbook import BookFacts
 from cvj_ml.run import Watcher
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring import StoredTable, scores_contract
 from cvj_ml.store import Usage
 from cvj_ml.windows import to_datetime
 
@@ -163,6 +163,9 @@ def make_night(
             "warning: segments: the configuration has other settings than the model, which keeps those of its training."
             " They change no segment until `cvj-ml train`."
         )
+    if with_lists:
+        columns = scores_contract(definition).columns
+        require_columns(list_specs(config, histories.visible.journey), columns)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
         run.enforce(gates.before_scoring(bundle.predictor))
@@ -225,7 +228,7 @@ def make_night(
         )
     facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
     if with_lists:
-        facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
+        facts |= {"lists": with_changes(lists, changes).to_pylist()}
         facts |= {"changes": changes.as_document(config.zone)}
     if exports:
         facts["exports"] = counts

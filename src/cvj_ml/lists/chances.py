@@ -57,7 +57,10 @@ class Chances:
         if outcome == PURCHASE:
             return _numbers(scores, _column(PURCHASE, spec))
         lost = _numbers(scores, _column("churn", spec))
-        return lost if spec.kind == "at_risk" else 1 - lost
+        if spec.kind == "at_risk":
+            return lost
+        kept: _F64 = 1 - lost
+        return kept
 
     def value(self, spec: ListSpec, scores: pa.Table) -> _F64:
         """Return what the list's move, or its contrary, is worth on average; NaN where nothing tells.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.lists.eligibility import REASONS, WHY
-from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList
+from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList, summarise
 from cvj_ml.lists.standing import BETWEEN, Standing, is_in
 from cvj_ml.schemas import INSTANT, Contract
 from cvj_ml.scoring import StoredTable
@@ -76,6 +76,11 @@ class Balance:
     def __post_init__(self) -> None:
         if self.before + self.entered - self.left != self.now:
             raise AssertionError(f"{self} does not add up")
+
+    @classmethod
+    def sum(cls, several: Sequence[Balance]) -> Balance:
+        """Return the balance of several groups that nobody shares."""
+        return cls(*(sum(getattr(one, name) for one in several) for name in ("before", "entered", "left", "now")))
 
     @classmethod
     def between(cls, before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], gone: int) -> Balance:
@@ -231,18 +236,21 @@ SUMMARY_PARTS = ("listed", "new", "dropped", "in_stage", "entered", "left")
 """Columns of the summary, each with the name of a base behind it; null where that cannot be compared."""
 
 
-def with_changes(summary: pa.Table, changes: Changes) -> pa.Table:
+def with_changes(lists: Sequence[RankedList], changes: Changes) -> pa.Table:
     """Return the summary of the lists with `SUMMARY_PARTS` of each base.
+
+    Of a list of several stages, who moved from one to another of them left the one and entered the other.
 
     With a base, ``listed`` = ``listed_last`` + ``new_last`` − ``dropped_last``, where who came from another list is new
     and who went to one is dropped, and ``in_stage`` = ``in_stage_last`` + ``entered_last`` − ``left_last``.
     """
-    found = {one.base: one for one in changes.comparable}
+    summary, found = summarise(lists), {one.base: one for one in changes.comparable}
     for base in BASES:
         rows: list[Sequence[int | None]] = []
-        for name, stage in zip(summary["list"].to_pylist(), summary["from_stage"].to_pylist(), strict=True):
-            balances = (found[base].lists[name], found[base].stages[stage]) if base in found else ()
-            parts = [number for one in balances for number in (one.before, one.entered, one.left)]
+        for one in lists:
+            stages = [found[base].stages[name] for name in one.spec.origins] if base in found else []
+            balances = (found[base].lists[one.name], Balance.sum(stages)) if base in found else ()
+            parts = [number for balance in balances for number in (balance.before, balance.entered, balance.left)]
             rows.append(parts or [None] * len(SUMMARY_PARTS))
         for place, part in enumerate(SUMMARY_PARTS):
             column = pa.array([row[place] for row in rows], pa.int64())

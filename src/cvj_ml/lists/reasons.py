@@ -219,13 +219,11 @@ class _Listing:
 
     def _shown(self, answers: Predictions, rows: npt.NDArray[np.int64], target: int, horizon: int) -> _F64:
         """Return the probabilities that the list shows, as SCORES and the list compute them."""
-        if self.ranked.outcome == REACH:
-            return answers.probability[rows, target, horizon]
-        p = answers.outcomes[self.ranked.outcome][rows, horizon]
-        if self.ranked.outcome != KEPT:
-            return p
-        lost: _F64 = 1 - p
-        return lost if self.ranked.spec.kind == "at_risk" else 1 - lost
+        outcome = self.ranked.outcome
+        p: _F64 = answers.probability[:, target, horizon] if outcome == REACH else answers.outcomes[outcome][:, horizon]
+        if outcome == KEPT:
+            p = 1 - p if self.ranked.spec.kind == "at_risk" else 1 - (1 - p)
+        return p[rows]
 
     def _details(self, known: LastEvents, probability: _F64) -> tuple[str, ...]:
         """Return the last touchpoints and the chances for every stage, a sentence each."""
