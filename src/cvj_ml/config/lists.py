@@ -181,12 +181,21 @@ class ControlSpec(Section):
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
 
 
+CLICKS = ("email_open", "email_click", "ad_click", "sms_click", "push_open", "push_click")
+
+
 class MeasureSpec(Section):
-    """Below which quality of past scores ``measure`` ends with exit code 5; only what is surely worse counts."""
+    """Below which quality of past scores ``measure`` ends with exit code 5; only what is surely worse counts.
+
+    And what does not count when it asks whether somebody was kept.
+    """
 
     min_lift: float = Field(default=1.0, ge=0)
     max_miscalibration: float = Field(default=2.0, gt=1)
     min_converted: int = Field(default=30, ge=1)
+    clicks: tuple[str, ...] = Field(
+        default=CLICKS, description="own events that only answer a send: they do not count as staying or coming back"
+    )
 
 
 def play_channels(journey: JourneySpec) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class LevelSpec(Section):
     """From where on somebody belongs to a segment: the ``top`` share of customers at training, or ``at_least``.
 
+    Customers are those whom the segment could be of: at risk, the active.
+
     ``horizon`` is that of the column; by default the one of the configuration that is nearest to the segment's usual
     one.
     """
@@ -39,7 +41,7 @@ class SegmentsSpec(Section):
     """The thresholds of the ready segments, which a model keeps from its training."""
 
     ready_to_buy: LevelSpec = Field(default=LevelSpec(top=0.1), description="of p_purchase")
-    at_risk: LevelSpec = Field(default=LevelSpec(at_least=0.5), description="of p_churn, among the active")
+    at_risk: LevelSpec = Field(default=LevelSpec(top=0.2), description="of p_churn, among the active")
     high_value: LevelSpec = Field(default=LevelSpec(top=0.2), description="of value")
     potential_high_value: LevelSpec = Field(default=LevelSpec(top=0.2), description="of value / p_purchase")
     new: Duration = Field(default=30 * DAY, description="first seen so lately")

@@ -3,7 +3,7 @@
 from cvj_ml.journey.attribute_rules import evidence
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
-from cvj_ml.journey.outcomes import KEPT, PURCHASE, Outcome, outcomes_of
+from cvj_ml.journey.outcomes import KEPT, PURCHASE, Outcome, asked_of, outcomes_of
 from cvj_ml.journey.progress import Progress, progress
 from cvj_ml.journey.stages import Followed, StageState, entry_times, followed, occurrence_times, reached, stage_at
 from cvj_ml.journey.thinning import coverage_of, draw_hidden, entries_when_hidden, hide
@@ -17,6 +17,7 @@ __all__ = [
     "Progress",
     "StageState",
     "Visible",
+    "asked_of",
     "column_passes",
     "coverage_of",
     "draw_hidden",

@@ -81,7 +81,8 @@ class Chances:
             return expected
         chance = _numbers(scores, bought)
         if_bought = np.divide(expected, chance, out=np.full(len(chance), np.nan), where=chance > 0)
-        return self.probability(spec, scores) * if_bought
+        lost: _F64 = self.probability(spec, scores) * if_bought
+        return lost
 
     def reach_column(self, stage: str, horizon: int) -> str:
         """Return the column of reaching a stage within a horizon."""

@@ -12,7 +12,7 @@ from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
 from cvj_ml.models.drift_profile.learning import SAMPLE, sample_of
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.segments import LEVELS, QUIET_AFTER, SegmentLevels, level_column
+from cvj_ml.models.segments import LEVELS, QUIET_AFTER, Rhythm, SegmentLevels, level_column
 from cvj_ml.scoring.scores_table import as_table, rhythm_of
 
 _DIGITS = 3
@@ -37,18 +37,20 @@ def learn_segments(
         table = as_table(predictor, some, answers, cut, "")
         columns = {name: table[name].to_numpy() for name in table.column_names if name.startswith(("p_", "value_"))}
         levels = [level_column(name, horizons[name], columns) for name in LEVELS]
-        gap = rhythm_of(predictor, some, answers, cut).usual_gap
-        return np.stack([answers.stage.astype(np.float64), gap, *levels], axis=1)
+        rhythm = rhythm_of(predictor, some, answers, cut)
+        return np.stack([answers.stage.astype(np.float64), rhythm.silence, rhythm.usual_gap, *levels], axis=1)
 
-    found = np.concatenate([np.zeros((0, 2 + len(LEVELS))), *blocks.map(look)])
+    found = np.concatenate([np.zeros((0, 3 + len(LEVELS))), *blocks.map(look)])
+    stage, rhythm = found[:, 0].astype(np.int64), Rhythm(found[:, 1], found[:, 2])
     fewest = definition.min_customers
     usual = definition.journey.spec.dormant_after / QUIET_AFTER / DAY
-    gaps = np.full(1 + len(definition.journey.stages), _median(found[:, 1], fewest, usual))
+    gaps = np.full(1 + len(definition.journey.stages), _median(rhythm.usual_gap, fewest, usual))
     for i in range(len(gaps)):
-        gaps[i] = _median(found[found[:, 0] == i - 1, 1], fewest, gaps[i])
+        gaps[i] = _median(rhythm.usual_gap[stage == i - 1], fewest, gaps[i])
     levels = {}
-    for k, name in enumerate(LEVELS, 2):
-        known = np.sort(found[~np.isnan(found[:, k]), k])[::-1]
+    for k, name in enumerate(LEVELS, 3):
+        asked = rhythm.active(gaps[stage + 1]) if name == "at_risk" else True
+        known = np.sort(found[~np.isnan(found[:, k]) & asked, k])[::-1]
         one = getattr(spec, name)
         level = one.at_least if one.top is None else _rounded(known[math.ceil(one.top * len(known)) - 1 :][:1])
         if len(known) >= max(fewest, 1) and level > 0:
