@@ -189,7 +189,8 @@ def _tell_person(night: Night) -> None:
         out.print("  It is not published: this was a dry run.")
     for one in night.lists:
         will = said_of_row(one).will
-        out.print(f"  {title_of_row(one)}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
+        counts = f"{one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control"
+        out.print(f"  {title_of_row(one)}: {counts}")
         if one["listed"] and one.get("expected_moves") is not None:
             words = ExpectedMoves.from_columns(one, "expected_moves", one["listed"]).words
             told_as = "moves" if will == "move" else f"to {will}"

@@ -7,7 +7,7 @@ gone from them is counted, never listed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from cvj_ml.lists.eligibility import REASONS, WHY
 from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList, summarise
 from cvj_ml.lists.standing import BETWEEN, Standing, is_in
+from cvj_ml.models.segments import SEGMENTS
 from cvj_ml.schemas import INSTANT, Contract
 from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import to_datetime
@@ -93,7 +94,8 @@ class Balance:
 class Comparison:
     """Tonight beside one base: `CHANGES`, and the numbers behind it.
 
-    people, plan: of everybody, and of those on any list; stages (by name, null before any) and lists: each one's;
+    people, plan: of everybody, and of those on any list; stages (by name, null before any), lists and segments: each
+    one's, of the ready segments only where both nights know of them;
     dropped: of the plan, by reason, in the order of `DROPPED`; gone: not in tonight's data; erased: from the base since
     it was published, so neither in ``people.before`` nor among the gone.
     """
@@ -109,6 +111,7 @@ class Comparison:
     other_list: int
     moved_stage: int
     erased: int
+    segments: Mapping[str, Balance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if sum(self.dropped.values()) != self.plan.left:
@@ -220,7 +223,22 @@ def compare(base: str, before: Standing, tonight: Standing, why: pa.Table, stage
         int(swapped.sum()),
         int(moved.sum()),
         before.erased,
+        _segments(before, tonight, at, gone),
     )
+
+
+def _segments(before: Standing, tonight: Standing, at: pa.Array, gone: npt.NDArray[np.bool_]) -> dict[str, Balance]:
+    """Return the balance of each ready segment; at: where tonight's customers stood then, gone: who left the data."""
+    was, now = before.segment, tonight.segment
+    if was is None or now is None:
+        return {}
+    then = was.take(at)
+    return {
+        name: Balance.between(
+            _mask(pc.equal(then, name)), _mask(pc.equal(now, name)), int((gone & _mask(pc.equal(was, name))).sum())
+        )
+        for name in SEGMENTS
+    }
 
 
 def reasons_tonight(lists: Iterable[RankedList]) -> pa.Table:
@@ -305,6 +323,7 @@ def _document(one: Comparison | NotComparable, zone: ZoneInfo) -> dict[str, Any]
         "other_list": one.other_list,
         "moved_stage": one.moved_stage,
         "erased": one.erased,
+        **({"segments": {name: asdict(flow) for name, flow in one.segments.items()}} if one.segments else {}),
     }
 
 

@@ -21,8 +21,8 @@ _Ints = npt.NDArray[np.int64]
 class Offer:
     """A play through one of its channels; positions in the journey.
 
-    ``order`` is the play's among those of the list, ``condition`` its position among the conditional plays (None: it is meant
-    for everybody), ``channel`` that among the channels of all plays (-1: the play names none).
+    ``order`` is the play's among those of the list, ``condition`` its position among the conditional plays (None: it is
+    meant for everybody), ``channel`` that among the channels of all plays (-1: the play names none).
     """
 
     play: Play

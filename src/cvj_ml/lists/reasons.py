@@ -281,9 +281,7 @@ def events_wanted(definition: ModelSpec) -> frozenset[str]:
     return frozenset(asked | known) - frozenset(definition.outbound)
 
 
-def three(
-    customer: Customer, facts: Facts, row: int, by_column: _F64, *, leaving: bool = False
-) -> list[Reason]:
+def three(customer: Customer, facts: Facts, row: int, by_column: _F64, *, leaving: bool = False) -> list[Reason]:
     """Return up to three reasons: the weightiest facts that can be told, and one of them that is concrete.
 
     If none of the three names an event, a channel, a value or progress, the weightiest that does takes the last place.
@@ -384,7 +382,11 @@ def sentence(reasons: Sequence[str]) -> str:
     What is typical of others is left out; the reasons themselves say it.
     """
     bare = [_TYPICAL.split(one, maxsplit=1)[0] for one in reasons]
-    parts = [one.removeprefix(_FOR).removeprefix(_LEAVING).removeprefix(_NOTE) for one in bare if not one.startswith(_AGAINST)]
+    parts = [
+        one.removeprefix(_FOR).removeprefix(_LEAVING).removeprefix(_NOTE)
+        for one in bare
+        if not one.startswith(_AGAINST)
+    ]
     against = [one.removeprefix(_AGAINST) for one in bare if one.startswith(_AGAINST)]
     text = "; ".join(parts)
     if against:

@@ -101,8 +101,8 @@ def effect_words(row: Mapping[str, Any]) -> str:
     gained = abs(row["difference"]) * row["target_n"]
     about = f", about {gained:,.0f} customers {'more' if low > 0 else 'fewer'}" if low > 0 or high < 0 else ""
     return (
-        f"{verdict}: {rates[0]:.1%} of {row['target_n']:,} in the target group {said_of_row(row).good}, {rates[1]:.1%} of"
-        f" {row['control_n']:,} in control: {100 * row['difference']:+.1f} points"
+        f"{verdict}: {rates[0]:.1%} of {row['target_n']:,} in the target group {said_of_row(row).good},"
+        f" {rates[1]:.1%} of {row['control_n']:,} in control: {100 * row['difference']:+.1f} points"
         f" ({100 * low:+.1f} to {100 * high:+.1f}){about}."
     )
 

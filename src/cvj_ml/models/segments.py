@@ -86,7 +86,9 @@ class SegmentLevels:
     usual_gap: _F64
     levels: Mapping[str, float]
 
-    def segment(self, columns: Mapping[str, _F64], dormant: _Mask, active: _Mask, tenure: _F64) -> npt.NDArray[np.int64]:
+    def segment(
+        self, columns: Mapping[str, _F64], dormant: _Mask, active: _Mask, tenure: _F64
+    ) -> npt.NDArray[np.int64]:
         """Return the position in `SEGMENTS` of everybody; columns: of SCORES, tenure: days since first seen."""
         fits = {"dormant": dormant, "new": tenure * DAY <= self.spec.new}
         for name, level in self.levels.items():

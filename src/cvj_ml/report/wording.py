@@ -103,7 +103,7 @@ def export(counts: Mapping[str, Any]) -> str:
 
 def export_file(name: str) -> str:
     """Return the file, or the pattern of the files, of an export."""
-    return {"calls": "calls.html", "channels": "channel_*.csv"}.get(name, f"{name}.csv")
+    return {"calls": "calls.html", "channels": "channel_*.csv", "segments": "segment_*.csv"}.get(name, f"{name}.csv")
 
 
 def whole_number(number: int) -> str:

@@ -19,9 +19,7 @@ _DIGITS = 3
 _F64 = npt.NDArray[np.float64]
 
 
-def learn_segments(
-    predictor: Predictor, blocks: Blocks, customers: int, spec: SegmentsSpec, cut: int
-) -> SegmentLevels:
+def learn_segments(predictor: Predictor, blocks: Blocks, customers: int, spec: SegmentsSpec, cut: int) -> SegmentLevels:
     """Learn the usual gap between active days by stage, and the level at which each segment begins.
 
     ``customers`` is how many the blocks hold; a sample of them is looked at. A stage with fewer than `min_customers`
