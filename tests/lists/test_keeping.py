@@ -85,7 +85,11 @@ def scores_of(people: list[dict[str, Any]], amounts: bool = False) -> pa.Table:
         }
     )
     CONTRACT.check(table)
-    return table.append_column("value_30d", pa.array([one["amount"] for one in people], pa.float64())) if amounts else table
+    return (
+        table.append_column("value_30d", pa.array([one["amount"] for one in people], pa.float64()))
+        if amounts
+        else table
+    )
 
 
 def history_of(people: list[dict[str, Any]], settings: Any) -> StoredTable:

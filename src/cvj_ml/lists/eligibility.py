@@ -29,7 +29,7 @@ REASONS = {
     "no_channel": "no channel of the plays is permitted, or all have reached their cap",
     "low_evidence": "the probability rests on base rates",
     "improbable": "below the smallest probability",
-    "other_list": "on another list tonight, where they are worth more",
+    "other_list": "on another list tonight, where they are worth more or which comes first",
 }
 """Why a customer of the stage is left out, in the order in which the rules are asked; the first that holds counts."""
 

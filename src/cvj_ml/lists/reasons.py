@@ -210,6 +210,8 @@ class _Listing:
             known = last_events(definition, block, customer, self.as_of, unhappy, currency)
             asked = Customer(definition, x[i].tolist(), usual, whom, known, wanted)
             told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i], leaving=at_risk)]
+            if at_risk and not told:
+                told = [f"{_LEAVING}no fact of their own, beside a typical {names[stage]} customer"]
             reasons = (*told, *[None] * (len(COLUMNS) - len(told)))
             # Two plays may have the same words: what is told is that of the first which is meant for the customer.
             same = (play for play in plays if play.text == offered[i] and past.meant_for(play)[customer])

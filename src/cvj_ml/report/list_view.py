@@ -107,7 +107,7 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
         one.without_evidence,
         one.moves,
         effect,
-        wording.confirmed(confirmations(one.rows)),
+        wording.confirmed(confirmations(one.rows)) if one.spec.kind == "move" else wording.UNRECORDED,
     )
 
 

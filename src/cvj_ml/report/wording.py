@@ -45,6 +45,8 @@ ROOM = (
 )
 
 
+UNRECORDED = "Chances: the track record is of moves alone; `cvj-ml measure` tells later what became of these."
+
 NOT_CONFIRMED = ": not confirmed by the past"
 
 
