@@ -16,7 +16,7 @@ from tests.lists.test_lists import AS_OF, config
 from cvj_ml import schemas
 from cvj_ml.config import DAY
 from cvj_ml.customers import Permissions
-from cvj_ml.errors import ConfigError
+from cvj_ml.errors import ConfigError, ModelError
 from cvj_ml.journey import Journey
 from cvj_ml.lists import RankedList, held_back, rank, summarise
 from cvj_ml.lists.changes import NOTHING_BEFORE, compare, reasons_tonight, with_changes
@@ -112,7 +112,7 @@ PERSON = st.fixed_dictionaries(
     {
         "stage": st.sampled_from(["Visitor", "Buyer", "Buyer", "Fan", None]),
         "dormant": st.booleans(),
-        "active": st.sampled_from([True, True, False, None]),
+        "active": st.sampled_from([True, True, False]),
         "p": st.sampled_from([0.1, 0.2]),
         "churn": st.sampled_from([None, 0.1, 0.3, 0.3, 0.9]),
         "bought": st.sampled_from([0.0, 0.2, 0.4]),
@@ -336,6 +336,8 @@ def test_the_unhappy_are_offered_help_and_nothing_else() -> None:
 
 
 def test_a_list_that_cannot_be_ranked_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(ModelError, match="does not know who is active by their own rhythm"):
+        only(AT_RISK, [person(), person(active=None)])
     with pytest.raises(ConfigError, match="the scores have no column value_30d, which `by: lost_value` ranks by"):
         only({**AT_RISK, "by": "lost_value"}, [person()])
     settings = config(journey=JOURNEY, lists=[AT_RISK])

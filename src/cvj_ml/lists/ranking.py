@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec, play_channels, plays_of
 from cvj_ml.customers import EACH_ONE, Identities, Permissions
+from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
 from cvj_ml.lists.chances import Chances
@@ -224,6 +225,11 @@ class _Night:
         asked = ["customer_id", "stage", *self.chances.columns(spec), *others]
         scores = self.scores.read(list(dict.fromkeys([*asked, *columns_asked(self.config, spec)])), here)
         customers = scores["customer_id"].combine_chunks()
+        if spec.kind == "at_risk" and scores["active"].null_count:
+            raise ModelError(
+                f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a panel"
+                " in memory. Fit or train it on touchpoints, or leave the list out."
+            )
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
         offers = offers_of(self.config.journey, plays_of(self.config.journey, spec))
