@@ -88,6 +88,7 @@ def scores(
         "stage": pa.string(),
         "days_in_stage": number,
         "dormant": pa.bool_(),
+        "active": pa.bool_(),
         "stage_predicted": pa.string(),
         "stage_probability": number,
     }
@@ -96,7 +97,7 @@ def scores(
     columns |= {f"p_advance_{day}d": number for day in days}
     columns |= {f"p_reach_{slug}_{day}d": number for slug, horizons in reach.items() for day in horizons}
     columns |= {f"p_{name}_{day}d": number for name in outcomes for day in days}
-    columns |= {"low_evidence": pa.list_(pa.string()), "model_version": pa.string()}
+    columns |= {"segment": pa.string(), "low_evidence": pa.list_(pa.string()), "model_version": pa.string()}
     return Contract("SCORES", columns, ("customer_id",))
 
 

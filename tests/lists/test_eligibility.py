@@ -417,7 +417,7 @@ def test_channels_are_ordered_by_answers_then_habit_then_plays(
         no_contact_history(1, made_config, AS_OF),
         **{name: np.array([row]) for name, row in {"sent": sent, "answered": answered, "own": own}.items()},
     )
-    offers = offers_of(made_config.journey, made_config.journey.stages[1])
+    offers = offers_of(made_config.journey, made_config.journey.stages[1].plays)
     order = preferred_offers(offers, history)[0]
     assert " ".join(offers[i].play.channels[offers[i].channel] for i in order) == expected
 
@@ -437,7 +437,7 @@ def test_a_play_goes_first_by_its_priority_whatever_its_channel() -> None:
     made_config = config(journey=journey_of(plays))
     history = no_contact_history(1, made_config, AS_OF)
     history.sent[:] = history.answered[:] = [[5, 0, 1]]  # phone, email, app
-    offers = offers_of(made_config.journey, made_config.journey.stages[1])
+    offers = offers_of(made_config.journey, made_config.journey.stages[1].plays)
     names = ("phone", "email", "app")
     found = [(offers[i].play.text, names[offers[i].channel]) for i in preferred_offers(offers, history)[0]]
     assert found[:3] == [("First", "app"), ("First", "email"), ("Second", "phone")]

@@ -25,7 +25,7 @@ from cvj_ml.errors import ModelError
 from cvj_ml.histories import Block
 from cvj_ml.lists import RankedList, rank, with_reasons
 from cvj_ml.lists.last_events import did, name
-from cvj_ml.lists.reasons import BECAUSE, COLUMNS, SMALLEST, by_fact
+from cvj_ml.lists.reasons import BECAUSE, COLUMNS, SMALLEST, by_fact, sentence
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.hazard.calibration import Calibration
@@ -451,3 +451,37 @@ def test_what_is_typical_is_learned_from_customers_and_not_from_rows(
         middle = float(values[(len(values) - 1) // 2])
         assert found.typical[stage + 1, column] == np.float32(f"{middle:.3g}")
     assert found.own.any() and not found.own.all()
+
+
+def test_who_is_at_risk_is_told_only_what_points_to_leaving(
+    trained: Trained, histories: commands.Histories, tmp_path: Path
+) -> None:
+    """Silent error 158: of a list of the leaving the margin is that of staying, with the sign turned, never praise."""
+    lists = [{"at_risk": {"stages": ["Engage", "Convert", "Excite"]}, "horizon": "30d"}]
+    lists += [{"win_back": {"stages": ["Engage", "Convert"]}, "horizon": "30d"}]
+    config = load_config(trained.variant(tmp_path, lists=lists))
+    model = open_bundle(trained.bundle).predictor
+    scores = StoredTable.at(commands.score(histories, model, "0123456789ab", trained.as_of, tmp_path / "s").scores)
+    ranked = rank(config, scores, histories.visible.journey, trained.as_of)
+    risk, back = with_reasons(ranked, model, histories.engine(), trained.as_of, config)
+    told = [text for row in reasons_of(risk) for text in row if text]
+    assert len(risk.rows) > 5 and told and all(text.startswith("Points to leaving: ") for text in told)
+    assert {text.split(":")[0] for row in reasons_of(back) for text in row if text} <= {
+        "Speaks for", "Speaks against", "Note",
+    }  # fmt: skip
+    assert sentence([told[0]]).startswith(told[0].removeprefix("Points to leaving: ")[0].upper())
+    # The facts add up to the margin of staying, so what is told of a leaver lowers it.
+    (kept,) = (one for one in model.definition.outcomes if one.name == "kept")
+    own = model.asking(kept)
+    explainer = Explainer(own)
+    typical = model.reference.typical if model.reference else np.zeros(0)
+    for block in histories.engine().map(lambda block: block):
+        answers = model.answer(block, trained.as_of)
+        rows = np.flatnonzero(answers.stage == 3)
+        if not len(rows):
+            continue
+        found = explainer.explain(answers.x[rows], 3, 0, 2, typical[4], trained.as_of)
+        np.testing.assert_allclose(found.base + found.contributions.sum(axis=1), found.margin, atol=1e-8)
+        p = own._probabilities(answers.x[rows], answers.stage[rows], answers.snapshots.as_of[rows], 1)[:, 0, 1]
+        order = np.argsort(p)
+        assert (np.diff(found.margin[order]) > -0.2).all()

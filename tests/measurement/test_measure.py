@@ -28,9 +28,11 @@ from cvj_ml.journey import Journey
 from cvj_ml.lists import rank
 from cvj_ml.measurement.effects import (
     difference,
+    effect_words,
     forecast_words,
     lift,
     observed_over_expected,
+    score_words,
     top_share,
     wilson,
 )
@@ -462,3 +464,71 @@ def test_the_history_takes_rows_of_one_key_once(tmp_path: Path) -> None:
         4,
         1,
     ]
+
+
+# Lists of who is leaving, or has left.
+
+
+def test_a_click_on_what_we_sent_keeps_nobody() -> None:
+    """Silent error 157: the effect counts who did something that counts as kept; scores are judged by what they say."""
+    from cvj_ml.config import Config as Settings
+    from cvj_ml.measurement.outcomes import Observation, list_outcomes, measure_lists
+    from cvj_ml.simulate import random_block
+
+    journey = Settings.model_validate(
+        {
+            "name": "shop",
+            "time_zone": "UTC",
+            "history_from": "2024-01-01",
+            "sources": {"log": {"path": "log.csv"}},
+            "journey": {
+                "name": "short",
+                "unhappy": {"setbacks": ["refund"]},
+                "value": {"events": ["buy"]},
+                "stages": [{"name": "Visitor", "enter": {"event": "visit"}}],
+            },
+        }
+    ).journey
+    events = ["visit", "email_click", "refund", "buy", "send"]
+    block = random_block(
+        customers=300, seed=3, events=events, channels=["a"], properties={}, attributes={}, outbound=["send"],
+        until=NIGHT + 40 * DAY,
+    )  # fmt: skip
+    names = list(block.customers)
+    arm = np.where(np.arange(300) % 3 == 0, "control", "target")
+    scored = pd.DataFrame({"customer_id": names, "probability": 0.6, "group": arm, "control_share": 0.33})
+    kinds = [("at_risk", "kept"), ("win_back", "kept"), ("win_back", "purchase")]
+    lists = [
+        PastList(f"l{i}", "Visitor", None, HORIZON, "q", NIGHT, "m", scored, None, kind, outcome, ("Visitor",))
+        for i, (kind, outcome) in enumerate(kinds)
+    ]
+    observation = Observation(Journey(journey), NIGHT + 40 * DAY, 0, {}, frozenset({"email_click"}))
+
+    class Alone:
+        def map(self, function):  # type: ignore[no-untyped-def]
+            return [function(block)]
+
+    found = list_outcomes(lists, observation, Alone())  # type: ignore[arg-type]
+    points, clicked = block.touchpoints, 0
+    for i, name in enumerate(names):
+        seen = set()
+        for row in range(points.offsets[i], points.offsets[i + 1]):
+            at = points.occurred_at[row]
+            live = points.visible_at[row] < observation.cut <= points.superseded_at[row]
+            if live and NIGHT <= at < NIGHT + HORIZON:
+                seen.add(points.event.values[points.event.codes[row]])
+        kept, bought = bool(seen & {"visit", "buy"}), "buy" in seen
+        clicked += "email_click" in seen and not kept
+        told = [tuple(one.loc[i, ["customer_id", "converted", "happened", "known"]]) for one in found]
+        labelled = kept or "email_click" in seen
+        assert told == [(name, kept, not labelled, True), (name, kept, labelled, True), (name, bought, bought, True)]
+        assert [bool(one.loc[i, "contacted"]) for one in found] == ["send" in seen] * 3
+    assert clicked > 3
+    rows = measure_lists(lists, observation, Alone())  # type: ignore[arg-type]
+    for row, one in zip(sorted(rows, key=lambda row: str(row["list"])), found, strict=True):
+        assert row["target_moved"] == int(one["converted"][arm == "target"].sum())
+        assert row["untouched_moved"] == int(one["happened"][arm == "control"].sum())
+    first = next(row for row in rows if row["list"] == "l0")
+    assert "in the target group stayed" in effect_words(first) and "were lost for each one expected" in score_words(
+        first
+    )

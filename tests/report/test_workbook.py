@@ -305,7 +305,7 @@ def test_the_summary_and_the_way_to_read_it(tmp_path: Path) -> None:
     )
     assert {row[0] for row in found["How to read this"][1:]} == {title for title, _ in HOW_TO_READ}
     saved = pq.read_table(tmp_path / "t" / "summary.parquet", partitioning=None)
-    assert saved.equals(with_changes(summarise(lists), NOTHING_BEFORE))
+    assert saved.equals(with_changes(lists, NOTHING_BEFORE))
 
 
 def test_an_expected_number_stands_between_its_bounds(tmp_path: Path) -> None:

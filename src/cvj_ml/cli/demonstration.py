@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Simulate customers, train, register, score and rank: the whole job on data of a known process."""
     from cvj_ml.demo import run_demo
-    from cvj_ml.lists import title_of
+    from cvj_ml.lists import title_of_row
 
     terminal = Terminal()
     result = run_demo(folder, customers, seed, terminal)
@@ -39,7 +39,7 @@ def demo(
     out.print(f"The same as a page for your browser: {result.night.page}\n", soft_wrap=True)
     for one in result.night.lists:
         if (one["from_stage"], one["to_stage"]) in (("Convert", "Ascend"), ("Advocate", "Promote")):
-            title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
+            title = title_of_row(one)
             first = result.night.rows(one["list"]).slice(0, 5)
             show(first.to_pandas(), f"{title}: the first of {one['listed']}", _SHOWN)
     show(result.comparison, "Log loss on the last matured fold: the model, base rates and the simulator's own hazards")

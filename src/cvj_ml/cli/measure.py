@@ -44,6 +44,7 @@ def _measured_as_json(done: Measured) -> dict[str, Any]:
 
 def _show_measured(done: Measured) -> None:
     """Print for each list and epoch what its last night says."""
+    from cvj_ml.lists import title_of_row
     from cvj_ml.measurement.effects import contact_words, effect_words, forecast_words, score_words
 
     if done.rows.empty:
@@ -51,7 +52,7 @@ def _show_measured(done: Measured) -> None:
         return
     last = done.rows.groupby(["list", "epoch"], sort=False).tail(1)
     for row in ({str(name): value for name, value in one.items()} for one in last.to_dict("records")):
-        out.print(f"\n{row['from_stage']} → {row['to_stage']}, {row['horizon_days']} days, epoch {row['epoch']}")
+        out.print(f"\n{title_of_row(row)}, epoch {row['epoch']}")
         for line in (effect_words(row), contact_words(row), forecast_words(row), score_words(row)):
             if line:
                 out.print(f"  {line}", soft_wrap=True)

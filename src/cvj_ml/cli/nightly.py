@@ -176,7 +176,7 @@ def _tell_log(night: Mapping[str, Any]) -> None:
 
 def _tell_person(night: Night) -> None:
     """Say what is in a night, who was left out and why, and where to look."""
-    from cvj_ml.lists import NOT_LISTED, REASONS, title_of, without_evidence
+    from cvj_ml.lists import NOT_LISTED, REASONS, said_of_row, title_of_row, without_evidence
     from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 
     told = night.as_document()
@@ -188,13 +188,15 @@ def _tell_person(night: Night) -> None:
     if told["outcome"] == "tried":
         out.print("  It is not published: this was a dry run.")
     for one in night.lists:
-        title = title_of(one["from_stage"], one["to_stage"], one["horizon_days"])
-        out.print(f"  {title}: {one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control")
+        will = said_of_row(one).will
+        counts = f"{one['listed']:,} listed of {one['in_stage']:,}, {one['control']:,} of them in control"
+        out.print(f"  {title_of_row(one)}: {counts}")
         if one["listed"] and one.get("expected_moves") is not None:
             words = ExpectedMoves.from_columns(one, "expected_moves", one["listed"]).words
-            out.print(f"    moves, going on as before: {words}", soft_wrap=True)
+            told_as = "moves" if will == "move" else f"to {will}"
+            out.print(f"    {told_as}, going on as before: {words}", soft_wrap=True)
         if without_evidence(one["listed"], one.get("expected_moves", one["listed"])):
-            words = "    without evidence: not one of them is expected to move, so their order says nothing"
+            words = f"    without evidence: not one of them is expected to {will}, so their order says nothing"
             out.print(words, soft_wrap=True)
         for name, words in {**REASONS, **NOT_LISTED}.items():
             if one[name]:

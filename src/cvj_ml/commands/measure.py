@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from cvj_ml.customers import Identities
 from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
+from cvj_ml.journey import KEPT
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
@@ -51,7 +52,7 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     with watcher.step("Reading published nights"):
         lists = read_past(config)
     histories = open_histories(config, watcher)
-    usable = [past for past in lists if {past.from_stage, past.to_stage} <= _observable(histories)]
+    usable = [past for past in lists if {*past.stages} <= _observable(histories)]
     if len(usable) < len(lists):
         watcher.say(f"warning: {len(lists) - len(usable)} past list(s) name stages that are not observed any more.")
     observation = Observation(
@@ -59,6 +60,7 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
         until,
         histories.store.arrival_delay,
         Identities.at(histories.store, until).person,
+        clicks_of(config),
     )
     with watcher.step("Looking at what became of the customers") as progress:
         found = measure_lists(usable, observation, histories.engine(progress))
@@ -80,16 +82,21 @@ def read_past(config: Config) -> list[PastList]:
 def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     """Yield the lists of one night."""
     scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
-    slugs = {stage.name: stage.slug for stage in config.journey.stages}
     for row in _summary(folder):
-        column = f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
-        if column not in scores.columns or row["to_stage"] not in slugs:
+        stages = _stages(config, row)
+        column, audience = _column(row), {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
+        missing = [name for name in (column, audience) if name is not None and name not in scores.columns]
+        if missing or (audience is None and row["to_stage"] not in config.journey.names):
             raise DataError(
                 f"{folder}: its scores have no column {column}, so the night is damaged or of another journey;"
                 " remove it, or measure with the configuration that made it."
             )
-        here = scores.loc[scores["stage"] == row["from_stage"], ["customer_id", column]]
-        scored = here.rename(columns={column: "probability"}).dropna(subset="probability")
+        here = scores["stage"].isin(stages if audience else stages[:1])
+        if audience:
+            here &= scores[audience].fillna(False).astype(bool)
+        scored = scores.loc[here, ["customer_id", column]].rename(columns={column: "probability"})
+        if row.get("outcome") == KEPT and row["kind"] == "win_back":
+            scored["probability"] = 1 - scored["probability"]
         yield PastList(
             row["list"],
             row["from_stage"],
@@ -98,10 +105,36 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
             row["epoch"],
             to_microseconds(scores["as_of"].iloc[0].to_pydatetime()),
             str(scores["model_version"].iloc[0]),
-            scored.merge(_listed(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"),
+            scored.dropna(subset="probability").merge(
+                _listed(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"
+            ),
             # Nights from before forecasts had a range told their number alone, or none.
             ExpectedMoves.from_columns(row, "expected_moves", row["listed"]) if "past_folds" in row else None,
+            row.get("kind") or "move",
+            row.get("outcome") or "reach",
+            stages,
         )
+
+
+def _stages(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the stages that a list names, from a row of a summary; one that the journey does not know as its slug."""
+    if (row.get("kind") or "move") == "move":
+        return row["from_stage"], row["to_stage"]
+    named = {stage.slug: stage.name for stage in config.journey.stages}
+    return tuple(named.get(slug, slug) for slug in row["list"].split("__")[1].split("-"))
+
+
+def _column(row: Mapping[str, Any]) -> str:
+    """Return the column of SCORES that the probability of a list comes from."""
+    if (row.get("kind") or "move") == "move":
+        return f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
+    return f"p_{'churn' if row['outcome'] == KEPT else row['outcome']}_{row['horizon_days']}d"
+
+
+def clicks_of(config: Config) -> frozenset[str]:
+    """Return the events that only answer a send, by the business's own names."""
+    names = config.measure.clicks
+    return frozenset(names).union(*(config.events.get(name, ()) for name in names))
 
 
 def _summary(folder: Path) -> list[dict[str, Any]]:
@@ -136,7 +169,7 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
     for folder in sorted(nights, key=nights.__getitem__, reverse=True):
         seen = follow_up(nights[folder], observation.cut, observation.arrival_delay)
         for row in _summary(folder):
-            if {row["from_stage"], row["to_stage"]} <= known and observed_whole(seen, row["horizon_days"] * DAY):
+            if {*_stages(config, row)} <= known and observed_whole(seen, row["horizon_days"] * DAY):
                 chosen.setdefault(row["list"], folder)
     found = [
         past

@@ -15,9 +15,9 @@ from cvj_ml.commands.measure import known_history
 from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import Identities, People
-from cvj_ml.exports import EXPORTS, Exported, make_exports, write_exports
+from cvj_ml.exports import EXPORTS, Exported, make_exports, segments_of, write_exports
 from cvj_ml.inputs import Histories, as_of_name, by_account
-from cvj_ml.lists import RankedList, epoch_name, rank, summarise, with_reasons
+from cvj_ml.lists import RankedList, list_specs, rank, require_columns, with_reasons
 from cvj_ml.lists.changes import (
     BASES,
     NOT_COMPARABLE,
@@ -29,7 +29,7 @@ from cvj_ml.lists.changes import (
     reasons_tonight,
     with_changes,
 )
-from cvj_ml.lists.control import drawn_tonight
+from cvj_ml.lists.control import control_group
 from cvj_ml.lists.standing import Standing, on_plan
 from cvj_ml.night import LISTS, Published, digest_of, digest_of_table, find_night, publish
 from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
@@ -46,7 +46,7 @@ from cvj_ml.report.what_changed import WhatChanged, what_changed
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.report.workbook import BookFacts
 from cvj_ml.run import Watcher
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring import StoredTable, scores_contract
 from cvj_ml.store import Usage
 from cvj_ml.windows import to_datetime
 
@@ -158,6 +158,13 @@ def make_night(
             f"warning: {len(removed)} period(s) of the model's calendar ({_kinds(removed)}) are no longer in the"
             " configuration. They count in scores until `cvj-ml train`."
         )
+    if bundle.predictor.segments is not None and bundle.predictor.segments.spec != config.segments:
+        run.say(
+            "warning: segments: the configuration has other settings than the model, which keeps those of its training."
+            " They change no segment until `cvj-ml train`."
+        )
+    if with_lists:
+        require_columns(list_specs(config, histories.visible.journey), scores_contract(definition).columns)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
         run.enforce(gates.before_scoring(bundle.predictor))
@@ -206,7 +213,15 @@ def make_night(
             control, epoch = control_group(config, scores, as_of, identities)
             tables, channels = {one.name: one.rows for one in lists}, play_channels(config.journey)
             exports = make_exports(
-                config.exports, tables, people.contact, people.permissions, control, epoch, channels, bases.exports()
+                config.exports,
+                tables,
+                people.contact,
+                people.permissions,
+                control,
+                epoch,
+                channels,
+                bases.exports(),
+                segments_of(scores) if "segments" in config.exports.files else {},
             )
     counts = [one.counts for one in exports]
     report = report_of(
@@ -220,7 +235,7 @@ def make_night(
         )
     facts |= {OBSERVED: gates.observed(len(scores)), "stages": stages}
     if with_lists:
-        facts |= {"lists": with_changes(summarise(lists), changes).to_pylist()}
+        facts |= {"lists": with_changes(lists, changes).to_pylist()}
         facts |= {"changes": changes.as_document(config.zone)}
     if exports:
         facts["exports"] = counts
@@ -309,13 +324,6 @@ def changes_of(
             for base, one in earlier.items()
         )
     )
-
-
-def control_group(config: Config, scores: StoredTable, as_of: int, identities: Identities) -> tuple[pa.Array, str]:
-    """Return everybody of SCORES whom chance put into the control group, on a list or not, and the epoch's name."""
-    customers = scores.read(["customer_id"])["customer_id"].combine_chunks()
-    drawn = drawn_tonight(config, customers.to_pylist(), as_of, identities)
-    return customers.filter(pa.array(drawn)), epoch_name(config.control.epoch, as_of, config.zone)
 
 
 def rows_by_outcome(facts: Mapping[str, Any]) -> dict[str, int]:

@@ -43,7 +43,7 @@ from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.panel.stage_panel import Tracking
 from cvj_ml.run import Watcher
-from cvj_ml.scoring import interface_of, make_canary, open_bundle
+from cvj_ml.scoring import interface_of, learn_segments, make_canary, open_bundle
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import Usage
 from cvj_ml.windows import to_datetime, to_microseconds
@@ -160,6 +160,8 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         predictor = replace(
             predictor, drift=learn_drift(predictor, histories.engine(progress), store.customers, as_of, first)
         )
+        levels = learn_segments(predictor, histories.engine(progress), store.customers, config.segments, as_of)
+        predictor = replace(predictor, segments=levels)
     for warning in _weaknesses(config, panel, predictor):
         watcher.say(f"warning: {warning}")
     undone = undecided(False, "Not compared with any other model, and not registered.")

@@ -13,8 +13,10 @@ from cvj_ml.config.lists import (
     ListSpec,
     MeasureSpec,
     play_channels,
+    plays_of,
 )
 from cvj_ml.config.plays import STAGE_CHANGE, Condition, Play, Rating, UnhappySpec, outer_rating
+from cvj_ml.config.segments import SegmentsSpec
 from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
@@ -82,6 +84,7 @@ __all__ = [
     "QualityLevels",
     "Rating",
     "Rule",
+    "SegmentsSpec",
     "Silence",
     "SourceSpec",
     "Stage",
@@ -94,6 +97,7 @@ __all__ = [
     "outer_rating",
     "parse_duration",
     "play_channels",
+    "plays_of",
     "preset_names",
     "public_holidays",
     "read_journey",

@@ -12,7 +12,15 @@ from cvj_ml.config.base import Section
 from cvj_ml.errors import nearest
 
 ExportName = Literal[
-    "email", "google_customer_match", "meta_custom_audience", "klaviyo", "mailchimp", "hubspot", "calls", "channels"
+    "email",
+    "google_customer_match",
+    "meta_custom_audience",
+    "klaviyo",
+    "mailchimp",
+    "hubspot",
+    "calls",
+    "channels",
+    "segments",
 ]
 
 NEEDED_ADDRESSES: Mapping[ExportName, tuple[Literal["email", "phone"], ...]] = {
@@ -24,8 +32,9 @@ NEEDED_ADDRESSES: Mapping[ExportName, tuple[Literal["email", "phone"], ...]] = {
     "hubspot": ("email",),
     "calls": ("phone",),
     "channels": (),
+    "segments": (),
 }
-"""The addresses one of which a person must have to be in an export; none for `channels`, which has everybody."""
+"""The addresses one of which a person must have to be in an export; none for those whose rows are customers."""
 
 # Headings of the exports themselves, in lower case and without blanks and underscores.
 _HEADINGS = {"email", "emailaddress", "phone", "phonenumber", "firstname", "customerid", "list", "play", "channel"}

@@ -14,6 +14,7 @@ from cvj_ml.config.plays import (
     Condition,
     Names,
     Play,
+    PlaysSpec,
     Tests,
     UnhappySpec,
     operand_faults,
@@ -187,7 +188,8 @@ class ValueSpec(Section):
 class JourneySpec(Section):
     """Ordered stages; a customer's observed stage is the highest one held.
 
-    ``kept`` names the events by which a customer is still one, ``value`` those by which one buys.
+    ``kept`` names the events by which a customer is still one, ``value`` those by which one buys. ``at_risk`` and
+    ``win_back`` have the plays for lists of these names.
     """
 
     name: str
@@ -196,6 +198,8 @@ class JourneySpec(Section):
         default="counts", description="after, where only dates are known: the same day counts, or only a later one"
     )
     unhappy: UnhappySpec = UnhappySpec()
+    at_risk: PlaysSpec = Field(default=PlaysSpec(), exclude_if=lambda one: not one.plays)
+    win_back: PlaysSpec = Field(default=PlaysSpec(), exclude_if=lambda one: not one.plays)
     kept: Names | None = Field(default=None, exclude_if=lambda names: names is None)
     value: ValueSpec | None = Field(default=None, exclude_if=lambda value: value is None)
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -242,10 +246,16 @@ class JourneySpec(Section):
         """Return the position of a stage."""
         return self.names.index(name)
 
+    @property
+    def all_plays(self) -> tuple[Play, ...]:
+        """The plays that somebody can be listed for: stage by stage, then those for who is leaving or has left."""
+        of_stages = (play for stage in self.stages for play in stage.plays)
+        return (*of_stages, *self.at_risk.plays, *self.win_back.plays)
+
     def unknown_events(self, mapping: Mapping[str, object]) -> list[str]:
         """Return what is wrong with the names of a mapping of events: those that nothing in the journey uses."""
         used = {name for leaf in self.leaves() for name in leaf.event or ()}
-        conditions = [one for stage in self.stages for play in stage.plays for one in play.conditions]
+        conditions = [one for play in self.all_plays for one in play.conditions]
         used |= {
             name for one in conditions for leaf in one.leaves() for name in (leaf.event or ()) + (leaf.since or ())
         }
@@ -259,27 +269,29 @@ class JourneySpec(Section):
 
     def unknown_attributes(self, known: Collection[str], dates: Collection[str]) -> Iterator[str]:
         """Yield which attributes rules and plays ask for that are not there, or that are no dates, or dates."""
-        for stage in self.stages:
-            asked: list[tuple[str, Rule | Condition]] = [("enter", leaf) for leaf in stage.enter.leaves()]
-            asked += [("leave", leaf) for leaf in (stage.leave.leaves() if stage.leave else ())]
-            for i, play in enumerate(stage.plays):
-                asked += [(f"plays[{i}]", leaf) for one in play.conditions for leaf in one.leaves()]
-            for place, leaf in asked:
-                for name in (name for name in leaf.attribute or () if name not in known):
-                    yield (
-                        f"journey: {stage.name}, {place}: there is no attribute {name!r}.{nearest(name, known)}"
-                        f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
-                    )
-                for name in (name for name in leaf.attribute or () if name in dates):
-                    yield (
-                        f"journey: {stage.name}, {place}: {name!r} is a date; a play asks for it with"
-                        f" {{date: {name}, within: 60d}}"
-                    )
-                if isinstance(leaf, Condition) and leaf.date is not None and leaf.date not in dates:
-                    yield (
-                        f"journey: {stage.name}, {place}: there is no date {leaf.date!r}.{nearest(leaf.date, dates)}"
-                        f" attributes.dates names: {', '.join(dates) or 'none yet'}"
-                    )
+        rules = [(f"{stage.name}, enter", leaf) for stage in self.stages for leaf in stage.enter.leaves()]
+        rules += [
+            (f"{stage.name}, leave", leaf) for stage in self.stages if stage.leave for leaf in stage.leave.leaves()
+        ]
+        plays = [(f"{stage.name}, plays", stage.plays) for stage in self.stages]
+        plays += [("at_risk.plays", self.at_risk.plays), ("win_back.plays", self.win_back.plays)]
+        asked: list[tuple[str, Rule | Condition]] = [*rules]
+        for place, several in plays:
+            for i, play in enumerate(several):
+                asked += [(f"{place}[{i}]", leaf) for one in play.conditions for leaf in one.leaves()]
+        for place, leaf in asked:
+            for name in (name for name in leaf.attribute or () if name not in known):
+                yield (
+                    f"journey: {place}: there is no attribute {name!r}.{nearest(name, known)}"
+                    f" attributes.columns maps: {', '.join(sorted(known)) or 'none yet'}"
+                )
+            for name in (name for name in leaf.attribute or () if name in dates):
+                yield f"journey: {place}: {name!r} is a date; a play asks for it with {{date: {name}, within: 60d}}"
+            if isinstance(leaf, Condition) and leaf.date is not None and leaf.date not in dates:
+                yield (
+                    f"journey: {place}: there is no date {leaf.date!r}.{nearest(leaf.date, dates)}"
+                    f" attributes.dates names: {', '.join(dates) or 'none yet'}"
+                )
 
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> JourneySpec:
         """Return this journey with canonical event names replaced by the business's own."""
@@ -293,12 +305,17 @@ class JourneySpec(Section):
             )
             for stage in self.stages
         )
+        apart = {
+            name: PlaysSpec(plays=tuple(play.with_events(mapping) for play in getattr(self, name).plays))
+            for name in ("at_risk", "win_back")
+        }
         return self.model_copy(
             update={
                 "stages": stages,
                 "unhappy": self.unhappy.with_events(mapping),
                 "kept": own_names(self.kept, mapping) if self.kept else None,
                 "value": self.value.with_events(mapping) if self.value else None,
+                **apart,
             }
         )
 

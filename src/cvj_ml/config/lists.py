@@ -1,15 +1,15 @@
-"""The lists: which transitions, in which order, who may be on them, and when a past list counts as bad."""
+"""The lists: whom each is of, in which order, who may be on them, and when a past list counts as bad."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from cvj_ml.config.base import DAY, Duration, Section, _as_list, format_duration
 from cvj_ml.config.journey import JourneySpec
-from cvj_ml.config.plays import OUTER_RATINGS
+from cvj_ml.config.plays import OUTER_RATINGS, Names, Play
 from cvj_ml.errors import nearest
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -23,16 +23,94 @@ class ExcludeSpec(Section):
     low_evidence: bool = False
 
 
-class ListSpec(Section):
-    """One ranked list: who in ``from`` is likely to reach ``to`` within ``horizon``."""
+class OfStages(Section):
+    """The stages whose customers a list is of."""
 
-    from_stage: str = Field(alias="from")
-    to_stage: str = Field(alias="to")
+    stages: Names
+
+
+ListKind = Literal["move", "at_risk", "win_back"]
+Order = Literal["probability", "expected_value", "churn", "lost_value"]
+ORDERS: Mapping[ListKind, tuple[Order, ...]] = {
+    "move": ("probability", "expected_value"),
+    "at_risk": ("churn", "lost_value"),
+    "win_back": ("probability",),
+}
+"""By what lists of each kind can be ranked; the first unless another is given."""
+
+
+class ListSpec(Section):
+    """One ranked list, of one kind.
+
+    A move: who in ``from`` is likely to reach ``to`` within ``horizon``. ``at_risk``: who of its stages is active and
+    likely to be silent for all of it. ``win_back``: who of its stages is dormant and likely to buy, or come back.
+    """
+
+    from_stage: str | None = Field(default=None, alias="from")
+    to_stage: str | None = Field(default=None, alias="to")
+    at_risk: OfStages | None = None
+    win_back: OfStages | None = None
     horizon: Duration
     capacity: int | None = Field(default=None, ge=1)
-    by: Literal["probability", "expected_value"] = "probability"
+    by: Order = "probability"
     min_probability: Probability | None = None
     exclude: ExcludeSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_order(cls, data: Any) -> Any:
+        return {"by": "churn", **data} if isinstance(data, dict) and data.get("at_risk") is not None else data
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ListSpec:
+        given = {"from": self.from_stage, "to": self.to_stage, "at_risk": self.at_risk, "win_back": self.win_back}
+        found = [name for name, value in given.items() if value is not None]
+        if found not in (["from", "to"], ["at_risk"], ["win_back"]):
+            raise ValueError(
+                "a list has from and to, or at_risk, or win_back, and nothing of another kind; found"
+                f" {' and '.join(found) or 'none of them'}"
+            )
+        faults = []
+        if self.by not in ORDERS[self.kind]:
+            faults.append(f"by: {self.by} is no order of such a list; it has {' or '.join(ORDERS[self.kind])}")
+        if self.kind == "win_back" and self.exclude is not None and "dormant_for" in self.exclude.model_fields_set:
+            faults.append("exclude.dormant_for: a win_back list is of the dormant; leave it out")
+        for name in {name for name in self.origins if self.origins.count(name) > 1}:
+            faults.append(f"the stage {name!r} is given twice; keep one")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    @property
+    def kind(self) -> ListKind:
+        """What the list asks of its customers."""
+        return "at_risk" if self.at_risk else "win_back" if self.win_back else "move"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The stages whose customers are asked about."""
+        of = self.at_risk or self.win_back
+        return of.stages if of else (self.from_stage or "",)
+
+    @property
+    def stages_by_place(self) -> tuple[tuple[str, str], ...]:
+        """Every stage that the list names, behind the setting that names it."""
+        if self.kind == "move":
+            return ("from", self.from_stage or ""), ("to", self.target)
+        return tuple((f"{self.kind}.stages", name) for name in self.origins)
+
+    @property
+    def target(self) -> str:
+        """The stage that a list of moves leads to; AssertionError of any other list."""
+        if self.to_stage is None:
+            raise AssertionError(f"a list of the kind {self.kind} leads to no stage")
+        return self.to_stage
+
+    @property
+    def words(self) -> str:
+        """Whom the list is of, as an error message names it."""
+        stages = ", ".join(self.origins)
+        return f"{self.from_stage} to {self.to_stage}" if self.kind == "move" else f"{self.kind}: {stages}"
 
 
 class ContactCap(Section):
@@ -103,17 +181,33 @@ class ControlSpec(Section):
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
 
 
+CLICKS = ("email_open", "email_click", "ad_click", "sms_click", "push_open", "push_click")
+
+
 class MeasureSpec(Section):
-    """Below which quality of past scores ``measure`` ends with exit code 5; only what is surely worse counts."""
+    """Below which quality of past scores ``measure`` ends with exit code 5; only what is surely worse counts.
+
+    And what does not count when it asks whether somebody was kept.
+    """
 
     min_lift: float = Field(default=1.0, ge=0)
     max_miscalibration: float = Field(default=2.0, gt=1)
     min_converted: int = Field(default=30, ge=1)
+    clicks: tuple[str, ...] = Field(
+        default=CLICKS, description="own events that only answer a send: they do not count as staying or coming back"
+    )
 
 
 def play_channels(journey: JourneySpec) -> tuple[str, ...]:
     """Return the channels that the journey's plays name, each once."""
-    return tuple(dict.fromkeys(name for stage in journey.stages for play in stage.plays for name in play.channels))
+    return tuple(dict.fromkeys(name for play in journey.all_plays for name in play.channels))
+
+
+def plays_of(journey: JourneySpec, spec: ListSpec) -> tuple[Play, ...]:
+    """Return the plays that a list can offer: of its stage, or of its kind."""
+    if spec.kind == "move":
+        return next((stage.plays for stage in journey.stages if stage.name == spec.to_stage), ())
+    return (journey.at_risk if spec.kind == "at_risk" else journey.win_back).plays
 
 
 def eligibility_faults(
@@ -137,29 +231,35 @@ def eligibility_faults(
                 f" Channels of the plays: {', '.join(known) or 'none'}"
             )
     channelled = [*by_channel, *(place for place, channel in named if channel is not None)]
-    silent = {stage.name for stage in journey.stages if not any(play.channels for play in stage.plays)}
-    places = [(f"lists[{i}] ({one.from_stage} to {one.to_stage})", one.to_stage) for i, one in enumerate(lists or ())]
-    if lists is None:  # consecutive stages: every one but the first is led to
-        places = [(f"the list to {name}", name) for name in journey.names[1:]]
-    faults += [
-        f"{place}: no play of {name} names a channel, so {channelled[0]} cannot be kept; give the stage's plays their"
-        " channels in the journey file"
-        for place, name in places
-        if channelled and name in silent
+    places = [
+        (f"lists[{i}] ({one.words})", f"play of {one.to_stage}" if one.kind == "move" else f"{one.kind} play", one)
+        for i, one in enumerate(lists or ())
     ]
-    for (place, name), one in zip(places, lists or (), strict=False):
+    asked = [(place, name, plays_of(journey, one)) for place, name, one in places]
+    if lists is None:  # consecutive stages: every one but the first is led to
+        asked = [(f"the list to {one.name}", f"play of {one.name}", one.plays) for one in journey.stages[1:]]
+    faults += [
+        f"{place}: no {name} names a channel, so {channelled[0]} cannot be kept; give these plays their channels in the"
+        " journey file"
+        for place, name, plays in asked
+        if channelled and not any(play.channels for play in plays)
+    ]
+    for place, _, one in places:
+        name = one.to_stage or ""
         later = journey.names[journey.index(name) :] if name in journey.names else journey.names
         if one.by == "expected_value" and not any(stage in stage_value for stage in later):
             faults.append(f"{place}: by: expected_value needs the worth of {name} or a later stage in stage_value")
+        if one.by == "lost_value" and journey.value is None:
+            faults.append(f"{place}: by: lost_value needs value: in the journey file, the events by which people buy")
     return faults
 
 
 def epoch_faults(control: ControlSpec, lists: Iterable[ListSpec], default: int) -> list[str]:
     """Return which lists are given twice, and whether an epoch can be shorter than a list's horizon."""
-    files = [(one.from_stage, one.to_stage, one.horizon) for one in lists]
+    files = [(one.words, one.horizon) for one in lists]
     faults = [
-        f"lists: {from_stage} to {to_stage} in {format_duration(horizon)} is given twice; keep one"
-        for from_stage, to_stage, horizon in sorted({one for one in files if files.count(one) > 1})
+        f"lists: {words} in {format_duration(horizon)} is given twice; keep one"
+        for words, horizon in sorted({one for one in files if files.count(one) > 1})
     ]
     longest = max((horizon for *_, horizon in files), default=default)
     if longest > SHORTEST_EPOCH[control.epoch]:

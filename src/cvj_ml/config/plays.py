@@ -155,6 +155,12 @@ class Play(Section):
         return self.model_copy(update=given)
 
 
+class PlaysSpec(Section):
+    """Plays that lead to no stage: to keep who is leaving, or to win back who has left."""
+
+    plays: tuple[Play, ...] = ()
+
+
 class UnhappySpec(Section):
     """Events that speak of trouble: tickets, what closes them, and setbacks such as refunds and cancellations."""
 
@@ -172,6 +178,16 @@ class UnhappySpec(Section):
     def events(self) -> frozenset[str]:
         """Events that are bad news."""
         return frozenset(self.tickets + self.setbacks)
+
+    def asked_by(self, condition: Condition) -> bool:
+        """Return whether a condition asks for trouble: it cannot hold of somebody who had none."""
+        if condition.any:
+            return all(map(self.asked_by, condition.any))
+        if condition.all:
+            return any(map(self.asked_by, condition.all))
+        if condition.last_rating is not None:
+            return set(condition.last_rating) == {"bad"}
+        return condition.event is not None and set(condition.event) <= self.events
 
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> UnhappySpec:
         """Return these events by the business's own names."""

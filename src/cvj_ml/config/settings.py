@@ -32,6 +32,7 @@ from cvj_ml.config.lists import (
 from cvj_ml.config.model import FeaturesSpec, ModelSettings, NextStages, SnapshotsSpec
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.plays import Names
+from cvj_ml.config.segments import SegmentsSpec, segments_faults
 from cvj_ml.config.tables import (
     STAGE_HISTORY,
     AttributesSpec,
@@ -185,6 +186,7 @@ class Config(Section):
     features: FeaturesSpec = FeaturesSpec()
     model: ModelSettings = ModelSettings()
     lists: tuple[ListSpec, ...] | None = None
+    segments: SegmentsSpec = SegmentsSpec()
     stage_value: dict[str, float] = {}
     list_size: ListSizeSpec = ListSizeSpec()
     eligibility: EligibilitySpec = EligibilitySpec()
@@ -250,6 +252,7 @@ class Config(Section):
         faults += history_faults(self.stage_history, self.sources, self._attributes)
         faults += self.journey.unknown_events(self.events)
         faults += self._wrong_lists()
+        faults += segments_faults(self.segments, self.horizons)
         faults += self._wrong_coverage()
         faults += audience_faults(self.calendar, self._attributes)
         dates = self.attributes.dates if self.attributes else ()
@@ -273,7 +276,7 @@ class Config(Section):
         ]
         named += [("coverage", name) for name in self.coverage]
         for i, one in enumerate(self.lists or ()):
-            named += [(f"lists[{i}].from", one.from_stage), (f"lists[{i}].to", one.to_stage)]
+            named += [(f"lists[{i}].{place}", name) for place, name in one.stages_by_place]
         for place, name in named:
             if name not in self.journey.names:
                 yield f"{place}: unknown stage {name!r}.{nearest(name, self.journey.names)}"
@@ -286,14 +289,15 @@ class Config(Section):
         faults = []
         known = self.journey.names
         for i, one in enumerate(self.lists or ()):
-            place = f"lists[{i}] ({one.from_stage} to {one.to_stage})"
+            place = f"lists[{i}] ({one.words})"
             if one.horizon not in self.horizons:
                 choice = ", ".join(map(format_duration, self.horizons))
                 faults.append(f"{place}: horizon {format_duration(one.horizon)} is not among the horizons {choice}")
-            if one.from_stage in known and one.to_stage in known:
-                if known.index(one.from_stage) >= known.index(one.to_stage):
+            stages = [name for _, name in one.stages_by_place]
+            if set(stages) <= set(known):
+                if one.kind == "move" and known.index(stages[0]) >= known.index(stages[1]):
                     faults.append(f"{place}: {one.to_stage} does not come after {one.from_stage} in the journey")
-                for name in {one.from_stage, one.to_stage} & set(self.unobserved):
+                for name in dict.fromkeys(name for name in stages if name in self.unobserved):
                     faults.append(f"{place}: {name} is unobserved, so there is no such list")
         permissions = {"suppression": self.suppression, "consent": self.consent}
         by_channel = [f"{name}.channel" for name, spec in permissions.items() if spec and spec.channel]

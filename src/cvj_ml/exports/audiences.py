@@ -194,6 +194,26 @@ def inclusion(
     return _audience(export, "inclusion", candidates(), served, door)
 
 
+def of_segments(segments: Mapping[str, pa.Table], served: Collection[str | None], door: Door) -> Audience:
+    """Return everybody of the ready segments who may be reached through one of the served channels.
+
+    segments: ``customer_id`` and ``stage`` by name; nobody is in two of them.
+    """
+
+    def candidates() -> Iterator[_Candidate]:
+        for name, rows in segments.items():
+            for row in rows.select(["customer_id", "stage"]).to_pylist():
+                customer = row["customer_id"]
+                refusals = {channel: door.refusal(customer, (channel,), (channel,)) for channel in served}
+                through = [channel for channel, refusal in refusals.items() if refusal is None]
+                reason = "control" if customer in door.control else None
+                if reason is None and not through:
+                    reason = next(iter(refusals.values()))
+                yield _Candidate(customer, {**row, "segment": name}, reason, through)
+
+    return _audience("segments", "inclusion", candidates(), served, door)
+
+
 def exclusion(export: ExportName, served: Collection[str | None], door: Door) -> Audience:
     """Return everybody in control whose address an ad platform may be given.
 

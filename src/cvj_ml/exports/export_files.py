@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jinja2 import Template
 
@@ -19,10 +20,12 @@ from cvj_ml.config import ExportsSpec
 from cvj_ml.config.exports import NEEDED_ADDRESSES
 from cvj_ml.customers import Permissions
 from cvj_ml.exports.addresses import contacts_of, readable
-from cvj_ml.exports.audiences import LEFT_OUT, NOT_WRITTEN, Audience, Door, Member, exclusion, inclusion
+from cvj_ml.exports.audiences import LEFT_OUT, NOT_WRITTEN, Audience, Door, Member, exclusion, inclusion, of_segments
 from cvj_ml.exports.tools import TOOLS
 from cvj_ml.io import html_environment, write_table
 from cvj_ml.lists.reasons import COLUMNS, sentence
+from cvj_ml.models.segments import SEGMENTS
+from cvj_ml.scoring import StoredTable
 
 EXPORTS, MEMBERS, COUNTS = "exports", "members", "summary"
 
@@ -142,23 +145,25 @@ def make_exports(
     epoch: str,
     channels: Sequence[str],
     base: EarlierExports | None = None,
+    segments: Mapping[str, pa.Table] | None = None,
 ) -> tuple[Exported, ...]:
     """Return every configured export, in the order of the configuration, an exclusion behind its inclusion.
 
     lists: TARGETS by name, in the order in which they are served; contact: ``customer_id`` (unique) and the contact
     columns; control: everybody of SCORES in the control group of the ``epoch``; channels: all of the plays; base: the
     night that adds and removes are told against. Another epoch has other people in control, so its exclusions are not
-    compared but replace the earlier ones whole.
+    compared but replace the earlier ones whole. segments: ``customer_id`` and ``stage`` of each, where asked for.
     """
-    spared = set(control.to_pylist())
-    asked = spared.union(*(rows["customer_id"].to_pylist() for rows in lists.values()))
+    spared, segments = set(control.to_pylist()), segments or {}
+    asked = spared.union(*(rows["customer_id"].to_pylist() for rows in (*lists.values(), *segments.values())))
     if permissions.suppression is not None:
         asked.update(permissions.suppression["customer_id"].to_pylist())
     contacts = contacts_of(spec, contact, pa.array(sorted(asked), pa.string()))
     door, made = Door(permissions, contacts, spared), list[Audience]()
     for export, of in spec.files.items():
         served = (*channels, None) if of == "all" else of
-        made.append(inclusion(export, served, lists, door))
+        of_lists = export != "segments"
+        made.append(inclusion(export, served, lists, door) if of_lists else of_segments(segments, served, door))
         if TOOLS[export].exclusion:
             made.append(exclusion(export, served, door))
     return tuple(_compared(one, epoch, base) for one in made)
@@ -168,6 +173,12 @@ def _compared(audience: Audience, epoch: str, base: EarlierExports | None) -> Ex
     of = epoch if audience.kind == "exclusion" else None
     comparable = base is not None and audience.name in base.members and base.epochs[audience.name] == of
     return Exported(audience, of, base.members[audience.name] if base is not None and comparable else None)
+
+
+def segments_of(scores: StoredTable) -> dict[str, pa.Table]:
+    """Return ``customer_id`` and ``stage`` of everybody in each ready segment, those in none of a name left out."""
+    table = scores.read(["customer_id", "stage", "segment"])
+    return {name: table.filter(pc.equal(table["segment"], name)) for name in SEGMENTS if name != "other"}
 
 
 def write_exports(folder: Path, exports: Sequence[Exported], merge: Sequence[str], night: str) -> dict[str, int]:
@@ -185,6 +196,8 @@ def write_exports(folder: Path, exports: Sequence[Exported], merge: Sequence[str
             rows["calls.html"] = len(audience.members)
         elif audience.export == "channels":
             rows |= _write_channels(folder, audience.members, merge)
+        elif audience.export == "segments":
+            rows |= _write_segments(folder, audience.members, merge)
         else:
             rows |= _write_tool(folder, one, merge)
     members = list(itertools.chain.from_iterable(one.rows for one in exports))
@@ -219,6 +232,18 @@ def _write_channels(folder: Path, members: Sequence[Member], merge: Sequence[str
         name = "channel.csv" if channel is None else f"channel_{quote(channel, safe='')}.csv"
         rows[name] = _write(folder / name, headings, map(_cells, some))
     return rows
+
+
+def _write_segments(folder: Path, members: Sequence[Member], merge: Sequence[str]) -> dict[str, int]:
+    """Write a file for each ready segment that somebody is in."""
+    headings = {**TOOLS["segments"].columns, **{column: column for column in merge}}
+    fallen: dict[str, list[Member]] = {}
+    for one in members:
+        fallen.setdefault(one.row["segment"], []).append(one)
+    return {
+        f"segment_{name}.csv": _write(folder / f"segment_{name}.csv", headings, map(_cells, some))
+        for name, some in fallen.items()
+    }
 
 
 def _cells(member: Member) -> Mapping[str, Any]:

@@ -60,4 +60,7 @@ TOOLS: Mapping[ExportName, Tool] = {
     "hubspot": Tool({"Email": "email", "First Name": "first_name", "Phone Number": "phone", **_WHAT_TO_DO}),
     "calls": Tool({name: name for name in _PLAIN if name != "email"}, merge=True),
     "channels": Tool(_PLAIN, merge=True),
+    "segments": Tool(
+        {name: name for name in ("customer_id", "first_name", "email", "phone", "segment", "stage")}, merge=True
+    ),
 }

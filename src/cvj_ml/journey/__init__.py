@@ -1,7 +1,7 @@
 """From touchpoints to stages."""
 
 from cvj_ml.journey.attribute_rules import evidence
-from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, outcomes_of
+from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, asked_of, outcomes_of
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
@@ -26,6 +26,7 @@ __all__ = [
     "StageState",
     "Stays",
     "Visible",
+    "asked_of",
     "column_passes",
     "coverage_of",
     "draw_hidden",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import STAGE_CHANGE
+from cvj_ml.config import STAGE_CHANGE, JourneySpec
 from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.observability import Journey
 
@@ -46,20 +46,23 @@ class Outcome:
         return frozenset(events) - self.events if self.but else self.events & frozenset(events)
 
 
+def asked_of(spec: JourneySpec) -> tuple[Outcome, ...]:
+    """Return what a journey asks of its customers, whatever occurs."""
+    named, kept = spec.kept_events
+    asked = (Outcome(KEPT, kept, but=not named),)
+    return asked if spec.value is None else (*asked, Outcome(PURCHASE, frozenset(spec.value.events)))
+
+
 def outcomes_of(journey: Journey, events: Collection[str], outbound: Collection[str]) -> tuple[Outcome, ...]:
     """Return what a journey asks of its customers, given the events that occur: always ``kept``, then ``purchase``.
 
     An outcome that every own touchpoint fulfils is the return. ``purchase`` is asked where the journey has a ``value``
     whose events occur, and leaving a stage where something else than silence does.
     """
-    named, kept = journey.spec.kept_events
-    asked = [Outcome(KEPT, kept, but=not named)]
-    if journey.spec.value is not None:
-        asked.append(Outcome(PURCHASE, frozenset(journey.spec.value.events)))
     own = frozenset(name for name in events if not name.startswith(STAGE_CHANGE)) - frozenset(outbound)
     found: list[Outcome] = []
     known = {own: "return"}
-    for one in asked:
+    for one in asked_of(journey.spec):
         counted = one.of(own)
         if counted:
             found.append(replace(one, same_as=known.get(counted)))

@@ -246,17 +246,17 @@ def opportunities(config: Config, scores: StoredTable, specs: Sequence[ListSpec]
     slugs = {stage.name: stage.slug for stage in config.journey.stages}
     stage = scores.read(["stage"])["stage"]
     found = []
-    for spec in specs:
-        days = spec.horizon // DAY
-        column = f"p_reach_{slugs[spec.to_stage]}_{days}d"
-        here = pc.fill_null(pc.equal(stage, spec.from_stage), False).to_numpy()
+    for spec in (one for one in specs if one.kind == "move"):
+        days, (origin,), to = spec.horizon // DAY, spec.origins, spec.target
+        column = f"p_reach_{slugs[to]}_{days}d"
+        here = pc.fill_null(pc.equal(stage, origin), False).to_numpy()
         p = scores.read([column], here)[column].to_numpy()
         p = np.sort(p[~np.isnan(p)])[::-1]
         if not len(p):
             continue
         best = float(p[: max(1, round(BEST * len(p)))].mean())
         moves = max(0.0, len(p) * (best - float(p.mean())))
-        worth = config.stage_value.get(spec.to_stage)
+        worth = config.stage_value.get(to)
         value = None if worth is None else moves * worth
-        found.append(Opportunity(spec.from_stage, spec.to_stage, days, len(p), float(p.mean()), best, moves, value))
+        found.append(Opportunity(origin, to, days, len(p), float(p.mean()), best, moves, value))
     return sorted(found, key=lambda one: (one.value is None, -(one.value or 0.0), -one.moves, one.origin, one.to))

@@ -3,6 +3,7 @@
 from cvj_ml.lists.contact_history import contact_history, contact_history_schema
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_end, epoch_name
 from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.kinds import said_of_row, title_of_row
 from cvj_ml.lists.ranked_list import (
     NOT_LISTED,
     SUMMARY,
@@ -11,8 +12,8 @@ from cvj_ml.lists.ranked_list import (
     held_back,
     list_specs,
     people_of_group,
+    require_columns,
     summarise,
-    title_of,
     without_evidence,
 )
 from cvj_ml.lists.ranking import rank
@@ -33,8 +34,10 @@ __all__ = [
     "list_specs",
     "people_of_group",
     "rank",
+    "require_columns",
+    "said_of_row",
     "summarise",
-    "title_of",
+    "title_of_row",
     "with_reasons",
     "without_evidence",
 ]

@@ -7,7 +7,7 @@ gone from them is counted, never listed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.lists.eligibility import REASONS, WHY
-from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList
+from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList, summarise
 from cvj_ml.lists.standing import BETWEEN, Standing, is_in
+from cvj_ml.models.segments import SEGMENTS
 from cvj_ml.schemas import INSTANT, Contract
 from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import to_datetime
@@ -78,6 +79,11 @@ class Balance:
             raise AssertionError(f"{self} does not add up")
 
     @classmethod
+    def sum(cls, several: Sequence[Balance]) -> Balance:
+        """Return the balance of several groups that nobody shares."""
+        return cls(*(sum(getattr(one, name) for one in several) for name in ("before", "entered", "left", "now")))
+
+    @classmethod
     def between(cls, before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], gone: int) -> Balance:
         """Return the balance of a group, given who of tonight's customers was and is in it, and who of it is gone."""
         left = int((before & ~now).sum()) + gone
@@ -88,7 +94,8 @@ class Balance:
 class Comparison:
     """Tonight beside one base: `CHANGES`, and the numbers behind it.
 
-    people, plan: of everybody, and of those on any list; stages (by name, null before any) and lists: each one's;
+    people, plan: of everybody, and of those on any list; stages (by name, null before any), lists and segments: each
+    one's, of the ready segments only where both nights know of them;
     dropped: of the plan, by reason, in the order of `DROPPED`; gone: not in tonight's data; erased: from the base since
     it was published, so neither in ``people.before`` nor among the gone.
     """
@@ -104,6 +111,7 @@ class Comparison:
     other_list: int
     moved_stage: int
     erased: int
+    segments: Mapping[str, Balance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if sum(self.dropped.values()) != self.plan.left:
@@ -215,7 +223,22 @@ def compare(base: str, before: Standing, tonight: Standing, why: pa.Table, stage
         int(swapped.sum()),
         int(moved.sum()),
         before.erased,
+        _segments(before, tonight, at, gone),
     )
+
+
+def _segments(before: Standing, tonight: Standing, at: pa.Array, gone: npt.NDArray[np.bool_]) -> dict[str, Balance]:
+    """Return the balance of each ready segment; at: where tonight's customers stood then, gone: who left the data."""
+    was, now = before.segment, tonight.segment
+    if was is None or now is None:
+        return {}
+    then = was.take(at)
+    return {
+        name: Balance.between(
+            _mask(pc.equal(then, name)), _mask(pc.equal(now, name)), int((gone & _mask(pc.equal(was, name))).sum())
+        )
+        for name in SEGMENTS
+    }
 
 
 def reasons_tonight(lists: Iterable[RankedList]) -> pa.Table:
@@ -231,18 +254,21 @@ SUMMARY_PARTS = ("listed", "new", "dropped", "in_stage", "entered", "left")
 """Columns of the summary, each with the name of a base behind it; null where that cannot be compared."""
 
 
-def with_changes(summary: pa.Table, changes: Changes) -> pa.Table:
+def with_changes(lists: Sequence[RankedList], changes: Changes) -> pa.Table:
     """Return the summary of the lists with `SUMMARY_PARTS` of each base.
+
+    Of a list of several stages, who moved from one to another of them left the one and entered the other.
 
     With a base, ``listed`` = ``listed_last`` + ``new_last`` − ``dropped_last``, where who came from another list is new
     and who went to one is dropped, and ``in_stage`` = ``in_stage_last`` + ``entered_last`` − ``left_last``.
     """
-    found = {one.base: one for one in changes.comparable}
+    summary, found = summarise(lists), {one.base: one for one in changes.comparable}
     for base in BASES:
         rows: list[Sequence[int | None]] = []
-        for name, stage in zip(summary["list"].to_pylist(), summary["from_stage"].to_pylist(), strict=True):
-            balances = (found[base].lists[name], found[base].stages[stage]) if base in found else ()
-            parts = [number for one in balances for number in (one.before, one.entered, one.left)]
+        for one in lists:
+            stages = [found[base].stages[name] for name in one.spec.origins] if base in found else []
+            balances = (found[base].lists[one.name], Balance.sum(stages)) if base in found else ()
+            parts = [number for balance in balances for number in (balance.before, balance.entered, balance.left)]
             rows.append(parts or [None] * len(SUMMARY_PARTS))
         for place, part in enumerate(SUMMARY_PARTS):
             column = pa.array([row[place] for row in rows], pa.int64())
@@ -297,6 +323,7 @@ def _document(one: Comparison | NotComparable, zone: ZoneInfo) -> dict[str, Any]
         "other_list": one.other_list,
         "moved_stage": one.moved_stage,
         "erased": one.erased,
+        **({"segments": {name: asdict(flow) for name, flow in one.segments.items()}} if one.segments else {}),
     }
 
 

@@ -28,7 +28,7 @@ _Mask = npt.NDArray[np.bool_]
 
 def conditional_plays(journey: JourneySpec) -> tuple[Play, ...]:
     """Return the plays that are not meant for everybody, in the journey's order."""
-    return tuple(play for stage in journey.stages for play in stage.plays if play.conditions)
+    return tuple(play for play in journey.all_plays if play.conditions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import Config, ContactCap, EligibilitySpec
 from cvj_ml.customers import EACH_ONE, Identities
+from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import before, in_window, to_datetime
 
 _MONTHS = {"month": 1, "quarter": 3, "half": 6, "year": 12}
@@ -67,6 +68,13 @@ def drawn_tonight(
         epoch_name(spec.epoch, as_of, config.zone),
         spec.share,
     )
+
+
+def control_group(config: Config, scores: StoredTable, as_of: int, identities: Identities) -> tuple[pa.Array, str]:
+    """Return everybody of SCORES whom chance put into the control group, on a list or not, and the epoch's name."""
+    customers = scores.read(["customer_id"])["customer_id"].combine_chunks()
+    drawn = drawn_tonight(config, customers.to_pylist(), as_of, identities)
+    return customers.filter(pa.array(drawn)), epoch_name(config.control.epoch, as_of, config.zone)
 
 
 HOLDOUT_EXPOSURES = pa.schema([("customer_id", pa.string()), ("channel", pa.string()), ("as_of", pa.int64())])

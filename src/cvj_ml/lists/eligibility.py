@@ -17,6 +17,8 @@ from cvj_ml.lists.contact_history import ContactHistory
 
 REASONS = {
     "already_there": "probably there already, or not predicted",
+    "awake": "not silent for long enough to be won back",
+    "quiet": "silent already for longer than three of their usual gaps",
     "suppressed": "named in the suppression file",
     "no_consent": "not named in the consent file",
     "contact_cap": "contacted often enough lately",
@@ -27,7 +29,7 @@ REASONS = {
     "no_channel": "no channel of the plays is permitted, or all have reached their cap",
     "low_evidence": "the probability rests on base rates",
     "improbable": "below the smallest probability",
-    "other_list": "on another list tonight, where they are worth more",
+    "other_list": "on another list tonight, where they are worth more or which comes first",
 }
 """Why a customer of the stage is left out, in the order in which the rules are asked; the first that holds counts."""
 
@@ -36,6 +38,9 @@ HELD_BACK = (
     *("dormant", "no_play", "no_channel"),
 )
 """Reasons for which somebody who may well move on is not contacted tonight."""
+
+OUTSIDE = ("awake", "quiet")
+"""Reasons why a list is not of somebody at all, though of their stage: it asks nothing of them."""
 
 POSITION = {reason: i for i, reason in enumerate(REASONS)}
 
@@ -95,32 +100,38 @@ def left_out(
     meant: _Mask,
     possible: _Mask,
     as_of: int,
+    evidence: Sequence[str],
 ) -> npt.NDArray[np.int64]:
-    """Return for each row of SCORES (those in the list's stage) the position in REASONS, -1 for eligible.
+    """Return for each row of SCORES (those in the list's stages) the position in REASONS, -1 for eligible.
 
     probability: NaN where there is none; meant and possible: (customers, offers), whether a play is meant for them and
-    whether it can reach them, too. ``columns_asked`` names what is read. Other lists are not asked about.
+    whether it can reach them, too; evidence: what in ``low_evidence`` the probability rests on.
+    ``columns_asked`` names what is read. Other lists are not asked about.
     """
-    rule, stages = config.eligibility.excluded(spec), config.journey.stages
-    at = config.journey.index(spec.to_stage)
+    rule = config.eligibility.excluded(spec)
     there = np.isnan(probability)
-    if rule.already_there is not None:
-        beyond = [scores[f"p_stage_{stage.slug}"].to_numpy(zero_copy_only=False) for stage in stages[at:]]
-        there |= np.nansum(beyond, axis=0) >= rule.already_there
+    if beyond := [scores[name].to_numpy(zero_copy_only=False) for name in _beyond(config, spec)]:
+        there |= np.nansum(beyond, axis=0) >= (rule.already_there or 0)
     nobody = np.zeros(len(probability), dtype=np.bool_)
     silence = config.journey.dormant_after if rule.dormant_for == "journey" else rule.dormant_for
+    if spec.kind == "win_back":
+        silence = None  # they are whom it is of
     has_plays = meant.shape[1] > 0
+    # Whoever is left with a play that asks for trouble is not held back for it.
+    unhappy = history.unhappy if spec.kind == "move" else history.unhappy & ~meant.any(axis=1)
     holds = {
         "already_there": there,
+        "awake": ~_holds(scores["dormant"]) if spec.kind == "win_back" else nobody,
+        "quiet": ~_holds(scores["active"]) if spec.kind == "at_risk" else nobody,
         "suppressed": may.suppressed,
         "no_consent": may.no_consent,
         "contact_cap": may.capped,
         "recent_contact": history.recent,
-        "unhappy": history.unhappy,
+        "unhappy": unhappy,
         "dormant": nobody if silence is None else ~history.awake(as_of, silence),
         "no_play": ~meant.any(axis=1) if has_plays else nobody,
         "no_channel": ~possible.any(axis=1) if has_plays else nobody,
-        "low_evidence": _names(scores["low_evidence"], spec.to_stage) if rule.low_evidence else nobody,
+        "low_evidence": _names(scores["low_evidence"], evidence) if rule.low_evidence else nobody,
         "improbable": probability < config.eligibility.least(spec),
     }
     found: npt.NDArray[np.int64] = np.select(list(holds.values()), [POSITION[reason] for reason in holds], -1)
@@ -129,9 +140,16 @@ def left_out(
 
 def columns_asked(config: Config, spec: ListSpec) -> list[str]:
     """Return the columns of SCORES that ``left_out`` asks for a list."""
-    rule, journey = config.eligibility.excluded(spec), config.journey
-    beyond = [] if rule.already_there is None else journey.stages[journey.index(spec.to_stage) :]
-    return [f"p_stage_{stage.slug}" for stage in beyond] + (["low_evidence"] if rule.low_evidence else [])
+    rule = config.eligibility.excluded(spec)
+    audience = {"at_risk": ["active"], "win_back": ["dormant"], "move": []}[spec.kind]
+    return [*_beyond(config, spec), *audience, *(["low_evidence"] if rule.low_evidence else [])]
+
+
+def _beyond(config: Config, spec: ListSpec) -> list[str]:
+    """Return the columns of the stages in which somebody is where the list leads to; none where that is not asked."""
+    if spec.kind != "move" or config.eligibility.excluded(spec).already_there is None:
+        return []
+    return [f"p_stage_{stage.slug}" for stage in config.journey.stages[config.journey.index(spec.target) :]]
 
 
 def require_permissions(permissions: Permissions, channels: Sequence[str]) -> None:
@@ -148,10 +166,17 @@ def require_permissions(permissions: Permissions, channels: Sequence[str]) -> No
     raise_all(DataError, "No list is made:", faults)
 
 
-def _names(lists: pa.ChunkedArray, name: str) -> _Mask:
-    """Return which lists of names hold a name."""
+def _holds(flags: pa.ChunkedArray) -> _Mask:
+    """Return flags as a mask; what is missing does not hold."""
+    mask: _Mask = pc.fill_null(flags, False).to_numpy()
+    return mask
+
+
+def _names(lists: pa.ChunkedArray, names: Sequence[str]) -> _Mask:
+    """Return which lists of names hold one of some names."""
     whole = lists.combine_chunks()
-    owners = pc.list_parent_indices(whole).filter(pc.equal(whole.flatten(), name))
+    named = pc.is_in(whole.flatten(), value_set=pa.array(names, pa.string()))
+    owners = pc.list_parent_indices(whole).filter(named)
     found = np.zeros(len(whole), dtype=np.bool_)
     found[owners.to_numpy()] = True
     return found

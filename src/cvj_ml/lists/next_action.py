@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import JourneySpec, Play, Stage, play_channels
+from cvj_ml.config import JourneySpec, Play, play_channels
 from cvj_ml.lists.contact_history import ContactHistory, conditional_plays
 
 LISTED, NO_ROOM, FULL = range(3)
@@ -21,8 +21,8 @@ _Ints = npt.NDArray[np.int64]
 class Offer:
     """A play through one of its channels; positions in the journey.
 
-    ``order`` is the play's among the stage's, ``condition`` its position among the conditional plays (None: it is meant
-    for everybody), ``channel`` that among the channels of all plays (-1: the play names none).
+    ``order`` is the play's among those of the list, ``condition`` its position among the conditional plays (None: it is
+    meant for everybody), ``channel`` that among the channels of all plays (-1: the play names none).
     """
 
     play: Play
@@ -31,14 +31,14 @@ class Offer:
     channel: int
 
 
-def offers_of(journey: JourneySpec, stage: Stage) -> tuple[Offer, ...]:
-    """Return a stage's plays, the first to be tried first, through each of their channels."""
+def offers_of(journey: JourneySpec, plays: Sequence[Play]) -> tuple[Offer, ...]:
+    """Return some of the journey's plays, the first to be tried first, through each of their channels."""
     channels, conditional = play_channels(journey), conditional_plays(journey)
     # By identity: two plays may have the same words.
     condition = {id(play): i for i, play in enumerate(conditional)}
     return tuple(
         Offer(play, order, condition.get(id(play)), channels.index(channel) if channel else -1)
-        for order, play in enumerate(sorted(stage.plays, key=lambda play: play.priority))
+        for order, play in enumerate(sorted(plays, key=lambda play: play.priority))
         for channel in play.channels or ("",)
     )
 
@@ -48,6 +48,15 @@ def meant_for(offers: Sequence[Offer], history: ContactHistory) -> _Mask:
     everybody = np.ones(len(history), dtype=np.bool_)
     columns = [everybody if one.condition is None else history.meant[:, one.condition] for one in offers]
     return np.array(columns, dtype=np.bool_).reshape(len(offers), len(history)).T
+
+
+def help_alone(offers: Sequence[Offer], journey: JourneySpec, meant: _Mask, unhappy: _Mask) -> _Mask:
+    """Return (customers, offers) what is meant without plays that would pass over the trouble of the unhappy.
+
+    Left to them are the plays whose ``when`` asks for trouble.
+    """
+    asks = [one.play.when is not None and journey.unhappy.asked_by(one.play.when) for one in offers]
+    return meant & (~unhappy[:, None] | np.array(asks, dtype=np.bool_))
 
 
 def open_to(offers: Sequence[Offer], allowed: _Mask) -> _Mask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, ListSizeSpec, ListSpec, format_duration
+from cvj_ml.config import DAY, Config, JourneySpec, ListSizeSpec, ListSpec, format_duration
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
-from cvj_ml.lists.eligibility import HELD_BACK, POSITION, REASONS, WHY
+from cvj_ml.lists.eligibility import HELD_BACK, OUTSIDE, POSITION, REASONS, WHY
+from cvj_ml.lists.kinds import Said, heading_of, said_of, title_of
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
 from cvj_ml.schemas import Contract
 
@@ -71,10 +72,12 @@ def confirmations(rows: pa.Table) -> dict[str, int]:
 class RankedList:
     """One list, with the name of its files and the numbers behind it.
 
-    ``in_stage`` customers stand in the list's stage; those ``left_out`` by reason and the ``eligible`` add up to
+    ``in_stage`` customers stand in the list's stages; those ``left_out`` by reason and the ``eligible`` add up to
     them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
-    control or not, ``stage_moves`` of everybody in the stage; ``size`` tells why the list is no longer;
-    ``reason`` (everybody in the stage, in the order of SCORES) is the position in REASONS, -1 for the eligible;
+    control or not, ``stage_moves`` of everybody whom the list is of: moves, returns or losses, as ``outcome`` says,
+    the name of what the probability is of (``reach``, ``kept``, ``purchase``; of a list at risk, the contrary of it);
+    ``size`` tells why the list is no longer;
+    ``reason`` (by stage, everybody in it, in the order of SCORES) is the position in REASONS, -1 for the eligible;
     ``why`` has who was asked about and is not listed, ``unasked`` which
     permissions are not configured, ``details`` more about the first customers, in sentences by id.
     """
@@ -90,7 +93,8 @@ class RankedList:
     moves: ExpectedMoves
     stage_moves: ExpectedMoves
     size: ListSize
-    reason: npt.NDArray[np.int8]
+    reason: Mapping[str, npt.NDArray[np.int8]]
+    outcome: str = "reach"
     why: pa.Table = field(default_factory=WHY.empty_table)
     unasked: str = ""
     details: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -118,20 +122,38 @@ class RankedList:
 
     @property
     def title(self) -> str:
-        """The transition in words."""
-        return title_of(self.spec.from_stage, self.spec.to_stage, self.spec.horizon // DAY)
+        """What the list is of, in words."""
+        return title_of(self.heading, self.spec.horizon // DAY)
+
+    @property
+    def heading(self) -> tuple[str, str]:
+        """Whom it is of, and the stage that it leads to, empty where it leads to none."""
+        return heading_of(self.spec.kind, self.origin, self.spec.to_stage)
+
+    @property
+    def said(self) -> Said:
+        """How what the probability is of is said."""
+        return said_of(self.spec.kind, self.outcome)
+
+    @property
+    def origin(self) -> str:
+        """The stages whose customers it is of."""
+        return ", ".join(self.spec.origins)
 
 
 def held_back(lists: Sequence[RankedList]) -> dict[str, int]:
     """Return how many people no list has because each holds them back, by the first reason of these.
 
-    Several lists from one stage hold the same people back, who count once.
+    Several lists from one stage hold the same people back, who count once. A list that is not of somebody says nothing
+    about them.
     """
     found = dict.fromkeys(HELD_BACK, 0)
-    holding = [POSITION[name] for name in HELD_BACK]
-    for stage in dict.fromkeys(one.spec.from_stage for one in lists):
-        reasons = np.stack([one.reason for one in lists if one.spec.from_stage == stage])
-        first = reasons.min(axis=0)[np.isin(reasons, holding).all(axis=0)]
+    holding, outside = ([POSITION[name] for name in names] for names in (HELD_BACK, OUTSIDE))
+    for stage in dict.fromkeys(name for one in lists for name in one.reason):
+        reasons = np.stack([one.reason[stage] for one in lists if stage in one.reason])
+        held = np.isin(reasons, holding)
+        theirs = (held | np.isin(reasons, outside)).all(axis=0) & held.any(axis=0)
+        first = np.where(held, reasons, len(POSITION)).min(axis=0)[theirs]
         for name, number in zip(HELD_BACK, np.bincount(first, minlength=len(POSITION))[holding].tolist(), strict=True):
             found[name] += number
     return found
@@ -144,9 +166,15 @@ def people_of_group(lists: Sequence[RankedList], group: str) -> int:
     return len(pa.chunked_array(chunks, pa.string()).unique())
 
 
-def title_of(from_stage: str, to_stage: str, days: int) -> str:
-    """Return the transition of a list in words."""
-    return f"{from_stage} → {to_stage}, {days} day{'' if days == 1 else 's'}"
+def name_of(journey: JourneySpec, spec: ListSpec) -> str:
+    """Return the name of a list's files: ``convert__ascend__30d``, ``at-risk__convert-excite__60d``.
+
+    No slug of a stage has the hyphens that stand in the other lists' names.
+    """
+    slug = {stage.name: stage.slug for stage in journey.stages}
+    of = "-".join(slug[name] for name in spec.origins)
+    kind, to = (of, slug[spec.target]) if spec.kind == "move" else (spec.kind.replace("_", "-"), of)
+    return f"{kind}__{to}__{spec.horizon // DAY}d"
 
 
 def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
@@ -161,11 +189,12 @@ def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
         return tuple(ListSpec.model_validate({"from": a, "to": b, "horizon": horizon}) for a, b in pairs)
     faults = []
     for i, one in enumerate(config.lists):
-        place = f"lists[{i}] ({one.from_stage} to {one.to_stage})"
-        hidden = [name for name in (one.from_stage, one.to_stage) if name in journey.unobserved]
+        place = f"lists[{i}] ({one.words})"
+        stages = [name for _, name in one.stages_by_place]
+        hidden = [name for name in stages if name in journey.unobserved]
         faults += [f"{place}: nothing in the data shows {name}; map its events, or drop this list" for name in hidden]
-        if not hidden and config.targets != "all":
-            ahead = observable.index(one.to_stage) - observable.index(one.from_stage)
+        if not hidden and one.kind == "move" and config.targets != "all":
+            ahead = observable.index(stages[1]) - observable.index(stages[0])
             if ahead > config.targets.next:
                 faults.append(
                     f"{place}: {one.to_stage} is {ahead} stages ahead, but only the next {config.targets.next} are"
@@ -173,6 +202,24 @@ def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
                 )
     raise_all(ConfigError, "These lists cannot be made:", faults)
     return config.lists
+
+
+def require_columns(specs: Sequence[ListSpec], columns: Collection[str]) -> None:
+    """Raise ConfigError where lists rank by what SCORES with these columns do not tell."""
+    faults = []
+    for spec in specs:
+        days = spec.horizon // DAY
+        needed = {"move": [], "at_risk": [f"p_churn_{days}d"], "win_back": [f"p_churn_{days}d"]}[spec.kind]
+        if spec.by == "lost_value":
+            needed += [f"value_{days}d", f"p_purchase_{days}d"]
+        faults += [
+            f"{spec.words}, {format_duration(spec.horizon)}: the scores have no column {name}, which `by: {spec.by}`"
+            " ranks by. Let what it is of occur in the data (kept: and value: of the journey file), and train anew; or"
+            " drop this list, or rank it otherwise"
+            for name in needed
+            if name not in columns
+        ]
+    raise_all(ConfigError, "These lists cannot be made:", faults)
 
 
 NOT_LISTED = {
@@ -193,6 +240,8 @@ SUMMARY = Contract(
     {
         "list": pa.string(),
         "unasked": pa.string(),
+        "kind": pa.string(),
+        "outcome": pa.string(),
         "from_stage": pa.string(),
         "to_stage": pa.string(),
         "horizon_days": pa.int64(),
@@ -229,7 +278,9 @@ def summarise(lists: Sequence[RankedList]) -> pa.Table:
         {
             "list": one.name,
             "unasked": one.unasked,
-            "from_stage": one.spec.from_stage,
+            "kind": one.spec.kind,
+            "outcome": one.outcome,
+            "from_stage": one.origin,
             "to_stage": one.spec.to_stage,
             "horizon_days": one.spec.horizon // DAY,
             "by": one.spec.by,

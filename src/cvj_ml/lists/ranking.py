@@ -1,8 +1,11 @@
-"""TARGETS: whom to contact next, one ranked list a transition, each person on one list."""
+"""TARGETS: whom to contact next, ranked lists of moves, of those who are leaving and of those who left.
+
+Each person is on one list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,13 +13,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, ListSpec, play_channels
+from cvj_ml.config import DAY, Config, ListSpec, play_channels, plays_of
 from cvj_ml.customers import EACH_ONE, Identities, Permissions
+from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
+from cvj_ml.lists.chances import Chances
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, drawn_tonight, epoch_name, holdout_exposures, spared_lately
 from cvj_ml.lists.eligibility import (
+    OUTSIDE,
     POSITION,
     REASONS,
     WHY,
@@ -31,14 +37,23 @@ from cvj_ml.lists.next_action import (
     LISTED,
     NO_ROOM,
     Offer,
+    help_alone,
     meant_for,
     offers_of,
     open_to,
     preferred_offers,
     serve,
 )
-from cvj_ml.lists.ranked_list import NOT_LISTED, ListSize, RankedList, list_specs, recommended_size
-from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, ForecastErrors
+from cvj_ml.lists.ranked_list import (
+    NOT_LISTED,
+    ListSize,
+    RankedList,
+    list_specs,
+    name_of,
+    recommended_size,
+    require_columns,
+)
+from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, ForecastErrors, expected_moves
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
@@ -64,7 +79,7 @@ def rank(
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
     Whoever is held back or has no play is left out; everybody else is assigned to one list. Eligible customers are
-    ranked by probability (ties by expected value, then id) or by expected value (ties by probability, then id); served
+    ranked by probability (ties by worth, then id) or by worth (ties by probability, then id); served
     with a play and a channel that has room; cut to the capacity, or else the recommended size, with the control group
     inside; then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody
     does.
@@ -76,6 +91,8 @@ def rank(
     identities: as known at ``as_of``, the other tables name customers by them already.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
+    specs = list_specs(config, journey)
+    require_columns(specs, scores.column_names)
     require_permissions(permissions, channels)
     stage = scores.read(["stage"])["stage"]
     night = _Night(
@@ -91,7 +108,7 @@ def rank(
         identities,
         str(scores.first("model_version")) if len(stage) else "",
         pa.array([], pa.string()) if asked is None else asked,
-        list_specs(config, journey),
+        specs,
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
     )
     return tuple(night.next_list(i) for i in range(len(night.specs)))
@@ -101,11 +118,12 @@ def rank(
 class _Candidates:
     """The customers of a list's stage, with what decides about each; arrays over them.
 
-    ``reason``: position in REASONS, -1 for eligible; ``possible`` (customers, offers): whether a play is meant for them
-    and can reach them.
+    ``rows`` are their places in SCORES; ``reason``: position in REASONS, -1 for eligible; ``possible`` (customers,
+    offers): whether a play is meant for them and can reach them.
     """
 
     scores: pa.Table
+    rows: npt.NDArray[np.int64]
     customers: pa.Array
     history: ContactHistory
     offers: tuple[Offer, ...]
@@ -126,8 +144,9 @@ class _Candidates:
 class _Night:
     """What the lists of a night share; ``room`` is what earlier lists leave to later ones.
 
-    ``assigned`` tells by stage on which list each of its customers is, by its position; -1: on none.
-    ``found`` keeps the candidates that were read for an assignment until their lists are made.
+    ``assigned`` tells by stage on which list of moves each of its customers belongs, by its position; -1: on none.
+    ``listed`` marks the rows of SCORES whom earlier lists have. ``found`` keeps the candidates that were read for an
+    assignment until their lists are made.
     """
 
     config: Config
@@ -146,26 +165,32 @@ class _Night:
     room: dict[int, int]
     assigned: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     found: dict[int, _Candidates] = field(default_factory=dict)
-    slugs: Mapping[str, str] = field(init=False)
+    listed: npt.NDArray[np.bool_] = field(init=False)
+    chances: Chances = field(init=False)
 
     def __post_init__(self) -> None:
-        self.slugs = {stage.name: stage.slug for stage in self.config.journey.stages}
+        self.listed = np.zeros(len(self.stage), dtype=np.bool_)
+        self.chances = Chances(self.config, self.scores.column_names)
 
     def next_list(self, position: int) -> RankedList:
         """Leave out, rank, serve, cut, mark: one list, and the room that it takes from the next ones."""
         spec = self.specs[position]
         elsewhere = self._is_elsewhere(position)
         found = self.found.pop(position) if position in self.found else self._candidates(spec)
-        scores, probability, value = found.scores, found.probability, self._value(spec, found.scores)
+        if self.config.eligibility.one_list:
+            elsewhere = elsewhere | self.listed[found.rows]
+        scores, probability, value = found.scores, found.probability, self.chances.value(spec, found.scores)
         reason = np.where((found.reason < 0) & elsewhere, POSITION["other_list"], found.reason)
-        mean = float(np.nanmean(probability)) if np.isfinite(probability).any() else np.nan
+        everybody = np.isfinite(probability) & ~np.isin(reason, [POSITION[name] for name in OUTSIDE])
+        mean = float(np.nanmean(np.where(everybody, probability, np.nan))) if everybody.any() else np.nan
         eligible = np.flatnonzero(reason < 0)
         keys = (-probability[eligible], -np.nan_to_num(value[eligible]))
-        first, second = keys if spec.by == "probability" else keys[::-1]
+        first, second = keys if spec.by in ("probability", "churn") else keys[::-1]
         # What is equal stays in the order of SCORES, which is that of the ids.
         ranked = eligible[np.lexsort((second, first))]
         status, offer = self._serve(found, ranked, spec)
         listed = ranked[status == LISTED]
+        self.listed[found.rows[listed]] = True
         end = int(np.flatnonzero(status != FULL)[-1]) + 1 if (status != FULL).any() else 0
         names = found.customers.take(pa.array(listed)).to_pylist()
         place = reason.copy()
@@ -175,45 +200,55 @@ class _Night:
         columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
         columns |= self._plays(found.offers, offer[status == LISTED])
         columns |= self._groups(names)
+        stages = scores["stage"].combine_chunks()
         return RankedList(
-            f"{self.slugs[spec.from_stage]}__{self.slugs[spec.to_stage]}__{spec.horizon // DAY}d",
+            name_of(self.config.journey, spec),
             spec,
-            self._table(spec, names, columns),
+            self._table(spec, names, {**columns, "from_stage": stages.take(pa.array(listed))}),
             len(eligible),
             len(scores),
             {name: int((reason == i).sum()) for i, name in enumerate(REASONS)},
             {"channel_full": int((status == NO_ROOM).sum()), "list_full": int((status == FULL).sum())},
             epoch,
             self._moves(spec, probability[listed], len(scores)),
-            self._moves(spec, probability[np.isfinite(probability)], len(scores)),
+            self._moves(spec, probability[everybody], len(scores)),
             ListSize.of(probability[ranked], end, self.config.list_size.step, spec.capacity is None),
-            reason.astype(np.int8),
+            {one: reason[pc.equal(stages, one).to_numpy(zero_copy_only=False)].astype(np.int8) for one in spec.origins},
+            self.chances.outcome(spec),
             self._why(found.customers, place),
             unasked(self.config),
         )
 
     def _candidates(self, spec: ListSpec, others: Sequence[str] = ()) -> _Candidates:
-        """Return the customers of a list's stage and who of them is eligible; ``others`` of SCORES are read, too."""
-        here: npt.NDArray[np.bool_] = pc.fill_null(pc.equal(self.stage, spec.from_stage), False).to_numpy()
-        reached = [self._column(name, spec.horizon) for name in self._later(spec)]
-        asked = ["customer_id", self._column(spec.to_stage, spec.horizon), *reached, *others]
+        """Return the customers of a list's stages and who of them is eligible; ``others`` of SCORES are read, too."""
+        here: npt.NDArray[np.bool_] = pc.is_in(self.stage, value_set=pa.array(spec.origins)).to_numpy()
+        asked = ["customer_id", "stage", *self.chances.columns(spec), *others]
         scores = self.scores.read(list(dict.fromkeys([*asked, *columns_asked(self.config, spec)])), here)
         customers = scores["customer_id"].combine_chunks()
+        if spec.kind == "at_risk" and scores["active"].null_count:
+            raise ModelError(
+                f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a panel"
+                " in memory. Fit or train it on touchpoints, or leave the list out."
+            )
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
-        offers = offers_of(self.config.journey, self.config.journey.stages[self.config.journey.index(spec.to_stage)])
+        offers = offers_of(self.config.journey, plays_of(self.config.journey, spec))
         history = self._history(offers, here, customers)
         may = reachable(self.config, customers, history, self.permissions)
         meant = meant_for(offers, history)
+        if spec.kind != "move":
+            meant = help_alone(offers, self.config.journey, meant, history.unhappy)
         possible = meant & open_to(offers, may.allowed)
-        probability = self._reach(spec.to_stage, spec.horizon, scores)
-        reason = left_out(self.config, spec, scores, probability, history, may, meant, possible, self.as_of)
-        return _Candidates(scores, customers, history, offers, possible, probability, reason)
+        probability, evidence = self.chances.probability(spec, scores), self.chances.evidence(spec)
+        reason = left_out(self.config, spec, scores, probability, history, may, meant, possible, self.as_of, evidence)
+        return _Candidates(scores, np.flatnonzero(here), customers, history, offers, possible, probability, reason)
 
     def _is_elsewhere(self, position: int) -> npt.NDArray[np.bool_] | np.bool_:
-        """Return which customers of a list's stage belong to another list."""
+        """Return which customers of a list of moves belong to another one; of other lists the order alone decides."""
         stage = self.specs[position].from_stage
-        rivals = [i for i, one in enumerate(self.specs) if one.from_stage == stage]
+        rivals = [i for i, one in enumerate(self.specs) if one.kind == "move" and one.from_stage == stage]
+        if stage is None:
+            return np.False_
         if not self.config.eligibility.one_list or len(rivals) == 1:
             return np.False_
         if stage not in self.assigned:
@@ -222,7 +257,7 @@ class _Night:
         return elsewhere
 
     def _assign(self, rivals: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Return the list of each customer of a stage from which several lists start, -1 for none.
+        """Return the list of each customer of a stage from which several lists of moves start, -1 for none.
 
         The one with the largest worth of its stage × probability to reach it, within the shortest horizon of the lists
         that could have the customer, minus the play's cost; ties by that probability, then in the order of the lists.
@@ -230,7 +265,7 @@ class _Night:
         """
         specs = [self.specs[i] for i in rivals]
         horizons = sorted({one.horizon for one in specs})
-        columns = [self._column(one.to_stage, horizon) for one in specs for horizon in horizons]
+        columns = [self.chances.reach_column(one.target, horizon) for one in specs for horizon in horizons]
         predicted = [name for name in columns if name in self.scores.column_names]
         found = [self._candidates(one, predicted) for one in specs]
         eligible = np.stack([one.reason < 0 for one in found], axis=1)
@@ -241,8 +276,8 @@ class _Night:
             for horizon in horizons:
                 rows = eligible[:, k] & (shortest == horizon)
                 if rows.any():
-                    probability[rows, k] = self._reach(spec.to_stage, horizon, one.scores)[rows]
-            value = self.config.stage_value.get(spec.to_stage, np.nan)
+                    probability[rows, k] = self.chances.reach(spec.target, horizon, one.scores)[rows]
+            value = self.config.stage_value.get(spec.target, np.nan)
             worth[:, k] = np.where(eligible[:, k], value * probability[:, k] - one.cost, -np.inf)
         unknown = np.isnan(worth).any(axis=1)
         # lexsort orders by its last key first; rows that are no rivals come last, and ties stay in the lists' order.
@@ -258,7 +293,12 @@ class _Night:
         return pa.table([customers.filter(rows), names], schema=WHY)
 
     def _moves(self, spec: ListSpec, probability: npt.NDArray[np.float64], of: int) -> ExpectedMoves:
-        """Return how many customers with these probabilities are expected to move, among ``of`` in the stage."""
+        """Return how many customers with these probabilities are expected to move, among ``of`` in the stage.
+
+        Past forecasts were of moves: of any other list they tell no range.
+        """
+        if spec.from_stage is None or spec.to_stage is None:
+            return expected_moves(probability, 0, None)
         return self.forecast_errors.forecast(spec.from_stage, spec.to_stage, spec.horizon // DAY, probability, of)
 
     def _history(self, offers: Sequence[Offer], rows: npt.NDArray[np.bool_], customers: pa.Array) -> ContactHistory:
@@ -325,13 +365,12 @@ class _Night:
             **columns,
             "rank": np.arange(1, size + 1),
             "customer_id": customers,
-            "from_stage": [spec.from_stage] * size,
             "to_stage": [spec.to_stage] * size,
             "horizon_days": np.full(size, days),
             "as_of": np.full(size, self.as_of).astype("datetime64[us]"),
             "model_version": [self.model_version] * size,
         }
-        if scores := self.track_record.find(spec.from_stage, spec.to_stage, days):
+        if scores := self.track_record.find(spec.from_stage or "", spec.to_stage or "", days):
             probability = np.asarray(columns["probability"])
             near = scores.near(probability, self.config.report.track_record_within)
             low, high = wilson_interval(near.k, near.n)
@@ -348,24 +387,3 @@ class _Night:
         )
         TARGETS.check(table)
         return table
-
-    def _column(self, stage: str, horizon: int) -> str:
-        return f"p_reach_{self.slugs[stage]}_{horizon // DAY}d"
-
-    def _reach(self, stage: str, horizon: int, scores: pa.Table) -> npt.NDArray[np.float64]:
-        """Return the probability of reaching a stage within a horizon, NaN where it is not predicted."""
-        probability: npt.NDArray[np.float64] = scores[self._column(stage, horizon)].to_numpy()
-        return probability
-
-    def _later(self, spec: ListSpec) -> dict[str, float]:
-        """Return the worth of the list's stage and of the later ones, as far as they have one and are predicted."""
-        worth, names = self.config.stage_value, self.config.journey.names
-        later = [name for name in names[self.config.journey.index(spec.to_stage) :] if name in worth]
-        return {name: worth[name] for name in later if self._column(name, spec.horizon) in self.scores.column_names}
-
-    def _value(self, spec: ListSpec, scores: pa.Table) -> npt.NDArray[np.float64]:
-        """Return the worth of the list's stage and of the later ones, each times its probability; NaN without any."""
-        parts = [
-            worth * np.nan_to_num(self._reach(name, spec.horizon, scores)) for name, worth in self._later(spec).items()
-        ]
-        return np.sum(parts, axis=0) if parts else np.full(len(scores), np.nan)

@@ -1,5 +1,7 @@
 """Three reasons in plain words for every listed customer: what speaks for and against the move, most weighty first.
 
+Of who is at risk only what points to leaving is told: what they do well is nobody's reason to leave.
+
 A reason is one fact about the customer: contributions of all columns that tell of the same thing are added, and the
 weightiest column that differs visibly from a typical customer, and does not read as the opposite, is said.
 """
@@ -15,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cvj_ml.config import DAY, Config
+from cvj_ml.config import DAY, Config, plays_of
 from cvj_ml.engines import Engine
 from cvj_ml.errors import ModelError
 from cvj_ml.features import Statistic
 from cvj_ml.histories import Block
+from cvj_ml.journey import KEPT
+from cvj_ml.lists.chances import REACH
 from cvj_ml.lists.fact_words import Row, Said, beside_typical
 from cvj_ml.lists.last_events import LastEvents, Unhappy, last_events, reads_well
 from cvj_ml.lists.ranked_list import RankedList
@@ -55,6 +59,7 @@ _MORE_IS_BETTER = ("event", "channel", "activity", "value", "progress", "stages"
 _LESS_IS_BETTER = ("recency", "gaps", "between")
 
 _FOR, _AGAINST, _NOTE = "Speaks for: ", "Speaks against: ", "Note: "
+_LEAVING = "Points to leaving: "
 _TYPICAL = re.compile("; (?=typical of |most )")
 
 _Fact = tuple[str, ...]
@@ -73,17 +78,23 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One fact about a customer: what it adds to the margin, and how it is said."""
+    """One fact about a customer: what it adds to the margin, and how it is said.
+
+    ``leaving``: what is asked is why they leave, which the margin of staying tells with the sign turned.
+    """
 
     contribution: float
     said: Said
     neutral: bool = False
+    leaving: bool = False
 
     @property
     def text(self) -> str:
         """The reason as a sentence; what is bad is never said to speak for somebody."""
         if self.neutral:
             return f"{_NOTE}{self.said.whole}"
+        if self.leaving:
+            return f"{_LEAVING}{self.said.whole}"
         return f"{_FOR if self.contribution > 0 else _AGAINST}{self.said.whole}"
 
 
@@ -97,7 +108,7 @@ def with_reasons(
     """
     if predictor.reference is None:
         raise ModelError("The model does not know what is typical of its customers (reference.json). Train anew.")
-    reference, explainer = predictor.reference, Explainer(predictor)
+    reference, explainers = predictor.reference, _explainers(predictor, lists)
     listed = [one.rows["customer_id"].to_pylist() for one in lists]
     shown = [one.rows["probability"].to_numpy() for one in lists]
     plays = [one.rows["play"].to_pylist() for one in lists]
@@ -108,11 +119,15 @@ def with_reasons(
         names = [block.customers[i] for i in answers.snapshots.customer]
         found = []
         for one, places, probability, offered in zip(lists, place, shown, plays, strict=True):
-            rows = np.array([i for i, name in enumerate(names) if name in places], dtype=np.int64)
-            where = [places[names[i]] for i in rows]
-            listing = _Listing(one, predictor.definition, explainer, reference, config, as_of)
-            texts = listing.reasons(block, answers, rows, probability[where], [offered[i] for i in where], past)
-            found.append(dict(zip(where, texts, strict=True)))
+            here = np.array([i for i, name in enumerate(names) if name in places], dtype=np.int64)
+            told = dict[int, _Told]()
+            for stage in map(config.journey.index, one.spec.origins):
+                rows = here[answers.stage[here] == stage]
+                where = [places[names[i]] for i in rows]
+                listing = _Listing(one, stage, predictor.definition, explainers[one.outcome], reference, config, as_of)
+                texts = listing.reasons(block, answers, rows, probability[where], [offered[i] for i in where], past)
+                told |= dict(zip(where, texts, strict=True))
+            found.append(told)
         return found
 
     parts = engine.only(name for names in listed for name in names).map(work)
@@ -130,6 +145,18 @@ def with_reasons(
     return tuple(result)
 
 
+def _explainers(predictor: Predictor, lists: Sequence[RankedList]) -> dict[str, Explainer]:
+    """Return the explainer of what each list's probability is of; an outcome may be the return, or another outcome."""
+    outcomes = {one.name: one for one in predictor.definition.outcomes}
+    main, found = Explainer(predictor), dict[str, Explainer]()
+    for name in dict.fromkeys(one.outcome for one in lists):
+        outcome = outcomes.get(name)
+        while outcome is not None and outcome.same_as is not None:
+            outcome = outcomes.get(outcome.same_as)
+        found[name] = main if outcome is None else Explainer(predictor.asking(outcome))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What is told of one customer."""
@@ -141,9 +168,10 @@ class _Told:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What the reasons of one list have in common."""
+    """What the reasons of one list have in common for the customers of one of its stages."""
 
     ranked: RankedList
+    stage: int
     definition: ModelSpec
     explainer: Explainer
     reference: Reference
@@ -163,33 +191,41 @@ class _Listing:
 
         ``offered`` are the rows' plays, of which it is told what brought them.
         """
-        one, definition = self.ranked, self.definition
-        names = definition.journey.names
-        stage, target = names.index(one.spec.from_stage), 1 + names.index(one.spec.to_stage)
+        one, definition, stage = self.ranked, self.definition, self.stage
+        names, at_risk = definition.journey.names, one.spec.kind == "at_risk"
+        target = 1 + names.index(one.spec.target) if one.spec.kind == "move" else 0
         horizon = definition.horizons.index(one.spec.horizon)
-        if not np.array_equal(answers.probability[rows, target, horizon], probability):
-            raise AssertionError(
-                f"{one.title}, {one.spec.horizon // DAY} days: a listed score could not be computed again"
-            )
+        if not np.array_equal(self._shown(answers, rows, target, horizon), probability):
+            raise AssertionError(f"{one.title}: a listed score could not be computed again")
         x, typical = answers.x[rows], self.reference.typical[stage + 1]
         explanation = self.explainer.explain(x, stage, target, horizon + 1, typical, self.as_of)
         facts = by_fact(definition, explanation)
-        whom = one.spec.from_stage if self.reference.own[stage + 1] else None
+        whom = names[stage] if self.reference.own[stage + 1] else None
         usual, wanted = typical.tolist(), events_wanted(definition)
         unhappy, currency = Unhappy.of(self.config), self.config.report.currency
-        plays = sorted(self.config.journey.stages[target - 1].plays, key=lambda play: play.priority)
+        plays = sorted(plays_of(self.config.journey, one.spec), key=lambda play: play.priority)
         texts: list[_Told] = []
         for i, row in enumerate(rows):
             customer = int(answers.snapshots.customer[row])
             known = last_events(definition, block, customer, self.as_of, unhappy, currency)
             asked = Customer(definition, x[i].tolist(), usual, whom, known, wanted)
-            told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i])]
+            told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i], leaving=at_risk)]
+            if at_risk and not told:
+                told = [f"{_LEAVING}no fact of their own, beside a typical {names[stage]} customer"]
             reasons = (*told, *[None] * (len(COLUMNS) - len(told)))
             # Two plays may have the same words: what is told is that of the first which is meant for the customer.
             same = (play for play in plays if play.text == offered[i] and past.meant_for(play)[customer])
             because = next((past.because(play, customer) for play in same), None)
             texts.append(_Told(reasons, because, self._details(known, answers.probability[row, :, horizon])))
         return texts
+
+    def _shown(self, answers: Predictions, rows: npt.NDArray[np.int64], target: int, horizon: int) -> _F64:
+        """Return the probabilities that the list shows, as SCORES and the list compute them."""
+        outcome = self.ranked.outcome
+        p: _F64 = answers.probability[:, target, horizon] if outcome == REACH else answers.outcomes[outcome][:, horizon]
+        if outcome == KEPT:
+            p = 1 - p if self.ranked.spec.kind == "at_risk" else 1 - (1 - p)
+        return p[rows]
 
     def _details(self, known: LastEvents, probability: _F64) -> tuple[str, ...]:
         """Return the last touchpoints and the chances for every stage, a sentence each."""
@@ -246,17 +282,21 @@ def events_wanted(definition: ModelSpec) -> frozenset[str]:
     return frozenset(asked | known) - frozenset(definition.outbound)
 
 
-def three(customer: Customer, facts: Facts, row: int, by_column: _F64) -> list[Reason]:
+def three(customer: Customer, facts: Facts, row: int, by_column: _F64, *, leaving: bool = False) -> list[Reason]:
     """Return up to three reasons: the weightiest facts that can be told, and one of them that is concrete.
 
     If none of the three names an event, a channel, a value or progress, the weightiest that does takes the last place.
+    ``leaving``: the margin is of staying, and only what speaks against it is told.
     """
     reasons: list[Reason] = []
     for _, columns, contribution in facts_of_row(customer, facts, row):
         concrete, full = any(one.said.concrete for one in reasons), len(reasons) == len(COLUMNS)
         if abs(contribution) < SMALLEST or (full and concrete):
             break
+        if leaving and contribution > 0:
+            continue
         found = reason_of(customer, columns, contribution, by_column, reasons)
+        found = found and replace(found, leaving=leaving)
         if found and not full:
             reasons.append(found)
         elif found and found.said.concrete:
@@ -338,12 +378,16 @@ def _misread(customer: Customer, column: int, sign: int) -> bool:
 
 
 def sentence(reasons: Sequence[str]) -> str:
-    """Return reasons as one sentence: what speaks for a move first, then what speaks against it.
+    """Return reasons as one sentence: what speaks for a move first, or points to leaving, then what speaks against it.
 
     What is typical of others is left out; the reasons themselves say it.
     """
     bare = [_TYPICAL.split(one, maxsplit=1)[0] for one in reasons]
-    parts = [one.removeprefix(_FOR).removeprefix(_NOTE) for one in bare if not one.startswith(_AGAINST)]
+    parts = [
+        one.removeprefix(_FOR).removeprefix(_LEAVING).removeprefix(_NOTE)
+        for one in bare
+        if not one.startswith(_AGAINST)
+    ]
     against = [one.removeprefix(_AGAINST) for one in bare if one.startswith(_AGAINST)]
     text = "; ".join(parts)
     if against:

@@ -23,7 +23,8 @@ PLAN = pa.schema([("customer_id", pa.string()), ("list", pa.string()), ("group",
 class Standing:
     """Where everybody stood in a night.
 
-    people: ``customer_id``, each once, and ``stage`` (null before any); plan: `PLAN`, a row a customer and list; lists:
+    people: ``customer_id``, each once, ``stage`` (null before any) and, unless the night is of an earlier version,
+    ``segment``; plan: `PLAN`, a row a customer and list; lists:
     the names of all lists, in order; erased: how many customers were erased from the night since it was published;
     joined: ids of people who stand there under another id, too.
     """
@@ -58,7 +59,8 @@ class Standing:
             for name, one in lists.items()
         ]
         plan = pa.concat_tables([PLAN.empty_table(), *parts])
-        return cls(as_of, scores.read(["customer_id", "stage"]), plan, tuple(lists), erased)
+        told = [name for name in ("customer_id", "stage", "segment") if name in scores.column_names]
+        return cls(as_of, scores.read(told), plan, tuple(lists), erased)
 
     @property
     def customers(self) -> pa.Array:
@@ -69,6 +71,12 @@ class Standing:
     def stage(self) -> pa.Array:
         """Everybody's stage."""
         return self.people["stage"].combine_chunks()
+
+    @property
+    def segment(self) -> pa.Array | None:
+        """Everybody's ready segment; None where the night knows of none."""
+        known = "segment" in self.people.column_names and self.people["segment"].null_count == 0
+        return self.people["segment"].combine_chunks() if known else None
 
     def on(self, name: str) -> npt.NDArray[np.bool_]:
         """Return who of ``people`` is on a list."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.evaluation.metrics import Interval, wilson_interval
+from cvj_ml.lists.kinds import said_of_row
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves
 
 _Z = 1.959963984540054
@@ -100,8 +101,8 @@ def effect_words(row: Mapping[str, Any]) -> str:
     gained = abs(row["difference"]) * row["target_n"]
     about = f", about {gained:,.0f} customers {'more' if low > 0 else 'fewer'}" if low > 0 or high < 0 else ""
     return (
-        f"{verdict}: {rates[0]:.1%} of {row['target_n']:,} in the target group moved, {rates[1]:.1%} of"
-        f" {row['control_n']:,} in control: {100 * row['difference']:+.1f} points"
+        f"{verdict}: {rates[0]:.1%} of {row['target_n']:,} in the target group {said_of_row(row).good},"
+        f" {rates[1]:.1%} of {row['control_n']:,} in control: {100 * row['difference']:+.1f} points"
         f" ({100 * low:+.1f} to {100 * high:+.1f}){about}."
     )
 
@@ -122,14 +123,15 @@ def score_words(row: Mapping[str, Any]) -> str:
         return ""
     found = (
         f"Scores, on {row['untouched_n']:,} customers whom the lists left alone:"
-        f" {row['observed_over_expected']:.2f} moved for each one expected"
+        f" {row['observed_over_expected']:.2f} {said_of_row(row).did} for each one expected"
         f" ({row['observed_over_expected_low']:.2f} to {row['observed_over_expected_high']:.2f})"
     )
     if row["lift_10pct"] != row["lift_10pct"]:
         return found + "."
     low, high = row["lift_10pct_low"], row["lift_10pct_high"]
     return (
-        found + f"; the likeliest tenth moved {row['lift_10pct']:.1f} times as often as all ({low:.1f} to {high:.1f})."
+        f"{found}; the likeliest tenth {said_of_row(row).did} {row['lift_10pct']:.1f} times as often as all"
+        f" ({low:.1f} to {high:.1f})."
     )
 
 
@@ -138,7 +140,9 @@ def forecast_words(row: Mapping[str, Any]) -> str:
     if _missing(row.get("listed")):
         return ""
     moves = ExpectedMoves.from_columns(row, "expected_moves", int(row["listed"]))
-    told = f"Forecast for the {moves.customers:,} listed, going on as before: {moves.words}."
+    said = said_of_row(row)
+    will = "" if said.will == "move" else f" to {said.will}"
+    told = f"Forecast for the {moves.customers:,} listed, going on as before{will}: {moves.words}."
     scaled = row["control_scaled"]
     if _missing(scaled):
         return f"{told} Nobody in control can tell whether it held."

@@ -15,7 +15,8 @@ from cvj_ml.errors import GateError
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.gates.verdicts import GateVerdict, graded, passed
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, evidence, stays
+from cvj_ml.journey import KEPT, Journey, asked_of, evidence, stays
+from cvj_ml.lists.kinds import said_of
 from cvj_ml.measurement.effects import NOTHING, difference, lift, observed_over_expected, top_share
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves, expected_moves
 from cvj_ml.panel.labels import label, next_touchpoint
@@ -30,30 +31,38 @@ DEPTHS = (0.05, 0.1, 0.2, 0.5)
 class PastList:
     """A list of a past night, with everybody who was scored for it.
 
-    ``scored`` has customer_id, probability (of reaching ``to_stage`` within ``horizon``), group (target, control or
-    null for those not listed) and control_share, one row a customer of ``from_stage``. ``moves`` were expected of the
+    ``scored`` has customer_id, probability (of what the list is of, within ``horizon``), group (target, control or
+    null for those not listed) and control_share, one row a customer whom the list is of: in ``from_stage``, of several
+    stages at risk and active then, or dormant then. ``stages`` are all that it names. ``moves`` were expected of the
     listed, as the night told them; None where a night told nothing.
     """
 
     name: str
     from_stage: str
-    to_stage: str
+    to_stage: str | None
     horizon: int
     epoch: str
     as_of: int
     model_version: str
     scored: pd.DataFrame
     moves: ExpectedMoves | None = None
+    kind: str = "move"
+    outcome: str = "reach"
+    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """How outcomes are read: the journey, what was visible at the cut, and which ids were known to be whose by then."""
+    """How outcomes are read: the journey, what was visible at the cut, and which ids were known to be whose by then.
+
+    ``clicks`` are events that only answer a send: they keep nobody.
+    """
 
     journey: Journey
     cut: int
     arrival_delay: int
     persons: Mapping[str, str] = field(default_factory=dict)
+    clicks: frozenset[str] = frozenset()
 
     def is_over(self, past: PastList) -> bool:
         """Return whether a list's horizon was observed to its end."""
@@ -99,7 +108,8 @@ def quality(
     for past, outcome in zip(lists, list_outcomes(lists, observation, blocks), strict=True):
         converted, expected, ratio = _beside_expected(past, outcome, listed)
         name, night = f"quality:{past.name}", f"{past.horizon // DAY} days after a night of model {past.model_version}"
-        told = f"{night}, {converted:,} of those whom no list gave away had moved where {expected:,.1f} were expected"
+        did = "had moved" if past.kind == "move" else said_of(past.kind, past.outcome).did
+        told = f"{night}, {converted:,} of those whom no list gave away {did} where {expected:,.1f} were expected"
         if max(converted, expected) < fewest or np.isnan(ratio.low):
             found.append(passed(name, f"{told}: too few to judge by", GateError.exit_code))
             continue
@@ -112,7 +122,10 @@ def quality(
 
 
 def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: Blocks) -> list[pd.DataFrame]:
-    """Return each list's ``scored`` with moved, contacted, and known (whether the customer can be evaluated).
+    """Return each list's ``scored`` with converted, contacted, known (whether the customer can be evaluated), happened.
+
+    ``happened`` is what the probability is of; ``converted`` what a contact is for: the same, but of who is at risk
+    that they were kept, and by more than a click on what they were sent.
 
     Not known is who had been at the stage before the night though nobody could see it then, and who is no longer in
     the log.
@@ -124,7 +137,7 @@ def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: B
     )
     codes, names = pd.factorize(asked["customer_id"])
     position = {name: i for i, name in enumerate(names)}
-    answers = np.zeros((3, len(asked)), dtype=np.bool_)  # moved, contacted, known
+    answers = np.zeros((4, len(asked)), dtype=np.bool_)  # converted, contacted, known, happened
     night, which = asked["night"].to_numpy(dtype=np.int64), asked["which"].to_numpy(dtype=np.int64)
 
     def judge_block(block: Block) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -140,7 +153,7 @@ def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: B
     ends = np.cumsum([len(past.scored) for past in lists])
     parts = np.split(answers, ends[:-1], axis=1) if len(lists) else []
     return [
-        past.scored.assign(converted=part[0], contacted=part[1], known=part[2])
+        past.scored.assign(converted=part[0], contacted=part[1], known=part[2], happened=part[3])
         for past, part in zip(lists, parts, strict=True)
     ]
 
@@ -166,11 +179,24 @@ def _outcomes(
         observation.arrival_delay,
     )
     until_send = time_until(next_touchpoint(points, points.sent, snapshots, observation.cut), snapshots.as_of)
-    target = np.array([1 + observation.journey.index(past.to_stage) for past in lists], dtype=np.int64)[which]
+    reached = [1 + observation.journey.index(past.to_stage) if past.to_stage else 0 for past in lists]
+    target = np.array(reached, dtype=np.int64)[which]
     horizon = np.array([past.horizon for past in lists], dtype=np.int64)[which]
     converted = happened_within(labels.times[place, target], horizon)
+    happened, known = converted.copy(), labels.at_risk[place, target]
+    of_events = {one.name: one.among(points) for one in asked_of(observation.journey.spec)}
+    clicks = points.event.isin(observation.clicks)
+    for name in {past.outcome for past in lists} & of_events.keys():
+        mine = np.array([past.outcome == name for past in lists], dtype=np.bool_)[which]
+        lost = np.array([past.kind == "at_risk" for past in lists], dtype=np.bool_)[which]
+        counted = of_events[name]
+        for shown, found in ((counted, happened), (counted & ~clicks if name == KEPT else counted, converted)):
+            until = time_until(next_touchpoint(points, shown, snapshots, observation.cut), snapshots.as_of)
+            found[mine] = happened_within(until[place], horizon)[mine]
+        happened[mine & lost] ^= True
+        known[mine] = True
     contacted = happened_within(until_send[place], horizon)
-    return np.stack([converted, contacted, labels.at_risk[place, target]])
+    return np.stack([converted, contacted, known, happened])
 
 
 def listings(lists: Sequence[PastList]) -> pd.DataFrame:
@@ -204,6 +230,8 @@ def _who(past: PastList) -> dict[str, object]:
         "list": past.name,
         "epoch": past.epoch,
         "as_of": past.as_of,
+        "kind": past.kind,
+        "outcome": past.outcome,
         "from_stage": past.from_stage,
         "to_stage": past.to_stage,
         "horizon_days": past.horizon // DAY,
@@ -232,7 +260,7 @@ def _beside_expected(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame
     """Return how many moved of those left alone, how many were expected to, and the weighted ratio of both."""
     weight = untouched(past, listed)
     kept = (weight > 0) & outcome["known"].to_numpy()
-    p, y = (outcome[name].to_numpy(dtype=np.float64)[kept] for name in ("probability", "converted"))
+    p, y = (outcome[name].to_numpy(dtype=np.float64)[kept] for name in ("probability", "happened"))
     return int(y.sum()), float(p.sum()), observed_over_expected(p, y, weight[kept])
 
 
@@ -241,7 +269,7 @@ def _quality(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> dic
     weight = untouched(past, listed)
     probability, converted = (
         outcome["probability"].to_numpy(dtype=np.float64),
-        outcome["converted"].to_numpy(dtype=np.float64),
+        outcome["happened"].to_numpy(dtype=np.float64),
     )
     kept = (weight > 0) & outcome["known"].to_numpy()
     w, y = weight[kept], converted[kept]
@@ -266,7 +294,7 @@ def _forecast(past: PastList, outcome: pd.DataFrame, listed: pd.DataFrame) -> di
         return {}
     weight = untouched(past, listed)
     kept = (outcome["group"] == "control").to_numpy() & (weight > 0) & outcome["known"].to_numpy()
-    p, y, w = outcome["probability"].to_numpy(np.float64)[kept], outcome["converted"].to_numpy()[kept], weight[kept]
+    p, y, w = outcome["probability"].to_numpy(np.float64)[kept], outcome["happened"].to_numpy()[kept], weight[kept]
     expected = expected_moves(p, past.moves.folds, past.moves.spread)
     scale = float(w.mean()) if len(w) else np.nan
     return {

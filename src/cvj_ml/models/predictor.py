@@ -17,6 +17,7 @@ from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
+from cvj_ml.models.segments import SegmentLevels
 from cvj_ml.models.stage.posterior import StageModel, assemble
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
@@ -90,8 +91,8 @@ class Predictor:
     """Definition, trees and calibration: a pure function from histories to probabilities.
 
     ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
-    ``reference`` is what reasons compare a customer with, ``drift`` what a night's customers are compared with; None
-    in a model that is only measured.
+    ``reference`` is what reasons compare a customer with, ``drift`` what a night's customers are compared with, and
+    ``segments`` where the ready segments begin; None in a model that is only measured.
     """
 
     definition: ModelSpec
@@ -102,6 +103,7 @@ class Predictor:
     drift: DriftReference | None = None
     year_ago: YearAgoLevel | None = None
     outcomes: tuple[OutcomeModel, ...] = ()
+    segments: SegmentLevels | None = None
 
     def asking(self, outcome: Outcome) -> Predictor:
         """Return the model of one of the definition's own outcomes, which takes the place of the return."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cvj_ml.lists.kinds import heading_of_row
 from cvj_ml.measurement.effects import contact_words, effect_words, forecast_words, score_words
 from cvj_ml.report.charts import Chart, Estimates, draw_chart
 from cvj_ml.report.wording import percent
@@ -64,8 +65,7 @@ def _past(found: pd.DataFrame) -> ListHistory:
     sentences = (effect_words(last), contact_words(last), forecast_words(last), score_words(last))
     return ListHistory(
         f"past-{last['list']}",
-        last["from_stage"],
-        last["to_stage"],
+        *heading_of_row(last),
         last["horizon_days"],
         tuple(one for one in sentences if one),
         tuple(map(_night, reversed(rows))),

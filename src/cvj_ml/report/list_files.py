@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.customers import People
 from cvj_ml.io import write_table
-from cvj_ml.lists import RankedList, summarise
+from cvj_ml.lists import RankedList
 from cvj_ml.lists.changes import NOTHING_BEFORE, Changes, with_changes
 from cvj_ml.report.workbook import BookFacts, write_workbook
 
@@ -53,7 +53,7 @@ def write_lists(
     workbook tells beside the lists.
     """
     folder.mkdir()
-    summary = with_changes(summarise(lists), changes)
+    summary = with_changes(lists, changes)
     tables = {one.name: with_contact(one.rows, contact) for one in lists}
     rows: dict[str, int] = {}
     for name, table in {**tables, "summary": summary, "changes": changes.rows}.items():

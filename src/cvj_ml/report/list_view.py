@@ -11,6 +11,7 @@ from cvj_ml.config import DAY
 from cvj_ml.io import csv_lines
 from cvj_ml.lists import NOT_LISTED, RankedList, confirmations
 from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.kinds import Said
 from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.report import wording
@@ -50,6 +51,7 @@ class Row:
 class ListView:
     """One list: the first people to contact as ``rows``, ids of the control group, and what became of the others.
 
+    ``stages`` are whose customers it is of, ``said`` is how what the chances are of is said;
     ``targets`` and ``controls`` count the whole list; ``left_out`` counts those who stand in the stage and are not on
     it by reason; ``rest`` says where those are whom ``rows`` lack. Of a list ``without_evidence`` no row is here.
     """
@@ -59,6 +61,8 @@ class ListView:
     to: str
     horizon_days: int
     in_stage: int
+    stages: str
+    said: Said
     left_out: tuple[tuple[str, int], ...]
     rows: tuple[Row, ...]
     control: tuple[str, ...]
@@ -89,10 +93,11 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
     words_of, left_out = {**REASONS, **NOT_LISTED}, {**one.left_out, **one.not_listed}
     return ListView(
         one.name,
-        one.spec.from_stage,
-        one.spec.to_stage,
+        *one.heading,
         one.spec.horizon // DAY,
         one.in_stage,
+        one.origin,
+        one.said,
         tuple((words_of[name], number) for name, number in left_out.items() if number),
         _rows(targets.slice(0, most), one.details, currency),
         tuple(control.slice(0, MOST_CONTROL).to_pylist()),
@@ -102,7 +107,7 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
         one.without_evidence,
         one.moves,
         effect,
-        wording.confirmed(confirmations(one.rows)),
+        wording.confirmed(confirmations(one.rows)) if one.spec.kind == "move" else wording.UNRECORDED,
     )
 
 

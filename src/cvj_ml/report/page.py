@@ -32,6 +32,7 @@ from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.list_view import fitting, list_files, list_view
 from cvj_ml.report.plan import Plan, plan_of
+from cvj_ml.report.segments import ready_segments
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, persona_rows, worksheet, worksheet_json, worksheet_markdown
@@ -108,6 +109,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "plan": plan,
         "tiles": plan.tiles(night.changed),
         "changed": night.changed,
+        "segments": ready_segments(config, night.scores, night.lists, night.changed),
         "exports": [(wording.export_file(one["export"]), wording.export(one)) for one in night.exports],
         "tables": [list_view(one, effects[one.name], config.report.currency) for one in night.lists],
         "map": sheet.map,

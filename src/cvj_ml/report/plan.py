@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config
 from cvj_ml.lists import RankedList, epoch_end, held_back, people_of_group
 from cvj_ml.lists.eligibility import HELD_BACK, unasked
+from cvj_ml.lists.kinds import KINDS
 from cvj_ml.models.bundle.forecast_errors import moves_in_words
 from cvj_ml.report import wording
 from cvj_ml.report.what_changed import WhatChanged
@@ -70,11 +71,17 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The numbers of the first screen, all of people; ``expected`` of those to contact move on, going on as before."""
+    """The numbers of the first screen, all of people.
+
+    ``expected`` of the ``movers``, those to contact on lists of moves, move on, going on as before; ``others`` says
+    what is expected of the other lists.
+    """
 
     day: date
     people: int
     expected: float
+    movers: int
+    others: str
     control: int
     control_share: float
     control_until: date
@@ -110,7 +117,7 @@ class Plan:
             ("contact", "To contact today", self.people, f"each person once{f' · {brief}' if brief else ''}"),
             (
                 *("expected", "Expected to move on, going on as before", self.expected),
-                f"of {self.people:,}. {self.effect_from}",
+                f"of {self.movers:,}. {self.others}{self.effect_from}",
             ),
             ("leave-alone", "Leave alone", self.control, spared if self.control_share else "there is no control group"),
             ("held-back", "Held back for a reason", self.held_back, held or "nobody"),
@@ -141,6 +148,8 @@ def plan_of(
         to_datetime(as_of, config.zone).date(),
         people_of_group(lists, "target"),
         _expected(lists),
+        people_of_group([one for one in lists if one.spec.kind == "move"], "target"),
+        "".join(map(_other, lists)),
         people_of_group(lists, "control"),
         config.control.share,
         until,
@@ -166,15 +175,14 @@ def _queue(one: RankedList, effect: date | None, until: date, config: Config) ->
     mean = one.moves.expected / len(one.rows) if len(one.rows) else 0.0
     return Queue(
         one.name,
-        one.spec.from_stage,
-        one.spec.to_stage,
+        *one.heading,
         one.spec.horizon // DAY,
         targets,
         controls,
         one.eligible,
         tuple(_plays(one)),
         f"{number:,} held back: {told}" if held else "nobody held back",
-        wording.one_in(mean) if len(one.rows) else "",
+        wording.one_in(mean, one.said) if len(one.rows) else "",
         _size(one),
         _effect(effect, until) if config.control.share and targets else "",
     )
@@ -204,9 +212,10 @@ def _size(one: RankedList) -> str:
         full = one.not_listed["channel_full"]
         return f"Everybody who may be contacted{f', but {full:,} whose channels are full' if full else ''}."
     if one.without_evidence:
-        return "Without evidence: next to nobody is expected to move, so their order says nothing."
+        return f"Without evidence: next to nobody is expected to {one.said.will}, so their order says nothing."
     first = f"the first {min(size.step, one.eligible):,} hold {moves_in_words(size.first_moves)}"
-    more = f"The next {size.following:,} would hold {moves_in_words(size.following_moves)} who move on; {first}."
+    following = moves_in_words(size.following_moves)
+    more = f"The next {size.following:,} would hold {following} who {one.said.many}; {first}."
     if size.following < size.step:  # fewer people hold fewer moves anyway
         share = size.following_moves / size.following, size.first_moves / min(size.step, one.eligible)
         more = f"{more[:-1]}: {wording.percent(share[0])} of them against {wording.percent(share[1])}."
@@ -216,13 +225,22 @@ def _size(one: RankedList) -> str:
 def _expected(lists: Sequence[RankedList]) -> float:
     """Return how many of the people to contact are expected to move: one on several lists counts with the first."""
     seen, total = pa.array([], pa.string()), 0.0
-    for one in lists:
+    for one in (one for one in lists if one.spec.kind == "move"):
         rows = one.of_group("target")
         names = rows["customer_id"].combine_chunks()
         fresh = pc.invert(pc.is_in(names, value_set=seen))
         total += pc.sum(rows["probability"].filter(fresh)).as_py() or 0.0
         seen = pa.concat_arrays([seen, names.filter(fresh)])
     return total
+
+
+def _other(one: RankedList) -> str:
+    """Say what is expected of a list that is not of moves; nothing of any other, or where nobody is to contact."""
+    rows = one.of_group("target")
+    if one.spec.kind == "move" or not len(rows):
+        return ""
+    expected = moves_in_words(pc.sum(rows["probability"]).as_py() or 0.0)
+    return f"{KINDS[one.spec.kind]}: {expected} of {len(rows):,} expected to {one.said.will}. "
 
 
 def _effect_from(config: Config, whole: int, until: date) -> date | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -51,10 +51,11 @@ class StageOverTime:
 
 @dataclass(frozen=True, slots=True)
 class WhatChanged:
-    """All of it, the bases in the order of `BASES`."""
+    """All of it, the bases in the order of `BASES`; ``segments`` has balances, None since a base that tells none."""
 
     since: tuple[Since, ...]
     stages: tuple[StageOverTime, ...]
+    segments: Mapping[str, tuple[Balance | None, ...]] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -86,7 +87,10 @@ def what_changed(
             one.stages[name or None] if isinstance(one, Comparison) else None for one in changes.comparisons
         )
         rows.append(StageOverTime(words, numbers[-1], balances, numbers, _line(numbers)))
-    return WhatChanged(tuple(since), tuple(rows))
+    known = [one.segments if isinstance(one, Comparison) else {} for one in changes.comparisons]
+    told = dict.fromkeys(name for one in known for name in one)
+    segments = {name: tuple(one.get(name) for one in known) for name in told}
+    return WhatChanged(tuple(since), tuple(rows), segments)
 
 
 def _brief(one: Comparison | NotComparable) -> str:

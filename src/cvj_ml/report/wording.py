@@ -19,10 +19,12 @@ from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
 from cvj_ml.evaluation.mlflow_record import QUESTIONS, cell_name
 from cvj_ml.exports import LEFT_OUT
+from cvj_ml.journey import KEPT
 from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
 from cvj_ml.lists import RankedList
+from cvj_ml.lists.kinds import Said
 from cvj_ml.lists.last_events import before_amount
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves, moves_in_words
 
@@ -42,6 +44,8 @@ ROOM = (
     " with the highest probability. It says where there is room, not what a campaign will bring."
 )
 
+
+UNRECORDED = "Chances: the track record is of moves alone; `cvj-ml measure` tells later what became of these."
 
 NOT_CONFIRMED = ": not confirmed by the past"
 
@@ -101,7 +105,7 @@ def export(counts: Mapping[str, Any]) -> str:
 
 def export_file(name: str) -> str:
     """Return the file, or the pattern of the files, of an export."""
-    return {"calls": "calls.html", "channels": "channel_*.csv"}.get(name, f"{name}.csv")
+    return {"calls": "calls.html", "channels": "channel_*.csv", "segments": "segment_*.csv"}.get(name, f"{name}.csv")
 
 
 def whole_number(number: int) -> str:
@@ -136,13 +140,13 @@ def day_in_words(day: date, *, weekday: bool = False) -> str:
     return f"{_WEEKDAYS[day.weekday()]} {told}" if weekday else told
 
 
-def one_in(share: float) -> str:
-    """Say how many of those move on: 1 in 3, 7 in 10, fewer than 1 in 1,000."""
+def one_in(share: float, said: Said) -> str:
+    """Say how many of those move on, or are lost: 1 in 3, 7 in 10, fewer than 1 in 1,000."""
     if share < 0.001:
-        return "fewer than 1 in 1,000 move on"
+        return f"fewer than 1 in 1,000 {said.many}"
     if share <= 0.4:
-        return f"1 in {round(1 / share):,} moves on"
-    return f"{min(round(10 * share), 9)} in 10 move on"
+        return f"1 in {round(1 / share):,} {said.one}"
+    return f"{min(round(10 * share), 9)} in 10 {said.many}"
 
 
 def customers(number: int) -> str:
@@ -231,9 +235,9 @@ def expected_moves(one: ExpectedMoves) -> str:
     return f"{moves_in_words(one.expected)} ({one.ranges[0].low:,} to {one.ranges[0].high:,})"
 
 
-def forecast(one: ExpectedMoves, who: str) -> str:
-    """Say how many of some customers are expected to move, and how sure that is."""
-    told = f"Of {who}, {moves_in_words(one.expected)} are expected to move in time, if you go on as before"
+def forecast(one: ExpectedMoves, who: str, will: str = "move") -> str:
+    """Say how many of some customers are expected to move, or what else they ``will``, and how sure that is."""
+    told = f"Of {who}, {moves_in_words(one.expected)} are expected to {will} in time, if you go on as before"
     if not one.ranges:
         return f"{told} ({one.why_no_range})"
     ranges = [
@@ -301,16 +305,23 @@ def judgements(lists: Sequence[RankedList], training: TrainedModel | None) -> li
 def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
     if training is None:
         return Judgement(one.title, "The registry has no metrics of this model.", "")
-    cell = cell_name(one.spec.from_stage, one.spec.to_stage, one.spec.horizon // DAY)
+    days = one.spec.horizon // DAY
+    if one.spec.kind == "move":
+        cell, movers = cell_name(one.origin, one.spec.target, days), ("mover", "movers")
+    else:
+        cell, movers = f"{'churn' if one.outcome == KEPT else one.outcome}.{days}d", ("first", "them")
 
     def metric(name: str) -> float:
         return training.metrics.get(f"test.{name}.{cell}", math.nan)
 
     auc, lift = metric("auc"), metric("lift_10")
     if math.isnan(auc):
-        return Judgement(one.title, "Not judged: too few customers made this move in the test.", "")
-    pairs = f"Of a customer who moved and one who did not, it ranked the mover higher in {auc:.0%} of all pairs"
-    tenth = "" if math.isnan(lift) else f"; the tenth at the top held {lift:.1f} times the average share of movers"
+        return Judgement(one.title, f"Not judged: too few customers {one.said.did} in the test.", "")
+    pairs = f"Of a customer who {one.said.did} and one who did not, it ranked the {movers[0]} higher in {auc:.0%} of"
+    pairs += " all pairs" if one.spec.kind == "move" else " all pairs, whatever their stage"
+    # The churn's tenth at the top are those who leave: of a list that asks who comes back it says nothing.
+    silent = math.isnan(lift) or (one.spec.kind == "win_back" and one.outcome == KEPT)
+    tenth = "" if silent else f"; the tenth at the top held {lift:.1f} times the average share of {movers[1]}"
     return Judgement(one.title, f"{_strength(auc)}. {pairs}{tenth}.", _level(*map(metric, _LEVEL)))
 
 
@@ -338,7 +349,7 @@ def parts_in_words(lists: Sequence[RankedList], training: TrainedModel | None) -
         return []
     first = date.fromisoformat(training.judged_at)
     told = []
-    for days in sorted({one.spec.horizon // DAY for one in lists}):
+    for days in sorted({one.spec.horizon // DAY for one in lists if one.spec.kind == "move"}):
         for question in QUESTIONS:
             row = _parts(training.metrics, question, days)
             if "expected" in row:

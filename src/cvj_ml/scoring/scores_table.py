@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,13 @@ import pyarrow.parquet as pq
 from cvj_ml import schemas
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import KEPT
+from cvj_ml.journey import KEPT, Outcome
 from cvj_ml.models.predictor import Predictions, Predictor
+from cvj_ml.models.segments import SEGMENTS, Rhythm
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.parts import read_part
+
+_F64 = npt.NDArray[np.float64]
 
 _OUTCOME_COLUMNS = {KEPT: "churn"}
 """Outcomes that SCORES call by another name: of ``kept``, the column holds the opposite."""
@@ -57,6 +61,7 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
         "stage": names.take(pa.array(answers.stage.astype(np.int64) % len(names))),
         "days_in_stage": answers.days_in_stage,
         "dormant": answers.dormant,
+        "active": pa.nulls(len(customers), pa.bool_()),
         "stage_predicted": names.take(pa.array(predicted % len(names))),
         "stage_probability": answers.true_stage.max(axis=1),
     }
@@ -75,6 +80,13 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
         told = np.full((len(customers), len(days)), np.nan) if p is None else 1 - p if one.name == KEPT else p
         for h, day in enumerate(days):
             columns[f"p_{_OUTCOME_COLUMNS.get(one.name, one.name)}_{day}d"] = told[:, h]
+    columns["segment"] = pa.nulls(len(customers), pa.string())
+    if (levels := predictor.segments) is not None:
+        active = rhythm_of(predictor, block, answers, as_of).active(levels.usual_gap[answers.stage + 1])
+        tenure = answers.x[:, definition.catalogue.names.index("tenure")].astype(np.float64)
+        numbers = {name: one for name, one in columns.items() if name.startswith(("p_", "value_"))}
+        fallen = levels.segment(cast(Mapping[str, _F64], numbers), answers.dormant, active, tenure)
+        columns |= {"active": active, "segment": pa.array(SEGMENTS).take(pa.array(fallen))}
     columns["low_evidence"] = _low_evidence(predictor, answers)
     columns["model_version"] = pa.repeat(model_version, len(customers))
     schema = scores_contract(definition).schema
@@ -83,6 +95,14 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
         for name, values in columns.items()
     }
     return pa.table(arrays, schema)
+
+
+def rhythm_of(predictor: Predictor, block: Block, answers: Predictions, as_of: int) -> Rhythm:
+    """Return the rhythm of the customers of some answers, by the touchpoints that count as kept."""
+    definition = predictor.definition
+    # Where none ever occurs the question is not asked, and nobody is active by it.
+    kept = next((one for one in definition.outcomes if one.name == KEPT), Outcome(KEPT, frozenset()))
+    return Rhythm.of(block, answers.snapshots.customer, kept, as_of, definition.zone)
 
 
 def _advance(definition: ModelSpec, answers: Predictions) -> npt.NDArray[np.float64]:

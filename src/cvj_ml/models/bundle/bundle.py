@@ -38,6 +38,7 @@ from cvj_ml.models.bundle.verification import (
 from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import OutcomeModel, Predictor
+from cvj_ml.models.segments import SegmentLevels
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
 from cvj_ml.panel.calendar import NO_CALENDAR
 from cvj_ml.panel.model_spec import ModelSpec
@@ -148,7 +149,8 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
     year_ago = year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
-    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago, outcomes)
+    segments = SegmentLevels.from_dict(remembered["segments"]) if remembered["segments"] else None
+    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago, outcomes, segments)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card, errors)
@@ -216,7 +218,9 @@ def _outcome_folder(outcome: Outcome) -> str:
 
 
 def _references_as_json(predictor: Predictor) -> dict[str, Any]:
-    return {"typical": _reference_as_json(predictor.reference), "drift": drift_as_json(predictor.drift)}
+    segments = predictor.segments.as_dict() if predictor.segments else {}
+    typical, drift = _reference_as_json(predictor.reference), drift_as_json(predictor.drift)
+    return {"typical": typical, "drift": drift, "segments": segments}
 
 
 def _reference_as_json(reference: Reference | None) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
     definition, share = predictor.definition, min(1.0, SAMPLE / max(customers, 1))
 
     def columns(block: Block) -> _F64:
-        answers = predictor.answer(_sample(block, share), cut)
+        answers = predictor.answer(sample_of(block, share), cut)
         scores = scores_of(definition, answers.probability)
         return np.concatenate([answers.x, scores, stage_codes(answers.stage)], axis=1)
 
@@ -60,7 +60,7 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
     instants = _instants(first, cut)
 
     def count(block: Block) -> list[DriftCounts]:
-        sample = _sample(block, share)
+        sample = sample_of(block, share)
         return [predictor.count(predictor.answer(sample, instant), bins) for instant in instants]
 
     counts = [sum(parts[1:], parts[0]) for parts in zip(*blocks.map(count), strict=True)]
@@ -72,7 +72,7 @@ def learn_drift(predictor: Predictor, blocks: Blocks, customers: int, cut: int, 
     )
 
 
-def _sample(block: Block, share: float) -> Block:
+def sample_of(block: Block, share: float) -> Block:
     """Return the customers of a block that a hash of their id chooses."""
     if share == 1:
         return block

@@ -1,0 +1,65 @@
+"""What lists are of, in words: one of moves, of those who are leaving, or of those who left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+KINDS = {"at_risk": "At risk", "win_back": "Win back"}
+"""Lists that lead to no stage, as people call them."""
+
+
+class Said(NamedTuple):
+    """What the probability of a list is of, as it is said: "to be lost", "1 is lost", "2 are lost", "2 were lost".
+
+    ``good`` is what the outcome is called by which the list is measured: of who is at risk, that they stayed.
+    """
+
+    will: str
+    one: str
+    many: str
+    did: str
+    good: str
+
+
+_MOVED = Said("move", "moves on", "move on", "moved", "moved")
+_BY_KIND = {
+    ("at_risk", "kept"): Said("be lost", "is lost", "are lost", "were lost", "stayed"),
+    ("win_back", "kept"): Said("come back", "comes back", "come back", "came back", "came back"),
+    ("win_back", "purchase"): Said("buy again", "buys again", "buy again", "bought again", "bought again"),
+}
+
+
+def said_of(kind: str, outcome: str) -> Said:
+    """Return how the outcome of a list is said."""
+    return _BY_KIND.get((kind, outcome), _MOVED)
+
+
+def said_of_row(row: Mapping[str, Any]) -> Said:
+    """Return how the outcome of a list is said, from a row of SUMMARY or of the history of `measure`."""
+    return said_of(_text(row.get("kind")) or "move", _text(row.get("outcome")) or "reach")
+
+
+def heading_of(kind: str, origin: str, to_stage: str | None) -> tuple[str, str]:
+    """Return whom a list is of, and the stage that it leads to, empty where it leads to none."""
+    return (origin, to_stage or "") if kind == "move" else (f"{KINDS[kind]}: {origin}", "")
+
+
+def heading_of_row(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the same from a row of SUMMARY or of the history; one from before there were kinds is of moves."""
+    return heading_of(_text(row.get("kind")) or "move", row["from_stage"], _text(row["to_stage"]))
+
+
+def title_of(heading: tuple[str, str], days: int) -> str:
+    """Return what a list is of, in words."""
+    return f"{' → '.join(one for one in heading if one)}, {days} day{'' if days == 1 else 's'}"
+
+
+def title_of_row(row: Mapping[str, Any]) -> str:
+    """Return what a list is of, from a row of SUMMARY or of the history."""
+    return title_of(heading_of_row(row), row["horizon_days"])
+
+
+def _text(value: Any) -> str | None:
+    """Return a text, None for what a table has in the place of a missing one."""
+    return value if isinstance(value, str) else None
