@@ -31,8 +31,8 @@ from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import differences
 from cvj_ml.models.explain.typical import learn_reference
-from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import fit_own, fit_reach
+from cvj_ml.models.predictor import OutcomeModel, Predictor
+from cvj_ml.models.training import fit_outcomes, fit_own, fit_reach
 from cvj_ml.night.champion import verify_version
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
@@ -357,10 +357,13 @@ def _refuse_year_ago(settings: ModelSettings, reason: str) -> None:
 
 
 def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
+    definition = panel.definition
     if estimator is not None:
-        return Predictor(panel.definition, *fit_own(panel, estimator, seed))
+        own = [OutcomeModel(*fit_own(panel.asking(one), estimator, seed)) for one in definition.own_outcomes]
+        return Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own))
     fit = fit_reach(panel, seed, cpu_count())
-    return Predictor(panel.definition, fit.trees, fit.calibration, reference=learn_reference(panel))
+    outcomes, _ = fit_outcomes(panel, seed, cpu_count(), fit.choice.settings)
+    return Predictor(definition, fit.trees, fit.calibration, reference=learn_reference(panel), outcomes=outcomes)
 
 
 def _asked_settings(predictor: Predictor, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,11 +72,14 @@ class Contract:
         raise_all(DataError, f"The table {self.name} breaks its contract:", faults)
 
 
-def scores(stages: Sequence[str], reach: Mapping[str, Sequence[int]], days: Sequence[int]) -> Contract:
+def scores(
+    stages: Sequence[str], reach: Mapping[str, Sequence[int]], days: Sequence[int], outcomes: Sequence[str] = ()
+) -> Contract:
     """Return the contract of SCORES.
 
     stages: slugs of all stages; reach: slug to the horizons in days for which a ``p_reach`` column exists;
-    days: the horizons in days of ``p_return`` and ``p_advance``.
+    days: the horizons in days of ``p_return`` and ``p_advance``; outcomes: what ``p_`` columns of these days there are
+    besides.
     """
     number = pa.float64()
     columns: dict[str, pa.DataType] = {
@@ -92,6 +95,7 @@ def scores(stages: Sequence[str], reach: Mapping[str, Sequence[int]], days: Sequ
     columns |= {f"p_return_{day}d": number for day in days}
     columns |= {f"p_advance_{day}d": number for day in days}
     columns |= {f"p_reach_{slug}_{day}d": number for slug, horizons in reach.items() for day in horizons}
+    columns |= {f"p_{name}_{day}d": number for name in outcomes for day in days}
     columns |= {"low_evidence": pa.list_(pa.string()), "model_version": pa.string()}
     return Contract("SCORES", columns, ("customer_id",))
 

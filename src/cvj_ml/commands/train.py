@@ -35,8 +35,9 @@ from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.drift_profile.learning import learn_drift
 from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.hazard.fitting import Settings
+from cvj_ml.models.hazard.tree_size import Choice
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import fit_reach
+from cvj_ml.models.training import fit_outcomes, fit_reach
 from cvj_ml.night.champion import champion
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel
@@ -141,10 +142,18 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
     with watcher.step("Refitting at as_of") as progress:
         fit = fit_reach(panel, config.model.seed, histories.threads, given=result.fit.choice, progress=progress)
         year_ago = learn_year_ago(histories.run(progress), as_of, panel.definition, fit)
+        given = _outcome_choices(result, panel.definition)
+        outcomes, _ = fit_outcomes(panel, config.model.seed, histories.threads, given)
     posterior = true_stages(histories, panel.definition, as_of)
     stage_model = posterior.model if posterior else None
     predictor = Predictor(
-        panel.definition, fit.trees, fit.calibration, stage_model, learn_reference(panel), year_ago=year_ago
+        panel.definition,
+        fit.trees,
+        fit.calibration,
+        stage_model,
+        learn_reference(panel),
+        year_ago=year_ago,
+        outcomes=outcomes,
     )
     with watcher.step("Remembering the customers") as progress:
         first = int(panel.as_of.min())
@@ -155,6 +164,12 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         watcher.say(f"warning: {warning}")
     undone = undecided(False, "Not compared with any other model, and not registered.")
     return Training(config, store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, undone)
+
+
+def _outcome_choices(result: FoldResult, definition: ModelSpec) -> dict[str, Choice]:
+    """Return what the fold has chosen for each outcome; the settings alone where it was no question of its own yet."""
+    plain = Choice(result.fit.choice.settings)
+    return {one.name: result.outcome_choices.get(one.name, plain) for one in definition.own_outcomes}
 
 
 def write_bundle(facts: Training, histories: Histories, card: str, folder: Path) -> str:

@@ -125,8 +125,23 @@ class Stage(Section):
         return re.sub(r"[^a-z0-9]+", "_", ascii_name.lower()).strip("_")
 
 
+class ValueSpec(Section):
+    """What customers buy: the events whose ``value`` counts, and those that give some of it back."""
+
+    events: Names
+    refunds: Names = ()
+
+    def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> ValueSpec:
+        """Return these events by the business's own names."""
+        own = {name: own_names(getattr(self, name), mapping) for name in type(self).model_fields}
+        return self.model_copy(update=own)
+
+
 class JourneySpec(Section):
-    """Ordered stages; a customer's observed stage is the highest one entered."""
+    """Ordered stages; a customer's observed stage is the highest one entered.
+
+    ``kept`` names the events by which a customer is still one, ``value`` those by which one buys.
+    """
 
     name: str
     dormant_after: Duration = 180 * 86_400_000_000
@@ -134,6 +149,8 @@ class JourneySpec(Section):
         default="counts", description="after, where only dates are known: the same day counts, or only a later one"
     )
     unhappy: UnhappySpec = UnhappySpec()
+    kept: Names | None = Field(default=None, exclude_if=lambda names: names is None)
+    value: ValueSpec | None = Field(default=None, exclude_if=lambda value: value is None)
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -186,6 +203,7 @@ class JourneySpec(Section):
             name for one in conditions for leaf in one.leaves() for name in (leaf.event or ()) + (leaf.since or ())
         }
         used |= {*self.unhappy.tickets, *self.unhappy.closed, *self.unhappy.setbacks}
+        used |= {*(self.kept or ()), *(self.value.events + self.value.refunds if self.value else ())}
         return [
             f"events: no rule of the journey uses {name!r}.{nearest(name, used)}"
             for name in mapping
@@ -226,7 +244,14 @@ class JourneySpec(Section):
             )
             for stage in self.stages
         )
-        return self.model_copy(update={"stages": stages, "unhappy": self.unhappy.with_events(mapping)})
+        return self.model_copy(
+            update={
+                "stages": stages,
+                "unhappy": self.unhappy.with_events(mapping),
+                "kept": own_names(self.kept, mapping) if self.kept else None,
+                "value": self.value.with_events(mapping) if self.value else None,
+            }
+        )
 
     def with_closing_events(self, named: tuple[str, ...]) -> JourneySpec:
         """Return this journey in which only these events close a ticket."""
@@ -234,9 +259,17 @@ class JourneySpec(Section):
         return self.model_copy(update={"unhappy": self.unhappy.model_copy(update={"closed": closed})})
 
     @property
-    def rules(self) -> tuple[int, str, tuple[tuple[str, Rule], ...]]:
+    def rules(self) -> tuple[object, ...]:
         """What gives predictions their meaning: goals and plays may change without a new model."""
-        return self.dormant_after, self.same_day, tuple((stage.name, stage.enter) for stage in self.stages)
+        stages = tuple((stage.name, stage.enter) for stage in self.stages)
+        return self.dormant_after, self.same_day, stages, self.kept_events, self.value
+
+    @property
+    def kept_events(self) -> tuple[bool, frozenset[str]]:
+        """Whether the events that count as kept are named, and which; else all inbound events but these."""
+        if self.kept is not None:
+            return True, frozenset(self.kept)
+        return False, frozenset(self.unhappy.setbacks)
 
     def in_order_of_rules(self) -> list[int]:
         """Return stage positions such that each comes after the stages its rule follows."""

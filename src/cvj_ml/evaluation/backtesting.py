@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from cvj_ml.evaluation.year_ago import learn_year_ago
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.tree_size import Choice
-from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import Fit, fit_own, fit_reach
+from cvj_ml.models.predictor import OutcomeModel, Predictor
+from cvj_ml.models.training import Fit, fit_outcomes, fit_own, fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.run import Run
@@ -35,7 +35,11 @@ MINIMUM_CONVERTED = 10
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """One fold: the fit, the evaluated panel, every contender's final probabilities, and a row of metrics a cell."""
+    """One fold: the fit, the evaluated panel, every contender's final probabilities, and a row of metrics a cell.
+
+    ``outcomes`` are the models of the definition's own outcomes, ``outcome_choices`` what was chosen for each,
+    ``outcome_rows`` their metrics.
+    """
 
     fold: Fold
     fit: Fit
@@ -43,11 +47,20 @@ class FoldResult:
     probabilities: Mapping[str, _F64]
     rows: pd.DataFrame
     year_ago: YearAgoLevel | None = None
+    outcomes: tuple[OutcomeModel, ...] = ()
+    outcome_choices: Mapping[str, Choice] = field(default_factory=dict)
+    outcome_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def predictor(self) -> Predictor:
         """The model of this fold, which knows nothing from its cut on."""
-        return Predictor(self.panel.definition, self.fit.trees, self.fit.calibration, year_ago=self.year_ago)
+        return Predictor(
+            self.panel.definition,
+            self.fit.trees,
+            self.fit.calibration,
+            year_ago=self.year_ago,
+            outcomes=self.outcomes,
+        )
 
     @property
     def evaluated(self) -> Evaluated:
@@ -167,10 +180,36 @@ def run_fold(run: Run, fold: Fold, given: Choice | Settings | None = None, estim
     if estimator is not None:
         own = Predictor(history.definition, *fit_own(history, estimator, run.seed))
         probabilities[type(estimator).__name__] = own.predict(test, run.threads)
+    probabilities |= _baselines(history, test)
+    outcomes, choices = fit_outcomes(history, run.seed, run.threads, fit.choice.settings)
+    predictor = replace(predictor, outcomes=outcomes)
+    return FoldResult(
+        fold,
+        fit,
+        test,
+        probabilities,
+        evaluate(test, probabilities),
+        year_ago,
+        outcomes,
+        choices,
+        _evaluate_outcomes(predictor, history, test, run.threads),
+    )
+
+
+def _baselines(history: Panel, test: Panel) -> dict[str, _F64]:
     past = matured_outcomes(history)
-    for baseline in baselines():
-        probabilities[baseline.name] = baseline.fit(past).predict(rfm(test))
-    return FoldResult(fold, fit, test, probabilities, evaluate(test, probabilities), year_ago)
+    return {one.name: one.fit(past).predict(rfm(test)) for one in baselines()}
+
+
+def _evaluate_outcomes(predictor: Predictor, history: Panel, test: Panel, threads: int) -> pd.DataFrame:
+    """Return the rows of `evaluate` for the definition's own outcomes, over all customers who are asked."""
+    found = []
+    for one in predictor.definition.own_outcomes:
+        asked = test.asking(one)
+        said = {MODEL: predictor.asking(one).predict(asked, threads), **_baselines(history.asking(one), asked)}
+        rows = evaluate(asked, said)
+        found.append(rows.assign(to=one.name))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def rfm(panel: Panel) -> RFM:

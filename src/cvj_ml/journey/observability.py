@@ -130,6 +130,14 @@ def observability(config: Config, events: Collection[str], properties: Collectio
                 f"{stage.name} is unobserved: none of {', '.join(named)} occurs with what its rule needs. Map your"
                 f" events to these names (events:), or name the stage under unobserved to silence this."
             )
+    if config.preset is None:
+        value = config.journey.value
+        for place, names in (("kept", config.journey.kept or ()), ("value", value.events if value else ())):
+            faults += [
+                f"{place}: the event {name!r} never occurs.{nearest(name, events)}"
+                for name in names
+                if name not in events
+            ]
     for i in config.journey.in_order_of_rules():
         stage = config.journey.stages[i]
         hidden = sorted(stage.enter.follows() & unobserved)
@@ -171,6 +179,8 @@ def _unheard(journey: JourneySpec, events: Collection[str], properties: Collecti
                     yield f"{stage.name}, play {play.text!r}: {fault}"
     for name in sorted({*journey.unhappy.tickets, *journey.unhappy.closed, *journey.unhappy.setbacks} - {*events}):
         yield f"unhappy: the event {name!r} never occurs, so it holds nobody back.{nearest(name, events)}"
+    for name in sorted({*(journey.value.refunds if journey.value else ())} - {*events}):
+        yield f"value: the event {name!r} never occurs, so nothing is given back by it.{nearest(name, events)}"
 
 
 def _stage_fields(events: Collection[str]) -> list[str]:

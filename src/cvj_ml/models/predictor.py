@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import stage_at
+from cvj_ml.journey import Outcome, stage_at
 from cvj_ml.models.drift_profile.distributions import ColumnBins, DriftCounts, bins_of, columns_of, count_bins
 from cvj_ml.models.drift_profile.reference import DriftReference
 from cvj_ml.models.explain.typical import Reference
@@ -31,6 +31,7 @@ class Predictions:
     """What a model says of a block's eligible customers at one instant.
 
     ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
+    ``outcomes`` is (customers, horizons) by the name of an outcome: P(it happens); NaN where not asked.
     ``true_stage`` is (customers, stages): P(the true stage is this one); NaN before any stage.
     ``x`` are the features that this was told from.
     """
@@ -42,6 +43,7 @@ class Predictions:
     probability: _F64
     true_stage: _F64
     x: npt.NDArray[np.float32]
+    outcomes: Mapping[str, _F64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,14 @@ class Unlived:
 
 
 @dataclass(frozen=True, slots=True)
+class OutcomeModel:
+    """The hazard of one outcome, which stands in the place of the return; no stage is asked for."""
+
+    trees: Trees
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
 class Predictor:
     """Definition, trees and calibration: a pure function from histories to probabilities.
 
@@ -91,6 +101,12 @@ class Predictor:
     reference: Reference | None = None
     drift: DriftReference | None = None
     year_ago: YearAgoLevel | None = None
+    outcomes: tuple[OutcomeModel, ...] = ()
+
+    def asking(self, outcome: Outcome) -> Predictor:
+        """Return the model of one of the definition's own outcomes, which takes the place of the return."""
+        found = self.outcomes[self.definition.own_outcomes.index(outcome)]
+        return Predictor(self.definition.asking(outcome), found.trees, found.calibration, reference=self.reference)
 
     @property
     def learned(self) -> npt.NDArray[np.bool_]:
@@ -141,7 +157,8 @@ class Predictor:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
-        return Predictions(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x)
+        outcomes = self._outcomes(x, state.stage, snapshots.as_of, probability[:, 0])
+        return Predictions(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x, outcomes)
 
     def count(self, answers: Predictions, bins: ColumnBins | None = None) -> DriftCounts:
         """Count the customers of `answer` in the reference's bins, or in others; counts of blocks add up."""
@@ -152,6 +169,19 @@ class Predictor:
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
         return self._probabilities(panel.x, panel.stage, panel.as_of, threads)
+
+    def _outcomes(
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64
+    ) -> dict[str, _F64]:
+        """Return P(each outcome within each horizon): whoever does any of them returns, so none is likelier."""
+        found = {"return": p_return}
+        for one in self.definition.outcomes if self.outcomes or not self.definition.own_outcomes else ():
+            if one.same_as is not None:
+                found[one.name] = found[one.same_as]
+            else:
+                own = self.asking(one)._probabilities(x, stage, as_of, threads=1)[:, 0]
+                found[one.name] = np.minimum(own, p_return)
+        return {name: p for name, p in found.items() if name != "return"}
 
     def _probabilities(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, threads: int

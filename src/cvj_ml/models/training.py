@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from cvj_ml.models.hazard.calibration import Calibration, HazardOutcomes, helpfu
 from cvj_ml.models.hazard.fitting import BinnedRows, Settings, fit_trees, learnable, start_from
 from cvj_ml.models.hazard.reach import OwnEstimator, Trees
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice, choose
+from cvj_ml.models.predictor import OutcomeModel
 from cvj_ml.panel.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import Instants, before, edges, observed_whole
 
@@ -68,6 +69,22 @@ def fit_reach(
     if slopes is not None:
         slopes = slopes.shrunk(min(choice.events / max(float(rows.converted.sum()), 1.0), 1.0))
     return Fit(trees, _levels(trees, slopes, panel, rows, threads), choice)
+
+
+def fit_outcomes(
+    panel: Panel, seed: int, threads: int, given: Mapping[str, Choice] | Settings
+) -> tuple[tuple[OutcomeModel, ...], dict[str, Choice]]:
+    """Fit the hazard of each of the panel's own outcomes, and return what was chosen for each, by name.
+
+    given: what an earlier fit has chosen for them; or the trees' settings, for which the rest is learned.
+    """
+    models, choices = [], {}
+    for one in panel.definition.own_outcomes:
+        own = given if isinstance(given, Settings) else given[one.name]
+        fit = fit_reach(panel.asking(one), seed, threads, given=own)
+        models.append(OutcomeModel(fit.trees, fit.calibration))
+        choices[one.name] = fit.choice
+    return tuple(models), choices
 
 
 def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration]:

@@ -91,8 +91,9 @@ def find_base_nights(config: Config, as_of: int) -> BaseNights:
 
 def digest_of_journey(config: Config) -> str:
     """Return a digest of what stages mean: nights of two journeys cannot be compared."""
-    dormant_after, same_day, stages = config.journey.rules
-    return digest_of(dormant_after, same_day, [(name, rule.model_dump(mode="json")) for name, rule in stages])
+    spec = config.journey
+    rules = [(stage.name, stage.enter.model_dump(mode="json")) for stage in spec.stages]
+    return digest_of(spec.dormant_after, spec.same_day, rules)
 
 
 def _earlier(out: Path, as_of: int) -> Iterator[BaseNight]:

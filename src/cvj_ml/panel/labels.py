@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey import Journey, occurrence_times, reached
+from cvj_ml.journey import Journey, Outcome, occurrence_times, reached
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import NEVER, Instants, follow_up, is_live, rows_before, time_until
 
@@ -30,6 +31,10 @@ class Labels:
     at_risk: npt.NDArray[np.bool_]
     follow_up: Instants
     late: int
+
+    def of(self, target: int) -> Labels:
+        """Return the labels of one target."""
+        return Labels(self.times[:, [target]], self.at_risk[:, [target]], self.follow_up, 0)
 
     def take(self, keep: npt.NDArray[np.bool_]) -> Labels:
         """Return the rows marked by a mask (``late`` still counts the whole)."""
@@ -54,6 +59,18 @@ def label(
     times = np.column_stack([np.minimum(until_touchpoint, until_next), until_stage])
     asked = np.column_stack([np.ones(len(snapshots), dtype=np.bool_), ahead & ~already])
     return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), int(already.sum()))
+
+
+def label_outcomes(
+    outcomes: Sequence[Outcome], points: TouchpointColumns, snapshots: Snapshots, cut: int, arrival_delay: int
+) -> Labels:
+    """Label snapshots with the time until each outcome, (snapshots, outcomes), by what was visible at the cut."""
+    until = [
+        time_until(next_touchpoint(points, one.among(points), snapshots, cut), snapshots.as_of) for one in outcomes
+    ]
+    times = np.column_stack([np.zeros((len(snapshots), 0), dtype=np.int64), *until])
+    asked = np.ones(times.shape, dtype=np.bool_)
+    return Labels(times, asked, follow_up(snapshots.as_of, cut, arrival_delay), 0)
 
 
 def stages_ahead(journey: Journey, stage: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -12,7 +12,7 @@ from cvj_ml.config import AudienceSpec, CompleteSpec, Config, play_channels
 from cvj_ml.engines import Blocks
 from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times, evidence
+from cvj_ml.journey import Journey, Outcome, entry_times, evidence, outcomes_of
 from cvj_ml.panel.calendar import NO_CALENDAR, Calendar, known_calendar
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, midnight
@@ -23,7 +23,11 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model."""
+    """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model.
+
+    ``outcomes`` are asked of customers beside the return and each stage. Of one that is ``asked`` (`asking`), it is the
+    first target, in the place of the return, and no stage is asked for.
+    """
 
     journey: Journey
     catalogue: Catalogue
@@ -35,6 +39,17 @@ class ModelSpec:
     min_customers: int
     drop_duplicates: bool = False
     calendar: Calendar = NO_CALENDAR
+    outcomes: tuple[Outcome, ...] = ()
+    asked: Outcome | None = None
+
+    def asking(self, outcome: Outcome) -> ModelSpec:
+        """Return the same with an outcome in the place of the return, and nothing else asked."""
+        return replace(self, asked=outcome)
+
+    @property
+    def own_outcomes(self) -> tuple[Outcome, ...]:
+        """The outcomes that have a model of their own."""
+        return tuple(one for one in self.outcomes if one.same_as is None)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -79,6 +94,8 @@ class ModelSpec:
         """Return which targets (return, then each stage) are predicted for customers in these stages."""
         ahead = np.zeros((len(stage), 1 + len(self.journey.stages)), dtype=np.bool_)
         ahead[:, 0] = True
+        if self.asked is not None:
+            return ahead
         for position in self.journey.observable:
             ahead[:, 1 + position] = position > stage
         if self.next_stages is not None:
@@ -119,9 +136,11 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
     def look(block: Block) -> Sightings:
         return sight(block, cut)
 
+    seen = blocks.map(look)
+    events = frozenset(name for one in seen for name in one.events)
     observed_from = midnight(config.history_from, config.zone)
     vocabulary = learn(
-        blocks.map(look),
+        seen,
         config.features.top_events,
         config.features.top_channels,
         _TOP_ATTRIBUTE_VALUES,
@@ -147,4 +166,5 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         config.model.min_customers,
         config.drop_duplicates,
         known_calendar(config.calendar, observed_from, cut, config.zone),
+        outcomes_of(journey, events, config.outbound),
     )

@@ -15,8 +15,8 @@ from cvj_ml.config import DAY
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.histories import Block
-from cvj_ml.journey import evidence, stage_at
-from cvj_ml.panel.labels import Labels, label
+from cvj_ml.journey import Outcome, evidence, stage_at
+from cvj_ml.panel.labels import Labels, label, label_outcomes
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
 from cvj_ml.windows import NEVER, Instants, edges, happened_within, observed_whole
@@ -30,7 +30,8 @@ class Panel:
 
     ``customer`` indexes ``names``, the ids of all customers. ``eligible`` counts the snapshots and ``converters`` the
     customers who moved to each target, both before sampling. Labels are what was visible at the ``cut``, when rows as
-    old as ``arrival_delay`` had arrived.
+    old as ``arrival_delay`` had arrived. ``outcomes`` are the labels of the definition's own outcomes, ``fulfilled``
+    counts the customers of each as ``converters`` does, among the rows that were sampled.
     """
 
     x: npt.NDArray[np.float32]
@@ -46,6 +47,8 @@ class Panel:
     definition: ModelSpec
     cut: int
     arrival_delay: int
+    outcomes: Labels
+    fulfilled: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -53,6 +56,20 @@ class Panel:
     def column(self, name: str) -> npt.NDArray[np.float32]:
         """Return one feature of all rows."""
         return self.x[:, self.definition.catalogue.names.index(name)]
+
+    def asking(self, outcome: Outcome) -> Panel:
+        """Return the same snapshots with one of the definition's own outcomes in the place of the return."""
+        place = self.definition.own_outcomes.index(outcome)
+        times, at_risk = np.full_like(self.labels.times, NEVER), np.zeros_like(self.labels.at_risk)
+        times[:, 0], at_risk[:, 0] = self.outcomes.times[:, place], self.outcomes.at_risk[:, place]
+        converters = np.zeros_like(self.converters)
+        converters[0] = self.fulfilled[place]
+        return replace(
+            self,
+            labels=Labels(times, at_risk, self.labels.follow_up, 0),
+            converters=converters,
+            definition=self.definition.asking(outcome),
+        )
 
     def matured(self) -> tuple[_Mask, _Mask]:
         """Return what had happened within each horizon, and where that is known: (snapshots, targets, horizons)."""
@@ -64,9 +81,9 @@ class Panel:
     def to_frame(self) -> pd.DataFrame:
         """Return one row a snapshot: who and when, the observed stage, the features, and what came after.
 
-        For the return and each stage, ``at_risk_<target>`` says whether the snapshot is asked about it, and
-        ``days_until_<target>`` when it happened: missing where it had not by the end of ``follow_up_days``, up to which
-        nobody could have missed it. `from_frame` takes the rows back.
+        For the return, each stage and each outcome, ``at_risk_<target>`` says whether the snapshot is asked about it,
+        and ``days_until_<target>`` when it happened: missing where it had not by the end of ``follow_up_days``, up to
+        which nobody could have missed it. `from_frame` takes the rows back.
         """
         spec, labels = self.definition, self.labels
         stages = pd.array([*spec.journey.names, None], dtype="str")
@@ -77,10 +94,11 @@ class Panel:
             "observed_days_in_stage": self.days_in_stage,
         }
         after: dict[str, Any] = {"follow_up_days": labels.follow_up / DAY}
-        for j, name in enumerate(spec.target_slugs):
-            happened = labels.at_risk[:, j] & (labels.times[:, j] < labels.follow_up)
-            after[f"at_risk_{name}"] = labels.at_risk[:, j]
-            after[f"days_until_{name}"] = np.where(happened, labels.times[:, j] / DAY, np.nan)
+        for name, one in zip(self._asked(), self._targets(), strict=True):
+            at_risk, times = one.at_risk[:, 0], one.times[:, 0]
+            happened = at_risk & (times < labels.follow_up)
+            after[f"at_risk_{name}"] = at_risk
+            after[f"days_until_{name}"] = np.where(happened, times / DAY, np.nan)
         features = pd.DataFrame(self.x, columns=spec.catalogue.names)
         return pd.concat([pd.DataFrame(who), features, pd.DataFrame(after)], axis=1)
 
@@ -109,8 +127,13 @@ class Panel:
         # Rows stand by customer, as those of a panel that was built: what samples rows by position draws the same.
         order = np.lexsort((as_of, customer))
         frame = frame.iloc[order]
-        times = [frame[f"days_until_{name}"].to_numpy(np.float64) * DAY for name in spec.target_slugs]
-        at_risk = [frame[f"at_risk_{name}"].to_numpy(np.bool_) for name in spec.target_slugs]
+        follow_up = _microseconds(frame["follow_up_days"].to_numpy(np.float64) * DAY)
+
+        def labels_of(names: Sequence[str], late: int) -> Labels:
+            times = [_microseconds(frame[f"days_until_{name}"].to_numpy(np.float64) * DAY) for name in names]
+            at_risk = [frame[f"at_risk_{name}"].to_numpy(np.bool_) for name in names]
+            return Labels(_side_by_side(times, len(frame)), _side_by_side(at_risk, len(frame)), follow_up, late)
+
         return replace(
             self,
             x=frame[spec.catalogue.names].to_numpy(np.float32),
@@ -118,12 +141,8 @@ class Panel:
             as_of=as_of[order],
             stage=np.array([position.get(name, -1) for name in frame["observed_stage"]], dtype=np.int8),
             days_in_stage=frame["observed_days_in_stage"].to_numpy(np.float64),
-            labels=replace(
-                self.labels,
-                times=np.column_stack([_microseconds(one) for one in times]),
-                at_risk=np.column_stack(at_risk),
-                follow_up=_microseconds(frame["follow_up_days"].to_numpy(np.float64) * DAY),
-            ),
+            labels=labels_of(spec.target_slugs, self.labels.late),
+            outcomes=labels_of([one.name for one in spec.own_outcomes], 0),
         )
 
     def _columns(self) -> Iterator[str]:
@@ -131,8 +150,21 @@ class Panel:
         yield from ("customer_id", "as_of", "observed_stage", "observed_days_in_stage")
         yield from self.definition.catalogue.names
         yield "follow_up_days"
-        for name in self.definition.target_slugs:
+        for name in self._asked():
             yield from (f"at_risk_{name}", f"days_until_{name}")
+
+    def _asked(self) -> list[str]:
+        return [*self.definition.target_slugs, *(one.name for one in self.definition.own_outcomes)]
+
+    def _targets(self) -> Iterator[Labels]:
+        """Yield the labels of each of `_asked`."""
+        for one in (self.labels, self.outcomes):
+            yield from (one.of(j) for j in range(one.times.shape[1]))
+
+
+def _side_by_side(columns: Sequence[npt.NDArray[Any]], rows: int) -> npt.NDArray[Any]:
+    """Return columns as a table, which may have none."""
+    return np.column_stack(columns) if columns else np.zeros((rows, 0), dtype=np.int64)
 
 
 def _microseconds(values: npt.NDArray[np.float64]) -> Instants:
@@ -189,6 +221,7 @@ class _Part:
     stage: npt.NDArray[np.int8]
     days_in_stage: npt.NDArray[np.float64]
     labels: Labels
+    outcomes: Labels
     names: tuple[str, ...]
     eligible: int
 
@@ -228,6 +261,7 @@ def build_panel(
             state.stage,
             state.days_in_stage,
             labels,
+            label_outcomes(definition.own_outcomes, block.touchpoints, snapshots, cut, arrival_delay),
             block.customers,
             asked,
         )
@@ -254,18 +288,23 @@ def build_panel(
         ordered[place] = joined
         return ordered
 
+    def gather_labels(several: Sequence[Labels]) -> Labels:
+        return Labels(
+            gather([one.times for one in several]),
+            gather([one.at_risk for one in several]),
+            gather([one.follow_up for one in several]),
+            sum(one.late for one in several),
+        )
+
+    customer = gather(customers)
+    outcomes = gather_labels([one.outcomes for one in parts])
     return Panel(
         x,
-        gather(customers),
+        customer,
         gather([one.snapshots.as_of for one in parts]),
         gather([one.stage for one in parts]),
         gather([one.days_in_stage for one in parts]),
-        Labels(
-            gather([one.labels.times for one in parts]),
-            gather([one.labels.at_risk for one in parts]),
-            gather([one.labels.follow_up for one in parts]),
-            sum(one.labels.late for one in parts),
-        ),
+        gather_labels([one.labels for one in parts]),
         share,
         sum(one.eligible for one in parts),
         np.sum([one.converters for one in counts], axis=0),
@@ -273,6 +312,8 @@ def build_panel(
         definition,
         cut,
         arrival_delay,
+        outcomes,
+        _movers(hazard_rows(outcomes, definition.horizons), customer, outcomes.times.shape[1]),
     )
 
 
@@ -306,6 +347,10 @@ def _count(definition: ModelSpec, block: Block, instants: Instants, cut: int, ar
     snapshots = eligible(block.touchpoints, instants)
     stage = stage_at(definition.entries(block)[snapshots.customer], snapshots.as_of).stage
     rows = hazard_rows(_label(definition, block, snapshots, stage, cut, arrival_delay), definition.horizons)
-    targets = 1 + len(definition.journey.stages)
-    pairs = np.unique(snapshots.customer[rows.snapshot[rows.converted]] * targets + rows.target[rows.converted])
-    return _Count(len(rows), np.bincount(pairs % targets, minlength=targets))
+    return _Count(len(rows), _movers(rows, snapshots.customer, definition.cells[0]))
+
+
+def _movers(rows: HazardRows, customer: npt.NDArray[np.int64], targets: int) -> npt.NDArray[np.int64]:
+    """Count the customers who moved to each target, each once; ``customer`` is that of each snapshot."""
+    pairs = np.unique(customer[rows.snapshot[rows.converted]] * targets + rows.target[rows.converted])
+    return np.bincount(pairs % max(targets, 1), minlength=targets)

@@ -49,9 +49,13 @@ def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
 
 def _unlike_lightgbm(predictor: Predictor, answers: Predictions) -> int:
     """Return how many rows of the canary the compiled trees score otherwise than LightGBM."""
-    rows = prediction_rows(predictor.definition.at_risk(answers.stage), len(predictor.definition.horizons))
-    compiled = predictor.trees.margins(answers.x, answers.stage, rows)
-    return int((compiled != predictor.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())
+    models = [predictor, *(predictor.asking(one) for one in predictor.definition.own_outcomes)]
+    different = 0
+    for one in models:
+        rows = prediction_rows(one.definition.at_risk(answers.stage), len(one.definition.horizons))
+        compiled = one.trees.margins(answers.x, answers.stage, rows)
+        different += int((compiled != one.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())
+    return different
 
 
 def _without_version(scores: pa.Table) -> pa.Table:

@@ -21,16 +21,21 @@ import pyarrow.parquet as pq
 from cvj_ml import schemas
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
+from cvj_ml.journey import KEPT
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.parts import read_part
+
+_OUTCOME_COLUMNS = {KEPT: "churn"}
+"""Outcomes that SCORES call by another name: of ``kept``, the column holds the opposite."""
 
 
 def scores_contract(definition: ModelSpec) -> schemas.Contract:
     """Return the contract of the SCORES that a model of this definition gives."""
     days = [horizon // DAY for horizon in definition.horizons]
     slugs = [stage.slug for stage in definition.journey.stages]
-    return schemas.scores(slugs, {slugs[i]: days for i in definition.journey.observable[1:]}, days)
+    reach = {slugs[i]: days for i in definition.journey.observable[1:]}
+    return schemas.scores(slugs, reach, days, [_OUTCOME_COLUMNS.get(one.name, one.name) for one in definition.outcomes])
 
 
 def score_block(predictor: Predictor, block: Block, as_of: int, model_version: str) -> pa.Table:
@@ -65,6 +70,11 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
     for i in definition.journey.observable[1:]:
         for h, day in enumerate(days):
             columns[f"p_reach_{stages[i].slug}_{day}d"] = answers.probability[:, 1 + i, h]
+    for one in definition.outcomes:
+        p = answers.outcomes.get(one.name)
+        told = np.full((len(customers), len(days)), np.nan) if p is None else 1 - p if one.name == KEPT else p
+        for h, day in enumerate(days):
+            columns[f"p_{_OUTCOME_COLUMNS.get(one.name, one.name)}_{day}d"] = told[:, h]
     columns["low_evidence"] = _low_evidence(predictor, answers)
     columns["model_version"] = pa.repeat(model_version, len(customers))
     schema = scores_contract(definition).schema
@@ -88,10 +98,14 @@ def _advance(definition: ModelSpec, answers: Predictions) -> npt.NDArray[np.floa
 
 
 def _low_evidence(predictor: Predictor, answers: Predictions) -> pa.Array:
-    """Name, per customer, the asked targets that rest on base rates, at some horizon at least."""
-    names = ["return", *predictor.definition.journey.names]
+    """Name, per customer, the asked targets and outcomes that rest on base rates, at some horizon at least."""
+    names = ["return", *predictor.definition.journey.names, *(one.name for one in predictor.definition.own_outcomes)]
+    asked = [predictor.low_evidence]
+    if predictor.outcomes:
+        asked += [predictor.asking(one).low_evidence[:, :1] for one in predictor.definition.own_outcomes]
     # Who stands in the same stage is asked about the same targets, with the same evidence.
-    texts = [[names[j] for j in np.flatnonzero(weak)] for weak in np.logical_or.reduce(predictor.low_evidence, axis=2)]
+    weak_of_stage = np.logical_or.reduce(np.concatenate(asked, axis=1), axis=2)
+    texts = [[names[j] for j in np.flatnonzero(weak)] for weak in weak_of_stage]
     return pa.array(texts, pa.list_(pa.string())).take(pa.array(answers.stage.astype(np.int64) + 1))
 
 

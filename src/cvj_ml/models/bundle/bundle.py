@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,48 +17,34 @@ from cvj_ml.config import CompleteSpec, JourneySpec
 from cvj_ml.errors import ModelError
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
-from cvj_ml.io import sha256_of, sorted_json
-from cvj_ml.journey import Journey
+from cvj_ml.io import sha256_of
+from cvj_ml.journey import Journey, Outcome
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
-from cvj_ml.models.bundle.corrections import (
-    calendar_as_json,
-    calendar_from_json,
-    effect_from_json,
-    ridge_as_json,
-    ridge_from_json,
-    year_ago_as_json,
-    year_ago_from_json,
-)
+from cvj_ml.models.bundle.corrections import year_ago_as_json, year_ago_from_json
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
+from cvj_ml.models.bundle.hazard_files import load_calendar, load_hazard, save_hazard, text_of, write_json
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.verification import (
-    CALENDAR,
     CANARY,
     CARD,
     FORECASTS,
     FORMAT,
     MANIFEST,
     RECORD,
-    RIDGE,
-    TREES,
     YEAR_AGO,
     names_in,
     verify_bundle,
 )
 from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
-from cvj_ml.models.hazard.base_rates import BaseRates
-from cvj_ml.models.hazard.calibration import Calibration
-from cvj_ml.models.hazard.linear import LinearHazard, linear_columns
-from cvj_ml.models.hazard.reach import Trees
-from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.predictor import OutcomeModel, Predictor
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
+from cvj_ml.panel.calendar import NO_CALENDAR
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.stage_panel import Tracking
 
 _STAGE = "stage.json"
 _STAGE_LINE = ("columns", "mean", "scale", "coefficients", "intercept")
-_LINE = ("missing", "mean", "scale", "coefficients")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,45 +89,27 @@ def save(
         )
     (folder / "canary").mkdir(parents=True)
     definition, trees = predictor.definition, predictor.trees
-    (folder / TREES).write_text(_text_of(trees.booster) if trees.booster else "", encoding="utf-8")
-    _write_json(
-        folder / "calibration.json",
-        {"intercept": predictor.calibration.intercept.tolist(), "slope": predictor.calibration.slope.tolist()},
-    )
-    line = trees.linear
-    _write_json(
-        folder / "linear.json",
-        {**{name: getattr(line, name).tolist() for name in _LINE}, "intercept": line.intercept} if line else {},
-    )
-    _write_json(folder / RIDGE, {"share": trees.ridge_share, **ridge_as_json(trees.ridge)})
-    _write_json(folder / YEAR_AGO, year_ago_as_json(predictor.year_ago))
-    _write_json(
-        folder / "base_rates.json",
-        {
-            "recency_cuts": trees.base.cuts.tolist(),
-            "by_stage": trees.base.by_stage.tolist(),
-            "rates": trees.base.rates.tolist(),
-            "known": trees.base.known.tolist(),
-            # Of a stage of which nothing is known it is infinite, which JSON has no word for.
-            "spread": [[None if np.isinf(one) else one for one in row] for row in trees.base.spread.tolist()],
-            "low_evidence": trees.low.tolist(),
-        },
-    )
-    _write_json(folder / CALENDAR, calendar_as_json(definition.calendar, trees.calendar))
+    save_hazard(trees, predictor.calibration, definition.calendar, folder)
+    for outcome, one in zip(definition.own_outcomes, predictor.outcomes, strict=True):
+        place = folder / _outcome_folder(outcome)
+        place.mkdir()
+        # The periods are those of the bundle; here is what they change of the outcome.
+        save_hazard(one.trees, one.calibration, NO_CALENDAR, place)
+    write_json(folder / YEAR_AGO, year_ago_as_json(predictor.year_ago))
     if predictor.stage is not None:
         _save_stage(predictor.stage, folder)
     journey = definition.journey.spec.model_dump(mode="json", exclude_defaults=True)
     (folder / "journey.yaml").write_text(yaml.safe_dump(journey, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    _write_json(folder / "features.json", _definition_as_json(definition))
-    _write_json(folder / RECORD, track_record.as_dict())
-    _write_json(folder / FORECASTS, forecast_errors.as_dict())
+    write_json(folder / "features.json", _definition_as_json(definition))
+    write_json(folder / RECORD, track_record.as_dict())
+    write_json(folder / FORECASTS, forecast_errors.as_dict())
     (folder / CARD).write_text(card, encoding="utf-8")
-    _write_json(folder / "reference.json", _references_as_json(predictor))
+    write_json(folder / "reference.json", _references_as_json(predictor))
     touchpoints, attributes = block_to_tables(canary.block)
     for name, table in zip(CANARY, (touchpoints, attributes, canary.scores), strict=True):
         pq.write_table(table, folder / name)
     files = {name: sha256_of(folder / name) for name in names_in(folder)}
-    _write_json(folder / MANIFEST, {"format": FORMAT, "canary_as_of": canary.as_of, "files": files})
+    write_json(folder / MANIFEST, {"format": FORMAT, "canary_as_of": canary.as_of, "files": files})
     return sha256_of(folder / MANIFEST)
 
 
@@ -162,51 +129,23 @@ def load(folder: Path, digest: str | None = None) -> Bundle:
 
 
 def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
-    known = json.loads((folder / CALENDAR).read_text(encoding="utf-8"))
     document = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-    definition = replace(_definition_from_json(document, folder), calendar=calendar_from_json(known))
-    calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    base = json.loads((folder / "base_rates.json").read_text(encoding="utf-8"))
-    maps = Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
-    spread = [[np.inf if one is None else one for one in row] for row in base["spread"]]
-    numbers = (np.array(base[name], dtype=np.float64) for name in ("recency_cuts", "by_stage", "rates"))
-    cuts, by_stage, by_recency = numbers
-    rates = BaseRates(
-        cuts,
-        by_stage,
-        by_recency,
-        np.array(base["known"], dtype=np.bool_),
-        np.array(spread, dtype=np.float64),
+    definition = replace(_definition_from_json(document, folder), calendar=load_calendar(folder))
+    trees, maps = load_hazard(folder, definition)
+    outcomes = tuple(
+        OutcomeModel(*load_hazard(folder / _outcome_folder(one), definition.asking(one)))
+        for one in definition.own_outcomes
     )
-    line = json.loads((folder / "linear.json").read_text(encoding="utf-8"))
-    linear = (
-        LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
-    )
-    ridge = json.loads((folder / RIDGE).read_text(encoding="utf-8"))
-    of_return, of_reach = ridge["share"]
-    low = np.array(base["low_evidence"], dtype=np.bool_)
     record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     errors = ForecastErrors.from_dict(json.loads((folder / FORECASTS).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
     dates = frozenset(definition.catalogue.vocabulary.dates)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound), dates)
-    text = (folder / TREES).read_text(encoding="utf-8")
-    booster = lgb.Booster(model_str=text) if text else None
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
     remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-    trees = Trees(
-        booster,
-        linear,
-        rates,
-        low,
-        linear_columns(definition),
-        ridge_from_json(ridge),
-        (of_return, of_reach),
-        calendar=effect_from_json(known, definition),
-    )
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
     year_ago = year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
-    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago)
+    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago, outcomes)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card, errors)
@@ -219,7 +158,7 @@ def _save_stage(model: StageModel, folder: Path) -> None:
     for i, one in enumerate(model.stages):
         trees = _stage_trees(i) if one and one.trees else None
         if one and one.trees and trees:
-            (folder / trees).write_text(_text_of(one.trees), encoding="utf-8")
+            (folder / trees).write_text(text_of(one.trees), encoding="utf-8")
         line = one.line if one else None
         stages.append(
             {
@@ -231,7 +170,7 @@ def _save_stage(model: StageModel, folder: Path) -> None:
             if one
             else None
         )
-    _write_json(
+    write_json(
         folder / _STAGE,
         {
             "coverage": model.tracking.coverage.tolist(),
@@ -269,13 +208,8 @@ def _stage_trees(position: int) -> str:
     return f"stage_{position}.txt"
 
 
-def _text_of(booster: lgb.Booster) -> str:
-    """Return the model's text without the number of threads that trained it: it is no part of the model."""
-    return re.sub(r"^\[num_threads: \d+\]\n", "", booster.model_to_string(), flags=re.MULTILINE)
-
-
-def _write_json(path: Path, document: Any) -> None:
-    path.write_text(sorted_json(document), encoding="utf-8")
+def _outcome_folder(outcome: Outcome) -> str:
+    return f"outcome_{outcome.name}"
 
 
 def _references_as_json(predictor: Predictor) -> dict[str, Any]:
@@ -323,6 +257,10 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
         "outbound": definition.outbound,
         "drop_duplicates": definition.drop_duplicates,
         "min_customers": definition.min_customers,
+        "outcomes": [
+            {"name": one.name, "events": sorted(one.events), "but": one.but, "same_as": one.same_as}
+            for one in definition.outcomes
+        ],
     }
 
 
@@ -363,4 +301,7 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         tuple(document["outbound"]),
         int(document["min_customers"]),
         document["drop_duplicates"],
+        outcomes=tuple(
+            Outcome(one["name"], frozenset(one["events"]), one["but"], one["same_as"]) for one in document["outcomes"]
+        ),
     )

@@ -14,35 +14,28 @@ from cvj_ml.config import Config
 from cvj_ml.errors import ModelError, raise_all
 from cvj_ml.io import sha256_of
 from cvj_ml.journey import Visible
+from cvj_ml.models.bundle.hazard_files import HAZARD_FILES
 from cvj_ml.models.predictor import Predictor
 
 MANIFEST = "manifest.json"
-FORMAT = 6
+FORMAT = 7
 """4: names, bounds and thresholds rest on `min_customers`. 5: a ridge beside the trees, the level of a year ago, the
 errors of past forecasts and a known calendar; an older bundle knows of none of these. 6: past scores in the track
-record, not bands of them."""
+record, not bands of them. 7: the hazards of outcomes, each in a folder of its own."""
 FIRST_WITHOUT_CUSTOMERS = 4
 """The first format in which no model holds anything of a single customer."""
-CALENDAR = "calendar.json"
 CARD = "card.md"
 RECORD = "track_record.json"
 FORECASTS = "forecast_errors.json"
-TREES = "reach.txt"
-RIDGE = "ridge.json"
 YEAR_AGO = "year_ago.json"
 CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/scores.parquet")
 FILES = frozenset(
     (
-        TREES,
-        RIDGE,
+        *HAZARD_FILES,
         YEAR_AGO,
-        "linear.json",
-        "calibration.json",
-        "base_rates.json",
         "journey.yaml",
         "features.json",
         "reference.json",
-        CALENDAR,
         RECORD,
         FORECASTS,
         CARD,
