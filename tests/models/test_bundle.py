@@ -26,20 +26,17 @@ from cvj_ml.scoring import open_bundle
 
 pytest_plugins = ["tests.fixtures"]
 
+HAZARD = ("base_rates.json", "calendar.json", "calibration.json", "linear.json", "ridge.json", "reach.txt")
 FILES = (
-    "base_rates.json",
-    "calendar.json",
-    "calibration.json",
+    *HAZARD,
+    *(f"outcome_{name}/{file}" for name in ("kept", "purchase") for file in HAZARD),
     "canary/attributes.parquet",
     "canary/scores.parquet",
     "canary/touchpoints.parquet",
     "card.md",
     "features.json",
     "journey.yaml",
-    "linear.json",
-    "ridge.json",
     "year_ago.json",
-    "reach.txt",
     "reference.json",
     "track_record.json",
     "forecast_errors.json",

@@ -78,6 +78,7 @@ def _show_report(report: Evaluation) -> None:
         if len(here := means[means["question"] == question]):
             columns = ["days", "converted", "log loss", "best baseline", "model better by"]
             show(_losses(here), f"{words}: log loss, lower is better", columns)
+    _show_outcomes(report.last("outcomes"))
     _show_diagnosis(report)
     _show_baselines(report)
     _show_calibration(report)
@@ -87,6 +88,32 @@ def _show_report(report: Evaluation) -> None:
         _show_age(report.tables["model_age"])
     if "subgroup_gaps" in report.tables:
         _show_gaps(report.last("subgroup_gaps"))
+
+
+def _show_outcomes(found: pd.DataFrame) -> None:
+    """Print how good churn and purchase are, and their rankings beside the rule of thumb by stage and recency."""
+    from cvj_ml.evaluation.backtesting import MODEL
+    from cvj_ml.evaluation.outcome_evaluation import LIFT_SHARES
+
+    for outcome, here in found.groupby("outcome", sort=False):
+        title = str(outcome).capitalize()
+        losses = _losses(here.rename(columns={"outcome": "question"}))
+        columns = ["days", "converted", "log loss", "best baseline", "model better by"]
+        show(
+            losses.rename(columns={"converted": "happened"}),
+            f"{title}: log loss, lower is better",
+            [name.replace("converted", "happened") for name in columns],
+        )
+        rows = []
+        for days, table in here.groupby("horizon_days"):
+            by_contender = {row["contender"]: row for row in table.to_dict("records")}
+            model, thumb = by_contender[MODEL], by_contender["stage and recency"]
+            row = {"days": days, "obs/exp": _interval(model, "observed_expected", 2)}
+            for share in LIFT_SHARES:
+                name = f"{share * 100:g}"
+                row[f"top {name} %"] = f"{model[f'lift_{name}']:.2f} ({thumb[f'lift_{name}']:.2f})"
+            rows.append(row)
+        show(_frame(rows), f"{title}: times as often among the likeliest (in brackets by stage and recency)")
 
 
 def _losses(means: pd.DataFrame) -> pd.DataFrame:

@@ -37,8 +37,8 @@ MINIMUM_CONVERTED = 10
 class FoldResult:
     """One fold: the fit, the evaluated panel, every contender's final probabilities, and a row of metrics a cell.
 
-    ``outcomes`` are the models of the definition's own outcomes, ``outcome_choices`` what was chosen for each,
-    ``outcome_rows`` their metrics.
+    ``outcomes`` are the models of the definition's own outcomes, ``outcome_choices`` what was chosen for each, and
+    ``outcome_probabilities`` what they and the baselines said, of the outcome in the place of the return.
     """
 
     fold: Fold
@@ -49,7 +49,7 @@ class FoldResult:
     year_ago: YearAgoLevel | None = None
     outcomes: tuple[OutcomeModel, ...] = ()
     outcome_choices: Mapping[str, Choice] = field(default_factory=dict)
-    outcome_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    outcome_probabilities: Mapping[str, Mapping[str, _F64]] = field(default_factory=dict)
 
     @property
     def predictor(self) -> Predictor:
@@ -183,33 +183,20 @@ def run_fold(run: Run, fold: Fold, given: Choice | Settings | None = None, estim
     probabilities |= _baselines(history, test)
     outcomes, choices = fit_outcomes(history, run.seed, run.threads, fit.choice.settings)
     predictor = replace(predictor, outcomes=outcomes)
-    return FoldResult(
-        fold,
-        fit,
-        test,
-        probabilities,
-        evaluate(test, probabilities),
-        year_ago,
-        outcomes,
-        choices,
-        _evaluate_outcomes(predictor, history, test, run.threads),
-    )
+    said = {
+        one.name: {
+            MODEL: predictor.asking(one).predict(test.asking(one), run.threads),
+            **_baselines(history.asking(one), test.asking(one)),
+        }
+        for one in predictor.definition.own_outcomes
+    }
+    rows = evaluate(test, probabilities)
+    return FoldResult(fold, fit, test, probabilities, rows, year_ago, outcomes, choices, said)
 
 
 def _baselines(history: Panel, test: Panel) -> dict[str, _F64]:
     past = matured_outcomes(history)
     return {one.name: one.fit(past).predict(rfm(test)) for one in baselines()}
-
-
-def _evaluate_outcomes(predictor: Predictor, history: Panel, test: Panel, threads: int) -> pd.DataFrame:
-    """Return the rows of `evaluate` for the definition's own outcomes, over all customers who are asked."""
-    found = []
-    for one in predictor.definition.own_outcomes:
-        asked = test.asking(one)
-        said = {MODEL: predictor.asking(one).predict(asked, threads), **_baselines(history.asking(one), asked)}
-        rows = evaluate(asked, said)
-        found.append(rows.assign(to=one.name))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def rfm(panel: Panel) -> RFM:

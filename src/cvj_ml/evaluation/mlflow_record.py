@@ -20,6 +20,7 @@ from cvj_ml.evaluation import plots
 from cvj_ml.evaluation.assessment import Assessment, assess, outcomes_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, matured_outcomes, summary
 from cvj_ml.evaluation.diagnosis import diagnoses
+from cvj_ml.evaluation.outcome_evaluation import evaluated_outcomes, outcome_table
 from cvj_ml.evaluation.over_folds import over_folds
 from cvj_ml.evaluation.stage_evaluation import POSTERIOR, FitOfStages, StageEvidence
 from cvj_ml.models.hazard.fitting import feature_names
@@ -178,7 +179,8 @@ class Evaluation:
     """Tables over all folds, with the column ``fold`` first, and plots and metrics of the last one.
 
     tables: cells, means, calibration and decomposition of every fold (`Assessment`), with what it says in words
-    (diagnosis) and over all folds (over_folds, without the column); then failing and baseline_wins of the last one,
+    (diagnosis) and over all folds (over_folds, without the column); outcomes of every fold (`outcome_table`); then
+    failing and baseline_wins of the last one,
     then subgroup_gaps of the last one and model_age, where they were asked for.
     """
 
@@ -206,6 +208,7 @@ def evaluation_of(
     tables = {name: _over_folds(assessed, folds, name) for name in _EVERY_FOLD}
     tables["diagnosis"] = diagnoses(tables["decomposition"], MODEL)
     tables["over_folds"] = over_folds(tables["decomposition"])
+    tables["outcomes"] = _fold_by_fold([outcome_table(evaluated_outcomes(one), keys) for one in results], folds)
     last = slice(len(folds) - 1, None)
     tables |= {name: _over_folds(assessed[last], folds[last], name) for name in ("failing", "baseline_wins")}
     if gaps:
@@ -218,16 +221,22 @@ def evaluation_of(
     figures |= dict(_parts(tables["decomposition"])) if len(folds) > 1 else {}
     figures |= dict(_ageing(model_age)) if model_age is not None else {}
     metrics = {**dict(headline_metrics(assessed[-1], "backtest")), **dict(_over_folds_metrics(tables["over_folds"]))}
+    metrics |= dict(outcome_metrics(tables["outcomes"][tables["outcomes"]["fold"] == folds[-1]], "backtest"))
     return Evaluation(folds, tables, figures, metrics)
 
 
 def _over_folds(assessed: Sequence[Assessment], folds: Sequence[str], name: str) -> pd.DataFrame:
-    tables = []
-    for one, fold in zip(assessed, folds, strict=True):
-        table: pd.DataFrame = getattr(one, name).copy()
+    return _fold_by_fold([getattr(one, name) for one in assessed], folds)
+
+
+def _fold_by_fold(tables: Sequence[pd.DataFrame], folds: Sequence[str]) -> pd.DataFrame:
+    """Return the tables of several folds as one, with the column ``fold`` first."""
+    named = []
+    for one, fold in zip(tables, folds, strict=True):
+        table = one.copy()
         table.insert(0, "fold", pd.Series(fold, index=table.index, dtype="str"))
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+        named.append(table)
+    return pd.concat(named, ignore_index=True)
 
 
 def _reliability(evaluated: Evaluated) -> Iterator[tuple[str, Figure]]:
@@ -257,6 +266,14 @@ def _over_folds_metrics(table: pd.DataFrame) -> Iterator[tuple[str, float]]:
         for name in ("mean", "standard_error", "worst", "won"):
             if np.isfinite(value := float(row[name])):
                 yield f"backtest.over_folds.{row['figure']}_{name}.{row['question']}.{row['horizon_days']}d", value
+
+
+def outcome_metrics(found: pd.DataFrame, prefix: str) -> Iterator[tuple[str, float]]:
+    """Yield the model's figures for each outcome, as `headline_metrics` does."""
+    for row in found[found["contender"] == MODEL].to_dict("records"):
+        for name in ("log_loss", "log_loss_low", "log_loss_high", "auc", "observed_expected", "lift_10"):
+            if np.isfinite(value := float(row[name])):
+                yield f"{prefix}.{name}.{row['outcome']}.{row['horizon_days']}d", value
 
 
 def headline_metrics(assessment: Assessment, prefix: str) -> Iterator[tuple[str, float]]:

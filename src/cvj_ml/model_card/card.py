@@ -12,9 +12,10 @@ import pandas as pd
 from cvj_ml.engines import Blocks
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.backtesting import MODEL
-from cvj_ml.evaluation.mlflow_record import cell_name, headline_metrics
+from cvj_ml.evaluation.mlflow_record import cell_name, headline_metrics, outcome_metrics
+from cvj_ml.evaluation.outcome_evaluation import evaluated_outcomes, outcome_table
 from cvj_ml.evaluation.segments import gaps, segment
-from cvj_ml.model_card import decomposition, provenance, quality
+from cvj_ml.model_card import decomposition, outcomes, provenance, quality
 from cvj_ml.model_card.facts import Training, card_segments
 
 _BOUNDED = ("log_loss", "auc", "observed_expected", "calibration_slope", "expected_calibration_error")
@@ -47,6 +48,7 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
     shown = np.isin(result.evaluated.horizons, training.horizons)
     evaluated = replace(result.evaluated, known=result.evaluated.known & shown[None, None, :])
     compared = pd.concat([gaps(evaluated, one, keys) for one in by], ignore_index=True)
+    of_outcomes = outcome_table(evaluated_outcomes(result), keys)
     sections = [
         _heading(training, assessment, compared),
         provenance.answered_questions(training),
@@ -56,6 +58,7 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
         quality.accuracy(training, assessment),
         decomposition.level_slope_ranking(training, assessment),
         quality.calibration(training, assessment),
+        outcomes.outcomes(training, of_outcomes),
         quality.current_stage(training),
         quality.subgroups(compared, [one.name for one in by]),
         provenance.blind_spots(training, assessment),
@@ -65,8 +68,10 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
     tables = {
         **{f"fold_{name}": getattr(assessment, name) for name in Assessment.__dataclass_fields__},
         "fold_subgroup_gaps": compared,
+        "fold_outcomes": of_outcomes,
     }
-    return Card("\n\n".join(sections) + "\n", dict(_metrics(assessment)), tables)
+    metrics = dict(_metrics(assessment)) | dict(outcome_metrics(of_outcomes, "test"))
+    return Card("\n\n".join(sections) + "\n", metrics, tables)
 
 
 def _heading(training: Training, assessment: Assessment, compared: pd.DataFrame) -> str:
