@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import Outcome, stage_at
+from cvj_ml.journey import PURCHASE, Outcome, stage_at
 from cvj_ml.models.drift_profile.distributions import ColumnBins, DriftCounts, bins_of, columns_of, count_bins
 from cvj_ml.models.drift_profile.reference import DriftReference
 from cvj_ml.models.explain.typical import Reference
@@ -18,6 +18,8 @@ from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
 from cvj_ml.models.stage.posterior import StageModel, assemble
+from cvj_ml.models.value.inputs import Columns
+from cvj_ml.models.value.value import ValueModel, Values
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
 from cvj_ml.snapshots import Snapshots, eligible
@@ -32,6 +34,7 @@ class Predictions:
 
     ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
     ``outcomes`` is (customers, horizons) by the name of an outcome: P(it happens); NaN where not asked.
+    ``values`` are what they are expected to buy; None where the model does not know amounts.
     ``true_stage`` is (customers, stages): P(the true stage is this one); NaN before any stage.
     ``x`` are the features that this was told from.
     """
@@ -44,6 +47,7 @@ class Predictions:
     true_stage: _F64
     x: npt.NDArray[np.float32]
     outcomes: Mapping[str, _F64]
+    values: Values | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Predictor:
 
     ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
     ``reference`` is what reasons compare a customer with, ``drift`` what a night's customers are compared with; None
-    in a model that is only measured.
+    in a model that is only measured. ``value`` is there where the journey says what is bought, and enough was.
     """
 
     definition: ModelSpec
@@ -102,6 +106,7 @@ class Predictor:
     drift: DriftReference | None = None
     year_ago: YearAgoLevel | None = None
     outcomes: tuple[OutcomeModel, ...] = ()
+    value: ValueModel | None = None
 
     def asking(self, outcome: Outcome) -> Predictor:
         """Return the model of one of the definition's own outcomes, which takes the place of the return."""
@@ -158,7 +163,10 @@ class Predictor:
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
         outcomes = self._outcomes(x, state.stage, snapshots.as_of, probability[:, 0])
-        return Predictions(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x, outcomes)
+        values = self._values(x, outcomes)
+        return Predictions(
+            snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x, outcomes, values
+        )
 
     def count(self, answers: Predictions, bins: ColumnBins | None = None) -> DriftCounts:
         """Count the customers of `answer` in the reference's bins, or in others; counts of blocks add up."""
@@ -169,6 +177,19 @@ class Predictor:
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
         return self._probabilities(panel.x, panel.stage, panel.as_of, threads)
+
+    def predict_outcomes(self, panel: Panel, threads: int) -> dict[str, _F64]:
+        """Predict the outcomes of a panel's snapshots: (snapshots, horizons) by name."""
+        return self._outcomes(panel.x, panel.stage, panel.as_of, self.predict(panel, threads)[:, 0])
+
+    def predict_values(self, panel: Panel, threads: int) -> Values | None:
+        """Predict what the customers of a panel's snapshots buy; None where the model does not know amounts."""
+        return self._values(panel.x, self.predict_outcomes(panel, threads)) if self.value is not None else None
+
+    def _values(self, x: npt.NDArray[np.float32], outcomes: Mapping[str, _F64]) -> Values | None:
+        if self.value is None:
+            return None
+        return self.value.predict(x, Columns.of(self.definition), outcomes[PURCHASE], self.definition.horizons)
 
     def _outcomes(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64

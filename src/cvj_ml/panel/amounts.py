@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cvj_ml.compiled import compiled
+from cvj_ml.config import DAY, ValueSpec
 from cvj_ml.histories import TouchpointColumns
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import Instants, follow_up, is_live, observed_whole, rows_before
@@ -16,6 +20,7 @@ _I64 = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 
 _PURCHASE, _REFUND = 1, 2
+_KINDS = ("value", "refunds", "purchases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +37,42 @@ class Amounts:
     purchases: _I64
     whole: _Mask
 
-    def take(self, rows: _I64 | _Mask) -> Amounts:
-        """Return these snapshots."""
-        return Amounts(self.gross[rows], self.refunds[rows], self.purchases[rows], self.whole[rows])
+    @classmethod
+    def joined(
+        cls, parts: Sequence[Amounts], gather: Callable[[Sequence[npt.NDArray[Any]]], npt.NDArray[Any]]
+    ) -> Amounts | None:
+        """Return the amounts of several blocks as one, in the order that ``gather`` gives rows; None for none."""
+        if not parts:
+            return None
+        return cls(*(gather([getattr(one, name) for one in parts]) for name in cls.__slots__))
+
+    def by_horizon(self, horizons: Sequence[int], minor_units: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Return `amount_columns`, amounts in whole units, NaN where a window was not observed whole."""
+        tables = (self.gross / minor_units, self.refunds / minor_units, self.purchases.astype(np.float64))
+        columns = [np.where(self.whole, one, np.nan)[:, h] for one in tables for h in range(len(horizons))]
+        return dict(zip(amount_columns(horizons), columns, strict=True))
+
+    @classmethod
+    def of_horizons(cls, frame: pd.DataFrame, horizons: Sequence[int], minor_units: int) -> Amounts:
+        """Return the amounts of `by_horizon`; what was seen so far of an unfinished window is not in them."""
+        table = frame[amount_columns(horizons)].to_numpy(np.float64)
+        gross, refunds, purchases = np.split(table, len(_KINDS), axis=1)
+        whole = ~np.isnan(gross)
+
+        def numbers(values: npt.NDArray[np.float64], unit: int) -> _I64:
+            return np.rint(np.nan_to_num(values) * unit).astype(np.int64)
+
+        return cls(numbers(gross, minor_units), numbers(refunds, minor_units), numbers(purchases, 1), whole)
+
+
+def amount_columns(horizons: Sequence[int]) -> list[str]:
+    """Return how a panel's frame calls amounts, refunds and numbers of purchases within each horizon."""
+    return [f"{kind}_{horizon // DAY}d" for kind in _KINDS for horizon in horizons]
 
 
 def future_amounts(
     points: TouchpointColumns,
-    events: frozenset[str],
-    refunds: frozenset[str],
+    value: ValueSpec,
     snapshots: Snapshots,
     horizons: tuple[int, ...],
     cut: int,
@@ -48,11 +80,12 @@ def future_amounts(
 ) -> Amounts:
     """Add up what each snapshot's customer bought and gave back within each (ascending) horizon, by what a cut shows.
 
-    A negative value of a purchase was given back; a refund counts by its size, whichever sign a shop writes it with.
+    A purchase is a customer's own doing, as the outcome of that name has it. A negative value of one was given back; a
+    refund counts by its size, whichever sign a shop writes it with.
     """
-    kind = np.where(points.event.isin(events), _PURCHASE, 0).astype(np.int8)
-    kind[points.event.isin(refunds)] = _REFUND
-    value = np.where(points.has_value, points.value, 0)
+    kind = np.where(points.inbound & points.event.isin(frozenset(value.events)), _PURCHASE, 0).astype(np.int8)
+    kind[points.event.isin(frozenset(value.refunds))] = _REFUND
+    amount = np.where(points.has_value, points.value, 0)
     shape = (len(snapshots), len(horizons))
     gross, returned, purchases = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     _add_up(
@@ -61,7 +94,7 @@ def future_amounts(
         points.visible_at,
         points.superseded_at,
         kind,
-        value,
+        amount,
         snapshots.customer,
         snapshots.as_of,
         np.array(horizons, dtype=np.int64),
