@@ -53,7 +53,7 @@ outcomes = st.sampled_from(
 def test_an_outcome_is_the_next_own_touchpoint_that_counts(
     customers: list[Customer], asked: list[Outcome], instants: list[int], cut: int
 ) -> None:
-    """Silent error 110: what we send, what arrived after the cut and what was replaced by then count for nothing."""
+    """Silent error 107: what we send, what arrived after the cut and what was replaced by then count for nothing."""
     block = to_block(customers)
     snapshots = eligible(block.touchpoints, np.array(instants, dtype=np.int64))
     found = label_outcomes(asked, block.touchpoints, snapshots, cut, DAY)
@@ -134,7 +134,7 @@ def test_an_outcome_that_is_asked_takes_the_place_of_the_return() -> None:
 
 
 def test_scores_tell_churn_as_the_opposite_of_being_kept_and_nothing_is_likelier_than_a_return() -> None:
-    """Silent error 111: the outcomes' models must not move return and reach."""
+    """Silent error 108: the outcomes' models must not move return and reach."""
     panel, blocks = a_panel(*ASKED)
     fit = fit_reach(panel, 1, 1)
     models, choices = fit_outcomes(panel, 1, 1, fit.choice.settings)

@@ -15,7 +15,7 @@ from cvj_ml.evaluation.backtesting import MODEL
 from cvj_ml.evaluation.mlflow_record import cell_name, headline_metrics, outcome_metrics
 from cvj_ml.evaluation.outcome_evaluation import evaluated_outcomes, outcome_table
 from cvj_ml.evaluation.segments import gaps, segment
-from cvj_ml.model_card import decomposition, outcomes, provenance, quality
+from cvj_ml.model_card import churn_and_purchases, decomposition, provenance, quality
 from cvj_ml.model_card.facts import Training, card_segments
 
 _BOUNDED = ("log_loss", "auc", "observed_expected", "calibration_slope", "expected_calibration_error")
@@ -58,7 +58,7 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
         quality.accuracy(training, assessment),
         decomposition.level_slope_ranking(training, assessment),
         quality.calibration(training, assessment),
-        outcomes.outcomes(training, of_outcomes),
+        churn_and_purchases.churn_and_purchases(training, of_outcomes),
         quality.current_stage(training),
         quality.subgroups(compared, [one.name for one in by]),
         provenance.blind_spots(training, assessment),

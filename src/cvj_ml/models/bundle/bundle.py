@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from cvj_ml.config import CompleteSpec, JourneySpec
-from cvj_ml.errors import ModelError
+from cvj_ml.errors import ModelError, raise_all
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of
@@ -22,7 +22,7 @@ from cvj_ml.journey import Journey, Outcome
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.corrections import year_ago_as_json, year_ago_from_json
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
-from cvj_ml.models.bundle.hazard_files import load_calendar, load_hazard, save_hazard, text_of, write_json
+from cvj_ml.models.bundle.hazard_files import HAZARD_FILES, load_calendar, load_hazard, save_hazard, text_of, write_json
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.verification import (
     CANARY,
@@ -131,16 +131,19 @@ def load(folder: Path, digest: str | None = None) -> Bundle:
 def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     document = json.loads((folder / "features.json").read_text(encoding="utf-8"))
     definition = replace(_definition_from_json(document, folder), calendar=load_calendar(folder))
-    trees, maps = load_hazard(folder, definition)
-    outcomes = tuple(
-        OutcomeModel(*load_hazard(folder / _outcome_folder(one), definition.asking(one)))
-        for one in definition.own_outcomes
-    )
+    wanted = {f"{_outcome_folder(one)}/{name}" for one in definition.own_outcomes for name in HAZARD_FILES}
+    missing = [f"{name} is missing" for name in sorted(wanted - manifest["files"].keys())]
+    raise_all(ModelError, f"{folder}: the model bundle is not what was saved; restore it or train anew:", missing)
     record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     errors = ForecastErrors.from_dict(json.loads((folder / FORECASTS).read_text(encoding="utf-8")))
     touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
     dates = frozenset(definition.catalogue.vocabulary.dates)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound), dates)
+    trees, maps = load_hazard(folder, definition)
+    outcomes = tuple(
+        OutcomeModel(*load_hazard(folder / _outcome_folder(one), definition.asking(one)))
+        for one in definition.own_outcomes
+    )
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
     remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)

@@ -21,7 +21,7 @@ _MEANING = {
 }
 
 
-def outcomes(training: Training, found: pd.DataFrame) -> str:
+def churn_and_purchases(training: Training, found: pd.DataFrame) -> str:
     """Return the section on churn and purchase; ``found`` is `outcome_table` of the fold."""
     definition = training.definition
     parts = ["## Churn and purchases", bullets(_asked(one) for one in definition.outcomes)]
