@@ -332,9 +332,7 @@ def build_panel(
     )
 
 
-def _amounts(
-    definition: ModelSpec, block: Block, snapshots: Snapshots, cut: int, arrival_delay: int
-) -> Amounts | None:
+def _amounts(definition: ModelSpec, block: Block, snapshots: Snapshots, cut: int, arrival_delay: int) -> Amounts | None:
     purchases = definition.purchases
     if purchases is None:
         return None

@@ -64,10 +64,23 @@ class MeanModel:
         found = self.line(inputs) + self.level[horizon]
         if self.booster is None:
             return found
-        own = horizon.astype(np.float32)[:, None]
         if self.forest is not None:
-            return found + self.forest.margins(x, own, snapshot)
-        return found + np.asarray(self.booster.predict(np.column_stack([x[snapshot], own]), raw_score=True))
+            return found + self.forest.margins(x, horizon.astype(np.float32)[:, None], snapshot)
+        return found + self._by_lightgbm(x, snapshot, horizon)
+
+    def unlike_lightgbm(self, x: _F32, horizons: int) -> int:
+        """Return how many rows the compiled trees score otherwise than LightGBM."""
+        if self.forest is None:
+            return 0
+        snapshot, horizon = (one.ravel() for one in np.indices((len(x), horizons)))
+        compiled = self.forest.margins(x, horizon.astype(np.float32)[:, None], snapshot)
+        return int((compiled != self._by_lightgbm(x, snapshot, horizon)).sum())
+
+    def _by_lightgbm(self, x: _F32, snapshot: _I64, horizon: _I64) -> _F64:
+        if self.booster is None:
+            return np.zeros(len(snapshot))
+        table = np.column_stack([x[snapshot], horizon.astype(np.float32)])
+        return np.asarray(self.booster.predict(table, raw_score=True, validate_features=False), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,9 @@ def fit_mean(rows: MeanRows, horizons: int, unbounded: Sequence[int], sample: Sa
     return model if sample is None else replace(model, booster=_boost(model, rows, horizons, sample))
 
 
-def with_levels(model: MeanModel, rows: MeanRows, x: _F32, bought: npt.NDArray[np.bool_], shrinkage: float) -> MeanModel:
+def with_levels(
+    model: MeanModel, rows: MeanRows, x: _F32, bought: npt.NDArray[np.bool_], shrinkage: float
+) -> MeanModel:
     """Return the model with levels under which it expects, at each horizon, what the rows hold.
 
     Levels of horizons at which few customers bought are shrunk towards those of the line and trees.
@@ -166,9 +181,7 @@ def _newton(inputs: _F64, start: _F64, y: _F64) -> tuple[_F64, float]:
 def _boost(model: MeanModel, rows: MeanRows, horizons: int, sample: Sample) -> lgb.Booster:
     """Fit trees on top of the line; they split where enough customers stand on either side."""
     used = np.unique(rows.snapshot)
-    grid: Grid = joined(
-        learn_grid(sample.x[used], sample.customer[used], sample.fewest), plain_grid([horizons])
-    )
+    grid: Grid = joined(learn_grid(sample.x[used], sample.customer[used], sample.fewest), plain_grid([horizons]))
     width = sample.x.shape[1]
     table = np.empty((len(rows.y), width + 1), dtype=np.float32)
     np.take(grid.part(0, width).bins(sample.x), rows.snapshot, axis=0, out=table[:, :width])

@@ -95,6 +95,11 @@ class ValueModel:
         if_buys, expected = self._if_buys(x, told, customer, horizon)
         return self.spread.below(p[:, h], expected, if_buys, amount)
 
+    def unlike_lightgbm(self, x: _F32) -> int:
+        """Return how many rows the compiled trees score otherwise than LightGBM, at every horizon."""
+        means = [one for one in (self.number, self.gross, self.refunds) if one is not None]
+        return sum(one.unlike_lightgbm(x, len(one.level)) for one in means)
+
     def _if_buys(self, x: _F32, told: Inputs, snapshot: _I64, horizon: _I64) -> tuple[_F64, _F64]:
         """Return the number of purchases and the amount of who buys, for each row."""
         logs = told.number + self.number.logs(x, told.habits, snapshot, horizon)
@@ -209,9 +214,7 @@ class _Data:
             observed_whole(inner_cut - ends, 0),
             ~before(panel.as_of[snapshot], inner_cut),
             ~before(ends, panel.cut - _YEAR),
-            Sample(
-                panel.x, panel.customer, definition.min_customers, tuple(definition.catalogue.names), seed, threads
-            ),
+            Sample(panel.x, panel.customer, definition.min_customers, tuple(definition.catalogue.names), seed, threads),
         )
 
     @property
@@ -254,9 +257,7 @@ def _fit_means(
     return _Means(number, gross, refunds), (of_number, of_gross, of_refunds)
 
 
-def _fit_one(
-    data: _Data, rows: MeanRows, part: _Mask, judged: _Mask | None, trees: bool
-) -> tuple[MeanModel, bool]:
+def _fit_one(data: _Data, rows: MeanRows, part: _Mask, judged: _Mask | None, trees: bool) -> tuple[MeanModel, bool]:
     """Fit one mean, with trees where asked for, or where those who judge are better off by both measures.
 
     Poisson's deviance weighs everybody, the squared error those who spend most: trees that are right of most customers
