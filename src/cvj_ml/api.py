@@ -32,7 +32,7 @@ from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import differences
 from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.predictor import OutcomeModel, Predictor
-from cvj_ml.models.training import fit_outcomes, fit_own, fit_reach
+from cvj_ml.models.training import fit_amounts, fit_outcomes, fit_own, fit_reach
 from cvj_ml.night.champion import verify_version
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
@@ -360,10 +360,13 @@ def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
     definition = panel.definition
     if estimator is not None:
         own = [OutcomeModel(*fit_own(panel.asking(one), estimator, seed)) for one in definition.own_outcomes]
-        return Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own))
+        predictor = Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own))
+        return fit_amounts(predictor, panel, seed, cpu_count())
     fit = fit_reach(panel, seed, cpu_count())
     outcomes, _ = fit_outcomes(panel, seed, cpu_count(), fit.choice.settings)
-    return Predictor(definition, fit.trees, fit.calibration, reference=learn_reference(panel), outcomes=outcomes)
+    reference = learn_reference(panel)
+    predictor = Predictor(definition, fit.trees, fit.calibration, reference=reference, outcomes=outcomes)
+    return fit_amounts(predictor, panel, seed, cpu_count())
 
 
 def _asked_settings(predictor: Predictor, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,13 +73,17 @@ class Contract:
 
 
 def scores(
-    stages: Sequence[str], reach: Mapping[str, Sequence[int]], days: Sequence[int], outcomes: Sequence[str] = ()
+    stages: Sequence[str],
+    reach: Mapping[str, Sequence[int]],
+    days: Sequence[int],
+    outcomes: Sequence[str] = (),
+    amounts: Sequence[str] = (),
 ) -> Contract:
     """Return the contract of SCORES.
 
     stages: slugs of all stages; reach: slug to the horizons in days for which a ``p_reach`` column exists;
     days: the horizons in days of ``p_return`` and ``p_advance``; outcomes: what ``p_`` columns of these days there are
-    besides.
+    besides; amounts: what number columns of these days there are, after which comes ``next_purchase``.
     """
     number = pa.float64()
     columns: dict[str, pa.DataType] = {
@@ -97,6 +101,8 @@ def scores(
     columns |= {f"p_advance_{day}d": number for day in days}
     columns |= {f"p_reach_{slug}_{day}d": number for slug, horizons in reach.items() for day in horizons}
     columns |= {f"p_{name}_{day}d": number for name in outcomes for day in days}
+    columns |= {column.format(day): number for column in amounts for day in days}
+    columns |= {"next_purchase": INSTANT} if amounts else {}
     columns |= {"segment": pa.string(), "low_evidence": pa.list_(pa.string()), "model_version": pa.string()}
     return Contract("SCORES", columns, ("customer_id",))
 

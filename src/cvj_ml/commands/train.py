@@ -37,7 +37,7 @@ from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.hazard.tree_size import Choice
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import fit_outcomes, fit_reach
+from cvj_ml.models.training import fit_amounts, fit_outcomes, fit_reach
 from cvj_ml.night.champion import champion
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel
@@ -155,6 +155,8 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         year_ago=year_ago,
         outcomes=outcomes,
     )
+    with watcher.step("Learning the amounts"):
+        predictor = fit_amounts(predictor, panel, config.model.seed, histories.threads)
     with watcher.step("Remembering the customers") as progress:
         first = int(panel.as_of.min())
         predictor = replace(

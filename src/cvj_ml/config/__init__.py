@@ -4,7 +4,7 @@ from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration, val
 from cvj_ml.config.calendar_spec import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
 from cvj_ml.config.exports import ExportsSpec
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
-from cvj_ml.config.journey import JourneySpec, Rule, Stage
+from cvj_ml.config.journey import JourneySpec, Rule, Stage, ValueSpec
 from cvj_ml.config.lists import (
     ContactCap,
     EligibilitySpec,
@@ -92,6 +92,7 @@ __all__ = [
     "StageLabelsSpec",
     "TableSpec",
     "UnhappySpec",
+    "ValueSpec",
     "format_duration",
     "load_config",
     "outer_rating",

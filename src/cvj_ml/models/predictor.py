@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import Outcome
+from cvj_ml.journey import PURCHASE, Outcome
 from cvj_ml.models.drift_profile.distributions import ColumnBins, DriftCounts, bins_of, columns_of, count_bins
 from cvj_ml.models.drift_profile.reference import DriftReference
 from cvj_ml.models.explain.typical import Reference
@@ -19,6 +19,8 @@ from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
 from cvj_ml.models.segments import SegmentLevels
 from cvj_ml.models.stage.posterior import StageModel, assemble
+from cvj_ml.models.value.inputs import Columns
+from cvj_ml.models.value.value import ValueModel, Values
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
 from cvj_ml.snapshots import Snapshots, eligible
@@ -33,6 +35,7 @@ class Predictions:
 
     ``probability`` is (customers, 1 + stages, horizons): P(return), then P(reach each stage); NaN where not asked.
     ``outcomes`` is (customers, horizons) by the name of an outcome: P(it happens); NaN where not asked.
+    ``values`` are what they are expected to buy; None where the model does not know amounts.
     ``true_stage`` is (customers, stages): P(the true stage is this one); NaN before any stage.
     ``x`` are the features that this was told from.
     """
@@ -45,6 +48,7 @@ class Predictions:
     true_stage: _F64
     x: npt.NDArray[np.float32]
     outcomes: Mapping[str, _F64]
+    values: Values | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ class Predictor:
 
     ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
     ``reference`` is what reasons compare a customer with, ``drift`` what a night's customers are compared with, and
-    ``segments`` where the ready segments begin; None in a model that is only measured.
+    ``segments`` where the ready segments begin; None in a model that is only measured. ``value`` is there where the
+    journey says what is bought, and enough was.
     """
 
     definition: ModelSpec
@@ -104,6 +109,7 @@ class Predictor:
     year_ago: YearAgoLevel | None = None
     outcomes: tuple[OutcomeModel, ...] = ()
     segments: SegmentLevels | None = None
+    value: ValueModel | None = None
 
     def asking(self, outcome: Outcome) -> Predictor:
         """Return the model of one of the definition's own outcomes, which takes the place of the return."""
@@ -164,7 +170,10 @@ class Predictor:
         for one in self.definition.outcomes:
             if one.stage is not None and one.name in outcomes:
                 outcomes[one.name][~held[:, self.definition.journey.index(one.stage)]] = np.nan
-        return Predictions(snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x, outcomes)
+        values = self._values(x, outcomes)
+        return Predictions(
+            snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x, outcomes, values
+        )
 
     def count(self, answers: Predictions, bins: ColumnBins | None = None) -> DriftCounts:
         """Count the customers of `answer` in the reference's bins, or in others; counts of blocks add up."""
@@ -175,6 +184,19 @@ class Predictor:
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
         return self._probabilities(panel.x, panel.stage, panel.as_of, threads)
+
+    def predict_outcomes(self, panel: Panel, threads: int) -> dict[str, _F64]:
+        """Predict the outcomes of a panel's snapshots: (snapshots, horizons) by name."""
+        return self._outcomes(panel.x, panel.stage, panel.as_of, self.predict(panel, threads)[:, 0])
+
+    def predict_values(self, panel: Panel, threads: int) -> Values | None:
+        """Predict what the customers of a panel's snapshots buy; None where the model does not know amounts."""
+        return self._values(panel.x, self.predict_outcomes(panel, threads)) if self.value is not None else None
+
+    def _values(self, x: npt.NDArray[np.float32], outcomes: Mapping[str, _F64]) -> Values | None:
+        if self.value is None:
+            return None
+        return self.value.predict(x, Columns.of(self.definition), outcomes[PURCHASE], self.definition.horizons)
 
     def _outcomes(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64

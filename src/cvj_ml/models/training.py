@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY
+from cvj_ml.journey import PURCHASE
 from cvj_ml.models.hazard.calibration import Calibration, HazardOutcomes, helpful_slopes, identity, set_levels
 from cvj_ml.models.hazard.fitting import BinnedRows, Settings, fit_trees, learnable, start_from
 from cvj_ml.models.hazard.reach import OwnEstimator, Trees
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice, choose
-from cvj_ml.models.predictor import OutcomeModel
+from cvj_ml.models.predictor import OutcomeModel, Predictor
+from cvj_ml.models.value.value import fit_value
 from cvj_ml.panel.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import Instants, before, edges, observed_whole
 
@@ -85,6 +87,14 @@ def fit_outcomes(
         models.append(OutcomeModel(fit.trees, fit.calibration))
         choices[one.name] = fit.choice
     return tuple(models), choices
+
+
+def fit_amounts(predictor: Predictor, panel: Panel, seed: int, threads: int) -> Predictor:
+    """Return the predictor with the amounts that customers buy for, where the panel knows any."""
+    if panel.amounts is None:
+        return predictor
+    chance = predictor.predict_outcomes(panel, threads)[PURCHASE]
+    return replace(predictor, value=fit_value(panel, chance, seed, threads))
 
 
 def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration]:

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import AudienceSpec, CompleteSpec, Config, play_channels
+from cvj_ml.config import AudienceSpec, CompleteSpec, Config, ValueSpec, play_channels
 from cvj_ml.engines import Blocks
 from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, Outcome, Stays, evidence, outcomes_of, stays
+from cvj_ml.journey import PURCHASE, Journey, Outcome, Stays, evidence, outcomes_of, stays
 from cvj_ml.panel.calendar import NO_CALENDAR, Calendar, known_calendar
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import midnight
@@ -50,6 +50,11 @@ class ModelSpec:
     def own_outcomes(self) -> tuple[Outcome, ...]:
         """The outcomes that have a model of their own."""
         return tuple(one for one in self.outcomes if one.same_as is None)
+
+    @property
+    def purchases(self) -> ValueSpec | None:
+        """The events by which customers buy and give back, where these occur."""
+        return self.journey.spec.value if any(one.name == PURCHASE for one in self.outcomes) else None
 
     @property
     def zone(self) -> ZoneInfo:

@@ -16,6 +16,7 @@ from cvj_ml.engines import Blocks
 from cvj_ml.errors import DataError, nearest, raise_all
 from cvj_ml.histories import Block
 from cvj_ml.journey import Outcome, evidence
+from cvj_ml.panel.amounts import Amounts, amount_columns, future_amounts
 from cvj_ml.panel.labels import Labels, label, label_leaves, label_outcomes
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots, eligible, sampling_keys
@@ -31,7 +32,8 @@ class Panel:
     ``customer`` indexes ``names``, the ids of all customers. ``eligible`` counts the snapshots and ``converters`` the
     customers who moved to each target, both before sampling. Labels are what was visible at the ``cut``, when rows as
     old as ``arrival_delay`` had arrived. ``outcomes`` are the labels of the definition's own outcomes, ``fulfilled``
-    counts the customers of each as ``converters`` does, among the rows that were sampled.
+    counts the customers of each as ``converters`` does, among the rows that were sampled. ``amounts`` are what was
+    bought, where the definition asks for purchases.
     """
 
     x: npt.NDArray[np.float32]
@@ -49,6 +51,7 @@ class Panel:
     arrival_delay: int
     outcomes: Labels
     fulfilled: npt.NDArray[np.int64]
+    amounts: Amounts | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -83,7 +86,9 @@ class Panel:
 
         For the return, each stage and each outcome, ``at_risk_<target>`` says whether the snapshot is asked about it,
         and ``days_until_<target>`` when it happened: missing where it had not by the end of ``follow_up_days``, up to
-        which nobody could have missed it. `from_frame` takes the rows back.
+        which nobody could have missed it. Where purchases are asked for, ``value_<h>d``, ``refunds_<h>d`` and
+        ``purchases_<h>d`` are what was bought within each horizon, missing where it was not over. `from_frame` takes
+        the rows back.
         """
         spec, labels = self.definition, self.labels
         stages = pd.array([*spec.journey.names, None], dtype="str")
@@ -99,6 +104,8 @@ class Panel:
             happened = at_risk & (times < labels.follow_up)
             after[f"at_risk_{name}"] = at_risk
             after[f"days_until_{name}"] = np.where(happened, times / DAY, np.nan)
+        if self.amounts is not None:
+            after |= self.amounts.by_horizon(spec.horizons, 10**spec.catalogue.value_decimals)
         features = pd.DataFrame(self.x, columns=spec.catalogue.names)
         return pd.concat([pd.DataFrame(who), features, pd.DataFrame(after)], axis=1)
 
@@ -143,6 +150,9 @@ class Panel:
             days_in_stage=frame["observed_days_in_stage"].to_numpy(np.float64),
             labels=labels_of(spec.target_slugs, self.labels.late),
             outcomes=labels_of([one.name for one in spec.own_outcomes], 0),
+            amounts=Amounts.of_horizons(frame, spec.horizons, 10**spec.catalogue.value_decimals)
+            if self.amounts is not None
+            else None,
         )
 
     def _columns(self) -> Iterator[str]:
@@ -152,6 +162,8 @@ class Panel:
         yield "follow_up_days"
         for name in self._asked():
             yield from (f"at_risk_{name}", f"days_until_{name}")
+        if self.amounts is not None:
+            yield from amount_columns(self.definition.horizons)
 
     def _asked(self) -> list[str]:
         return [*self.definition.target_slugs, *(one.name for one in self.definition.own_outcomes)]
@@ -222,6 +234,7 @@ class _Part:
     days_in_stage: npt.NDArray[np.float64]
     labels: Labels
     outcomes: Labels
+    amounts: Amounts | None
     names: tuple[str, ...]
     eligible: int
 
@@ -269,6 +282,7 @@ def build_panel(
                 arrival_delay,
                 label_leaves(definition.journey, evidence(definition.journey, block), stays, snapshots, cut),
             ),
+            _amounts(definition, block, snapshots, cut, arrival_delay),
             block.customers,
             asked,
         )
@@ -321,7 +335,15 @@ def build_panel(
         arrival_delay,
         outcomes,
         _movers(hazard_rows(outcomes, definition.horizons), customer, outcomes.times.shape[1]),
+        Amounts.joined([one.amounts for one in parts if one.amounts is not None], gather),
     )
+
+
+def _amounts(definition: ModelSpec, block: Block, snapshots: Snapshots, cut: int, arrival_delay: int) -> Amounts | None:
+    purchases = definition.purchases
+    if purchases is None:
+        return None
+    return future_amounts(block.touchpoints, purchases, snapshots, definition.horizons, cut, arrival_delay)
 
 
 def _label(

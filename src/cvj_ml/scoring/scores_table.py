@@ -22,16 +22,21 @@ import pyarrow.parquet as pq
 from cvj_ml import schemas
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import KEPT, Outcome
+from cvj_ml.journey import KEPT, PURCHASE, Outcome
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.models.segments import SEGMENTS, Rhythm
+from cvj_ml.models.value.value import median_time
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.parts import read_part
+from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
 
 _OUTCOME_COLUMNS = {KEPT: "churn"}
 """Outcomes that SCORES call by another name: of ``kept``, the column holds the opposite."""
+
+_AMOUNT_COLUMNS = ("value_{}d", "value_{}d_low", "value_{}d_high", "purchases_{}d", "refunds_{}d")
+"""Where the journey says what is bought; refunds where it says what is given back."""
 
 
 def scores_contract(definition: ModelSpec) -> schemas.Contract:
@@ -39,7 +44,10 @@ def scores_contract(definition: ModelSpec) -> schemas.Contract:
     days = [horizon // DAY for horizon in definition.horizons]
     slugs = [stage.slug for stage in definition.journey.stages]
     reach = {slugs[i]: days for i in definition.journey.observable[1:]}
-    return schemas.scores(slugs, reach, days, [_OUTCOME_COLUMNS.get(one.name, one.name) for one in definition.outcomes])
+    outcomes = [_OUTCOME_COLUMNS.get(one.name, one.name) for one in definition.outcomes]
+    value = definition.purchases
+    amounts = [name for name in _AMOUNT_COLUMNS if value and (name != "refunds_{}d" or value.refunds)]
+    return schemas.scores(slugs, reach, days, outcomes, amounts)
 
 
 def score_block(predictor: Predictor, block: Block, as_of: int, model_version: str) -> pa.Table:
@@ -80,6 +88,7 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
         told = np.full((len(customers), len(days)), np.nan) if p is None else 1 - p if one.name == KEPT else p
         for h, day in enumerate(days):
             columns[f"p_{_OUTCOME_COLUMNS.get(one.name, one.name)}_{day}d"] = told[:, h]
+    columns |= _amounts(definition, answers, as_of)
     columns["segment"] = pa.nulls(len(customers), pa.string())
     if (levels := predictor.segments) is not None:
         active = rhythm_of(predictor, block, answers, as_of).active(levels.usual_gap[answers.stage + 1])
@@ -103,6 +112,25 @@ def rhythm_of(predictor: Predictor, block: Block, answers: Predictions, as_of: i
     # Where none ever occurs the question is not asked, and nobody is active by it.
     kept = next((one for one in definition.outcomes if one.name == KEPT), Outcome(KEPT, frozenset()))
     return Rhythm.of(block, answers.snapshots.customer, kept, as_of, definition.zone)
+
+
+def _amounts(definition: ModelSpec, answers: Predictions, as_of: int) -> dict[str, object]:
+    """Return the columns of amounts, null where the model does not know any, and when the next purchase is due."""
+    if definition.purchases is None:
+        return {}
+    shape, values = (len(answers.snapshots), len(definition.horizons)), answers.values
+    nothing = np.full(shape, np.nan)
+    tables = [nothing] * 5 if values is None else [values.gross, values.low, values.high, values.number, values.refunds]
+    columns: dict[str, object] = {}
+    for name, table in zip(_AMOUNT_COLUMNS, tables, strict=True):
+        if name != "refunds_{}d" or definition.purchases.refunds:
+            told = nothing if table is None else table
+            columns |= {name.format(one // DAY): told[:, h] for h, one in enumerate(definition.horizons)}
+    chance = answers.outcomes.get(PURCHASE)
+    due = np.full(len(answers.snapshots), NEVER) if chance is None else median_time(chance, definition.horizons)
+    instants = np.where(due == NEVER, 0, as_of + np.where(due == NEVER, 0, due))
+    columns["next_purchase"] = pa.array(instants, pa.int64(), mask=due == NEVER).cast(schemas.INSTANT)
+    return columns
 
 
 def _advance(definition: ModelSpec, answers: Predictions) -> npt.NDArray[np.float64]:

@@ -24,6 +24,7 @@ from cvj_ml.models.bundle.corrections import year_ago_as_json, year_ago_from_jso
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
 from cvj_ml.models.bundle.hazard_files import HAZARD_FILES, load_calendar, load_hazard, save_hazard, text_of, write_json
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
+from cvj_ml.models.bundle.value_files import load_value, save_value
 from cvj_ml.models.bundle.verification import (
     CANARY,
     CARD,
@@ -96,6 +97,7 @@ def save(
         place.mkdir()
         # The periods are those of the bundle; here is what they change of the outcome.
         save_hazard(one.trees, one.calibration, NO_CALENDAR, place)
+    save_value(predictor.value, folder)
     write_json(folder / YEAR_AGO, year_ago_as_json(predictor.year_ago))
     if predictor.stage is not None:
         _save_stage(predictor.stage, folder)
@@ -150,7 +152,8 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
     year_ago = year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
     segments = SegmentLevels.from_dict(remembered["segments"]) if remembered["segments"] else None
-    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago, outcomes, segments)
+    value = load_value(folder)
+    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago, outcomes, segments, value)
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card, errors)

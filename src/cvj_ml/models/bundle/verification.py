@@ -15,13 +15,15 @@ from cvj_ml.errors import ModelError, raise_all
 from cvj_ml.io import sha256_of
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.hazard_files import HAZARD_FILES
+from cvj_ml.models.bundle.value_files import VALUE
 from cvj_ml.models.predictor import Predictor
 
 MANIFEST = "manifest.json"
 FORMAT = 7
 """4: names, bounds and thresholds rest on `min_customers`. 5: a ridge beside the trees, the level of a year ago, the
 errors of past forecasts and a known calendar; an older bundle knows of none of these. 6: past scores in the track
-record, not bands of them. 7: the hazards of outcomes, each in a folder of its own."""
+record, not bands of them. 7: the hazards of outcomes, each in a folder of its own, and the
+amounts that customers buy for."""
 FIRST_WITHOUT_CUSTOMERS = 4
 """The first format in which no model holds anything of a single customer."""
 CARD = "card.md"
@@ -32,6 +34,7 @@ CANARY = ("canary/touchpoints.parquet", "canary/attributes.parquet", "canary/sco
 FILES = frozenset(
     (
         *HAZARD_FILES,
+        VALUE,
         YEAR_AGO,
         "journey.yaml",
         "features.json",

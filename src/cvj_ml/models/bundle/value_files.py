@@ -1,0 +1,81 @@
+"""The files of the amounts in a bundle: one document of numbers, and the trees of those means that have some."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from cvj_ml.models.bundle.hazard_files import text_of, write_json
+from cvj_ml.models.value.inputs import Population
+from cvj_ml.models.value.mean import MeanModel
+from cvj_ml.models.value.spread import Ratios, Spread
+from cvj_ml.models.value.value import ValueModel
+
+VALUE = "value.json"
+"""Empty where a model does not know amounts."""
+
+_MEANS = ("number", "gross", "refunds")
+_LINE = ("mean", "scale", "bound", "slopes", "level")
+
+
+def save_value(model: ValueModel | None, folder: Path) -> None:
+    """Write the amounts' model into a bundle; ``value_<mean>.txt`` are trees."""
+    if model is None:
+        write_json(folder / VALUE, {})
+        return
+    means = {name: getattr(model, name) for name in _MEANS}
+    for name, mean in means.items():
+        if mean is not None and mean.booster is not None:
+            (folder / _trees(name)).write_text(text_of(mean.booster), encoding="utf-8")
+    write_json(
+        folder / VALUE,
+        {
+            "population": {"rate": model.population.rate, "amount": model.population.amount},
+            "means": {name: _mean_as_json(mean) if mean is not None else None for name, mean in means.items()},
+            "spread": {
+                "cuts": model.spread.cuts.tolist(),
+                "bands": [
+                    {"none": one.none, "points": one.points.tolist(), "share": one.share.tolist()}
+                    for one in model.spread.bands
+                ],
+            },
+        },
+    )
+
+
+def load_value(folder: Path) -> ValueModel | None:
+    """Return the amounts' model of `save_value`."""
+    document = json.loads((folder / VALUE).read_text(encoding="utf-8"))
+    if not document:
+        return None
+    means = {name: _mean_from_json(one, folder / _trees(name)) for name, one in document["means"].items() if one}
+    bands = tuple(
+        Ratios(one["none"], np.array(one["points"], dtype=np.float64), np.array(one["share"], dtype=np.float64))
+        for one in document["spread"]["bands"]
+    )
+    return ValueModel(
+        Population(**document["population"]),
+        means["number"],
+        means["gross"],
+        Spread(np.array(document["spread"]["cuts"], dtype=np.float64), bands),
+        means.get("refunds"),
+    )
+
+
+def _trees(name: str) -> str:
+    return f"value_{name}.txt"
+
+
+def _mean_as_json(mean: MeanModel) -> dict[str, Any]:
+    line = {name: getattr(mean, name).tolist() for name in _LINE}
+    return {**line, "intercept": mean.intercept, "trees": mean.booster is not None}
+
+
+def _mean_from_json(document: dict[str, Any], trees: Path) -> MeanModel:
+    line = {name: np.array(document[name], dtype=np.float64) for name in _LINE}
+    booster = lgb.Booster(model_str=trees.read_text(encoding="utf-8")) if document["trees"] else None
+    return MeanModel(**line, intercept=document["intercept"], booster=booster)

@@ -1,0 +1,1 @@
+"""What customers will buy: how often, for how much, and when next."""
