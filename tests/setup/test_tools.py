@@ -72,12 +72,23 @@ def test_a_year_of_a_business_has_the_values_of_its_log(tool: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", ["ga4", "hubspot", "shopify"])
+@pytest.mark.parametrize("tool", ["ga4", "hubspot"])
 def test_a_list_comes_out_of_an_export_without_edits(tool: str, tmp_path: Path) -> None:
-    """Devices and logins, dates side by side, and lines of orders; `python -m benchmarks.first_list` goes for all."""
+    """Devices and logins, and dates side by side; `python -m benchmarks.first_list` goes the way for every tool."""
     read = read_as_it_is(call, tool, WRITERS[tool](happenings(customers=600), tmp_path), tmp_path)
     verdict, listed = list_of_it(call, read)
     assert verdict.startswith("Promoted") and len(listed) > 100
+
+
+@pytest.mark.slow
+def test_a_refused_model_of_few_orders_ends_with_what_leads_to_a_list(tmp_path: Path) -> None:
+    """Orders alone of 181 buyers teach less than base rates; what the message says then is tried here."""
+    read = read_as_it_is(call, "shopify", WRITERS["shopify"](happenings(), tmp_path), tmp_path)
+    refused = call("train", read.target, "--as-of", read.as_of)
+    assert refused.code == 5 and "write model: {min_customers: N}" in refused.err
+    read.target.write_text(read.target.read_text() + "model: {min_customers: 1000}\n")
+    verdict, listed = list_of_it(call, read)
+    assert "rests wholly on base rates" in verdict and len(listed) > 50
 
 
 def test_every_tool_has_a_sample_of_every_export_and_a_business() -> None:
