@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,8 @@ from cvj_ml.windows import parse_as_of
 
 FIRST, SECOND = datetime(2024, 10, 20, 6, tzinfo=UTC), datetime(2024, 10, 24, 6, tzinfo=UTC)
 """When the tables were saved; between them all rows arrive that were late at the first."""
+DAILY = "20241016"
+"""From here on a table a day; an older one changes no more."""
 INSTANTS = ("2024-09-01", "2024-10-18T11:30", "2024-10-20")
 
 
@@ -48,24 +51,32 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Arriving]:
 
 
 def save(rows: list[Arriving], folder: Path, moment: datetime) -> list[Path]:
-    """Write the daily tables as they stand at a moment, over those of an earlier one; older months are a file each."""
+    """Write the tables as they stand at a moment, over those of an earlier one: days at last, months before."""
     tables: dict[str, list[str]] = {}
     for one in rows:
         if one.arrived < moment:
             day = one.row["event_date"]
-            tables.setdefault(day if day >= f"{FIRST:%Y%m}" else f"{day[:6]}01", []).append(json.dumps(one.row))
+            tables.setdefault(day if day >= DAILY else f"{day[:6]}01", []).append(json.dumps(one.row))
     folder.mkdir(exist_ok=True)
     for day, lines in tables.items():
         (folder / f"events_{day}.json").write_text("\n".join(lines) + "\n")
     return sorted(folder.glob("events_*.json"))
 
 
-def configured(rows: list[Arriving], folder: Path) -> Path:
-    """Make a configuration from the tables as they stand at the first moment."""
-    target = folder / "ga4.yaml"
-    done = call("init", *save(rows, folder, FIRST), "--yes", "--config", target, "--time-zone", "UTC")
+@pytest.fixture(scope="module")
+def configured(rows: list[Arriving], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables as they stand at the first moment, with the configuration that `init` made of them."""
+    folder = tmp_path_factory.mktemp("tables")
+    files = save(rows, folder, FIRST)
+    done = call("init", *files, "--yes", "--config", folder / "ga4.yaml", "--time-zone", "UTC")
     assert done.code == 0, done.err
-    return target
+    return folder
+
+
+@pytest.fixture
+def target(configured: Path, tmp_path: Path) -> Path:
+    """A copy of tables and configuration for one test."""
+    return shutil.copytree(configured, tmp_path / "tables") / "ga4.yaml"
 
 
 def counted(target: Path) -> dict[str, Any]:
@@ -96,37 +107,34 @@ def differing(one: list[Any], other: list[Any]) -> int:
     return sum(len(compare_outputs(*pair).different) for pair in zip(one, other, strict=True))
 
 
-def test_rows_that_arrive_days_late_change_no_past_answer(rows: list[Arriving], tmp_path: Path) -> None:
+def test_rows_that_arrive_days_late_change_no_past_answer(rows: list[Arriving], target: Path) -> None:
     late = [one for one in rows if one.at < FIRST <= one.arrived < SECOND]
     assert {"page_view", "view_item", "sign_up", "purchase"} <= {one.row["event_name"] for one in late}
-    target = configured(rows, tmp_path / "tables")
     before, found = counted(target), {as_of: answers(target, as_of) for as_of in INSTANTS}
-    require_audited(target)
-    save(rows, tmp_path / "tables", SECOND)
+    save(rows, target.parent, SECOND)
     assert counted(target) == before
     for as_of in INSTANTS:
         assert differing(found[as_of], answers(target, as_of)) == 0, as_of
-    require_audited(target)
 
 
-def test_without_the_three_days_the_same_rows_change_what_was_said(rows: list[Arriving], tmp_path: Path) -> None:
-    target = configured(rows, tmp_path / "tables")
+def test_without_the_three_days_the_same_rows_change_what_was_said(rows: list[Arriving], target: Path) -> None:
     document = yaml.safe_load(target.read_text())
     del document["sources"]["events"]["known_after"]
     target.write_text(yaml.safe_dump(document))
     before = answers(target, INSTANTS[-1])
-    save(rows, tmp_path / "tables", SECOND)
+    save(rows, target.parent, SECOND)
     assert differing(before, answers(target, INSTANTS[-1])) > 50
 
 
 @pytest.mark.slow
-def test_a_night_of_before_the_late_rows_is_published_alike_after_them(rows: list[Arriving], tmp_path: Path) -> None:
-    target = configured(rows, tmp_path / "tables")
+def test_a_night_of_before_the_late_rows_is_published_alike_after_them(rows: list[Arriving], target: Path) -> None:
     trained = call("train", target, "--as-of", "2024-10-17", "--promote", "always")
     assert trained.code == 0, trained.err
     before = published(target, "2024-10-20")
-    save(rows, tmp_path / "tables", SECOND)
+    require_audited(target)
+    save(rows, target.parent, SECOND)
     after = published(target, "2024-10-20")
+    require_audited(target)
     assert before.keys() == after.keys() and sum(map(len, before.values())) > len(before["scores.parquet"]) > 100
     for name, frame in before.items():
         pd.testing.assert_frame_equal(frame, after[name])
