@@ -65,6 +65,7 @@ def test_a_tiny_export_has_the_values_that_are_right_by_hand(tool: str, number: 
         assert late == pd.Timedelta(expected["late"].replace("h", " hours").replace("d", " days"))
 
 
+@pytest.mark.slow  # tiny exports of every kind are fast
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_year_of_a_business_has_the_values_of_its_log(tool: str, tmp_path: Path) -> None:
     read = read_as_it_is(call, tool, WRITERS[tool](happenings(), tmp_path), tmp_path)
