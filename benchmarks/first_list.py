@@ -83,6 +83,7 @@ def report(customers: int, rows: list[Mapping[str, str | float | None]], verdict
         "# From an export to the first list\n\n"
         "`python -m benchmarks.first_list` says how this is measured.\n\n"
         f"A year of a made-up shop with {customers:,} visitors, as each tool exports it, and no edits.\n"
+        "Two sources of one file read its rows once each, and one of them leaves out what is the other's.\n"
         f"{MOST:.0f} s of CPU are the promise. {today()}, {commit()}; {machine()};"
         f" other work on the machine: {load:.1f} of its cores.\n\n"
         f"{markdown_table(rows, {name: name for name in rows[0]})}\n"
