@@ -16,7 +16,9 @@ STAMP = $(ENV)/installed
 export UV_SYSTEM_CERTS := 1
 # The environment is remade only when this changes: the locks, the package's own declaration, the place of the clone.
 FINGERPRINT = { cat locks/uv.txt $(PINS) pyproject.toml; pwd; } | sha256sum
-PYTEST = $(PY) -m pytest -n auto --dist loadfile
+# Files keep the order of tests/conftest.py, the longest first.
+IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+PYTEST = $(PY) -m pytest $(IN_PARALLEL)
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -36,7 +38,7 @@ BEHAVIOUR := -m "not slow" --ignore=tests/test_architecture.py --ignore=tests/te
 test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml admits
 	@export CVJ_ML_CACHE="$$PWD/.venv-lowest/cache"
 	$(MAKE) --no-print-directory venv ENV=.venv-lowest PINS=locks/lowest.txt
-	.venv-lowest/bin/python -m pytest -n auto --dist loadfile $(BEHAVIOUR)
+	.venv-lowest/bin/python -m pytest $(IN_PARALLEL) $(BEHAVIOUR)
 
 # Resolved now, so no lock is used: what an installation without one would get today.
 test-newest: ## Run the fast tests with the newest versions that it admits, on each Python from 3.11 to 3.14
@@ -46,7 +48,7 @@ test-newest: ## Run the fast tests with the newest versions that it admits, on e
 		export CVJ_ML_CACHE="$$PWD/$$env/cache"
 		$(MAKE) --no-print-directory bootstrap ENV=$$env PYTHON=python$$version
 		$$env/bin/uv pip install --upgrade --python $$env/bin/python --editable '.[calendar,excel,postgres,spark,test,tune]'
-		$$env/bin/python -m pytest -n auto --dist loadfile $(BEHAVIOUR)
+		$$env/bin/python -m pytest $(IN_PARALLEL) $(BEHAVIOUR)
 	done
 
 lint: venv ## Check style, types and the direction of imports

@@ -21,6 +21,19 @@ settings.register_profile("unshrunk", settings.get_profile("ci"), phases=[Phase.
 settings.load_profile("ci")
 
 
+SLOW_TEST = 40
+"""How many other tests take about as long as a slow one."""
+
+
+@pytest.hookimpl(trylast=True)  # when it is known which tests run
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first: one that begins last keeps all but one process waiting."""
+    cost: dict[Path, int] = {}
+    for item in items:
+        cost[item.path] = cost.get(item.path, 0) + (SLOW_TEST if item.get_closest_marker("slow") else 1)
+    items.sort(key=lambda item: (-cost[item.path], item.path))
+
+
 @pytest.fixture(scope="session")
 def dataset() -> Callable[[str], Path]:
     """Return a function from a data set's name to its path; it skips the test where the data set is absent.

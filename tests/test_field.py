@@ -21,7 +21,12 @@ from tests.trained import call
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = sorted((ROOT / "tests" / "field").glob("*/expected.yaml"))
-RUNS = [(case.parent.name, number) for case in CASES for number, _ in enumerate(yaml.safe_load(case.read_text()))]
+RUNS = [
+    # The first run of a case is the way that most will go; the others are slow only together.
+    pytest.param(case.parent.name, number, marks=[pytest.mark.slow] if number else [])
+    for case in CASES
+    for number, _ in enumerate(yaml.safe_load(case.read_text()))
+]
 
 
 def files_of(case: str, names: list[str]) -> list[Path]:

@@ -110,6 +110,7 @@ def test_train_prints_one_object_and_tells_its_steps_on_stderr(trained: Trained)
     assert "\x1b" not in trained.training.err
 
 
+@pytest.mark.slow
 def test_json_is_all_of_stdout(trained: Trained, tmp_path: Path) -> None:
     """In a process of its own: libraries that print around Python's streams would be seen."""
     file = trained.variant(tmp_path)

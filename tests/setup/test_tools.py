@@ -6,7 +6,6 @@ of one made-up business as every tool would show it.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from itertools import pairwise
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from tests.setup.tools.business import WRITERS, happenings
+from tests.setup.tools.first_list import list_of_it, newest, read_as_it_is
 from tests.test_field import require_values
 from tests.trained import Outcome, call
 
@@ -37,11 +37,6 @@ TOOLS = sorted(known_tools())
 def init(folder: Path, *arguments: object) -> tuple[Outcome, Path]:
     target = folder / "tool.yaml"
     return call("init", *arguments, "--config", target, "--time-zone", "UTC"), target
-
-
-def newest(target: Path) -> pd.DataFrame:
-    rows = pd.concat(map(pd.read_parquet, target.parent.rglob("bucket-*/touchpoints.parquet")))
-    return rows[rows["superseded_at"].isna() & ~rows["copied"]]
 
 
 @pytest.mark.parametrize(("tool", "number"), SAMPLES)
@@ -70,35 +65,31 @@ def test_a_tiny_export_has_the_values_that_are_right_by_hand(tool: str, number: 
         assert late == pd.Timedelta(expected["late"].replace("h", " hours").replace("d", " days"))
 
 
+@pytest.mark.slow  # tiny exports of every kind are fast
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_year_of_a_business_has_the_values_of_its_log(tool: str, tmp_path: Path) -> None:
-    export = WRITERS[tool](happenings(), tmp_path)
-    done, target = init(tmp_path, *export.files, "--yes", "--json")
-    assert done.code == 0, done.err
-    doubts = {one["name"].split(".")[-1] for one in json.loads(done.out)["doubts"]}
-    assert "tool" in doubts
-    checked = call("check", target, "--as-of", "2025-01-15", "--json")
-    assert checked.code == 0, checked.err
-    found = json.loads(checked.out)
-    assert found["customers"] == export.customers
-    assert found["events"] == export.events
-    assert sum(sum(one["refused"].values()) for one in found["sources"]) == 0
-    assert newest(target)["value"].sum() == round(100 * export.value)
+    read = read_as_it_is(call, tool, WRITERS[tool](happenings(), tmp_path), tmp_path)
+    assert read.stored and "tool" in read.doubts
 
 
 @pytest.mark.slow
-def test_a_list_comes_out_of_an_export_without_edits(tmp_path: Path) -> None:
-    # Orders alone of so few made-up customers teach less than base rates, and such a model is not promoted.
-    export = WRITERS["ga4"](happenings(), tmp_path)
-    done, target = init(tmp_path, *export.files, "--yes", "--json")
-    assert done.code == 0, done.err
-    as_of = json.loads(done.out)["as_of"]
-    trained = call("train", target, "--as-of", as_of)
-    assert trained.code == 0, trained.err
-    night = call("nightly", target, "--as-of", as_of)
-    assert night.code == 0, night.err
-    lists = [*(tmp_path / "out").rglob("targets/*__*d.parquet")]
-    assert lists and sum(len(pd.read_parquet(path)) for path in lists) > 0
+@pytest.mark.parametrize("tool", ["ga4", "hubspot"])
+def test_a_list_comes_out_of_an_export_without_edits(tool: str, tmp_path: Path) -> None:
+    """Devices and logins, and dates side by side; `python -m benchmarks.first_list` goes the way for every tool."""
+    read = read_as_it_is(call, tool, WRITERS[tool](happenings(customers=600), tmp_path), tmp_path)
+    verdict, listed = list_of_it(call, read)
+    assert verdict.startswith("Promoted") and len(listed) > 100
+
+
+@pytest.mark.slow
+def test_a_refused_model_of_few_orders_ends_with_what_leads_to_a_list(tmp_path: Path) -> None:
+    """Orders alone of 181 buyers teach less than base rates; what the message says then is tried here."""
+    read = read_as_it_is(call, "shopify", WRITERS["shopify"](happenings(), tmp_path), tmp_path)
+    refused = call("train", read.target, "--as-of", read.as_of)
+    assert refused.code == 5 and "write model: {min_customers: N}" in refused.err
+    read.target.write_text(read.target.read_text() + "model: {min_customers: 1000}\n")
+    verdict, listed = list_of_it(call, read)
+    assert "rests wholly on base rates" in verdict and len(listed) > 50
 
 
 def test_every_tool_has_a_sample_of_every_export_and_a_business() -> None:

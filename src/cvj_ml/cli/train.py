@@ -63,7 +63,10 @@ def _require_usable(verdict: Verdict, promote: Promotion) -> None:
 
     if verdict.refused and promote == "auto":
         raise GateError(
-            f"{verdict.sentence} It is registered as the challenger, and nothing can be scored with it. Look at its"
-            " card (`cvj-ml models export`), give more history or fewer targets, and train again; or, if you know"
-            " better, use it with `cvj-ml train … --promote always`."
+            f"{verdict.sentence} It is registered as the challenger, and nothing can be scored with it. A history that"
+            " is short, or that holds little but purchases, may tell customers apart no better than chance: add sources"
+            " of what they do before (visits, sign-ups, e-mails), or train again with more history. For lists by base"
+            " rates until then, write model: {min_customers: N} into the configuration, with N above the number of your"
+            " customers; nothing else is learned with it. Or, if you know better, use this model with"
+            " `cvj-ml train … --promote always`."
         )

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import glob
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
+from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +26,12 @@ from pydantic import (
 )
 
 from cvj_ml.errors import ConfigError, nearest, raise_all
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """Return the names of all time zones; they stand in files, which are many."""
+    return frozenset(available_timezones())
 
 
 class Section(BaseModel):

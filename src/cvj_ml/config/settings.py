@@ -6,14 +6,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import date
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated
+from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_duration, validated, zone_names
 from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_below_out
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.exports import ExportsSpec, exports_faults
@@ -235,8 +236,8 @@ class Config(Section):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, zone: str) -> str:
-        if zone not in available_timezones():
-            raise ValueError(f"unknown time zone {zone!r}.{nearest(zone, available_timezones())}")
+        if zone not in zone_names():
+            raise ValueError(f"unknown time zone {zone!r}.{nearest(zone, zone_names())}")
         return zone
 
     @field_validator("horizons")
@@ -370,17 +371,23 @@ def read_journey(reference: str, folder: Path = Path()) -> JourneySpec:
     ValueError for a name that is neither, ConfigError for what is wrong in a file.
     """
     if reference in preset_names():
-        file = Path(str(files("cvj_ml").joinpath("journey", "presets", f"{reference}.yaml")))
-    elif reference.endswith((".yaml", ".yml")):
-        file = Path(folder, reference)
-    else:
+        return _preset(reference)
+    if not reference.endswith((".yaml", ".yml")):
         raise ValueError(
             f"journey: unknown preset {reference!r}.{nearest(reference, preset_names())}"
             f" Presets: {', '.join(preset_names())}; or name a .yaml file, or write the stages here"
         )
+    file = Path(folder, reference)
     return validated(JourneySpec, read_yaml(file), file)
 
 
+@cache  # a file of the package, which nothing changes while it runs
+def _preset(name: str) -> JourneySpec:
+    file = Path(str(files("cvj_ml").joinpath("journey", "presets", f"{name}.yaml")))
+    return validated(JourneySpec, read_yaml(file), file)
+
+
+@cache
 def preset_names() -> tuple[str, ...]:
     """Return the names of the journeys in the package."""
     folder = files("cvj_ml").joinpath("journey", "presets")

@@ -6,11 +6,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from cvj_ml.config.base import Duration, ResolvedPath, ResolvedPattern, Section, _as_list
+from cvj_ml.config.base import Duration, ResolvedPath, ResolvedPattern, Section, _as_list, zone_names
 from cvj_ml.config.plays import Names
 from cvj_ml.errors import nearest
 
@@ -51,10 +50,8 @@ class TableSpec(Section):
     @field_validator("times")
     @classmethod
     def _known_zone(cls, times: str) -> str:
-        if times not in ("local", "utc") and times not in available_timezones():
-            raise ValueError(
-                f"times is local, utc or a time zone; found {times!r}.{nearest(times, available_timezones())}"
-            )
+        if times not in ("local", "utc") and times not in zone_names():
+            raise ValueError(f"times is local, utc or a time zone; found {times!r}.{nearest(times, zone_names())}")
         return times
 
     @field_validator("time_format")
