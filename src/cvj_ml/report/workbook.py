@@ -88,8 +88,8 @@ HOW_TO_READ = (
     ),
     (
         "Probability",
-        "How likely the customer reaches the list's stage, or a later one, within the list's days. At risk: is lost; win"
-        " back: buys, or comes back.",
+        "How likely the customer reaches the list's stage, or a later one, within the list's days. At risk: is lost;"
+        " win back: buys, or comes back.",
     ),
     (
         "Expected value",
