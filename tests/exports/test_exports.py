@@ -492,3 +492,61 @@ def allowed(of: Random, customer: str, name: str, kind: str) -> bool:
     return any(
         who == customer and channel in through and open_to(of, who, channel) for _, _, who, channel, _ in of.lists
     )
+
+
+@given(st.data())
+def test_segments_at_the_door(data: st.DataObject) -> None:
+    """Silent error 159: nobody in control, suppressed or without consent is in a segment's file; all are counted."""
+    names = [f"c{i:02d}" for i in range(1, 13)]
+    of = {name: data.draw(st.sampled_from(["at_risk", "new", "dormant"])) for name in names}
+    control = data.draw(st.lists(st.sampled_from(names), unique=True))
+    channel = st.sampled_from([None, *CHANNELS])
+    tables = [
+        data.draw(st.none() | st.lists(st.tuples(st.sampled_from(names), channel), max_size=10)) for _ in range(2)
+    ]
+    served = data.draw(st.sampled_from(["all", ["email"], ["email", "phone"]]))
+    spec = ExportsSpec.model_validate({"email": "mail", "files": {"segments": served}})
+    segments = {
+        name: pa.table(
+            {
+                "customer_id": pa.array([one for one in names if of[one] == name], pa.string()),
+                "stage": pa.array(["Convert" for one in names if of[one] == name], pa.string()),
+            }
+        )
+        for name in ("at_risk", "new", "dormant")
+    }
+    addresses: list[tuple[str | None, ...]] = [(one, f"{one}@example.com", None, None, None) for one in names]
+    (made,) = make_exports(
+        spec,
+        {},
+        contact(addresses),
+        permissions(*tables),
+        pa.array(control, pa.string()),
+        "e",
+        CHANNELS,
+        None,
+        segments,
+    )
+    suppressed, consent = tables
+    channels = [*CHANNELS, None] if served == "all" else served
+
+    def reachable(name: str) -> bool:
+        closed = {through for one, through in suppressed or () if one == name}
+        given = {through for one, through in consent or () if one == name}
+        for through in channels:
+            agreed = consent is None or None in given or (bool(given) if through is None else through in given)
+            if agreed and not closed & {None, through}:
+                return True
+        return False
+
+    wanted = [one for name in segments for one in names if of[one] == name and one not in control and reachable(one)]
+    assert [one.customer_id for one in made.audience.members] == wanted
+    assert all(one.row["segment"] == of[one.customer_id] for one in made.audience.members)
+    assert made.audience.looked_at == 12 == len(wanted) + sum(made.audience.left_out.values())
+    with tempfile.TemporaryDirectory() as folder:
+        rows = write_exports(Path(folder, "exports"), (made,), (), "2025-06-24")
+        files = {name: count for name, count in rows.items() if name.startswith("segment_")}
+        assert files == {f"segment_{name}.csv": count for name, count in Counter(of[one] for one in wanted).items()}
+        for file in files:
+            with Path(folder, "exports", file).open(encoding="utf-8") as opened:
+                assert {row["segment"] for row in csv.DictReader(opened)} == {file[8:-4]}

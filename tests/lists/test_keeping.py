@@ -22,7 +22,7 @@ from cvj_ml.lists import RankedList, held_back, rank, summarise
 from cvj_ml.lists.changes import NOTHING_BEFORE, compare, reasons_tonight, with_changes
 from cvj_ml.lists.contact_history import ContactHistory
 from cvj_ml.lists.standing import Standing
-from cvj_ml.models.segments import SEGMENTS
+from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.scoring import StoredTable
 
 JOURNEY = {

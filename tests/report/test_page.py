@@ -23,7 +23,7 @@ from tests.trained import AS_OF, Trained, call
 
 from cvj_ml import schemas
 from cvj_ml.commands.measure import known_history
-from cvj_ml.config import Config
+from cvj_ml.config import Config, ListSpec
 from cvj_ml.customers import Naming
 from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.counts import JourneyCounts
@@ -36,6 +36,7 @@ from cvj_ml.lists import RankedList, summarise
 from cvj_ml.lists.eligibility import HELD_BACK, POSITION
 from cvj_ml.lists.ranked_list import ListSize
 from cvj_ml.models.bundle.forecast_errors import CountRange, ExpectedMoves, expected_moves
+from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.ownership import claim
 from cvj_ml.report import wording
 from cvj_ml.report.campaign_history import list_histories
@@ -99,6 +100,7 @@ def scores(size: int) -> pa.Table:
         "stage": [STAGES[0]] * size,
         "dormant": [i % 3 == 0 for i in range(size)],
         f"p_reach_{SLUGS[1]}_30d": np.linspace(0.9, 0.001, size),
+        "segment": [SEGMENTS[i % len(SEGMENTS)] for i in range(size)],
         "low_evidence": [["<b>low</b>"]] * size,
     }
     return pa.table(
@@ -154,11 +156,19 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
         moves=ExpectedMoves(size, float(p.sum()), 6, 0.1, (CountRange(4, 1520), CountRange(2, 1860))),
         stage_moves=ExpectedMoves(size + 10, float(p.sum()) + 1, 2),
         size=ListSize(500, float(p[:500].sum()), 7, 0.5, 0.5, True),
-        reason=np.array([-1] * (size + 7) + [POSITION["suppressed"]] * 3, dtype=np.int8),
+        reason={STAGES[0]: np.array([-1] * (size + 7) + [POSITION["suppressed"]] * 3, dtype=np.int8)},
         details={
             name: ("Last: <b>bought</b> yesterday.", "Chances within 30 days: Buyer 70%.") for name in customers[:30]
         },
     )
+
+
+def at_risk(customers: list[str]) -> RankedList:
+    """The same as a list of those who are leaving."""
+    spec = ListSpec.model_validate({"at_risk": {"stages": [STAGES[0], STAGES[1]]}, "horizon": "30d"})
+    one = ranked(customers, "at-risk__visitor-buyer__30d", "Points to leaving: silent")
+    moves = ExpectedMoves(len(customers), one.moves.expected, 0)
+    return replace(one, spec=spec, outcome="kept", reason={**one.reason, STAGES[1]: np.zeros(0, np.int8)}, moves=moves)
 
 
 def survey_of(segment: str | None = None) -> JourneyCounts:
@@ -392,7 +402,7 @@ def test_what_is_exported_is_everybody_to_contact(browser: Any, tmp_path: Path) 
 def test_the_page_has_no_serious_fault_of_accessibility(browser: Any, tmp_path: Path) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    text = page(night(ranked([f"c{i:02}" for i in range(30)])))
+    text = page(night(ranked([f"c{i:02}" for i in range(30)]), at_risk([f"d{i:02}" for i in range(30)])))
     for width, scheme in itertools.product((1440, 1024, 390), ("light", "dark")):
         with visit(browser, written(tmp_path, text), width) as found:
             found.emulate_media(color_scheme=scheme)
@@ -691,3 +701,22 @@ def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_p
     assert ran.code == 0, ran.err
     text = Path(json.loads(ran.out)["page"]).read_text(encoding="utf-8")
     assert f'id="past-{AS_OF}"' in text and 'id="past-2025-06-25"' not in text
+
+
+def test_who_is_leaving_and_the_segments_are_told_as_what_they_are() -> None:
+    people = [f"c{i}" for i in range(20)]
+    text = page(night(ranked(people), at_risk([f"d{i}" for i in range(20)])))
+    assert "At risk: Visitor" in text and "Chance to be lost" in text and "are expected to be lost in time" in text
+    assert "At risk: " in text.split('id="expected"')[1][:400], "the tile of moves tells it beside them"
+    assert "how likely they do nothing in time that counts as staying" in text
+    assert "which does not say whom a contact would keep" in text
+    plain = page(night(ranked(people)))
+    assert "counts as staying" not in plain and "Chance to" not in plain
+    table = text.split('id="segments"')[1].split("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[2:]]
+    assert [row[0] for row in rows] == [name.replace("_", " ").capitalize() for name in SEGMENTS]
+    assert sum(int(row[2]) for row in rows) == 300
+    # c0, c7 and c14 are dormant; c13, who is in control, is not to be contacted.
+    assert rows[0][2:4] == ["43", "3"] and "Offer" in rows[0][4]
+    assert "Nobody: the journey file has no value:" in rows[1][1]
+    assert "Nobody: the scores have no column p_churn_30d" in rows[3][1]

@@ -16,7 +16,7 @@ from cvj_ml.config.lists import (
     plays_of,
 )
 from cvj_ml.config.plays import STAGE_CHANGE, Condition, Play, Rating, UnhappySpec, outer_rating
-from cvj_ml.config.segments import SegmentsSpec
+from cvj_ml.config.segments_spec import SegmentsSpec
 from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,

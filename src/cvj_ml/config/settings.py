@@ -33,7 +33,7 @@ from cvj_ml.config.lists import (
 from cvj_ml.config.model import FeaturesSpec, ModelSettings, NextStages, SnapshotsSpec
 from cvj_ml.config.places import lies_below, out_faults
 from cvj_ml.config.plays import Names
-from cvj_ml.config.segments import SegmentsSpec, segments_faults
+from cvj_ml.config.segments_spec import SegmentsSpec, segments_faults
 from cvj_ml.config.tables import (
     STAGE_HISTORY,
     AttributesSpec,

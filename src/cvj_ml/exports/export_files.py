@@ -24,7 +24,7 @@ from cvj_ml.exports.audiences import LEFT_OUT, NOT_WRITTEN, Audience, Door, Memb
 from cvj_ml.exports.tools import TOOLS
 from cvj_ml.io import html_environment, write_table
 from cvj_ml.lists.reasons import COLUMNS, sentence
-from cvj_ml.models.segments import SEGMENTS
+from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.scoring import StoredTable
 
 EXPORTS, MEMBERS, COUNTS = "exports", "members", "summary"

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from cvj_ml.lists.eligibility import REASONS, WHY
 from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList, summarise
 from cvj_ml.lists.standing import BETWEEN, Standing, is_in
-from cvj_ml.models.segments import SEGMENTS
+from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.schemas import INSTANT, Contract
 from cvj_ml.scoring import StoredTable
 from cvj_ml.windows import to_datetime

@@ -227,8 +227,8 @@ class _Night:
         customers = scores["customer_id"].combine_chunks()
         if spec.kind == "at_risk" and scores["active"].null_count:
             raise ModelError(
-                f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a panel"
-                " in memory. Fit or train it on touchpoints, or leave the list out."
+                f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a"
+                " panel in memory. Fit or train it on touchpoints, or leave the list out."
             )
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")

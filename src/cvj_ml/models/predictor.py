@@ -17,7 +17,7 @@ from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
-from cvj_ml.models.segments import SegmentLevels
+from cvj_ml.models.segment_levels import SegmentLevels
 from cvj_ml.models.stage.posterior import StageModel, assemble
 from cvj_ml.models.value.inputs import Columns
 from cvj_ml.models.value.value import ValueModel, Values

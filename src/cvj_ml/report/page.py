@@ -32,7 +32,7 @@ from cvj_ml.report.blueprint import blueprint
 from cvj_ml.report.campaign_history import list_histories
 from cvj_ml.report.list_view import fitting, list_files, list_view
 from cvj_ml.report.plan import Plan, plan_of
-from cvj_ml.report.segments import ready_segments
+from cvj_ml.report.segment_table import ready_segments
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, persona_rows, worksheet, worksheet_json, worksheet_markdown

@@ -59,7 +59,8 @@ HOW_TO_READ = (
     (
         "The numbered sheets",
         "One sheet a list, in the order of the plan. Each names customers of one stage, the likeliest to move on"
-        " first.",
+        " first. 'At risk' names customers who are active and may fall silent, the likeliest to be lost first; 'Win"
+        " back' those who have been silent for long, the likeliest to buy, or to come back, first.",
     ),
     (
         "Whom to contact",
@@ -85,11 +86,15 @@ HOW_TO_READ = (
         "A play for the stage that the list leads to, and the permitted channel that this customer answers to best, or"
         " uses most.",
     ),
-    ("Probability", "How likely the customer reaches the list's stage, or a later one, within the list's days."),
+    (
+        "Probability",
+        "How likely the customer reaches the list's stage, or a later one, within the list's days. At risk: is lost;"
+        " win back: buys, or comes back.",
+    ),
     (
         "Expected value",
         "The worth of the list's stage and of each later one, times the probability of reaching it within the list's"
-        " days. Worths come from the configuration.",
+        " days. Worths come from the configuration. At risk: what is lost with them, on average.",
     ),
     (
         "Of customers scored like this",

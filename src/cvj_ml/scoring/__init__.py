@@ -4,7 +4,7 @@ from cvj_ml.scoring.frames import attribute_columns, in_spark_task, require_pers
 from cvj_ml.scoring.opening import make_canary, open_bundle
 from cvj_ml.scoring.parts import Parts, metadata_of, work_off
 from cvj_ml.scoring.scores_table import StoredTable, as_table, merge, score_block, scores_contract
-from cvj_ml.scoring.segments import learn_segments
+from cvj_ml.scoring.segment_learning import learn_segments
 from cvj_ml.scoring.serving import Interface, interface_of, score_frame
 
 __all__ = [

@@ -24,7 +24,7 @@ from cvj_ml.config import DAY
 from cvj_ml.histories import Block
 from cvj_ml.journey import KEPT, PURCHASE, Outcome
 from cvj_ml.models.predictor import Predictions, Predictor
-from cvj_ml.models.segments import SEGMENTS, Rhythm
+from cvj_ml.models.segment_levels import SEGMENTS, Rhythm
 from cvj_ml.models.value.value import median_time
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.parts import read_part

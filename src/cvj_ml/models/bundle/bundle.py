@@ -39,7 +39,7 @@ from cvj_ml.models.bundle.verification import (
 from cvj_ml.models.drift_profile.reference import drift_as_json, drift_from_json
 from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import OutcomeModel, Predictor
-from cvj_ml.models.segments import SegmentLevels
+from cvj_ml.models.segment_levels import SegmentLevels
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
 from cvj_ml.panel.calendar import NO_CALENDAR
 from cvj_ml.panel.model_spec import ModelSpec

@@ -12,7 +12,7 @@ from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
 from cvj_ml.models.drift_profile.learning import SAMPLE, sample_of
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.segments import LEVELS, QUIET_AFTER, Rhythm, SegmentLevels, level_column
+from cvj_ml.models.segment_levels import LEVELS, QUIET_AFTER, Rhythm, SegmentLevels, level_column
 from cvj_ml.scoring.scores_table import as_table, rhythm_of
 
 _DIGITS = 3

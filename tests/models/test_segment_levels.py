@@ -20,7 +20,7 @@ from cvj_ml import commands
 from cvj_ml.config import DAY, SegmentsSpec
 from cvj_ml.histories import Block
 from cvj_ml.journey import KEPT, Outcome
-from cvj_ml.models.segments import LEVELS, SEGMENTS, Rhythm, SegmentLevels, level_column
+from cvj_ml.models.segment_levels import LEVELS, SEGMENTS, Rhythm, SegmentLevels, level_column
 from cvj_ml.scoring import StoredTable, learn_segments, open_bundle, score_block
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import midnight, to_datetime

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config
 from cvj_ml.lists import RankedList
 from cvj_ml.lists.changes import Balance
-from cvj_ml.models.segments import SEGMENTS
+from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.report import wording
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.scoring import StoredTable
