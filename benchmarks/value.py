@@ -292,7 +292,9 @@ def section(name: str, instant: Instant, which: str, one: Measured) -> str:
         "less": "Gini below the model's",
     }
     table = figures(one)
-    rows = [{str(key): "-" if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
+    rows = [
+        {str(key): "-" if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
+    ]
     simulated = " (simulated by its publisher)" if name in SIMULATED else ""
     return "\n".join(
         [
@@ -339,7 +341,11 @@ def _intervals(one: Measured) -> str:
 def write(text: str) -> None:
     """Put a section into the results, in the place of the one with the same heading."""
     heading = text.split("\n", 1)[0]
-    found = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Amounts\n\nWritten by `python -m benchmarks.value`.\n"
+    found = (
+        RESULTS.read_text(encoding="utf-8")
+        if RESULTS.exists()
+        else "# Amounts\n\nWritten by `python -m benchmarks.value`.\n"
+    )
     first, *sections = re.split(r"^(?=## )", found, flags=re.MULTILINE)
     kept = {one.split("\n", 1)[0]: one.strip() + "\n" for one in sections} | {heading: text.strip() + "\n"}
     RESULTS.write_text("\n".join([first.strip() + "\n", *(kept[key] for key in sorted(kept))]), encoding="utf-8")
