@@ -42,9 +42,9 @@ from cvj_ml.journey import PURCHASE, observability
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.models.value.inputs import Columns
+from cvj_ml.models.value.purchase_history import Columns
 from cvj_ml.models.value.value import Values, fit_value
-from cvj_ml.panel.model_spec import ModelSpec, define
+from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import ingest
@@ -59,7 +59,7 @@ PUBLISHED = (6.25, 3.74, 15.45)
 """Gamma-Gamma's p, q and v of the CDNOW sample (Fader and Hardie 2013, which `lifetimes` ships)."""
 
 _SEED = 20240229
-_ROWS = 150_000
+_ROWS = 100_000
 _TAUGHT = 40_000  # of the contenders' rows, at most
 
 
@@ -141,7 +141,7 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
     bought = test.amounts.gross[:, last] / unit
     values = model.predict(test.x, columns, at_test, horizons)
     at_most = model.below(test.x, columns, at_test, horizons, last, bought)
-    trees = [mean for mean in ("number", "gross") if getattr(model, mean).booster is not None]
+    trees = "with trees" if model.gross.booster is not None else "without trees"
     expected = {MODEL: values.gross[:, last], **_contenders(history, test, chance, at_test, catboost)}
     if name == "cdnow":
         order = pd.Index([test.names[i] for i in test.customer])
@@ -149,7 +149,7 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
             btyd.buying(folder / "cdnow_master.parquet", pd.Timestamp(instant.day)).customers.get_indexer(order)
         ]
     expected[ZERO] = np.zeros(len(test))
-    taught = f"{len(history):,} of {history.eligible:,} snapshots; trees: {', '.join(trees) or 'none'}"
+    taught = f"{len(history):,} of {history.eligible:,} snapshots, {trees}"
     before = np.where(bought > 0, at_most, 0.0)
     return Measured(horizons[-1] // DAY, bought, expected, values, at_test[:, last], (before, at_most), taught)
 
@@ -160,7 +160,7 @@ def _end(instant: Instant) -> date:
 
 def _chances(history: Panel, test: Panel) -> tuple[_F64, _F64]:
     """Return P(buys within each horizon) of both panels, by the hazard of purchases in its default settings."""
-    definition, known = history.definition, {one.name: one for one in history.definition.outcomes}
+    known = {one.name: one for one in history.definition.outcomes}
     asked = known[PURCHASE]
     while asked.same_as in known:
         asked = known[asked.same_as]

@@ -1,4 +1,4 @@
-"""Amounts: order of the horizons, numbers of purchases, intervals on a process that is known, and what a bundle holds."""
+"""Amounts: order of the horizons, numbers of purchases, intervals on a known process, and what a bundle holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cvj_ml.config import DAY, JourneySpec
 from cvj_ml.features import Vocabulary, compile_catalogue
 from cvj_ml.journey import PURCHASE, Journey, Outcome
 from cvj_ml.models.bundle.value_files import load_value, save_value
-from cvj_ml.models.value.inputs import ALIVE, Columns, inputs_of
+from cvj_ml.models.value.purchase_history import ALIVE, Columns, inputs_of
 from cvj_ml.models.value.mean import MeanRows, Sample, fit_mean
 from cvj_ml.models.value.spread import EXPONENTIAL, Ratios, fit_spread
 from cvj_ml.models.value.value import ValueModel, fit_value, median_time
