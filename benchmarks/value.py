@@ -35,6 +35,7 @@ from benchmarks.protocols import Instant, Protocol, configured
 from benchmarks.records import ROOT, SIMULATED, commit, machine, record_opening, require_data, today
 from cvj_ml.config import DAY
 from cvj_ml.engines import LocalEngine
+from cvj_ml.evaluation.amount_metrics import mean_of_stage, normalised_gini
 from cvj_ml.evaluation.backtesting import rfm
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, times_drawn
 from cvj_ml.evaluation.metrics import markdown_table
@@ -178,11 +179,9 @@ def _contenders(history: Panel, test: Panel, chance: _F64, at_test: _F64, catboo
     whole = np.flatnonzero(history.amounts.whole[:, last])
     whole = whole[:: -(-len(whole) // _TAUGHT)]
     amount = history.amounts.gross[whole, last] / 10.0**history.definition.catalogue.value_decimals
-    stage = np.array([amount[history.stage[whole] == one].mean() for one in np.unique(history.stage[whole])])
-    place = np.searchsorted(np.unique(history.stage[whole]), test.stage).clip(max=len(stage) - 1)
     past, now = _rfm(history)[whole], _rfm(test)
     found = {
-        "mean of the stage": stage[place],
+        "mean of the stage": mean_of_stage(history, test)[:, last],
         "RFM regression": np.maximum(LinearRegression().fit(past, amount).predict(now), 0.0),
     }
     buys = amount > 0
@@ -230,7 +229,7 @@ def _hurdle(kind: str, x: npt.NDArray[np.float32], y: _F64, test: npt.NDArray[np
 
 def figures(one: Measured) -> pd.DataFrame:
     """Return a row a contender: squared error, R², normalised Gini, absolute error, and differences from the model."""
-    weights = np.vstack([np.ones(len(one.bought)), _draws(len(one.bought))])
+    weights = np.vstack([np.ones(len(one.bought), dtype=np.int64), _draws(len(one.bought))])
     squared = {name: (one.bought - said) ** 2 for name, said in one.expected.items()}
     errors = {name: weights @ loss / weights.sum(axis=1) for name, loss in squared.items()}
     ginis = {name: normalised_gini(one.bought, said, weights) for name, said in one.expected.items()}
@@ -257,26 +256,6 @@ def _draws(customers: int) -> _I64:
 def _interval(name: str, draws: _F64) -> dict[str, str]:
     low, high = np.quantile(draws[1:], [0.025, 0.975])
     return {name: f"{draws[0]:+,.4g} [{low:,.4g}, {high:,.4g}]"}
-
-
-def normalised_gini(bought: _F64, said: _F64, weights: npt.NDArray[np.floating] | _I64) -> _F64:
-    """Return, for each row of weights, the Gini of amounts in the order of the forecast over that in their own order.
-
-    1 is a perfect order, 0 none; customers of equal forecasts share what they bought.
-    """
-    perfect = _gini(bought, bought, weights)
-    return _gini(bought, said, weights) / perfect
-
-
-def _gini(bought: _F64, by: _F64, weights: npt.NDArray[np.floating] | _I64) -> _F64:
-    order = np.argsort(-by, kind="stable")
-    ties = np.append(np.flatnonzero(np.diff(by[order])), len(by) - 1)
-    found = np.empty(len(weights))
-    for k, row in enumerate(weights):
-        people, money = np.cumsum(row[order])[ties], np.cumsum((row * bought)[order])[ties]
-        people, money = np.append(0.0, people / people[-1]), np.append(0.0, money / money[-1])
-        found[k] = 2.0 * float(np.trapezoid(money, people)) - 1.0
-    return found
 
 
 def section(name: str, instant: Instant, which: str, one: Measured) -> str:

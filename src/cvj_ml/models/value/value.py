@@ -64,13 +64,18 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class ValueModel:
-    """The number of purchases, the amount, how it spreads, and what is given back (None where nobody does)."""
+    """The number of purchases, the amount, how it spreads, and what is given back (None where nobody does).
+
+    ``ranks`` says whether lists by expected value are ranked by the amount: decided in a fold that a model of the same
+    recipe had not seen.
+    """
 
     population: Population
     number: MeanModel
     gross: MeanModel
     spread: Spread
     refunds: MeanModel | None
+    ranks: bool = False
 
     def predict(self, x: _F32, columns: Columns, p: _F64, horizons: tuple[int, ...]) -> Values:
         """Return what customers with these features will buy; ``p`` is P(buys), (customers, horizons)."""
