@@ -12,85 +12,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tests.oracles.cases import Blocks, a_plain_block
+from tests.oracles.buyers import CUT, HORIZONS, START, a_buying_definition, a_shop_of_buyers, true_chances
 
-from cvj_ml.config import DAY, JourneySpec
-from cvj_ml.features import Vocabulary, compile_catalogue
-from cvj_ml.journey import PURCHASE, Journey, Outcome
+from cvj_ml.config import DAY
 from cvj_ml.models.bundle.value_files import load_value, save_value
-from cvj_ml.models.value.purchase_history import ALIVE, Columns, inputs_of
 from cvj_ml.models.value.mean import MeanRows, Sample, fit_mean
+from cvj_ml.models.value.purchase_history import ALIVE, Columns, inputs_of
 from cvj_ml.models.value.spread import EXPONENTIAL, Ratios, fit_spread
 from cvj_ml.models.value.value import ValueModel, fit_value, median_time
-from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.windows import NEVER
 
-HORIZONS = (10 * DAY, 30 * DAY, 60 * DAY)
-START = 19_000 * DAY
-CUT = START + 400 * DAY
-
 _F64 = npt.NDArray[np.float64]
-
-
-def a_world(customers: int, seed: int) -> tuple[Blocks, _F64]:
-    """Customers who buy at rates of their own for log-normal amounts of their own, and give back a tenth of it.
-
-    Returns the purchases a day of each: the number within a horizon is Poisson distributed.
-    """
-    rng = np.random.default_rng(seed)
-    rate = rng.gamma(1.5, 1 / 60.0, customers)
-    level = np.exp(rng.normal(3.0, 0.5, customers))
-    offsets, occurred, event, value = [0], [], [], []
-    for i in range(customers):
-        days = np.sort(rng.uniform(0, 480, max(rng.poisson(rate[i] * 480), 1)))
-        rows = [(0.0, 0, level[i])]
-        for day in days:
-            amount = level[i] * float(np.exp(rng.normal(0, 0.6)))
-            rows.append((float(day), 0, amount))
-            if rng.random() < 0.1:
-                rows.append((float(day) + 2.0, 1, -amount))
-        rows.sort()
-        occurred += [START + round(day * DAY) for day, _, _ in rows]
-        event += [one for _, one, _ in rows]
-        value += [round(amount * 100) for _, _, amount in rows]
-        offsets.append(len(occurred))
-    block = a_plain_block(offsets, np.array(occurred), np.array(event, dtype=np.int32), ("buy", "back"))
-    points = replace(block.touchpoints, value=np.array(value), has_value=np.ones(len(value), dtype=np.bool_))
-    return Blocks([replace(block, touchpoints=points)]), rate
-
-
-def a_definition() -> ModelSpec:
-    journey = JourneySpec.model_validate(
-        {
-            "name": "shop",
-            "value": {"events": ["buy"], "refunds": ["back"]},
-            "stages": [{"name": "Convert", "enter": {"event": "buy"}}],
-        }
-    )
-    vocabulary = Vocabulary(("back", "buy"), (), (), {})
-    catalogue = compile_catalogue(vocabulary, ["Convert"], (30 * DAY, 90 * DAY), None, DAY // 48, 2)
-    bought = Outcome(PURCHASE, frozenset({"buy"}), same_as="return")
-    return ModelSpec(
-        Journey(journey, frozenset()), catalogue, HORIZONS, None, START - DAY, "UTC", (), 20, outcomes=(bought,)
-    )
-
-
-def chances(rate: _F64, panel: Panel) -> _F64:
-    """The true P(buys within each horizon)."""
-    return -np.expm1(-rate[panel.customer][:, None] * np.array(HORIZONS) / DAY)
 
 
 @cache
 def a_model() -> tuple[ValueModel, Panel, _F64]:
     """A model of 1,500 customers at the cut, and snapshots there with the true chances and what came afterwards."""
-    blocks, rate = a_world(1500, seed=3)
-    definition = a_definition()
+    blocks, rate = a_shop_of_buyers(1500, seed=3)
+    definition = a_buying_definition()
     history = build_panel(definition, blocks, np.arange(START + 90 * DAY, CUT, 30 * DAY), CUT, 0)
     later = build_panel(definition, blocks, np.array([CUT]), CUT + 80 * DAY, 0)
-    model = fit_value(history, chances(rate, history), seed=1, threads=1)
+    model = fit_value(history, true_chances(rate, history), seed=1, threads=1)
     assert model is not None
-    return model, later, chances(rate, later)
+    return model, later, true_chances(rate, later)
 
 
 def test_expected_numbers_and_amounts_are_those_that_happen() -> None:
@@ -213,6 +158,6 @@ def test_a_bundle_gives_back_the_same_amounts_with_and_without_trees(tmp_path: P
 
 
 def test_too_few_buyers_teach_nothing() -> None:
-    blocks, rate = a_world(25, seed=4)
-    history = build_panel(a_definition(), blocks, np.arange(START + 90 * DAY, CUT, 30 * DAY), CUT, 0)
-    assert fit_value(history, chances(rate, history), seed=1, threads=1) is None
+    blocks, rate = a_shop_of_buyers(25, seed=4)
+    history = build_panel(a_buying_definition(), blocks, np.arange(START + 90 * DAY, CUT, 30 * DAY), CUT, 0)
+    assert fit_value(history, true_chances(rate, history), seed=1, threads=1) is None

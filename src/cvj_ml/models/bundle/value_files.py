@@ -10,8 +10,8 @@ import lightgbm as lgb
 import numpy as np
 
 from cvj_ml.models.bundle.hazard_files import text_of, write_json
-from cvj_ml.models.value.purchase_history import Population
 from cvj_ml.models.value.mean import MeanModel
+from cvj_ml.models.value.purchase_history import Population
 from cvj_ml.models.value.spread import Ratios, Spread
 from cvj_ml.models.value.value import ValueModel
 

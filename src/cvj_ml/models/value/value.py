@@ -9,15 +9,6 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.models.hazard.calibration import make_rising
-from cvj_ml.models.value.purchase_history import (
-    ALIVE,
-    LEAST,
-    Columns,
-    History,
-    Inputs,
-    Population,
-    inputs_of,
-)
 from cvj_ml.models.value.mean import (
     MeanModel,
     MeanRows,
@@ -26,6 +17,15 @@ from cvj_ml.models.value.mean import (
     expected_of,
     fit_mean,
     with_levels,
+)
+from cvj_ml.models.value.purchase_history import (
+    ALIVE,
+    LEAST,
+    Columns,
+    History,
+    Inputs,
+    Population,
+    inputs_of,
 )
 from cvj_ml.models.value.spread import EXPONENTIAL, Spread, fit_spread
 from cvj_ml.panel.panel import Panel
