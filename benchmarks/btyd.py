@@ -1,7 +1,8 @@
 """Buy-till-you-die models of repeat buying (`lifetimes`), the reference on CDNOW.
 
-Gamma-Gamma is of amounts (Fader and Hardie 2013), fitted by its own likelihood. Input is each customer's purchase days before an instant, in weeks: x repeat purchase days, the time of the last one
-and the time observed, both since the first (Fader, Hardie and Lee 2005; Schmittlein, Morrison and Colombo 1987).
+Gamma-Gamma is of amounts (Fader and Hardie 2013), fitted by its own likelihood. Input is each customer's purchase days
+before an instant, in weeks: x repeat purchase days, the time of the last one and the time observed, since the first
+(Fader, Hardie and Lee 2005; Schmittlein, Morrison and Colombo 1987).
 """
 
 from __future__ import annotations

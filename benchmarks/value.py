@@ -35,6 +35,7 @@ from benchmarks.protocols import Instant, Protocol, configured
 from benchmarks.records import ROOT, SIMULATED, commit, machine, record_opening, require_data, today
 from cvj_ml.config import DAY
 from cvj_ml.engines import LocalEngine
+from cvj_ml.evaluation.amount_metrics import mean_of_stage, normalised_gini
 from cvj_ml.evaluation.backtesting import rfm
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys, times_drawn
 from cvj_ml.evaluation.metrics import markdown_table
@@ -42,9 +43,9 @@ from cvj_ml.journey import PURCHASE, observability
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.models.value.inputs import Columns
+from cvj_ml.models.value.purchase_history import Columns
 from cvj_ml.models.value.value import Values, fit_value
-from cvj_ml.panel.model_spec import ModelSpec, define
+from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import ingest
@@ -59,7 +60,7 @@ PUBLISHED = (6.25, 3.74, 15.45)
 """Gamma-Gamma's p, q and v of the CDNOW sample (Fader and Hardie 2013, which `lifetimes` ships)."""
 
 _SEED = 20240229
-_ROWS = 150_000
+_ROWS = 100_000
 _TAUGHT = 40_000  # of the contenders' rows, at most
 
 
@@ -141,7 +142,7 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
     bought = test.amounts.gross[:, last] / unit
     values = model.predict(test.x, columns, at_test, horizons)
     at_most = model.below(test.x, columns, at_test, horizons, last, bought)
-    trees = [mean for mean in ("number", "gross") if getattr(model, mean).booster is not None]
+    trees = "with trees" if model.gross.booster is not None else "without trees"
     expected = {MODEL: values.gross[:, last], **_contenders(history, test, chance, at_test, catboost)}
     if name == "cdnow":
         order = pd.Index([test.names[i] for i in test.customer])
@@ -149,7 +150,7 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
             btyd.buying(folder / "cdnow_master.parquet", pd.Timestamp(instant.day)).customers.get_indexer(order)
         ]
     expected[ZERO] = np.zeros(len(test))
-    taught = f"{len(history):,} of {history.eligible:,} snapshots; trees: {', '.join(trees) or 'none'}"
+    taught = f"{len(history):,} of {history.eligible:,} snapshots, {trees}"
     before = np.where(bought > 0, at_most, 0.0)
     return Measured(horizons[-1] // DAY, bought, expected, values, at_test[:, last], (before, at_most), taught)
 
@@ -160,7 +161,7 @@ def _end(instant: Instant) -> date:
 
 def _chances(history: Panel, test: Panel) -> tuple[_F64, _F64]:
     """Return P(buys within each horizon) of both panels, by the hazard of purchases in its default settings."""
-    definition, known = history.definition, {one.name: one for one in history.definition.outcomes}
+    known = {one.name: one for one in history.definition.outcomes}
     asked = known[PURCHASE]
     while asked.same_as in known:
         asked = known[asked.same_as]
@@ -178,11 +179,9 @@ def _contenders(history: Panel, test: Panel, chance: _F64, at_test: _F64, catboo
     whole = np.flatnonzero(history.amounts.whole[:, last])
     whole = whole[:: -(-len(whole) // _TAUGHT)]
     amount = history.amounts.gross[whole, last] / 10.0**history.definition.catalogue.value_decimals
-    stage = np.array([amount[history.stage[whole] == one].mean() for one in np.unique(history.stage[whole])])
-    place = np.searchsorted(np.unique(history.stage[whole]), test.stage).clip(max=len(stage) - 1)
     past, now = _rfm(history)[whole], _rfm(test)
     found = {
-        "mean of the stage": stage[place],
+        "mean of the stage": mean_of_stage(history, test)[:, last],
         "RFM regression": np.maximum(LinearRegression().fit(past, amount).predict(now), 0.0),
     }
     buys = amount > 0
@@ -230,7 +229,7 @@ def _hurdle(kind: str, x: npt.NDArray[np.float32], y: _F64, test: npt.NDArray[np
 
 def figures(one: Measured) -> pd.DataFrame:
     """Return a row a contender: squared error, R², normalised Gini, absolute error, and differences from the model."""
-    weights = np.vstack([np.ones(len(one.bought)), _draws(len(one.bought))])
+    weights = np.vstack([np.ones(len(one.bought), dtype=np.int64), _draws(len(one.bought))])
     squared = {name: (one.bought - said) ** 2 for name, said in one.expected.items()}
     errors = {name: weights @ loss / weights.sum(axis=1) for name, loss in squared.items()}
     ginis = {name: normalised_gini(one.bought, said, weights) for name, said in one.expected.items()}
@@ -259,26 +258,6 @@ def _interval(name: str, draws: _F64) -> dict[str, str]:
     return {name: f"{draws[0]:+,.4g} [{low:,.4g}, {high:,.4g}]"}
 
 
-def normalised_gini(bought: _F64, said: _F64, weights: npt.NDArray[np.floating] | _I64) -> _F64:
-    """Return, for each row of weights, the Gini of amounts in the order of the forecast over that in their own order.
-
-    1 is a perfect order, 0 none; customers of equal forecasts share what they bought.
-    """
-    perfect = _gini(bought, bought, weights)
-    return _gini(bought, said, weights) / perfect
-
-
-def _gini(bought: _F64, by: _F64, weights: npt.NDArray[np.floating] | _I64) -> _F64:
-    order = np.argsort(-by, kind="stable")
-    ties = np.append(np.flatnonzero(np.diff(by[order])), len(by) - 1)
-    found = np.empty(len(weights))
-    for k, row in enumerate(weights):
-        people, money = np.cumsum(row[order])[ties], np.cumsum((row * bought)[order])[ties]
-        people, money = np.append(0.0, people / people[-1]), np.append(0.0, money / money[-1])
-        found[k] = 2.0 * float(np.trapezoid(money, people)) - 1.0
-    return found
-
-
 def section(name: str, instant: Instant, which: str, one: Measured) -> str:
     """Return one instant as Markdown: who is better, deciles, intervals."""
     headings = {
@@ -292,7 +271,9 @@ def section(name: str, instant: Instant, which: str, one: Measured) -> str:
         "less": "Gini below the model's",
     }
     table = figures(one)
-    rows = [{str(key): "-" if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
+    rows = [
+        {str(key): "-" if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
+    ]
     simulated = " (simulated by its publisher)" if name in SIMULATED else ""
     return "\n".join(
         [
@@ -339,7 +320,11 @@ def _intervals(one: Measured) -> str:
 def write(text: str) -> None:
     """Put a section into the results, in the place of the one with the same heading."""
     heading = text.split("\n", 1)[0]
-    found = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Amounts\n\nWritten by `python -m benchmarks.value`.\n"
+    found = (
+        RESULTS.read_text(encoding="utf-8")
+        if RESULTS.exists()
+        else "# Amounts\n\nWritten by `python -m benchmarks.value`.\n"
+    )
     first, *sections = re.split(r"^(?=## )", found, flags=re.MULTILINE)
     kept = {one.split("\n", 1)[0]: one.strip() + "\n" for one in sections} | {heading: text.strip() + "\n"}
     RESULTS.write_text("\n".join([first.strip() + "\n", *(kept[key] for key in sorted(kept))]), encoding="utf-8")

@@ -37,6 +37,7 @@ FILES = (
     "features.json",
     "journey.yaml",
     "year_ago.json",
+    "value.json",
     "reference.json",
     "track_record.json",
     "forecast_errors.json",

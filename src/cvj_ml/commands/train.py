@@ -157,6 +157,9 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
     )
     with watcher.step("Learning the amounts"):
         predictor = fit_amounts(predictor, panel, config.model.seed, histories.threads)
+    if predictor.value is not None and result.amounts is not None:
+        predictor = replace(predictor, value=replace(predictor.value, ranks=result.amounts.ranks))
+        watcher.say(result.amounts.sentence)
     with watcher.step("Remembering the customers") as progress:
         first = int(panel.as_of.min())
         predictor = replace(

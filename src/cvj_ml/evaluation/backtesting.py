@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.config import DAY
+from cvj_ml.evaluation.amount_metrics import AmountVerdict, judge_amounts, mean_of_stage
 from cvj_ml.evaluation.baselines import RFM, Outcomes, baselines
 from cvj_ml.evaluation.folds import Fold, require_teachable
 from cvj_ml.evaluation.metrics import cell_metrics
@@ -19,7 +20,7 @@ from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.tree_size import Choice
 from cvj_ml.models.predictor import OutcomeModel, Predictor
-from cvj_ml.models.training import Fit, fit_outcomes, fit_own, fit_reach
+from cvj_ml.models.training import Fit, fit_amounts, fit_outcomes, fit_own, fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.run import Run
@@ -38,7 +39,8 @@ class FoldResult:
     """One fold: the fit, the evaluated panel, every contender's final probabilities, and a row of metrics a cell.
 
     ``outcomes`` are the models of the definition's own outcomes, ``outcome_choices`` what was chosen for each, and
-    ``outcome_probabilities`` what they and the baselines said, of the outcome in the place of the return.
+    ``outcome_probabilities`` what they and the baselines said, of the outcome in the place of the return. ``amounts``
+    says whether what customers are expected to buy may rank lists.
     """
 
     fold: Fold
@@ -50,6 +52,7 @@ class FoldResult:
     outcomes: tuple[OutcomeModel, ...] = ()
     outcome_choices: Mapping[str, Choice] = field(default_factory=dict)
     outcome_probabilities: Mapping[str, Mapping[str, _F64]] = field(default_factory=dict)
+    amounts: AmountVerdict | None = None
 
     @property
     def predictor(self) -> Predictor:
@@ -191,7 +194,15 @@ def run_fold(run: Run, fold: Fold, given: Choice | Settings | None = None, estim
         for one in predictor.definition.own_outcomes
     }
     rows = evaluate(test, probabilities)
-    return FoldResult(fold, fit, test, probabilities, rows, year_ago, outcomes, choices, said)
+    amounts = _judge_amounts(predictor, history, test, run)
+    return FoldResult(fold, fit, test, probabilities, rows, year_ago, outcomes, choices, said, amounts)
+
+
+def _judge_amounts(predictor: Predictor, history: Panel, test: Panel, run: Run) -> AmountVerdict | None:
+    values = fit_amounts(predictor, history, run.seed, run.threads).predict_values(test, run.threads)
+    if values is None:
+        return None
+    return judge_amounts(test, values.gross, mean_of_stage(history, test), run.seed)
 
 
 def _baselines(history: Panel, test: Panel) -> dict[str, _F64]:

@@ -19,7 +19,7 @@ from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
 from cvj_ml.models.segment_levels import SegmentLevels
 from cvj_ml.models.stage.posterior import StageModel, assemble
-from cvj_ml.models.value.inputs import Columns
+from cvj_ml.models.value.purchase_history import Columns
 from cvj_ml.models.value.value import ValueModel, Values
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel

@@ -10,8 +10,8 @@ import lightgbm as lgb
 import numpy as np
 
 from cvj_ml.models.bundle.hazard_files import text_of, write_json
-from cvj_ml.models.value.inputs import Population
 from cvj_ml.models.value.mean import MeanModel
+from cvj_ml.models.value.purchase_history import Population
 from cvj_ml.models.value.spread import Ratios, Spread
 from cvj_ml.models.value.value import ValueModel
 
@@ -34,6 +34,7 @@ def save_value(model: ValueModel | None, folder: Path) -> None:
     write_json(
         folder / VALUE,
         {
+            "ranks": model.ranks,
             "population": {"rate": model.population.rate, "amount": model.population.amount},
             "means": {name: _mean_as_json(mean) if mean is not None else None for name, mean in means.items()},
             "spread": {
@@ -63,6 +64,7 @@ def load_value(folder: Path) -> ValueModel | None:
         means["gross"],
         Spread(np.array(document["spread"]["cuts"], dtype=np.float64), bands),
         means.get("refunds"),
+        document["ranks"],
     )
 
 

@@ -9,15 +9,6 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.models.hazard.calibration import make_rising
-from cvj_ml.models.value.inputs import (
-    ALIVE,
-    LEAST,
-    Columns,
-    History,
-    Inputs,
-    Population,
-    inputs_of,
-)
 from cvj_ml.models.value.mean import (
     MeanModel,
     MeanRows,
@@ -26,6 +17,15 @@ from cvj_ml.models.value.mean import (
     expected_of,
     fit_mean,
     with_levels,
+)
+from cvj_ml.models.value.purchase_history import (
+    ALIVE,
+    LEAST,
+    Columns,
+    History,
+    Inputs,
+    Population,
+    inputs_of,
 )
 from cvj_ml.models.value.spread import EXPONENTIAL, Spread, fit_spread
 from cvj_ml.panel.panel import Panel
@@ -64,13 +64,18 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class ValueModel:
-    """The number of purchases, the amount, how it spreads, and what is given back (None where nobody does)."""
+    """The number of purchases, the amount, how it spreads, and what is given back (None where nobody does).
+
+    ``ranks`` says whether lists by expected value are ranked by the amount: decided in a fold that a model of the same
+    recipe had not seen.
+    """
 
     population: Population
     number: MeanModel
     gross: MeanModel
     spread: Spread
     refunds: MeanModel | None
+    ranks: bool = False
 
     def predict(self, x: _F32, columns: Columns, p: _F64, horizons: tuple[int, ...]) -> Values:
         """Return what customers with these features will buy; ``p`` is P(buys), (customers, horizons)."""
@@ -158,8 +163,8 @@ class _Means:
     refunds: MeanModel | None
 
 
-_NO_TREES = (False, False, False)
-"""Whether number, gross amount and refunds have trees."""
+_NO_TREES = (False, False)
+"""Whether gross amount and refunds have trees; the number of purchases has none (docs/decisions/0042-amounts.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,22 +244,22 @@ def population_of(x: _F32, columns: Columns) -> Population:
 
 
 def _fit_means(
-    data: _Data, part: _Mask, judged: _Mask | None, trees: tuple[bool, bool, bool] = _NO_TREES
-) -> tuple[_Means, tuple[bool, bool, bool]]:
+    data: _Data, part: _Mask, judged: _Mask | None, trees: tuple[bool, bool] = _NO_TREES
+) -> tuple[_Means, tuple[bool, bool]]:
     """Fit number, amount and refunds on a part of the rows; where others judge, they decide who has trees."""
     told, x, chance = data.told, data.panel.x, np.log(data.p)
     rows = MeanRows(data.snapshot, data.horizon, told.habits, chance + told.number, data.purchases)
-    number, of_number = _fit_one(data, rows, part, judged, trees[0])
+    number, _ = _fit_one(data, rows, part, None, trees=False)
     if_buys = np.exp(np.maximum(told.number + number.logs(x, told.habits, data.snapshot, data.horizon), 0.0))
     start = chance + np.log(if_buys) + told.amount
     rows = MeanRows(data.snapshot, data.horizon, _inputs_of_amount(told, if_buys), start, data.gross)
-    gross, of_gross = _fit_one(data, rows, part, judged, trees[1])
+    gross, of_gross = _fit_one(data, rows, part, judged, trees[0])
     refunds, of_refunds = None, False
     if len(np.unique(data.customer[part & (data.refunds > 0)])) >= LOW_EVIDENCE:
         amount = expected_of(gross, rows, x) / data.p
         again = _rows_of_refunds(told, data.snapshot, data.horizon, data.p, if_buys, amount, data.refunds)
-        refunds, of_refunds = _fit_one(data, again, part, judged, trees[2])
-    return _Means(number, gross, refunds), (of_number, of_gross, of_refunds)
+        refunds, of_refunds = _fit_one(data, again, part, judged, trees[1])
+    return _Means(number, gross, refunds), (of_gross, of_refunds)
 
 
 def _fit_one(data: _Data, rows: MeanRows, part: _Mask, judged: _Mask | None, trees: bool) -> tuple[MeanModel, bool]:
