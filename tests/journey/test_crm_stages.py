@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import re
@@ -15,11 +16,11 @@ from tests.oracles.cases import a_definition, a_journey
 from tests.required import absent
 
 from cvj_ml import commands
-from cvj_ml.config import Config, Rule, load_config
+from cvj_ml.config import DAY, Config, Rule, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, entry_times, stage_at
+from cvj_ml.journey import Journey, entry_times, stage_at, stays
 from cvj_ml.lists.contact_history import contact_history
 from cvj_ml.panel.labels import label
 from cvj_ml.run import Silent
@@ -280,6 +281,62 @@ def test_stages_of_a_crms_files_are_those_by_dates(tmp_path: Path) -> None:
         stages = {"stage_history": contacts, "journey": a_journey(**{name: {"stage_field": name} for name in names})}
         found = highest(Config.model_validate(base | stages), "2027-01-01")
         assert found == [0, *counts]
+
+
+def test_stages_that_go_back_and_forth_are_recounted_by_hand(tmp_path: Path) -> None:
+    """A stage is left where the CRM sets an earlier one, so the highest stage held is what the field says."""
+    if not FIELD.is_dir():
+        absent("field", f"{FIELD} is not there; set CVJ_ML_FIELD to the folder that holds it")
+    order = ["Prospecting", "Qualification", "Proposal", "Closed Won"]
+    stages: list[dict[str, Any]] = [{"name": name, "enter": {"stage_field": name}} for name in order]
+    for i, stage in enumerate(stages[1:], 1):
+        stage["leave"] = {"stage_field": order[:i]}
+    config = Config.model_validate(
+        {
+            "name": "crm",
+            "time_zone": "UTC",
+            "history_from": "2023-01-01",
+            "out": str(tmp_path / "out"),
+            "stage_history": {
+                "files": {"history": str(FIELD / "field_history" / "history.csv")},
+                "query": "SELECT * FROM history WHERE Field = 'StageName'",
+                "time_format": "%Y-%m-%dT%H:%M:%S.%f%z",
+                "columns": {
+                    "customer_id": "AccountId",
+                    "stage": "NewValue",
+                    "entered_at": "CreatedDate",
+                    "known_at": "CreatedDate",
+                },
+            },
+            "journey": {"name": "crm", "stages": stages},
+            "engine": {"buckets": 2, "threads": 1},
+        }
+    )
+    assert highest(config, "2027-01-01") == [0, 17, 37, 17, 19]
+    changes: dict[str, list[tuple[int, str]]] = {}
+    with (FIELD / "field_history" / "history.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["Field"] == "StageName":
+                at = parse_as_of(row["CreatedDate"].replace(".000+0000", "+00:00"), config.zone)
+                changes.setdefault(row["AccountId"], []).append((at, row["NewValue"]))
+    backwards, compared = 0, 0
+    journey, instants = Journey(config.journey), np.array([at for one in changes.values() for at, _ in one])
+    for block in blocks(config):
+        held = stays(journey, block.touchpoints)
+        for i, name in enumerate(block.customers):
+            for as_of in np.unique(np.concatenate([instants, instants + 1]))[::5].tolist():
+                since: dict[str, int] = {}
+                for at, value in sorted(one for one in changes[name] if one[0] < as_of):
+                    for stage in order[order.index(value) + 1 :]:
+                        backwards += since.pop(stage, None) is not None
+                    since.setdefault(value, at)
+                here = max(since, key=order.index, default=None)
+                state = held.at(np.array([i]), as_of)
+                assert state.stage[0] == (-1 if here is None else order.index(here))
+                days = np.nan if here is None else (as_of - since[here]) / DAY
+                assert state.days_in_stage[0] == pytest.approx(days, nan_ok=True)
+                compared += 1
+    assert backwards > 100 and compared > 1000
 
 
 def _date_column(stage: str) -> str:

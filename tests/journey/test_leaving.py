@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.oracles import examples, features, journey, labels
 from tests.oracles.blocks import in_order, to_block
-from tests.oracles.cases import a_definition, answers, labels_of
+from tests.oracles.cases import a_definition, a_shop, answers, labels_of, person, touch
 from tests.oracles.cases import plain as plain_times
 from tests.oracles.examples import DAY, MINOR_UNITS, START, Setting
-from tests.oracles.histories import Customer, as_known, live
+from tests.oracles.histories import Customer, Touch, as_known, live
 from tests.test_time_travel import with_another_future
 
 from cvj_ml.config import JourneySpec
-from cvj_ml.journey import Journey, Stays, evidence, stays, stays_that_happened
+from cvj_ml.errors import ConfigError
+from cvj_ml.journey import Journey, Stays, evidence, observability, outcomes_of, stays, stays_that_happened
+from cvj_ml.journey.words import rule_in_words
 from cvj_ml.panel.labels import label_leaves
 from cvj_ml.snapshots import eligible
 from cvj_ml.windows import NEVER
@@ -214,3 +217,172 @@ def test_labels_of_a_cut_know_nothing_from_then_on(customers: list[Customer], se
     names = [[each[i].name for i in one.customer] for each, one in ((customers, snapshots), (stood, others))]
     assert names[0] == names[1]
     assert np.array_equal(whole.times, then.times) and np.array_equal(whole.at_risk, then.at_risk)
+
+
+# By hand, in days
+
+
+def of_days(found: Stays, journey: JourneySpec) -> dict[str, list[tuple[float, float | None]]]:
+    """The stays of the first customer in days from the start."""
+    return {
+        name: [((enter - START) / DAY, None if leave is None else (leave - START) / DAY) for enter, leave in spent]
+        for name, spent in plain(found, 0, journey.names).items()
+    }
+
+
+def one_stage(enter: object, leave: object) -> JourneySpec:
+    return JourneySpec.model_validate({"name": "one", "stages": [{"name": "One", "enter": enter, "leave": leave}]})
+
+
+@pytest.mark.parametrize(
+    ("enter", "leave", "touches", "expected"),
+    [
+        pytest.param(
+            {"event": "buy", "count": 2},
+            {"event": "review"},
+            [touch(1), touch(2), touch(3, event="review"), touch(4), touch(6)],
+            [(2, 3), (6, None)],
+            id="counts restart after leaving",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"event": "review"},
+            [touch(1), touch(1, event="review"), touch(3, event="review"), touch(3)],
+            [(1, 3)],
+            id="of one moment at most one of both happens, and the leave comes first",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"silent_for": "2d"},
+            [touch(1), touch(2, event="visit"), touch(3, event="mail"), touch(7)],
+            [(1, 4), (7, 9)],
+            id="what is sent breaks no silence",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"silent_for": "2d"},
+            [touch(1), touch(2.5, visible=5)],
+            [(1, 3)],
+            id="a row that arrives after its own silence changes nothing",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"silent_for": "2d"},
+            [touch(1), touch(2.5, visible=4)],
+            [(1, 3), (4, 4.5)],
+            id="a late row enters again when it is visible and rewrites no stay",
+        ),
+        pytest.param(
+            {"event": "mail"},
+            {"silent_for": "2d"},
+            [touch(0, event="visit"), touch(5, event="mail")],
+            [(5, 7)],
+            id="without a touchpoint of their own silence counts from the entry",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"event": "review"},
+            [touch(1), touch(2, event="review", visible=5), touch(3)],
+            [(1, None)],
+            id="a leave that is told late, of somebody who has come back since, ends nothing",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"event": "review"},
+            [touch(1, superseded=4), touch(1, visible=4, event="visit")],
+            [(1, 4)],
+            id="a correction that takes the entry back ends the stay",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"event": "review"},
+            [touch(1, date_only=True), touch(1, event="review", date_only=True), touch(3, date_only=True)],
+            [(3, None)],
+            id="of dates the same day counts: bought and reviewed on one day",
+        ),
+        pytest.param(
+            {"event": "buy"},
+            {"silent_for": "2d"},
+            [touch(1, date_only=True), touch(3, date_only=True)],
+            [(1, 5)],
+            id="a day on which the silence would be over begins a new stay at once",
+        ),
+    ],
+)
+def test_stays_by_hand(
+    enter: object, leave: object, touches: list[Touch], expected: list[tuple[float, float | None]]
+) -> None:
+    spec = one_stage(enter, leave)
+    found = stays(Journey(spec), to_block([person(*touches)]).touchpoints)
+    assert of_days(found, spec) == {"One": expected}
+
+
+def test_after_means_after_the_first_entry_whether_it_was_left_or_not() -> None:
+    spec = JourneySpec.model_validate(
+        {
+            "name": "after",
+            "stages": [
+                {"name": "One", "enter": {"event": "buy"}, "leave": {"event": "mail"}},
+                {"name": "Two", "enter": {"event": "review", "after": "One"}, "leave": {"event": "visit"}},
+            ],
+        }
+    )
+    rows = [touch(0, event="review"), touch(1), touch(2, event="mail"), touch(3, event="review")]
+    rows += [touch(4, event="visit"), touch(5, event="review")]
+    found = stays(Journey(spec), to_block([person(*rows)]).touchpoints)
+    assert of_days(found, spec) == {"One": [(1, 2)], "Two": [(3, 4), (5, None)]}
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"enter": {"silent_for": "9d"}}, "enter: nobody enters a stage by silence; silent_for belongs to leave"),
+        (
+            {"leave": {"event": "mail", "after": "Two"}},
+            "leave: what leaves a stage counts from its own entry on, so it has no after",
+        ),
+        (
+            {"leave": {"all": [{"event": "mail"}, {"any": [{"silent_for": "9d"}]}]}},
+            "leave: silent_for stands alone or in any; beside it in all nothing can happen",
+        ),
+        ({"leave": {"silent_for": "0d"}}, "'0d' is not a duration"),
+        ({"leave": {"silent_for": "9d", "event": "mail"}}, "found event and silent_for"),
+        ({"leave": {"silent_for": "9d", "count": 2}}, "count belong to a rule with event, not beside silent_for"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(stage: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Journey({"One": {"enter": {"event": "buy"}, **stage}, "Two": {"event": "review"}})
+
+
+def test_where_evidence_may_be_hidden_no_stage_can_be_left() -> None:
+    stages = [{"name": "One", "enter": {"event": "buy"}, "leave": {"event": "mail"}}]
+    with pytest.raises(ValueError, match=r"coverage: One can be left, and where evidence may be hidden nobody knows"):
+        a_shop({}, journey={"name": "shop", "stages": stages}, coverage={"One": 0.5})
+
+
+def test_leave_rules_are_fitted_to_the_data_like_others() -> None:
+    stages = [{"name": "One", "enter": {"event": "buy"}, "leave": {"any": [{"event": "mial"}, {"silent_for": "9d"}]}}]
+    shop = a_shop({}, journey={"name": "shop", "stages": stages})
+    with pytest.raises(ConfigError, match=r"stage 'One', leave: the event 'mial' never occurs. Did you mean 'mail'"):
+        observability(shop, {"buy", "mail"}, ())
+    seen = observability(a_shop({}, journey="subscription5"), {"trial_started", "subscription_started"}, ())
+    assert "nobody leaves Active: none of cancellation, subscription_ended, payment_failed occurs" in " ".join(
+        seen.warnings
+    )
+    assert rule_in_words(shop.journey.stages[0].leave) == "mial; or no touchpoint of their own for 9 days"
+    shop = a_shop({}, journey={"name": "shop", "stages": stages}, events={"mial": ["letter", "mail"]})
+    assert shop.journey.stages[0].leave.any[0].event == ("letter", "mail")
+    assert shop.journey.kept_events == (False, frozenset({"letter", "mail"}))
+
+
+def test_only_a_stage_that_more_than_silence_leaves_has_a_model_of_leaving() -> None:
+    stages = [
+        {"name": "One", "enter": {"event": "buy"}, "leave": {"silent_for": "9d"}},
+        {"name": "Two", "enter": {"event": "buy"}, "leave": {"any": [{"silent_for": "9d"}, {"event": "mail"}]}},
+        {"name": "Three", "enter": {"event": "review"}},
+    ]
+    journey = Journey(JourneySpec.model_validate({"name": "test", "stages": stages}))
+    found = outcomes_of(journey, {"buy", "mail", "review"}, ["mail"])
+    assert [(one.name, one.stage) for one in found] == [("kept", None), ("leave_two", "Two")]
+    assert found[1].events == {"mail"}

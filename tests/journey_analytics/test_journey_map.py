@@ -13,17 +13,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.oracles.blocks import to_block
-from tests.oracles.cases import a_journey, moment, person, touch
-from tests.oracles.examples import DAY, MINOR_UNITS, Setting, customers, instants, settings_of_journey
+from tests.oracles.cases import a_journey, a_shop, moment, person, touch
+from tests.oracles.examples import DAY, MINOR_UNITS, Setting, customers, instants, leaving, settings_of_journey
 from tests.oracles.histories import Customer, live
 from tests.oracles.journey import entries as oracle_entries
+from tests.oracles.journey import held as held_at
+from tests.oracles.journey import spans as oracle_spans
 from tests.oracles.journey import stage_at as oracle_stage_at
 from tests.oracles.labels import is_eligible, outlook
 
 from cvj_ml.config import JourneySpec
 from cvj_ml.errors import ConfigError
 from cvj_ml.histories import Block
-from cvj_ml.journey import Journey, stays
+from cvj_ml.journey import Journey, evidence, stays
 from cvj_ml.journey_analytics.dwell_times import (
     AFTER,
     BEFORE_ANY,
@@ -37,7 +39,7 @@ from cvj_ml.journey_analytics.dwell_times import (
     require_segment,
     segments_of,
 )
-from cvj_ml.journey_analytics.journey_map import kaplan_meier, pace, weighted_percentile
+from cvj_ml.journey_analytics.journey_map import BackAndForth, journey_map, kaplan_meier, pace, weighted_percentile
 from cvj_ml.journey_analytics.precursors import (
     ALL,
     MINIMUM_CUSTOMERS,
@@ -97,6 +99,60 @@ def test_stays_are_those_of_a_walk_through_the_history(people: list[Customer], s
     firsts = Counter(int(customer) for customer, first in zip(found.customer, found.first, strict=True) if first)
     assert set(firsts.values()) <= {1}
     assert firsts.keys() == {row[0] for row in expected}
+
+
+@settings(max_examples=60)
+@given(customers(most=3), leaving(), instants())
+def test_stays_go_back_and_forth_where_stages_can_be_left(people: list[Customer], setting: Setting, as_of: int) -> None:
+    """The highest stage held, asked anew at every instant at which a stage is entered or left."""
+    block, journey = to_block(people), Journey(setting.journey, setting.hidden)
+    found = dwell_times(block.touchpoints, stays(journey, evidence(journey, block)), as_of)
+    names, expected, again = setting.journey.names, [], []
+    for i, one in enumerate(people):
+        seen = min(touch.visible for touch in one.touches)
+        spent = oracle_spans(setting.journey, setting.hidden, one, MINOR_UNITS)
+        moments = {seen, *(at for several in spent.values() for span in several for at in span if at is not None)}
+        path: list[tuple[int, int]] = []
+        for at in sorted(at for at in moments if at < as_of and seen < as_of):
+            stage = max((k for k, name in enumerate(names) if held_at(spent[name], at + 1)), default=-1)
+            if not path or stage != path[-1][0]:
+                again.append(stage in [before for before, _ in path])
+                path.append((stage, at))
+        ends = [*(start for _, start in path[1:]), NEVER]
+        following = [*(stage for stage, _ in path[1:]), STILL_THERE]
+        expected += [(i, stage, at, end, then) for (stage, at), end, then in zip(path, ends, following, strict=False)]
+    rows = zip(found.customer, found.stage, found.start, found.end, found.next, strict=True)
+    assert [tuple(map(int, row)) for row in rows] == expected
+    assert found.again.tolist() == again
+
+
+def test_who_falls_back_has_not_moved_on() -> None:
+    """Of 40 stays in Two 20 end upwards and 20 downwards: these are seen until then, and moved nowhere."""
+    journey = JourneySpec.model_validate(
+        {
+            "name": "back",
+            "stages": [
+                {"name": "One", "enter": {"event": "visit"}},
+                {"name": "Two", "enter": {"event": "buy"}, "leave": {"event": "mail"}},
+                {"name": "Three", "enter": {"event": "review"}},
+            ],
+        }
+    )
+    up = [person(touch(0, event="visit"), touch(1), touch(5, event="review"), name=f"u{i:02}") for i in range(20)]
+    down = [
+        person(touch(0, event="visit"), touch(1), touch(3, event="mail"), touch(20), name=f"d{i:02}") for i in range(20)
+    ]
+    question = asked(journey, (), moment(21))
+    shop = a_shop({}, journey=journey.model_dump(mode="json", exclude_none=True))
+    rows, _ = counted(question, to_block([*down, *up]))
+    found = {step.name: step for step in journey_map(shop, question.journey, rows, None, PERIOD).steps}
+    two = found["Two"]
+    assert (two.entered, two.stays, two.here, two.converted, two.left) == (40, 60, 20, 20, 0)
+    assert two.back_and_forth == BackAndForth(stays=60, back=0, lost=0)
+    assert (found["One"].stays, found["One"].entered, found["One"].converted) == (60, 40, 60)
+    assert (two.came, two.arrived) == (20, 20), "who came again comes from an earlier stage, too"
+    # At risk on day 4 are the 20 who were not set back on day 2; before that, all 60 stays.
+    assert two.pace.median == 4
 
 
 @settings(max_examples=30)

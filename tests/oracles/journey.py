@@ -154,7 +154,9 @@ def all_stays(
                     default=(None, False),
                 )
             spent.append(Stay(entered.moment, left and left.moment, silent, left))
-            entered = first(stage.enter, left, left.moment) if left is not None else None
+            # What was needed once never counts again, however many stays ago.
+            found_again = first(stage.enter, left, left.moment) if left is not None else None
+            entered = together([found_again, left]) if found_again is not None and left is not None else None
     return found
 
 
@@ -171,7 +173,7 @@ def ways_to_leave(first: Asker, rule: Rule, rows: Sequence[Touch], entered: Fire
         at = silent + rule.silent_for
         yield replace(together([entered, Fired(at)]), silences=(*entered.silences, at)), True
     elif (found := first(rule, entered, entered.moment)) is not None:
-        yield found, False
+        yield together([found, entered]), False
 
 
 Asker = Callable[[Rule, Fired, int], "Fired | None"]

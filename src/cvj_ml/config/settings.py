@@ -312,12 +312,14 @@ class Config(Section):
     def _wrong_coverage(self) -> list[str]:
         faults = []
         left = [stage.name for stage in self.journey.stages if stage.leave is not None]
-        if left and self.coverage:
-            # The posterior takes the observed stage for a floor; with hidden evidence of a leave it is none.
+        # The posterior takes the observed stage for a floor; with hidden evidence of a leave it is none.
+        given = [key for key in ("coverage", "complete_when", "stage_labels") if getattr(self, key)]
+        if left and given:
             faults.append(
-                f"coverage: {', '.join(left)} can be left, and where evidence may be hidden nobody knows who has;"
-                " remove coverage, or the leave rules"
+                f"{', '.join(given)}: {', '.join(left)} can be left, and where evidence may be hidden nobody knows who"
+                " has; remove these settings, or the leave rules"
             )
+            return faults
         for stage in self.journey.stages:
             if stage.name not in self.coverage:
                 continue

@@ -199,7 +199,7 @@ def _of(definition: ModelSpec, position: int, feature: Feature) -> Iterator[Comp
     """
     codes = definition.catalogue.names_of_codes(feature) or None
     sent = feature.fact[0] == "event" and feature.fact[1] in definition.outbound
-    entered, active = feature.fact[0] == "entered", feature.name.startswith("touchpoints_")
+    entered, active = feature.fact[0] in ("entered", "left"), feature.name.startswith("touchpoints_")
     if entered or active or feature.group in ("counts", "values", "attributes"):
         yield Compared(position, PRESENCE, "features", feature.label, feature.fact, not (sent or active))
     if feature.group in ("counts", "values", "attributes", "rhythm", "last") or _counts_people(feature):

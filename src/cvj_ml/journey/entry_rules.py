@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -141,7 +141,8 @@ def start_of_history(questions: int) -> Firings:
 class Evaluation:
     """Rules asked of all questions: ``fired`` is where stages' own rules fire first, by name.
 
-    Conditions on attributes may hold from the rows ``since`` on, question by question; None: from the first.
+    Conditions on attributes may hold from the rows ``since`` on, question by question; None: from the first. ``masks``
+    keeps which rows match a leaf, with the leaf itself: its id alone might become another's.
     """
 
     journey: Journey
@@ -153,6 +154,7 @@ class Evaluation:
     turns: _Rows
     fired: dict[str, Firings]
     since: _Rows | None = None
+    masks: dict[int, tuple[Rule, _Mask]] = field(default_factory=dict)
 
     def later(self, positions: _Rows, instants: Instants, names: Collection[str]) -> Evaluation:
         """Return the evaluation of some questions, in which attributes have to hold after an instant of each.
@@ -183,7 +185,7 @@ class Evaluation:
         points, questions = self.points, self.questions
         mask = np.ones(len(points), dtype=np.bool_)
         for state in one.states:
-            mask &= state_mask(points, state)
+            mask &= self._mask(state)
         row = first_holding(
             mask,
             points.occurred_at,
@@ -217,6 +219,14 @@ class Evaluation:
             better = np.where(its == mine, better, its < mine)
         return either(one, other, better)
 
+    def _mask(self, leaf: Rule) -> _Mask:
+        """Return at which rows a leaf matches, worked out once however many stays ask for it."""
+        if id(leaf) not in self.masks:
+            asks = leaf.attribute is not None
+            units = self.journey.minor_units
+            self.masks[id(leaf)] = leaf, state_mask(self.points, leaf) if asks else leaf_mask(self.points, leaf, units)
+        return self.masks[id(leaf)][1]
+
     def _instant(self, firings: Firings) -> Instants:
         if not len(self.points):
             return firings.row
@@ -229,7 +239,7 @@ class Evaluation:
         ratio = exact(rule.growth.ratio if rule.growth else 0)
         used_from, used_row = after.used_by_question()
         row, by_day, *used = first_firing(
-            leaf_mask(points, rule, self.journey.minor_units),
+            self._mask(rule),
             points.occurred_at,
             points.day,
             points.date_only,

@@ -41,33 +41,35 @@ class Round:
 
 def rounds(evaluate: Evaluation, stage: Stage) -> Iterator[Round]:
     """Yield the first stays of all questions, then the second ones, and so on, as long as there are any."""
-    question = np.arange(len(evaluate.questions))
+    question, other = np.arange(len(evaluate.questions)), stage.leave and stage.leave.unless_silent
     entered, occurred_at = evaluate.fired[stage.name], evaluate.points.occurred_at
     while (there := np.flatnonzero(entered.happened())).size:
         question, entered = question[there], entered.take(there)
         stay = evaluate.later(question, occurred_at[entered.row], ())
-        left, at, silent = _leave(stay, stage.leave, entered)
+        left, at, silent = _leave(stay, other, stage.leave and stage.leave.silence, entered)
         yield Round(question, entered, left, at, silent)
         gone = np.flatnonzero(at != NEVER)
         question = question[gone]
         entered = evaluate.later(question, at[gone], stage.enter.follows()).rule(stage.enter, left.take(gone))
 
 
-def _leave(stay: Evaluation, rule: Rule | None, entered: Firings) -> tuple[Firings, Instants, _Mask]:
-    """Return how stays end, when, and whether by silence; of one instant it is not."""
-    occurred_at, other = stay.points.occurred_at, None if rule is None else rule.unless_silent
+def _leave(
+    stay: Evaluation, rule: Rule | None, silence: int | None, entered: Firings
+) -> tuple[Firings, Instants, _Mask]:
+    """Return how stays end, when, and whether by silence rather than by a rule; of one instant it is the rule."""
+    occurred_at = stay.points.occurred_at
     never, none = np.full(len(stay.questions), NEVER, dtype=np.int64), np.zeros(len(stay.questions), dtype=np.bool_)
-    if other is None:
+    if rule is None:
         left, at = Firings(never, entered.instant, entered.day, entered.date, entered.used), never
     else:
-        left = stay.rule(other, entered)
+        left = stay.rule(rule, entered)
         at = np.where(left.happened(), occurred_at[left.row % len(occurred_at)], NEVER)
-    if rule is None or rule.silence is None:
+    if silence is None:
         return left, at, none
-    fallen = falls_silent(stay.points, stay.questions, entered.row, rule.silence)
-    silence = both(Firings(fallen.row, fallen.instant, entered.day, fallen.date, entered.used.of(none)), entered)
+    fallen = falls_silent(stay.points, stay.questions, entered.row, silence)
+    quiet = both(Firings(fallen.row, fallen.instant, entered.day, fallen.date, entered.used.of(none)), entered)
     silent = fallen.instant < at
-    return either(left, silence, silent), np.minimum(at, fallen.instant), silent
+    return either(left, quiet, silent), np.minimum(at, fallen.instant), silent
 
 
 class Silence(NamedTuple):

@@ -40,6 +40,8 @@ class Journey:
     ) -> None:
         """Take the name of a preset, a YAML file, or each stage's name with its entry rule (docs/journey.md).
 
+        In the place of a rule may stand ``{"enter": rule, "leave": rule}``.
+
         events: names in the rules to the business's own. ConfigError for what is wrong, all faults at once.
         """
         preset = stages if isinstance(stages, str) and stages in preset_names() else None
@@ -51,7 +53,10 @@ class Journey:
         elif isinstance(stages, JourneySpec):
             spec = stages
         else:
-            rules = [{"name": name, "enter": rule} for name, rule in stages.items()]
+            rules = [
+                {"name": name, **(rule if isinstance(rule, Mapping) and "enter" in rule else {"enter": rule})}
+                for name, rule in stages.items()
+            ]
             spec = validated(JourneySpec, {"name": "journey", "stages": rules}, None)
         own = {name: (to,) if isinstance(to, str) else tuple(to) for name, to in (events or {}).items()}
         faults = spec.unknown_events(own)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
+from pydantic import Field
 
 from cvj_ml.config import DAY, Config, ListSpec
 from cvj_ml.journey import Journey
@@ -40,13 +42,24 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class BackAndForth:
+    """Of a stage in a journey whose stages can be left: all ``stays``, of which somebody has several.
+
+    ``back`` came back from a later stage in the last period, ``lost`` left for an earlier one.
+    """
+
+    stays: int
+    back: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """A stage and the step out of it.
 
     ``here`` stand in it now, ``dormant`` of them have been silent for the journey's ``dormant_after``; ``entered``
     ever did, ``new`` and ``came`` in the last period (for the first time in the data; from an earlier stage); ``left``
-    moved on in the last period, ``converted`` ever. Where stages can be left, ``back`` came back from a later stage and
-    ``lost`` left for an earlier one in the last period, and somebody has several of the ``stays``.
+    moved on in the last period, ``converted`` ever. ``back_and_forth`` is None where no stage can be left.
     """
 
     stage: int
@@ -56,14 +69,22 @@ class Step:
     here: int
     dormant: int
     entered: int
-    stays: int
     new: int
     came: int
-    back: int
     left: int
-    lost: int
     converted: int
     pace: Pace
+    back_and_forth: Annotated[BackAndForth | None, Field(exclude_if=lambda one: one is None)] = None
+
+    @property
+    def stays(self) -> int:
+        """How many stays there were; one a customer where no stage can be left."""
+        return self.entered if self.back_and_forth is None else self.back_and_forth.stays
+
+    @property
+    def arrived(self) -> int:
+        """How many came in the last period, from wherever."""
+        return self.new + self.came + (self.back_and_forth.back if self.back_and_forth else 0)
 
     @property
     def dropped(self) -> float | None:
@@ -119,14 +140,18 @@ def journey_map(
                 here=_sum(rows[rows["next"] == STILL_THERE]),
                 dormant=silent.get(stage, 0),
                 entered=_sum(rows[~rows["again"]]),
-                stays=_sum(rows),
                 new=_sum(arrivals),
                 came=_sum(came[came["stage"] < stage]),
-                back=_sum(came[came["stage"] > stage]),
                 left=_sum(rows[rows["recent"] & (rows["next"] > stage)]),
-                lost=_sum(rows[rows["recent"] & (rows["next"] < stage)]),
                 converted=_sum(rows[rows["next"] > stage]),
                 pace=pace(rows),
+                back_and_forth=BackAndForth(
+                    stays=_sum(rows),
+                    back=_sum(came[came["stage"] > stage]),
+                    lost=_sum(rows[rows["recent"] & (rows["next"] < stage)]),
+                )
+                if journey.leavable
+                else None,
             )
         )
     observable = [step.stage for step in steps if step.observed]

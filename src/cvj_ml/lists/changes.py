@@ -29,7 +29,7 @@ BASES = {"last": "the night before", "week": "the newest night at least 7 days b
 
 DROPPED = {
     "moved_on": "in a later stage now",
-    "moved_back": "in an earlier stage now, after a correction",
+    "moved_back": "in an earlier stage now: left, or corrected",
     **REASONS,
     **NOT_LISTED,
     "no_list": "the list is not made any more",

@@ -99,7 +99,7 @@ def say(
         "recency": lambda: _last_seen(value, known),
         "tenure": lambda: _first_seen(value, known),
         "in_stage": lambda: None if math.isnan(value) else Said(f"in this stage for {in_days(value)}", in_days(value)),
-        "entered": lambda: _entered(feature, value, known),
+        **dict.fromkeys(("entered", "left"), lambda: _entered(feature, value, known)),
         "between": lambda: _between(feature, value),
         "stages": lambda: (
             None if math.isnan(value) else Said(f"has been in {count_of(value, 'stage')}", f"{value:.0f}")
@@ -253,12 +253,12 @@ def _seen_once(known: LastEvents) -> Said:
 
 
 def _entered(feature: Feature, value: float, known: LastEvents | None) -> Said:
-    stage = name(feature.fact[1])
+    did_so, stage = feature.fact[0], name(feature.fact[1])
     if known and known.first_days is not None and known.first_days - value < 1:
         return _first_seen(value, known)
     if math.isnan(value):
-        return Said(f"{stage} not entered", "not entered", common=True)
-    return Said(f"entered {stage} {days_ago(value)}", days_ago(value))
+        return Said(f"{stage} not {did_so}", f"not {did_so}", common=True)
+    return Said(f"{did_so} {stage} {days_ago(value)}", days_ago(value))
 
 
 def _between(feature: Feature, value: float) -> Said | None:

@@ -49,7 +49,7 @@ _NOT_THEIRS = ("stage",)
 
 PRESENCE, LAST = ("presence",), ("last",)
 _ONE_FACT = {
-    **dict.fromkeys(("tenure", "gaps", "activity", "in_stage", "entered", "between", "stages"), PRESENCE),
+    **dict.fromkeys(("tenure", "gaps", "activity", "in_stage", "entered", "left", "between", "stages"), PRESENCE),
     **dict.fromkeys(("recency", "last", "last_channel"), LAST),
 }
 """Kinds of columns that tell of one thing: how long and how often somebody has come and how far, and what they did

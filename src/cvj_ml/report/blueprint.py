@@ -76,7 +76,7 @@ def _flow(map_: JourneyMap, sheet: Sheet) -> list[str]:
     onward = [flow for flow in map_.flows if flow.origin == step.stage]
     onward.sort(key=lambda flow: (-flow.customers, flow.to))
     return [
-        f"+{step.new + step.came + step.back:,} in",
+        f"+{step.arrived:,} in",
         *(f"→ {flow.customers:,} {map_.name(flow.to)}" for flow in onward[:3]),
     ]
 

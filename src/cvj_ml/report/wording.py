@@ -171,10 +171,11 @@ def movement(step: Step) -> str:
     """Say who came and left in the last period."""
     parts = [f"{whole_number(step.new)} new"] if step.new else []
     parts += [f"{whole_number(step.came)} came from earlier stages"] if step.came else []
-    parts += [f"{whole_number(step.back)} came back from later ones"] if step.back else []
+    back, lost = (step.back_and_forth.back, step.back_and_forth.lost) if step.back_and_forth else (0, 0)
+    parts += [f"{whole_number(back)} came back from later ones"] if back else []
     # Nobody moves on from the top.
     parts += [f"{whole_number(step.left)} moved on"] if step.converted else []
-    parts += [f"{whole_number(step.lost)} fell back"] if step.lost else []
+    parts += [f"{whole_number(lost)} fell back"] if lost else []
     return ", ".join(parts) or "nobody came or left"
 
 

@@ -215,7 +215,7 @@ def worksheet_rows(found: Worksheet) -> pd.DataFrame:
                 "silent": step.dormant,
                 "stalled": step.pace.stalled,
                 "entered_ever": step.entered,
-                "arrived_in_period": step.new + step.came + step.back,
+                "arrived_in_period": step.arrived,
                 "moved_on_in_period": step.left,
                 **{
                     f"moved_on_within_{days}_days": share for days, share in zip(AFTER, step.pace.moved_by, strict=True)
