@@ -13,26 +13,26 @@ from cvj_ml.config import Config, validated
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.setup.columns import words
+from cvj_ml.setup.customers import LIKELY, choose_customer, customer_doubts, find_customers
 from cvj_ml.setup.document import Proposal, propose
-from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, payment_doubts, time_doubts
+from cvj_ml.setup.doubts import Doubt, file_doubts, first_of, time_doubts
 from cvj_ml.setup.drafts import draft
 from cvj_ml.setup.named_tools import part_recognised, require_tool, sort_of
 from cvj_ml.setup.profile import Table, open_tables
+from cvj_ml.setup.purchases import payment_doubts
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
-    LIKELY,
     Candidate,
     Roles,
-    choose_customer,
     find_change,
-    find_customers,
     find_events,
     find_others,
     find_times,
     find_values,
     says_known,
 )
-from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts
+from cvj_ml.setup.tool_doubts import joint_doubts
+from cvj_ml.setup.tool_drafts import draft_tools
 
 Told = Mapping[tuple[str | None, str], str]
 """What a person said: (file or None for all, role) to the column; of the customer also several, parted by commas."""

@@ -106,6 +106,17 @@ class Recognised:
         return {name: entry for name, entry in found.items() if entry is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class ToolSource:
+    """A source of a recognised table before it was read."""
+
+    name: str
+    kind: str
+    table: Table
+    recognised: Recognised
+    entry: Mapping[str, Any]
+
+
 @cache
 def known_tools() -> Mapping[str, NamedTool]:
     """Return the tools in the package by name."""
@@ -152,6 +163,23 @@ def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda o
         return column if isinstance(find_field(location, column), Field) else None
 
     return FileColumns(find, holds)
+
+
+def tool_columns(table: Table) -> FileColumns:
+    """Return the columns of a table; of several that could be meant, those count in which anything stands."""
+
+    def holds(own: str) -> bool:
+        if own in table.fields:
+            return table.file.column(own).filled > 0
+        found = find_field(table.location, own)
+        return isinstance(found, Field) and bool(table.ask(f"count({found.raw})")[0])
+
+    return columns_of(table.location, holds)
+
+
+def plain_ids(table: Table, customer: str | Sequence[str]) -> list[str]:
+    """Return the columns of the customer's ids that were looked at: not the ways into others."""
+    return [own for own in ([customer] if isinstance(customer, str) else customer) if own in table.fields]
 
 
 def sort_of(location: SourceLocation, tool: str | None) -> tuple[str, str] | None:

@@ -14,9 +14,9 @@ import duckdb
 from cvj_ml.config import Config, Encoding, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.setup.columns import ColumnProfile, profile_columns, tally
-from cvj_ml.setup.nesting import Nested, find_nested
 from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.formats import UNREADABLE_GZIP, encoding_of, is_text
+from cvj_ml.store.nesting import Nested, find_nested
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
 
