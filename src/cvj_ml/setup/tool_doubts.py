@@ -8,7 +8,7 @@ from cvj_ml.setup.columns import words
 from cvj_ml.setup.customers import customer_doubts
 from cvj_ml.setup.doubts import Doubt, file_doubts, first_of
 from cvj_ml.setup.events import COMMITTED
-from cvj_ml.setup.named_tools import OFF, Recognised, ToolSource, columns_of, plain_ids, tool_columns
+from cvj_ml.setup.named_tools import OFF, Recognised, ToolSource, plain_ids, tool_columns
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import Roles
@@ -19,12 +19,9 @@ def tool_notes(name: str, table: Table, one: Recognised, made: Sequence[ToolSour
     """Return which export was recognised, what it lacks, and what its documentation warns of."""
     export = one.export
     told = first_of([column.split(" | ")[0] for column in export.recognise])
-    text = (
-        f"recognised as an export of {one.tool.title} ({one.name}) by its columns {told}, and read as"
-        f" {export.documentation} says."
-    )
+    text = f"{one.told} by its columns {told}, and read as {export.documentation} says."
     if not made:
-        text = f"recognised as an export of {one.tool.title} ({one.name}), which is left out."
+        text = f"{one.told}, which is left out."
     found = [Doubt(
         f"{name}.tool", table.file.name, text, numbers={"rows": table.file.rows},
         way_out=f"To have the columns guessed instead: --from {OFF}.",
@@ -58,6 +55,20 @@ def table_doubts(name: str, table: Table, made: Sequence[ToolSource]) -> list[Do
         found += customer_doubts(
             name, table, Roles({"customer_id": ids[0]}, frozenset(["customer_id"]), also=tuple(ids[1:]))
         )
+    for one in made:
+        written = one.entry.get("time_format")
+        if written != one.recognised.export.sources[one.kind].get("time_format"):
+            own = one.entry["columns"].get("occurred_at")
+            rival = table.file.column(own).or_format if own in table.fields else None
+            found.append(Doubt(
+                f"{one.name}.resaved", table.file.name,
+                f"its times are written as {written}, which is not how {one.recognised.tool.title} writes them: a"
+                " spreadsheet that saved the file anew may have lost the zone, seconds and digits of long numbers."
+                + (f" Each could also be read as {rival}." if rival else ""), bool(rival), {},
+                (rival,) if rival else (),
+                "Are days and months the wrong way round, or hours of another zone? If so: export the file again, and"
+                " leave it closed." if rival else "Better export it again, and leave it closed.",
+            ))  # fmt: skip
     # Rows with an id of their own count once, however often they are exported.
     return found + file_doubts(name, table, "touchpoint_id" in columns)
 
@@ -89,7 +100,7 @@ def order_doubts(draft: Draft) -> list[Doubt]:
 def stage_doubts(draft: Draft) -> list[Doubt]:
     """Return the doubt of a present stage that is not the last of those with a date."""
     read = draft.read
-    state = columns_of(draft.table.location).first(read.recognised.export.state or "") if read else None
+    state = tool_columns(draft.table).first(read.recognised.export.state or "") if read else None
     if read is None or state is None or state not in draft.table.fields or "customer_id" not in draft.roles.columns:
         return []
     # The date of something that is no stage, such as the making of a record, says nothing about it.

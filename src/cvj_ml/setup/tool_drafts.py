@@ -10,6 +10,7 @@ from typing import Any
 
 from cvj_ml.config import Config, SourceSpec
 from cvj_ml.config.base import validated
+from cvj_ml.errors import DataError, raise_all
 from cvj_ml.setup.customers import nobody_values
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.named_tools import Recognised, ToolSource, plain_ids, tool_columns
@@ -19,6 +20,8 @@ from cvj_ml.setup.roles import Roles
 from cvj_ml.setup.tool_doubts import order_doubts, stage_doubts, table_doubts, tool_notes
 from cvj_ml.store import ingest
 from cvj_ml.store.fields import where_sql
+from cvj_ml.store.mapping import formatted_instant
+from cvj_ml.store.refusals import RefusedRowsError
 from cvj_ml.store.sql import as_named, identifier, literal
 from cvj_ml.store.store import IDENTITIES_FILE, TOUCHPOINTS_FILE, Store
 
@@ -67,10 +70,27 @@ def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str
         value = entry["columns"].get("value")
         if value in table.fields and (mark := table.file.column(value).decimal_mark):
             entry["decimal_mark"] = mark
+        if (written := _time_format(table, entry)) is not None:
+            entry["time_format"] = written
         if table.file.encoding != "utf-8":
             entry["encoding"] = table.file.encoding
         made.append(ToolSource(f"{name}_{kind}" if made else name, kind, table, one, entry))
     return made
+
+
+def _time_format(table: Table, entry: Mapping[str, Any]) -> str | None:
+    """Return how all times of a source are written, where that is not as the tool writes them; else None."""
+    columns, told = entry["columns"], entry.get("time_format")
+    named = [columns[role] for role in ("occurred_at", "known_at") if role in columns]
+    times = [table.file.column(own) for own in (*named, *entry.get("melt", {}).values()) if own in table.fields]
+    written = {one.time_format for one in times if one.kind == "time"}
+    if len(written) != 1 or any(one.also for one in times):
+        return None
+    if told is not None:
+        fits = [f"count(*) FILTER (WHERE {formatted_instant(table.text(one.name), told)} IS NOT NULL)" for one in times]
+        if all(read == one.filled for read, one in zip(table.ask(", ".join(fits)), times, strict=True)):
+            return None
+    return written.pop()
 
 
 def _rows_of(table: Table, entry: Mapping[str, Any]) -> int:
@@ -99,7 +119,13 @@ def _read(sources: Sequence[ToolSource], looking: Config, out: Path, more: Mappi
         "ids": "text",
         "out": str(out),
     }
-    return ingest(validated(Config, settings, out), lambda text: None)
+    try:
+        return ingest(validated(Config, settings, out), lambda text: None)
+    except RefusedRowsError as error:  # the file of refused rows is gone when init ends
+        files = [f"sources.{one.name} is {one.table.file.name}, {one.recognised.told}" for one in sources]
+        way_out = "If it is another tool's file, or was changed since, --from none has its columns guessed instead"
+        raise_all(DataError, "These exports cannot be read as the tool writes them:", [*error.faults, *files, way_out])
+        raise
 
 
 def _histories(store: Store, source: str) -> str:
