@@ -51,10 +51,10 @@ def find_customers(table: Table) -> list[Candidate]:
         key=lambda one: (
             not one.plausible,
             one.tier < LIKELY,
+            _is_name(one.column),  # two people can have one name, and one person be written in two ways
             2 * (one.column.filled - one.column.nobody) < file.rows,  # nearly empty
             -one.tier,
             -one.column.filled,
-            one.column.people > one.column.filled / 2,
             one.column.emails > 0,
             len(words(one.column.name)),
             one.column.name,
@@ -74,7 +74,7 @@ def _tier(column: ColumnProfile, people: bool) -> int:
         return LIKELY
     if human:
         rest = parts - PERSON_WORDS - ID_WORDS - joined
-        if column.people > column.filled / 2 or column.emails > column.filled / 2 or rest & {"name", "mail", "email"}:
+        if _is_name(column) or column.emails > column.filled / 2 or rest & {"mail", "email"}:
             return LIKELY
         return NAMED if rest - {"s"} and not any(part.removesuffix("id") in joined for part in rest) else CERTAIN
     if parts & (GROUP_WORDS | ENTITY_WORDS) or (people and parts == {"id"}):
@@ -82,6 +82,11 @@ def _tier(column: ColumnProfile, people: bool) -> int:
     if (parts & ID_WORDS and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
         return POSSIBLE
     return 0
+
+
+def _is_name(column: ColumnProfile) -> bool:
+    """Return whether a column holds what people are called, and not an id that each has alone."""
+    return 2 * column.people > column.filled or bool({"name", "nom", "nombre", "nome"} & set(words(column.name)))
 
 
 def _is_plausible(column: ColumnProfile, rows: int, most: int) -> bool:
@@ -148,22 +153,27 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
             way_out="Was the file opened in one? If so: export it again, and leave it closed.",
         ))  # fmt: skip
     if column.people > rows / 2:
+        others = [one.column.name for one in find_customers(table) if one.plausible and one.column != column]
+        told = f", as {first_of(others)} may be" if others else ""
         found.append(Doubt(
             f"{source}.names-as-ids", file.name,
             f"{column.name} holds what look like people's names ({column.people:,} of {rows:,} rows): two people of one"
             " name would be one customer.", True, {"rows": column.people},
-            way_out=f"Has each person an id? If so: --column {file.paths[0].name}:customer_id=COLUMN.",
+            rivals=tuple(others),
+            way_out=f"Has each person an id{told}? If so: --column {file.paths[0].name}:customer_id=COLUMN.",
         ))  # fmt: skip
     elif column.kind == "text":
         text = table.text(column.name)
-        ((folded,),) = (table.ask(f"count(DISTINCT lower(trim({text})))"),)
+        # 12.0 beside 12 is one number that was read as text.
+        plain = f"regexp_replace(lower(trim({text})), '^([0-9]+)[.]0+$', '\\1')"
+        ((folded,),) = (table.ask(f"count(DISTINCT {plain})"),)
         alike = table.distinct(column.name, where=f"{text} IS NOT NULL") - folded
         if alike:
             mail = 2 * column.emails > rows
             found.append(Doubt(
                 f"{source}.ids-alike", file.name,
-                f"{alike:,} {column.name} differ from another only in upper and lower case or blanks, and count as"
-                " customers of their own.", mail or alike > MANY * ids, {"ids": alike},
+                f"{alike:,} {column.name} differ from another only in upper and lower case, blanks or .0 behind, and"
+                " count as customers of their own.", mail or alike > MANY * ids, {"ids": alike},
                 way_out="Are they the same people? If so: write them alike in a query, lower(trim(…)).",
             ))  # fmt: skip
     if column.pointed and column.type == "VARCHAR" and table.file.is_text:

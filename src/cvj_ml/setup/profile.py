@@ -74,6 +74,12 @@ class Table:
         found = self.file.column(column).names
         return dict(found) if found is not None else tally(self.text(column), self.sql, self.connection)
 
+    def values(self, column: str) -> dict[str, int]:
+        """Return the values of a column of few of them with their rows, 0 and whatever else can mean nobody, too."""
+        found = self.file.column(column).names
+        text = f"nullif({self.fields[column].text}, '')"
+        return dict(found) if found is not None else tally(text, self.sql, self.connection)
+
     def distinct(self, *columns: str, where: str = "TRUE") -> int:
         """Return in how many different combinations of these columns the rows stand."""
         listed = ", ".join(self.text(one) for one in columns)

@@ -248,11 +248,23 @@ def find_values(table: Table, taken: Iterable[str]) -> list[Candidate]:
         if one.name in set(taken) or one.kind != "number" or not one.filled or parts & _NO_MONEY:
             continue
         for tier, names in zip((2, 1), _MONEY, strict=True):
-            if place := _place(one.name, names):
+            # Amounts stand together in a structure: totals.grand is the grand total.
+            if place := _place(one.name, names) or _place(one.name.replace("totals", "total"), names):
                 found.append((Candidate(one, tier), place))
                 break
     found.sort(key=lambda item: (-item[0].tier, len(words(item[0].column.name)), -item[1], item[0].column.name))
     return [one for one, _ in found]
+
+
+def find_numbers(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
+    """Return the columns of numbers that could be amounts, though no name says so."""
+    held, no_money = set(taken), _NO_MONEY | ID_WORDS | _STATE
+    return [
+        one
+        for one in table.file.columns
+        if one.kind == "number" and one.distinct > 2 and one.name not in held and not set(words(one.name)) & no_money
+        if not one.whole or says_money(one.name)
+    ]
 
 
 def says_money(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,13 @@ def silent_ways(
         # Where something stands, a few rows are enough to see it.
         if not connection.execute(f"SELECT 1 FROM {rows} WHERE {filled(one)} LIMIT 1").fetchall():
             there = _ways_into(location, str(one.own), rows, connection) if one.way else iter(())
-            silent[str(one.name)] = sorted(way for way in there if way != one.own)[:_SHOWN]
+            silent[str(one.name)] = first_ways(way for way in there if way != one.own)
     return silent
+
+
+def first_ways(ways: Iterable[str]) -> list[str]:
+    """Return the ways that are told, of those that there are, each once."""
+    return sorted(set(ways))[:_SHOWN]
 
 
 def _ways_into(location: SourceLocation, name: str, rows: str, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:

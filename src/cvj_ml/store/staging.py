@@ -36,7 +36,7 @@ from cvj_ml.store.mapping import (
     visible_at,
     wall_column,
 )
-from cvj_ml.store.nesting import silent_ways
+from cvj_ml.store.nesting import first_ways, silent_ways
 from cvj_ml.store.refusals import REFUSED, Counts, excess, nothing_left, told_silent
 from cvj_ml.store.source_location import Relation, SourceLocation
 from cvj_ml.store.sql import identifier, literal, to_utc
@@ -152,7 +152,8 @@ class Staged:
     def joined(self, counts: Counts, silent: Mapping[str, list[str]]) -> Staged:
         """Return the same rows, counted together with those of files that were read before."""
         refused = Counter(self.refused) + Counter(counts.refused)
-        both = {way: there for way, there in silent.items() if not self.rows_in or way in self.silent}
+        both = {way: first_ways([*there, *self.silent.get(way, ())]) for way, there in silent.items()}
+        both = {way: there for way, there in both.items() if not self.rows_in or way in self.silent}
         rows, left_out = self.rows_in + counts.rows_in, self.left_out + counts.left_out
         return Staged(self.folder, rows, dict(refused), left_out, both)
 
