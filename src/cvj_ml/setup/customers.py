@@ -153,13 +153,13 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
             way_out="Was the file opened in one? If so: export it again, and leave it closed.",
         ))  # fmt: skip
     if column.people > rows / 2:
-        others = [one.column.name for one in find_customers(table) if one.plausible and one.column != column]
-        told = f", as {first_of(others)} may be" if others else ""
+        ids_beside = [one.column.name for one in find_customers(table) if one.plausible and one.column != column]
+        told = f", as {first_of(ids_beside)} may be" if ids_beside else ""
         found.append(Doubt(
             f"{source}.names-as-ids", file.name,
             f"{column.name} holds what look like people's names ({column.people:,} of {rows:,} rows): two people of one"
             " name would be one customer.", True, {"rows": column.people},
-            rivals=tuple(others),
+            rivals=tuple(ids_beside),
             way_out=f"Has each person an id{told}? If so: --column {file.paths[0].name}:customer_id=COLUMN.",
         ))  # fmt: skip
     elif column.kind == "text":

@@ -30,6 +30,7 @@ from cvj_ml.setup.roles import (
     is_currency,
     is_modification,
     is_price,
+    names_events,
 )
 from cvj_ml.store.sql import literal
 
@@ -162,6 +163,10 @@ def _with_events(made: Draft) -> Draft:
         return _with_dates(made)
     if made.shape == "changes":
         return _with_changes(made)
+    said = next((value for key, value in file.folders if names_events(key)), None)
+    if said is not None and "event" not in made.roles.told:
+        roles = replace(made.roles, columns={role: own for role, own in columns.items() if role != "event"})
+        return replace(made, roles=roles, event=said, events={said: file.rows})
     if "event" in columns:
         return replace(made, events=made.table.tally(columns["event"]))
     stem = "_".join(one for one in words(file.paths[0].name.split(".")[0]) if not one.isdigit()) or "row"

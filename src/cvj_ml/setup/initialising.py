@@ -145,6 +145,7 @@ def _propose(
         doubts += [
             *customer_doubts(source, table, made.roles), *time_doubts(source, table, made.roles), *payments,
             *file_doubts(source, table, made.shape in ("lines", "versions")), *_nested(source, made),
+            *_of_folders(source, made),
         ]  # fmt: skip
     joint, twice = joint_doubts(drafts)
     return propose(name, time_zone, drafts, attributes, doubts + joint, uncounted + twice, beside)
@@ -339,6 +340,20 @@ def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tu
     )]  # fmt: skip
 
 
+def _of_folders(source: str, made: Draft) -> list[Doubt]:
+    """Return the note on what folders' names say of the rows in them, and no row says itself."""
+    if not made.table.file.folders:
+        return []
+    told = first_of([f"{key}={value}" for key, value in made.table.file.folders])
+    return [Doubt(
+        f"{source}.folders", made.table.file.name,
+        f"its folder is named {told}, which no row says itself: a constant of this source"
+        + (f", {made.event!r} its event." if made.event in dict(made.table.file.folders).values() else "."),
+        numbers={"rows": made.rows},
+        way_out="A folder of another name that is made later is not read until it has a source of its own.",
+    )]  # fmt: skip
+
+
 def _nested(source: str, made: Draft) -> list[Doubt]:
     """Return the note on columns that hold several values in one, and the ways that are taken into them."""
     nested = made.table.nested
@@ -370,7 +385,9 @@ def _source_name(table: Table, taken: Sequence[str]) -> str:
     """Return a name for a source, from its file's or folder's, each once."""
     first = table.file.paths[0]
     stem = first.name.split(".")[0]
-    if len(table.file.paths) > 1:
+    if table.file.folders:
+        stem = "_".join(value for _, value in table.file.folders)
+    elif len(table.file.paths) > 1:
         letters = re.sub(r"[\W\d_]+$", "", re.sub(r"\d.*$", "", stem))
         stem = letters if re.search("[a-zA-Z]", letters) else first.parent.name
     name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "source"

@@ -222,6 +222,11 @@ def find_events(table: Table, taken: Iterable[str]) -> list[Candidate]:
     )
 
 
+def names_events(name: str) -> bool:
+    """Return whether a name says that what it holds is an event."""
+    return _place(name, _EVENT) > 0
+
+
 def find_change(table: Table, taken: Iterable[str]) -> tuple[str, str] | None:
     """Return the columns (old, new) of a log of changes: two texts of which one's values become the other's."""
     texts = [one for one in table.file.columns if one.kind in ("text", "number") and one.name not in set(taken)]
