@@ -117,7 +117,8 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
         found.append(Doubt(
             f"{source}.day-or-month", file.name,
             f"every {when.name} can be read as {when.time_format} and as {when.or_format}; the first is taken.",
-            False, {}, (when.or_format,), "If that is wrong, change time_format.",
+            True, {}, (when.or_format,),
+            f'Is the second right? If so: time_format: "{when.or_format}" under sources.{source}.',
         ))  # fmt: skip
     for rows, said in (
         (when.ahead, "lie in the future"),
