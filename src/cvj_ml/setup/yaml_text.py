@@ -31,7 +31,7 @@ def _pattern(paths: Sequence[Sequence[str]]) -> str | None:
     found = []
     for place, parts in enumerate(zip(*paths, strict=True)):
         keys = {part.partition("=")[0] for part in parts if "=" in part}
-        if place + 1 == len(paths[0]):
+        if place + 1 == len(paths[0]) and len(set(parts)) > 1:
             start = re.sub(r"\d[\d\W_]*$", "", _start(parts))
             name = Path(parts[0])
             end = "".join(name.suffixes[-2:] if name.name.endswith(".gz") else name.suffixes[-1:])

@@ -386,6 +386,7 @@ def salesforce(log: list[Happened], folder: Path) -> Export:
 
 
 WRITERS: Mapping[str, Writer] = {
-    "amplitude": amplitude, "ga4": ga4, "hubspot": hubspot, "klaviyo": klaviyo, "mixpanel": mixpanel, "salesforce": salesforce,
+    "amplitude": amplitude,
+    "ga4": ga4, "hubspot": hubspot, "klaviyo": klaviyo, "mixpanel": mixpanel, "salesforce": salesforce,
     "segment": segment, "shopify": shopify, "snowplow": snowplow, "stripe": stripe, "woocommerce": woocommerce,
 }  # fmt: skip
