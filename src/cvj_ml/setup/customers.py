@@ -162,7 +162,7 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
             rivals=tuple(ids_beside),
             way_out=f"Has each person an id{told}? If so: --column {file.paths[0].name}:customer_id=COLUMN.",
         ))  # fmt: skip
-    elif column.type == "VARCHAR":
+    elif column.kind == "text" or column.type == "VARCHAR":
         text = table.text(column.name)
         # 12.0 beside 12 is one number that was read as text.
         plain = f"regexp_replace(lower(trim({text})), '^([0-9]+)[.]0+$', '\\1')"
