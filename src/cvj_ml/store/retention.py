@@ -1,4 +1,4 @@
-"""Which stores stay: those that somebody holds, the present one, and the one before.
+"""How a store gets into its place, and which stay: those that somebody holds, the present one, the one before.
 
 All marks are locks of the operating system, which ends them with their process, in whatever way that ends.
 """
