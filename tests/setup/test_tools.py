@@ -208,13 +208,14 @@ def test_an_export_that_a_spreadsheet_saved_anew_is_read_as_it_is_written_now(tm
         local = rows[column].dropna().str.slice(0, 19).map(pd.Timestamp)
         rows[column] = local.dt.strftime("%d.%m.%Y %H:%M").reindex(rows.index)
     rows["Total"] = rows["Total"].str.replace(".", ",")
-    rows.to_csv(tmp_path / "orders.csv", index=False, sep=";", encoding="cp1252")
-    done, target = init(tmp_path, tmp_path / "orders.csv", "--yes", "--json")
+    anew, sound = tmp_path / "anew", tmp_path / "sound"
+    anew.mkdir()
+    rows.to_csv(anew / "orders.csv", index=False, sep=";", encoding="cp1252")
+    done, target = init(anew, anew / "orders.csv", "--yes", "--json")
     assert done.code == 0, done.err
     assert any(one["name"] == "orders.resaved" for one in json.loads(done.out)["doubts"])
     source = yaml.safe_load(target.read_text())["sources"]["orders"]
     assert source["time_format"] == "%d.%m.%Y %H:%M" and source["decimal_mark"] == ","
-    sound = tmp_path / "sound"
     sound.mkdir()
     _, plain = init(sound, HERE / "shopify" / "orders_export.csv", "--yes")
     for one in (target, plain):
