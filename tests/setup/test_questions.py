@@ -19,7 +19,7 @@ from tests.trained import Outcome, call
 
 ROWS = 60
 AT = [f"2024-{1 + row // 28:02}-{1 + row % 28:02} 10:00:00" for row in range(ROWS)]
-BASE = {
+BASE: dict[str, list[Any]] = {
     "customer_id": [f"c{row % 12}" for row in range(ROWS)],
     "order_date": AT,
     "total": [10.25 + row for row in range(ROWS)],
