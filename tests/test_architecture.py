@@ -38,9 +38,8 @@ REPLACING = {
     "night/writing.py": "of a staged night into its place, where there is none",
     "report/list_files.py": "of the scores from the folder of work into the staged night",
     "scoring/parts.py": "of a finished block",
-    "store/build.py": "of a finished store into its place, where there is none",
     "store/containers.py": "of a whole copy of what a file holds, in the folder of its reading",
-    "store/retention.py": "of stores, aside",
+    "store/retention.py": "of stores, aside, and of a finished one into its place, where there is none",
     "store/scanning.py": "of a whole copy of a text file, in the folder of its reading",
     "tracking/registry.py": "of a bundle into a folder that does not exist or is empty",
 }

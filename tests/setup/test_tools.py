@@ -6,6 +6,7 @@ of one made-up business as every tool would show it.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from itertools import pairwise
@@ -191,3 +192,46 @@ def test_amounts_in_two_currencies_are_never_summed(tmp_path: Path) -> None:
     done, target = init(tmp_path, tmp_path / "orders.csv", "--yes")
     assert done.code == 0, done.err
     assert yaml.safe_load(target.read_text())["sources"]["orders"]["currency"] == {"column": "Currency", "to": "EUR"}
+
+
+def test_an_export_that_a_spreadsheet_saved_anew_is_read_as_it_is_written_now(tmp_path: Path) -> None:
+    rows = pd.read_csv(HERE / "shopify" / "orders_export.csv", dtype=str)
+    for column in ("Paid at", "Created at", "Cancelled at"):
+        local = rows[column].dropna().str.slice(0, 19).map(pd.Timestamp)
+        rows[column] = local.dt.strftime("%d.%m.%Y %H:%M").reindex(rows.index)
+    rows["Total"] = rows["Total"].str.replace(".", ",")
+    anew, sound = tmp_path / "anew", tmp_path / "sound"
+    anew.mkdir()
+    rows.to_csv(anew / "orders.csv", index=False, sep=";", encoding="cp1252")
+    done, target = init(anew, anew / "orders.csv", "--yes", "--json")
+    assert done.code == 0, done.err
+    assert any(one["name"] == "orders.resaved" for one in json.loads(done.out)["doubts"])
+    source = yaml.safe_load(target.read_text())["sources"]["orders"]
+    assert source["time_format"] == "%d.%m.%Y %H:%M" and source["decimal_mark"] == ","
+    sound.mkdir()
+    _, plain = init(sound, HERE / "shopify" / "orders_export.csv", "--yes")
+    for one in (target, plain):
+        assert call("check", one, "--as-of", "2024-12-31").code == 0
+    assert newest(target)["value"].sum() == newest(plain)["value"].sum() > 0
+
+
+def test_an_export_of_which_nothing_is_left_says_why_and_names_no_file_that_is_gone(tmp_path: Path) -> None:
+    text = (HERE / "shopify" / "orders_export.csv").read_text()
+    (tmp_path / "orders.csv").write_text(re.sub(r"\d\d:\d\d:\d\d [+-]\d{4}", "in the morning", text))
+    done, target = init(tmp_path, tmp_path / "orders.csv", "--from", "shopify", "--yes")
+    assert done.code == 3 and not target.exists()
+    assert "unreadable occurred_at: " in done.err and "by where or melt)" in done.err and "orders.csv" in done.err
+    assert "quarantine" not in done.err
+
+
+def test_json_in_text_is_another_tools_only_with_the_keys_that_tell_it(tmp_path: Path) -> None:
+    rows = [
+        {"uuid": f"e{row}", "event": "purchase_completed" if row % 3 else "$pageview", "distinct_id": f"p{row % 4}",
+         "properties": json.dumps({"$current_url": "/", **({"amount": 10 + row} if row % 3 else {})}),
+         "timestamp": f"2024-01-{1 + row:02}T10:00:00+00:00"}
+        for row in range(24)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "events.csv", index=False)
+    done, target = init(tmp_path, tmp_path / "events.csv", "--yes")
+    assert done.code == 0 and "recognised" not in done.out + done.err
+    assert load_config(target).sources["events"].columns["value"] == "properties.amount"

@@ -178,3 +178,104 @@ def test_a_query_over_each_kind_is_cut_by_its_times(tmp_path: Path) -> None:
         source = {"path": None, "query": "SELECT customer_id, occurred_at, event FROM log", "files": {"log": name}}
         then = Truncation(config_of(tmp_path, name, columns={}, **source), folder).before(cut)
         assert then is not None and ingest(then).counts["log"].stored == 5, name
+
+
+def sheet(path: Path, *rows: list[Any]) -> None:
+    """Write rows as they are; an empty list is a blank row."""
+    pd.DataFrame(rows).to_excel(path, index=False, header=False)
+
+
+HEADER, SECOND = ["customer_id", "occurred_at", "event", "value"], ["customer_id", "refunded_at", "refund_no", "value"]
+DATA = [[f"c{row}", BEGIN + timedelta(days=row), "purchase", 10 + row] for row in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("below", "row"),
+    [
+        ([["Total", None, None, 46], [], SECOND, *DATA], 8),
+        ([[], SECOND, *DATA], 7),
+        ([[], ["Refunds"], ["Kunde", "Am", "Nr", "Betrag"], *DATA], 8),
+        ([[], ["id", "since"], ["c1", BEGIN]], 7),
+    ],
+)
+def test_a_second_table_below_the_first_is_refused(tmp_path: Path, configure: Any, below: list[Any], row: int) -> None:
+    sheet(tmp_path / "log.xlsx", HEADER, *DATA, *below)
+    with pytest.raises(DataError, match=rf"sheet Sheet1, row {row}: another table begins below the first \("):
+        ingest(configure(sources={"log": {"path": "log.xlsx"}}, refused_share=1.0))
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        [["Total", None, None, 46]],
+        [[], ["Source: the shop"]],
+        [[], ["Source", "the shop"], ["As of", "Monday"]],
+        [[], *DATA],
+        [[], HEADER, *DATA],
+    ],
+)
+def test_rows_below_a_table_that_are_no_other_table_are_read_or_counted(
+    tmp_path: Path, configure: Any, below: list[Any]
+) -> None:
+    sheet(tmp_path / "log.xlsx", ["Report of 2024"], [], HEADER, *DATA, *below)
+    store = ingest(configure(sources={"log": {"path": "log.xlsx"}}, refused_share=1.0))
+    more = sum(row in DATA for row in below)
+    blank = sum(not row for row in below)
+    assert store.counts["log"].stored == len(DATA) + more
+    assert sum(store.counts["log"].refused.values()) == len(below) - more - blank
+
+
+def test_tables_side_by_side_are_refused(tmp_path: Path, configure: Any) -> None:
+    sheet(tmp_path / "log.xlsx", [*HEADER, None, "id", "since"], *([*row, None, "c1", BEGIN] for row in DATA))
+    with pytest.raises(
+        DataError, match="names no column in place 5; give every column a name, and of tables that stand"
+    ):
+        ingest(configure(sources={"log": {"path": "log.xlsx"}}))
+
+
+def archive(path: Path, **files: str) -> None:
+    with zipfile.ZipFile(path, "w") as to:
+        for name, text in files.items():
+            to.writestr(name.replace("__", "."), text)
+
+
+ROW = "a,2024-03-01 10:00:00,purchase"
+
+
+def test_months_of_an_archive_are_read_by_the_names_of_their_columns(tmp_path: Path, configure: Any) -> None:
+    archive(
+        tmp_path / "log.zip",
+        orders_01__csv=f"customer_id,occurred_at,event,value\n{ROW},10\n",
+        orders_02__csv="value,event,occurred_at,customer_id\n20,purchase,2024-03-02 10:00:00,b\n",
+        orders_03__csv=f"customer_id,occurred_at,event,value,coupon\n{ROW.replace('a', 'c', 1)},30,X\n",
+        README__txt="Exported in spring",
+    )
+    config = configure(sources={"log": {"path": "log.zip", "columns": {"coupon": "coupon"}}})
+    rows = touchpoints(ingest(config)).sort_values("customer_id")
+    assert rows[["customer_id", "value"]].to_numpy().tolist() == [["a", 1000], ["b", 2000], ["c", 3000]]
+    assert rows["property_coupon"].isna().tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "customers__csv",
+            "id,name\n1,x\n",
+            "it lacks 'customer_id', 'event', 'occurred_at'; it has besides 'id', 'name'",
+        ),
+        ("refunds_01__csv", f"customer_id,occurred_at,event,note\n{ROW},x\n", "it has besides 'note'"),
+        (
+            "orders_2__csv",
+            "id,name\n1,x\n",
+            "it lacks 'customer_id', 'event', 'occurred_at'; it has besides 'id', 'name'",
+        ),
+    ],
+)
+def test_another_table_in_an_archive_is_told_by_what_it_lacks(
+    tmp_path: Path, configure: Any, name: str, text: str, told: str
+) -> None:
+    archive(tmp_path / "log.zip", orders_01__csv=f"customer_id,occurred_at,event\n{ROW}\n", **{name: text})
+    with pytest.raises(DataError) as error:
+        ingest(configure(sources={"log": {"path": "log.zip"}}))
+    assert told in str(error.value) and "say which under member, as in member: orders_*.csv" in str(error.value)

@@ -12,8 +12,8 @@ from tests.store.test_formats import touchpoints
 from tests.store.test_ways import table
 
 from cvj_ml.config import Config, TableSpec
-from cvj_ml.setup.nesting import Nested, find_nested
 from cvj_ml.store import ingest
+from cvj_ml.store.nesting import Nested, find_nested
 from cvj_ml.store.source_location import land, locate
 from cvj_ml.store.sql import connect_duckdb
 

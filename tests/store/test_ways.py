@@ -9,6 +9,7 @@ import gzip
 import json
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,134 @@ def test_a_way_means_the_same_where_rows_have_several_shapes(
     assert found == {"price": {"4.0"}, "point": {"point"}, "page": {"7.0"}, "ref": {"mail"}} or found == {
         "price": {"4"}, "point": {"point"}, "page": {"7"}, "ref": {"mail"},
     }  # fmt: skip
+
+
+# --- a way that finds nothing -----------------------------------------------------------------------------------------
+
+
+def told(config: Config) -> list[str]:
+    """What is told while the sources are read."""
+    found: list[str] = []
+    ingest(config, found.append)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"value": "raw.amonut"}, ["raw.amonut (there are raw.a.b c, raw.deep, raw.n)"]),
+        ({"t": "shop.place.town"}, ["shop.place.town (there are shop.place.city, shop.place.town, shop.revenue)"]),
+        ({"page": "params.pgae"}, ["params.pgae (there are params.it's, params.page)"]),
+        ({"plan": "extra.paln"}, ["extra.paln (there are extra.a.b, extra.plan)"]),
+        ({"value": "shop.revenue", "city": "shop.place.city", "n": "raw.n"}, []),
+    ],
+)
+def test_a_way_that_finds_nothing_in_any_row_is_told_with_those_that_there_are(
+    tmp_path: Path, configure: Callable[..., Config], columns: dict[str, str], said: list[str]
+) -> None:
+    rows = table().to_pylist()
+    for row in rows:
+        if row["shop"] and row["shop"]["place"]:
+            row["shop"]["place"]["town"] = None
+    schema = table().schema
+    place = pa.struct([("city", pa.string()), ("town", pa.string())])
+    index = schema.get_field_index("shop")
+    shop = pa.field("shop", pa.struct([("revenue", pa.float64()), ("place", place)]))
+    for row in rows:
+        row["extra"] = list(row["extra"]) if row["extra"] is not None else None
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema.set(index, shop)), tmp_path / "log.parquet")
+    config = configure(sources={"log": {"path": "log.parquet", "columns": columns}})
+    for _ in range(2):  # made, and used again
+        found = told(config)
+        assert [one.split(" stands anything in ")[1].split(". Correct")[0] for one in found] == said
+        assert all(one.startswith("sources.log: in no row stands anything in ") for one in found)
+
+
+def test_a_date_of_melt_that_is_filled_nowhere_is_told(one_source: Callable[..., Config]) -> None:
+    rows = "customer_id,lead,customer\na,2024-03-01,\nb,2024-03-02,\n"
+    (found,) = told(one_source(rows, {"melt": {"lead": "lead", "purchase": "customer"}}))
+    assert found.startswith("sources.log: in no row stands anything in customer. Correct the configuration")
+
+
+def test_a_way_is_told_until_a_file_fills_it(tmp_path: Path, configure: Callable[..., Config]) -> None:
+    def write(day: int, raw: str) -> None:
+        rows = {"customer_id": ["a", "b"], "occurred_at": AT[day : day + 1] * 2, "event": ["x"] * 2, "raw": [raw] * 2}
+        pq.write_table(pa.table(rows), tmp_path / f"log-{day}.parquet")
+
+    config = configure(sources={"log": {"path": "log-*.parquet", "columns": {"n": "raw.n"}}}, engine={"buckets": 1})
+    write(0, '{"m": 1}')
+    assert len(told(config)) == 1
+    write(1, '{"k": 1}')
+    assert "raw.n (there are raw.k, raw.m)" in told(config)[0]
+    write(2, '{"n": 1}')
+    assert told(config) == []
+
+
+def test_a_condition_on_a_way_that_finds_nothing_ends_with_the_ways_there_are(
+    tmp_path: Path, configure: Callable[..., Config]
+) -> None:
+    log(tmp_path / "log.jsonl", {**BASE, "p": '{"type": "track"}'}, {**BASE, "p": '{"type": "page"}'})
+    config = configure(sources={"log": {"path": "log.jsonl", "where": {"p.typ": "track"}}})
+    with pytest.raises(DataError, match=r"none is left \(2 by where or melt\); in no row stands anything in p\.typ"):
+        ingest(config)
+
+
+def test_a_table_of_which_nothing_is_left_says_why(one_source: Callable[..., Config]) -> None:
+    rows = "customer_id,occurred_at,event\na,01.02.2024,x\n,2024-02-01,x\n"
+    with pytest.raises(DataError) as error:
+        ingest(one_source(rows, refused_share=1.0))
+    assert "2 rows came in and none is left (no customer_id: 1, unreadable occurred_at: 1); if times" in str(
+        error.value
+    )
+
+
+# --- numbers that are exact -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(12, 2), pa.decimal128(38, 0), pa.decimal128(20, 4)])
+def test_whole_decimals_are_asked_for_as_they_are_written(
+    tmp_path: Path, configure: Callable[..., Config], kind: pa.DataType
+) -> None:
+    flags = pa.array([Decimal(1), Decimal(0), Decimal(10)], kind)
+    rows = {"customer_id": ["a", "b", "c"], "occurred_at": AT, "event": ["x"] * 3, "ok": flags}
+    pq.write_table(pa.table(rows), tmp_path / "log.parquet")
+    for wanted, found in (([1], ["a"]), ([10, 0], ["b", "c"]), (["1"], ["a"])):
+        config = configure(sources={"log": {"path": "log.parquet", "where": {"ok": wanted}}})
+        assert sorted(touchpoints(ingest(config))["customer_id"]) == found
+
+
+def test_decimals_that_are_no_whole_numbers_are_asked_for_without_zeros_behind(
+    tmp_path: Path, configure: Callable[..., Config]
+) -> None:
+    flags = pa.array([Decimal("1.50"), Decimal("0.25"), None], pa.decimal128(12, 4))
+    rows = {"customer_id": ["a", "b", "c"], "occurred_at": AT, "event": ["x"] * 3, "ok": flags}
+    pq.write_table(pa.table(rows), tmp_path / "log.parquet")
+    config = configure(sources={"log": {"path": "log.parquet", "where": {"ok": [1.5, 0.25]}}})
+    assert sorted(touchpoints(ingest(config))["customer_id"]) == ["a", "b"]
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.integers(2**53 - 3, 2**70), min_size=1, max_size=5, unique=True), st.sampled_from(["", "1.5", '"a"'])
+)
+def test_ids_of_json_keep_their_digits_or_are_refused(tmp_path_factory: Any, ids: list[int], beside: str) -> None:
+    folder = tmp_path_factory.mktemp("ids")
+    written = [*map(str, ids), *([beside] if beside else [])]
+    role = {"occurred_at": "2024-03-01 10:00:00", "event": "x"}
+    lines = [json.dumps(role)[:-1] + f', "id": {one}, "p": {{"id": {one}}}}}' for one in written]
+    (folder / "log.jsonl").write_text("\n".join(lines))
+    for own in ("id", "p.id"):
+        source = {"path": "log.jsonl", "columns": {"customer_id": own}}
+        document = {"name": "t", "time_zone": "UTC", "history_from": "2024-01-01", "refused_share": 1.0, "out": own}
+        journey = {"name": "one", "stages": [{"name": "Buyer", "enter": {"event": "purchase"}}]}
+        config = Config.model_validate(
+            {**document, "journey": journey, "sources": {"log": source}}, context={"folder": folder}
+        )
+        try:
+            store = ingest(config)
+        except DataError as error:
+            assert "none is left" in str(error) and "unreadable customer_id" in str(error)
+            continue
+        found = set(touchpoints(store)["customer_id"])
+        assert found <= {*map(str, ids), "a"}, "no digit is another one"
+        assert len(found) + sum(store.counts["log"].refused.values()) == len(written)

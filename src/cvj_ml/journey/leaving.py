@@ -46,7 +46,8 @@ def rounds(evaluate: Evaluation, stage: Stage) -> Iterator[Round]:
     while (there := np.flatnonzero(entered.happened())).size:
         question, entered = question[there], entered.take(there)
         stay = evaluate.later(question, occurred_at[entered.row], ())
-        left, at, silent = _leave(stay, other, stage.leave and stage.leave.silence, entered)
+        silence = stage.leave.silence if stage.leave else None
+        left, at, silent = _leave(stay, other, silence, entered)
         yield Round(question, entered, left, at, silent)
         gone = np.flatnonzero(at != NEVER)
         question = question[gone]

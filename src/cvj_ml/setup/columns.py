@@ -67,7 +67,9 @@ _SHAPES = {
     "%z": r"(Z|[+-]\d\d:?(\d\d)?)",
 }  # fmt: skip
 
-_PERSON = "[[:upper:]][[:lower:]]+([ -][[:upper:]]([[:lower:]]+|[.]))+"
+_NAME = "[[:upper:]][[:alpha:]'’.-]*"
+_PERSON = f"{_NAME}( {_NAME})+ ?[0-9]*"
+"""Names of people and of firms, with a number behind where there are several: ``Anna Berg``, ``J. DUPONT``."""
 
 _MARKS: tuple[DecimalMark | None, ...] = (None, ",", ".")
 _SAMPLE = 500

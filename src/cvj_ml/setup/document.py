@@ -183,8 +183,11 @@ def _source(draft: Draft, beside: Path) -> list[str]:
             lines.append(f"    where: {inline(draft.where)}  # only these rows are touchpoints; the others are counted")
         if draft.melt:
             lines.append(f"    melt: {inline(draft.melt)}  # event: the column with its date")
-        if draft.event is not None:
-            lines.append(f"    constants: {{event: {scalar(draft.event)}}}")
+    constants = {"_".join(words(key)): value for key, value in file.folders if value != draft.event}
+    if draft.event is not None and draft.query is None:
+        constants = {"event": draft.event, **constants}
+    if constants:
+        lines.append(f"    constants: {inline(constants)}")
     if draft.null_values:
         lines.append(f"    null_values: {quoted(draft.null_values)}  # what stands where nobody is known")
     if file.encoding != "utf-8":
@@ -351,6 +354,8 @@ def _people(drafts: Sequence[Draft], names: Sequence[str]) -> int:
             listed_names = ", ".join(map(literal, names))
             asked = f"SELECT count(DISTINCT customer_id) FROM {one.read.touchpoints} WHERE event IN ({listed_names})"
             most = max(most, *one.table.connection.execute(asked).fetchall()[0])
+        elif one.event in names:
+            most = max(most, *one.table.ask(f"count(DISTINCT {one.customer})"))
         elif "event" in one.roles.columns and names:
             listed_names = ", ".join(map(literal, names))
             where = f"{one.table.text(one.roles.get('event'))} IN ({listed_names})"

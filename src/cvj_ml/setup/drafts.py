@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cvj_ml.errors import ConfigError
-from cvj_ml.setup.columns import ColumnProfile, words
-from cvj_ml.setup.doubts import Doubt, first_of, nobody_values
-from cvj_ml.setup.events import COMMITTED, is_done, is_undone, meaning, meanings
+from cvj_ml.setup.columns import words
+from cvj_ml.setup.customers import nobody_values
+from cvj_ml.setup.doubts import Doubt, first_of
+from cvj_ml.setup.events import meanings
 from cvj_ml.setup.profile import Table
+from cvj_ml.setup.purchases import with_money, with_states
 from cvj_ml.setup.queries import (
     FILLED,
     Draft,
@@ -19,18 +21,16 @@ from cvj_ml.setup.queries import (
     groups_of,
     melt_of,
     needs_query,
-    number_sql,
     query_of,
 )
 from cvj_ml.setup.roles import (
     Roles,
     find_change,
     find_keys,
-    find_quantity,
     is_currency,
     is_modification,
     is_price,
-    is_state,
+    names_events,
 )
 from cvj_ml.store.sql import literal
 
@@ -113,7 +113,7 @@ def draft(source: str, table: Table, roles: Roles) -> Draft:
     ids = (columns["customer_id"], *roles.also)
     nobody = dict.fromkeys(value for own in ids for value in nobody_values(table, table.file.column(own)))
     made = replace(made, null_values=tuple(nobody))
-    made = _first_lines(_with_states(_with_money(_with_events(made))))
+    made = _first_lines(with_states(with_money(_with_events(made))))
     if not needs_query(made):
         return made
     if roles.also and made.shape != "rows":
@@ -163,6 +163,10 @@ def _with_events(made: Draft) -> Draft:
         return _with_dates(made)
     if made.shape == "changes":
         return _with_changes(made)
+    said = next((value for key, value in file.folders if names_events(key)), None)
+    if said is not None and "event" not in made.roles.told:
+        roles = replace(made.roles, columns={role: own for role, own in columns.items() if role != "event"})
+        return replace(made, roles=roles, event=said, events={said: file.rows})
     if "event" in columns:
         return replace(made, events=made.table.tally(columns["event"]))
     stem = "_".join(one for one in words(file.paths[0].name.split(".")[0]) if not one.isdigit()) or "row"
@@ -282,119 +286,3 @@ def _with_changes(made: Draft) -> Draft:
         {"rows": sum(dict(counted).values())}, (change[0],),
         f"Is the event another column? If so: --column {file.paths[0].name}:event=COLUMN.",
     )))  # fmt: skip
-
-
-def _with_money(made: Draft) -> Draft:
-    """Return the draft with what speaks against its amounts: currencies, signs, rivals."""
-    value, file, found = made.column("value"), made.table.file, list(made.doubts)
-    if value is None:
-        return made
-    rivals = [one for one in made.roles.rivals.get("value", ()) if one.column.name != value.name]
-    equal = [one for one in rivals if one.tier >= 2 or (one.tier == 1 and not made.roles.rivals["value"][0].tier >= 2)]
-    if rivals and "value" not in made.roles.told:
-        found.append(Doubt(
-            f"{made.source}.value-rivals", file.name,
-            f"{value.name} is taken for the value of a row, and not {first_of([str(one) for one in rivals])}.",
-            bool(equal) and made.shape != "lines", {}, tuple(one.column.name for one in rivals),
-            f"Is the value another column? If so: --column {file.paths[0].name}:value=COLUMN.",
-        ))  # fmt: skip
-    currency = next((one for one in file.columns if is_currency(one) and one.names), None)
-    if currency is not None and currency.names and len(currency.names) > 1:
-        shares = ", ".join(f"{name} in {rows:,} rows" for name, rows in currency.names.items())
-        found.append(Doubt(
-            f"{made.source}.currencies", file.name,
-            f"{value.name} is in {len(currency.names)} currencies ({currency.name}: {shares}), and a sum over them"
-            f" means"
-            " nothing. It is not read as the value; both columns become properties.", True, dict(currency.names),
-            tuple(currency.names), "Do you need a value? If so: convert it to one currency in a query.",
-        ))  # fmt: skip
-        made = replace(made, unvalued=True, properties=(*made.properties, value.name, currency.name))
-    elif value.decimal_mark is not None and len(beside := made.table.beside_numbers(value.name)) > 1:
-        shares = ", ".join(f"{sign} in {rows:,} rows" for sign, rows in list(beside.items())[:5])
-        found.append(Doubt(
-            f"{made.source}.currencies", file.name,
-            f"{value.name} has {len(beside)} different signs beside its numbers ({shares}); a sum over currencies"
-            " means nothing. It is not read as the value and becomes a property.", True, beside,
-            tuple(beside), "Do you need a value? If so: convert it to one currency in a query.",
-        ))  # fmt: skip
-        made = replace(made, unvalued=True, properties=(*made.properties, value.name))
-    below, of = _below_zero(made, value)
-    if below:
-        found.append(Doubt(
-            f"{made.source}.negative", file.name,
-            f"{value.name} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and"
-            f" cancellations are:"
-            " each would count as a purchase. A query gives them the event 'refund' instead, which does not undo the"
-            " purchase before it.", True,
-            {"rows": below, "of": of}, way_out="Are they something else? If so: correct the query.",
-        ))  # fmt: skip
-    if "event" in made.roles.columns:
-        mapped = [name for name in made.events if meaning(name) in COMMITTED]
-        text = made.table.text(made.roles.get("event"))
-        named = ", ".join(map(literal, mapped)) or "''"
-        elsewhere = made.table.ask(f"count({made.table.text(value.name)})", f"{text} NOT IN ({named})")[0]
-        if mapped and elsewhere > 0.05 * value.filled and below == 0:
-            found.append(Doubt(
-                f"{made.source}.value-elsewhere", file.name,
-                f"{value.name} also stands in {elsewhere:,} rows of events that are no purchase; it is their value,"
-                f" too.",
-                numbers={"rows": elsewhere},
-            ))  # fmt: skip
-    return replace(made, doubts=tuple(found))
-
-
-def _below_zero(made: Draft, value: ColumnProfile) -> tuple[int, int]:
-    """Return how many rows that mean a purchase have an amount below zero (or a quantity), and how many there are."""
-    table, columns = made.table, made.roles.columns
-    where = "TRUE"
-    if "event" in columns:
-        mapped = [name for name in made.events if meaning(name) in COMMITTED]
-        where = f"{table.text(columns['event'])} IN ({', '.join(map(literal, mapped))})" if mapped else "FALSE"
-    elif meaning(made.event or "") not in COMMITTED:
-        return 0, 0
-    amounts = [value.name]
-    if made.shape == "lines" and is_price(value.name) and (quantity := find_quantity(table, columns.values())):
-        amounts.append(quantity)
-    tests = " OR ".join(f"{number_sql(table, one, strict=False)} < 0" for one in amounts)
-    below, of = table.ask(f"count(*) FILTER (WHERE {tests}), count(*)", where)
-    return int(below), int(of)
-
-
-def _with_states(made: Draft) -> Draft:
-    """Return the draft with orders that came to nothing set apart, where a column says in which state each is."""
-    if made.event is None or meaning(made.event) not in COMMITTED:
-        return made
-    file = made.table.file
-    states = [
-        one
-        for one in file.columns
-        if one.names and one.kind == "text" and one.name not in made.roles.columns.values()
-        and (any(map(is_undone, one.names)) or (is_state(one.name) and not all(map(is_done, one.names))))
-    ]  # fmt: skip
-    state = min(states, key=lambda one: not is_state(one.name), default=None)
-    if state is None or state.names is None:
-        return made
-    undone = {name: rows for name, rows in state.names.items() if is_undone(name)}
-    others = {name: rows for name, rows in state.names.items() if name not in undone}
-    text = (
-        f"{state.name} says in which state each is: "
-        + first_of([f"{name} ({rows:,} rows)" for name, rows in state.names.items()])
-        + "."
-    )
-    if made.shape == "versions":
-        undone = {}  # which row counts depends on the day that is asked about
-    text += f" {first_of(list(undone))} came to nothing and get the event {made.event + '_undone'!r}." if undone else ""
-    text += f" {first_of(list(others))} count as {made.event!r}." if others else ""
-    doubt = Doubt(
-        f"{made.source}.states", file.name, text,
-        not all(map(is_done, state.names)),
-        dict(state.names), tuple(state.names), "Are others no purchases? If so: say so in a query.",
-    )  # fmt: skip
-    made = replace(made, doubts=(*made.doubts, doubt), properties=(*made.properties, state.name))
-    if not undone:
-        return made
-    events = {
-        made.event or "": sum(made.events.values()) - sum(undone.values()),
-        f"{made.event}_undone": sum(undone.values()),
-    }
-    return replace(made, events=events, undone=(state.name, tuple(undone)))

@@ -128,6 +128,7 @@ _UNDONE = frozenset(
     words(
         "failed failure fail declined cancelled canceled cancellation void voided expired abandoned rejected error"
         " blocked"
+        " erreur fehler refuse refusee rechazado fallido fallito rifiutato"
         " invalid incomplete reversed storniert abgebrochen fehlgeschlagen annule cancelado annullato geannuleerd draft"
         " uncaptured denied trash unpaid lost refund refunds storno return returns retoure erstattung gutschrift"
         " chargeback reversal withdrawal payout dispute disputed"

@@ -13,26 +13,26 @@ from cvj_ml.config import Config, validated
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.setup.columns import words
+from cvj_ml.setup.customers import LIKELY, choose_customer, customer_doubts, find_customers
 from cvj_ml.setup.document import Proposal, propose
-from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, payment_doubts, time_doubts
+from cvj_ml.setup.doubts import Doubt, file_doubts, first_of, time_doubts
 from cvj_ml.setup.drafts import draft
 from cvj_ml.setup.named_tools import part_recognised, require_tool, sort_of
 from cvj_ml.setup.profile import Table, open_tables
+from cvj_ml.setup.purchases import payment_doubts
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
-    LIKELY,
     Candidate,
     Roles,
-    choose_customer,
     find_change,
-    find_customers,
     find_events,
     find_others,
     find_times,
     find_values,
     says_known,
 )
-from cvj_ml.setup.tool_drafts import draft_tools, joint_doubts
+from cvj_ml.setup.tool_doubts import joint_doubts
+from cvj_ml.setup.tool_drafts import draft_tools
 
 Told = Mapping[tuple[str | None, str], str]
 """What a person said: (file or None for all, role) to the column; of the customer also several, parted by commas."""
@@ -145,6 +145,7 @@ def _propose(
         doubts += [
             *customer_doubts(source, table, made.roles), *time_doubts(source, table, made.roles), *payments,
             *file_doubts(source, table, made.shape in ("lines", "versions")), *_nested(source, made),
+            *_of_folders(source, made),
         ]  # fmt: skip
     joint, twice = joint_doubts(drafts)
     return propose(name, time_zone, drafts, attributes, doubts + joint, uncounted + twice, beside)
@@ -339,6 +340,20 @@ def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tu
     )]  # fmt: skip
 
 
+def _of_folders(source: str, made: Draft) -> list[Doubt]:
+    """Return the note on what folders' names say of the rows in them, and no row says itself."""
+    if not made.table.file.folders:
+        return []
+    told = first_of([f"{key}={value}" for key, value in made.table.file.folders])
+    return [Doubt(
+        f"{source}.folders", made.table.file.name,
+        f"its folder is named {told}, which no row says itself: a constant of this source"
+        + (f", {made.event!r} its event." if made.event in dict(made.table.file.folders).values() else "."),
+        numbers={"rows": made.rows},
+        way_out="A folder of another name that is made later is not read until it has a source of its own.",
+    )]  # fmt: skip
+
+
 def _nested(source: str, made: Draft) -> list[Doubt]:
     """Return the note on columns that hold several values in one, and the ways that are taken into them."""
     nested = made.table.nested
@@ -370,7 +385,9 @@ def _source_name(table: Table, taken: Sequence[str]) -> str:
     """Return a name for a source, from its file's or folder's, each once."""
     first = table.file.paths[0]
     stem = first.name.split(".")[0]
-    if len(table.file.paths) > 1:
+    if table.file.folders:
+        stem = "_".join(value for _, value in table.file.folders)
+    elif len(table.file.paths) > 1:
         letters = re.sub(r"[\W\d_]+$", "", re.sub(r"\d.*$", "", stem))
         stem = letters if re.search("[a-zA-Z]", letters) else first.parent.name
     name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "source"

@@ -100,10 +100,26 @@ class Recognised:
         """Return how the export is read."""
         return self.tool.exports[self.name]
 
+    @property
+    def told(self) -> str:
+        """Return in words what it is."""
+        return f"recognised as an export of {self.tool.title} ({self.name})"
+
     def entries(self, columns: FileColumns) -> dict[str, dict[str, Any]]:
         """Return the sources that a file can be read as, with its own spelling of the columns."""
         found = {name: of_file(entry, columns) for name, entry in self.export.sources.items()}
         return {name: entry for name, entry in found.items() if entry is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSource:
+    """A source of a recognised table before it was read."""
+
+    name: str
+    kind: str
+    table: Table
+    recognised: Recognised
+    entry: Mapping[str, Any]
 
 
 @cache
@@ -142,7 +158,7 @@ def lacking(tool: str, columns: FileColumns) -> str:
     return "; ".join(told)
 
 
-def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda own: True) -> FileColumns:
+def columns_of(location: SourceLocation) -> FileColumns:
     """Return the columns of a file as it was found: exactly, in capitals as warehouses change them, or by a way."""
     folded = {name.casefold(): name for name in location.types}
 
@@ -151,7 +167,40 @@ def columns_of(location: SourceLocation, holds: Callable[[str], bool] = lambda o
             return own
         return column if isinstance(find_field(location, column), Field) else None
 
+    return FileColumns(find)
+
+
+def tool_columns(table: Table) -> FileColumns:
+    """Return the columns of a table; of several that could be meant, those count in which anything stands.
+
+    Into text leads any way that one can write, so that there is one only where anything stands in it.
+    """
+
+    @cache
+    def holds(own: str) -> bool:
+        if own in table.fields:
+            return table.file.column(own).filled > 0
+        found = find_field(table.location, own)
+        return isinstance(found, Field) and bool(table.ask(f"count({found.raw})")[0])
+
+    columns = columns_of(table.location)
+
+    def find(column: str) -> str | None:
+        own = columns.find(column)
+        return None if own and _open(table.location, own) and not holds(own) else own
+
     return FileColumns(find, holds)
+
+
+def _open(location: SourceLocation, own: str) -> bool:
+    """Return whether a way leads into what has no fields of its own: a map, pairs of key and value, JSON in text."""
+    found = find_field(location, own)
+    return isinstance(found, Field) and bool(found.way) and found.untyped
+
+
+def plain_ids(table: Table, customer: str | Sequence[str]) -> list[str]:
+    """Return the columns of the customer's ids that were looked at: not the ways into others."""
+    return [own for own in ([customer] if isinstance(customer, str) else customer) if own in table.fields]
 
 
 def sort_of(location: SourceLocation, tool: str | None) -> tuple[str, str] | None:
@@ -167,12 +216,12 @@ def part_recognised(tables: Sequence[Table], tool: str | None) -> tuple[list[tup
     """
     if tool == OFF:
         return [], list(tables)
-    found = [(table, recognise(columns_of(table.location), tool)) for table in tables]
+    found = [(table, recognise(tool_columns(table), tool)) for table in tables]
     if tool is not None and (unlike := [table for table, one in found if one is None]):
         raise ConfigError("\n  - ".join([
             f"--from {tool}: these files are none of its known exports. Leave --from out, and every file is looked at"
             " by itself:",
-            *(f"{table.file.name}: {lacking(tool, columns_of(table.location))}" for table in unlike),
+            *(f"{table.file.name}: {lacking(tool, tool_columns(table))}" for table in unlike),
         ]))  # fmt: skip
     return [(table, one) for table, one in found if one is not None], [table for table, one in found if one is None]
 

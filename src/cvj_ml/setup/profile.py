@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,9 @@ import duckdb
 from cvj_ml.config import Config, Encoding, TableSpec
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.setup.columns import ColumnProfile, profile_columns, tally
-from cvj_ml.setup.nesting import Nested, find_nested
 from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.formats import UNREADABLE_GZIP, encoding_of, is_text
+from cvj_ml.store.nesting import Nested, find_nested
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
 from cvj_ml.store.sql import connect_duckdb, identifier, literal
 
@@ -24,6 +25,9 @@ _HELD = 2_000_000
 """Tables of at most so many rows are held in memory for all questions; larger ones are read anew for each."""
 
 _FILE = '"__file"'
+
+_KEYED = re.compile(r"([^\W\d]\w*)=(.+)")
+"""The name of a folder that says something of the rows in it, as Hive and Spark write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,14 @@ class FileProfile:
     unreadable: int = 0
     is_text: bool = False
     """Whether every column is text, as in CSV files."""
+    folders: tuple[tuple[str, str], ...] = ()
+    """What the names of the files' folders say of every row (``event_type=Open``): a name and a value."""
 
     @property
     def name(self) -> str:
         """How to call the files in a message."""
-        return self.paths[0].name + (f" and {len(self.paths) - 1} more like it" if len(self.paths) > 1 else "")
+        folder = "".join(f"{key}={value}/" for key, value in self.folders)
+        return folder + self.paths[0].name + (f" and {len(self.paths) - 1} more like it" if len(self.paths) > 1 else "")
 
     def column(self, name: str) -> ColumnProfile:
         """Return the column of this name."""
@@ -73,6 +80,12 @@ class Table:
         """Return the values of a column with their rows, however many they are."""
         found = self.file.column(column).names
         return dict(found) if found is not None else tally(self.text(column), self.sql, self.connection)
+
+    def values(self, column: str) -> dict[str, int]:
+        """Return the values of a column of few of them with their rows, 0 and whatever else can mean nobody, too."""
+        found = self.file.column(column).names
+        text = f"nullif({self.fields[column].text}, '')"
+        return dict(found) if found is not None else tally(text, self.sql, self.connection)
 
     def distinct(self, *columns: str, where: str = "TRUE") -> int:
         """Return in how many different combinations of these columns the rows stand."""
@@ -147,11 +160,12 @@ def open_tables(
 ) -> Iterator[list[Table]]:
     """Read files once, as tables to ask about; files of one folder with the same columns are one.
 
-    So are files of which ``sort_of`` says the same, whichever of their columns they happen to have. Raises DataError
-    for files that cannot be read, with all of them at once.
+    Folders that differ by a day in their names (``date=2024-01-31``) are one, those that differ by anything else
+    (``event_type=Open``) several. Files of which ``sort_of`` says the same are one, whichever of their columns they
+    happen to have. Raises DataError for files that cannot be read, with all of them at once.
     """
     faults: list[str] = []
-    alike: dict[tuple[object, ...], tuple[Encoding, list[Path]]] = {}
+    alike: dict[tuple[object, ...], tuple[Encoding, list[Path], tuple[tuple[str, str], ...]]] = {}
     for path in dict.fromkeys(path.absolute() for path in paths):
         try:
             encoding = _encoding(path)
@@ -162,21 +176,33 @@ def open_tables(
         sort = sort_of(location) if sort_of else None
         # Only Parquet has types of its own, which several files have to share.
         columns = location.types if sort is None or location.plain[""][0].kind == "parquet" else {}
-        kind = (path.parent, location.untyped, encoding, sort, *columns.items())
-        alike.setdefault(kind, (encoding, []))[1].append(path)
+        folder, said = _folders(path, location.types)
+        # Columns are read by their names, so that their order in a file is none of its kind.
+        kind = (folder, said, location.untyped, encoding, sort, *sorted(columns.items()))
+        alike.setdefault(kind, (encoding, [], said))[1].append(path)
     raise_all(DataError, "These files cannot be read:", faults)
     with connect_duckdb(config, spill) as connection:
         found = [
-            _table(tuple(group), encoding, config, spill / str(number), f"t{number}", connection)
-            for number, (encoding, group) in enumerate(alike.values())
+            _table(tuple(group), said, encoding, config, spill / str(number), f"t{number}", connection)
+            for number, (encoding, group, said) in enumerate(alike.values())
         ]
         empty = [f"{one.file.name}: it holds no row; name a file with data" for one in found if not one.file.rows]
         raise_all(DataError, "These files cannot be used:", empty)
         yield found
 
 
+def _folders(path: Path, columns: Container[str]) -> tuple[Path, tuple[tuple[str, str], ...]]:
+    """Return the folder above those that are named ``key=value``, and what these say that is no day and no column."""
+    parts = path.parent.parts
+    place = next((number for number, part in enumerate(parts) if _KEYED.fullmatch(part)), len(parts))
+    pairs = [found.groups() for part in parts[place:] if (found := _KEYED.fullmatch(part))]
+    said = tuple((key, value) for key, value in pairs if key not in columns and re.search(r"[^\W\d_]", value))
+    return Path(*parts[:place]), said
+
+
 def _table(
     paths: tuple[Path, ...],
+    folders: tuple[tuple[str, str], ...],
     encoding: Encoding,
     config: Config,
     spill: Path,
@@ -211,7 +237,7 @@ def _table(
         entered = {one.own for one in nested.ways.values()}
         fields = {own: location_field(whole, own) for own in whole.types if own not in entered}
         fields |= {way: Field(identifier(way), one.type, one.untyped, way) for way, one in nested.ways.items()}
-        file = FileProfile(paths, encoding, rows, (), unreadable, whole.untyped)
+        file = FileProfile(paths, encoding, rows, (), unreadable, whole.untyped, folders)
         return _profiled(file, name, fields, nested, connection, whole)
     except duckdb.OutOfMemoryException:
         raise

@@ -10,7 +10,7 @@ from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.events import meaning
 from cvj_ml.setup.profile import Table
 
-_PERSON = frozenset(
+PERSON_WORDS = frozenset(
     words(
         "customer cust client user member subscriber donor contact person patient guest visitor buyer shopper player"
         " student"
@@ -23,14 +23,16 @@ _PERSON = frozenset(
         " memberid visitorid contactid donorid "
     )
 )
-_COOKIE = frozenset(words("anonymous pseudo cookie device fullvisitorid idfa fingerprint browser"))
-_VISITOR = _COOKIE | frozenset(words("visitor visitorid guest domain"))
-_GROUP = frozenset(
+COOKIE_WORDS = frozenset(words("anonymous pseudo cookie device fullvisitorid idfa fingerprint browser"))
+VISITOR_WORDS = COOKIE_WORDS | frozenset(words("visitor visitorid guest domain"))
+GROUP_WORDS = frozenset(
     words("account accountid company organisation organization konto firma empresa cuenta compte family")
 )
-_ENTITY = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity"))
-_ID = frozenset(words("id ids no nr number num key uuid guid code hash unique ref reference external crm internal"))
-_NOT = frozenset(
+ENTITY_WORDS = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity"))
+ID_WORDS = frozenset(
+    words("id ids no nr number num key uuid guid code hash unique ref reference external crm internal")
+)
+NOT_WORDS = frozenset(
     words(
         "owner rep agent seller vendor merchant supplier created modified updated assigned manager employee staff"
         " operator handler product item sku article variant order invoice transaction basket cart session event"
@@ -42,10 +44,10 @@ _NOT = frozenset(
         " last middle"
     )
 )
-_STAFF = frozenset(
+STAFF_WORDS = frozenset(
     words("owner rep agent seller vendor merchant supplier created modified assigned manager employee staff")
 )
-_PEOPLE = frozenset(
+PEOPLE_WORDS = frozenset(
     words(
         "customers users clients members accounts people persons contacts subscribers households donors leads visitors"
         " kunden usuarios clientes membres utilisateurs"
@@ -122,9 +124,8 @@ CURRENCIES = frozenset(
 )
 """Codes of currencies; a column that holds nothing else is one of currencies."""
 
-CERTAIN, NAMED, LIKELY, POSSIBLE = 4, 3, 2, 1
-"""How much the name of a column speaks for the customer: a person and nothing else, a person beside other words, an
-address or a group or a case, an id of something unknown."""
+EVERYBODY = 0.95
+"""In so many rows, or for so many ids, a column is taken to be filled everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,82 +162,6 @@ class Roles:
         return self.columns[role]
 
 
-def find_customers(table: Table) -> list[Candidate]:
-    """Return the columns that could be the customer, the best first."""
-    file = table.file
-    people = bool(set(words(file.paths[0].stem)) & _PEOPLE)
-    found = []
-    for one in file.columns:
-        tier = _tier(one, people)
-        usable = one.kind == "text" or (one.kind == "number" and (one.whole or tier >= NAMED or one.type == "VARCHAR"))
-        if tier and usable and one.filled > one.nobody and one.distinct - len(one.placeholders or ()) > (file.rows > 2):
-            found.append(Candidate(one, tier))
-    most = max((one.column.distinct for one in found), default=0)
-    judged = [Candidate(one.column, one.tier, _is_plausible(one.column, file.rows, most)) for one in found]
-    return sorted(
-        judged,
-        key=lambda one: (
-            not one.plausible,
-            one.tier < LIKELY,
-            2 * (one.column.filled - one.column.nobody) < file.rows,  # nearly empty
-            -one.tier,
-            -one.column.filled,
-            one.column.people > one.column.filled / 2,
-            one.column.emails > 0,
-            len(words(one.column.name)),
-            one.column.name,
-        ),
-    )
-
-
-def _tier(column: ColumnProfile, people: bool) -> int:
-    parts = set(words(column.name))
-    joined = {part.removesuffix(end) for part in parts for end in ("id", "nr", "no", "number") if part.endswith(end)}
-    human = parts & _PERSON or {part.removesuffix("s") for part in parts} & _PERSON or joined & _PERSON
-    if 2 * column.emails > column.filled and not parts & _STAFF:
-        return LIKELY
-    if parts & _NOT or not parts or (parts & _ENTITY and "name" in parts):
-        return 0
-    if parts & _COOKIE:
-        return LIKELY
-    if human:
-        rest = parts - _PERSON - _ID - joined
-        if column.people > column.filled / 2 or column.emails > column.filled / 2 or rest & {"name", "mail", "email"}:
-            return LIKELY
-        return NAMED if rest - {"s"} and not any(part.removesuffix("id") in joined for part in rest) else CERTAIN
-    if parts & (_GROUP | _ENTITY) or (people and parts == {"id"}):
-        return LIKELY
-    if (parts & _ID and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
-        return POSSIBLE
-    return 0
-
-
-def _is_plausible(column: ColumnProfile, rows: int, most: int) -> bool:
-    """Return whether a column can tell people apart: not a handful of values where another has many times as many."""
-    if column.distinct <= 1 and rows > 20:
-        return False
-    return not (column.distinct <= 12 and rows >= 20 * column.distinct and most >= 10 * column.distinct)
-
-
-def choose_customer(table: Table, candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return the customer's column: the first candidate, unless another id stands for the same people more fully."""
-    if not candidates or not candidates[0].plausible:
-        return None
-    best = candidates[0]
-    if not set(words(best.column.name)) & _COOKIE:
-        return best
-    # Everybody who was seen without a name and later logs in is known by the name.
-    for one in candidates:
-        if one.tier >= NAMED and one.plausible and not set(words(one.column.name)) & _COOKIE:
-            known = table.distinct(best.column.name, where=f"{table.text(one.column.name)} IS NOT NULL")
-            if known >= _EVERYBODY * table.distinct(best.column.name):
-                return one
-    return best
-
-
-_EVERYBODY = 0.95
-
-
 def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
     """Return the columns that could say when a row happened, the best first."""
     rows, free = table.file.rows, [one for one in table.file.columns if one.name not in set(taken)]
@@ -245,7 +170,7 @@ def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
         times,
         key=lambda one: (
             bool(set(words(one.column.name)) & (_MODIFIED | _OTHER_TIME)),
-            one.column.filled < _EVERYBODY * rows,
+            one.column.filled < EVERYBODY * rows,
             one.column.ahead + one.column.ancient > 0,
             one.column.days_only,
             -one.tier,
@@ -257,11 +182,6 @@ def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
 def is_modification(name: str) -> bool:
     """Return whether a column's name says when a row was last changed or stored, not when something happened."""
     return bool(set(words(name)) & _MODIFIED)
-
-
-def is_device(name: str) -> bool:
-    """Return whether a column's name says that it knows a visitor, not a person."""
-    return bool(set(words(name)) & _VISITOR)
 
 
 def says_known(name: str) -> bool:
@@ -278,13 +198,13 @@ def find_events(table: Table, taken: Iterable[str]) -> list[Candidate]:
     """Return the columns that could name the event of a row, the best first; only those with tier above 0 say so."""
     rows, found = table.file.rows, []
     for one in table.file.columns:
-        if one.name in set(taken) or one.kind != "text" or one.filled < _EVERYBODY * rows or one.emails > rows / 2:
+        if one.name in set(taken) or one.kind != "text" or one.filled < EVERYBODY * rows or one.emails > rows / 2:
             continue
         if (
             is_state(one.name)
             or is_currency(one)
             or not one.distinct > 0
-            or set(words(one.name)) & (_NOT - {"event", "activity", "type", "category"})
+            or set(words(one.name)) & (NOT_WORDS - {"event", "activity", "type", "category"})
         ):
             continue
         strong = _place(one.name, _EVENT)
@@ -300,6 +220,11 @@ def find_events(table: Table, taken: Iterable[str]) -> list[Candidate]:
             len(words(one.column.name)),
         ),
     )
+
+
+def names_events(name: str) -> bool:
+    """Return whether a name says that what it holds is an event."""
+    return _place(name, _EVENT) > 0
 
 
 def find_change(table: Table, taken: Iterable[str]) -> tuple[str, str] | None:
@@ -328,11 +253,23 @@ def find_values(table: Table, taken: Iterable[str]) -> list[Candidate]:
         if one.name in set(taken) or one.kind != "number" or not one.filled or parts & _NO_MONEY:
             continue
         for tier, names in zip((2, 1), _MONEY, strict=True):
-            if place := _place(one.name, names):
+            # Amounts stand together in a structure: totals.grand is the grand total.
+            if place := _place(one.name, names) or _place(one.name.replace("totals", "total"), names):
                 found.append((Candidate(one, tier), place))
                 break
     found.sort(key=lambda item: (-item[0].tier, len(words(item[0].column.name)), -item[1], item[0].column.name))
     return [one for one, _ in found]
+
+
+def find_numbers(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
+    """Return the columns of numbers that could be amounts, though no name says so."""
+    held, no_money = set(taken), _NO_MONEY | ID_WORDS | _STATE
+    return [
+        one
+        for one in table.file.columns
+        if one.kind == "number" and one.distinct > 2 and one.name not in held and not set(words(one.name)) & no_money
+        if not one.whole or says_money(one.name)
+    ]
 
 
 def says_money(name: str) -> bool:
@@ -357,9 +294,11 @@ def find_keys(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
         one
         for one in free
         if one.kind == "text" or (one.kind == "number" and (one.whole or one.pointed))
-        if set(words(one.name)) & (_ORDER | _ID) or re.search("id$|nr$|number$", one.name.lower())
+        if set(words(one.name)) & (_ORDER | ID_WORDS) or re.search("id$|nr$|number$", one.name.lower())
         if "unnamed" not in words(one.name) and words(one.name) and not is_state(one.name)
-        if one.distinct > 2 and 2 * one.emails < one.filled and not set(words(one.name)) & (_PERSON | _GROUP | _COOKIE)
+        if one.distinct > 2
+        and 2 * one.emails < one.filled
+        and not set(words(one.name)) & (PERSON_WORDS | GROUP_WORDS | COOKIE_WORDS)
     ]
     return sorted(
         keys, key=lambda one: (-_place(one.name, _TOUCHPOINT), not set(words(one.name)) & _ORDER, -one.distinct)

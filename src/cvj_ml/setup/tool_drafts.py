@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cvj_ml.config import Config, SourceSpec
 from cvj_ml.config.base import validated
-from cvj_ml.setup.columns import words
-from cvj_ml.setup.doubts import Doubt, customer_doubts, file_doubts, first_of, nobody_values
-from cvj_ml.setup.events import COMMITTED
-from cvj_ml.setup.named_tools import OFF, FileColumns, Recognised, columns_of
+from cvj_ml.errors import DataError, raise_all
+from cvj_ml.setup.customers import nobody_values
+from cvj_ml.setup.doubts import Doubt, first_of
+from cvj_ml.setup.named_tools import Recognised, ToolSource, plain_ids, tool_columns
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.queries import Draft, Read
 from cvj_ml.setup.roles import Roles
+from cvj_ml.setup.tool_doubts import order_doubts, stage_doubts, table_doubts, tool_notes
 from cvj_ml.store import ingest
-from cvj_ml.store.fields import Field, find_field, where_sql
+from cvj_ml.store.fields import where_sql
+from cvj_ml.store.mapping import formatted_instant
+from cvj_ml.store.refusals import RefusedRowsError
 from cvj_ml.store.sql import as_named, identifier, literal
 from cvj_ml.store.store import IDENTITIES_FILE, TOUCHPOINTS_FILE, Store
 
 _SINCE = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 _CURRENCY = "currency"
 """The property by which the currencies of a source are looked at before one of them is chosen."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A source of a recognised table before it was read."""
-
-    name: str
-    kind: str
-    table: Table
-    recognised: Recognised
-    entry: Mapping[str, Any]
 
 
 def draft_tools(
@@ -46,11 +38,11 @@ def draft_tools(
 
     ``told`` are columns that a person named, which win; ``looking`` has the settings that reading needs.
     """
-    sources, doubts = list[_Source](), list[Doubt]()
+    sources, doubts = list[ToolSource](), list[Doubt]()
     for (table, one), name, columns in zip(found, names, told, strict=True):
         made = _sources(name, table, one, columns)
         sources += made
-        doubts += [*_notes(name, table, one, made), *_table_doubts(name, table, made)]
+        doubts += [*tool_notes(name, table, one, made), *table_doubts(name, table, made)]
     if not sources:
         return [], doubts
     store = _read(sources, looking, scratch / "look", {"columns": {_CURRENCY: _CURRENCY}})
@@ -59,46 +51,46 @@ def draft_tools(
         store = _read(sources, looking, scratch / "again", {})
     drafts = [_drafted(one, store, looking) for one in sources]
     for draft in drafts:
-        doubts += [*_order_doubts(draft), *_state_doubts(draft)]
+        doubts += [*order_doubts(draft), *stage_doubts(draft)]
     return drafts, doubts + mixed
 
 
-def _columns(table: Table) -> FileColumns:
-    """Return the columns of a table; of several that could be meant, those count in which anything stands."""
-
-    def holds(own: str) -> bool:
-        if own in table.fields:
-            return table.file.column(own).filled > 0
-        found = find_field(table.location, own)
-        return isinstance(found, Field) and bool(table.ask(f"count({found.raw})")[0])
-
-    return columns_of(table.location, holds)
-
-
-def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str | list[str]]) -> list[_Source]:
-    made = list[_Source]()
-    for kind, entry in one.entries(_columns(table)).items():
+def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str | list[str]]) -> list[ToolSource]:
+    made = list[ToolSource]()
+    for kind, entry in one.entries(tool_columns(table)).items():
         if not _rows_of(table, entry):
             continue
         entry["columns"] |= columns
         if "event" in columns:
             entry.pop("constants", None)
         customer = entry["columns"]["customer_id"]
-        found = [nobody_values(table, table.file.column(own)) for own in _plain_ids(table, customer)]
+        found = [nobody_values(table, table.file.column(own)) for own in plain_ids(table, customer)]
         if nobody := sorted({value for values in found for value in values}):
             entry["null_values"] = nobody
         value = entry["columns"].get("value")
         if value in table.fields and (mark := table.file.column(value).decimal_mark):
             entry["decimal_mark"] = mark
+        if (written := _time_format(table, entry)) is not None:
+            entry["time_format"] = written
         if table.file.encoding != "utf-8":
             entry["encoding"] = table.file.encoding
-        made.append(_Source(f"{name}_{kind}" if made else name, kind, table, one, entry))
+        made.append(ToolSource(f"{name}_{kind}" if made else name, kind, table, one, entry))
     return made
 
 
-def _plain_ids(table: Table, customer: str | Sequence[str]) -> list[str]:
-    """Return the columns of the customer's ids that were looked at: not the ways into others."""
-    return [own for own in ([customer] if isinstance(customer, str) else customer) if own in table.fields]
+def _time_format(table: Table, entry: Mapping[str, Any]) -> str | None:
+    """Return how all times of a source are written, where that is not as the tool writes them; else None."""
+    columns, told = entry["columns"], entry.get("time_format")
+    named = [columns[role] for role in ("occurred_at", "known_at") if role in columns]
+    times = [table.file.column(own) for own in (*named, *entry.get("melt", {}).values()) if own in table.fields]
+    written = {one.time_format for one in times if one.kind == "time"}
+    if len(written) != 1 or any(one.also for one in times):
+        return None
+    if told is not None:
+        fits = [f"count(*) FILTER (WHERE {formatted_instant(table.text(one.name), told)} IS NOT NULL)" for one in times]
+        if all(read == one.filled for read, one in zip(table.ask(", ".join(fits)), times, strict=True)):
+            return None
+    return written.pop()
 
 
 def _rows_of(table: Table, entry: Mapping[str, Any]) -> int:
@@ -109,7 +101,7 @@ def _rows_of(table: Table, entry: Mapping[str, Any]) -> int:
     return int(table.ask("count(*)", f"{condition} AND ({' OR '.join(dates) or 'TRUE'})")[0])
 
 
-def _read(sources: Sequence[_Source], looking: Config, out: Path, more: Mapping[str, Mapping[str, str]]) -> Store:
+def _read(sources: Sequence[ToolSource], looking: Config, out: Path, more: Mapping[str, Mapping[str, str]]) -> Store:
     """Return a store of the sources, made as any is; nothing is refused as a whole, so that all is counted."""
     entries = {}
     for one in sources:
@@ -127,7 +119,13 @@ def _read(sources: Sequence[_Source], looking: Config, out: Path, more: Mapping[
         "ids": "text",
         "out": str(out),
     }
-    return ingest(validated(Config, settings, out), lambda text: None)
+    try:
+        return ingest(validated(Config, settings, out), lambda text: None)
+    except RefusedRowsError as error:  # the file of refused rows is gone when init ends
+        files = [f"sources.{one.name} is {one.table.file.name}, {one.recognised.told}" for one in sources]
+        way_out = "If it is another tool's file, or was changed since, --from none has its columns guessed instead"
+        raise_all(DataError, "These exports cannot be read as the tool writes them:", [*error.faults, *files, way_out])
+        raise
 
 
 def _histories(store: Store, source: str) -> str:
@@ -151,9 +149,11 @@ def _touchpoints(store: Store, source: str) -> str:
     return f"(SELECT * FROM {histories} WHERE customer_id NOT IN ({aliases}))"
 
 
-def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) -> tuple[list[_Source], list[Doubt]]:
+def _with_currencies(
+    sources: Sequence[ToolSource], store: Store, looking: Config
+) -> tuple[list[ToolSource], list[Doubt]]:
     """Return the sources with the currency of most of their rows, and a doubt for those that have several."""
-    made, doubts = list[_Source](), list[Doubt]()
+    made, doubts = list[ToolSource](), list[Doubt]()
     for one in sources:
         entry, told = dict(one.entry), dict[str, int]()
         if _CURRENCY in entry:
@@ -180,7 +180,7 @@ def _with_currencies(sources: Sequence[_Source], store: Store, looking: Config) 
     return made, doubts
 
 
-def _drafted(one: _Source, store: Store, looking: Config) -> Draft:
+def _drafted(one: ToolSource, store: Store, looking: Config) -> Draft:
     rows, counts = _touchpoints(store, one.name), store.counts[one.name]
     ask = one.table.connection.execute
     events = dict(ask(f"SELECT event, count(*) FROM {rows} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
@@ -217,161 +217,6 @@ def _local(instant: int | None, looking: Config) -> datetime | None:
     if instant is None:
         return None
     return datetime.fromtimestamp(instant / 1e6, UTC).astimezone(looking.zone).replace(tzinfo=None)
-
-
-def _notes(name: str, table: Table, one: Recognised, made: Sequence[_Source]) -> list[Doubt]:
-    """Return which export was recognised, what it lacks, and what its documentation warns of."""
-    export = one.export
-    told = first_of([column.split(" | ")[0] for column in export.recognise])
-    text = (
-        f"recognised as an export of {one.tool.title} ({one.name}) by its columns {told}, and read as"
-        f" {export.documentation} says."
-    )
-    if not made:
-        text = f"recognised as an export of {one.tool.title} ({one.name}), which is left out."
-    found = [Doubt(
-        f"{name}.tool", table.file.name, text, numbers={"rows": table.file.rows},
-        way_out=f"To have the columns guessed instead: --from {OFF}.",
-    )]  # fmt: skip
-    read = {kind: set(entry["columns"]) for kind, entry in one.entries(_columns(table)).items()}
-    lost = [f"{role} ({entry['columns'][role]})" for kind, entry in export.sources.items()
-            for role in sorted(set(entry["columns"]) - read.get(kind, set(entry["columns"])))
-            if role in ("value", "known_at", "touchpoint_id")]  # fmt: skip
-    lost += [f"the source {kind!r}" for kind in export.sources if kind not in read]
-    if made and lost:
-        found.append(Doubt(
-            f"{name}.lacks", table.file.name, f"it has no columns for {first_of(lost)}.",
-            way_out="If the tool can export them, export the file again.",
-        ))  # fmt: skip
-    if empty := sorted(set(read) - {one.kind for one in made}):
-        found.append(Doubt(
-            f"{name}.none-yet", table.file.name, f"no row is one of {first_of(empty)}, and that source is left out.",
-            way_out="When there are such rows, make the configuration anew.",
-        ))  # fmt: skip
-    return found + [Doubt(f"{name}.{short}", table.file.name, note) for short, note in export.notes.items()]
-
-
-def _table_doubts(name: str, table: Table, made: Sequence[_Source]) -> list[Doubt]:
-    """Return what the rows themselves give reason to doubt, whatever the tool's documentation says."""
-    if not made:
-        return []
-    columns = made[0].entry["columns"]
-    customer = columns["customer_id"]
-    found = list[Doubt]()
-    if ids := _plain_ids(table, customer):
-        found += customer_doubts(
-            name, table, Roles({"customer_id": ids[0]}, frozenset(["customer_id"]), also=tuple(ids[1:]))
-        )
-    # Rows with an id of their own count once, however often they are exported.
-    return found + file_doubts(name, table, "touchpoint_id" in columns)
-
-
-def _order_doubts(draft: Draft) -> list[Doubt]:
-    """Return the doubt of dates side by side that are not in the order of their columns."""
-    if draft.read is None or "melt" not in draft.read.entry:
-        return []
-    events = list(draft.read.entry["melt"])
-    place = " ".join(f"WHEN {literal(event)} THEN {number}" for number, event in enumerate(events))
-    ranked = f"SELECT customer_id, occurred_at, CASE event {place} END AS place FROM {draft.read.touchpoints}"
-    turned = (
-        f"SELECT customer_id, place < max(place) OVER earlier AS turned FROM ({ranked}) WINDOW earlier AS (PARTITION BY"
-        " customer_id ORDER BY occurred_at, place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
-    )
-    ((number,),) = draft.table.connection.execute(
-        f"SELECT count(DISTINCT customer_id) FROM ({turned}) WHERE turned"
-    ).fetchall()
-    if not number:
-        return []
-    return [Doubt(
-        f"{draft.source}.dates-disagree", draft.table.file.name,
-        f"the dates of {number:,} customers are not in the order of the stages ({first_of(events)}): the highest stage"
-        " with a date counts.", numbers={"customers": int(number)},
-        way_out="If the tool says when a stage was left, or what stage is true today, export that, too.",
-    )]  # fmt: skip
-
-
-def _state_doubts(draft: Draft) -> list[Doubt]:
-    """Return the doubt of a present stage that is not the last of those with a date."""
-    read = draft.read
-    state = columns_of(draft.table.location).first(read.recognised.export.state or "") if read else None
-    if read is None or state is None or state not in draft.table.fields or "customer_id" not in draft.roles.columns:
-        return []
-    # The date of something that is no stage, such as the making of a record, says nothing about it.
-    stages = [event for event in read.entry["melt"] if event not in read.recognised.tool.uncounted]
-    place = " ".join(f"WHEN {literal(event)} THEN {number}" for number, event in enumerate(stages))
-    highest = (
-        f"SELECT customer_id, replace(arg_max(event, CASE event {place} END), '_', '') AS dated"
-        f" FROM {read.touchpoints} WHERE event IN ({', '.join(map(literal, stages))}) GROUP BY 1"
-    )
-    said = f"regexp_replace(lower({draft.table.text(state)}), '[^a-z]', '', 'g')"
-    rows = f"SELECT {draft.table.text(draft.roles.get('customer_id'))} AS id, {said} AS said FROM {draft.table.sql}"
-    asked = (
-        f"SELECT count(*) FILTER (WHERE said <> dated), count(said) FROM ({rows}) JOIN ({highest}) ON id = customer_id"
-    )
-    unlike, of = draft.table.connection.execute(asked).fetchall()[0]
-    if not unlike:
-        return []
-    return [Doubt(
-        f"{draft.source}.{'-'.join(words(state))}", draft.table.file.name,
-        f"{state} is not the highest stage with a date in {unlike:,} of {of:,} rows. The dates count.",
-        numbers={"rows": unlike, "of": of},
-        way_out=f"If {state} is right, the dates are not, and there is no history to learn from.",
-    )]  # fmt: skip
-
-
-def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
-    """Return what several files say together where a tool's is among them, and the events not to be counted."""
-    doubts, uncounted = list[Doubt](), list[str]()
-    main = max(drafts, key=lambda one: one.rows)
-    for one in drafts:
-        if one.table is main.table or not (one.read or main.read):
-            continue
-        if not _in_common(one, main):
-            doubts.append(Doubt(
-                f"{one.source}.shares-nobody", one.table.file.name,
-                f"its customers and those of {main.table.file.name} are all different: not one id stands in both, so"
-                " what one file says of somebody is not known of the same person in the other.", True,
-                way_out="Has another column the same ids? If so: --column FILE:customer_id=COLUMN.",
-            ))  # fmt: skip
-    for canonical in COMMITTED:
-        claims = [(one, names) for one in drafts if (names := _meant(one, canonical))]
-        # The amounts of sales stand where the sales are kept.
-        best = max(claims, key=lambda claim: (_has_value(claim[0]), claim[0].rows), default=None)
-        for one, names in claims:
-            if best is None or one.table is best[0].table or not _in_common(one, best[0]):
-                continue
-            same = sorted(set(names) & set(best[1]))
-            doubts.append(Doubt(
-                f"{one.source}.one-{canonical.replace('_', '-')}", one.table.file.name,
-                f"{first_of(names)} and {first_of(best[1])} of {best[0].table.file.name} both mean a {canonical}, and"
-                " the files share customers: one would count several times."
-                + (f" {first_of(same)} stands in both; leave one of the files out." if same
-                   else f" Only {first_of(best[1])} is counted."), True, {"rows": one.rows}, tuple(names),
-                f"Are they different? If so: write both under events: {{{canonical}: [...]}}.",
-            ))  # fmt: skip
-            uncounted += [] if same else names
-    return doubts, uncounted
-
-
-def _meant(one: Draft, canonical: str) -> list[str]:
-    names = one.read.recognised.tool.events.get(canonical, ()) if one.read else ()
-    return [name for name in one.events if name in names]
-
-
-def _has_value(one: Draft) -> bool:
-    return one.read is not None and "value" in one.read.entry["columns"]
-
-
-def _in_common(one: Draft, other: Draft) -> int:
-    shared = f"SELECT count(*) FROM ({_customers(one)} INTERSECT {_customers(other)})"
-    return int(one.table.connection.execute(shared).fetchall()[0][0])
-
-
-def _customers(one: Draft) -> str:
-    if one.read:
-        return f"SELECT customer_id FROM {one.read.histories}"
-    ids = ", ".join(map(one.table.text, (one.roles.get("customer_id"), *one.roles.also)))
-    return f"SELECT id FROM (SELECT unnest([{ids}]) AS id FROM {one.table.sql}) WHERE id IS NOT NULL"
 
 
 def tool_events(drafts: Sequence[Draft]) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:

@@ -17,13 +17,32 @@ def path_of(paths: Sequence[Path], beside: Path) -> str:
     """Return the paths of a source: one, or a pattern that today matches these files and no other, or all of them."""
     if len(paths) == 1:
         return scalar(os.path.relpath(paths[0].resolve(), beside))
-    folder, names = paths[0].parent, [path.name for path in paths]
-    start = re.sub(r"\d[\d\W_]*$", "", _start(names))
-    end = "".join(paths[0].suffixes[-2:] if paths[0].name.endswith(".gz") else paths[0].suffixes[-1:])
-    pattern = folder.resolve() / f"{glob.escape(start)}*{end}"
-    if {Path(one) for one in glob.glob(str(pattern))} == {folder.resolve() / name for name in names}:
+    whole = [path.resolve() for path in paths]
+    pattern = _pattern([path.parts for path in whole])
+    if pattern is not None and {Path(one) for one in glob.glob(pattern)} == {*whole}:
         return scalar(os.path.relpath(pattern, beside))
-    return inline([os.path.relpath(path.resolve(), beside) for path in paths])
+    return inline([os.path.relpath(path, beside) for path in whole])
+
+
+def _pattern(paths: Sequence[Sequence[str]]) -> str | None:
+    """Return a pattern for paths (as parts) of one folder, or of folders that differ by what stands behind a ``=``."""
+    if len({len(parts) for parts in paths}) > 1:
+        return None
+    found = []
+    for place, parts in enumerate(zip(*paths, strict=True)):
+        keys = {part.partition("=")[0] for part in parts if "=" in part}
+        if place + 1 == len(paths[0]) and len(set(parts)) > 1:
+            start = re.sub(r"\d[\d\W_]*$", "", _start(parts))
+            name = Path(parts[0])
+            end = "".join(name.suffixes[-2:] if name.name.endswith(".gz") else name.suffixes[-1:])
+            found.append(f"{glob.escape(start)}*{end}")
+        elif len(set(parts)) == 1:
+            found.append(glob.escape(parts[0]))
+        elif len(keys) == 1 and all("=" in part for part in parts):
+            found.append(f"{glob.escape(keys.pop())}=*")
+        else:
+            return None
+    return str(Path(*found))
 
 
 def _start(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from cvj_ml.config import (
     StageLabelsSpec,
     TableSpec,
 )
-from cvj_ml.errors import ConfigError, CvjError, DataError, StoreError, raise_all
+from cvj_ml.errors import ConfigError, DataError, StoreError, raise_all
 from cvj_ml.ownership import claim
 from cvj_ml.schemas import CONTACT
 from cvj_ml.store.buckets import Base, TouchpointSorter
@@ -48,8 +48,16 @@ from cvj_ml.store.identities import IDENTITIES, find_persons, map_identities, te
 from cvj_ml.store.joined_rows import JoinedRows
 from cvj_ml.store.members import MEMBERS, find_members, map_members
 from cvj_ml.store.postgres_source import Databases
-from cvj_ml.store.refusals import QUARANTINE, QUARANTINE_FILE, REFUSED, refused_rows, write_quarantine
-from cvj_ml.store.retention import clear, guarded, hold_store, set_aside, staging, to_disk
+from cvj_ml.store.refusals import (
+    QUARANTINE,
+    QUARANTINE_FILE,
+    REFUSED,
+    RefusedRowsError,
+    refused_rows,
+    told_silent,
+    write_quarantine,
+)
+from cvj_ml.store.retention import clear, guarded, hold_store, put_in_place, staging
 from cvj_ml.store.source_location import Fingerprint, Relation, land, locate, read_rows, typed
 from cvj_ml.store.sql import connect_duckdb, within_memory
 from cvj_ml.store.staging import (
@@ -113,10 +121,12 @@ def ingest(config: Config, tell: Callable[[str], object] = warnings.warn) -> Sto
             facts = {"key": cache_key.key, "format": FORMAT, "fingerprints": sources, "columns": columns}
             facts |= {"meaning": cache_key.meaning, "contents": cache_key.contents}
             write_manifest(built, {**facts, **manifest})
-            store = _put(built, folder, cache_key.key, config, damaged)
+            store = put_in_place(built, folder, cache_key.key, config, damaged)
     # A store that was made under a laxer refused_share is not good enough for a stricter one.
     refused = folder / QUARANTINE_FILE
     raise_all(DataError, f"{_HEADING} (the refused rows are in {refused})", refusal_faults(store, config))
+    for label, silent in store.silent.items():
+        tell(f"{label}: {told_silent(silent)}. Correct the configuration, or take it out there.")
     clear(root, store, damaged)
     return store
 
@@ -240,7 +250,9 @@ def _build(
             landed[label], read = _stage(mapped, relation, own, bucket, connection, place)
         name = label.removeprefix("sources.")
         kept = base is not None and label in sources and name in base.sources
-        staged[label] = read.joined(base.store.counts[name]) if base and kept else read
+        staged[label] = (
+            read.joined(base.store.counts[name], base.store.silent.get(label, {})) if base and kept else read
+        )
     held = pq.read_table(base.store.checked(QUARANTINE_FILE), partitioning=None) if base else QUARANTINE.empty_table()
     stay = base.sources if base else frozenset[str]()
     quarantine = pa.concat_tables(
@@ -339,12 +351,11 @@ def _write(
         owned = AttributeSorter(config, all_staged[ATTRIBUTES], attribute_kinds, connection)
         faults += owned.faults()
     if faults:
-        heading = _HEADING
         if len(quarantine):
             path = Path(config.out) / "quarantine" / f"{cache_key.key[:12]}.parquet"
             write_quarantine(quarantine, path)
-            heading = f"{_HEADING} (the refused rows are in {path})"
-        raise_all(DataError, heading, faults)
+            raise RefusedRowsError(faults, _HEADING, path)
+        raise_all(DataError, _HEADING, faults)
 
     for bucket in range(buckets):
         folder = built / bucket_name(bucket)
@@ -363,34 +374,10 @@ def _write(
         "kinds": {label: dict(one) for label, one in every.items()},
         "property_kinds": kinds,
         "attribute_kinds": attribute_kinds,
+        "silent": {label: dict(one.silent) for label, one in sorted(all_staged.items()) if one.silent},
         "attribute_counts": asdict(owned.counts()) if owned else None,
         "label_counts": asdict(beside[LABELS].counts()) if LABELS in beside else None,
         "pairs": dict(joined.persons.pairs) if tells_identities(config) else None,
         **touchpoints.summary(),
         **({"member_counts": asdict(beside[MEMBERS].counts())} if MEMBERS in beside else {}),
     }
-
-
-def _put(built: Path, folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store:
-    """Put a finished store in its place; another process may have been faster with the same content."""
-    to_disk(built)
-    with guarded(folder.parent):
-        if store := _there(folder, key, config, damaged):
-            return hold_store(store)
-        if folder.exists():
-            set_aside(folder.parent, [folder])
-        built.rename(folder)
-        to_disk(folder.parent, deep=False)
-        store = open_store(folder, key, config)
-        if store is None:
-            raise CvjError(f"{folder}: the store cannot be read back once it is in its place; run again.")
-        return hold_store(store)
-
-
-def _there(folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store | None:
-    """Return the store in a place unless it is damaged; one that was may have been replaced by now."""
-    try:
-        store = open_store(folder, key, config)
-    except StoreError:
-        return None
-    return None if store and folder in damaged and store.faults(config.engine.threads) else store

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from cvj_ml.config import TableSpec
 from cvj_ml.errors import DataError, nearest
@@ -106,9 +106,11 @@ def _chosen(where: str, archive: zipfile.ZipFile, member: str | None) -> list[zi
 
 
 def _is_hidden(name: str) -> bool:
-    """Return whether a file is one that systems put in of their own, such as those of macOS."""
+    """Return whether a file is none of the tables: put in by a system such as macOS, or there for people to read."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    return not parts or parts[0] == "__MACOSX" or parts[-1].startswith(".")
+    if not parts or parts[0] == "__MACOSX" or parts[-1].startswith("."):
+        return True
+    return parts[-1].lower().split(".")[0] in ("readme", "license", "thumbs")
 
 
 def _is_named(name: str, pattern: str) -> bool:
@@ -161,6 +163,7 @@ def _sheet(label: str, file: Unpacked, wanted: str | None, folder: Path) -> Unpa
         name = wanted or shown[0]
         if not copy.exists():
             rows = workbook.get_sheet_by_name(name)
+            _require_one_table(f"{where}, sheet {name}", rows.iter_rows())
             part = copy.with_suffix(".part")
             with part.open("w", encoding="utf-8", newline="") as to:
                 timed = _timed(rows.iter_rows())
@@ -176,6 +179,39 @@ def _sheet(label: str, file: Unpacked, wanted: str | None, folder: Path) -> Unpa
     if not copy.stat().st_size:
         raise DataError(f"{where}: the sheet {name!r} is empty; name another one under sheet.")
     return Unpacked(copy, f"{file.name}, sheet {name}", file.origin, is_sheet=True)
+
+
+def _require_one_table(where: str, rows: Iterator[Sequence[Any]]) -> None:
+    """Raise DataError where a second table stands below the first: its rows would be read under the first one's names.
+
+    Its header stands below a blank row, is all text and not the first one's over again; it shares half of its names
+    with that, or stands in columns that have numbers or dates both above it and right below.
+    """
+    headers, typed, parted = list[list[str]](), set[int](), False
+    below: tuple[int, list[str], set[int]] | None = None
+    for number, row in enumerate(rows, 1):
+        cells = {place: one for place, one in enumerate(row) if one not in ("", None)}
+        numbers = {place for place, one in cells.items() if not isinstance(one, str)}
+        texts = [one.strip().casefold() for one in cells.values() if isinstance(one, str)]
+        parted = parted or (not cells and bool(typed))
+        if len(cells) > 1 and not numbers and not typed:
+            headers.append(texts)
+        elif len(cells) > 1 and not numbers and parted and texts not in headers:
+            shared = set(texts) & {name for header in headers for name in header}
+            if len(shared) > 1 and 2 * len(shared) >= len(texts):
+                _raise_below(where, number, texts)
+            below = (number, texts, typed & set(cells)) if below is None else below
+        elif numbers:
+            if below is not None and numbers & below[2]:
+                _raise_below(where, *below[:2])
+            typed, parted, below = typed | numbers, False, None
+
+
+def _raise_below(where: str, number: int, names: Sequence[str]) -> NoReturn:
+    raise DataError(
+        f"{where}, row {number}: another table begins below the first ({', '.join(names[:_SHOWN])}). Put it on a sheet,"
+        " or in a file, of its own."
+    )
 
 
 def _timed(rows: Iterator[Sequence[Any]]) -> set[int]:

@@ -184,6 +184,9 @@ def plain_text(field: Field) -> str:
             whole = f"{raw} = trunc({raw}) AND abs({raw}) < 1e15"
             number = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) ELSE CAST({raw} AS VARCHAR) END"
             return f"CASE WHEN NOT isnan({raw}) THEN {number} END"
+        case "decimal":
+            whole = f"CAST(CAST({raw} AS HUGEINT) AS VARCHAR)"
+            return f"CASE WHEN {raw} = trunc({raw}) THEN {whole} ELSE rtrim(CAST({raw} AS VARCHAR), '0') END"
         case "other" if field.nested:
             return f"CAST(to_json({raw}) AS VARCHAR)"
     return f"nullif({field.text}, '')"

@@ -72,7 +72,10 @@ def read_layout(label: str, path: Path, encoding: Encoding, called: str | None =
         columns = columns[:-1]
     unnamed = [number for number, name in enumerate(columns, 1) if not name.strip() and number > 1]
     if unnamed:
-        raise DataError(f"{where}: the header names no column in place {unnamed[0]}; give every column a name.")
+        raise DataError(
+            f"{where}: the header names no column in place {unnamed[0]}; give every column a name, and of tables that"
+            " stand side by side each a sheet or file of its own."
+        )
     lower = Counter(name.lower() for name in columns if name.strip())
     if repeated := [name for name in columns if lower[name.lower()] > 1]:
         raise DataError(f"{where}: the header names {repeated[0]!r} twice (upper and lower case are one); rename one.")

@@ -66,8 +66,8 @@ def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
         case "integer":
             return Reading(f"CAST({raw} AS VARCHAR)")
         case "float":
-            # Beyond the last exact integer of the type two ids can be one number.
-            whole = f"{raw} = trunc({raw}) AND abs({raw}) <= {_EXACT[field.type.upper()]}"
+            # From the last exact integer of the type on, two ids can be one number.
+            whole = f"{raw} = trunc({raw}) AND abs({raw}) < {_EXACT[field.type.upper()]}"
             value = f"CASE WHEN {whole} THEN CAST(CAST({raw} AS BIGINT) AS VARCHAR) END"
             return Reading(value, f"({raw} IS NOT NULL AND NOT isnan({raw}))")
         case "decimal":

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvj_ml.errors import DataError
 from cvj_ml.ownership import remove
 from cvj_ml.store.customer_ids import ids_in_line
 from cvj_ml.store.fields import Field
@@ -101,6 +102,31 @@ def excess(label: str, rows_in: int, refused: Mapping[str, int], share: float) -
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(refused.items()))
     hint = "".join(f"; {text}" for text in dict.fromkeys(_HINTS[one] for one in sorted(refused) if one in _HINTS))
     return [f"{label}: {number} of {rows_in} rows refused, more than refused_share {share:g} allows ({reasons}){hint}"]
+
+
+def nothing_left(label: str, rows_in: int, refused: Mapping[str, int], left_out: int, silent: str) -> str:
+    """Return the fault of a table of which no row is left, with the reasons for each."""
+    reasons = [f"{reason}: {count}" for reason, count in sorted(refused.items())]
+    reasons += [f"{left_out} by where or melt"] if left_out else []
+    told = f" ({', '.join(reasons)})" if reasons else ""
+    hints = [_HINTS[one] for one in sorted(refused) if one in _HINTS] + ([silent] if silent else [])
+    return "; ".join(
+        [f"{label}: {rows_in} rows came in and none is left{told}", *dict.fromkeys(hints), "is the export complete?"]
+    )
+
+
+def told_silent(silent: Mapping[str, list[str]]) -> str:
+    """Return in words which ways and dates of ``melt`` found nothing in any row, and what there is; or nothing."""
+    told = [f"{way} (there are {', '.join(there)})" if there else way for way, there in silent.items()]
+    return f"in no row stands anything in {', '.join(told)}" if told else ""
+
+
+class RefusedRowsError(DataError):
+    """Tables of which too much was refused; the refused rows are kept in a file."""
+
+    def __init__(self, faults: Sequence[str], heading: str, path: Path) -> None:
+        super().__init__("\n  - ".join([f"{heading} (the refused rows are in {path})", *faults]))
+        self.faults = tuple(faults)
 
 
 def write_quarantine(table: pa.Table, path: Path) -> None:

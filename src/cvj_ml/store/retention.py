@@ -1,4 +1,4 @@
-"""Which stores stay: those that somebody holds, the present one, and the one before.
+"""How a store gets into its place, and which stay: those that somebody holds, the present one, the one before.
 
 All marks are locks of the operating system, which ends them with their process, in whatever way that ends.
 """
@@ -14,10 +14,11 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cvj_ml.errors import LockedError
+from cvj_ml.config import Config
+from cvj_ml.errors import CvjError, LockedError, StoreError
 from cvj_ml.io import sync
 from cvj_ml.ownership import open_lock, remove
-from cvj_ml.store.store import MANIFEST, Store
+from cvj_ml.store.store import MANIFEST, Store, open_store
 
 GUARD = ".lock"
 """The file in the folder of all stores that is locked while one is looked up, put in its place or taken away."""
@@ -125,3 +126,28 @@ def _is_held(file: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def put_in_place(built: Path, folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store:
+    """Put a finished store in its place; another process may have been faster with the same content."""
+    to_disk(built)
+    with guarded(folder.parent):
+        if store := _there(folder, key, config, damaged):
+            return hold_store(store)
+        if folder.exists():
+            set_aside(folder.parent, [folder])
+        built.rename(folder)
+        to_disk(folder.parent, deep=False)
+        store = open_store(folder, key, config)
+        if store is None:
+            raise CvjError(f"{folder}: the store cannot be read back once it is in its place; run again.")
+        return hold_store(store)
+
+
+def _there(folder: Path, key: str, config: Config, damaged: Collection[Path]) -> Store | None:
+    """Return the store in a place unless it is damaged; one that was may have been replaced by now."""
+    try:
+        store = open_store(folder, key, config)
+    except StoreError:
+        return None
+    return None if store and folder in damaged and store.faults(config.engine.threads) else store

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,13 +89,36 @@ def _plain_text(label: str, file: Plain, layout: TextLayout, folder: Path) -> Pl
 
 
 def _require_one_table(label: str, files: Sequence[Plain], columns: Sequence[Sequence[str]], spec: TableSpec) -> None:
-    """Raise DataError where files of one archive that nobody chose have different columns: they are several tables."""
-    firsts: dict[Path, Sequence[str]] = {}
+    """Raise DataError where files of one archive that nobody chose have different columns: they are several tables.
+
+    Files whose names differ by numbers alone are one table in parts, some of which may have a column more.
+    """
+    firsts: dict[Path, tuple[Plain, set[str]]] = {}
     for one, names in zip(files, columns, strict=True):
-        if spec.member is None and set(firsts.setdefault(one.origin, names)) != set(names):
-            members = [other.name for other in files if other.origin == one.origin]
-            told = "; ".join(members[:_SHOWN]) + (" …" if len(members) > _SHOWN else "")
-            raise DataError(f"{label}: files of one archive have different columns ({told}); say which under member.")
+        first, held = firsts.setdefault(one.origin, (one, set(names)))
+        mostly = 2 * len(held & set(names)) >= len(held | set(names))
+        if spec.member is not None or held == set(names) or (mostly and _stem(one) == _stem(first)):
+            continue
+        more, less = sorted(set(names) - held), sorted(held - set(names))
+        told = "; ".join(
+            f"{what} {', '.join(map(repr, some[:_SHOWN]))}{' …' if len(some) > _SHOWN else ''}"
+            for what, some in (("it lacks", less), ("it has besides", more))
+            if some
+        )
+        raise DataError(
+            f"{label}: files of one archive have different columns: {one.name} is another table than"
+            f" {_member(first)} ({told}); say which under member, as in member:"
+            rf" {re.sub(r'[0-9][0-9_.-]*(?=[.])', '*', _member(first))}."
+        )
+
+
+def _member(file: Plain) -> str:
+    """Return what a file is called in its archive, without folders."""
+    return PurePosixPath(file.name.rpartition(": ")[2].partition(", sheet ")[0]).name
+
+
+def _stem(file: Plain) -> str:
+    return re.sub("[0-9]+", "", _member(file)).lower()
 
 
 def _copy_plain(label: str, file: Plain, above: int, folder: Path) -> Plain:

@@ -36,7 +36,8 @@ from cvj_ml.store.mapping import (
     visible_at,
     wall_column,
 )
-from cvj_ml.store.refusals import REFUSED, Counts, excess
+from cvj_ml.store.nesting import first_ways, silent_ways
+from cvj_ml.store.refusals import REFUSED, Counts, excess, nothing_left, told_silent
 from cvj_ml.store.source_location import Relation, SourceLocation
 from cvj_ml.store.sql import identifier, literal, to_utc
 from cvj_ml.store.store import SourceColumn
@@ -102,6 +103,14 @@ class Mapped:
         ((number,),) = connection.execute(f"SELECT count(*) FROM {self.rows(relation)}").fetchall()
         return int(number) + self.left_out(relation, connection) + relation.unreadable
 
+    def silent(self, relation: Relation, connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+        """Return the ways and the columns of ``melt`` in which nothing stands in any row, with the ways that exist."""
+        spec = self.location.spec
+        dates = set(spec.melt.values()) if isinstance(spec, SourceSpec) else set()
+        asked = [one for one in self.owns if one.way or one.own in dates]
+        rows = relation.sql if self.where == "TRUE" else f"(SELECT * FROM {relation.sql} WHERE {self.where})"
+        return silent_ways(self.location, asked, rows, connection)
+
     def columns(self) -> dict[str, SourceColumn]:
         """Return every column of the table, what kind it is, and whether it is read."""
         read = {one.own for one in self.owns}
@@ -116,12 +125,16 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A staged table: where its buckets are, and its counts so far, with those of files that were read before."""
+    """A staged table: where its buckets are, and its counts so far, with those of files that were read before.
+
+    ``silent`` are the ways and dates of ``melt`` that found nothing in any row, with the ways that there are.
+    """
 
     folder: Path
     rows_in: int
     refused: dict[str, int] = field(default_factory=dict)
     left_out: int = 0
+    silent: Mapping[str, list[str]] = field(default_factory=dict)
 
     def files(self, bucket: int) -> list[Path]:
         """Return the staged files of one bucket."""
@@ -136,10 +149,13 @@ class Staged:
         """Whether any good row was staged."""
         return any(self.folder.glob("bucket=[0-9]*"))
 
-    def joined(self, counts: Counts) -> Staged:
+    def joined(self, counts: Counts, silent: Mapping[str, list[str]]) -> Staged:
         """Return the same rows, counted together with those of files that were read before."""
         refused = Counter(self.refused) + Counter(counts.refused)
-        return Staged(self.folder, self.rows_in + counts.rows_in, dict(refused), self.left_out + counts.left_out)
+        both = {way: first_ways([*there, *self.silent.get(way, ())]) for way, there in silent.items()}
+        both = {way: there for way, there in both.items() if not self.rows_in or way in self.silent}
+        rows, left_out = self.rows_in + counts.rows_in, self.left_out + counts.left_out
+        return Staged(self.folder, rows, dict(refused), left_out, both)
 
     @property
     def accepted(self) -> int:
@@ -296,7 +312,8 @@ def stage(
     )
     left_out = mapped.left_out(relation, connection)
     written = sum(pq.read_metadata(path).num_rows for path in folder.glob("bucket=*/*.parquet"))
-    staged = Staged(folder, written + relation.unreadable + left_out, left_out=left_out)
+    silent = mapped.silent(relation, connection)
+    staged = Staged(folder, written + relation.unreadable + left_out, left_out=left_out, silent=silent)
     for path in staged.files(REFUSED):
         reasons = pq.read_table(path, columns=["reason"], partitioning=None)["reason"]
         for item in reasons.value_counts().to_pylist():
@@ -316,8 +333,7 @@ def row_faults(config: Config, staged: Mapping[str, Staged], may_be_empty: Colle
         faults += too_many
         # That nobody has a second id, or an account, yet is no fault.
         if not one.accepted and not too_many and (one.rows_in or label not in may_be_empty):
-            without = f" ({one.left_out} by where or melt)" if one.left_out else ""
-            faults.append(f"{label}: {one.rows_in} rows came in and none is left{without}; is the export complete?")
+            faults.append(nothing_left(label, one.rows_in, one.refused, one.left_out, told_silent(one.silent)))
     return faults
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
@@ -37,7 +37,7 @@ MEMBERS_FILE = "members.parquet"
 UNASSIGNED_FILE = "unassigned.parquet"
 MANIFEST = "store.json"
 
-FORMAT = 7
+FORMAT = 8
 """The version of the store's layout and of the rules by which rows are read; part of the key."""
 
 
@@ -76,6 +76,7 @@ class Store:
     them are no customers any more. ``attribute_counts`` and
     ``label_counts`` are None where no attributes, no stage labels are configured; ``pairs`` counts what became of the
     pairs of ids of one person, None where none are told.
+    ``silent`` are the ways and dates of ``melt``, by table, that found nothing in any row, with the ways there are.
     ``accounts`` says that customers are accounts, ``member_counts`` are those of their members. ``files`` are the
     sha256 of all files but store.json, by their names in the folder: whoever reads one asks `checked` or
     `bucket_file` for it.
@@ -100,6 +101,7 @@ class Store:
     time_zone: str
     dates: frozenset[str]
     files: Mapping[str, str]
+    silent: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
     accounts: bool = False
     member_counts: Counts | None = None
 
@@ -288,6 +290,7 @@ def open_store(folder: Path, key: str, config: Config) -> Store | None:
         time_zone=config.time_zone,
         dates=frozenset(config.attributes.dates if config.attributes else ()),
         files=manifest["files"],
+        silent=manifest["silent"],
         accounts=config.unit == "account",
         member_counts=Counts(**members) if members else None,
     )

@@ -232,6 +232,25 @@ def segment(log: list[Happened], folder: Path) -> Export:
     return replace(_counted([_lines(folder / "calls.jsonl", calls)], log, names), customers=_people(seen))
 
 
+def amplitude(log: list[Happened], folder: Path) -> Export:
+    names = {"visit": "session_start", "view": "Product Viewed", "signup": "Sign Up", "purchase": "Order Completed"}
+    seen = _seen(log, names)
+
+    def row(one: Happened, device: str, login: str | None) -> dict[str, Any]:
+        at, known = (f"{when:%Y-%m-%d %H:%M:%S}.000000" for when in (one.at, one.at + timedelta(seconds=4)))
+        paid = {"$revenue": one.value, "$quantity": 1} if one.event == "purchase" else {}
+        return {
+            "$insert_id": f"i{one.number}", "uuid": f"u{one.number}", "amplitude_id": 900_000 + one.customer,
+            "user_id": login, "device_id": device, "event_type": names[one.event], "event_time": at,
+            "client_event_time": at, "server_upload_time": known, "processed_time": known, "platform": "Web",
+            "event_properties": paid, "user_properties": {}, "groups": {},
+        }  # fmt: skip
+
+    rows = [row(each.one, each.device, each.login) for each in seen]
+    file = _lines(folder / "123456_2024-01-01_0#0.json", rows)
+    return replace(_counted([file], log, names), customers=_people(seen))
+
+
 def mixpanel(log: list[Happened], folder: Path) -> Export:
     names = {"visit": "$mp_web_page_view", "view": "Product Viewed", "signup": "Sign Up", "purchase": "Order Completed"}
     seen = _seen(log, names)
@@ -367,6 +386,7 @@ def salesforce(log: list[Happened], folder: Path) -> Export:
 
 
 WRITERS: Mapping[str, Writer] = {
+    "amplitude": amplitude,
     "ga4": ga4, "hubspot": hubspot, "klaviyo": klaviyo, "mixpanel": mixpanel, "salesforce": salesforce,
     "segment": segment, "shopify": shopify, "snowplow": snowplow, "stripe": stripe, "woocommerce": woocommerce,
 }  # fmt: skip

@@ -1,20 +1,23 @@
-"""Columns that hold structures, lists, maps or JSON: which they are, and the ways to what is in them."""
+"""Columns that hold structures, lists, maps or JSON: which they are, the ways into them, and ways that find nothing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
-from cvj_ml.store.fields import Field, find_field, inner_types, location_field
+from cvj_ml.store.fields import Field, filled, find_field, inner_types, location_field
 from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import identifier
 
 _MOST = 40
 """Ways into one column that are looked at."""
+
+_SHOWN = 12
+"""Ways that are told where another one finds nothing."""
 
 _KINDS = {"struct": "a structure", "list": "a list", "array": "a list", "map": "a map", "union": "a union"}
 
@@ -43,15 +46,41 @@ def find_nested(location: SourceLocation, rows: str, connection: duckdb.DuckDBPy
     for name in fields:
         if name not in found:
             continue
-        of_json = found[name] == "JSON in text"
-        leaves = _of_json(name, rows, connection) if of_json else _of_type(location, name, rows, connection)
-        for way in leaves:
+        for way in _ways_into(location, name, rows, connection):
             field = find_field(location, way)
             # Upper and lower case are one in the name of a column, and a point in a key of JSON parts it.
             if isinstance(field, Field) and way.lower() not in taken and field.way:
                 taken.add(way.lower())
                 ways[way] = field
     return Nested({name: found[name] for name in fields if name in found}, ways)
+
+
+def silent_ways(
+    location: SourceLocation, asked: Collection[Field], rows: str, connection: duckdb.DuckDBPyConnection
+) -> dict[str, list[str]]:
+    """Return those of the fields asked for in which nothing stands in any of the rows, with the ways that there are.
+
+    A way is taken on trust where it is configured: a key that is written otherwise looks like one that is never filled.
+    """
+    silent: dict[str, list[str]] = {}
+    for one in asked:
+        # Where something stands, a few rows are enough to see it.
+        if not connection.execute(f"SELECT 1 FROM {rows} WHERE {filled(one)} LIMIT 1").fetchall():
+            there = _ways_into(location, str(one.own), rows, connection) if one.way else iter(())
+            silent[str(one.name)] = first_ways(way for way in there if way != one.own)
+    return silent
+
+
+def first_ways(ways: Iterable[str]) -> list[str]:
+    """Return the ways that are told, of those that there are, each once."""
+    return sorted(set(ways))[:_SHOWN]
+
+
+def _ways_into(location: SourceLocation, name: str, rows: str, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """Yield the ways into a column: of text, those into the JSON that is in it."""
+    if location_field(location, name).family == "text":
+        return _of_json(name, rows, connection)
+    return _of_type(location, name, rows, connection)
 
 
 def _json_columns(rows: str, texts: list[str], connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -69,7 +98,7 @@ def _json_columns(rows: str, texts: list[str], connection: duckdb.DuckDBPyConnec
 def _of_json(name: str, rows: str, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     own = identifier(name)
     ((shape,),) = connection.execute(
-        f"SELECT json_group_structure(CAST({own} AS JSON)) FROM (SELECT {own} FROM {rows} LIMIT 10000)"
+        f"SELECT json_group_structure(TRY_CAST({own} AS JSON)) FROM (SELECT {own} FROM {rows} LIMIT 10000)"
     ).fetchall()
 
     def walk(node: Any, way: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -79,7 +108,7 @@ def _of_json(name: str, rows: str, connection: duckdb.DuckDBPyConnection) -> Ite
         elif way and not any("." in key or not key for key in way):
             yield way
 
-    for way in list(walk(json.loads(shape), ()))[:_MOST]:
+    for way in list(walk(json.loads(shape or "null"), ()))[:_MOST]:
         yield ".".join((name, *way))
 
 

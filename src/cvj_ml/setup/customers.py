@@ -1,0 +1,293 @@
+"""Which column is the customer, and what speaks against it: rivals, ids that are nobody's or not one person's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cvj_ml.setup.columns import ColumnProfile, words
+from cvj_ml.setup.doubts import MANY, Doubt, first_of
+from cvj_ml.setup.profile import Table
+from cvj_ml.setup.roles import (
+    COOKIE_WORDS,
+    ENTITY_WORDS,
+    EVERYBODY,
+    GROUP_WORDS,
+    ID_WORDS,
+    NOT_WORDS,
+    PEOPLE_WORDS,
+    PERSON_WORDS,
+    STAFF_WORDS,
+    VISITOR_WORDS,
+    Candidate,
+    Roles,
+)
+
+_HEAVY, _TIMES_OTHERS = 0.1, 10
+"""One id is suspected to be nobody's from this share of the rows on, if it has so many times the rows of others."""
+_NEARLY = 0.98
+"""In so many rows an id stands (nearly) everywhere."""
+_ONE_LOGIN = 0.95
+"""From this share of devices with one login on, both are taken for ids of one person, and others for shared."""
+CERTAIN, NAMED, LIKELY, POSSIBLE = 4, 3, 2, 1
+"""How much the name of a column speaks for the customer: a person and nothing else, a person beside other words, an
+address or a group or a case, an id of something unknown."""
+
+
+def find_customers(table: Table) -> list[Candidate]:
+    """Return the columns that could be the customer, the best first."""
+    file = table.file
+    people = bool(set(words(file.paths[0].stem)) & PEOPLE_WORDS)
+    found = []
+    for one in file.columns:
+        tier = _tier(one, people)
+        usable = one.kind == "text" or (one.kind == "number" and (one.whole or tier >= NAMED or one.type == "VARCHAR"))
+        if tier and usable and one.filled > one.nobody and one.distinct - len(one.placeholders or ()) > (file.rows > 2):
+            found.append(Candidate(one, tier))
+    most = max((one.column.distinct for one in found), default=0)
+    judged = [Candidate(one.column, one.tier, _is_plausible(one.column, file.rows, most)) for one in found]
+    return sorted(
+        judged,
+        key=lambda one: (
+            not one.plausible,
+            one.tier < LIKELY,
+            _is_name(one.column),  # two people can have one name, and one person be written in two ways
+            2 * (one.column.filled - one.column.nobody) < file.rows,  # nearly empty
+            -one.tier,
+            -one.column.filled,
+            one.column.emails > 0,
+            len(words(one.column.name)),
+            one.column.name,
+        ),
+    )
+
+
+def _tier(column: ColumnProfile, people: bool) -> int:
+    parts = set(words(column.name))
+    joined = {part.removesuffix(end) for part in parts for end in ("id", "nr", "no", "number") if part.endswith(end)}
+    human = parts & PERSON_WORDS or {part.removesuffix("s") for part in parts} & PERSON_WORDS or joined & PERSON_WORDS
+    if 2 * column.emails > column.filled and not parts & STAFF_WORDS:
+        return LIKELY
+    if parts & NOT_WORDS or not parts or (parts & ENTITY_WORDS and "name" in parts):
+        return 0
+    if parts & COOKIE_WORDS:
+        return LIKELY
+    if human:
+        rest = parts - PERSON_WORDS - ID_WORDS - joined
+        if _is_name(column) or column.emails > column.filled / 2 or rest & {"mail", "email"}:
+            return LIKELY
+        return NAMED if rest - {"s"} and not any(part.removesuffix("id") in joined for part in rest) else CERTAIN
+    if parts & (GROUP_WORDS | ENTITY_WORDS) or (people and parts == {"id"}):
+        return LIKELY
+    if (parts & ID_WORDS and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
+        return POSSIBLE
+    return 0
+
+
+def _is_name(column: ColumnProfile) -> bool:
+    """Return whether a column holds what people are called, and not an id that each has alone."""
+    return 2 * column.people > column.filled or bool({"name", "nom", "nombre", "nome"} & set(words(column.name)))
+
+
+def _is_plausible(column: ColumnProfile, rows: int, most: int) -> bool:
+    """Return whether a column can tell people apart: not a handful of values where another has many times as many."""
+    if column.distinct <= 1 and rows > 20:
+        return False
+    return not (column.distinct <= 12 and rows >= 20 * column.distinct and most >= 10 * column.distinct)
+
+
+def choose_customer(table: Table, candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the customer's column: the first candidate, unless another id stands for the same people more fully."""
+    if not candidates or not candidates[0].plausible:
+        return None
+    best = candidates[0]
+    if not set(words(best.column.name)) & COOKIE_WORDS:
+        return best
+    # Everybody who was seen without a name and later logs in is known by the name.
+    for one in candidates:
+        if one.tier >= NAMED and one.plausible and not set(words(one.column.name)) & COOKIE_WORDS:
+            known = table.distinct(best.column.name, where=f"{table.text(one.column.name)} IS NOT NULL")
+            if known >= EVERYBODY * table.distinct(best.column.name):
+                return one
+    return best
+
+
+def is_device(name: str) -> bool:
+    """Return whether a column's name says that it knows a visitor, not a person."""
+    return bool(set(words(name)) & VISITOR_WORDS)
+
+
+def customer_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
+    """Return what speaks against the customer's column: rivals, and ids that are nobody's or not one person's."""
+    if "customer_id" not in roles.columns:
+        return []
+    column = table.file.column(roles.get("customer_id"))
+    found = [] if "customer_id" in roles.told else _customer_rivals(source, table, column, roles)
+    found += _id_doubts(source, table, column)
+    for name in roles.also:
+        # Each answer is to the ids of one column.
+        doubts = _id_doubts(source, table, table.file.column(name))
+        found += [replace(one, name=f"{one.name}-{'-'.join(words(name))}") for one in doubts]
+    return found
+
+
+def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
+    """Return what speaks against a column of ids: those that are nobody's, or not one person's."""
+    file, found = table.file, _nobody(source, table, column)
+    rows, ids = column.filled, column.distinct
+    others = (rows - column.most) / max(1, ids - 1)
+    if ids > 10 and column.most >= _HEAVY * rows and column.most >= _TIMES_OTHERS * others and not column.nobody:
+        found.append(Doubt(
+            f"{source}.one-id", file.name,
+            f"one {column.name} stands in {column.most:,} of {rows:,} rows, {column.most / max(others, 1):,.0f}"
+            f" times as many"
+            " as another.", True, {"rows": column.most},
+            way_out=f"Is it nobody: a house account, a till? If so: null_values: [that id] under sources.{source}.",
+        ))  # fmt: skip
+    if column.scientific:
+        found.append(Doubt(
+            f"{source}.scientific-ids", file.name,
+            f"{column.scientific:,} rows have a {column.name} in scientific notation (1.2E+15), as spreadsheets"
+            f" write long"
+            " numbers: digits are lost, and several customers became one.", True, {"rows": column.scientific},
+            way_out="Was the file opened in one? If so: export it again, and leave it closed.",
+        ))  # fmt: skip
+    if column.people > rows / 2:
+        ids_beside = [one.column.name for one in find_customers(table) if one.plausible and one.column != column]
+        told = f", as {first_of(ids_beside)} may be" if ids_beside else ""
+        found.append(Doubt(
+            f"{source}.names-as-ids", file.name,
+            f"{column.name} holds what look like people's names ({column.people:,} of {rows:,} rows): two people of one"
+            " name would be one customer.", True, {"rows": column.people},
+            rivals=tuple(ids_beside),
+            way_out=f"Has each person an id{told}? If so: --column {file.paths[0].name}:customer_id=COLUMN.",
+        ))  # fmt: skip
+    elif column.kind == "text" or column.type == "VARCHAR":
+        text = table.text(column.name)
+        # 12.0 beside 12 is one number that was read as text.
+        plain = f"regexp_replace(lower(trim({text})), '^([0-9]+)[.]0+$', '\\1')"
+        ((folded,),) = (table.ask(f"count(DISTINCT {plain})"),)
+        alike = table.distinct(column.name, where=f"{text} IS NOT NULL") - folded
+        if alike:
+            mail = 2 * column.emails > rows
+            found.append(Doubt(
+                f"{source}.ids-alike", file.name,
+                f"{alike:,} {column.name} differ from another only in upper and lower case, blanks or .0 behind, and"
+                " count as customers of their own.", mail or alike > MANY * ids, {"ids": alike},
+                way_out="Are they the same people? If so: write them alike in a query, lower(trim(…)).",
+            ))  # fmt: skip
+    if column.pointed and column.type == "VARCHAR" and table.file.is_text:
+        found.append(Doubt(
+            f"{source}.pointed-ids", file.name,
+            f"every {column.name} is written as 12.0, as whole numbers are that were saved beside empty cells. A"
+            f" file that"
+            " says 12 means somebody else:", way_out="save them as whole numbers.",
+        ))  # fmt: skip
+    return found
+
+
+def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Roles) -> list[Doubt]:
+    file, found = table.file, []
+    way_out = f"Is the customer another column? If so: --column {file.paths[0].name}:customer_id=COLUMN."
+    if not roles.certain:
+        found.append(Doubt(
+            f"{source}.customer", file.name,
+            f"no column says that it is the customer; {column.name} is taken, with {column.distinct:,} different"
+            f" values in"
+            f" {column.filled:,} of {file.rows:,} rows.", True, {"ids": column.distinct, "rows": column.filled},
+            way_out=way_out,
+        ))  # fmt: skip
+    rivals, unlike = [], 0
+    for one in roles.rivals.get("customer_id", ()):
+        known = f"{table.text(one.column.name)} IS NOT NULL AND {table.text(column.name)} IS NOT NULL"
+        pairs = table.distinct(column.name, one.column.name, where=known)
+        own = table.distinct(column.name, where=known)
+        theirs = table.distinct(one.column.name, where=known)
+        if pairs == own == theirs and min(one.column.filled, column.filled) == max(one.column.filled, column.filled):
+            continue  # the same people by another name
+        rivals.append(one)
+        unlike = max(unlike, pairs - own, pairs - theirs)
+    if rivals:
+        told = first_of([f"{one.column.name} ({one.column.distinct - len(one.column.placeholders or ()):,} different in"
+                       f" {one.column.filled - one.column.nobody:,} rows)" for one in rivals])  # fmt: skip
+        own_ids = column.distinct - len(column.placeholders or ())
+        text, numbers, joined = _one_person(table, [column, *(one.column for one in rivals)])
+        found.append(Doubt(
+            f"{source}.customer-rivals", file.name,
+            f"several columns could be the customer: {column.name} ({own_ids:,} different in"
+            f" {column.filled - column.nobody:,} of {file.rows:,} rows) is taken, and not {told}.{text}", True,
+            {"ids": own_ids, **{one.column.name: one.column.distinct for one in rivals}, **numbers},
+            tuple(one.column.name for one in rivals),
+            joined + way_out + _as_account([column, *(one.column for one in rivals)]),
+        ))  # fmt: skip
+    return found
+
+
+def _one_person(table: Table, ids: Sequence[ColumnProfile]) -> tuple[str, dict[str, float], str]:
+    """Return what says that a device's id and that of a login are one person's, with numbers and how to join them.
+
+    Nothing where no device is known in (nearly) every row, and none whose devices have almost always one login.
+    """
+    rows = table.file.rows
+    for device in (one for one in ids if is_device(one.name) and one.filled - one.nobody >= _NEARLY * rows):
+        for login in (one for one in ids if not is_device(one.name) and one.filled - one.nobody < _NEARLY * rows):
+            each = f"SELECT count(DISTINCT {table.text(login.name)}) AS logins FROM {table.sql}"
+            seen, alone = table.connection.execute(
+                "SELECT count(*) FILTER (WHERE logins > 0), count(*) FILTER (WHERE logins = 1) FROM"
+                f" ({each} WHERE {table.text(device.name)} IS NOT NULL GROUP BY {table.text(device.name)})"
+            ).fetchall()[0]
+            if not seen or alone < _ONE_LOGIN * seen:
+                continue
+            text = (
+                f" {device.name} stands in (nearly) every row and {login.name} in {login.filled - login.nobody:,}, as"
+                f" after a login; {alone:,} of {seen:,} {device.name} with a {login.name} have one alone."
+            )
+            joined = (
+                f"Are both one person's? If so: --column {table.file.paths[0].name}:customer_id="
+                f"{login.name},{device.name} (the first that is filled counts, and the ids are joined from when a row"
+                " had both). "
+            )
+            return text, {"devices": seen, "of_one_person": alone}, joined
+    return "", {}, ""
+
+
+_COMPANY = {"account", "company", "organization", "organisation", "org", "firm", "workspace", "tenant", "konto"}
+
+
+def _as_account(columns: Sequence[ColumnProfile]) -> str:
+    """Return how a company with its people is written, where one column is named like a company and another not."""
+    companies = [one for one in columns if _COMPANY & {*words(one.name)}]
+    people = [one for one in columns if one not in companies]
+    if len(companies) != 1 or not people:
+        return ""
+    company, person = companies[0].name, max(people, key=lambda one: one.distinct).name
+    return (
+        f" If customers are companies and {person} says who of {company} it was: unit: account, with columns:"
+        f" {{customer_id: {company}, contact: {person}}} (docs/accounts.md)."
+    )
+
+
+def nobody_values(table: Table, column: ColumnProfile) -> dict[str, int]:
+    """Return the ids that mean nobody; 0 and -1 only where they stand far oftener than any id should."""
+    known = column.placeholders or {}
+    ids = max(1, column.distinct - len(known))
+    usual = (column.filled - column.nobody) / ids
+    return {
+        value: rows
+        for value, rows in known.items()
+        if value not in ("0", "-1") or (rows > 5 * usual and rows > 0.01 * column.filled)
+    }
+
+
+def _nobody(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
+    values = nobody_values(table, column)
+    if not values:
+        return []
+    rows = sum(values.values())
+    return [Doubt(
+        f"{source}.nobody", table.file.name,
+        f"{column.name} says {first_of(list(values))} in {rows:,} of {table.file.rows:,} rows: rows of nobody, which"
+        f" would be"
+        " your best customers. They are refused and counted (null_values).", True, {"rows": rows},
+        way_out="Are they somebody's? If so: put the id in, or take what is a real id out of null_values.",
+    )]  # fmt: skip

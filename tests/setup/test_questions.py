@@ -1,0 +1,234 @@
+"""What `cvj-ml init` asks about exports that no list knows: who is a customer, what is a purchase, what it was worth.
+
+What is right is counted in the rows that the test itself writes; what was read is what the store holds.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from tests.trained import Outcome, call
+
+ROWS = 60
+AT = [f"2024-{1 + row // 28:02}-{1 + row % 28:02} 10:00:00" for row in range(ROWS)]
+BASE: dict[str, list[Any]] = {
+    "customer_id": [f"c{row % 12}" for row in range(ROWS)],
+    "order_date": AT,
+    "total": [10.25 + row for row in range(ROWS)],
+}
+WHOLE = sum(1025 + 100 * row for row in range(ROWS))
+
+
+def init(target: Path, *arguments: object) -> tuple[Outcome, dict[str, dict[str, Any]]]:
+    """Run the command, and return what it did with its doubts by their names."""
+    done = call("init", *arguments, "--config", target, "--json")
+    return done, {one["name"].partition(".")[2]: one for one in json.loads(done.out)["doubts"]} if done.out else {}
+
+
+def stored(target: Path) -> pd.DataFrame:
+    """Check a configuration and return what the store holds of it."""
+    done = call("check", target, "--as-of", "2024-12-31", "--json")
+    assert done.code == 0, done.err
+    rows = pd.concat(map(pd.read_parquet, target.parent.rglob("bucket-*/touchpoints.parquet")))
+    return rows[rows["superseded_at"].isna() & ~rows["copied"]]
+
+
+def shop(folder: Path, **columns: list[Any]) -> Path:
+    """Write orders as Parquet, so that columns have types."""
+    pd.DataFrame(BASE | columns).to_parquet(folder / "orders.parquet")
+    return folder / "orders.parquet"
+
+
+# --- what is a purchase ---------------------------------------------------------------------------------
+
+FLAGS: dict[str, list[Any]] = {
+    "valid": [row % 3 > 0 for row in range(ROWS)],
+    "is_paid": [int(row % 3 > 0) for row in range(ROWS)],
+    "cancelled": [float(row % 3 == 0) for row in range(ROWS)],
+    "order_valid": ["yes" if row % 3 else "no" for row in range(ROWS)],
+    "test": [Decimal(row % 3 == 0) for row in range(ROWS)],
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("name", FLAGS)
+def test_orders_that_a_flag_calls_invalid_are_asked_about_and_are_no_purchases(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    file = shop(tmp_path, **{name: FLAGS[name]})
+    if kind == "csv":
+        pd.read_parquet(file).to_csv(tmp_path / "orders.csv", index=False)
+        file = tmp_path / "orders.csv"
+    done, doubts = init(tmp_path / "shop.yaml", file)
+    assert done.code == 3 and doubts["states"]["blocking"] and f"{name} says" in doubts["states"]["text"]
+    assert init(tmp_path / "shop.yaml", file, "--yes")[0].code == 0
+    assert stored(tmp_path / "shop.yaml")["event"].value_counts().to_dict() == {"purchase": 40, "purchase_undone": 20}
+
+
+def test_states_that_are_numbers_are_asked_about(tmp_path: Path) -> None:
+    file = shop(tmp_path, current_state=[[2, 5, 6][row % 3] for row in range(ROWS)])
+    done, doubts = init(tmp_path / "shop.yaml", file)
+    assert done.code == 3 and doubts["states"]["numbers"] == {"2": 20, "5": 20, "6": 20}
+    assert "where: {current_state: [2]}" in doubts["states"]["way_out"]
+    assert init(tmp_path / "shop.yaml", file, "--yes")[0].code == 0
+    document = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    document["sources"]["orders"]["where"] = {"current_state": [2, 5]}
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(document))
+    assert len(stored(tmp_path / "shop.yaml")) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("order_no", [f"A{row}" if row != 30 else "refund_no" for row in range(ROWS)]),
+        ("paid_by_card", [row % 3 > 0 for row in range(ROWS)]),
+        ("accepts_marketing", [row % 3 > 0 for row in range(ROWS)]),
+        ("valid", [True] * ROWS),
+        ("lines", [row % 4 for row in range(ROWS)]),
+    ],
+)
+def test_a_number_of_an_order_and_what_says_something_else_are_no_states(
+    tmp_path: Path, name: str, values: list[Any]
+) -> None:
+    _, doubts = init(tmp_path / "shop.yaml", shop(tmp_path, **{name: values}), "--yes")
+    assert "states" not in doubts
+    assert set(stored(tmp_path / "shop.yaml")["event"]) == {"purchase"}
+
+
+def test_orders_that_were_paid_back_are_told(tmp_path: Path) -> None:
+    file = shop(tmp_path, status=["REFUNDED" if row % 10 == 0 else "PAID" for row in range(ROWS)])
+    done, doubts = init(tmp_path / "shop.yaml", file)
+    assert done.code == 0 and "REFUNDED (6 rows)" in doubts["states"]["text"]
+
+
+# --- what it was worth ---------------------------------------------------------------------------------
+
+
+def test_an_amount_within_a_structure_is_the_value(tmp_path: Path) -> None:
+    totals = [{"grand": Decimal("10.25") + row, "tax": Decimal("1.10")} for row in range(ROWS)]
+    kind = pa.struct([("grand", pa.decimal128(18, 2)), ("tax", pa.decimal128(18, 4))])
+    rows = pa.table({"buyer_id": BASE["customer_id"], "placed": pa.array(AT), "totals": pa.array(totals, kind)})
+    pq.write_table(rows, tmp_path / "orders.parquet")
+    assert init(tmp_path / "shop.yaml", tmp_path / "orders.parquet", "--yes")[0].code == 0
+    assert stored(tmp_path / "shop.yaml")["value"].sum() == WHOLE
+
+
+def test_purchases_without_a_value_are_a_question_with_what_it_could_be(tmp_path: Path) -> None:
+    rows = pd.DataFrame({**BASE, "worth": BASE["total"], "event": "Order Completed"}).drop(columns="total")
+    rows.to_csv(tmp_path / "log.csv", index=False)
+    done, doubts = init(tmp_path / "log.yaml", tmp_path / "log.csv")
+    assert done.code == 3 and doubts["no-value"]["blocking"] and doubts["no-value"]["rivals"] == ["worth"]
+    done, _ = init(tmp_path / "log.yaml", tmp_path / "log.csv", "--column", "value=worth")
+    assert done.code == 0 and stored(tmp_path / "log.yaml")["value"].sum() == sum(
+        1025 + 100 * row for row in range(ROWS)
+    )
+    (tmp_path / "log.yaml").unlink()
+    done, _ = init(tmp_path / "log.yaml", tmp_path / "log.csv", "--accept", "log.no-value")
+    assert done.code == 0 and "accepted log.no-value" in (tmp_path / "log.yaml").read_text()
+
+
+def test_a_value_that_stands_on_other_events_only_is_told(tmp_path: Path) -> None:
+    events = ["Order Completed" if row % 2 else "Product Viewed" for row in range(ROWS)]
+    amounts = [None if row % 2 else 5.5 + row for row in range(ROWS)]
+    pd.DataFrame({**BASE, "total": amounts, "event": events}).to_csv(tmp_path / "log.csv", index=False)
+    _, doubts = init(tmp_path / "log.yaml", tmp_path / "log.csv")
+    assert "30 rows mean a purchase and have no value (total is empty in all of them)" in doubts["no-value"]["text"]
+
+
+# --- who is a customer ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", ["Customer Email", "id_customer"])
+def test_an_address_or_an_id_is_the_customer_before_a_name(tmp_path: Path, own: str) -> None:
+    who = [row % 12 for row in range(ROWS)]
+    ids = [f"a{one}@example.com" if "Email" in own else str(100 + one) for one in who]
+    names = {"Bill-to Name": [f"Ann B{one % 5}" for one in who], "Customer Name": [f"Ann B{one % 5}" for one in who]}
+    rows = pd.DataFrame({**names, own: ids, "order_date": AT, "total": BASE["total"]})
+    rows.to_csv(tmp_path / "orders.csv", index=False)
+    _, doubts = init(tmp_path / "shop.yaml", tmp_path / "orders.csv", "--yes")
+    assert "Customer Name" in doubts["customer-rivals"]["rivals"] and "names-as-ids" not in doubts
+    assert stored(tmp_path / "shop.yaml")["customer_id"].nunique() == 12
+
+
+@pytest.mark.parametrize("written", ["Ann B{}", "J. DUPONT{}", "Acme {}", "MARIE O'NEIL {}"])
+def test_names_with_numbers_behind_are_names(tmp_path: Path, written: str) -> None:
+    rows = pd.DataFrame(
+        {"Client": [written.format(row % 12) for row in range(ROWS)], "date": AT, "total": BASE["total"]}
+    )
+    rows.to_csv(tmp_path / "orders.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "orders.csv")
+    assert ("names-as-ids" in doubts) == (written != "Acme {}"), "one word and a number can be an id"
+    assert done.code == (3 if "names-as-ids" in doubts else 0)
+
+
+def test_one_id_as_a_number_and_as_text_is_told(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = [
+        {
+            "user_id": 1000 + row % 10 if row % 2 else f"{1000 + row % 10}",
+            "ts": at,
+            "event": "Order Completed",
+            "total": 5.5,
+        }
+        for row, at in enumerate(AT)
+    ]
+    lines[0]["user_id"] = 1001.0
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, doubts = init(tmp_path / "log.yaml", tmp_path / "log.jsonl")
+    assert doubts["ids-alike"]["numbers"] == {"ids": 1}
+
+
+# --- what files and folders say ---------------------------------------------------------------------------------
+
+
+def test_folders_named_after_events_are_sources_of_their_own(tmp_path: Path) -> None:
+    files = []
+    for event in ("Purchase", "Session Start", "Email Sent"):
+        for month in (1, 2):
+            folder = tmp_path / f"event_type={event}" / f"date=2024-{month:02}-01"
+            folder.mkdir(parents=True)
+            lines: list[dict[str, Any]] = [
+                {"user_id": f"u{row % 5}", "time": f"2024-{month:02}-{1 + row:02}T10:00:00"}
+                | ({"price": 19.5 + row} if event == "Purchase" else {})
+                for row in range(20)
+            ]
+            files.append(folder / "part-0.json")
+            files[-1].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done, doubts = init(tmp_path / "log.yaml", *files, "--yes")
+    assert done.code == 0 and "event_type=" in doubts["folders"]["text"]
+    sources = yaml.safe_load((tmp_path / "log.yaml").read_text())["sources"]
+    assert {one["path"]: one["constants"]["event"] for one in sources.values()} == {
+        f"event_type={event}/date=*/part-0.json": event for event in ("Purchase", "Session Start", "Email Sent")
+    }
+    rows = stored(tmp_path / "log.yaml")
+    assert rows["event"].value_counts().to_dict() == dict.fromkeys(("Purchase", "Session Start", "Email Sent"), 40)
+    assert rows["value"].sum() == 2 * sum(1950 + 100 * row for row in range(20))
+    assert yaml.safe_load((tmp_path / "log.yaml").read_text())["outbound"] == ["Email Sent"]
+
+
+def test_files_of_one_name_in_several_folders_are_all_read(tmp_path: Path) -> None:
+    for folder in ("north", "south"):
+        (tmp_path / folder).mkdir()
+        pd.DataFrame(BASE | {"order_id": [f"{folder}{row}" for row in range(ROWS)]}).to_csv(
+            tmp_path / folder / "orders-1.csv", index=False
+        )
+    assert init(tmp_path / "shop.yaml", *sorted(tmp_path.rglob("*.csv")), "--yes")[0].code == 0
+    assert len(stored(tmp_path / "shop.yaml")) == 2 * ROWS
+
+
+def test_months_whose_columns_stand_in_another_order_are_one_source(tmp_path: Path) -> None:
+    rows = pd.DataFrame(BASE | {"net": [one / 2 for one in BASE["total"]], "order_id": range(ROWS)})
+    rows.iloc[:30].to_csv(tmp_path / "orders-1.csv", index=False)
+    rows.iloc[30:][["order_id", "net", "total", "order_date", "customer_id"]].to_csv(
+        tmp_path / "orders-2.csv", index=False
+    )
+    done, _ = init(tmp_path / "shop.yaml", *sorted(tmp_path.glob("*.csv")), "--column", "value=total", "--yes")
+    assert done.code == 0 and len(yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"]) == 1
+    assert stored(tmp_path / "shop.yaml")["value"].sum() == WHOLE
