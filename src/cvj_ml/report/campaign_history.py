@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cvj_ml.lists.kinds import Said, heading_of_row, said_of_row
+from cvj_ml.lists.kinds import Verb, heading_of_row, said_of_row
 from cvj_ml.measurement.effects import contact_words, effect_words, forecast_words, score_words
 from cvj_ml.report.charts import Chart, Estimates, draw_chart
 from cvj_ml.report.wording import percent
@@ -41,7 +41,7 @@ class ListHistory:
     """
 
     anchor: str
-    said: Said
+    said: Verb
     origin: str
     to: str
     horizon_days: int

@@ -24,7 +24,7 @@ from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
 from cvj_ml.lists import RankedList
-from cvj_ml.lists.kinds import Said
+from cvj_ml.lists.kinds import Verb
 from cvj_ml.lists.last_events import before_amount
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves, moves_in_words
 
@@ -140,7 +140,7 @@ def day_in_words(day: date, *, weekday: bool = False) -> str:
     return f"{_WEEKDAYS[day.weekday()]} {told}" if weekday else told
 
 
-def one_in(share: float, said: Said) -> str:
+def one_in(share: float, said: Verb) -> str:
     """Say how many of those move on, or are lost: 1 in 3, 7 in 10, fewer than 1 in 1,000."""
     if share < 0.001:
         return f"fewer than 1 in 1,000 {said.many}"
