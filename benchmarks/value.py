@@ -134,7 +134,7 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
     history = build_panel(definition, engine, grid, cut, store.arrival_delay, max_rows=_ROWS, seed=1)
 
     chance, at_test = _chances(history, test)
-    model = fit_value(history, chance, 1, 1)
+    model = fit_value(history, chance)
     if model is None or test.amounts is None:
         raise SystemExit(f"{name}: too few customers bought before {instant.day} to learn amounts from.")
     columns, horizons, last = Columns.of(definition), definition.horizons, len(definition.horizons) - 1
@@ -142,7 +142,6 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
     bought = test.amounts.gross[:, last] / unit
     values = model.predict(test.x, columns, at_test, horizons)
     at_most = model.below(test.x, columns, at_test, horizons, last, bought)
-    trees = "with trees" if model.gross.booster is not None else "without trees"
     expected = {MODEL: values.gross[:, last], **_contenders(history, test, chance, at_test, catboost)}
     if name == "cdnow":
         order = pd.Index([test.names[i] for i in test.customer])
@@ -150,7 +149,7 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
             btyd.buying(folder / "cdnow_master.parquet", pd.Timestamp(instant.day)).customers.get_indexer(order)
         ]
     expected[ZERO] = np.zeros(len(test))
-    taught = f"{len(history):,} of {history.eligible:,} snapshots, {trees}"
+    taught = f"{len(history):,} of {history.eligible:,} snapshots"
     before = np.where(bought > 0, at_most, 0.0)
     return Measured(horizons[-1] // DAY, bought, expected, values, at_test[:, last], (before, at_most), taught)
 
