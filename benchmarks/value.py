@@ -277,7 +277,7 @@ def _interval(name: str, draws: _F64) -> dict[str, str]:
     return {name: f"{draws[0]:+,.4g} [{low:,.4g}, {high:,.4g}]"}
 
 
-def section(name: str, instant: Instant, which: str, one: Measured) -> str:
+def section(name: str, instant: Instant, which: str, one: Measured, table: pd.DataFrame) -> str:
     """Return one instant as Markdown: who is better, deciles, intervals."""
     headings = {
         "contender": "contender",
@@ -289,7 +289,6 @@ def section(name: str, instant: Instant, which: str, one: Measured) -> str:
         "squared": "squared error above the model's",
         "less": "Gini below the model's",
     }
-    table = figures(one)
     rows = [
         {str(key): "-" if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
     ]
@@ -359,13 +358,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = DATA[chosen.data]
     for instant in data.choices if chosen.instant == "choice" else (data.test,):
         one = measure(chosen.data, instant, chosen.catboost)
+        table = figures(one)
         if chosen.instant == "test":
             shown = "; ".join(
                 f"{row['contender']} {one.days}d rmse {row['rmse']:.2f} gini {row['gini']:.4f} mae {row['mae']:.2f}"
-                for row in figures(one).to_dict("records")
+                for row in table.to_dict("records")
             )
             record_opening(f"value {chosen.data}", f"{instant.day}: {shown}")
-        text = section(chosen.data, instant, chosen.instant, one)
+        text = section(chosen.data, instant, chosen.instant, one, table)
         print(text)
         write(text)
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tests.oracles.buyers import CUT, HORIZONS, START, a_buying_definition, a_shop_of_buyers, true_chances
+from tests.oracles.cases import a_predictor
 
 from cvj_ml.config import DAY
+from cvj_ml.journey import PURCHASE
 from cvj_ml.models.bundle.value_files import load_value, save_value
 from cvj_ml.models.value.purchase_history import Columns
 from cvj_ml.models.value.spread import EXPONENTIAL, Ratios, fit_spread
 from cvj_ml.models.value.value import ValueModel, fit_value, median_time
 from cvj_ml.panel.panel import Panel, build_panel
+from cvj_ml.scoring import as_table, scores_contract
 from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
@@ -143,6 +147,32 @@ def test_a_bundle_gives_back_the_same_amounts(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     save_value(None, tmp_path / "none")
     assert load_value(tmp_path / "none") is None
+
+
+def test_scores_tell_what_the_model_says_and_null_where_it_says_nothing() -> None:
+    """Silent error 146, in the table that others read."""
+    model, _, _ = a_model()
+    blocks, _ = a_shop_of_buyers(300, seed=5)
+    definition = a_buying_definition()
+    plain = a_predictor(definition, blocks, np.array([CUT - 90 * DAY, CUT - 60 * DAY]), CUT)
+    predictor = replace(plain, value=model)
+    answers = predictor.answer(blocks.blocks[0], CUT)
+    table = as_table(predictor, blocks.blocks[0], answers, CUT, "")
+    scores_contract(definition).check(table)
+    said = answers.values
+    assert said is not None and said.refunds is not None
+    for h, day in enumerate((10, 30, 60)):
+        told = {"value_{}d": said.gross, "value_{}d_low": said.low, "value_{}d_high": said.high}
+        for name, one in {**told, "purchases_{}d": said.number, "refunds_{}d": said.refunds}.items():
+            assert (table[name.format(day)].to_numpy() == one[:, h]).all()
+    chance = answers.outcomes[PURCHASE]
+    due = median_time(chance, HORIZONS)
+    expected = [None if at == NEVER else CUT + int(at) for at in due]
+    assert table["next_purchase"].cast(pa.int64()).to_pylist() == expected
+    assert 0 < table["next_purchase"].null_count < len(table)
+    unknown = as_table(plain, blocks.blocks[0], plain.answer(blocks.blocks[0], CUT), CUT, "")
+    assert unknown["value_30d"].null_count == len(unknown)
+    assert unknown["next_purchase"].equals(table["next_purchase"])
 
 
 def test_too_few_buyers_teach_nothing() -> None:
