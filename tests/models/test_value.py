@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tests.oracles.buyers import CUT, HORIZONS, START, a_buying_definition, a_shop_of_buyers, true_chances
-from tests.oracles.cases import a_predictor
+from tests.oracles.cases import Blocks, a_predictor
 
 from cvj_ml.config import DAY
 from cvj_ml.journey import PURCHASE
@@ -178,4 +178,15 @@ def test_scores_tell_what_the_model_says_and_null_where_it_says_nothing() -> Non
 def test_too_few_buyers_teach_nothing() -> None:
     blocks, rate = a_shop_of_buyers(25, seed=4)
     history = build_panel(a_buying_definition(), blocks, np.arange(START + 90 * DAY, CUT, 30 * DAY), CUT, 0)
+    assert fit_value(history, true_chances(rate, history)) is None
+
+
+def test_purchases_without_amounts_teach_none() -> None:
+    """Silent error 142: events named under value whose rows have no value are no forecast of nothing."""
+    blocks, rate = a_shop_of_buyers(200, seed=6)
+    points = blocks.blocks[0].touchpoints
+    bare = replace(points, has_value=np.zeros(len(points), dtype=np.bool_))
+    without = Blocks([replace(blocks.blocks[0], touchpoints=bare)])
+    history = build_panel(a_buying_definition(), without, np.array([CUT - 90 * DAY, CUT - 60 * DAY]), CUT, 0)
+    assert history.amounts is not None and history.amounts.purchases.any() and not history.amounts.gross.any()
     assert fit_value(history, true_chances(rate, history)) is None

@@ -161,8 +161,6 @@ class Inputs:
     amounts: list[_F64]
 
 
-HABITS = 8
-"""How many habits there are beside one for each window."""
 ALIVE = 7
 """Which of the habits is not bounded: it is bounded by what it means."""
 

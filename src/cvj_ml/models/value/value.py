@@ -35,7 +35,7 @@ _I64 = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 
 LOW_EVIDENCE = 30
-"""Customers who must have bought after a snapshot before amounts are learned."""
+"""Customers who must have bought for something after a snapshot before amounts are learned."""
 
 SHRINKAGE = 50.0
 """Buyers at a horizon at which its own level counts as much as that of the line."""
@@ -108,7 +108,7 @@ class ValueModel:
 
 
 def fit_value(panel: Panel, p: _F64) -> ValueModel | None:
-    """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers bought.
+    """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers bought for anything.
 
     ``p`` is P(buys within each horizon) of its snapshots. How buyers spread is learned on rows that start at or after
     C' = cut - max(90 days, a quarter of the outcome span), from a fit on what was over then. Levels are those of the
@@ -175,7 +175,7 @@ class _Data:
 
     @classmethod
     def of(cls, panel: Panel, p: _F64) -> _Data | None:
-        """Return at most 100,000 rows of evenly spaced snapshots; None where too few customers bought."""
+        """Return at most 100,000 rows of evenly spaced snapshots; None where too few customers bought for anything."""
         amounts, definition = panel.amounts, panel.definition
         if amounts is None:
             return None
@@ -183,8 +183,8 @@ class _Data:
         whole[np.arange(len(whole)) % max(-(-int(whole.sum()) // _ROWS), 1) > 0] = False
         snapshot, horizon = np.nonzero(whole)
         customer = panel.customer[snapshot]
-        bought = amounts.purchases[snapshot, horizon] > 0
-        if len(np.unique(customer[bought])) < max(LOW_EVIDENCE, definition.min_customers):
+        spent = amounts.gross[snapshot, horizon] > 0
+        if len(np.unique(customer[spent])) < max(LOW_EVIDENCE, definition.min_customers):
             return None
         columns = Columns.of(definition)
         population = population_of(panel.x, columns)
@@ -214,7 +214,7 @@ class _Data:
 
     def enough(self, part: _Mask) -> bool:
         """Return whether something can be learned from, or judged on, a part of the rows."""
-        return len(np.unique(self.customer[part & self.bought])) >= LOW_EVIDENCE and float(self.gross[part].sum()) > 0
+        return len(np.unique(self.customer[part & (self.gross > 0)])) >= LOW_EVIDENCE
 
 
 def population_of(x: _F32, columns: Columns) -> Population:
