@@ -43,7 +43,7 @@ class Population:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class PurchaseColumns:
     """Where X holds what is known of purchases, by position.
 
     ``windows`` are (days, counts, sum of values) of each look-back window. Where the events that count as purchases are
@@ -59,7 +59,7 @@ class Columns:
     value_max: int
 
     @classmethod
-    def of(cls, definition: ModelSpec) -> Columns:
+    def of(cls, definition: ModelSpec) -> PurchaseColumns:
         """Return the columns of a definition whose journey has a ``value``."""
         value, features = definition.journey.spec.value, definition.catalogue.features
         if value is None:
@@ -108,7 +108,7 @@ class History:
     windows: tuple[tuple[float, _F64, _F64], ...]
 
     @classmethod
-    def of(cls, x: _F32, columns: Columns, population: Population) -> History:
+    def of(cls, x: _F32, columns: PurchaseColumns, population: Population) -> History:
         """Return the history of the rows of X."""
         purchases, tenure = total(x, columns.purchases), total(x, (columns.tenure,))
         # Of several events the last one counts, and NaN is none.
@@ -166,7 +166,13 @@ ALIVE = 7
 
 
 def inputs_of(
-    x: _F32, columns: Columns, population: Population, p: _F64, snapshot: _I64, horizon: _I64, horizons: tuple[int, ...]
+    x: _F32,
+    columns: PurchaseColumns,
+    population: Population,
+    p: _F64,
+    snapshot: _I64,
+    horizon: _I64,
+    horizons: tuple[int, ...],
 ) -> Inputs:
     """Return the inputs of rows; ``p`` is P(buys within each horizon), (snapshots, horizons)."""
     past = History.of(x, columns, population)

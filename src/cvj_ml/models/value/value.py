@@ -19,10 +19,10 @@ from cvj_ml.models.value.mean import (
 from cvj_ml.models.value.purchase_history import (
     ALIVE,
     LEAST,
-    Columns,
     History,
     Inputs,
     Population,
+    PurchaseColumns,
     inputs_of,
 )
 from cvj_ml.models.value.spread import EXPONENTIAL, Spread, fit_spread
@@ -75,7 +75,7 @@ class ValueModel:
     refunds: MeanModel | None
     ranks: bool = False
 
-    def predict(self, x: _F32, columns: Columns, p: _F64, horizons: tuple[int, ...]) -> Values:
+    def predict(self, x: _F32, columns: PurchaseColumns, p: _F64, horizons: tuple[int, ...]) -> Values:
         """Return what customers with these features will buy; ``p`` is P(buys), (customers, horizons)."""
         customer, horizon = (one.ravel() for one in np.indices(p.shape))
         told = inputs_of(x, columns, self.population, p, customer, horizon, horizons)
@@ -90,7 +90,9 @@ class ValueModel:
             _rising(chance * amount, p), _rising(low, p), _rising(high, p), _rising(chance * if_buys, p), refunds
         )
 
-    def below(self, x: _F32, columns: Columns, p: _F64, horizons: tuple[int, ...], h: int, amount: _F64) -> _F64:
+    def below(
+        self, x: _F32, columns: PurchaseColumns, p: _F64, horizons: tuple[int, ...], h: int, amount: _F64
+    ) -> _F64:
         """Return P(a customer's gross amount within horizon number ``h`` is at most this)."""
         customer = np.arange(len(x))
         horizon = np.full(len(x), h)
@@ -186,7 +188,7 @@ class _Data:
         spent = amounts.gross[snapshot, horizon] > 0
         if len(np.unique(customer[spent])) < max(LOW_EVIDENCE, definition.min_customers):
             return None
-        columns = Columns.of(definition)
+        columns = PurchaseColumns.of(definition)
         population = population_of(panel.x, columns)
         horizons = definition.horizons
         ends = panel.as_of[snapshot] + np.array(horizons)[horizon] + panel.arrival_delay
@@ -217,7 +219,7 @@ class _Data:
         return len(np.unique(self.customer[part & (self.gross > 0)])) >= LOW_EVIDENCE
 
 
-def population_of(x: _F32, columns: Columns) -> Population:
+def population_of(x: _F32, columns: PurchaseColumns) -> Population:
     """Return the rate and mean amount of all customers together."""
     one = Population(1.0, 1.0)
     past = History.of(x, columns, one)
