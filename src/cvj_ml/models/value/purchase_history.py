@@ -35,7 +35,7 @@ LEAST = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Population:
+class AverageBuyer:
     """The purchases of a customer a day, and the amount of one (whole units): what a customer is shrunk towards."""
 
     rate: float
@@ -108,7 +108,7 @@ class History:
     windows: tuple[tuple[float, _F64, _F64], ...]
 
     @classmethod
-    def of(cls, x: _F32, columns: PurchaseColumns, population: Population) -> History:
+    def of(cls, x: _F32, columns: PurchaseColumns, population: AverageBuyer) -> History:
         """Return the history of the rows of X."""
         purchases, tenure = total(x, columns.purchases), total(x, (columns.tenure,))
         # Of several events the last one counts, and NaN is none.
@@ -125,12 +125,12 @@ class History:
         highest = np.maximum(total(x, (columns.value_max,)), 0.0)
         return cls(purchases, silence, tenure, amount, highest, total(x, columns.refunds), tuple(windows))
 
-    def rate(self, population: Population) -> _F64:
+    def rate(self, population: AverageBuyer) -> _F64:
         """Return the own purchases a day after the first one, shrunk towards the population's."""
         rate: _F64 = np.maximum(self.purchases, 1.0) / (self.tenure + 1.0 / population.rate)
         return rate
 
-    def alive(self, population: Population) -> _F64:
+    def alive(self, population: AverageBuyer) -> _F64:
         """Return the log of P(still a customer) as BG/NBD has it: silence says more the more somebody bought."""
         repeats, (leaves, stays) = np.maximum(self.purchases - 1.0, 0.0), _DROPOUT
         slow = _SHAPE / population.rate
@@ -168,7 +168,7 @@ ALIVE = 7
 def inputs_of(
     x: _F32,
     columns: PurchaseColumns,
-    population: Population,
+    population: AverageBuyer,
     p: _F64,
     snapshot: _I64,
     horizon: _I64,

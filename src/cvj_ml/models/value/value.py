@@ -19,9 +19,9 @@ from cvj_ml.models.value.mean import (
 from cvj_ml.models.value.purchase_history import (
     ALIVE,
     LEAST,
+    AverageBuyer,
     History,
     Inputs,
-    Population,
     PurchaseColumns,
     inputs_of,
 )
@@ -68,7 +68,7 @@ class ValueModel:
     recipe had not seen.
     """
 
-    population: Population
+    population: AverageBuyer
     number: MeanModel
     gross: MeanModel
     spread: Spread
@@ -163,7 +163,7 @@ class _Data:
     """Rows (snapshot, horizon) whose window was observed whole: inputs, what happened, and when it was over."""
 
     horizons: int
-    population: Population
+    population: AverageBuyer
     horizon: _I64
     customer: _I64
     told: Inputs
@@ -219,13 +219,13 @@ class _Data:
         return len(np.unique(self.customer[part & (self.gross > 0)])) >= LOW_EVIDENCE
 
 
-def population_of(x: _F32, columns: PurchaseColumns) -> Population:
+def population_of(x: _F32, columns: PurchaseColumns) -> AverageBuyer:
     """Return the rate and mean amount of all customers together."""
-    one = Population(1.0, 1.0)
+    one = AverageBuyer(1.0, 1.0)
     past = History.of(x, columns, one)
     repeats, days = np.maximum(past.purchases - 1.0, 0.0).sum(), past.tenure[past.purchases > 0].sum()
     spent = (past.amount * (1.0 + past.purchases) - one.amount).sum()
-    return Population(
+    return AverageBuyer(
         float(max(repeats, 1.0) / max(days, 1.0)), float(max(spent / max(past.purchases.sum(), 1.0), LEAST))
     )
 
