@@ -43,7 +43,7 @@ from cvj_ml.journey import PURCHASE, observability
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.models.value.purchase_history import Columns
+from cvj_ml.models.value.purchase_history import PurchaseColumns
 from cvj_ml.models.value.value import Values, fit_value
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
@@ -139,7 +139,7 @@ def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
     model = fit_value(history, chance)
     if model is None or test.amounts is None:
         raise SystemExit(f"{name}: too few customers bought before {instant.day} to learn amounts from.")
-    columns, horizons, last = Columns.of(definition), definition.horizons, len(definition.horizons) - 1
+    columns, horizons, last = PurchaseColumns.of(definition), definition.horizons, len(definition.horizons) - 1
     unit = 10.0**definition.catalogue.value_decimals
     bought = test.amounts.gross[:, last] / unit
     values = model.predict(test.x, columns, at_test, horizons)
