@@ -61,7 +61,8 @@ class Stays:
 
     def holds(self, customer: _Rows, as_of: Instants | int) -> npt.NDArray[np.bool_]:
         """Return which stages are held at snapshots, (snapshots, stages)."""
-        return np.not_equal(self.held(customer, as_of), NEVER)
+        since = self.held(customer, as_of)
+        return np.not_equal(since, NEVER)
 
     def at(self, customer: _Rows, as_of: Instants | int) -> StageState:
         """Return where customers stand: the highest stage held at ``as_of``, and the days since it was entered."""
