@@ -54,7 +54,7 @@ def business(folder: Path, simulated: Subscriptions, **settings: Any) -> Path:
     """Write the log, and a configuration beside it."""
     simulated.touchpoints.to_parquet(folder / "log.parquet")
     registry = {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
-    own = {"engine": {"threads": 1, "buckets": 3}, "mlflow": registry, "out": str(folder / "out"), **settings}
+    own = {"engine": {"threads": 1, "buckets": 4}, "mlflow": registry, "out": str(folder / "out"), **settings}
     file = folder / f"{len(list(folder.glob('*.yaml')))}.yaml"
     file.write_text(yaml.safe_dump({**SETTINGS, **own}))
     return file
