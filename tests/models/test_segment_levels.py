@@ -143,3 +143,8 @@ def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_
     risk = scores.filter(scores["active"])[f"p_churn_{learned.horizons['at_risk']}d"].to_numpy()
     assert float(np.mean(risk >= learned.levels["at_risk"])) == pytest.approx(0.5, abs=0.05)
     assert pa.types.is_boolean(scores.schema.field("active").type)
+    # A level that fewer than min_customers reach would be next to the number of one of them.
+    few = SegmentsSpec.model_validate({"ready_to_buy": {"top": 4 / len(scores)}, "at_risk": {"at_least": 0.9}})
+    assert predictor.definition.min_customers == 5
+    learned = learn_segments(replace(predictor, segments=None), histories.engine(), len(scores), few, trained.as_of)
+    assert learned.levels == {"at_risk": 0.9}

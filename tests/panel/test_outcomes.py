@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.oracles import examples, labels
 from tests.oracles.blocks import to_block
 from tests.oracles.cases import HORIZONS, Blocks, a_definition, a_journey, moment, person, plain, touch
@@ -105,6 +106,20 @@ def test_what_keeps_is_no_return_where_a_stage_is_entered_otherwise(rule: object
     """A return is a stage that somebody else enters them into, too: by that alone, nobody is kept."""
     (kept,) = outcomes_of(Journey(a_journey(One=rule)), {"visit", "buy", "mail", "CRM stage: Lead"}, ["mail"])
     assert kept.same_as == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"value": {"events": ["buy", "back"], "refunds": ["back"]}}, "back cannot be bought and given back"),
+        ({"stages": [{"name": "purchase", "enter": {"event": "buy"}}]}, "'purchase' has the name of an outcome"),
+        ({"stages": [{"name": "leave_One", "enter": {"event": "buy"}}]}, "'leave_One' has the name of an outcome"),
+    ],
+)
+def test_what_is_asked_is_one_thing(spec: dict[str, object], told: str) -> None:
+    """In low_evidence a stage of such a name would stand for the outcome, and keep its customers off a list."""
+    with pytest.raises(ValidationError, match=told):
+        of_journey(**spec)
 
 
 def a_panel(*asked: Outcome) -> tuple[Panel, Blocks]:

@@ -184,8 +184,9 @@ def observability(config: Config, events: Collection[str], properties: Collectio
 
 def _unheard(journey: JourneySpec, events: Collection[str], properties: Collection[str]) -> Iterator[str]:
     """Yield which conditions of plays and which bad news name what the data lacks."""
-    for stage in journey.stages:
-        for play in stage.plays:
+    plays = [(stage.name, stage.plays) for stage in journey.stages]
+    for place, several in (*plays, ("at_risk", journey.at_risk.plays), ("win_back", journey.win_back.plays)):
+        for play in several:
             for leaf in (leaf for one in play.conditions for leaf in one.leaves()):
                 asked = Rule(event=leaf.event, where=leaf.where) if leaf.event else None
                 lacks = list(_missing(asked, events, properties)) if asked else []
@@ -195,7 +196,7 @@ def _unheard(journey: JourneySpec, events: Collection[str], properties: Collecti
                     if name not in events
                 ]
                 for fault in lacks:
-                    yield f"{stage.name}, play {play.text!r}: {fault}"
+                    yield f"{place}, play {play.text!r}: {fault}"
     for name in sorted({*journey.unhappy.tickets, *journey.unhappy.closed, *journey.unhappy.setbacks} - {*events}):
         yield f"unhappy: the event {name!r} never occurs, so it holds nobody back.{nearest(name, events)}"
     for name in sorted({*(journey.value.refunds if journey.value else ())} - {*events}):

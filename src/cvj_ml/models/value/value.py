@@ -37,7 +37,7 @@ _I64 = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 
 LOW_EVIDENCE = 30
-"""Customers who must have bought after a snapshot before amounts are learned."""
+"""Customers who must have bought for something after a snapshot before amounts are learned."""
 
 SHRINKAGE = 50.0
 """Buyers at a horizon at which its own level counts as much as that of line and trees."""
@@ -115,7 +115,7 @@ class ValueModel:
 
 
 def fit_value(panel: Panel, p: _F64, seed: int, threads: int) -> ValueModel | None:
-    """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers bought.
+    """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers paid.
 
     ``p`` is P(buys within each horizon) of its snapshots. Whether trees help the line is decided on rows that start at
     or after C' = cut - max(90 days, a quarter of the outcome span), by models of what was over then; so is how buyers
@@ -196,8 +196,8 @@ class _Data:
         whole[np.arange(len(whole)) % max(-(-int(whole.sum()) // _ROWS), 1) > 0] = False
         snapshot, horizon = np.nonzero(whole)
         customer = panel.customer[snapshot]
-        bought = amounts.purchases[snapshot, horizon] > 0
-        if len(np.unique(customer[bought])) < max(LOW_EVIDENCE, definition.min_customers):
+        paid = amounts.gross[snapshot, horizon] > 0  # purchases may be without a value, all of them, too
+        if len(np.unique(customer[paid])) < max(LOW_EVIDENCE, definition.min_customers):
             return None
         columns = Columns.of(definition)
         population = population_of(panel.x, columns)
