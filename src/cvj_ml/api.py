@@ -361,12 +361,12 @@ def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
     if estimator is not None:
         own = [OutcomeModel(*fit_own(panel.asking(one), estimator, seed)) for one in definition.own_outcomes]
         predictor = Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own))
-        return fit_amounts(predictor, panel, seed, cpu_count())
+        return fit_amounts(predictor, panel, cpu_count())
     fit = fit_reach(panel, seed, cpu_count())
     outcomes, _ = fit_outcomes(panel, seed, cpu_count(), fit.choice.settings)
     reference = learn_reference(panel)
     predictor = Predictor(definition, fit.trees, fit.calibration, reference=reference, outcomes=outcomes)
-    return fit_amounts(predictor, panel, seed, cpu_count())
+    return fit_amounts(predictor, panel, cpu_count())
 
 
 def _asked_settings(predictor: Predictor, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tests.oracles.buyers import CUT, HORIZONS, START, a_buying_definition, a_shop_of_buyers, true_chances
-from tests.oracles.cases import Blocks
+from tests.oracles.cases import Blocks, a_predictor
 
 from cvj_ml.config import DAY
+from cvj_ml.journey import PURCHASE
 from cvj_ml.models.bundle.value_files import load_value, save_value
-from cvj_ml.models.value.mean import MeanRows, Sample, fit_mean
-from cvj_ml.models.value.purchase_history import ALIVE, Columns, inputs_of
+from cvj_ml.models.value.purchase_history import Columns
 from cvj_ml.models.value.spread import EXPONENTIAL, Ratios, fit_spread
 from cvj_ml.models.value.value import ValueModel, fit_value, median_time
 from cvj_ml.panel.panel import Panel, build_panel
+from cvj_ml.scoring import as_table, scores_contract
 from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
@@ -34,7 +36,7 @@ def a_model() -> tuple[ValueModel, Panel, _F64]:
     definition = a_buying_definition()
     history = build_panel(definition, blocks, np.arange(START + 90 * DAY, CUT, 30 * DAY), CUT, 0)
     later = build_panel(definition, blocks, np.array([CUT]), CUT + 80 * DAY, 0)
-    model = fit_value(history, true_chances(rate, history), seed=1, threads=1)
+    model = fit_value(history, true_chances(rate, history))
     assert model is not None
     return model, later, true_chances(rate, later)
 
@@ -62,7 +64,7 @@ def test_purchases_that_nobody_paid_for_have_no_amounts(factor: int) -> None:
     free = replace(block, touchpoints=replace(block.touchpoints, value=value, has_value=value < 0))
     history = build_panel(a_buying_definition(), Blocks([free]), np.array([CUT - 120 * DAY]), CUT, 0)
     assert history.amounts is not None and history.amounts.purchases.any() and not history.amounts.gross.any()
-    assert fit_value(history, true_chances(rate, history), seed=1, threads=1) is None
+    assert fit_value(history, true_chances(rate, history)) is None
 
 
 def test_the_randomised_pit_is_even_and_the_interval_holds_what_it_says() -> None:
@@ -138,39 +140,54 @@ def test_no_point_of_a_spread_rests_on_fewer_customers_than_it_must() -> None:
     assert fit_spread(amount[:30], np.ones(30), number[:30], customer[:30], 20) == EXPONENTIAL
 
 
-def test_a_bundle_gives_back_the_same_amounts_with_and_without_trees(tmp_path: Path) -> None:
+def test_a_bundle_gives_back_the_same_amounts(tmp_path: Path) -> None:
     """Silent error 148: bits, not nearly the same numbers; and no number of a single customer is in the files."""
     model, later, p = a_model()
     assert later.amounts is not None
     columns = Columns.of(later.definition)
-    snapshot, horizon = (one.ravel() for one in np.indices(p.shape))
-    told = inputs_of(later.x, columns, model.population, p, snapshot, horizon, HORIZONS)
-    bought = later.amounts.purchases.ravel().astype(np.float64)
-    names = tuple(later.definition.catalogue.names)
-    sample = Sample(later.x, later.customer, 20, names, 1, 1)
-    rows = MeanRows(snapshot, horizon, told.habits, np.log(p).ravel() + told.number, bought)
-    grown = replace(model, number=fit_mean(rows, len(HORIZONS), (ALIVE,), sample))
-    assert grown.number.booster is not None and grown.unlike_lightgbm(later.x) == 0
-    for k, one in enumerate((model, grown)):
-        (tmp_path / str(k)).mkdir()
-        save_value(one, tmp_path / str(k))
-        back = load_value(tmp_path / str(k))
-        assert back is not None
-        for found, kept in zip(
-            astuple(back.predict(later.x, columns, p, HORIZONS)),
-            astuple(one.predict(later.x, columns, p, HORIZONS)),
-            strict=True,
-        ):
-            assert (found == kept).all()
+    save_value(model, tmp_path)
+    back = load_value(tmp_path)
+    assert back is not None
+    for found, kept in zip(
+        astuple(back.predict(later.x, columns, p, HORIZONS)),
+        astuple(model.predict(later.x, columns, p, HORIZONS)),
+        strict=True,
+    ):
+        assert (found == kept).all()
     highest = later.x[:, columns.value_max].max()
-    text = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("value*"))
-    assert str(float(highest)) not in text
+    assert str(float(highest)) not in (tmp_path / "value.json").read_text(encoding="utf-8")
     (tmp_path / "none").mkdir()
     save_value(None, tmp_path / "none")
     assert load_value(tmp_path / "none") is None
 
 
+def test_scores_tell_what_the_model_says_and_null_where_it_says_nothing() -> None:
+    """Silent error 146, in the table that others read."""
+    model, _, _ = a_model()
+    blocks, _ = a_shop_of_buyers(300, seed=5)
+    definition = a_buying_definition()
+    plain = a_predictor(definition, blocks, np.array([CUT - 90 * DAY, CUT - 60 * DAY]), CUT)
+    predictor = replace(plain, value=model)
+    answers = predictor.answer(blocks.blocks[0], CUT)
+    table = as_table(predictor, blocks.blocks[0], answers, CUT, "")
+    scores_contract(definition).check(table)
+    said = answers.values
+    assert said is not None and said.refunds is not None
+    for h, day in enumerate((10, 30, 60)):
+        told = {"value_{}d": said.gross, "value_{}d_low": said.low, "value_{}d_high": said.high}
+        for name, one in {**told, "purchases_{}d": said.number, "refunds_{}d": said.refunds}.items():
+            assert (table[name.format(day)].to_numpy() == one[:, h]).all()
+    chance = answers.outcomes[PURCHASE]
+    due = median_time(chance, HORIZONS)
+    expected = [None if at == NEVER else CUT + int(at) for at in due]
+    assert table["next_purchase"].cast(pa.int64()).to_pylist() == expected
+    assert 0 < table["next_purchase"].null_count < len(table)
+    unknown = as_table(plain, blocks.blocks[0], plain.answer(blocks.blocks[0], CUT), CUT, "")
+    assert unknown["value_30d"].null_count == len(unknown)
+    assert unknown["next_purchase"].equals(table["next_purchase"])
+
+
 def test_too_few_buyers_teach_nothing() -> None:
     blocks, rate = a_shop_of_buyers(25, seed=4)
     history = build_panel(a_buying_definition(), blocks, np.arange(START + 90 * DAY, CUT, 30 * DAY), CUT, 0)
-    assert fit_value(history, true_chances(rate, history), seed=1, threads=1) is None
+    assert fit_value(history, true_chances(rate, history)) is None

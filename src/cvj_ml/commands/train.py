@@ -156,7 +156,7 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         outcomes=outcomes,
     )
     with watcher.step("Learning the amounts"):
-        predictor = fit_amounts(predictor, panel, config.model.seed, histories.threads)
+        predictor = fit_amounts(predictor, panel, histories.threads)
     if predictor.value is not None and result.amounts is not None:
         predictor = replace(predictor, value=replace(predictor.value, ranks=result.amounts.ranks))
         watcher.say(result.amounts.sentence)

@@ -199,7 +199,7 @@ def run_fold(run: Run, fold: Fold, given: Choice | Settings | None = None, estim
 
 
 def _judge_amounts(predictor: Predictor, history: Panel, test: Panel, run: Run) -> AmountVerdict | None:
-    values = fit_amounts(predictor, history, run.seed, run.threads).predict_values(test, run.threads)
+    values = fit_amounts(predictor, history, run.threads).predict_values(test, run.threads)
     if values is None:
         return None
     return judge_amounts(test, values.gross, mean_of_stage(history, test), run.seed)

@@ -89,12 +89,12 @@ def fit_outcomes(
     return tuple(models), choices
 
 
-def fit_amounts(predictor: Predictor, panel: Panel, seed: int, threads: int) -> Predictor:
+def fit_amounts(predictor: Predictor, panel: Panel, threads: int) -> Predictor:
     """Return the predictor with the amounts that customers buy for, where the panel knows any."""
     if panel.amounts is None:
         return predictor
     chance = predictor.predict_outcomes(panel, threads)[PURCHASE]
-    return replace(predictor, value=fit_value(panel, chance, seed, threads))
+    return replace(predictor, value=fit_value(panel, chance))
 
 
 def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration]:

@@ -55,8 +55,6 @@ def _unlike_lightgbm(predictor: Predictor, answers: Predictions) -> int:
         rows = prediction_rows(one.definition.at_risk(answers.stage), len(one.definition.horizons))
         compiled = one.trees.margins(answers.x, answers.stage, rows)
         different += int((compiled != one.trees.margins_by_lightgbm(answers.x, answers.stage, rows)).sum())
-    if predictor.value is not None:
-        different += predictor.value.unlike_lightgbm(answers.x)
     return different
 
 

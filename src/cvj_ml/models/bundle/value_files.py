@@ -1,4 +1,4 @@
-"""The files of the amounts in a bundle: one document of numbers, and the trees of those means that have some."""
+"""The file of the amounts in a bundle: one document of numbers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 
-from cvj_ml.models.bundle.hazard_files import text_of, write_json
+from cvj_ml.models.bundle.hazard_files import write_json
 from cvj_ml.models.value.mean import MeanModel
 from cvj_ml.models.value.purchase_history import Population
 from cvj_ml.models.value.spread import Ratios, Spread
@@ -23,14 +22,11 @@ _LINE = ("mean", "scale", "bound", "slopes", "level")
 
 
 def save_value(model: ValueModel | None, folder: Path) -> None:
-    """Write the amounts' model into a bundle; ``value_<mean>.txt`` are trees."""
+    """Write the amounts' model into a bundle."""
     if model is None:
         write_json(folder / VALUE, {})
         return
     means = {name: getattr(model, name) for name in _MEANS}
-    for name, mean in means.items():
-        if mean is not None and mean.booster is not None:
-            (folder / _trees(name)).write_text(text_of(mean.booster), encoding="utf-8")
     write_json(
         folder / VALUE,
         {
@@ -53,7 +49,7 @@ def load_value(folder: Path) -> ValueModel | None:
     document = json.loads((folder / VALUE).read_text(encoding="utf-8"))
     if not document:
         return None
-    means = {name: _mean_from_json(one, folder / _trees(name)) for name, one in document["means"].items() if one}
+    means = {name: _mean_from_json(one) for name, one in document["means"].items() if one}
     bands = tuple(
         Ratios(one["none"], np.array(one["points"], dtype=np.float64), np.array(one["share"], dtype=np.float64))
         for one in document["spread"]["bands"]
@@ -68,16 +64,10 @@ def load_value(folder: Path) -> ValueModel | None:
     )
 
 
-def _trees(name: str) -> str:
-    return f"value_{name}.txt"
-
-
 def _mean_as_json(mean: MeanModel) -> dict[str, Any]:
-    line = {name: getattr(mean, name).tolist() for name in _LINE}
-    return {**line, "intercept": mean.intercept, "trees": mean.booster is not None}
+    return {**{name: getattr(mean, name).tolist() for name in _LINE}, "intercept": mean.intercept}
 
 
-def _mean_from_json(document: dict[str, Any], trees: Path) -> MeanModel:
+def _mean_from_json(document: dict[str, Any]) -> MeanModel:
     line = {name: np.array(document[name], dtype=np.float64) for name in _LINE}
-    booster = lgb.Booster(model_str=trees.read_text(encoding="utf-8")) if document["trees"] else None
-    return MeanModel(**line, intercept=document["intercept"], booster=booster)
+    return MeanModel(**line, intercept=document["intercept"])

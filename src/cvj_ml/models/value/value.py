@@ -12,8 +12,6 @@ from cvj_ml.models.hazard.calibration import make_rising
 from cvj_ml.models.value.mean import (
     MeanModel,
     MeanRows,
-    Sample,
-    deviance,
     expected_of,
     fit_mean,
     with_levels,
@@ -40,7 +38,7 @@ LOW_EVIDENCE = 30
 """Customers who must have bought for something after a snapshot before amounts are learned."""
 
 SHRINKAGE = 50.0
-"""Buyers at a horizon at which its own level counts as much as that of line and trees."""
+"""Buyers at a horizon at which its own level counts as much as that of the line."""
 
 _ROWS = 100_000
 _YEAR = 365 * DAY
@@ -81,13 +79,13 @@ class ValueModel:
         """Return what customers with these features will buy; ``p`` is P(buys), (customers, horizons)."""
         customer, horizon = (one.ravel() for one in np.indices(p.shape))
         told = inputs_of(x, columns, self.population, p, customer, horizon, horizons)
-        if_buys, amount = self._if_buys(x, told, customer, horizon)
+        if_buys, amount = self._if_buys(told, horizon)
         chance = p.ravel()
         low, high = self.spread.interval(chance, amount, if_buys)
         refunds = None
         if self.refunds is not None:
-            rows = _rows_of_refunds(told, customer, horizon, chance, if_buys, amount)
-            refunds = _rising(expected_of(self.refunds, rows, x), p)
+            rows = _rows_of_refunds(told, horizon, chance, if_buys, amount)
+            refunds = _rising(expected_of(self.refunds, rows), p)
         return Values(
             _rising(chance * amount, p), _rising(low, p), _rising(high, p), _rising(chance * if_buys, p), refunds
         )
@@ -97,42 +95,37 @@ class ValueModel:
         customer = np.arange(len(x))
         horizon = np.full(len(x), h)
         told = inputs_of(x, columns, self.population, p, customer, horizon, horizons)
-        if_buys, expected = self._if_buys(x, told, customer, horizon)
+        if_buys, expected = self._if_buys(told, horizon)
         return self.spread.below(p[:, h], expected, if_buys, amount)
 
-    def unlike_lightgbm(self, x: _F32) -> int:
-        """Return how many rows the compiled trees score otherwise than LightGBM, at every horizon."""
-        means = [one for one in (self.number, self.gross, self.refunds) if one is not None]
-        return sum(one.unlike_lightgbm(x, len(one.level)) for one in means)
-
-    def _if_buys(self, x: _F32, told: Inputs, snapshot: _I64, horizon: _I64) -> tuple[_F64, _F64]:
+    def _if_buys(self, told: Inputs, horizon: _I64) -> tuple[_F64, _F64]:
         """Return the number of purchases and the amount of who buys, for each row."""
-        logs = told.number + self.number.logs(x, told.habits, snapshot, horizon)
+        logs = told.number + self.number.logs(told.habits, horizon)
         number = np.exp(np.maximum(logs, 0.0))
         inputs = _inputs_of_amount(told, number)
-        logs = np.log(number) + told.amount + self.gross.logs(x, inputs, snapshot, horizon)
+        logs = np.log(number) + told.amount + self.gross.logs(inputs, horizon)
         return number, np.exp(logs)
 
 
-def fit_value(panel: Panel, p: _F64, seed: int, threads: int) -> ValueModel | None:
+def fit_value(panel: Panel, p: _F64) -> ValueModel | None:
     """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers paid.
 
-    ``p`` is P(buys within each horizon) of its snapshots. Whether trees help the line is decided on rows that start at
-    or after C' = cut - max(90 days, a quarter of the outcome span), by models of what was over then; so is how buyers
-    spread. Levels are those of the outcomes of the last year.
+    ``p`` is P(buys within each horizon) of its snapshots. How buyers spread is learned on rows that start at or after
+    C' = cut - max(90 days, a quarter of the outcome span), from a fit on what was over then. Levels are those of the
+    outcomes of the last year.
     """
-    data = _Data.of(panel, p, seed, threads)
+    data = _Data.of(panel, p)
     if data is None:
         return None
-    later, of_early, trees = data.later, None, _NO_TREES
-    if data.enough(data.early) and data.enough(later):
-        of_early, trees = _fit_means(data, data.early, later)
-    means, _ = _fit_means(data, np.ones(len(later), dtype=np.bool_), None, trees)
+    everything = np.ones(len(data.later), dtype=np.bool_)
+    means = _fit_means(data, everything)
     # Without later buyers, those whom the model has seen have to do.
-    judged, seen = (of_early, later) if of_early else (means, np.ones(len(later), dtype=np.bool_))
+    apart = data.enough(data.early) and data.enough(data.later)
+    judged, seen = (_fit_means(data, data.early), data.later) if apart else (means, everything)
     buyers = seen & data.bought
-    plain = ValueModel(data.population, judged.number, judged.gross, EXPONENTIAL, None)
-    number, amount = plain._if_buys(panel.x, data.told, data.snapshot, data.horizon)
+    number, amount = ValueModel(data.population, judged.number, judged.gross, EXPONENTIAL, None)._if_buys(
+        data.told, data.horizon
+    )
     spread = fit_spread(
         data.gross[buyers], amount[buyers], number[buyers], data.customer[buyers], panel.definition.min_customers
     )
@@ -163,17 +156,12 @@ class _Means:
     refunds: MeanModel | None
 
 
-_NO_TREES = (False, False)
-"""Whether gross amount and refunds have trees; the number of purchases has none (docs/decisions/0042-amounts.md)."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Data:
     """Rows (snapshot, horizon) whose window was observed whole: inputs, what happened, and when it was over."""
 
-    panel: Panel
+    horizons: int
     population: Population
-    snapshot: _I64
     horizon: _I64
     customer: _I64
     told: Inputs
@@ -184,10 +172,9 @@ class _Data:
     early: _Mask
     later: _Mask
     recent: _Mask
-    sample: Sample
 
     @classmethod
-    def of(cls, panel: Panel, p: _F64, seed: int, threads: int) -> _Data | None:
+    def of(cls, panel: Panel, p: _F64) -> _Data | None:
         """Return at most 100,000 rows of evenly spaced snapshots; None where too few customers bought."""
         amounts, definition = panel.amounts, panel.definition
         if amounts is None:
@@ -206,9 +193,8 @@ class _Data:
         inner_cut = panel.cut - max(90 * DAY, (panel.cut - int(panel.as_of.min())) // 4)
         unit = 10.0**definition.catalogue.value_decimals
         return cls(
-            panel,
+            len(horizons),
             population,
-            snapshot,
             horizon,
             customer,
             inputs_of(panel.x, columns, population, p, snapshot, horizon, horizons),
@@ -219,7 +205,6 @@ class _Data:
             observed_whole(inner_cut - ends, 0),
             ~before(panel.as_of[snapshot], inner_cut),
             ~before(ends, panel.cut - _YEAR),
-            Sample(panel.x, panel.customer, definition.min_customers, tuple(definition.catalogue.names), seed, threads),
         )
 
     @property
@@ -243,44 +228,24 @@ def population_of(x: _F32, columns: Columns) -> Population:
     )
 
 
-def _fit_means(
-    data: _Data, part: _Mask, judged: _Mask | None, trees: tuple[bool, bool] = _NO_TREES
-) -> tuple[_Means, tuple[bool, bool]]:
-    """Fit number, amount and refunds on a part of the rows; where others judge, they decide who has trees."""
-    told, x, chance = data.told, data.panel.x, np.log(data.p)
-    rows = MeanRows(data.snapshot, data.horizon, told.habits, chance + told.number, data.purchases)
-    number, _ = _fit_one(data, rows, part, None, trees=False)
-    if_buys = np.exp(np.maximum(told.number + number.logs(x, told.habits, data.snapshot, data.horizon), 0.0))
+def _fit_means(data: _Data, part: _Mask) -> _Means:
+    """Fit number, amount and, where enough customers gave something back, refunds on a part of the rows."""
+    told, chance = data.told, np.log(data.p)
+    number = _fit_one(data, MeanRows(data.horizon, told.habits, chance + told.number, data.purchases), part)
+    if_buys = np.exp(np.maximum(told.number + number.logs(told.habits, data.horizon), 0.0))
     start = chance + np.log(if_buys) + told.amount
-    rows = MeanRows(data.snapshot, data.horizon, _inputs_of_amount(told, if_buys), start, data.gross)
-    gross, of_gross = _fit_one(data, rows, part, judged, trees[0])
-    refunds, of_refunds = None, False
+    rows = MeanRows(data.horizon, _inputs_of_amount(told, if_buys), start, data.gross)
+    gross, refunds = _fit_one(data, rows, part), None
     if len(np.unique(data.customer[part & (data.refunds > 0)])) >= LOW_EVIDENCE:
-        amount = expected_of(gross, rows, x) / data.p
-        again = _rows_of_refunds(told, data.snapshot, data.horizon, data.p, if_buys, amount, data.refunds)
-        refunds, of_refunds = _fit_one(data, again, part, judged, trees[1])
-    return _Means(number, gross, refunds), (of_gross, of_refunds)
+        amount = expected_of(gross, rows) / data.p
+        back = _rows_of_refunds(told, data.horizon, data.p, if_buys, amount, data.refunds)
+        refunds = _fit_one(data, back, part)
+    return _Means(number, gross, refunds)
 
 
-def _fit_one(data: _Data, rows: MeanRows, part: _Mask, judged: _Mask | None, trees: bool) -> tuple[MeanModel, bool]:
-    """Fit one mean, with trees where asked for, or where those who judge are better off by both measures.
-
-    Poisson's deviance weighs everybody, the squared error those who spend most: trees that are right of most customers
-    can be far off for these.
-    """
-    horizons, x = len(data.panel.definition.horizons), data.panel.x
-    taught = rows.take(part)
-    model = fit_mean(taught, horizons, (ALIVE,), data.sample if trees else None)
-    if judged is not None:
-        grown, held = fit_mean(taught, horizons, (ALIVE,), data.sample), rows.take(judged)
-        with_trees, without = expected_of(grown, held, x), expected_of(model, held, x)
-        trees = bool(
-            deviance(held.y, with_trees).mean() < deviance(held.y, without).mean()
-            and ((held.y - with_trees) ** 2).mean() < ((held.y - without) ** 2).mean()
-        )
-        return (grown if trees else model), trees
-    recent = part & data.recent
-    return with_levels(model, rows.take(recent), x, data.bought[recent], SHRINKAGE), trees
+def _fit_one(data: _Data, rows: MeanRows, part: _Mask) -> MeanModel:
+    model, recent = fit_mean(rows.take(part), data.horizons, (ALIVE,)), part & data.recent
+    return with_levels(model, rows.take(recent), data.bought[recent], SHRINKAGE)
 
 
 def _inputs_of_amount(told: Inputs, number: _F64) -> list[_F64]:
@@ -288,12 +253,12 @@ def _inputs_of_amount(told: Inputs, number: _F64) -> list[_F64]:
 
 
 def _rows_of_refunds(
-    told: Inputs, snapshot: _I64, horizon: _I64, p: _F64, number: _F64, amount: _F64, y: _F64 | None = None
+    told: Inputs, horizon: _I64, p: _F64, number: _F64, amount: _F64, y: _F64 | None = None
 ) -> MeanRows:
     """Return the rows of the refunds' model, which starts from the gross amount that is expected."""
     start = np.log(np.maximum(p, LEAST) * amount)
     nothing = np.zeros(len(start)) if y is None else y
-    return MeanRows(snapshot, horizon, _inputs_of_amount(told, number), start, nothing)
+    return MeanRows(horizon, _inputs_of_amount(told, number), start, nothing)
 
 
 def _rising(values: _F64, like: _F64) -> _F64:
