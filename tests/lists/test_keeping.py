@@ -115,7 +115,7 @@ PERSON = st.fixed_dictionaries(
         "active": st.sampled_from([True, True, False]),
         "p": st.sampled_from([0.1, 0.2]),
         "churn": st.sampled_from([None, 0.1, 0.3, 0.3, 0.9]),
-        "bought": st.sampled_from([0.0, 0.2, 0.4]),
+        "bought": st.sampled_from([0.1, 0.2, 0.4]),
         "amount": st.sampled_from([0.0, 8.0, 30.0]),
         "weak": st.booleans(),
         "meant": st.lists(st.booleans(), min_size=3, max_size=3),
@@ -181,7 +181,7 @@ def chances(night: dict[str, Any], spec: dict[str, Any], one: dict[str, Any]) ->
         return one["p"], 0.0
     if kind == "win_back":
         return one["bought"], one["amount"] if night["amounts"] else 0.0
-    if one["churn"] is None or not night["amounts"] or not one["bought"]:
+    if one["churn"] is None or not night["amounts"]:
         return one["churn"], 0.0
     return one["churn"], one["churn"] * (one["amount"] / one["bought"])
 
@@ -340,6 +340,8 @@ def test_a_list_that_cannot_be_ranked_is_refused_before_anything_is_made() -> No
         only(AT_RISK, [person(), person(active=None)])
     with pytest.raises(ConfigError, match="the scores have no column value_30d, which `by: lost_value` ranks by"):
         only({**AT_RISK, "by": "lost_value"}, [person()])
+    with pytest.raises(ModelError, match="the model tells of nobody what they buy for"):
+        only({**AT_RISK, "by": "lost_value"}, [person(amount=None)], amounts=True)
     settings = config(journey=JOURNEY, lists=[AT_RISK])
     bare = scores_of([person()]).drop_columns(["p_churn_30d"])
     with pytest.raises(ConfigError, match="the scores have no column p_churn_30d"):

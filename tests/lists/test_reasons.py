@@ -19,7 +19,7 @@ from scipy.special import expit
 from tests.trained import SETTINGS, Trained
 
 from cvj_ml import commands
-from cvj_ml.config import UnhappySpec, load_config
+from cvj_ml.config import DAY, UnhappySpec, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ModelError
 from cvj_ml.histories import Block
@@ -451,6 +451,16 @@ def test_what_is_typical_is_learned_from_customers_and_not_from_rows(
         middle = float(values[(len(values) - 1) // 2])
         assert found.typical[stage + 1, column] == np.float32(f"{middle:.3g}")
     assert found.own.any() and not found.own.all()
+    after = panel.definition.journey.spec.dormant_after
+    dormant = np.array([row for row in rows if not panel.x[row, column] * DAY <= after])
+    assert found.silent is not None and len(dormant)
+    for stage in range(-1, len(panel.definition.journey.stages)):
+        here = dormant[panel.stage[dormant] == stage]
+        assert found.silent.own[stage + 1] == (len(here) >= fewest)
+        values = np.sort(panel.x[here, column][~np.isnan(panel.x[here, column])])
+        alone = float(f"{values[(len(values) - 1) // 2]:.3g}") if len(here) >= fewest and len(values) else None
+        told = found.silent.typical[stage + 1, column]
+        assert told == (np.float32(alone) if alone is not None else found.typical[stage + 1, column])
 
 
 def test_who_is_at_risk_is_told_only_what_points_to_leaving(
@@ -469,6 +479,7 @@ def test_who_is_at_risk_is_told_only_what_points_to_leaving(
     assert {text.split(":")[0] for row in reasons_of(back) for text in row if text} <= {
         "Speaks for", "Speaks against", "Note",
     }  # fmt: skip
+    assert model.reference is not None and model.reference.silent is not None
     assert sentence([told[0]]).startswith(told[0].removeprefix("Points to leaving: ")[0].upper())
     # The facts add up to the margin of staying, so what is told of a leaver lowers it.
     (kept,) = (one for one in model.definition.outcomes if one.name == "kept")

@@ -129,6 +129,10 @@ def scores_of(business: Simulation, as_of: int, reverse: bool = False) -> pa.Tab
         "customer_id": ids[here],
         "as_of": pa.array(np.full(here.sum(), as_of)).cast(pa.timestamp("us", tz="UTC")),
         "stage": stages[stage][here],
+        "dormant": np.arange(here.sum()) % 3 == 0,
+        "active": np.arange(here.sum()) % 3 == 1,
+        "p_churn_30d": np.linspace(0.2, 0.8, here.sum()),
+        "p_purchase_30d": np.linspace(0.1, 0.3, here.sum()),
         "low_evidence": pa.array([[]] * int(here.sum()), pa.list_(pa.string())),
         "model_version": ["0123456789ab"] * int(here.sum()),
     }
@@ -534,3 +538,40 @@ def test_a_click_on_what_we_sent_keeps_nobody() -> None:
     assert "in the target group stayed" in effect_words(first) and "were lost for each one expected" in score_words(
         first
     )
+
+
+def test_past_lists_of_the_leaving_and_of_those_who_left_are_measured(tmp_path: Path) -> None:
+    """Through the command: whom the night's own scores say that they are of, by what the raw log says came after."""
+    past = business()
+    stages = ["Engage", "Subscribe", "Convert"]
+    lists = [{kind: {"stages": stages}, "horizon": "30d"} for kind in ("at_risk", "win_back")]
+    config = load_config(settings_in(tmp_path, lists=lists, eligibility={"recent_contact": None, "unhappy": None}))
+    publish_past(config, past, NIGHT)
+    past.write(tmp_path)
+    risk, back = read_past(config)
+    scores = scores_of(past, NIGHT).to_pandas()
+    here = scores["stage"].isin(stages)
+    assert risk.scored["customer_id"].tolist() == scores.loc[here & scores["active"], "customer_id"].tolist()
+    assert back.scored["customer_id"].tolist() == scores.loc[here & scores["dormant"], "customer_id"].tolist()
+    probabilities = scores.set_index("customer_id")
+    for one, column in ((risk, "p_churn_30d"), (back, "p_purchase_30d")):
+        assert one.scored["probability"].tolist() == probabilities.loc[one.scored["customer_id"], column].tolist()
+    code, done = measure(tmp_path / "c.yaml", NIGHT + HORIZON + 3 * DAY)
+    assert code in (0, 5)
+    log = pq.read_table(tmp_path / "touchpoints.parquet").to_pandas()
+    instants = log["occurred_at"].astype("int64") // (1000 if str(log["occurred_at"].dtype).find("ns") > 0 else 1)
+    log = log[(instants >= NIGHT) & (instants < NIGHT + HORIZON)]
+    outbound, clicks = {"email_sent", "ad_impression"}, {"email_click", "ad_click", "email_open"}
+    setbacks = {"refund", "cancellation", "order_cancelled", "chargeback"}
+    kept = set(log.loc[~log["event"].isin(outbound | clicks | setbacks), "customer_id"])
+    bought = set(log.loc[log["event"] == "purchase", "customer_id"])
+    for row, one, happened in zip(done["rows"], (risk, back), (kept, bought), strict=True):
+        listed = one.scored.dropna(subset="group")
+        for arm in ("target", "control"):
+            names = listed.loc[listed["group"] == arm, "customer_id"]
+            assert row[f"{arm}_n"] == len(names) > 50
+            assert row[f"{arm}_moved"] == sum(name in happened for name in names)
+    assert [(row["kind"], row["outcome"]) for row in done["rows"]] == [("at_risk", "kept"), ("win_back", "purchase")]
+    told = call("measure", tmp_path / "c.yaml", "--until", to_datetime(NIGHT + HORIZON + 3 * DAY, UTC).isoformat()).out
+    assert "At risk: Engage, Subscribe, Convert, 30 days" in told and "in the target group stayed" in told
+    assert "Win back: Engage, Subscribe, Convert, 30 days" in told and "bought again" in told

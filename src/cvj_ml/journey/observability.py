@@ -185,7 +185,8 @@ def observability(config: Config, events: Collection[str], properties: Collectio
 def _unheard(journey: JourneySpec, events: Collection[str], properties: Collection[str]) -> Iterator[str]:
     """Yield which conditions of plays and which bad news name what the data lacks."""
     plays = [(stage.name, stage.plays) for stage in journey.stages]
-    for place, several in (*plays, ("at_risk", journey.at_risk.plays), ("win_back", journey.win_back.plays)):
+    plays += [("at_risk", journey.at_risk.plays), ("win_back", journey.win_back.plays)]
+    for place, several in plays:
         for play in several:
             for leaf in (leaf for one in play.conditions for leaf in one.leaves()):
                 asked = Rule(event=leaf.event, where=leaf.where) if leaf.event else None

@@ -9,33 +9,37 @@ KINDS = {"at_risk": "At risk", "win_back": "Win back"}
 """Lists that lead to no stage, as people call them."""
 
 
-class Said(NamedTuple):
+class Verb(NamedTuple):
     """What the probability of a list is of, as it is said: "to be lost", "1 is lost", "2 are lost", "2 were lost".
 
-    ``good`` is what the outcome is called by which the list is measured: of who is at risk, that they stayed.
+    ``pair``: "one who was lost and one who was not"; ``good`` is what the outcome is called by which the list is
+    measured: of who is at risk, that they stayed.
     """
 
     will: str
     one: str
     many: str
     did: str
+    pair: str
     good: str
 
 
-_MOVED = Said("move", "moves on", "move on", "moved", "moved")
+_MOVED = Verb("move", "moves on", "move on", "moved", "moved and one who did not", "moved")
+_BACK = Verb("come back", "comes back", "come back", "came back", "came back and one who did not", "came back")
+_BOUGHT = Verb("buy again", "buys again", "buy again", "bought again", "bought and one who did not", "bought again")
 _BY_KIND = {
-    ("at_risk", "kept"): Said("be lost", "is lost", "are lost", "were lost", "stayed"),
-    ("win_back", "kept"): Said("come back", "comes back", "come back", "came back", "came back"),
-    ("win_back", "purchase"): Said("buy again", "buys again", "buy again", "bought again", "bought again"),
+    ("at_risk", "kept"): Verb("be lost", "is lost", "are lost", "were lost", "was lost and one who was not", "stayed"),
+    ("win_back", "kept"): _BACK,
+    ("win_back", "purchase"): _BOUGHT,
 }
 
 
-def said_of(kind: str, outcome: str) -> Said:
+def said_of(kind: str, outcome: str) -> Verb:
     """Return how the outcome of a list is said."""
     return _BY_KIND.get((kind, outcome), _MOVED)
 
 
-def said_of_row(row: Mapping[str, Any]) -> Said:
+def said_of_row(row: Mapping[str, Any]) -> Verb:
     """Return how the outcome of a list is said, from a row of SUMMARY or of the history of `measure`."""
     return said_of(_text(row.get("kind")) or "move", _text(row.get("outcome")) or "reach")
 

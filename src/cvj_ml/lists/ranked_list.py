@@ -15,7 +15,7 @@ from cvj_ml.config import DAY, Config, JourneySpec, ListSizeSpec, ListSpec, form
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
 from cvj_ml.lists.eligibility import HELD_BACK, OUTSIDE, POSITION, REASONS, WHY
-from cvj_ml.lists.kinds import Said, heading_of, said_of, title_of
+from cvj_ml.lists.kinds import Verb, heading_of, said_of, title_of
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
 from cvj_ml.schemas import Contract
 
@@ -131,7 +131,7 @@ class RankedList:
         return heading_of(self.spec.kind, self.origin, self.spec.to_stage)
 
     @property
-    def said(self) -> Said:
+    def said(self) -> Verb:
         """How what the probability is of is said."""
         return said_of(self.spec.kind, self.outcome)
 

@@ -180,6 +180,12 @@ class _Night:
         if self.config.eligibility.one_list:
             elsewhere = elsewhere | self.listed[found.rows]
         scores, probability, value = found.scores, found.probability, self.chances.value(spec, found.scores)
+        amount = f"value_{spec.horizon // DAY}d"
+        if spec.by == "lost_value" and scores[amount].null_count == len(scores) > 0:
+            raise ModelError(
+                f"{spec.words}: the model tells of nobody what they buy for ({amount} is empty), which `by: lost_value`"
+                " ranks by. Train it on data with amounts, or rank `by: churn`."
+            )
         reason = np.where((found.reason < 0) & elsewhere, POSITION["other_list"], found.reason)
         everybody = np.isfinite(probability) & ~np.isin(reason, [POSITION[name] for name in OUTSIDE])
         mean = float(np.nanmean(np.where(everybody, probability, np.nan))) if everybody.any() else np.nan

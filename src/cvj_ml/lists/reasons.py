@@ -197,10 +197,14 @@ class _Listing:
         horizon = definition.horizons.index(one.spec.horizon)
         if not np.array_equal(self._shown(answers, rows, target, horizon), probability):
             raise AssertionError(f"{one.title}: a listed score could not be computed again")
-        x, typical = answers.x[rows], self.reference.typical[stage + 1]
+        reference, whom = self.reference, names[stage]
+        if one.spec.kind == "win_back" and reference.silent is not None and reference.silent.own[stage + 1]:
+            # Beside the others of their stage all of them are nothing but silent.
+            reference, whom = reference.silent, f"silent {whom}"
+        x, typical = answers.x[rows], reference.typical[stage + 1]
         explanation = self.explainer.explain(x, stage, target, horizon + 1, typical, self.as_of)
         facts = by_fact(definition, explanation)
-        whom = names[stage] if self.reference.own[stage + 1] else None
+        told_of = whom if reference.own[stage + 1] else None
         usual, wanted = typical.tolist(), events_wanted(definition)
         unhappy, currency = Unhappy.of(self.config), self.config.report.currency
         plays = sorted(plays_of(self.config.journey, one.spec), key=lambda play: play.priority)
@@ -208,7 +212,7 @@ class _Listing:
         for i, row in enumerate(rows):
             customer = int(answers.snapshots.customer[row])
             known = last_events(definition, block, customer, self.as_of, unhappy, currency)
-            asked = Customer(definition, x[i].tolist(), usual, whom, known, wanted)
+            asked = Customer(definition, x[i].tolist(), usual, told_of, known, wanted)
             told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i], leaving=at_risk)]
             if at_risk and not told:
                 told = [f"{_LEAVING}no fact of their own, beside a typical {names[stage]} customer"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cvj_ml.lists.kinds import heading_of_row
+from cvj_ml.lists.kinds import Verb, heading_of_row, said_of_row
 from cvj_ml.measurement.effects import contact_words, effect_words, forecast_words, score_words
 from cvj_ml.report.charts import Chart, Estimates, draw_chart
 from cvj_ml.report.wording import percent
@@ -37,9 +37,11 @@ class ListHistory:
     """A list with what its last night says, its nights (the newest first), and charts of effect and of scores.
 
     ``scores`` is None where nobody was left alone, so that no score could be evaluated; ``hidden`` nights do not show.
+    ``said`` is how what the list is of is said.
     """
 
     anchor: str
+    said: Verb
     origin: str
     to: str
     horizon_days: int
@@ -65,6 +67,7 @@ def _past(found: pd.DataFrame) -> ListHistory:
     sentences = (effect_words(last), contact_words(last), forecast_words(last), score_words(last))
     return ListHistory(
         f"past-{last['list']}",
+        said_of_row(last),
         *heading_of_row(last),
         last["horizon_days"],
         tuple(one for one in sentences if one),

@@ -11,7 +11,7 @@ from cvj_ml.config import DAY
 from cvj_ml.io import csv_lines
 from cvj_ml.lists import NOT_LISTED, RankedList, confirmations
 from cvj_ml.lists.eligibility import REASONS
-from cvj_ml.lists.kinds import Said
+from cvj_ml.lists.kinds import Verb
 from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.report import wording
@@ -62,7 +62,7 @@ class ListView:
     horizon_days: int
     in_stage: int
     stages: str
-    said: Said
+    said: Verb
     left_out: tuple[tuple[str, int], ...]
     rows: tuple[Row, ...]
     control: tuple[str, ...]

@@ -20,7 +20,7 @@ NAMES = {name: name.replace("_", " ").capitalize() for name in SEGMENTS}
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class SegmentRow:
     """A ready segment tonight: who it is of, how many, how many came and left since each base (None: not known).
 
     ``contact`` of them are to be contacted tonight, ``play`` is what most of these are offered. ``empty`` says why
@@ -38,7 +38,7 @@ class Segment:
 
 def ready_segments(
     config: Config, scores: StoredTable, lists: Sequence[RankedList], changed: WhatChanged | None
-) -> tuple[Segment, ...]:
+) -> tuple[SegmentRow, ...]:
     """Return every ready segment, in the order in which they take people; none where the model knows of none."""
     table = scores.read(["customer_id", "segment"]) if "segment" in scores.column_names else None
     if table is None or table["segment"].null_count:
@@ -52,7 +52,7 @@ def ready_segments(
         contact = 0 if mine is None else pc.count_distinct(mine["customer_id"]).as_py()
         balances = changed.segments.get(name, (None,) * len(changed.since)) if changed else ()
         empty = _why_empty(config, name, scores.column_names)
-        found.append(Segment(NAMES[name], _who(config, name), len(here), balances, contact, _most(mine), empty))
+        found.append(SegmentRow(NAMES[name], _who(config, name), len(here), balances, contact, _most(mine), empty))
     return tuple(found)
 
 

@@ -24,7 +24,7 @@ from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
 from cvj_ml.lists import RankedList
-from cvj_ml.lists.kinds import Said
+from cvj_ml.lists.kinds import Verb
 from cvj_ml.lists.last_events import before_amount
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves, moves_in_words
 
@@ -140,7 +140,7 @@ def day_in_words(day: date, *, weekday: bool = False) -> str:
     return f"{_WEEKDAYS[day.weekday()]} {told}" if weekday else told
 
 
-def one_in(share: float, said: Said) -> str:
+def one_in(share: float, said: Verb) -> str:
     """Say how many of those move on, or are lost: 1 in 3, 7 in 10, fewer than 1 in 1,000."""
     if share < 0.001:
         return f"fewer than 1 in 1,000 {said.many}"
@@ -318,12 +318,14 @@ def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
     auc, lift = metric("auc"), metric("lift_10")
     if math.isnan(auc):
         return Judgement(one.title, f"Not judged: too few customers {one.said.did} in the test.", "")
-    pairs = f"Of a customer who {one.said.did} and one who did not, it ranked the {movers[0]} higher in {auc:.0%} of"
+    pairs = f"Of a customer who {one.said.pair}, it ranked the {movers[0]} higher in {auc:.0%} of"
     pairs += " all pairs" if one.spec.kind == "move" else " all pairs, whatever their stage"
     # The churn's tenth at the top are those who leave: of a list that asks who comes back it says nothing.
     silent = math.isnan(lift) or (one.spec.kind == "win_back" and one.outcome == KEPT)
     tenth = "" if silent else f"; the tenth at the top held {lift:.1f} times the average share of {movers[1]}"
-    return Judgement(one.title, f"{_strength(auc)}. {pairs}{tenth}.", _level(*map(metric, _LEVEL)))
+    noun = "moves " if one.spec.kind == "move" else ""
+    level = _level(metric(_LEVEL[0]), metric(_LEVEL[1]), metric(_LEVEL[2]), noun)
+    return Judgement(one.title, f"{_strength(auc)}. {pairs}{tenth}.", level)
 
 
 def _strength(auc: float) -> str:
@@ -333,12 +335,12 @@ def _strength(auc: float) -> str:
     return "Hardly better than chance"
 
 
-def _level(ratio: float, low: float, high: float) -> str:
+def _level(ratio: float, low: float, high: float, noun: str) -> str:
     if math.isnan(ratio):
         return ""
     words = level_in_words(ratio, low, high)
     told = f"{words[:1].upper()}{words[1:]}: where" if words else "Where"
-    return f"{told} 100 moves were expected, {100 * ratio:.0f} happened."
+    return f"{told} 100 {noun}were expected, {100 * ratio:.0f} happened."
 
 
 def parts_in_words(lists: Sequence[RankedList], training: TrainedModel | None) -> list[str]:

@@ -231,14 +231,16 @@ def _reference_as_json(reference: Reference | None) -> dict[str, Any]:
         return {}
     # As short as a float32 can be told apart: 0.1 and not 0.10000000149011612.
     typical = [[None if np.isnan(one) else float(str(one)) for one in row] for row in reference.typical]
-    return {"typical_by_stage": typical, "of_the_stage": reference.own.tolist()}
+    silent = {"silent": _reference_as_json(reference.silent)} if reference.silent else {}
+    return {"typical_by_stage": typical, "of_the_stage": reference.own.tolist(), **silent}
 
 
 def _reference_from_json(document: dict[str, Any]) -> Reference | None:
     if not document:
         return None
     typical = [[np.nan if one is None else one for one in row] for row in document["typical_by_stage"]]
-    return Reference(np.array(typical, dtype=np.float32), np.array(document["of_the_stage"], dtype=np.bool_))
+    own, silent = np.array(document["of_the_stage"], dtype=np.bool_), _reference_from_json(document.get("silent", {}))
+    return Reference(np.array(typical, dtype=np.float32), own, silent)
 
 
 def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
