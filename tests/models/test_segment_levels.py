@@ -128,7 +128,7 @@ def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_
     assert scores["segment"].null_count == scores["active"].null_count == 0
     assert {*scores["segment"].to_pylist()} <= {*SEGMENTS}
     levels = predictor.segments
-    assert levels is not None and {"ready_to_buy", "at_risk"} == levels.levels.keys()
+    assert levels is not None and {*LEVELS} == levels.levels.keys()
     assert pc.sum(pc.and_(scores["dormant"], pc.not_equal(scores["segment"], "dormant"))).as_py() == 0
     blocks = histories.engine().map(lambda block: block)
     for block in blocks:

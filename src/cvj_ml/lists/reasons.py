@@ -241,7 +241,6 @@ class _Listing:
         ]
         days = self.ranked.spec.horizon // DAY
         told = [f"Last: {newest}."] if newest else []
-        # Of who stands at the top no stage is asked.
         told += [f"Chances within {days} day{'' if days == 1 else 's'}: {', '.join(chances)}."] if chances else []
         return tuple(told)
 
