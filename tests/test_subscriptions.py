@@ -125,6 +125,8 @@ def test_leaves_are_predicted_as_the_process_has_them_and_nothing_leaks(tmp_path
             assert np.array_equal(~np.isnan(p), here), "who holds the stage is asked, and nobody else"
             assert p[here].mean() == pytest.approx(truth[here, h].mean(), abs=0.06)
         assert np.corrcoef(p[here], truth[here, 2])[0, 1] > 0.6
+        weak = np.array([f"leave_{slug}" in names for names in scores["low_evidence"]])
+        assert not weak[~here].any(), "who is not asked has no evidence that could be low"
     audited = call("audit", file, "--as-of", AS_OF, "--cut-offs", 2, "--json")
     assert audited.code == 0, audited.err
     assert json.loads(audited.out)["leaks"] == []

@@ -269,7 +269,7 @@ class Model:
 
     @property
     def low_evidence(self) -> list[str]:
-        """Targets that too few customers reached: they rest on base rates."""
+        """Targets that too few customers reached, and outcomes of too few: they rest on base rates."""
         return low_targets(self._require_fitted().predictor)
 
     def _require_fitted(self) -> _Fitted:

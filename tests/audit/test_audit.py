@@ -27,9 +27,10 @@ from cvj_ml.audit.outputs import compare_outputs, outputs_at
 from cvj_ml.audit.perturbation import another_future
 from cvj_ml.audit.sample import draw_blocks, draw_cut_offs
 from cvj_ml.audit.target_leakage import target_leaks
-from cvj_ml.config import Config, load_config
+from cvj_ml.config import Config, ValueSpec, load_config
 from cvj_ml.errors import ConfigError
 from cvj_ml.features import compute
+from cvj_ml.journey import outcomes_of
 from cvj_ml.scoring import open_bundle
 from cvj_ml.store import Truncation, ingest
 from cvj_ml.windows import happened_within, parse_as_of
@@ -103,8 +104,13 @@ def test_another_future_deletes_alters_and_replaces() -> None:
 def test_answers_about_the_cut_off_agree_and_later_ones_do_not(
     customers: list[Customer], setting: examples.Setting, cut_off: int
 ) -> None:
-    definition = a_definition(setting.journey, setting.hidden)
+    bought = ValueSpec(events=("buy",), refunds=("review",))
+    definition = a_definition(setting.journey.model_copy(update={"value": bought}), setting.hidden)
+    asked = outcomes_of(definition.journey, examples.EVENTS, examples.OUTBOUND)
+    definition = replace(definition, outcomes=tuple(replace(one, same_as=None) for one in asked))
     block = to_block(customers)
+    told = {name for kind, name in outputs_at(definition, None, block, cut_off).columns if kind == "label"}
+    assert {"return", "kept", "purchase", "value_2d", "refunds_9d", "purchases_5d"} <= told
     other, _ = another_future(block, cut_off, "UTC", np.random.default_rng(1))
     assert not compare_outputs(*(outputs_at(definition, None, one, cut_off) for one in (block, other))).different
     later = compare_outputs(*(outputs_at(definition, None, one, cut_off + MONTH + 1) for one in (block, other)))

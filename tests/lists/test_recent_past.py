@@ -221,12 +221,14 @@ def test_what_a_play_names_in_vain_is_told() -> None:
     own = {
         "name": "own",
         "unhappy": {"setbacks": "refnd"},
+        "win_back": {"plays": [{"text": "Return", "when": {"event": "by"}}]},
         "stages": [{"name": "A", "enter": {"event": "a"}}, {"name": "B", "enter": {"event": "b"}, "plays": [play]}],
     }
     told = observability(config(journey=own), {"a", "b", "basket", "refund"}, {"rating"}).warnings
     assert told == (
         "B, play 'Remind': the event 'bascket' never occurs. Did you mean 'basket'?",
         "B, play 'Remind': no source provides the property 'colour'. Known: value, channel, rating",
+        "win_back, play 'Return': the event 'by' never occurs. Did you mean 'b'?",
         "unhappy: the event 'refnd' never occurs, so it holds nobody back. Did you mean 'refund'?",
     )
     preset = config(journey="loyalty5")

@@ -393,6 +393,8 @@ def test_only_the_last_night_of_a_list_is_held_against_the_floor(tmp_path: Path)
     assert below_floor(config, pd.DataFrame([{**row, "untouched_moved": 29}])) == []
     assert len(below_floor(config, pd.DataFrame([{**row, "untouched_moved": 2, "untouched_expected": 30.0}]))) == 2
     assert below_floor(config, pd.DataFrame()) == []
+    lost = below_floor(config, pd.DataFrame([{**row, "kind": "at_risk", "outcome": "kept"}]))
+    assert "tenth were lost 0.50 times" in lost[0] and "3.00 customers were lost for each" in lost[1]
 
 
 def past_list(as_of: int, epoch: str, rows: dict[str, Sequence[Any]], share: float = 0.25) -> PastList:

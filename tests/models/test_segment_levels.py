@@ -128,7 +128,7 @@ def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_
     assert scores["segment"].null_count == scores["active"].null_count == 0
     assert {*scores["segment"].to_pylist()} <= {*SEGMENTS}
     levels = predictor.segments
-    assert levels is not None and {"ready_to_buy", "at_risk"} == levels.levels.keys()
+    assert levels is not None and {*LEVELS} == levels.levels.keys()
     assert pc.sum(pc.and_(scores["dormant"], pc.not_equal(scores["segment"], "dormant"))).as_py() == 0
     blocks = histories.engine().map(lambda block: block)
     for block in blocks:
@@ -143,3 +143,8 @@ def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_
     risk = scores.filter(scores["active"])[f"p_churn_{learned.horizons['at_risk']}d"].to_numpy()
     assert float(np.mean(risk >= learned.levels["at_risk"])) == pytest.approx(0.5, abs=0.05)
     assert pa.types.is_boolean(scores.schema.field("active").type)
+    # A level that fewer than min_customers reach would be next to the number of one of them.
+    few = SegmentsSpec.model_validate({"ready_to_buy": {"top": 4 / len(scores)}, "at_risk": {"at_least": 0.9}})
+    assert predictor.definition.min_customers == 5
+    learned = learn_segments(replace(predictor, segments=None), histories.engine(), len(scores), few, trained.as_of)
+    assert learned.levels == {"at_risk": 0.9}

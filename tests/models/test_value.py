@@ -55,6 +55,18 @@ def test_expected_numbers_and_amounts_are_those_that_happen() -> None:
     assert np.corrcoef(found.number[:, 2], true)[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("factor", [0, -1])
+def test_purchases_that_nobody_paid_for_have_no_amounts(factor: int) -> None:
+    """Logs of events often have no values: means of nothing would be no numbers."""
+    blocks, rate = a_shop_of_buyers(300, seed=3)
+    (block,) = blocks.blocks
+    value = factor * np.abs(block.touchpoints.value)
+    free = replace(block, touchpoints=replace(block.touchpoints, value=value, has_value=value < 0))
+    history = build_panel(a_buying_definition(), Blocks([free]), np.array([CUT - 120 * DAY]), CUT, 0)
+    assert history.amounts is not None and history.amounts.purchases.any() and not history.amounts.gross.any()
+    assert fit_value(history, true_chances(rate, history)) is None
+
+
 def test_the_randomised_pit_is_even_and_the_interval_holds_what_it_says() -> None:
     """Silent errors 143 and 144: with P(0) > 0.9 any interval from 0 covers, so buyers are asked alone, too."""
     model, later, p = a_model()

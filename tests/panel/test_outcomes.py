@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.oracles import examples, labels
 from tests.oracles.blocks import to_block
 from tests.oracles.cases import HORIZONS, Blocks, a_definition, a_journey, moment, person, plain, touch
@@ -89,6 +90,38 @@ def test_the_same_question_is_asked_once(
     assert {one.name: one.same_as for one in found} == expected
 
 
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"event": "buy"}, "return"),
+        ({"event": "never"}, "return"),
+        ({"event": "*"}, "return"),
+        ({"event": "*", "count": 2}, None),
+        ({"event": "mail"}, None),
+        ({"stage_field": "Lead"}, None),
+        ({"any": [{"event": "buy"}, {"attribute": {"plan": "gold"}}]}, None),
+    ],
+)
+def test_what_keeps_is_no_return_where_a_stage_is_entered_otherwise(rule: object, expected: str | None) -> None:
+    """A return is a stage that somebody else enters them into, too: by that alone, nobody is kept."""
+    (kept,) = outcomes_of(Journey(a_journey(One=rule)), {"visit", "buy", "mail", "CRM stage: Lead"}, ["mail"])
+    assert kept.same_as == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"value": {"events": ["buy", "back"], "refunds": ["back"]}}, "back cannot be bought and given back"),
+        ({"stages": [{"name": "purchase", "enter": {"event": "buy"}}]}, "'purchase' has the name of an outcome"),
+        ({"stages": [{"name": "leave_One", "enter": {"event": "buy"}}]}, "'leave_One' has the name of an outcome"),
+    ],
+)
+def test_what_is_asked_is_one_thing(spec: dict[str, object], told: str) -> None:
+    """In low_evidence a stage of such a name would stand for the outcome, and keep its customers off a list."""
+    with pytest.raises(ValidationError, match=told):
+        of_journey(**spec)
+
+
 def a_panel(*asked: Outcome) -> tuple[Panel, Blocks]:
     block = random_block(
         customers=300,
@@ -149,6 +182,11 @@ def test_scores_tell_churn_as_the_opposite_of_being_kept_and_nothing_is_likelier
         p = answers.outcomes[one.name]
         assert ((p > 0) & (p < 1)).all() and (np.diff(p, axis=1) >= 0).all()
         assert (p <= answers.probability[:, 0]).all()
+    # Every purchase counts as kept, so churn and purchase never add up to more than one.
+    assert (answers.outcomes["purchase"] <= answers.outcomes["kept"]).all()
+    apart = replace(panel.definition, outcomes=(replace(ASKED[0], events=frozenset({"visit", "buy"})), ASKED[1]))
+    bought = replace(predictor, definition=apart).answer(block, START).outcomes["purchase"]
+    assert (bought <= answers.probability[:, 0]).all() and (bought > answers.outcomes["kept"]).any()
     assert np.ptp(answers.outcomes["purchase"][:, 0]) > 0.01, "the model must tell customers apart"
     scores = score_block(predictor, block, START, "v")
     scores_contract(panel.definition).check(scores)

@@ -13,7 +13,8 @@ from cvj_ml.features import sight
 from cvj_ml.histories import Block
 from cvj_ml.journey import Stays, evidence
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.panel.labels import label
+from cvj_ml.panel.amounts import future_amounts
+from cvj_ml.panel.labels import label, label_leaves, label_outcomes
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring import score_block
 from cvj_ml.snapshots import Snapshots, eligible
@@ -72,18 +73,23 @@ def outputs_at(
 def _labels(
     definition: ModelSpec, block: Block, stays: Stays, earlier: Snapshots, cut: int, delay: int
 ) -> dict[Name, npt.NDArray[np.generic]]:
+    points, rows = block.touchpoints, evidence(definition.journey, block)
     stage = stays.at(earlier.customer, earlier.as_of).stage
-    found = label(
-        definition.journey,
-        evidence(definition.journey, block),
-        earlier,
-        stage,
-        cut,
-        delay,
-    )
-    # The hazard sees a time only where it lies before the end of observation.
-    times = np.where(found.at_risk, found.times, NEVER)
-    return {("label", name): times[:, j] for j, name in enumerate(["return", *definition.journey.names])}
+    leaves = label_leaves(definition.journey, rows, stays, earlier, cut)
+    own = definition.own_outcomes
+    columns: dict[Name, npt.NDArray[np.generic]] = {}
+    for names, found in (
+        (["return", *definition.journey.names], label(definition.journey, rows, earlier, stage, cut, delay)),
+        ([one.name for one in own], label_outcomes(own, points, earlier, cut, delay, leaves)),
+    ):
+        # The hazard sees a time only where it lies before the end of observation.
+        times = np.where(found.at_risk, found.times, NEVER)
+        columns |= {("label", name): times[:, j] for j, name in enumerate(names)}
+    if definition.purchases is not None:
+        amounts = future_amounts(points, definition.purchases, earlier, definition.horizons, cut, delay)
+        told = amounts.by_horizon(definition.horizons, definition.journey.minor_units)
+        columns |= {("label", name): values for name, values in told.items()}
+    return columns
 
 
 def _vocabulary(block: Block, instant: int) -> object:

@@ -20,6 +20,7 @@ from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT
+from cvj_ml.lists.kinds import said_of_row
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
@@ -222,16 +223,16 @@ def below_floor(config: Config, rows: pd.DataFrame) -> list[str]:
         # Where many were expected, it says something that few moved.
         if max(row["untouched_moved"], row["untouched_expected"]) < floor.min_converted:
             continue
-        place = f"{row['list']}, {row['night'][:10]}"
+        place, did = f"{row['list']}, {row['night'][:10]}", said_of_row(row.to_dict()).did
         if row["lift_10pct_high"] < floor.min_lift:
             faults.append(
-                f"{place}: the likeliest tenth moved {row['lift_10pct']:.2f} times as often as all (at most"
+                f"{place}: the likeliest tenth {did} {row['lift_10pct']:.2f} times as often as all (at most"
                 f" {row['lift_10pct_high']:.2f}), below min_lift {floor.min_lift:g}"
             )
         low, high = row["observed_over_expected_low"], row["observed_over_expected_high"]
         if low > floor.max_miscalibration or high < 1 / floor.max_miscalibration:
             faults.append(
-                f"{place}: {row['observed_over_expected']:.2f} customers moved for each one expected ({low:.2f} to"
+                f"{place}: {row['observed_over_expected']:.2f} customers {did} for each one expected ({low:.2f} to"
                 f" {high:.2f}), off by more than max_miscalibration {floor.max_miscalibration:g}"
             )
     return faults

@@ -197,8 +197,9 @@ def _weaknesses(config: Config, panel: Panel, predictor: Predictor) -> Iterator[
             f"{taught} customer(s) are fewer than model.min_customers ({config.model.min_customers}), so every"
             " name in the data is `other` and nothing is learned but base rates."
         )
-    names = np.array(["return", *config.journey.names])
-    if len(weak := names[predictor.trees.low & panel.labels.at_risk.any(axis=0)]):
+    targets = np.array(["return", *config.journey.names])[predictor.trees.low & panel.labels.at_risk.any(axis=0)]
+    own = zip(predictor.definition.own_outcomes, predictor.outcomes, strict=True)
+    if weak := [*targets, *(one.name for one, model in own if model.trees.low[0])]:
         yield (
             f"too few customers moved to learn from, so these targets rest on base rates by stage and"
             f" recency: {', '.join(weak)}. Scores name them in low_evidence."

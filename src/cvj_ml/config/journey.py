@@ -24,6 +24,9 @@ from cvj_ml.config.plays import (
 )
 from cvj_ml.errors import nearest
 
+OUTCOMES = ("return", "kept", "purchase")
+"""What scores call what they ask beside reaching stages; ``leave_<stage>`` besides."""
+
 
 class Growth(Section):
     """The sum in a window is at least ``ratio`` times the (positive) sum of the window before it."""
@@ -179,6 +182,15 @@ class ValueSpec(Section):
     events: Names
     refunds: Names = ()
 
+    @model_validator(mode="after")
+    def _either_bought_or_given_back(self) -> ValueSpec:
+        if both := [name for name in self.events if name in self.refunds]:
+            raise ValueError(
+                f"{', '.join(both)} cannot be bought and given back; of a negative value of an event among events it"
+                " is known already that it was given back"
+            )
+        return self
+
     def with_events(self, mapping: Mapping[str, tuple[str, ...]]) -> ValueSpec:
         """Return these events by the business's own names."""
         own = {name: own_names(getattr(self, name), mapping) for name in type(self).model_fields}
@@ -210,6 +222,8 @@ class JourneySpec(Section):
         faults = []
         slugs = [stage.slug for stage in self.stages]
         for name, slug in zip(names, slugs, strict=True):
+            if name in OUTCOMES or name.startswith("leave_"):
+                faults.append(f"stage {name!r} has the name of an outcome, by which scores tell it; capitalise it")
             if not slug:
                 faults.append(f"stage {name!r} has no ASCII letter or digit for its columns; add one")
             elif slugs.count(slug) > 1:

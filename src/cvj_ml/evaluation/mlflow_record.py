@@ -94,11 +94,14 @@ def evidence(
 
 
 def low_targets(predictor: Predictor) -> list[str]:
-    """Return the observable targets that rest on base rates."""
+    """Return the observable targets, and the outcomes, that rest on base rates."""
     journey = predictor.definition.journey
     asked = [0, *(1 + i for i in predictor.definition.journey.observable)]
     names = ["return", *journey.names]
-    return [names[j] for j in asked if predictor.trees.low[j]]
+    low = [names[j] for j in asked if predictor.trees.low[j]]
+    # A model that is only measured has no outcomes.
+    own = zip(predictor.definition.own_outcomes, predictor.outcomes, strict=False)
+    return [*low, *(one.name for one, model in own if model.trees.low[0])]
 
 
 def _metrics(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:

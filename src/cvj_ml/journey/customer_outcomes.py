@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import STAGE_CHANGE, JourneySpec
+from cvj_ml.config import STAGE_CHANGE, JourneySpec, Rule
 from cvj_ml.histories import TouchpointColumns
+from cvj_ml.journey.leaves import ANY_EVENT
 from cvj_ml.journey.observability import Journey
 
 KEPT, PURCHASE, LEAVE = "kept", "purchase", "leave_"
@@ -56,12 +57,13 @@ def asked_of(spec: JourneySpec) -> tuple[Outcome, ...]:
 def outcomes_of(journey: Journey, events: Collection[str], outbound: Collection[str]) -> tuple[Outcome, ...]:
     """Return what a journey asks of its customers, given the events that occur: always ``kept``, then ``purchase``.
 
-    An outcome that every own touchpoint fulfils is the return. ``purchase`` is asked where the journey has a ``value``
-    whose events occur, and leaving a stage where something else than silence does.
+    An outcome that every own touchpoint fulfils is the return, unless a stage can be entered, which is a return too,
+    by anything else. ``purchase`` is asked where the journey has a ``value`` whose events occur, and leaving a stage
+    where something else than silence does.
     """
     own = frozenset(name for name in events if not name.startswith(STAGE_CHANGE)) - frozenset(outbound)
     found: list[Outcome] = []
-    known = {own: "return"}
+    known = {own: "return"} if _entered_by_own_alone(journey, frozenset(events) - own) else {}
     for one in asked_of(journey.spec):
         counted = one.of(own)
         if counted:
@@ -74,3 +76,14 @@ def outcomes_of(journey: Journey, events: Collection[str], outbound: Collection[
             told = frozenset(name for leaf in rule.leaves() for name in leaf.event or ())
             found.append(Outcome(f"{LEAVE}{stage.slug}", told, stage=stage.name))
     return tuple(found)
+
+
+def _entered_by_own_alone(journey: Journey, others: frozenset[str]) -> bool:
+    """Return whether nobody who is asked can enter a stage but by a touchpoint of their own."""
+    for stage in (journey.stages[i] for i in journey.observable):
+        if stage.enter == Rule(event=(ANY_EVENT,)) and stage.leave is None:
+            continue  # whoever is asked has a touchpoint, and is there
+        for leaf in stage.enter.leaves():
+            if not leaf.event or not others.isdisjoint(others if ANY_EVENT in leaf.event else leaf.event):
+                return False
+    return True

@@ -241,7 +241,8 @@ class _Listing:
         ]
         days = self.ranked.spec.horizon // DAY
         told = [f"Last: {newest}."] if newest else []
-        return (*told, f"Chances within {days} day{'' if days == 1 else 's'}: {', '.join(chances)}.")
+        told += [f"Chances within {days} day{'' if days == 1 else 's'}: {', '.join(chances)}."] if chances else []
+        return tuple(told)
 
 
 def by_fact(definition: ModelSpec, explanation: Explanation) -> Facts:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import PURCHASE, Outcome
+from cvj_ml.journey import KEPT, PURCHASE, Outcome
 from cvj_ml.models.drift_profile.distributions import ColumnBins, DriftCounts, bins_of, columns_of, count_bins
 from cvj_ml.models.drift_profile.reference import DriftReference
 from cvj_ml.models.explain.typical import Reference
@@ -201,15 +201,23 @@ class Predictor:
     def _outcomes(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64
     ) -> dict[str, _F64]:
-        """Return P(each outcome within each horizon): whoever buys or stays returns, so none of them is likelier."""
+        """Return P(each outcome within each horizon), none likelier than what it is a case of.
+
+        Whoever buys or stays returns; whoever buys stays, where each of the purchases counts as kept.
+        """
         found = {"return": p_return}
         for one in self.definition.outcomes if self.outcomes or not self.definition.own_outcomes else ():
             if one.same_as is not None:
                 found[one.name] = found[one.same_as]
             else:
                 own = self.asking(one)._probabilities(x, stage, as_of, threads=1)[:, 0]
-                found[one.name] = own if one.stage is not None else np.minimum(own, p_return)
+                found[one.name] = own if one.stage is not None else np.minimum(own, found[self._case_of(one)])
         return {name: p for name, p in found.items() if name != "return"}
+
+    def _case_of(self, outcome: Outcome) -> str:
+        """Return what happens whenever an outcome does."""
+        kept = next((one for one in self.definition.outcomes if one.name == KEPT), outcome)
+        return KEPT if kept != outcome and kept.of(outcome.events) == outcome.events else "return"
 
     def _probabilities(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, threads: int

@@ -147,14 +147,23 @@ def _advance(definition: ModelSpec, answers: Predictions) -> npt.NDArray[np.floa
 
 def _low_evidence(predictor: Predictor, answers: Predictions) -> pa.Array:
     """Name, per customer, the asked targets and outcomes that rest on base rates, at some horizon at least."""
-    names = ["return", *predictor.definition.journey.names, *(one.name for one in predictor.definition.own_outcomes)]
-    asked = [predictor.low_evidence]
-    if predictor.outcomes:
-        asked += [predictor.asking(one).low_evidence[:, :1] for one in predictor.definition.own_outcomes]
-    # Who stands in the same stage is asked about the same targets, with the same evidence.
+    own = predictor.definition.own_outcomes if predictor.outcomes else ()
+    names = ["return", *predictor.definition.journey.names, *(one.name for one in own)]
+    asked = [predictor.low_evidence, *(predictor.asking(one).low_evidence[:, :1] for one in own)]
+    # Who stands in the same stage, and holds the same ones, is asked about the same targets, with the same evidence.
     weak_of_stage = np.logical_or.reduce(np.concatenate(asked, axis=1), axis=2)
-    texts = [[names[j] for j in np.flatnonzero(weak)] for weak in weak_of_stage]
-    return pa.array(texts, pa.list_(pa.string())).take(pa.array(answers.stage.astype(np.int64) + 1))
+    leaves = [one.name for one in own if one.stage is not None]
+    held = np.array([~np.isnan(answers.outcomes[name][:, 0]) for name in leaves], dtype=np.int64)
+    alike, rows = np.unique(
+        answers.stage.astype(np.int64) + 1 + len(weak_of_stage) * (2 ** np.arange(len(leaves)) @ held),
+        return_inverse=True,
+    )
+    texts = []
+    for one in alike.tolist():
+        holds, stage = divmod(one, len(weak_of_stage))
+        free = {name for k, name in enumerate(leaves) if not holds >> k & 1}
+        texts.append([names[j] for j in np.flatnonzero(weak_of_stage[stage]) if names[j] not in free])
+    return pa.array(texts, pa.list_(pa.string())).take(pa.array(rows))
 
 
 @dataclass(frozen=True, slots=True)

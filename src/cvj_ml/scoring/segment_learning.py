@@ -24,7 +24,7 @@ def learn_segments(predictor: Predictor, blocks: Blocks, customers: int, spec: S
 
     ``customers`` is how many the blocks hold; a sample of them is looked at. A stage with fewer than `min_customers`
     who have a rhythm has the usual gap of everybody, or, where that is not known either, the one whose triple is
-    ``dormant_after``. Levels have three digits; one that fewer customers than that would tell is not kept.
+    ``dormant_after``. Levels have three digits; one that fewer customers than that would tell, or reach, is not kept.
     """
     definition, share = predictor.definition, min(1.0, SAMPLE / max(customers, 1))
     horizons = {name: spec.horizon(name, definition.horizons) // DAY for name in LEVELS}
@@ -50,8 +50,9 @@ def learn_segments(predictor: Predictor, blocks: Blocks, customers: int, spec: S
         asked = rhythm.active(gaps[stage + 1]) if name == "at_risk" else True
         known = np.sort(found[~np.isnan(found[:, k]) & asked, k])[::-1]
         one = getattr(spec, name)
-        level = one.at_least if one.top is None else _rounded(known[math.ceil(one.top * len(known)) - 1 :][:1])
-        if len(known) >= max(fewest, 1) and level > 0:
+        reached = len(known) if one.top is None else math.ceil(one.top * len(known))
+        level = one.at_least if one.top is None else _rounded(known[reached - 1 :][:1])
+        if reached >= max(fewest, 1) and level > 0:
             levels[name] = level
     return SegmentLevels(spec, horizons, gaps, levels)
 

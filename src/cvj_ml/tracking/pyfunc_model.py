@@ -37,9 +37,9 @@ class JourneyModel(PythonModel):
             # What is missing is null in JSON; NaN, which the server would write, is no JSON.
             return scores.astype(object).where(scores.notna(), None)
         if in_spark_task():
-            # MLflow would make the text "nan" of a stage that somebody does not have.
-            texts: list[str] = list(scores.select_dtypes("str").columns)
-            return scores.assign(**{name: scores[name].fillna("") for name in texts})
+            # MLflow would make the texts "nan" and "NaT" of a stage and an instant that somebody does not have.
+            texts: list[str] = list(scores.select_dtypes(["str", "datetimetz"]).columns)
+            return scores.assign(**{name: scores[name].astype(str).where(scores[name].notna(), "") for name in texts})
         return scores
 
 
