@@ -74,3 +74,10 @@ def outcomes_of(journey: Journey, events: Collection[str], outbound: Collection[
             told = frozenset(name for leaf in rule.leaves() for name in leaf.event or ())
             found.append(Outcome(f"{LEAVE}{stage.slug}", told, stage=stage.name))
     return tuple(found)
+
+
+def net_values(spec: JourneySpec, points: TouchpointColumns) -> npt.NDArray[np.int64]:
+    """Return the value of each touchpoint, in minor units, with that of a refund taken off, whichever sign it has."""
+    refunds = spec.value.refunds if spec.value else ()
+    given_back = points.event.isin(frozenset(refunds))
+    return np.where(given_back, -np.abs(points.value), points.value)
