@@ -48,9 +48,9 @@ def compute(parts: Iterable[Block], instants: Sequence[int], emission: Emission,
         if not emission.rows:
             # Loading compiled code is the process's time, not the kernel's.
             nobody = snapshots.take(np.zeros(len(snapshots), dtype=np.bool_))
-            run_program(catalogue, program, points, event, channel, nobody, START, rows[:0])
+            run_program(catalogue, program, points, points.value, event, channel, nobody, START, rows[:0])
         began = time.process_time()
-        run_program(catalogue, program, points, event, channel, snapshots, START, rows)
+        run_program(catalogue, program, points, points.value, event, channel, snapshots, START, rows)
         emission.kernel_seconds += time.process_time() - began
         emission.rows += len(rows)
         if emission.folder:

@@ -25,7 +25,7 @@ from tests.oracles.cases import (
 from tests.oracles.examples import DAY, EVENTS, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch, Version
 
-from cvj_ml.config import JourneySpec
+from cvj_ml.config import JourneySpec, ValueSpec
 from cvj_ml.features import Written, learn, sight
 from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import eligible
@@ -173,6 +173,18 @@ def test_of_several_touchpoints_at_once_none_is_the_last() -> None:
     found = answers(asked, [person(touch(1), touch(2, channel="web"), touch(2, channel="web"))], moment(3))
     assert [found.feature(f"last_event_{nth}") for nth in (1, 2, 3)] == [0, 0, 0]
     assert found.feature("last_channel") == 1
+
+
+def test_a_refund_is_taken_off_whichever_sign_it_is_written_with() -> None:
+    """Silent error 141: shops write refunds as positive numbers, too, and what was given back was not spent."""
+    refunds = ValueSpec(events=("buy",), refunds=("review",))
+    asked = a_definition(JOURNEY.model_copy(update={"value": refunds}))
+    signs = [
+        answers(asked, [person(touch(1, 500), touch(2, sign * 200, event="review"))], moment(3)) for sign in (1, -1)
+    ]
+    assert np.array_equal(signs[0].x, signs[1].x, equal_nan=True)
+    assert signs[0].feature("value_sum_all") == 300 / MINOR_UNITS
+    assert signs[0].feature("value_max_all") == 500 / MINOR_UNITS
 
 
 def test_progress_counts_what_the_rule_would_count() -> None:

@@ -16,6 +16,7 @@ from tests.oracles.cases import a_journey, a_shop, moment, person, touch
 from tests.oracles.examples import DAY, Setting, customers, instants, settings_of_journey
 from tests.oracles.histories import Customer, Version, live
 
+from cvj_ml.config import ValueSpec
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey, stays
 from cvj_ml.journey_analytics import personas as module
@@ -78,6 +79,19 @@ def test_a_row_a_customer_is_that_of_a_plain_loop(
     assert arrived == spent.arrivals.groupby("stage")["customers"].sum().to_dict()
     recent = spent.dwell_times[spent.dwell_times["recent"]].groupby(["stage", "next"])["customers"].sum().to_dict()
     assert Counter((row["origin"], row["to"]) for row in together.moves.to_pylist()) == recent
+
+
+def test_what_was_given_back_is_no_spending() -> None:
+    """Silent error 141: whoever has a refund alone, written as a positive number, has not bought."""
+    refunds = ValueSpec(events=("buy",), refunds=("review",))
+    journey = Journey(a_journey(**RULES).model_copy(update={"value": refunds}), frozenset())
+    people = [
+        person(touch(1, 500), touch(2, 200, event="review"), name="a"),
+        person(touch(2, 200, event="review"), name="b"),
+    ]
+    found = counted(Question(journey, moment(3), PERIOD, 0, None, "rating", 0), to_block(people)).rows
+    assert found["value"].to_pylist() == [300, -200]
+    assert found["bought"].to_pylist() == [True, False]
 
 
 @given(st.integers(-(10**6), 10**9))

@@ -14,7 +14,7 @@ from cvj_ml.features.catalogue import Catalogue, Program
 from cvj_ml.features.kernel import run
 from cvj_ml.features.people import people_columns
 from cvj_ml.histories import Attributes, Block, Text, TouchpointColumns
-from cvj_ml.journey import Journey, Stays, evidence, followed, progress, stage_at
+from cvj_ml.journey import Journey, Stays, evidence, followed, net_values, progress, stage_at
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import NEVER, Instants, local_days, rows_before
 
@@ -39,6 +39,7 @@ def compute(
         catalogue,
         program,
         points,
+        net_values(journey.spec, points),
         points.event.recode({name: i for i, name in enumerate(vocabulary.events)}, len(vocabulary.events)),
         points.channel.recode({name: i for i, name in enumerate(vocabulary.channels)}, len(vocabulary.channels)),
         snapshots,
@@ -64,6 +65,7 @@ def run_program(
     catalogue: Catalogue,
     program: Program,
     points: TouchpointColumns,
+    value: npt.NDArray[np.int64],
     event: npt.NDArray[np.int32],
     channel: npt.NDArray[np.int32],
     snapshots: Snapshots,
@@ -79,7 +81,7 @@ def run_program(
         points.day,
         event,
         channel,
-        points.value,
+        value,
         points.has_value,
         points.inbound,
         snapshots.customer,

@@ -1,7 +1,7 @@
 """From touchpoints to stages."""
 
 from cvj_ml.journey.attribute_rules import evidence
-from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, asked_of, outcomes_of
+from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, asked_of, net_values, outcomes_of
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
@@ -35,6 +35,7 @@ __all__ = [
     "followed",
     "hide",
     "leaf_mask",
+    "net_values",
     "observability",
     "occurrence_times",
     "outcomes_of",

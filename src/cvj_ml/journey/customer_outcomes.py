@@ -87,3 +87,10 @@ def _entered_by_own_alone(journey: Journey, others: frozenset[str]) -> bool:
             if not leaf.event or not others.isdisjoint(others if ANY_EVENT in leaf.event else leaf.event):
                 return False
     return True
+
+
+def net_values(spec: JourneySpec, points: TouchpointColumns) -> npt.NDArray[np.int64]:
+    """Return the value of each touchpoint, in minor units, with that of a refund taken off, whichever sign it has."""
+    refunds = spec.value.refunds if spec.value else ()
+    given_back = points.event.isin(frozenset(refunds))
+    return np.where(given_back, -np.abs(points.value), points.value)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import Config
 from cvj_ml.histories import Block
+from cvj_ml.journey import net_values
 from cvj_ml.journey_analytics.dwell_times import BEFORE_ANY, UNKNOWN, DwellTimes, Question, segments_of
 from cvj_ml.journey_analytics.precursors import NO_CHANNEL, SEVERAL_CHANNELS, first_channels, present
 from cvj_ml.windows import NEVER, before
@@ -80,8 +81,9 @@ def known_customers(question: Question, block: Block, found: DwellTimes) -> Know
         names = segments_of(block, question.segment, as_of)[there]
         group = pa.array(names, pa.string()).dictionary_encode()
     value, paid = np.zeros(size, dtype=np.int64), known & points.has_value
-    np.add.at(value, owner[paid], points.value[paid])
-    bought = np.bincount(owner[paid & (points.value > 0)], minlength=size) > 0
+    net = net_values(question.journey.spec, points)
+    np.add.at(value, owner[paid], net[paid])
+    bought = np.bincount(owner[paid & (net > 0)], minlength=size) > 0
     arrived = np.full(size, _NOT_NEW, dtype=np.int8)
     new = found.first & ~before(found.start, since)
     arrived[found.customer[new]] = found.stage[new]
