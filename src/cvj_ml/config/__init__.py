@@ -15,9 +15,10 @@ from cvj_ml.config.lists import (
     play_channels,
     plays_of,
 )
+from cvj_ml.config.model import EngineSpec
 from cvj_ml.config.plays import STAGE_CHANGE, Condition, Play, Rating, UnhappySpec, outer_rating
 from cvj_ml.config.segments_spec import SegmentsSpec
-from cvj_ml.config.settings import Config, EngineSpec, load_config, preset_names, read_journey
+from cvj_ml.config.settings import Config, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
     EPOCHS,
     NAME_BYTES,

@@ -1,8 +1,11 @@
-"""What a model learns from: features, the grid of instants, the budget of rows, and which stages it predicts."""
+"""What a model learns from (features, grid, rows, stages), and how blocks are worked on, which changes no result."""
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from cvj_ml.config.base import DAY, Duration, Section
 
@@ -56,3 +59,40 @@ class NextStages(Section):
     """Predict only the next ``next`` observable stages."""
 
     next: int = Field(ge=1)
+
+
+def _as_text(value: Any) -> Any:
+    """Return numbers and switches as Spark writes them: YAML has types where Spark's settings are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+class EngineSpec(Section):
+    """How blocks are laid out and worked on; no setting here changes a result."""
+
+    kind: Literal["local", "spark"] = "local"
+    threads: int | None = Field(default=None, ge=1, le=4096, description="of this machine; default: every core")
+    buckets: int | None = Field(default=None, ge=1, le=4096, description="default: by the number of rows")
+    memory_limit: str | None = Field(default=None, description="of DuckDB: a number with KB, MB, GB or TB")
+    master: str | None = Field(default=None, description="address of Spark's cluster; default: local[*], this machine")
+    conf: dict[str, Annotated[str, BeforeValidator(_as_text)]] = Field(default={}, description="Spark's own settings")
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _known_unit(cls, limit: str | None) -> str | None:
+        if limit is None:
+            return None
+        found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*[KMGT]i?B", limit, re.IGNORECASE)
+        if found is None or not float(found[1]):
+            raise ValueError(f"{limit!r} is no amount of memory; write a number and KB, MB, GB or TB, such as 4GB")
+        return limit
+
+    @model_validator(mode="after")
+    def _settings_of_spark(self) -> Self:
+        if self.kind != "spark" and (self.master or self.conf):
+            raise ValueError("master and conf are Spark's: write `kind: spark` beside them, or leave them out")
+        foreign = sorted(name for name in self.conf if not name.startswith("spark."))
+        if foreign:
+            raise ValueError(f"conf: Spark's settings begin with `spark.`, unlike {', '.join(map(repr, foreign))}")
+        return self
