@@ -96,12 +96,14 @@ def test_every_play_that_leads_to_a_stage_can_be_what_somebody_is_offered(name: 
     """For each there is a customer whom it is the first one meant for; the others would never be seen on a list."""
     journey = preset(name)
     shop = a_shop({}, journey=journey.model_dump(mode="json", by_alias=True, exclude_defaults=True))
-    for stage in shop.journey.stages[1:]:
-        offers = offers_of(shop.journey, stage)
-        for play in stage.plays:
+    apart = [shop.journey.at_risk.plays, shop.journey.win_back.plays]
+    assert all(apart), "who is leaving, and who has left, is offered something"
+    for plays in [*(stage.plays for stage in shop.journey.stages[1:]), *apart]:
+        offers = offers_of(shop.journey, plays)
+        for play in plays:
             block = to_block([person(touch(50, event="visit"), *(fulfilling(play.when) if play.when else []))])
             meant = meant_for(offers, contact_history(block, moment(100), shop))[0]
-            assert offers[int(meant.argmax())].play.text == play.text, (stage.name, play.text)
+            assert offers[int(meant.argmax())].play.text == play.text, play.text
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -114,7 +116,7 @@ def test_a_review_is_asked_of_nobody_with_a_bad_rating_or_a_bad_experience(name:
         [touch(95, event="support_ticket")],
     )
     for stage in shop.journey.stages[1:]:
-        offers = offers_of(shop.journey, stage)
+        offers = offers_of(shop.journey, stage.plays)
         for touches in bad:
             block = to_block([person(touch(50, event="visit"), *touches)])
             meant = meant_for(offers, contact_history(block, moment(100), shop))[0]

@@ -298,7 +298,12 @@ def test_the_first_screen_is_the_plan(browser: Any, tmp_path: Path) -> None:
     people = [f"c{i:04}" for i in range(600)]
     other = ranked([f"d{i}" for i in range(9)], "other__list__30d")
     later = other.spec.model_copy(update={"from_stage": STAGES[1], "to_stage": STAGES[2]})
-    text = page(night(ranked(people), replace(other, spec=later)))
+    text = page(
+        night(
+            ranked(people),
+            replace(other, spec=later, reason=dict(zip(later.origins, other.reason.values(), strict=True))),
+        )
+    )
     for width, height in ((1440, 900), (390, 844)):
         with visit(browser, written(tmp_path, text), width, height) as found:
             assert found.locator("h1").inner_text() == "Friday 1 November: 548 people to contact"
@@ -431,7 +436,8 @@ def test_ten_long_lists_fit_into_an_email() -> None:
     lists = []
     for k in range(10):
         one = ranked([f"customer-{i:07}" for i in range(500 * (k + 1))], f"list_{k}", long)
-        lists.append(replace(one, spec=one.spec.model_copy(update={"from_stage": f"stage {k}"})))
+        spec = one.spec.model_copy(update={"from_stage": f"stage {k}"})
+        lists.append(replace(one, spec=spec, reason=dict(zip(spec.origins, one.reason.values(), strict=True))))
     text = page(night(*lists))
     assert MOST_BYTES / 2 < len(text.encode()) <= MOST_BYTES
     whole = [f'data-export="{k}"' in text for k in range(10)]

@@ -57,7 +57,7 @@ def test_ids_of_csv_keep_their_zeros(one_source):
     ("ids", "expected"),
     [
         (pd.array([12, -3], dtype="int64"), {"12", "-3"}),
-        (pd.array([12.0, 2.0**53], dtype="float64"), {"12", "9007199254740992"}),
+        (pd.array([12.0, 2.0**53 - 1], dtype="float64"), {"12", "9007199254740991"}),
         (pd.array([Decimal("12.00"), Decimal("7.00")], dtype=pd.ArrowDtype(pa.decimal128(9, 2))), {"12", "7"}),
         (pd.array(["007", "é"], dtype="str"), {"007", "é"}),
     ],
@@ -69,7 +69,7 @@ def test_ids_become_text(one_source, ids, expected):
 
 
 def test_ids_that_are_no_whole_numbers_are_refused(one_source):
-    rows = frame(customer_id=[1.0, 1.5, 2.0**53 + 2, np.nan])
+    rows = frame(customer_id=[1.0, 1.5, 2.0**53, np.nan])  # 2**53 may have been one more
     store = ingest(one_source(rows, refused_share=1.0))
     assert store.counts["log"].refused == {"no customer_id": 1, "unreadable customer_id": 2}
     assert list(whole(store).customer_id) == ["1"]
