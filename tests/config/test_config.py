@@ -182,9 +182,12 @@ def journey_with(rule: str) -> str:
     [
         (
             "{event: a, any: [{event: b}]}",
-            "stages[1].enter: a rule has exactly one of event, attribute, any, all; found",
+            "stages[1].enter: a rule has exactly one of event, attribute, silent_for, any, all; found",
         ),
-        ("{count: 3}", "stages[1].enter: a rule has exactly one of event, attribute, any, all; found none of them"),
+        (
+            "{count: 3}",
+            "stages[1].enter: a rule has exactly one of event, attribute, silent_for, any, all; found none of them",
+        ),
         ("{any: [{event: b}], count: 2}", "count belong to a rule with event, not beside any"),
         ("{event: a, within: 7d}", "within needs a count above 1 or value_at_least"),
         ("{event: a, where: {x: {in: 3}}}", "where x: in takes a list"),
