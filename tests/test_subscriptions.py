@@ -54,7 +54,7 @@ def business(folder: Path, simulated: Subscriptions, **settings: Any) -> Path:
     """Write the log, and a configuration beside it."""
     simulated.touchpoints.to_parquet(folder / "log.parquet")
     registry = {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}
-    own = {"engine": {"threads": 1, "buckets": 3}, "mlflow": registry, "out": str(folder / "out"), **settings}
+    own = {"engine": {"threads": 1, "buckets": 4}, "mlflow": registry, "out": str(folder / "out"), **settings}
     file = folder / f"{len(list(folder.glob('*.yaml')))}.yaml"
     file.write_text(yaml.safe_dump({**SETTINGS, **own}))
     return file
@@ -94,7 +94,7 @@ def test_a_night_on_spark_is_the_same_to_the_byte(tmp_path: Path) -> None:
     simulated = simulate_subscriptions(customers=300, seed=5)
     local = business(tmp_path, simulated)
     remote = business(tmp_path, simulated, engine=spark.engine(), out=str(tmp_path / "spark"))
-    trained = call("train", local, "--as-of", AS_OF, "--json")
+    trained = call("train", local, "--as-of", AS_OF, "--promote", "always", "--json")
     assert trained.code == 0, trained.err
     nights = []
     for file in (local, remote):
@@ -108,12 +108,12 @@ def test_a_night_on_spark_is_the_same_to_the_byte(tmp_path: Path) -> None:
 def test_leaves_are_predicted_as_the_process_has_them_and_nothing_leaks(tmp_path: Path) -> None:
     simulated = simulate_subscriptions(customers=1_000, seed=5)
     file = business(tmp_path, simulated)
-    trained = call("train", file, "--as-of", AS_OF, "--json")
+    trained = call("train", file, "--as-of", AS_OF, "--promote", "always", "--json")
     assert trained.code == 0, trained.err
     night = call("targets", file, "--as-of", AS_OF, "--json")
     assert night.code == 0, night.err
     folder = Path(json.loads(night.out)["night"])
-    scores = pq.read_table(folder / "scores.parquet").to_pandas()
+    scores = pq.read_table(folder / "scores").to_pandas()
     numbers = scores["customer_id"].str[1:].astype(int).to_numpy()
     as_of = parse_as_of(AS_OF, ZoneInfo("UTC"))
     stage = simulated.true_stage(as_of)[numbers]

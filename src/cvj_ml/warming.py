@@ -46,7 +46,12 @@ def warm() -> None:
         engine = LocalEngine(ingest(config), 1)
         cut = midnight(date(2024, 6, 1), config.zone)
         definition = define(config, Journey(config.journey), engine, cut)
-        panel = build_panel(definition, engine, np.array([cut - 30 * DAY, cut]), cut, 0)
+        instants = np.array([cut - 30 * DAY, cut])
+        panel = build_panel(definition, engine, instants, cut, 0)
+        pro = {"attribute": {"plan": "pro"}}
+        rules = {"enter": {"any": [{"event": "*"}, pro]}, "leave": {"any": [pro, {"silent_for": "30d"}]}}
+        left = define(config, Journey({"Here": rules}), engine, cut)
+        build_panel(left, engine, instants, cut, 0)
     rows = hazard_rows(panel.labels, definition.horizons)
     stages, intervals = len(config.journey.stages), len(config.horizons)
     base = fit_base_rates(rows, panel.customer, panel.stage, panel.column("recency"), stages, intervals, 20)

@@ -32,19 +32,11 @@ def entered(rules: dict[str, object], who: Customer, same_day: str = "counts") -
     return [None if at == NEVER else (int(at) - START) / DAY for at in times]
 
 
-def with_hours(customers: list[Customer]) -> list[Customer]:
-    """The same customers, of whom every time is known: what dates mean is tested with examples below."""
-    return [
-        replace(one, touches=tuple(replace(row, date_only=False, day=row.occurred // DAY) for row in one.touches))
-        for one in customers
-    ]
-
-
 @settings(max_examples=400)
 @given(examples.customers(), examples.by_attributes())
 def test_entries_are_those_of_the_oracle(customers: list[Customer], one: JourneySpec) -> None:
     """The first instant at which the rule was true, asked anew with what was known at every instant."""
-    customers, known = with_hours(customers), Journey(one)
+    customers, known = [examples.with_hours(who) for who in customers], Journey(one)
     found = plain(entry_times(known, evidence(known, to_block(customers))))
     for who, entries in zip(customers, found, strict=True):
         assert entries == journey.entries(one, (), who, MINOR_UNITS), who
@@ -55,7 +47,7 @@ def test_entries_are_those_of_the_oracle(customers: list[Customer], one: Journey
 def test_static_attributes_hold_from_the_start(customers: list[Customer], one: JourneySpec, cut: int) -> None:
     always = [
         replace(who, versions=tuple(Version(ALWAYS, one.values) for one in who.versions[:1]))
-        for who in with_hours(customers)
+        for who in map(examples.with_hours, customers)
     ]
     known = Journey(one)
     rows = evidence(known, to_block(always))

@@ -367,8 +367,8 @@ def test_only_stages_that_others_follow_are_looked_at_where_only_they_are_asked_
     rules = a_journey(One={"event": "visit"}, Two={"event": "buy", "after": "One"}, Three={"event": "review"})
     points = to_block([person(touch(1, event="visit"), touch(2))]).touchpoints
     asked = Questions(np.array([0]), np.array([2]), np.array([START + 9 * DAY]))
-    assert fire(Journey(rules), points, asked).keys() == {"One", "Two", "Three"}
-    (only,) = fire(Journey(rules), points, asked, followed_only=True).items()
+    assert fire(Journey(rules), points, asked).fired.keys() == {"One", "Two", "Three"}
+    (only,) = fire(Journey(rules), points, asked, followed_only=True).fired.items()
     assert only[0] == "One" and only[1].row.tolist() == [0]
 
 

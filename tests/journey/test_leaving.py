@@ -45,19 +45,21 @@ def known(setting: Setting, customers: list[Customer]) -> Stays:
     return stays(seen, evidence(seen, to_block(customers)))
 
 
-@settings(max_examples=300)
-@given(examples.customers(most=3), examples.leaving())
-def test_stays_are_those_of_the_oracle(customers: list[Customer], setting: Setting) -> None:
+@settings(max_examples=200)
+@given(examples.lives())
+def test_stays_are_those_of_the_oracle(lives: tuple[list[Customer], Setting]) -> None:
     """Every stay is a longest span of instants at which the stage was held by what was visible then."""
+    customers, setting = lives
     found = known(setting, customers)
     for i, one in enumerate(customers):
         expected = journey.spans(setting.journey, setting.hidden, one, MINOR_UNITS)
         assert plain(found, i, setting.journey.names) == expected, one
 
 
-@settings(max_examples=200)
-@given(examples.customers(most=3), examples.leaving(), examples.instants())
-def test_stays_that_happened_are_those_of_the_oracle(customers: list[Customer], setting: Setting, cut: int) -> None:
+@settings(max_examples=100)
+@given(examples.lives(), examples.instants())
+def test_stays_that_happened_are_those_of_the_oracle(lives: tuple[list[Customer], Setting], cut: int) -> None:
+    customers, setting = lives
     seen = Journey(setting.journey, setting.hidden)
     found = stays_that_happened(seen, evidence(seen, to_block(customers)), cut)
     for i, one in enumerate(customers):
@@ -95,10 +97,11 @@ moments = st.lists(examples.instants(), min_size=1, max_size=3, unique=True).map
 
 
 @settings(max_examples=100)
-@given(examples.customers(most=3), examples.leaving(), moments, examples.instants(), st.sampled_from((0, DAY)))
+@given(examples.lives(), moments, examples.instants(), st.sampled_from((0, DAY)))
 def test_a_stage_is_reached_when_it_is_entered_next(
-    customers: list[Customer], setting: Setting, instants: list[int], cut: int, delay: int
+    lives: tuple[list[Customer], Setting], instants: list[int], cut: int, delay: int
 ) -> None:
+    customers, setting = lives
     instants = [at for at in instants if at < cut] or [cut - DAY]
     snapshots, found = labels_of(setting.journey, setting.hidden, customers, instants, cut, delay)
     expected = [
@@ -111,11 +114,12 @@ def test_a_stage_is_reached_when_it_is_entered_next(
 
 
 @settings(max_examples=100)
-@given(examples.customers(most=3), examples.leaving(), moments, examples.instants())
+@given(examples.lives(), moments, examples.instants())
 def test_a_leave_is_labelled_for_those_who_hold_the_stage(
-    customers: list[Customer], setting: Setting, instants: list[int], cut: int
+    lives: tuple[list[Customer], Setting], instants: list[int], cut: int
 ) -> None:
     """By rules and as it happened; silence is no leave of this model, and who had left already is not asked."""
+    customers, setting = lives
     instants = [at for at in instants if at < cut] or [cut - DAY]
     seen, block = Journey(setting.journey, setting.hidden), to_block(customers)
     snapshots = eligible(block.touchpoints, np.array(instants, dtype=np.int64))
@@ -137,8 +141,9 @@ def test_a_leave_is_labelled_for_those_who_hold_the_stage(
 
 
 @settings(max_examples=100)
-@given(examples.customers(most=3), examples.leaving(), examples.instants())
-def test_features_tell_the_stay_that_was_known(customers: list[Customer], setting: Setting, as_of: int) -> None:
+@given(examples.lives(), examples.instants())
+def test_features_tell_the_stay_that_was_known(lives: tuple[list[Customer], Setting], as_of: int) -> None:
+    customers, setting = lives
     found = answers(a_definition(setting.journey, setting.hidden), customers, as_of)
     there = [one for one in customers if as_known(one, as_of).touches]
     assert found.names == [one.name for one in there]
@@ -186,9 +191,10 @@ def test_nothing_known_of_a_stay_comes_from_the_future(
 
 
 @settings(max_examples=60)
-@given(examples.customers(most=2), examples.leaving(), st.data())
-def test_a_late_row_rewrites_no_stay(customers: list[Customer], setting: Setting, data: st.DataObject) -> None:
+@given(examples.lives(most=2), st.data())
+def test_a_late_row_rewrites_no_stay(lives: tuple[list[Customer], Setting], data: st.DataObject) -> None:
     """Rows that arrive at an instant leave what was known of every stay before as it was."""
+    customers, setting = lives
     arrival = START + data.draw(st.integers(1, examples.SPAN)) * DAY
     late = data.draw(examples.customer("late"))
     rows = [replace(one, visible=max(one.visible, arrival)) for one in late.touches if one.superseded is None]
@@ -206,8 +212,9 @@ def test_a_late_row_rewrites_no_stay(customers: list[Customer], setting: Setting
 
 
 @settings(max_examples=60)
-@given(examples.customers(most=2), examples.leaving(), st.integers(1, 12).map(lambda days: days * DAY))
-def test_labels_of_a_cut_know_nothing_from_then_on(customers: list[Customer], setting: Setting, ago: int) -> None:
+@given(examples.lives(most=2), st.integers(1, 12).map(lambda days: days * DAY))
+def test_labels_of_a_cut_know_nothing_from_then_on(lives: tuple[list[Customer], Setting], ago: int) -> None:
+    customers, setting = lives
     cut = START + examples.SPAN * DAY // 2
     stood = [one for customer in customers if (one := as_known(customer, cut)).touches]
     assume(stood)
@@ -386,3 +393,14 @@ def test_only_a_stage_that_more_than_silence_leaves_has_a_model_of_leaving() -> 
     found = outcomes_of(journey, {"buy", "mail", "review"}, ["mail"])
     assert [(one.name, one.stage) for one in found] == [("kept", None), ("leave_two", "Two")]
     assert found[1].events == {"mail"}
+
+
+@given(examples.settings_of_journey())
+def test_a_journey_without_leave_is_written_and_asked_as_before(setting: Setting) -> None:
+    text = setting.journey.model_dump_json()
+    assert "leave" not in text and "silent_for" not in text
+    definition = a_definition(setting.journey, setting.hidden)
+    assert not [name for name in definition.catalogue.names if "leaving" in name]
+    assert not [one for one in outcomes_of(definition.journey, examples.EVENTS, ["mail"]) if one.stage is not None]
+    found = known(setting, examples.close_histories(3, 20))
+    assert not len(found.enter) and not found.leavable.any()

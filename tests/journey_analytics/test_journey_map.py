@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.oracles.blocks import to_block
 from tests.oracles.cases import a_journey, a_shop, moment, person, touch
-from tests.oracles.examples import DAY, MINOR_UNITS, Setting, customers, instants, leaving, settings_of_journey
+from tests.oracles.examples import DAY, MINOR_UNITS, Setting, customers, instants, lives, settings_of_journey
 from tests.oracles.histories import Customer, live
 from tests.oracles.journey import entries as oracle_entries
 from tests.oracles.journey import held as held_at
@@ -102,9 +102,12 @@ def test_stays_are_those_of_a_walk_through_the_history(people: list[Customer], s
 
 
 @settings(max_examples=60)
-@given(customers(most=3), leaving(), instants())
-def test_stays_go_back_and_forth_where_stages_can_be_left(people: list[Customer], setting: Setting, as_of: int) -> None:
+@given(lives(), instants())
+def test_stays_go_back_and_forth_where_stages_can_be_left(
+    people_and_journey: tuple[list[Customer], Setting], as_of: int
+) -> None:
     """The highest stage held, asked anew at every instant at which a stage is entered or left."""
+    people, setting = people_and_journey
     block, journey = to_block(people), Journey(setting.journey, setting.hidden)
     found = dwell_times(block.touchpoints, stays(journey, evidence(journey, block)), as_of)
     names, expected, again = setting.journey.names, [], []

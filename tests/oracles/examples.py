@@ -155,6 +155,24 @@ def leaving(draw: st.DrawFn) -> Setting:
 
 
 @st.composite
+def lives(draw: st.DrawFn, most: int = 3) -> tuple[list[Customer], Setting]:
+    """Customers and a journey with stages that can be left; where that asks for attributes, every time is known.
+
+    What dates mean beside attributes is tested by hand.
+    """
+    people, setting = draw(customers(most)), draw(leaving())
+    if any(leaf.attribute is not None for leaf in setting.journey.leaves()):
+        people = [with_hours(one) for one in people]
+    return people, setting
+
+
+def with_hours(one: Customer) -> Customer:
+    """The same customer, of whom every time is known."""
+    rows = tuple(replace(row, date_only=False, day=row.occurred // DAY) for row in one.touches)
+    return replace(one, touches=rows)
+
+
+@st.composite
 def _way_to_leave(draw: st.DrawFn) -> dict[str, Any]:
     shape = draw(st.sampled_from(("plain", "plain", "leaf", "rule", "mixed", "silence")))
     if shape == "silence":

@@ -112,7 +112,7 @@ _NONE = UsedRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 def fire(
     journey: Journey, points: TouchpointColumns, questions: Questions, *, followed_only: bool = False
-) -> Evaluation:
+) -> RuleEvaluation:
     """Return where each stage's own rule fires first; with ``followed_only``, of stages that others come after.
 
     Stages that can be left count among the latter: what enters them again comes after a leave.
@@ -123,7 +123,7 @@ def fire(
     takes = dated and bool(followed) and journey.spec.same_day == "counts"
     value = np.where(points.has_value, points.value, 0)
     turns = _turns(journey, points, value) if takes else _NONE.row
-    evaluate = Evaluation(journey, points, questions, value, dated, takes, turns, {})
+    evaluate = RuleEvaluation(journey, points, questions, value, dated, takes, turns, {})
     for i in journey.spec.in_order_of_rules():
         stage = journey.stages[i]
         if stage.name in followed or not followed_only:
@@ -138,7 +138,7 @@ def start_of_history(questions: int) -> Firings:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class RuleEvaluation:
     """Rules asked of all questions: ``fired`` is where stages' own rules fire first, by name.
 
     Conditions on attributes may hold from the rows ``since`` on, question by question; None: from the first. ``masks``
@@ -156,7 +156,7 @@ class Evaluation:
     since: _Rows | None = None
     masks: dict[int, tuple[Rule, _Mask]] = field(default_factory=dict)
 
-    def later(self, positions: _Rows, instants: Instants, names: Collection[str]) -> Evaluation:
+    def later(self, positions: _Rows, instants: Instants, names: Collection[str]) -> RuleEvaluation:
         """Return the evaluation of some questions, in which attributes have to hold after an instant of each.
 
         ``names`` are the stages whose firings are needed.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import Rule, Stage
 from cvj_ml.histories import TouchpointColumns
-from cvj_ml.journey.entry_rules import Evaluation, Firings, Questions, both, either
+from cvj_ml.journey.entry_rules import Firings, Questions, RuleEvaluation, both, either
 from cvj_ml.windows import NEVER, Instants, is_live
 
 _Rows = npt.NDArray[np.int64]
@@ -39,14 +39,14 @@ class Round:
     silent: _Mask
 
 
-def rounds(evaluate: Evaluation, stage: Stage) -> Iterator[Round]:
+def rounds(evaluate: RuleEvaluation, stage: Stage) -> Iterator[Round]:
     """Yield the first stays of all questions, then the second ones, and so on, as long as there are any."""
-    question, other = np.arange(len(evaluate.questions)), stage.leave and stage.leave.unless_silent
+    question = np.arange(len(evaluate.questions))
+    other, silence = (stage.leave.unless_silent, stage.leave.silence) if stage.leave else (None, None)
     entered, occurred_at = evaluate.fired[stage.name], evaluate.points.occurred_at
     while (there := np.flatnonzero(entered.happened())).size:
         question, entered = question[there], entered.take(there)
         stay = evaluate.later(question, occurred_at[entered.row], ())
-        silence = stage.leave.silence if stage.leave else None
         left, at, silent = _leave(stay, other, silence, entered)
         yield Round(question, entered, left, at, silent)
         gone = np.flatnonzero(at != NEVER)
@@ -55,7 +55,7 @@ def rounds(evaluate: Evaluation, stage: Stage) -> Iterator[Round]:
 
 
 def _leave(
-    stay: Evaluation, rule: Rule | None, silence: int | None, entered: Firings
+    stay: RuleEvaluation, rule: Rule | None, silence: int | None, entered: Firings
 ) -> tuple[Firings, Instants, _Mask]:
     """Return how stays end, when, and whether by silence rather than by a rule; of one instant it is the rule."""
     occurred_at = stay.points.occurred_at

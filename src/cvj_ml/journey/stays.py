@@ -59,6 +59,11 @@ class Stays:
         entered, left = self.last(customer, as_of)
         return np.where(left == NEVER, entered, NEVER)
 
+    def holds(self, customer: _Rows, as_of: Instants | int) -> npt.NDArray[np.bool_]:
+        """Return which stages are held at snapshots, (snapshots, stages)."""
+        since = self.held(customer, as_of)
+        return np.not_equal(since, NEVER)
+
     def at(self, customer: _Rows, as_of: Instants | int) -> StageState:
         """Return where customers stand: the highest stage held at ``as_of``, and the days since it was entered."""
         return stage_at(self.held(customer, as_of), as_of)

@@ -24,7 +24,7 @@ from cvj_ml.models.value.value import ValueModel, Values
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
 from cvj_ml.snapshots import Snapshots, eligible
-from cvj_ml.windows import NEVER, Instants
+from cvj_ml.windows import Instants
 
 _F64 = npt.NDArray[np.float64]
 
@@ -166,7 +166,7 @@ class Predictor:
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
         outcomes = self._outcomes(x, state.stage, snapshots.as_of, probability[:, 0])
-        held = stays.held(snapshots.customer, as_of) != NEVER
+        held = stays.holds(snapshots.customer, as_of)
         for one in self.definition.outcomes:
             if one.stage is not None and one.name in outcomes:
                 outcomes[one.name][~held[:, self.definition.journey.index(one.stage)]] = np.nan

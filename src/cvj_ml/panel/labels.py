@@ -113,7 +113,7 @@ def label_leaves(
         return {}
     happened = stays_that_happened(journey, points, cut)
     until = time_until(happened.until(snapshots.customer, snapshots.as_of), snapshots.as_of[:, None])
-    seen, held = (one.held(snapshots.customer, snapshots.as_of) != NEVER for one in (known, happened))
+    seen, held = (one.holds(snapshots.customer, snapshots.as_of) for one in (known, happened))
     return {
         name: Leaves(until[:, i], (seen & held)[:, i], int((seen & ~held)[:, i].sum()))
         for i, name in enumerate(journey.names)
