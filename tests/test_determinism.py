@@ -11,7 +11,7 @@ from tests.trained import AS_OF, Trained, call
 from cvj_ml import commands
 from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.models.training import fit_reach
+from cvj_ml.models.training import fit_amounts, fit_outcomes, fit_reach
 from cvj_ml.scoring import make_canary
 
 pytest_plugins = ["tests.fixtures"]
@@ -24,7 +24,9 @@ def train(trained: Trained, folder: Path, threads: int, buckets: int) -> dict[st
     histories = commands.open_histories(config, commands.Silent())
     panel = commands.training_panel(histories, trained.as_of)
     fit = fit_reach(panel, config.model.seed, threads)
-    predictor = Predictor(panel.definition, fit.trees, fit.calibration)
+    outcomes, _ = fit_outcomes(panel, config.model.seed, threads, fit.choice.settings)
+    alone = Predictor(panel.definition, fit.trees, fit.calibration, outcomes=outcomes)
+    predictor = fit_amounts(alone, panel, threads)
     save(predictor, make_canary(predictor, trained.as_of, config.model.seed), folder / "bundle")
     return everything(folder / "bundle")
 

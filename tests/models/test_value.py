@@ -57,7 +57,7 @@ def test_expected_numbers_and_amounts_are_those_that_happen() -> None:
 
 @pytest.mark.parametrize("factor", [0, -1])
 def test_purchases_that_nobody_paid_for_have_no_amounts(factor: int) -> None:
-    """Logs of events often have no values: means of nothing would be no numbers."""
+    """Silent error 162: logs of events often have no values, and means of nothing would be no numbers."""
     blocks, rate = a_shop_of_buyers(300, seed=3)
     (block,) = blocks.blocks
     value = factor * np.abs(block.touchpoints.value)

@@ -103,7 +103,7 @@ def test_the_same_question_is_asked_once(
     ],
 )
 def test_what_keeps_is_no_return_where_a_stage_is_entered_otherwise(rule: object, expected: str | None) -> None:
-    """A return is a stage that somebody else enters them into, too: by that alone, nobody is kept."""
+    """Silent error 161: a return is a stage that somebody else enters them into, too, and that alone keeps nobody."""
     (kept,) = outcomes_of(Journey(a_journey(One=rule)), {"visit", "buy", "mail", "CRM stage: Lead"}, ["mail"])
     assert kept.same_as == expected
 
@@ -182,7 +182,7 @@ def test_scores_tell_churn_as_the_opposite_of_being_kept_and_nothing_is_likelier
         p = answers.outcomes[one.name]
         assert ((p > 0) & (p < 1)).all() and (np.diff(p, axis=1) >= 0).all()
         assert (p <= answers.probability[:, 0]).all()
-    # Every purchase counts as kept, so churn and purchase never add up to more than one.
+    # Silent error 160: every purchase counts as kept, so churn and purchase never add up to more than one.
     assert (answers.outcomes["purchase"] <= answers.outcomes["kept"]).all()
     apart = replace(panel.definition, outcomes=(replace(ASKED[0], events=frozenset({"visit", "buy"})), ASKED[1]))
     bought = replace(predictor, definition=apart).answer(block, START).outcomes["purchase"]

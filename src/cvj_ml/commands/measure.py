@@ -223,10 +223,7 @@ def below_floor(config: Config, rows: pd.DataFrame) -> list[str]:
         # Where many were expected, it says something that few moved.
         if max(row["untouched_moved"], row["untouched_expected"]) < floor.min_converted:
             continue
-        place, did = (
-            f"{row['list']}, {row['night'][:10]}",
-            said_of_row({str(name): one for name, one in row.items()}).did,
-        )
+        place, did = f"{row['list']}, {row['night'][:10]}", said_of_row({str(k): v for k, v in row.items()}).did
         if row["lift_10pct_high"] < floor.min_lift:
             faults.append(
                 f"{place}: the likeliest tenth {did} {row['lift_10pct']:.2f} times as often as all (at most"

@@ -231,7 +231,11 @@ def evaluate_challenger(histories: Histories, result: FoldResult, promote: Promo
         bundle = champion(config, histories.visible)
     except ModelError as error:
         histories.watcher.say(f"warning: {error}")
-        return undecided(False, "Kept the champion, which cannot be compared under this configuration.")
+        return undecided(
+            False,
+            "Kept the champion, which cannot be compared under this configuration. `cvj-ml models promote` puts the new"
+            " model in its place.",
+        )
     with histories.watcher.step("Comparing with the champion"):
         return challenge(
             histories.run(), result, bundle.predictor, to_microseconds(datetime.fromisoformat(present.cut))

@@ -85,7 +85,7 @@ class AmountVerdict:
     @property
     def sentence(self) -> str:
         """Say what decided."""
-        word = "ranks" if self.ranks else "does not rank"
+        word = "may rank" if self.ranks else "may not rank"
         return (
             f"What customers are expected to buy {word} lists by expected value: in the last matured fold its order"
             f" within {self.days} days has a normalised Gini of {self.gini:.3f}, {self.gain:+.3f}"

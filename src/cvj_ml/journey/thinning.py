@@ -71,11 +71,4 @@ def hide(journey: Journey, points: TouchpointColumns, hidden: _Mask, entries: In
 def stays_when_hidden(journey: Journey, points: TouchpointColumns, hidden: _Mask) -> Stays:
     """Return the stays on what `hide` left: a hidden stage is not entered, whatever still matches its rule."""
     found = stays(journey, points)
-    owner = np.repeat(np.arange(len(hidden)), np.diff(found.offsets))
-    kept = ~hidden[owner, found.stage]
-    return replace(
-        found,
-        first=np.where(hidden, NEVER, found.first),
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=len(hidden)))]).astype(np.int64),
-        **{name: getattr(found, name)[kept] for name in ("stage", "enter", "leave", "silent")},
-    )
+    return replace(found, first=np.where(hidden, NEVER, found.first))

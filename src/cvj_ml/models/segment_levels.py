@@ -50,8 +50,12 @@ class Rhythm:
         """Return the rhythm of the customers at these positions of a block, as visible just before ``as_of``."""
         points, size = block.touchpoints, len(block.customers)
         rows = np.flatnonzero(points.live(as_of) & kept.among(points))
-        days = np.unique(np.stack([points.owners()[rows], points.day[rows].astype(np.int64)]), axis=1)
-        owner, day = days
+        days = points.day[rows].astype(np.int64)
+        first = days.min(initial=0)
+        span = days.max(initial=0) - first + 1
+        # One number for a customer and day sorts three times as fast as a pair does.
+        owner, day = np.divmod(np.unique(points.owners()[rows] * span + days - first), span)
+        day += first
         last = np.full(size, np.nan)
         last[owner] = day  # ascending, so the last one stays
         same = owner[1:] == owner[:-1]

@@ -317,7 +317,9 @@ def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
 
     auc, lift = metric("auc"), metric("lift_10")
     if math.isnan(auc):
-        return Judgement(one.title, f"Not judged: too few customers {one.said.did} in the test.", "")
+        # The return has no figures of this form, and what is the same question as the return has none of its own.
+        same = "" if one.spec.kind == "move" else ", or on this data the question is that of the return (model card)"
+        return Judgement(one.title, f"Not judged: too few customers {one.said.did} in the test{same}.", "")
     pairs = f"Of a customer who {one.said.pair}, it ranked the {movers[0]} higher in {auc:.0%} of"
     pairs += " all pairs" if one.spec.kind == "move" else " all pairs, whatever their stage"
     # The churn's tenth at the top are those who leave: of a list that asks who comes back it says nothing.
