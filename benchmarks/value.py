@@ -43,7 +43,7 @@ from cvj_ml.journey import PURCHASE, observability
 from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
-from cvj_ml.models.value.purchase_history import Columns
+from cvj_ml.models.value.purchase_history import PurchaseColumns
 from cvj_ml.models.value.value import Values, fit_value
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import Panel, build_panel
@@ -62,7 +62,6 @@ PUBLISHED = (6.25, 3.74, 15.45)
 
 _FIXED = {"feature_fraction": 0.6, "verbosity": -1, "seed": 1, "num_threads": 1, "deterministic": True}
 _SEED = 20240229
-_ROWS = 100_000
 _TAUGHT = 40_000  # of the contenders' rows, at most
 
 
@@ -123,23 +122,23 @@ class Measured:
     taught: str
 
 
-def measure(name: str, instant: Instant, catboost: str | None) -> Measured:
+def measure(name: str, instant: Instant, catboost: str | None, max_rows: int) -> Measured:
     """Fit everything on what was visible at the instant, and predict."""
     folder, data = require_data(name), DATA[name]
-    config = configured(Protocol(name, data.burn_in, data.every, instant, (), (), {}), instant, data.every, _ROWS)
+    config = configured(Protocol(name, data.burn_in, data.every, instant, (), (), {}), instant, data.every, max_rows)
     store = ingest(config)
     engine, journey = LocalEngine(store, 1), observability(config, store.events, store.property_kinds).journey
     cut, until = (midnight(day, config.zone) for day in (instant.day, _end(instant)))
     definition = define(config, journey, engine, cut)
     test = build_panel(definition, engine, np.array([cut], dtype=np.int64), until, store.arrival_delay)
     grid = training_grid(config, cut)
-    history = build_panel(definition, engine, grid, cut, store.arrival_delay, max_rows=_ROWS, seed=1)
+    history = build_panel(definition, engine, grid, cut, store.arrival_delay, max_rows=max_rows, seed=1)
 
     chance, at_test = _chances(history, test)
     model = fit_value(history, chance)
     if model is None or test.amounts is None:
         raise SystemExit(f"{name}: too few customers bought before {instant.day} to learn amounts from.")
-    columns, horizons, last = Columns.of(definition), definition.horizons, len(definition.horizons) - 1
+    columns, horizons, last = PurchaseColumns.of(definition), definition.horizons, len(definition.horizons) - 1
     unit = 10.0**definition.catalogue.value_decimals
     bought = test.amounts.gross[:, last] / unit
     values = model.predict(test.x, columns, at_test, horizons)
@@ -354,17 +353,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", choices=sorted(DATA), required=True)
     parser.add_argument("--instant", choices=("choice", "test"), required=True)
     parser.add_argument("--catboost", metavar="PYTHON", help="an interpreter that has CatBoost")
+    parser.add_argument("--max-rows", type=int, default=100_000, help="hazard rows, a sample of the package's own")
     chosen = parser.parse_args(arguments)
     data = DATA[chosen.data]
     for instant in data.choices if chosen.instant == "choice" else (data.test,):
-        one = measure(chosen.data, instant, chosen.catboost)
+        one = measure(chosen.data, instant, chosen.catboost, chosen.max_rows)
         table = figures(one)
         if chosen.instant == "test":
             shown = "; ".join(
                 f"{row['contender']} {one.days}d rmse {row['rmse']:.2f} gini {row['gini']:.4f} mae {row['mae']:.2f}"
                 for row in table.to_dict("records")
             )
-            record_opening(f"value {chosen.data}", f"{instant.day}: {shown}")
+            record_opening(f"value {chosen.data}", f"{instant.day}: {shown} (at most {chosen.max_rows:,} rows)")
         text = section(chosen.data, instant, chosen.instant, one, table)
         print(text)
         write(text)

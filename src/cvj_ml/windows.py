@@ -94,6 +94,12 @@ def in_window(occurred_at: Any, as_of: Any, window: Any) -> Any:
 
 
 @compiled
+def is_ahead_within(occurred_at: Any, as_of: Any, horizon: Any) -> Any:
+    """Return whether a row that does not lie before ``as_of`` lies in ``[as_of, as_of + horizon)``."""
+    return occurred_at < as_of + horizon
+
+
+@compiled
 def is_covered(as_of: Any, window: Any, observed_from: Any) -> Any:
     """Return whether a look-back window lies wholly in the time that the sources record."""
     return as_of - window >= observed_from

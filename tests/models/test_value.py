@@ -19,7 +19,7 @@ from tests.oracles.cases import Blocks, a_predictor
 from cvj_ml.config import DAY
 from cvj_ml.journey import PURCHASE
 from cvj_ml.models.bundle.value_files import load_value, save_value
-from cvj_ml.models.value.purchase_history import Columns
+from cvj_ml.models.value.purchase_history import PurchaseColumns
 from cvj_ml.models.value.spread import EXPONENTIAL, Ratios, fit_spread
 from cvj_ml.models.value.value import ValueModel, fit_value, median_time
 from cvj_ml.panel.panel import Panel, build_panel
@@ -44,7 +44,7 @@ def a_model() -> tuple[ValueModel, Panel, _F64]:
 def test_expected_numbers_and_amounts_are_those_that_happen() -> None:
     """Silent error 142: a mean of logs would be a sixth too low here."""
     model, later, p = a_model()
-    found = model.predict(later.x, Columns.of(later.definition), p, HORIZONS)
+    found = model.predict(later.x, PurchaseColumns.of(later.definition), p, HORIZONS)
     amounts = later.amounts
     assert amounts is not None and amounts.whole.all() and found.refunds is not None
     for h in range(len(HORIZONS)):
@@ -71,7 +71,7 @@ def test_the_randomised_pit_is_even_and_the_interval_holds_what_it_says() -> Non
     """Silent errors 143 and 144: with P(0) > 0.9 any interval from 0 covers, so buyers are asked alone, too."""
     model, later, p = a_model()
     assert later.amounts is not None
-    h, columns = 2, Columns.of(later.definition)
+    h, columns = 2, PurchaseColumns.of(later.definition)
     amount = later.amounts.gross[:, h] / 100
     at_most = model.below(later.x, columns, p, HORIZONS, h, amount)
     before = np.where(amount > 0, at_most, 0.0)
@@ -96,13 +96,13 @@ def test_nothing_falls_with_the_horizon_and_no_number_is_below_its_chance(p: _F6
     """Silent error 145, whatever the hazard says, 0 and 1 included."""
     model, later, _ = a_model()
     x = later.x[first : first + 20]
-    found = model.predict(x, Columns.of(later.definition), p, HORIZONS)
+    found = model.predict(x, PurchaseColumns.of(later.definition), p, HORIZONS)
     assert found.refunds is not None
     for table in (found.gross, found.low, found.high, found.number, found.refunds):
         assert np.isfinite(table).all() and (table >= 0).all() and (np.diff(table, axis=1) >= -1e-9).all()
     assert (found.number >= p - 1e-9).all()
     assert (found.low <= found.high + 1e-9).all()
-    alone = model.predict(x[:1], Columns.of(later.definition), p[:1], HORIZONS)
+    alone = model.predict(x[:1], PurchaseColumns.of(later.definition), p[:1], HORIZONS)
     assert (alone.gross == found.gross[:1]).all() and (alone.high == found.high[:1]).all()
 
 
@@ -144,7 +144,7 @@ def test_a_bundle_gives_back_the_same_amounts(tmp_path: Path) -> None:
     """Silent error 148: bits, not nearly the same numbers; and no number of a single customer is in the files."""
     model, later, p = a_model()
     assert later.amounts is not None
-    columns = Columns.of(later.definition)
+    columns = PurchaseColumns.of(later.definition)
     save_value(model, tmp_path)
     back = load_value(tmp_path)
     assert back is not None
@@ -190,4 +190,15 @@ def test_scores_tell_what_the_model_says_and_null_where_it_says_nothing() -> Non
 def test_too_few_buyers_teach_nothing() -> None:
     blocks, rate = a_shop_of_buyers(25, seed=4)
     history = build_panel(a_buying_definition(), blocks, np.arange(START + 90 * DAY, CUT, 30 * DAY), CUT, 0)
+    assert fit_value(history, true_chances(rate, history)) is None
+
+
+def test_purchases_without_amounts_teach_none() -> None:
+    """Silent error 142: events named under value whose rows have no value are no forecast of nothing."""
+    blocks, rate = a_shop_of_buyers(200, seed=6)
+    points = blocks.blocks[0].touchpoints
+    bare = replace(points, has_value=np.zeros(len(points), dtype=np.bool_))
+    without = Blocks([replace(blocks.blocks[0], touchpoints=bare)])
+    history = build_panel(a_buying_definition(), without, np.array([CUT - 90 * DAY, CUT - 60 * DAY]), CUT, 0)
+    assert history.amounts is not None and history.amounts.purchases.any() and not history.amounts.gross.any()
     assert fit_value(history, true_chances(rate, history)) is None

@@ -19,7 +19,7 @@ from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
 from cvj_ml.models.segment_levels import SegmentLevels
 from cvj_ml.models.stage.posterior import StageModel, assemble
-from cvj_ml.models.value.purchase_history import Columns
+from cvj_ml.models.value.purchase_history import PurchaseColumns
 from cvj_ml.models.value.value import ValueModel, Values
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import Panel
@@ -196,7 +196,7 @@ class Predictor:
     def _values(self, x: npt.NDArray[np.float32], outcomes: Mapping[str, _F64]) -> Values | None:
         if self.value is None:
             return None
-        return self.value.predict(x, Columns.of(self.definition), outcomes[PURCHASE], self.definition.horizons)
+        return self.value.predict(x, PurchaseColumns.of(self.definition), outcomes[PURCHASE], self.definition.horizons)
 
     def _outcomes(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64

@@ -14,7 +14,7 @@ from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY, ValueSpec
 from cvj_ml.histories import TouchpointColumns
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.windows import Instants, follow_up, is_live, observed_whole, rows_before
+from cvj_ml.windows import Instants, follow_up, is_ahead_within, is_live, observed_whole, rows_before
 
 _I64 = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
@@ -129,7 +129,7 @@ def _add_up(
         start, stop = offsets[customer[i]], offsets[customer[i] + 1]
         row, h = rows_before(occurred_at, start, stop, as_of[i]), 0
         while row < stop:
-            while h < len(horizons) and occurred_at[row] - as_of[i] >= horizons[h]:
+            while h < len(horizons) and not is_ahead_within(occurred_at[row], as_of[i], horizons[h]):
                 h += 1
             if h == len(horizons):
                 break

@@ -10,7 +10,7 @@ import numpy as np
 
 from cvj_ml.models.bundle.hazard_files import write_json
 from cvj_ml.models.value.mean import MeanModel
-from cvj_ml.models.value.purchase_history import Population
+from cvj_ml.models.value.purchase_history import AverageBuyer
 from cvj_ml.models.value.spread import Ratios, Spread
 from cvj_ml.models.value.value import ValueModel
 
@@ -55,7 +55,7 @@ def load_value(folder: Path) -> ValueModel | None:
         for one in document["spread"]["bands"]
     )
     return ValueModel(
-        Population(**document["population"]),
+        AverageBuyer(**document["population"]),
         means["number"],
         means["gross"],
         Spread(np.array(document["spread"]["cuts"], dtype=np.float64), bands),

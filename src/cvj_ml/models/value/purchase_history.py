@@ -35,7 +35,7 @@ LEAST = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Population:
+class AverageBuyer:
     """The purchases of a customer a day, and the amount of one (whole units): what a customer is shrunk towards."""
 
     rate: float
@@ -43,7 +43,7 @@ class Population:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class PurchaseColumns:
     """Where X holds what is known of purchases, by position.
 
     ``windows`` are (days, counts, sum of values) of each look-back window. Where the events that count as purchases are
@@ -59,7 +59,7 @@ class Columns:
     value_max: int
 
     @classmethod
-    def of(cls, definition: ModelSpec) -> Columns:
+    def of(cls, definition: ModelSpec) -> PurchaseColumns:
         """Return the columns of a definition whose journey has a ``value``."""
         value, features = definition.journey.spec.value, definition.catalogue.features
         if value is None:
@@ -108,7 +108,7 @@ class History:
     windows: tuple[tuple[float, _F64, _F64], ...]
 
     @classmethod
-    def of(cls, x: _F32, columns: Columns, population: Population) -> History:
+    def of(cls, x: _F32, columns: PurchaseColumns, population: AverageBuyer) -> History:
         """Return the history of the rows of X."""
         purchases, tenure = total(x, columns.purchases), total(x, (columns.tenure,))
         # Of several events the last one counts, and NaN is none.
@@ -125,12 +125,12 @@ class History:
         highest = np.maximum(total(x, (columns.value_max,)), 0.0)
         return cls(purchases, silence, tenure, amount, highest, total(x, columns.refunds), tuple(windows))
 
-    def rate(self, population: Population) -> _F64:
+    def rate(self, population: AverageBuyer) -> _F64:
         """Return the own purchases a day after the first one, shrunk towards the population's."""
         rate: _F64 = np.maximum(self.purchases, 1.0) / (self.tenure + 1.0 / population.rate)
         return rate
 
-    def alive(self, population: Population) -> _F64:
+    def alive(self, population: AverageBuyer) -> _F64:
         """Return the log of P(still a customer) as BG/NBD has it: silence says more the more somebody bought."""
         repeats, (leaves, stays) = np.maximum(self.purchases - 1.0, 0.0), _DROPOUT
         slow = _SHAPE / population.rate
@@ -161,14 +161,18 @@ class Inputs:
     amounts: list[_F64]
 
 
-HABITS = 8
-"""How many habits there are beside one for each window."""
 ALIVE = 7
 """Which of the habits is not bounded: it is bounded by what it means."""
 
 
 def inputs_of(
-    x: _F32, columns: Columns, population: Population, p: _F64, snapshot: _I64, horizon: _I64, horizons: tuple[int, ...]
+    x: _F32,
+    columns: PurchaseColumns,
+    population: AverageBuyer,
+    p: _F64,
+    snapshot: _I64,
+    horizon: _I64,
+    horizons: tuple[int, ...],
 ) -> Inputs:
     """Return the inputs of rows; ``p`` is P(buys within each horizon), (snapshots, horizons)."""
     past = History.of(x, columns, population)

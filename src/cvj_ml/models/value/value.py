@@ -19,10 +19,10 @@ from cvj_ml.models.value.mean import (
 from cvj_ml.models.value.purchase_history import (
     ALIVE,
     LEAST,
-    Columns,
+    AverageBuyer,
     History,
     Inputs,
-    Population,
+    PurchaseColumns,
     inputs_of,
 )
 from cvj_ml.models.value.spread import EXPONENTIAL, Spread, fit_spread
@@ -68,14 +68,14 @@ class ValueModel:
     recipe had not seen.
     """
 
-    population: Population
+    population: AverageBuyer
     number: MeanModel
     gross: MeanModel
     spread: Spread
     refunds: MeanModel | None
     ranks: bool = False
 
-    def predict(self, x: _F32, columns: Columns, p: _F64, horizons: tuple[int, ...]) -> Values:
+    def predict(self, x: _F32, columns: PurchaseColumns, p: _F64, horizons: tuple[int, ...]) -> Values:
         """Return what customers with these features will buy; ``p`` is P(buys), (customers, horizons)."""
         customer, horizon = (one.ravel() for one in np.indices(p.shape))
         told = inputs_of(x, columns, self.population, p, customer, horizon, horizons)
@@ -90,7 +90,9 @@ class ValueModel:
             _rising(chance * amount, p), _rising(low, p), _rising(high, p), _rising(chance * if_buys, p), refunds
         )
 
-    def below(self, x: _F32, columns: Columns, p: _F64, horizons: tuple[int, ...], h: int, amount: _F64) -> _F64:
+    def below(
+        self, x: _F32, columns: PurchaseColumns, p: _F64, horizons: tuple[int, ...], h: int, amount: _F64
+    ) -> _F64:
         """Return P(a customer's gross amount within horizon number ``h`` is at most this)."""
         customer = np.arange(len(x))
         horizon = np.full(len(x), h)
@@ -108,7 +110,7 @@ class ValueModel:
 
 
 def fit_value(panel: Panel, p: _F64) -> ValueModel | None:
-    """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers paid.
+    """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers bought for anything.
 
     ``p`` is P(buys within each horizon) of its snapshots. How buyers spread is learned on rows that start at or after
     C' = cut - max(90 days, a quarter of the outcome span), from a fit on what was over then. Levels are those of the
@@ -161,7 +163,7 @@ class _Data:
     """Rows (snapshot, horizon) whose window was observed whole: inputs, what happened, and when it was over."""
 
     horizons: int
-    population: Population
+    population: AverageBuyer
     horizon: _I64
     customer: _I64
     told: Inputs
@@ -175,7 +177,7 @@ class _Data:
 
     @classmethod
     def of(cls, panel: Panel, p: _F64) -> _Data | None:
-        """Return at most 100,000 rows of evenly spaced snapshots; None where too few customers bought."""
+        """Return at most 100,000 rows of evenly spaced snapshots; None where too few customers bought for anything."""
         amounts, definition = panel.amounts, panel.definition
         if amounts is None:
             return None
@@ -183,10 +185,10 @@ class _Data:
         whole[np.arange(len(whole)) % max(-(-int(whole.sum()) // _ROWS), 1) > 0] = False
         snapshot, horizon = np.nonzero(whole)
         customer = panel.customer[snapshot]
-        paid = amounts.gross[snapshot, horizon] > 0  # purchases may be without a value, all of them, too
-        if len(np.unique(customer[paid])) < max(LOW_EVIDENCE, definition.min_customers):
+        spent = amounts.gross[snapshot, horizon] > 0
+        if len(np.unique(customer[spent])) < max(LOW_EVIDENCE, definition.min_customers):
             return None
-        columns = Columns.of(definition)
+        columns = PurchaseColumns.of(definition)
         population = population_of(panel.x, columns)
         horizons = definition.horizons
         ends = panel.as_of[snapshot] + np.array(horizons)[horizon] + panel.arrival_delay
@@ -214,16 +216,16 @@ class _Data:
 
     def enough(self, part: _Mask) -> bool:
         """Return whether something can be learned from, or judged on, a part of the rows."""
-        return len(np.unique(self.customer[part & self.bought])) >= LOW_EVIDENCE and float(self.gross[part].sum()) > 0
+        return len(np.unique(self.customer[part & (self.gross > 0)])) >= LOW_EVIDENCE
 
 
-def population_of(x: _F32, columns: Columns) -> Population:
+def population_of(x: _F32, columns: PurchaseColumns) -> AverageBuyer:
     """Return the rate and mean amount of all customers together."""
-    one = Population(1.0, 1.0)
+    one = AverageBuyer(1.0, 1.0)
     past = History.of(x, columns, one)
     repeats, days = np.maximum(past.purchases - 1.0, 0.0).sum(), past.tenure[past.purchases > 0].sum()
     spent = (past.amount * (1.0 + past.purchases) - one.amount).sum()
-    return Population(
+    return AverageBuyer(
         float(max(repeats, 1.0) / max(days, 1.0)), float(max(spent / max(past.purchases.sum(), 1.0), LEAST))
     )
 
