@@ -186,10 +186,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _out_is_apart(self, info: ValidationInfo) -> Self:
         named: dict[str, TableSpec | None] = {**self.touchpoint_tables}
-        named |= {
-            name: getattr(self, name) for name in ("attributes", "contact", "stage_labels", "identities", "members")
-        }
-        named |= {name: getattr(self, name) for name in ("suppression", "consent")}
+        people = ("attributes", "contact", "stage_labels", "identities", "members", "suppression", "consent")
+        named |= {name: getattr(self, name) for name in people}
         tables = {label: spec for label, spec in named.items() if spec is not None}
         if faults := out_faults(self.out, tables, self.mlflow.tracking_uri, (info.context or {}).get("folder")):
             raise ValueError("\n".join(faults))
@@ -234,10 +232,7 @@ class Config(Section):
         return self
 
     def _unknown_stages(self) -> Iterable[str]:
-        named = [("unobserved", name) for name in self.unobserved] + [
-            ("stage_value", name) for name in self.stage_value
-        ]
-        named += [("coverage", name) for name in self.coverage]
+        named = [(place, name) for place in ("unobserved", "stage_value", "coverage") for name in getattr(self, place)]
         for i, one in enumerate(self.lists or ()):
             named += [(f"lists[{i}].{place}", name) for place, name in one.stages_by_place]
         for place, name in named:
@@ -272,16 +267,15 @@ class Config(Section):
         return faults
 
     def _wrong_coverage(self) -> list[str]:
-        faults = []
+        faults: list[str] = []
         left = [stage.name for stage in self.journey.stages if stage.leave is not None]
         # The posterior takes the observed stage for a floor; with hidden evidence of a leave it is none.
         given = [key for key in ("coverage", "complete_when", "stage_labels") if getattr(self, key)]
         if left and given:
-            faults.append(
+            return [
                 f"{', '.join(given)}: {', '.join(left)} can be left, and where evidence may be hidden nobody knows who"
                 " has; remove these settings, or the leave rules"
-            )
-            return faults
+            ]
         for stage in self.journey.stages:
             if stage.name not in self.coverage:
                 continue
