@@ -176,7 +176,7 @@ def survey_of(segment: str | None = None) -> JourneyCounts:
     stays = pd.DataFrame(
         [("<b>vip</b>", 0, STILL_THERE, 90, 2, False, 200), ("b", 0, 1, 5, 2, True, 60), ("b", 0, 2, 9, 2, True, 40)],
         columns=["segment", "stage", "next", "days", "followed", "recent", "customers"],
-    )
+    ).assign(again=False)
     ended = stays.iloc[1:].assign(stage=[1, 2], next=STILL_THERE, recent=False)
     return JourneyCounts(
         Question(Journey(CONFIG.journey), AT, CONFIG.report.period, 0, segment, "rating", 0),
