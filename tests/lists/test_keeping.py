@@ -338,6 +338,8 @@ def test_the_unhappy_are_offered_help_and_nothing_else() -> None:
 def test_a_list_that_cannot_be_ranked_is_refused_before_anything_is_made() -> None:
     with pytest.raises(ModelError, match="does not know who is active by their own rhythm"):
         only(AT_RISK, [person(), person(active=None)])
+    with pytest.raises(ModelError, match="the model learned no amounts, since too few customers bought again"):
+        only({**AT_RISK, "by": "lost_value"}, [person(amount=None)], amounts=True)
     with pytest.raises(ConfigError, match="the scores have no column value_30d, which `by: lost_value` ranks by"):
         only({**AT_RISK, "by": "lost_value"}, [person()])
     settings = config(journey=JOURNEY, lists=[AT_RISK])
