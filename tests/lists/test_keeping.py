@@ -394,6 +394,21 @@ def test_faults_of_the_settings_are_told_together() -> None:
         assert words in told
 
 
+def test_a_stage_that_silence_leaves_first_has_nobody_to_win_back() -> None:
+    first, buyer, fan = JOURNEY["stages"]
+
+    def asked(silence: str, outbound: tuple[str, ...] = ()) -> None:
+        stages = [first, {**buyer, "leave": {"silent_for": silence}}, fan]
+        journey = {**JOURNEY, "dormant_after": "90d", "stages": stages}
+        config(journey=journey, outbound=outbound, lists=[WIN_BACK])
+
+    for silence in ("60d", "90d"):
+        with pytest.raises(ValidationError, match=f"Buyer is left after {silence} of silence, before anybody there is"):
+            asked(silence)
+    asked("91d")
+    asked("60d", outbound=("buyer",))  # what we send enters the silent, too
+
+
 @given(st.lists(PERSON, min_size=6, max_size=6), st.lists(PERSON, min_size=6, max_size=6), st.data())
 def test_what_changed_adds_up_for_lists_of_several_stages_and_for_segments(
     then: list[dict[str, Any]], now: list[dict[str, Any]], data: st.DataObject

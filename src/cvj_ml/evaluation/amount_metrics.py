@@ -87,8 +87,8 @@ class AmountVerdict:
         """Say what decided."""
         word = "may" if self.ranks else "may not"
         return (
-            f"What customers are expected to buy {word} rank lists by expected value: in the last matured fold its order"
-            f" within {self.days} days has a normalised Gini of {self.gini:.3f}, {self.gain:+.3f}"
+            f"What customers are expected to buy {word} rank lists by expected value: in the last matured fold its"
+            f" order within {self.days} days has a normalised Gini of {self.gini:.3f}, {self.gain:+.3f}"
             f" ({self.low:+.3f} to {self.high:+.3f}) beside the mean of the stage, and {self.ratio:.2f} times what"
             " was expected was bought."
         )
