@@ -338,6 +338,8 @@ def test_the_unhappy_are_offered_help_and_nothing_else() -> None:
 def test_a_list_that_cannot_be_ranked_is_refused_before_anything_is_made() -> None:
     with pytest.raises(ModelError, match="does not know who is active by their own rhythm"):
         only(AT_RISK, [person(), person(active=None)])
+    with pytest.raises(ModelError, match="the model learned no amounts, since too few customers bought again"):
+        only({**AT_RISK, "by": "lost_value"}, [person(amount=None)], amounts=True)
     with pytest.raises(ConfigError, match="the scores have no column value_30d, which `by: lost_value` ranks by"):
         only({**AT_RISK, "by": "lost_value"}, [person()])
     with pytest.raises(ModelError, match="the model tells of nobody what they buy for"):
@@ -392,6 +394,21 @@ def test_faults_of_the_settings_are_told_together() -> None:
         "segments.ready_to_buy: at_least is a probability, at most 1; found 2",
     ):
         assert words in told
+
+
+def test_a_stage_that_silence_leaves_first_has_nobody_to_win_back() -> None:
+    first, buyer, fan = JOURNEY["stages"]
+
+    def asked(silence: str, outbound: tuple[str, ...] = ()) -> None:
+        stages = [first, {**buyer, "leave": {"silent_for": silence}}, fan]
+        journey = {**JOURNEY, "dormant_after": "90d", "stages": stages}
+        config(journey=journey, outbound=outbound, lists=[WIN_BACK])
+
+    for silence in ("60d", "90d"):
+        with pytest.raises(ValidationError, match=f"Buyer is left after {silence} of silence, before anybody there is"):
+            asked(silence)
+    asked("91d")
+    asked("60d", outbound=("buyer",))  # what we send enters the silent, too
 
 
 @given(st.lists(PERSON, min_size=6, max_size=6), st.lists(PERSON, min_size=6, max_size=6), st.data())

@@ -184,6 +184,6 @@ def test_what_nobody_in_a_stage_has_lived_through_rests_on_what_is_known_of_it(d
     told = [one.sentence for one in predictor.unlived() if (one.stage, one.target) == ("Member", "return")]
     assert len(told) == 1
     if days_ago == 45:
-        assert told[0].startswith("Member: nobody has been seen there for longer than 30 days, so returning within 60")
+        assert told[0].startswith("Member: too few have been seen there for longer than 30 days without it, so")
     else:
         assert told[0].endswith("to tell of returning; it may be anything")

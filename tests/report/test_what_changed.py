@@ -7,17 +7,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from tests.lists.test_changes import BEFORE, REASON, STAGES, TONIGHT, Place, reasons_of, standing
+from tests.oracles.cases import a_journey
 from tests.report.test_page import night, ranked
 
+from cvj_ml.config import JourneySpec, Rule
 from cvj_ml.lists.changes import Changes, NotComparable, compare
 from cvj_ml.report.page import page
 from cvj_ml.report.what_changed import HEIGHT, WIDTH, WhatChanged, what_changed
 
 ZONE = ZoneInfo("UTC")
+JOURNEY = a_journey(**{stage: {"event": "buy"} for stage in STAGES})
 MADE = ("visitor__buyer", "visitor__fan", "buyer__fan")
 
 
-def told() -> WhatChanged:
+def told(journey: JourneySpec = JOURNEY) -> WhatChanged:
     before = {
         "a": Place("Visitor", ("visitor__buyer",)),
         "b": Place("Visitor", ("visitor__buyer",)),
@@ -37,7 +40,7 @@ def told() -> WhatChanged:
         {"as_of": "", "stages": {"Visitor": 4}},
         {"as_of": "", "stages": {"": 1, "Visitor": 3, "Buyer": 1}},
     ]
-    return what_changed(Changes((found, NotComparable("week", "no_night"))), trend, STAGES, ZONE)
+    return what_changed(Changes((found, NotComparable("week", "no_night"))), trend, journey, ZONE)
 
 
 def test_the_sentences_name_who_came_who_went_and_why() -> None:
@@ -51,6 +54,13 @@ def test_the_sentences_name_who_came_who_went_and_why() -> None:
         "New in the data: 2 customers; not in them any more: 1; erased since: 2.",
     )
     assert week.sentences == ("No published night is at least 7 days older yet.",)
+
+
+def test_who_left_every_stage_is_not_before_any() -> None:
+    """Of who holds no stage is said that they came to none yet only where no stage can be left."""
+    left = [stage.model_copy(update={"leave": Rule(event=("resigned",))}) for stage in JOURNEY.stages]
+    rows = told(JOURNEY.model_copy(update={"stages": tuple(left)})).stages
+    assert [row.stage for row in rows] == ["in no stage", *STAGES]
 
 
 def test_the_numbers_by_stage_end_with_tonight() -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from tests.lists.test_eligibility import JOURNEY, scores_of
 from tests.lists.test_lists import AS_OF, config
 from tests.office import numbers_as_shown, sheets_as_shown
+from tests.oracles.cases import a_journey
 from tests.report.test_page import STAGES, night
 
 from cvj_ml import io
@@ -363,6 +364,7 @@ def test_permissions_that_were_asked_are_not_warned_about(tmp_path: Path) -> Non
 
 def test_what_changed_has_a_sheet_where_it_is_known(tmp_path: Path) -> None:
     lists, stages = lists_of(["a"]), ("Visitor", "Buyer", "Fan")
+    journey = a_journey(**{stage: {"event": "buy"} for stage in stages})
     balances: dict[str | None, Balance] = {stage: Balance(5, 2, 1, 6) for stage in (None, *stages)}
     plan, rows = Balance(4, 2, 3, 3), NOTHING_BEFORE.rows
     one = Comparison(
@@ -370,7 +372,7 @@ def test_what_changed_has_a_sheet_where_it_is_known(tmp_path: Path) -> None:
         moved_stage=5, erased=0,
     )  # fmt: skip
     nights = [{"as_of": "", "stages": dict.fromkeys(stages, 5)}, {"as_of": "", "stages": dict.fromkeys(stages, 6)}]
-    changed = what_changed(Changes((one, NotComparable("week", "no_night"))), nights, stages, ZoneInfo("UTC"))
+    changed = what_changed(Changes((one, NotComparable("week", "no_night"))), nights, journey, ZoneInfo("UTC"))
     write_lists(tmp_path / "t", lists, contact_of(["a"]), facts_of(lists, changed=changed))
     found = sheets(tmp_path / "t" / "lists.xlsx")
     text = [row[0] for row in found[CHANGED] if row]

@@ -45,7 +45,7 @@ def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
         (first, *others), compared = zip(*engine.map(count), strict=True)
         totals = sum(others, start=first)
     facts = data_facts(config, definition, histories.store, totals, as_of, (usage.not_yet_visible, usage.superseded))
-    names = [NO_STAGE, *config.journey.names]
+    nowhere = f"({config.journey.in_no_stage})" if histories.visible.journey.leavable else NO_STAGE
     seen = ["", *("no" if name in histories.visible.unobserved else "yes" for name in config.journey.names)]
     both, other = np.sum(compared, axis=0).tolist()
     told = [
@@ -54,7 +54,7 @@ def check(config: Config, as_of: int, watcher: Watcher) -> Checked:
     ]
     for warning in told if other else ():
         watcher.say(f"warning: {warning}")
-    stages = pd.DataFrame({"stage": names, "observed": seen, "customers": totals.here})
+    stages = pd.DataFrame({"stage": [nowhere, *config.journey.names], "observed": seen, "customers": totals.here})
     return Checked(histories, usage, stages, (*histories.visible.warnings, *(told if other else ())), facts)
 
 

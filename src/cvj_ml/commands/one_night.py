@@ -204,7 +204,7 @@ def make_night(
                     run.say(f"warning: not compared with {BASES[one.base]}: {NOT_COMPARABLE[one.reason]}.")
             changes = changes_of(config, as_of, scores, lists, earlier)
             tonight = {"as_of": facts["as_of"], "stages": stages}
-            changed = what_changed(changes, [*bases.trend, tonight], config.journey.names, config.zone)
+            changed = what_changed(changes, [*bases.trend, tonight], config.journey, config.zone)
         with run.step("Giving reasons") as progress:
             lists = with_reasons(lists, bundle.predictor, histories.engine(progress), as_of, config)
     exports: tuple[Exported, ...] = ()

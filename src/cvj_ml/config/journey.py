@@ -252,6 +252,11 @@ class JourneySpec(Section):
         )
 
     @property
+    def in_no_stage(self) -> str:
+        """What is said of who holds no stage: they came to none yet, or, where stages can be left, left it."""
+        return "in no stage" if any(one.leave for one in self.stages) else "before any stage"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Stage names in order."""
         return tuple(stage.name for stage in self.stages)

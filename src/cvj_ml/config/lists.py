@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cvj_ml.config.base import DAY, Duration, Section, _as_list, format_duration
 from cvj_ml.config.journey import JourneySpec
-from cvj_ml.config.plays import OUTER_RATINGS, Names, Play
+from cvj_ml.config.plays import OUTER_RATINGS, STAGE_CHANGE, Names, Play
 from cvj_ml.errors import nearest
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -251,6 +251,27 @@ def eligibility_faults(
             faults.append(f"{place}: by: expected_value needs the worth of {name} or a later stage in stage_value")
         if one.by == "lost_value" and journey.value is None:
             faults.append(f"{place}: by: lost_value needs value: in the journey file, the events by which people buy")
+        if one.kind == "win_back":
+            faults += [f"{place}: {fault}" for fault in _left_before_dormant(one, journey, outbound)]
+    return faults
+
+
+def _left_before_dormant(spec: ListSpec, journey: JourneySpec, outbound: tuple[str, ...]) -> list[str]:
+    """Return the stages that silence leaves before anybody there is dormant: a list to win back never has one of them.
+
+    Not where something else than what customers do themselves enters: it may come while they are silent.
+    """
+    faults = []
+    for stage in journey.stages:
+        silence = stage.leave.silence if stage.leave and stage.name in spec.origins else None
+        named = [name for leaf in stage.enter.leaves() for name in leaf.event or (STAGE_CHANGE,)]
+        own = not any(name in ("*", *outbound) or name.startswith(STAGE_CHANGE) for name in named)
+        if silence is not None and silence <= journey.dormant_after and own:
+            faults.append(
+                f"{stage.name} is left after {format_duration(silence)} of silence, before anybody there is dormant"
+                f" (dormant_after: {format_duration(journey.dormant_after)}), so nobody would ever be listed from it."
+                " Name an earlier stage that silence does not leave, such as one with the same enter and no leave"
+            )
     return faults
 
 

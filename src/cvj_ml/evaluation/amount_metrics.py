@@ -85,10 +85,10 @@ class AmountVerdict:
     @property
     def sentence(self) -> str:
         """Say what decided."""
-        word = "may rank" if self.ranks else "may not rank"
+        word = "may" if self.ranks else "may not"
         return (
-            f"What customers are expected to buy {word} lists by expected value: in the last matured fold its order"
-            f" within {self.days} days has a normalised Gini of {self.gini:.3f}, {self.gain:+.3f}"
+            f"What customers are expected to buy {word} rank lists by expected value: in the last matured fold its"
+            f" order within {self.days} days has a normalised Gini of {self.gini:.3f}, {self.gain:+.3f}"
             f" ({self.low:+.3f} to {self.high:+.3f}) beside the mean of the stage, and {self.ratio:.2f} times what"
             " was expected was bought."
         )

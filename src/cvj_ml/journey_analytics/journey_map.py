@@ -123,20 +123,22 @@ def journey_map(
 ) -> JourneyMap:
     """Make the map from the counts of all blocks; who is dormant is taken from SCORES."""
     silent = _dormant(config, scores) if scores is not None else {}
-    steps = []
+    steps, nowhere = [], config.journey.in_no_stage.capitalize()
     for stage in range(BEFORE_ANY, len(config.journey.stages)):
         rows = counts.dwell_times[counts.dwell_times["stage"] == stage]
         if stage == BEFORE_ANY and not (rows["recent"] | (rows["next"] == STILL_THERE)).any():
             continue
         arrivals = counts.arrivals[counts.arrivals["stage"] == stage]
         came = counts.dwell_times[(counts.dwell_times["next"] == stage) & counts.dwell_times["recent"]]
-        name = "Before any stage" if stage == BEFORE_ANY else config.journey.stages[stage].name
+        name = nowhere if stage == BEFORE_ANY else config.journey.stages[stage].name
+        yet = "" if journey.leavable else " yet"
+        goal = f"They are known, and no stage's rule holds{yet}." if stage < 0 else config.journey.stages[stage].goal
         steps.append(
             Step(
                 stage,
                 name,
                 name not in journey.unobserved,
-                "They are known, and no stage's rule holds yet." if stage < 0 else config.journey.stages[stage].goal,
+                goal,
                 here=_sum(rows[rows["next"] == STILL_THERE]),
                 dormant=silent.get(stage, 0),
                 entered=_sum(rows[~rows["again"]]),

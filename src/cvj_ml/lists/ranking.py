@@ -236,6 +236,12 @@ class _Night:
                 f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a"
                 " panel in memory. Fit or train it on touchpoints, or leave the list out."
             )
+        amount = f"value_{spec.horizon // DAY}d"
+        if spec.by == "lost_value" and len(scores) and scores[amount].null_count == len(scores):
+            raise ModelError(
+                f"{spec.words}: the model learned no amounts, since too few customers bought again or their purchases"
+                " have no value, so nothing tells what would be lost (`by: lost_value`). Rank `by: churn`."
+            )
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
         offers = offers_of(self.config.journey, plays_of(self.config.journey, spec))

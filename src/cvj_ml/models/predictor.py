@@ -77,8 +77,8 @@ class Unlived:
             return f"{self.stage}: nobody has been there for long enough to tell of {target}; it may be anything"
         bounds = f"{self.low:.1%} to {self.high:.1%}".replace("%", " %")
         return (
-            f"{self.stage}: nobody has been seen there for longer than {self.lived_days} days, so {target} within"
-            f" {self.horizon_days} days rests on the stage's own rate until then ({bounds})"
+            f"{self.stage}: too few have been seen there for longer than {self.lived_days} days without it, so"
+            f" {target} within {self.horizon_days} days rests on the stage's own rate until then ({bounds})"
         )
 
 
@@ -141,7 +141,7 @@ class Predictor:
                 if lived < int(ever[target].sum()) and not self.trees.low[target]:
                     yield Unlived(
                         stage,
-                        "Before any stage" if stage < 0 else journey.names[stage],
+                        journey.spec.in_no_stage.capitalize() if stage < 0 else journey.names[stage],
                         ["return", *journey.names][target],
                         days[lived - 1] if lived else 0,
                         days[-1],

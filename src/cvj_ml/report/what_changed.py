@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from cvj_ml.config import JourneySpec
 from cvj_ml.lists.changes import BASES, DROPPED, NOT_COMPARABLE, Balance, Changes, Comparison, NotComparable
 from cvj_ml.report.wording import customers, whole_number
 from cvj_ml.windows import to_datetime
@@ -72,16 +73,16 @@ class WhatChanged:
 
 
 def what_changed(
-    changes: Changes, trend: Sequence[Mapping[str, Any]], stages: Sequence[str], zone: ZoneInfo
+    changes: Changes, trend: Sequence[Mapping[str, Any]], journey: JourneySpec, zone: ZoneInfo
 ) -> WhatChanged:
     """Return what the page tells; trend: ``as_of`` and the numbers by stage of some nights, tonight's last."""
     since = []
     for one in changes.comparisons:
         day = None if one.as_of is None else to_datetime(one.as_of, zone).date().isoformat()
         since.append(Since(one.base, day, BASES[one.base], _brief(one), _sentences(one)))
-    before = [("", "before any stage")] if any(night["stages"].get("") for night in trend) else []
+    before = [("", journey.in_no_stage)] if any(night["stages"].get("") for night in trend) else []
     rows = []
-    for name, words in [*before, *((stage, stage) for stage in stages)]:
+    for name, words in [*before, *((stage, stage) for stage in journey.names)]:
         numbers = tuple(int(night["stages"].get(name, 0)) for night in trend)
         balances = tuple(
             one.stages[name or None] if isinstance(one, Comparison) else None for one in changes.comparisons
