@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from cvj_ml.models.hazard.calibration import identity
 from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.ownership import MARKER
-from cvj_ml.panel.model_spec import define
+from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel, hazard_rows
 from cvj_ml.scoring import merge, score_block, scores_contract, work_off
 from cvj_ml.store import Store, ingest
@@ -75,10 +75,12 @@ def engine(config: Config, store: Store) -> Engine:
 def assert_same_panel(one: Panel, other: Panel) -> None:
     for field in fields(Panel):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if field.name == "labels":
-            for name in ("times", "at_risk", "follow_up"):
-                assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
-            assert a.late == b.late
+        if is_dataclass(a) and not isinstance(a, ModelSpec):  # labels, outcomes, amounts
+            assert type(a) is type(b)
+            for part in fields(a):
+                mine, its = getattr(a, part.name), getattr(b, part.name)
+                same = mine.tobytes() == its.tobytes() if isinstance(mine, np.ndarray) else mine == its
+                assert same, (field.name, part.name)
         elif isinstance(a, np.ndarray):
             assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), field.name
         else:

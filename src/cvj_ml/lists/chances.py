@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cvj_ml.config import DAY, Config, ListSpec
+from cvj_ml.errors import ModelError
 from cvj_ml.journey import KEPT, PURCHASE
 
 REACH = "reach"
@@ -107,3 +108,17 @@ def _column(name: str, spec: ListSpec) -> str:
 def _numbers(scores: pa.Table, name: str) -> _F64:
     found: _F64 = scores[name].to_numpy()
     return found
+
+
+def require_known(spec: ListSpec, scores: pa.Table) -> None:
+    """Raise ModelError where a list asks for what the model of these scores does not know."""
+    if spec.kind == "at_risk" and scores["active"].null_count:
+        raise ModelError(
+            f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a"
+            " panel in memory. Fit or train it on touchpoints, or leave the list out."
+        )
+    if spec.by == "lost_value" and len(scores) and scores[f"value_{spec.horizon // DAY}d"].null_count == len(scores):
+        raise ModelError(
+            f"{spec.words}: the model learned no amounts, since too few customers bought again or their purchases"
+            " have no value, so nothing tells what would be lost (`by: lost_value`). Rank `by: churn`."
+        )

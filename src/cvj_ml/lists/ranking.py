@@ -18,7 +18,7 @@ from cvj_ml.customers import EACH_ONE, Identities, Permissions
 from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
-from cvj_ml.lists.chances import Chances
+from cvj_ml.lists.chances import Chances, require_known
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, drawn_tonight, epoch_name, holdout_exposures, spared_lately
 from cvj_ml.lists.eligibility import (
@@ -231,17 +231,7 @@ class _Night:
         asked = ["customer_id", "stage", *self.chances.columns(spec), *others]
         scores = self.scores.read(list(dict.fromkeys([*asked, *columns_asked(self.config, spec)])), here)
         customers = scores["customer_id"].combine_chunks()
-        if spec.kind == "at_risk" and scores["active"].null_count:
-            raise ModelError(
-                f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a"
-                " panel in memory. Fit or train it on touchpoints, or leave the list out."
-            )
-        amount = f"value_{spec.horizon // DAY}d"
-        if spec.by == "lost_value" and len(scores) and scores[amount].null_count == len(scores):
-            raise ModelError(
-                f"{spec.words}: the model learned no amounts, since too few customers bought again or their purchases"
-                " have no value, so nothing tells what would be lost (`by: lost_value`). Rank `by: churn`."
-            )
+        require_known(spec, scores)
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
         offers = offers_of(self.config.journey, plays_of(self.config.journey, spec))
