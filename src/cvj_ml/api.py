@@ -218,6 +218,7 @@ class Model:
                 history=StoredTable.at(scored.history) if scored.history else None,
                 permissions=people.permissions,
                 exposures=identities.by_person(commands.listed_in_control(config, instant)),
+                amounts_rank=fitted.predictor.amounts_rank,
                 identities=identities,
             )
         if fitted.predictor.reference is not None:

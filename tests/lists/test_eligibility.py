@@ -547,8 +547,8 @@ def test_a_suppression_of_a_channel_that_no_play_uses_is_an_error() -> None:
         ({"eligibility": {"exlude": {}}}, "eligibility: unknown key 'exlude'. Did you mean 'exclude'?"),
         ({"eligibility": {"min_probability": 2}}, "eligibility.min_probability: it should be less than or equal to 1"),
         (
-            {"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d", "by": "expected_value"}]},
-            "needs the worth of Ascend or a later stage in stage_value",
+            {"journey": JOURNEY, "lists": [{"from": "Buyer", "to": "Fan", "horizon": "30d", "by": "expected_value"}]},
+            "needs the worth of Fan or a later stage in stage_value, or value: in the journey file",
         ),
         ({"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d", "by": "luck"}]}, "lists[0].by: it should be"),
     ],

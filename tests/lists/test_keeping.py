@@ -338,12 +338,10 @@ def test_the_unhappy_are_offered_help_and_nothing_else() -> None:
 def test_a_list_that_cannot_be_ranked_is_refused_before_anything_is_made() -> None:
     with pytest.raises(ModelError, match="does not know who is active by their own rhythm"):
         only(AT_RISK, [person(), person(active=None)])
-    with pytest.raises(ModelError, match="the model learned no amounts, since too few customers bought again"):
+    with pytest.raises(ModelError, match=r"the model learned no amounts \(value_30d\), since too few customers"):
         only({**AT_RISK, "by": "lost_value"}, [person(amount=None)], amounts=True)
     with pytest.raises(ConfigError, match="the scores have no column value_30d, which `by: lost_value` ranks by"):
         only({**AT_RISK, "by": "lost_value"}, [person()])
-    with pytest.raises(ModelError, match="the model tells of nobody what they buy for"):
-        only({**AT_RISK, "by": "lost_value"}, [person(amount=None)], amounts=True)
     settings = config(journey=JOURNEY, lists=[AT_RISK])
     bare = scores_of([person()]).drop_columns(["p_churn_30d"])
     with pytest.raises(ConfigError, match="the scores have no column p_churn_30d"):
@@ -351,6 +349,29 @@ def test_a_list_that_cannot_be_ranked_is_refused_before_anything_is_made() -> No
     hidden = Journey(settings.journey, frozenset({"Buyer"}))
     with pytest.raises(ConfigError, match=r"lists\[0\] \(at_risk: Visitor, Buyer\): nothing in the data shows Buyer"):
         rank(settings, StoredTable.of(scores_of([person()])), hidden, AS_OF)
+
+
+def test_moves_are_ranked_by_what_is_bought_where_no_worth_is_stated_and_the_model_may_rank() -> None:
+    """Silent error 149: never by amounts that order no better than the stage does, nor instead of what is stated."""
+    move = {"from": "Buyer", "to": "Fan", "horizon": "30d", "by": "expected_value"}
+    people = [person(p=0.9, amount=1.0), person(p=0.1, amount=30.0), person(p=0.2, amount=8.0)]
+
+    def ranked(table: pa.Table, may: bool, **settings: Any) -> RankedList:
+        made_config = config(journey=JOURNEY, lists=[move], **settings)
+        history, journey = history_of(people, made_config), Journey(made_config.journey)
+        return rank(made_config, StoredTable.of(table), journey, AS_OF, history=history, amounts_rank=may)[0]
+
+    table = scores_of(people, amounts=True)
+    found = ranked(table, True)
+    assert found.rows["customer_id"].to_pylist() == ["c01", "c02", "c00"]
+    assert found.rows["expected_value"].to_pylist() == [30.0, 8.0, 1.0]
+    stated = ranked(table, False, stage_value={"Fan": 100})
+    assert stated.rows["customer_id"].to_pylist() == ["c00", "c02", "c01"]
+    assert stated.rows["expected_value"].to_pylist() == pytest.approx([90.0, 20.0, 10.0])
+    with pytest.raises(ModelError, match=r"did not order them better than their stage does.*State stage_value"):
+        ranked(table, False)
+    with pytest.raises(ModelError, match=r"the model learned no amounts \(value_30d\).*State stage_value"):
+        ranked(scores_of(people), True)
 
 
 def test_faults_of_the_settings_are_told_together() -> None:

@@ -183,7 +183,6 @@ def make_night(
     if people is not None and bases is not None:
         with run.step("Ranking the lists"):
             people = by_account(people, histories, as_of)
-            record = bundle.track_record
             history = StoredTable.at(scored.history) if scored.history else None
             earlier = bases.standings(identities)
             lists = rank(
@@ -191,11 +190,12 @@ def make_night(
                 scores,
                 histories.visible.journey,
                 as_of,
-                record,
+                bundle.track_record,
                 history=history,
                 permissions=people.permissions,
                 exposures=exposures,
                 forecast_errors=bundle.forecast_errors,
+                amounts_rank=bundle.predictor.amounts_rank,
                 asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
                 identities=identities,
             )

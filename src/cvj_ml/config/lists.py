@@ -247,8 +247,11 @@ def eligibility_faults(
     for place, _, one in places:
         name = one.to_stage or ""
         later = journey.names[journey.index(name) :] if name in journey.names else journey.names
-        if one.by == "expected_value" and not any(stage in stage_value for stage in later):
-            faults.append(f"{place}: by: expected_value needs the worth of {name} or a later stage in stage_value")
+        if one.by == "expected_value" and journey.value is None and not any(stage in stage_value for stage in later):
+            faults.append(
+                f"{place}: by: expected_value needs the worth of {name} or a later stage in stage_value, or value: in"
+                " the journey file, the events by which people buy"
+            )
         if one.by == "lost_value" and journey.value is None:
             faults.append(f"{place}: by: lost_value needs value: in the journey file, the events by which people buy")
         if one.kind == "win_back":

@@ -68,7 +68,7 @@ def mean_of_stage(history: Panel, test: Panel) -> _F64:
 
 @dataclass(frozen=True, slots=True)
 class AmountVerdict:
-    """Whether lists `by: expected_value` are ranked by the model's amounts, and why.
+    """Whether lists `by: expected_value` may be ranked by the model's amounts, and why.
 
     ``gain`` is the model's normalised Gini less that of the mean of the stage at the longest horizon of the fold, with
     its 95 % interval over customers; ``ratio`` is what was bought over what was expected.

@@ -21,10 +21,14 @@ _F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Chances:
-    """Reads the columns of SCORES that a configuration's lists rank by; ``there`` are those of tonight."""
+    """Reads the columns of SCORES that a configuration's lists rank by; ``there`` are those of tonight.
+
+    ``amounts_rank`` is whether the model's amounts order customers well enough to rank them (`ValueModel.ranks`).
+    """
 
     config: Config
     there: Collection[str]
+    amounts_rank: bool = False
 
     def outcome(self, spec: ListSpec) -> str:
         """Return what the probability of a list is of: ``reach``, ``purchase``, or ``kept`` (at risk: its contrary).
@@ -46,8 +50,9 @@ class Chances:
     def columns(self, spec: ListSpec) -> list[str]:
         """Return the columns that `probability` and `value` of a list read."""
         if spec.kind == "move":
-            return [self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))]
-        told = [_column("churn", spec), _column(PURCHASE, spec), f"value_{spec.horizon // DAY}d"]
+            amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
+            return [*(self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))), *amount]
+        told = [_column("churn", spec), _column(PURCHASE, spec), _amount(spec)]
         return [name for name in told if name in self.there]
 
     def probability(self, spec: ListSpec, scores: pa.Table) -> _F64:
@@ -66,15 +71,18 @@ class Chances:
     def value(self, spec: ListSpec, scores: pa.Table) -> _F64:
         """Return what the list's move, or its contrary, is worth on average; NaN where nothing tells.
 
-        A move: the worth of the list's stage and of the later ones, each times its probability. At risk: what they buy
-        for if they buy, times the probability that they are lost. Win back: what they are expected to buy for.
+        A move: the worth of the list's stage and of the later ones, each times its probability; where none is stated
+        and the list is ranked by it, what they are expected to buy for. At risk: what they buy for if they buy, times
+        the probability that they are lost. Win back: what they are expected to buy for.
         """
+        if self._by_amounts(spec):
+            return _numbers(scores, _amount(spec))
         if spec.kind == "move":
             worth = self._worths(spec)
             parts = [one * np.nan_to_num(self.reach(name, spec.horizon, scores)) for name, one in worth.items()]
             total: _F64 = np.sum(parts, axis=0) if parts else np.full(len(scores), np.nan)
             return total
-        amount, bought = f"value_{spec.horizon // DAY}d", _column(PURCHASE, spec)
+        amount, bought = _amount(spec), _column(PURCHASE, spec)
         if not {amount, bought} <= {*scores.column_names}:
             return np.full(len(scores), np.nan)
         expected = _numbers(scores, amount)
@@ -94,6 +102,33 @@ class Chances:
         """Return the probability of reaching a stage within a horizon, NaN where it is not predicted."""
         return _numbers(scores, self.reach_column(stage, horizon))
 
+    def require_known(self, spec: ListSpec, scores: pa.Table) -> None:
+        """Raise ModelError where a list ranks by what the model of these scores does not know."""
+        if spec.kind == "at_risk" and scores["active"].null_count:
+            raise ModelError(
+                f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a"
+                " panel in memory. Fit or train it on touchpoints, or leave the list out."
+            )
+        by_amounts, amount = self._by_amounts(spec), _amount(spec)
+        if not by_amounts and spec.by != "lost_value":
+            return
+        if amount not in self.there or 0 < len(scores) == scores[amount].null_count:
+            raise ModelError(
+                f"{spec.words}: the model learned no amounts ({amount}), since too few customers bought again or their"
+                f" purchases have no value, and `by: {spec.by}` ranks by them. "
+                + ("State stage_value, or rank `by: probability`." if by_amounts else "Rank `by: churn`.")
+            )
+        if by_amounts and not self.amounts_rank:
+            raise ModelError(
+                f"{spec.words}: `by: expected_value` without stage_value ranks by what customers are expected to buy"
+                " for, and in the fold that judged this model that did not order them better than their stage does, or"
+                " was far from what they bought for. State stage_value, or rank `by: probability`."
+            )
+
+    def _by_amounts(self, spec: ListSpec) -> bool:
+        """Return whether a list of moves is ranked by what customers are expected to buy for: no worth is stated."""
+        return spec.kind == "move" and spec.by == "expected_value" and not self._worths(spec)
+
     def _worths(self, spec: ListSpec) -> dict[str, float]:
         """Return the worth of the list's stage and of the later ones, as far as they have one and are predicted."""
         worth, names = self.config.stage_value, self.config.journey.names
@@ -105,20 +140,10 @@ def _column(name: str, spec: ListSpec) -> str:
     return f"p_{name}_{spec.horizon // DAY}d"
 
 
+def _amount(spec: ListSpec) -> str:
+    return f"value_{spec.horizon // DAY}d"
+
+
 def _numbers(scores: pa.Table, name: str) -> _F64:
     found: _F64 = scores[name].to_numpy()
     return found
-
-
-def require_known(spec: ListSpec, scores: pa.Table) -> None:
-    """Raise ModelError where a list asks for what the model of these scores does not know."""
-    if spec.kind == "at_risk" and scores["active"].null_count:
-        raise ModelError(
-            f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a"
-            " panel in memory. Fit or train it on touchpoints, or leave the list out."
-        )
-    if spec.by == "lost_value" and len(scores) and scores[f"value_{spec.horizon // DAY}d"].null_count == len(scores):
-        raise ModelError(
-            f"{spec.words}: the model learned no amounts, since too few customers bought again or their purchases"
-            " have no value, so nothing tells what would be lost (`by: lost_value`). Rank `by: churn`."
-        )

@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config, ListSpec, play_channels, plays_of
 from cvj_ml.customers import EACH_ONE, Identities, Permissions
-from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
-from cvj_ml.lists.chances import Chances, require_known
+from cvj_ml.lists.chances import Chances
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
 from cvj_ml.lists.control import HOLDOUT_EXPOSURES, drawn_tonight, epoch_name, holdout_exposures, spared_lately
 from cvj_ml.lists.eligibility import (
@@ -73,6 +72,7 @@ def rank(
     permissions: Permissions | None = None,
     exposures: pa.Table | None = None,
     forecast_errors: ForecastErrors = NO_ERRORS,
+    amounts_rank: bool = False,
     asked: pa.Array | None = None,
     identities: Identities = EACH_ONE,
 ) -> tuple[RankedList, ...]:
@@ -87,8 +87,9 @@ def rank(
     the rows of its stage, and of these the columns that it needs.
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: only scores are known);
     exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
-    which the range around each expected number of moves comes; asked: of whom to say why they are not listed;
-    identities: as known at ``as_of``, the other tables name customers by them already.
+    which the range around each expected number of moves comes; amounts_rank: whether its amounts may rank lists; asked:
+    of whom to say why they are not listed; identities: as known at ``as_of``, the other tables name customers by them
+    already.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     specs = list_specs(config, journey)
@@ -110,6 +111,7 @@ def rank(
         pa.array([], pa.string()) if asked is None else asked,
         specs,
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
+        Chances(config, scores.column_names, amounts_rank),
     )
     return tuple(night.next_list(i) for i in range(len(night.specs)))
 
@@ -163,14 +165,13 @@ class _Night:
     asked: pa.Array
     specs: tuple[ListSpec, ...]
     room: dict[int, int]
+    chances: Chances
     assigned: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     found: dict[int, _Candidates] = field(default_factory=dict)
     listed: npt.NDArray[np.bool_] = field(init=False)
-    chances: Chances = field(init=False)
 
     def __post_init__(self) -> None:
         self.listed = np.zeros(len(self.stage), dtype=np.bool_)
-        self.chances = Chances(self.config, self.scores.column_names)
 
     def next_list(self, position: int) -> RankedList:
         """Leave out, rank, serve, cut, mark: one list, and the room that it takes from the next ones."""
@@ -180,12 +181,6 @@ class _Night:
         if self.config.eligibility.one_list:
             elsewhere = elsewhere | self.listed[found.rows]
         scores, probability, value = found.scores, found.probability, self.chances.value(spec, found.scores)
-        amount = f"value_{spec.horizon // DAY}d"
-        if spec.by == "lost_value" and scores[amount].null_count == len(scores) > 0:
-            raise ModelError(
-                f"{spec.words}: the model tells of nobody what they buy for ({amount} is empty), which `by: lost_value`"
-                " ranks by. Train it on data with amounts, or rank `by: churn`."
-            )
         reason = np.where((found.reason < 0) & elsewhere, POSITION["other_list"], found.reason)
         everybody = np.isfinite(probability) & ~np.isin(reason, [POSITION[name] for name in OUTSIDE])
         mean = float(np.nanmean(np.where(everybody, probability, np.nan))) if everybody.any() else np.nan
@@ -231,7 +226,7 @@ class _Night:
         asked = ["customer_id", "stage", *self.chances.columns(spec), *others]
         scores = self.scores.read(list(dict.fromkeys([*asked, *columns_asked(self.config, spec)])), here)
         customers = scores["customer_id"].combine_chunks()
-        require_known(spec, scores)
+        self.chances.require_known(spec, scores)
         if pc.all(pc.less(customers[:-1], customers[1:])).as_py() is False:
             raise AssertionError("SCORES are not sorted by customer_id")
         offers = offers_of(self.config.journey, plays_of(self.config.journey, spec))

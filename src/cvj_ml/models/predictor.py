@@ -111,6 +111,11 @@ class Predictor:
     segments: SegmentLevels | None = None
     value: ValueModel | None = None
 
+    @property
+    def amounts_rank(self) -> bool:
+        """Whether amounts are there and may rank lists, by the rule of training."""
+        return self.value is not None and self.value.ranks
+
     def asking(self, outcome: Outcome) -> Predictor:
         """Return the model of one of the definition's own outcomes, which takes the place of the return."""
         found = self.outcomes[self.definition.own_outcomes.index(outcome)]
