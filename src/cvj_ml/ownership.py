@@ -179,6 +179,7 @@ _PATTERNS = (
     rf"work/{_HEX}{{12}}/(scores\.parquet|history\.parquet|blocks/\d{{4}}-{_HEX}{{64}}\.arrow)",
     r"models/champion\.json",
     rf"models/{_HEX}{{64}}/([a-z_]+\.(json|yaml|md)|(reach|stage_\d+)\.txt)",
+    rf"models/{_HEX}{{64}}/outcome_[a-z0-9_]+/([a-z_]+\.json|reach\.txt)",
     rf"models/{_HEX}{{64}}/canary/(touchpoints|attributes|scores)\.parquet",
     rf"quarantine/{_HEX}{{12}}\.parquet",
     r"measure/history\.(parquet|csv)",
