@@ -338,7 +338,7 @@ def test_the_command_tells_writes_and_logs(trained: Trained, tmp_path: Path) -> 
     assert document["folds"] == ["2025-04-23", "2025-05-23"]
     assert {row["fold"] for row in document["means"]} == set(document["folds"])
     names = {"cells", "means", "calibration", "failing", "baseline_wins", "subgroup_gaps", "model_age"}
-    names |= {"decomposition", "diagnosis", "over_folds"}
+    names |= {"decomposition", "diagnosis", "over_folds", "outcomes"}
     assert names <= document.keys()
     assert {file.stem for file in (tmp_path / "found" / "tables").glob("*.csv")} == names
     assert list((tmp_path / "found" / "plots").glob("reliability_*.svg"))
