@@ -170,7 +170,7 @@ def _chances(history: Panel, test: Panel) -> tuple[_F64, _F64]:
     ask = (lambda panel: panel) if asked.same_as == "return" else (lambda panel: panel.asking(asked))
     fit = fit_reach(ask(history), 1, 1, given=Choice(DEFAULT))
     predictor = Predictor(ask(history).definition, fit.trees, fit.calibration)
-    return tuple(predictor.predict(ask(panel), 1)[:, 0] for panel in (history, test))  # type: ignore[return-value]
+    return predictor.predict(ask(history), 1)[:, 0], predictor.predict(ask(test), 1)[:, 0]
 
 
 def _contenders(history: Panel, test: Panel, chance: _F64, at_test: _F64, catboost: str | None) -> dict[str, _F64]:

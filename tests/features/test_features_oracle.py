@@ -19,6 +19,7 @@ from tests.oracles.cases import (
     answers,
     moment,
     person,
+    random_customers,
     touch,
     under_other_names,
 )
@@ -27,7 +28,6 @@ from tests.oracles.histories import Customer, Touch, Version
 
 from cvj_ml.config import JourneySpec, ValueSpec
 from cvj_ml.features import Written, learn, sight
-from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import eligible
 
 JOURNEY = a_journey(
@@ -107,16 +107,7 @@ def test_features_of_close_touchpoints_are_those_of_the_oracle(seed: int, journe
 
 
 def test_longer_histories_agree_with_the_oracle() -> None:
-    block = random_block(
-        customers=30,
-        seed=3,
-        events=EVENTS,
-        channels=examples.CHANNELS,
-        properties={"plan": examples.PLANS, "rating": None},
-        attributes={"plan": examples.PLANS, "rating": None},
-        outbound=examples.OUTBOUND,
-        until=START,
-    )
+    block = random_customers(30, 3)
     instants = [START - day * DAY for day in (90, 30, 7, 1, 0)]
     compared = check(to_customers(block), Setting(JOURNEY, frozenset()), instants, START - 40 * DAY)
     assert compared > 5_000

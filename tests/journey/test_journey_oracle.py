@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.oracles import examples, journey
 from tests.oracles.blocks import to_block, to_customers
-from tests.oracles.cases import a_journey, person, plain, touch, under_other_names
+from tests.oracles.cases import a_journey, person, plain, random_customers, touch, under_other_names
 from tests.oracles.examples import DAY, EVENTS, HOUR, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch
 
@@ -20,7 +20,6 @@ from cvj_ml.errors import ConfigError, CvjError
 from cvj_ml.histories import Block
 from cvj_ml.journey import Journey, entry_times, occurrence_times, reached, stage_at
 from cvj_ml.journey.entry_rules import Questions, fire
-from cvj_ml.simulate import random_block
 from cvj_ml.windows import NEVER
 
 
@@ -118,16 +117,7 @@ RULES: tuple[dict[str, object], ...] = (
 
 
 def big_block(seed: int) -> Block:
-    return random_block(
-        customers=60,
-        seed=seed,
-        events=examples.EVENTS,
-        channels=examples.CHANNELS,
-        properties={"plan": examples.PLANS, "rating": None},
-        attributes={"plan": examples.PLANS, "rating": None},
-        outbound=examples.OUTBOUND,
-        until=START,
-    )
+    return random_customers(60, seed)
 
 
 @pytest.mark.parametrize("rules", RULES)

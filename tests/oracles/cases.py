@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 from tests.oracles.blocks import in_order, to_block
-from tests.oracles.examples import DAY, EVENTS, MINUTE, OUTBOUND, START
+from tests.oracles.examples import CHANNELS, DAY, EVENTS, MINUTE, OUTBOUND, PLANS, START
 from tests.oracles.histories import Customer, Touch, Version
 
 from cvj_ml.config import Config, JourneySpec
@@ -23,6 +23,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.labels import Labels, label
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.panel import build_panel, hazard_rows
+from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.windows import NEVER
 
@@ -117,6 +118,21 @@ def a_plain_block(
             properties={},
             merged_at=np.full(len(offsets) - 1, NEVER),
         ),
+    )
+
+
+def random_customers(customers: int, seed: int, *, with_attributes: bool = True) -> Block:
+    """Random customers with the names of the examples, until their start."""
+    known = {"plan": PLANS, "rating": None}
+    return random_block(
+        customers=customers,
+        seed=seed,
+        events=EVENTS,
+        channels=CHANNELS,
+        properties=known,
+        attributes=known if with_attributes else {},
+        outbound=OUTBOUND,
+        until=START,
     )
 
 

@@ -10,13 +10,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.oracles import examples, labels
 from tests.oracles.blocks import in_order, to_block, to_customers
-from tests.oracles.cases import HORIZONS, a_journey, labels_of, plain
+from tests.oracles.cases import HORIZONS, a_journey, labels_of, plain, random_customers
 from tests.oracles.examples import DAY, HOUR, MINOR_UNITS, START, Setting
 from tests.oracles.histories import Customer, Touch
 
 from cvj_ml.panel.labels import RETURN
 from cvj_ml.panel.panel import hazard_rows
-from cvj_ml.simulate import random_block
 from cvj_ml.windows import NEVER
 
 delays = st.sampled_from((0, 0, 1, HOUR, 2 * DAY))
@@ -57,16 +56,7 @@ def test_labels_and_hazard_rows_are_those_of_the_oracle(
 
 @pytest.mark.parametrize("cut_before_end", [0, 40])
 def test_longer_histories_agree_with_the_oracle(cut_before_end: int) -> None:
-    block = random_block(
-        customers=40,
-        seed=5,
-        events=examples.EVENTS,
-        channels=examples.CHANNELS,
-        properties={"plan": examples.PLANS, "rating": None},
-        attributes={},
-        outbound=examples.OUTBOUND,
-        until=START,
-    )
+    block = random_customers(40, 5, with_attributes=False)
     rules = a_journey(
         One={"event": "buy"},
         Two={"event": "buy", "count": 4, "within": "180d"},

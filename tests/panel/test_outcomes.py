@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.oracles import examples, labels
 from tests.oracles.blocks import to_block
-from tests.oracles.cases import HORIZONS, Blocks, a_definition, a_journey, moment, person, plain, touch
+from tests.oracles.cases import (
+    HORIZONS,
+    Blocks,
+    a_definition,
+    a_journey,
+    moment,
+    person,
+    plain,
+    random_customers,
+    touch,
+)
 from tests.oracles.examples import DAY, START
 from tests.oracles.histories import Customer, live
 
@@ -22,7 +32,6 @@ from cvj_ml.models.training import fit_outcomes, fit_reach
 from cvj_ml.panel.labels import label_outcomes
 from cvj_ml.panel.panel import Panel, build_panel, hazard_rows
 from cvj_ml.scoring import score_block, scores_contract
-from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import eligible
 from cvj_ml.windows import NEVER
 
@@ -123,16 +132,7 @@ def test_what_is_asked_is_one_thing(spec: dict[str, object], told: str) -> None:
 
 
 def a_panel(*asked: Outcome) -> tuple[Panel, Blocks]:
-    block = random_block(
-        customers=300,
-        seed=8,
-        events=examples.EVENTS,
-        channels=examples.CHANNELS,
-        properties={"plan": examples.PLANS, "rating": None},
-        attributes={},
-        outbound=examples.OUTBOUND,
-        until=START,
-    )
+    block = random_customers(300, 8, with_attributes=False)
     blocks = Blocks([block])
     definition = replace(a_definition(JOURNEY), outcomes=asked)
     instants = np.array([START - day * DAY for day in (90, 60, 45, 30)], dtype=np.int64)

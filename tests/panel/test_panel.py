@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oracles import examples
 from tests.oracles.blocks import to_block, to_customers
-from tests.oracles.cases import HORIZONS, Blocks, a_definition, a_journey, a_predictor, answers, moment, person, touch
+from tests.oracles.cases import (
+    HORIZONS,
+    Blocks,
+    a_definition,
+    a_journey,
+    a_predictor,
+    answers,
+    moment,
+    person,
+    random_customers,
+    touch,
+)
 from tests.oracles.examples import DAY, HOUR, START
 from tests.oracles.histories import Customer
 
@@ -37,16 +47,7 @@ INSTANTS = np.array([START - day * DAY for day in (90, 60, 45, 30)], dtype=np.in
 
 @pytest.fixture(scope="module")
 def customers() -> list[Customer]:
-    block = random_block(
-        customers=150,
-        seed=8,
-        events=examples.EVENTS,
-        channels=examples.CHANNELS,
-        properties={"plan": examples.PLANS, "rating": None},
-        attributes={"plan": examples.PLANS, "rating": None},
-        outbound=examples.OUTBOUND,
-        until=START,
-    )
+    block = random_customers(150, 8)
     return to_customers(block)
 
 

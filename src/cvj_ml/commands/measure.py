@@ -19,7 +19,7 @@ from cvj_ml.customers import Identities
 from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
-from cvj_ml.journey import KEPT
+from cvj_ml.journey import KEPT, in_scores
 from cvj_ml.lists.kinds import said_of_row
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
@@ -129,7 +129,7 @@ def _column(row: Mapping[str, Any]) -> str:
     """Return the column of SCORES that the probability of a list comes from."""
     if (row.get("kind") or "move") == "move":
         return f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
-    return f"p_{'churn' if row['outcome'] == KEPT else row['outcome']}_{row['horizon_days']}d"
+    return f"p_{in_scores(row['outcome'])}_{row['horizon_days']}d"
 
 
 def clicks_of(config: Config) -> frozenset[str]:

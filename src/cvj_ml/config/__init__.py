@@ -1,10 +1,10 @@
 """One YAML file, one frozen configuration."""
 
-from cvj_ml.config.base import DAY, SECOND, format_duration, parse_duration, validated
+from cvj_ml.config.base import DAY, SECOND, YEAR, format_duration, parse_duration, validated
 from cvj_ml.config.calendar_spec import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
 from cvj_ml.config.exports import ExportsSpec
 from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
-from cvj_ml.config.journey import JourneySpec, Rule, Stage, ValueSpec
+from cvj_ml.config.journey import KEPT, LEAVE, PURCHASE, JourneySpec, Rule, Stage, ValueSpec
 from cvj_ml.config.lists import (
     ContactCap,
     EligibilitySpec,
@@ -46,11 +46,15 @@ from cvj_ml.config.tables import (
 __all__ = [
     "DAY",
     "EPOCHS",
+    "KEPT",
+    "LEAVE",
     "NAME_BYTES",
     "PUBLIC_HOLIDAY",
+    "PURCHASE",
     "SECOND",
     "STAGE_CHANGE",
     "STAGE_HISTORY",
+    "YEAR",
     "AttributesSpec",
     "AudienceSpec",
     "CalendarSpec",

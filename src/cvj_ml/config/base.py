@@ -151,6 +151,7 @@ ResolvedPattern = Annotated[str, AfterValidator(_resolve_pattern)]
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
+YEAR = 365 * DAY
 _UNITS = {"w": 7 * DAY, "d": DAY, "h": 3_600 * SECOND, "min": 60 * SECOND, "s": SECOND}
 
 _LONGEST = 36_500 * DAY

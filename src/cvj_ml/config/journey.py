@@ -24,8 +24,8 @@ from cvj_ml.config.plays import (
 )
 from cvj_ml.errors import nearest
 
-OUTCOMES = ("return", "kept", "purchase")
-"""What scores call what they ask beside reaching stages; ``leave_<stage>`` besides."""
+KEPT, PURCHASE, LEAVE = "kept", "purchase", "leave_"
+"""The names of outcomes; of leaving a stage, what stands before its slug."""
 
 
 class Growth(Section):
@@ -222,7 +222,7 @@ class JourneySpec(Section):
         faults = []
         slugs = [stage.slug for stage in self.stages]
         for name, slug in zip(names, slugs, strict=True):
-            if name in OUTCOMES or name.startswith("leave_"):
+            if name in ("return", KEPT, PURCHASE) or name.startswith(LEAVE):
                 faults.append(f"stage {name!r} has the name of an outcome, by which scores tell it; capitalise it")
             if not slug:
                 faults.append(f"stage {name!r} has no ASCII letter or digit for its columns; add one")

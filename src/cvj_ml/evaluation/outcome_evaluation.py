@@ -18,7 +18,7 @@ from cvj_ml.config import DAY
 from cvj_ml.evaluation.assessment import assess
 from cvj_ml.evaluation.backtesting import Evaluated, FoldResult, evaluated
 from cvj_ml.evaluation.metrics import lift_at
-from cvj_ml.journey import KEPT
+from cvj_ml.journey import KEPT, in_scores
 
 LIFT_SHARES = (0.05, 0.1, 0.2)
 """Shares of the customers at the top of a ranking, for which lift is told."""
@@ -36,7 +36,7 @@ def evaluated_outcomes(result: FoldResult) -> dict[str, Evaluated]:
     found = {}
     for one in result.panel.definition.own_outcomes:
         of_outcome = evaluated(result.panel.asking(one), result.outcome_probabilities[one.name])
-        found["churn" if one.name == KEPT else one.name] = _opposite(of_outcome) if one.name == KEPT else of_outcome
+        found[in_scores(one.name)] = _opposite(of_outcome) if one.name == KEPT else of_outcome
     return found
 
 

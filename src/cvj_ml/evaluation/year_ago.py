@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
-from cvj_ml.config import DAY
+from cvj_ml.config import YEAR
 from cvj_ml.models.hazard.calibration import recalibrate
 from cvj_ml.models.hazard.level_shift import YearAgoError, YearAgoLevel
 from cvj_ml.models.hazard.ridge import HEADS
@@ -18,8 +18,6 @@ from cvj_ml.panel.panel import build_panel
 from cvj_ml.run import Run
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import observed_whole
-
-YEAR = 365 * DAY
 
 MOST_ROWS = 50_000
 """Hazard rows of a fit a year ago: its level is wanted, not its ranking."""

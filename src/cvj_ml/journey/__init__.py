@@ -1,7 +1,8 @@
 """From touchpoints to stages."""
 
+from cvj_ml.config import KEPT, PURCHASE
 from cvj_ml.journey.attribute_rules import evidence
-from cvj_ml.journey.customer_outcomes import KEPT, PURCHASE, Outcome, asked_of, net_values, outcomes_of
+from cvj_ml.journey.customer_outcomes import Outcome, asked_of, in_scores, net_values, outcomes_of
 from cvj_ml.journey.leaves import column_passes, leaf_mask
 from cvj_ml.journey.observability import Journey, Visible, observability
 from cvj_ml.journey.progress import Progress, progress
@@ -34,6 +35,7 @@ __all__ = [
     "evidence",
     "followed",
     "hide",
+    "in_scores",
     "leaf_mask",
     "net_values",
     "observability",

@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import STAGE_CHANGE, JourneySpec, Rule
+from cvj_ml.config import KEPT, LEAVE, PURCHASE, STAGE_CHANGE, JourneySpec, Rule
 from cvj_ml.histories import TouchpointColumns
 from cvj_ml.journey.leaves import ANY_EVENT
 from cvj_ml.journey.observability import Journey
-
-KEPT, PURCHASE, LEAVE = "kept", "purchase", "leave_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,11 @@ class Outcome:
     def of(self, events: Collection[str]) -> frozenset[str]:
         """Return which of some events count."""
         return frozenset(events) - self.events if self.but else self.events & frozenset(events)
+
+
+def in_scores(outcome: str) -> str:
+    """Return what SCORES call an outcome: of ``kept`` they tell the opposite."""
+    return "churn" if outcome == KEPT else outcome
 
 
 def asked_of(spec: JourneySpec) -> tuple[Outcome, ...]:

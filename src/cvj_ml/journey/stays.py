@@ -45,14 +45,14 @@ class Stays:
 
         Both are (snapshots, stages); NEVER where nothing had begun, or ended.
         """
-        moments = np.broadcast_to(np.asarray(as_of, dtype=np.int64), len(customer))
+        moments = np.broadcast_to(np.asarray(as_of, dtype=np.int64), len(customer))[:, None]
         entered = self.first[customer]
-        entered = np.where(before(entered, moments[:, None]), entered, NEVER)
-        left = np.full(entered.shape, NEVER, dtype=np.int64)
-        if self.leavable.any():
-            entered[:, self.leavable] = NEVER
-            _last(self.offsets, self.stage, self.enter, self.leave, customer, moments, entered, left)
-        return entered, left
+        entered = np.where(before(entered, moments), entered, NEVER)
+        if not self.leavable.any():
+            return entered, np.full(entered.shape, NEVER, dtype=np.int64)
+        row = self._begun(customer, as_of)
+        enter, leave = (np.append(one, NEVER)[row] for one in (self.enter, self.leave))
+        return np.where(self.leavable, enter, entered), np.where(before(leave, moments), leave, NEVER)
 
     def held(self, customer: _Rows, as_of: Instants | int) -> Instants:
         """Return since when each stage is held at snapshots, (snapshots, stages); NEVER where it is not."""
@@ -78,44 +78,24 @@ class Stays:
 
     def until(self, customer: _Rows, as_of: Instants) -> Instants:
         """Return when the stay of each stage that is held at ``as_of`` ends, unless by silence; else NEVER."""
-        found = np.full((len(customer), self.first.shape[1]), NEVER, dtype=np.int64)
-        _until(self.offsets, self.stage, self.enter, self.leave, self.silent, customer, as_of, found)
+        row = self._begun(customer, as_of)
+        leave, silent = np.append(self.leave, NEVER)[row], np.append(self.silent, True)[row]
+        return np.where(before(leave, as_of[:, None]) | silent, NEVER, leave)
+
+    def _begun(self, customer: _Rows, as_of: Instants | int) -> _Rows:
+        """Return the row of the last stay begun before each snapshot, (snapshots, stages); -1 where there is none."""
+        found = np.full((len(customer), self.first.shape[1]), -1, dtype=np.int64)
+        moments = np.broadcast_to(np.asarray(as_of, dtype=np.int64), len(customer))
+        _begun(self.offsets, self.stage, self.enter, customer, moments, found)
         return found
 
 
 @compiled
-def _until(
-    offsets: _Rows,
-    stage: _Rows,
-    enter: Instants,
-    leave: Instants,
-    silent: npt.NDArray[np.bool_],
-    customer: _Rows,
-    as_of: Instants,
-    found: Instants,
-) -> None:
-    for i in range(len(customer)):
-        for k in range(offsets[customer[i]], offsets[customer[i] + 1]):
-            if is_past(enter[k], as_of[i]) and not is_past(leave[k], as_of[i]) and not silent[k]:
-                found[i, stage[k]] = leave[k]
-
-
-@compiled
-def _last(
-    offsets: _Rows,
-    stage: _Rows,
-    enter: Instants,
-    leave: Instants,
-    customer: _Rows,
-    as_of: Instants,
-    entered: Instants,
-    left: Instants,
-) -> None:
+def _begun(offsets: _Rows, stage: _Rows, enter: Instants, customer: _Rows, as_of: Instants, found: _Rows) -> None:
     for i in range(len(customer)):
         for k in range(offsets[customer[i]], offsets[customer[i] + 1]):
             if is_past(enter[k], as_of[i]):
-                entered[i, stage[k]] = enter[k]
-                left[i, stage[k]] = leave[k] if is_past(leave[k], as_of[i]) else NEVER
+                found[i, stage[k]] = k
 
 
 @compiled

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from cvj_ml.config import DAY, Config, ListSpec
 from cvj_ml.errors import ModelError
-from cvj_ml.journey import KEPT, PURCHASE
+from cvj_ml.journey import KEPT, PURCHASE, in_scores
+from cvj_ml.models.value.value import amount_if_bought
 
 REACH = "reach"
 """What the probability of a list of moves is of; that of the others is of an outcome."""
@@ -52,7 +53,7 @@ class Chances:
         if spec.kind == "move":
             amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
             return [*(self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))), *amount]
-        told = [_column("churn", spec), _column(PURCHASE, spec), _amount(spec)]
+        told = [_column(KEPT, spec), _column(PURCHASE, spec), _amount(spec)]
         return [name for name in told if name in self.there]
 
     def probability(self, spec: ListSpec, scores: pa.Table) -> _F64:
@@ -62,7 +63,7 @@ class Chances:
             return self.reach(spec.target, spec.horizon, scores)
         if outcome == PURCHASE:
             return _numbers(scores, _column(PURCHASE, spec))
-        lost = _numbers(scores, _column("churn", spec))
+        lost = _numbers(scores, _column(KEPT, spec))
         if spec.kind == "at_risk":
             return lost
         kept: _F64 = 1 - lost
@@ -89,8 +90,7 @@ class Chances:
         if spec.kind == "win_back":
             return expected
         chance = _numbers(scores, bought)
-        if_bought = np.divide(expected, chance, out=np.full(len(chance), np.nan), where=chance > 0)
-        lost: _F64 = self.probability(spec, scores) * if_bought
+        lost: _F64 = self.probability(spec, scores) * amount_if_bought(expected, chance)
         return lost
 
     def reach_column(self, stage: str, horizon: int) -> str:
@@ -136,8 +136,8 @@ class Chances:
         return {name: worth[name] for name in later if self.reach_column(name, spec.horizon) in self.there}
 
 
-def _column(name: str, spec: ListSpec) -> str:
-    return f"p_{name}_{spec.horizon // DAY}d"
+def _column(outcome: str, spec: ListSpec) -> str:
+    return f"p_{in_scores(outcome)}_{spec.horizon // DAY}d"
 
 
 def _amount(spec: ListSpec) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cvj_ml.evaluation.backtesting import MODEL
 from cvj_ml.evaluation.outcome_evaluation import LIFT_SHARES
-from cvj_ml.journey import KEPT, Outcome
+from cvj_ml.journey import Outcome, in_scores
 from cvj_ml.model_card.facts import Training
 from cvj_ml.model_card.markdown import bullets, escape, formatted, sentence_list, table, with_interval
 
@@ -55,7 +55,7 @@ def churn_and_purchases(training: Training, found: pd.DataFrame) -> str:
 def _asked(one: Outcome) -> str:
     if one.stage is not None:
         return f"**{escape(one.name)}**: the stay in {escape(one.stage)} ends by its rules, of those who hold it."
-    name = "churn" if one.name == KEPT else one.name
+    name = in_scores(one.name)
     named = sentence_list(sorted(one.events))
     events = f"any of their own touchpoints{f' but {named}' if named else ''}" if one.but else named
     same = f"; on this data the same question as {one.same_as}, whose answer it has" if one.same_as else ""

@@ -170,7 +170,7 @@ class Predictor:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
         else:
             true_stage = self.stage.posterior(x, state.stage, self.stage.tracking.complete(block, snapshots))
-        outcomes = self._outcomes(x, state.stage, snapshots.as_of, probability[:, 0])
+        outcomes = self._outcomes(x, state.stage, snapshots.as_of, probability[:, 0], threads=1)
         held = stays.holds(snapshots.customer, as_of)
         for one in self.definition.outcomes:
             if one.stage is not None and one.name in outcomes:
@@ -192,7 +192,7 @@ class Predictor:
 
     def predict_outcomes(self, panel: Panel, threads: int) -> dict[str, _F64]:
         """Predict the outcomes of a panel's snapshots: (snapshots, horizons) by name."""
-        return self._outcomes(panel.x, panel.stage, panel.as_of, self.predict(panel, threads)[:, 0])
+        return self._outcomes(panel.x, panel.stage, panel.as_of, self.predict(panel, threads)[:, 0], threads)
 
     def predict_values(self, panel: Panel, threads: int) -> Values | None:
         """Predict what the customers of a panel's snapshots buy; None where the model does not know amounts."""
@@ -204,7 +204,7 @@ class Predictor:
         return self.value.predict(x, PurchaseColumns.of(self.definition), outcomes[PURCHASE], self.definition.horizons)
 
     def _outcomes(
-        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64
+        self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64, threads: int
     ) -> dict[str, _F64]:
         """Return P(each outcome within each horizon), none likelier than what it is a case of.
 
@@ -215,7 +215,7 @@ class Predictor:
             if one.same_as is not None:
                 found[one.name] = found[one.same_as]
             else:
-                own = self.asking(one)._probabilities(x, stage, as_of, threads=1)[:, 0]
+                own = self.asking(one)._probabilities(x, stage, as_of, threads)[:, 0]
                 found[one.name] = own if one.stage is not None else np.minimum(own, found[self._case_of(one)])
         return {name: p for name, p in found.items() if name != "return"}
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cvj_ml.config import DAY, SegmentsSpec
 from cvj_ml.histories import Block
 from cvj_ml.journey import Outcome
+from cvj_ml.models.value.value import amount_if_bought
 from cvj_ml.windows import local_days
 
 _F64 = npt.NDArray[np.float64]
@@ -130,6 +131,5 @@ def level_column(name: str, days: int, columns: Mapping[str, _F64]) -> _F64:
         return np.full(len(next(iter(columns.values()), ())), np.nan)
     found = np.asarray(columns[asked[0]], dtype=np.float64)
     if name == "potential_high_value":
-        chance = np.asarray(columns[asked[1]], dtype=np.float64)
-        found = np.divide(found, chance, out=np.full(len(found), np.nan), where=chance > 0)
+        found = amount_if_bought(found, np.asarray(columns[asked[1]], dtype=np.float64))
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import DAY
+from cvj_ml.config import YEAR
 from cvj_ml.journey import PURCHASE
 from cvj_ml.models.hazard.calibration import Calibration, HazardOutcomes, helpful_slopes, identity, set_levels
 from cvj_ml.models.hazard.fitting import BinnedRows, Settings, fit_trees, learnable, start_from
@@ -19,8 +19,6 @@ from cvj_ml.models.predictor import OutcomeModel, Predictor
 from cvj_ml.models.value.value import fit_value
 from cvj_ml.panel.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import Instants, before, edges, observed_whole
-
-_YEAR = 365 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,7 @@ def fit_reach(
     """Fit trees and calibration on a panel.
 
     given: what an earlier fit has chosen; settings alone, for which the ridge's share and slopes are learned; or None,
-    and all is chosen (`choose`) on rows ended by C' = the panel's cut - max(90 days, a quarter of the outcome span) and
-    those that start at or after C'.
+    and all is chosen (`choose`) on rows ended by C', the panel's ``inner_cut``, and those that start at or after C'.
 
     Trees are fitted on all rows, the slopes shrunk towards 1 by the share of the events that the compared trees had
     seen (they tell of trees with less to learn from). Levels, with or without slopes, are those of the outcomes of the
@@ -127,9 +124,8 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
 
 def _early_and_later(panel: Panel, rows: HazardRows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Return which hazard rows were over at an earlier cut, and which start at it or later."""
-    inner_cut = panel.cut - max(90 * DAY, (panel.cut - int(panel.as_of.min())) // 4)
-    early = observed_whole(inner_cut - _ends(panel, rows), 0)
-    return early, ~before(panel.as_of, inner_cut)[rows.snapshot]
+    early = observed_whole(panel.inner_cut - _ends(panel, rows), 0)
+    return early, ~before(panel.as_of, panel.inner_cut)[rows.snapshot]
 
 
 def _ends(panel: Panel, rows: HazardRows) -> Instants:
@@ -141,7 +137,7 @@ def _ends(panel: Panel, rows: HazardRows) -> Instants:
 
 def _levels(trees: Trees, slopes: Calibration | None, panel: Panel, rows: HazardRows, threads: int) -> Calibration:
     """Return the slopes with the levels of the last year."""
-    recent = rows.take(~before(_ends(panel, rows), panel.cut - _YEAR))
+    recent = rows.take(~before(_ends(panel, rows), panel.cut - YEAR))
     return set_levels(slopes or identity(*panel.definition.cells), _outcomes(trees, panel, recent, threads))
 
 

@@ -56,6 +56,11 @@ class Panel:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def inner_cut(self) -> int:
+        """C' = the cut less max(90 days, a quarter of the outcome span): what later rows decide is taught before it."""
+        return self.cut - max(90 * DAY, (self.cut - int(self.as_of.min())) // 4)
+
     def column(self, name: str) -> npt.NDArray[np.float32]:
         """Return one feature of all rows."""
         return self.x[:, self.definition.catalogue.names.index(name)]

@@ -19,7 +19,7 @@ from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
 from cvj_ml.evaluation.mlflow_record import QUESTIONS, cell_name
 from cvj_ml.exports import LEFT_OUT
-from cvj_ml.journey import KEPT
+from cvj_ml.journey import KEPT, in_scores
 from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
@@ -310,7 +310,7 @@ def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
     if one.spec.kind == "move":
         cell, movers = cell_name(one.origin, one.spec.target, days), ("mover", "movers")
     else:
-        cell, movers = f"{'churn' if one.outcome == KEPT else one.outcome}.{days}d", ("first", "them")
+        cell, movers = f"{in_scores(one.outcome)}.{days}d", ("first", "them")
 
     def metric(name: str) -> float:
         return training.metrics.get(f"test.{name}.{cell}", math.nan)

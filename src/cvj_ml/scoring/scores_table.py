@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from cvj_ml import schemas
 from cvj_ml.config import DAY
 from cvj_ml.histories import Block
-from cvj_ml.journey import KEPT, PURCHASE, Outcome
+from cvj_ml.journey import KEPT, PURCHASE, Outcome, in_scores
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.models.segment_levels import SEGMENTS, Rhythm
 from cvj_ml.models.value.value import median_time
@@ -31,9 +31,6 @@ from cvj_ml.scoring.parts import read_part
 from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
-
-_OUTCOME_COLUMNS = {KEPT: "churn"}
-"""Outcomes that SCORES call by another name: of ``kept``, the column holds the opposite."""
 
 _AMOUNT_COLUMNS = ("value_{}d", "value_{}d_low", "value_{}d_high", "purchases_{}d", "refunds_{}d")
 """Where the journey says what is bought; refunds where it says what is given back."""
@@ -44,7 +41,7 @@ def scores_contract(definition: ModelSpec) -> schemas.Contract:
     days = [horizon // DAY for horizon in definition.horizons]
     slugs = [stage.slug for stage in definition.journey.stages]
     reach = {slugs[i]: days for i in definition.journey.observable[1:]}
-    outcomes = [_OUTCOME_COLUMNS.get(one.name, one.name) for one in definition.outcomes]
+    outcomes = [in_scores(one.name) for one in definition.outcomes]
     value = definition.purchases
     amounts = [name for name in _AMOUNT_COLUMNS if value and (name != "refunds_{}d" or value.refunds)]
     return schemas.scores(slugs, reach, days, outcomes, amounts)
@@ -87,7 +84,7 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
         p = answers.outcomes.get(one.name)
         told = np.full((len(customers), len(days)), np.nan) if p is None else 1 - p if one.name == KEPT else p
         for h, day in enumerate(days):
-            columns[f"p_{_OUTCOME_COLUMNS.get(one.name, one.name)}_{day}d"] = told[:, h]
+            columns[f"p_{in_scores(one.name)}_{day}d"] = told[:, h]
     columns |= _amounts(definition, answers, as_of)
     columns["segment"] = pa.nulls(len(customers), pa.string())
     if (levels := predictor.segments) is not None:

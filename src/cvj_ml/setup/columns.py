@@ -142,6 +142,16 @@ class ColumnProfile:
         """Return the rows that hold a placeholder."""
         return sum((self.placeholders or {}).values())
 
+    @property
+    def somebody(self) -> int:
+        """Return the rows that hold anything but a placeholder."""
+        return self.filled - self.nobody
+
+    @property
+    def ids(self) -> int:
+        """Return how many different values there are but for placeholders."""
+        return self.distinct - len(self.placeholders or ())
+
 
 def profile_columns(
     fields: Sequence[Field], rows: str, connection: duckdb.DuckDBPyConnection

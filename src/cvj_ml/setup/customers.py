@@ -42,7 +42,7 @@ def find_customers(table: Table) -> list[Candidate]:
     for one in file.columns:
         tier = _tier(one, people)
         usable = one.kind == "text" or (one.kind == "number" and (one.whole or tier >= NAMED or one.type == "VARCHAR"))
-        if tier and usable and one.filled > one.nobody and one.distinct - len(one.placeholders or ()) > (file.rows > 2):
+        if tier and usable and one.somebody > 0 and one.ids > (file.rows > 2):
             found.append(Candidate(one, tier))
     most = max((one.column.distinct for one in found), default=0)
     judged = [Candidate(one.column, one.tier, _is_plausible(one.column, file.rows, most)) for one in found]
@@ -52,7 +52,7 @@ def find_customers(table: Table) -> list[Candidate]:
             not one.plausible,
             one.tier < LIKELY,
             _is_name(one.column),  # two people can have one name, and one person be written in two ways
-            2 * (one.column.filled - one.column.nobody) < file.rows,  # nearly empty
+            2 * one.column.somebody < file.rows,  # nearly empty
             -one.tier,
             -one.column.filled,
             one.column.emails > 0,
@@ -208,15 +208,14 @@ def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Ro
         rivals.append(one)
         unlike = max(unlike, pairs - own, pairs - theirs)
     if rivals:
-        told = first_of([f"{one.column.name} ({one.column.distinct - len(one.column.placeholders or ()):,} different in"
-                       f" {one.column.filled - one.column.nobody:,} rows)" for one in rivals])  # fmt: skip
-        own_ids = column.distinct - len(column.placeholders or ())
+        told = first_of([f"{one.column.name} ({one.column.ids:,} different in"
+                       f" {one.column.somebody:,} rows)" for one in rivals])  # fmt: skip
         text, numbers, joined = _one_person(table, [column, *(one.column for one in rivals)])
         found.append(Doubt(
             f"{source}.customer-rivals", file.name,
-            f"several columns could be the customer: {column.name} ({own_ids:,} different in"
-            f" {column.filled - column.nobody:,} of {file.rows:,} rows) is taken, and not {told}.{text}", True,
-            {"ids": own_ids, **{one.column.name: one.column.distinct for one in rivals}, **numbers},
+            f"several columns could be the customer: {column.name} ({column.ids:,} different in"
+            f" {column.somebody:,} of {file.rows:,} rows) is taken, and not {told}.{text}", True,
+            {"ids": column.ids, **{one.column.name: one.column.distinct for one in rivals}, **numbers},
             tuple(one.column.name for one in rivals),
             joined + way_out + _as_account([column, *(one.column for one in rivals)]),
         ))  # fmt: skip
@@ -229,8 +228,8 @@ def _one_person(table: Table, ids: Sequence[ColumnProfile]) -> tuple[str, dict[s
     Nothing where no device is known in (nearly) every row, and none whose devices have almost always one login.
     """
     rows = table.file.rows
-    for device in (one for one in ids if is_device(one.name) and one.filled - one.nobody >= _NEARLY * rows):
-        for login in (one for one in ids if not is_device(one.name) and one.filled - one.nobody < _NEARLY * rows):
+    for device in (one for one in ids if is_device(one.name) and one.somebody >= _NEARLY * rows):
+        for login in (one for one in ids if not is_device(one.name) and one.somebody < _NEARLY * rows):
             each = f"SELECT count(DISTINCT {table.text(login.name)}) AS logins FROM {table.sql}"
             seen, alone = table.connection.execute(
                 "SELECT count(*) FILTER (WHERE logins > 0), count(*) FILTER (WHERE logins = 1) FROM"
@@ -239,7 +238,7 @@ def _one_person(table: Table, ids: Sequence[ColumnProfile]) -> tuple[str, dict[s
             if not seen or alone < _ONE_LOGIN * seen:
                 continue
             text = (
-                f" {device.name} stands in (nearly) every row and {login.name} in {login.filled - login.nobody:,}, as"
+                f" {device.name} stands in (nearly) every row and {login.name} in {login.somebody:,}, as"
                 f" after a login; {alone:,} of {seen:,} {device.name} with a {login.name} have one alone."
             )
             joined = (
@@ -269,12 +268,10 @@ def _as_account(columns: Sequence[ColumnProfile]) -> str:
 
 def nobody_values(table: Table, column: ColumnProfile) -> dict[str, int]:
     """Return the ids that mean nobody; 0 and -1 only where they stand far oftener than any id should."""
-    known = column.placeholders or {}
-    ids = max(1, column.distinct - len(known))
-    usual = (column.filled - column.nobody) / ids
+    usual = column.somebody / max(1, column.ids)
     return {
         value: rows
-        for value, rows in known.items()
+        for value, rows in (column.placeholders or {}).items()
         if value not in ("0", "-1") or (rows > 5 * usual and rows > 0.01 * column.filled)
     }
 

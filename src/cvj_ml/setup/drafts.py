@@ -60,7 +60,7 @@ def find_shape(table: Table, roles: Roles) -> tuple[Shape, str | None, str | Non
     event = [roles.get("event")] if "event" in roles.columns else []
     repeating = []
     for one in keys:
-        filled = one.filled - one.nobody
+        filled = one.somebody
         if one.distinct >= (1 - _SEVERAL) * filled:
             continue
         one_customer, one_time, keys_found = _within(table, one.name, customer, at)
@@ -172,10 +172,7 @@ def _with_events(made: Draft) -> Draft:
     stem = "_".join(one for one in words(file.paths[0].name.split(".")[0]) if not one.isdigit()) or "row"
     said = next(iter(meanings([stem, stem.removesuffix("s")])), None)
     customer = file.column(columns["customer_id"])
-    if (
-        customer.distinct - len(customer.placeholders or ()) >= _NEARLY * (customer.filled - customer.nobody)
-        and "value" not in columns
-    ):
+    if customer.ids >= _NEARLY * customer.somebody and "value" not in columns:
         event, why = "signup", "a row a customer, with a time: when they came"
     else:
         event, why = said or ("purchase" if "value" in columns else stem), "by the file's name" if said else ""

@@ -83,12 +83,9 @@ def with_money(made: Draft) -> Draft:
             " purchase before it.", True,
             {"rows": below, "of": of}, way_out="Are they something else? If so: correct the query.",
         ))  # fmt: skip
-    if "event" in made.roles.columns:
-        mapped = [name for name in made.events if meaning(name) in COMMITTED]
-        text = made.table.text(made.roles.get("event"))
-        named = ", ".join(map(literal, mapped)) or "''"
-        elsewhere = made.table.ask(f"count({made.table.text(value.name)})", f"{text} NOT IN ({named})")[0]
-        if mapped and elsewhere > 0.05 * value.filled and below == 0:
+    if "event" in made.roles.columns and (where := _committed(made)) != _NOTHING:
+        elsewhere = made.table.ask(f"count({made.table.text(value.name)})", f"NOT ({where})")[0]
+        if elsewhere > 0.05 * value.filled and below == 0:
             found.append(Doubt(
                 f"{made.source}.value-elsewhere", file.name,
                 f"{value.name} also stands in {elsewhere:,} rows of events that are no purchase; it is their value,"
@@ -98,14 +95,23 @@ def with_money(made: Draft) -> Draft:
     return replace(made, doubts=tuple(found))
 
 
+_NOTHING = "FALSE"
+
+
+def _committed(made: Draft) -> str | None:
+    """Return in SQL which rows mean a purchase; None where the event that all of them have is none."""
+    if "event" not in made.roles.columns:
+        return "TRUE" if meaning(made.event or "") in COMMITTED else None
+    mapped = [name for name in made.events if meaning(name) in COMMITTED]
+    text = made.table.text(made.roles.get("event"))
+    return f"{text} IN ({', '.join(map(literal, mapped))})" if mapped else _NOTHING
+
+
 def _below_zero(made: Draft, value: ColumnProfile) -> tuple[int, int]:
     """Return how many rows that mean a purchase have an amount below zero (or a quantity), and how many there are."""
     table, columns = made.table, made.roles.columns
-    where = "TRUE"
-    if "event" in columns:
-        mapped = [name for name in made.events if meaning(name) in COMMITTED]
-        where = f"{table.text(columns['event'])} IN ({', '.join(map(literal, mapped))})" if mapped else "FALSE"
-    elif meaning(made.event or "") not in COMMITTED:
+    where = _committed(made)
+    if where is None:
         return 0, 0
     amounts = [value.name]
     if made.shape == "lines" and is_price(value.name) and (quantity := find_quantity(table, columns.values())):
@@ -118,11 +124,8 @@ def _below_zero(made: Draft, value: ColumnProfile) -> tuple[int, int]:
 def _without_amounts(made: Draft) -> list[Doubt]:
     """Return the doubt of purchases without any value, with the columns that could be their amounts."""
     table, columns, value = made.table, made.roles.columns, made.column("value")
-    where = "TRUE"
-    if "event" in columns:
-        mapped = [name for name in made.events if meaning(name) in COMMITTED]
-        where = f"{table.text(columns['event'])} IN ({', '.join(map(literal, mapped))})" if mapped else "FALSE"
-    elif meaning(made.event or "") not in COMMITTED:
+    where = _committed(made)
+    if where is None:
         return []
     amount = f"count({table.text(value.name)})" if value else "0"
     filled, rows = table.ask(f"{amount}, count(*)", where)
@@ -235,15 +238,10 @@ def payment_doubts(source: str, table: Table, roles: Roles, key: str | None) -> 
     if len(events) < 2:
         return [], []
     text = table.text(roles.get("event"))
-    orders = {
-        name: table.distinct(
-            key, where=f"{text} = '{name.replace(chr(39), chr(39) * 2)}' AND {table.text(key)} IS NOT NULL"
-        )
-        for name in events
-    }
-    named = ", ".join("'" + name.replace("'", "''") + "'" for name in events)
+    known = f"{table.text(key)} IS NOT NULL"
+    orders = {name: table.distinct(key, where=f"{text} = {literal(name)} AND {known}") for name in events}
     together = sum(orders.values()) - table.distinct(
-        key, where=f"{text} IN ({named}) AND {table.text(key)} IS NOT NULL"
+        key, where=f"{text} IN ({', '.join(map(literal, events))}) AND {known}"
     )
     if not together:
         return [], []

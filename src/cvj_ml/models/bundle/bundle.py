@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,15 @@ from cvj_ml.journey import Journey, Outcome
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.corrections import year_ago_as_json, year_ago_from_json
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
-from cvj_ml.models.bundle.hazard_files import HAZARD_FILES, load_calendar, load_hazard, save_hazard, text_of, write_json
+from cvj_ml.models.bundle.hazard_files import (
+    HAZARD_FILES,
+    load_calendar,
+    load_hazard,
+    read_json,
+    save_hazard,
+    text_of,
+    write_json,
+)
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.bundle.value_files import load_value, save_value
 from cvj_ml.models.bundle.verification import (
@@ -132,13 +139,13 @@ def load(folder: Path, digest: str | None = None) -> Bundle:
 
 
 def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
-    document = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+    document = read_json(folder / "features.json")
     definition = replace(_definition_from_json(document, folder), calendar=load_calendar(folder))
     wanted = {f"{_outcome_folder(one)}/{name}" for one in definition.own_outcomes for name in HAZARD_FILES}
     missing = [f"{name} is missing" for name in sorted(wanted - manifest["files"].keys())]
     raise_all(ModelError, f"{folder}: the model bundle is not what was saved; restore it or train anew:", missing)
-    record = TrackRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    errors = ForecastErrors.from_dict(json.loads((folder / FORECASTS).read_text(encoding="utf-8")))
+    record = TrackRecord.from_dict(read_json(folder / RECORD))
+    errors = ForecastErrors.from_dict(read_json(folder / FORECASTS))
     touchpoints, attributes, scores = (pq.read_table(folder / name, partitioning=None) for name in CANARY)
     dates = frozenset(definition.catalogue.vocabulary.dates)
     block = block_from_tables(touchpoints, attributes, frozenset(definition.outbound), dates)
@@ -148,9 +155,9 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
         for one in definition.own_outcomes
     )
     stage = _load_stage(folder) if _STAGE in manifest["files"] else None
-    remembered = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
+    remembered = read_json(folder / "reference.json")
     reference, drift = _reference_from_json(remembered["typical"]), drift_from_json(remembered["drift"], definition)
-    year_ago = year_ago_from_json(json.loads((folder / YEAR_AGO).read_text(encoding="utf-8")))
+    year_ago = year_ago_from_json(read_json(folder / YEAR_AGO))
     segments = SegmentLevels.from_dict(remembered["segments"]) if remembered["segments"] else None
     value = load_value(folder)
     predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago, outcomes, segments, value)
@@ -191,7 +198,7 @@ def _save_stage(model: StageModel, folder: Path) -> None:
 
 
 def _load_stage(folder: Path) -> StageModel:
-    document = json.loads((folder / _STAGE).read_text(encoding="utf-8"))
+    document = read_json(folder / _STAGE)
     complete = document["complete_when"]
     stages: list[HiddenStage | None] = []
     for i, one in enumerate(document["stages"]):

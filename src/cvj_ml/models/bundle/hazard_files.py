@@ -63,12 +63,12 @@ def save_hazard(trees: Trees, calibration: Calibration, calendar: Calendar, fold
 
 def load_calendar(folder: Path) -> Calendar:
     """Return the periods of a bundle."""
-    return calendar_from_json(_read_json(folder / CALENDAR))
+    return calendar_from_json(read_json(folder / CALENDAR))
 
 
 def load_hazard(folder: Path, definition: ModelSpec) -> tuple[Trees, Calibration]:
     """Return the hazard model of `save_hazard`."""
-    calibration, base = _read_json(folder / "calibration.json"), _read_json(folder / "base_rates.json")
+    calibration, base = read_json(folder / "calibration.json"), read_json(folder / "base_rates.json")
     maps = Calibration(np.array(calibration["intercept"]), np.array(calibration["slope"]))
     spread = [[np.inf if one is None else one for one in row] for row in base["spread"]]
     numbers = (np.array(base[name], dtype=np.float64) for name in ("recency_cuts", "by_stage", "rates"))
@@ -80,11 +80,11 @@ def load_hazard(folder: Path, definition: ModelSpec) -> tuple[Trees, Calibration
         np.array(base["known"], dtype=np.bool_),
         np.array(spread, dtype=np.float64),
     )
-    line = _read_json(folder / "linear.json")
+    line = read_json(folder / "linear.json")
     linear = (
         LinearHazard(intercept=line.pop("intercept"), **{k: np.array(v) for k, v in line.items()}) if line else None
     )
-    ridge = _read_json(folder / RIDGE)
+    ridge = read_json(folder / RIDGE)
     of_return, of_reach = ridge["share"]
     text = (folder / TREES).read_text(encoding="utf-8")
     trees = Trees(
@@ -95,7 +95,7 @@ def load_hazard(folder: Path, definition: ModelSpec) -> tuple[Trees, Calibration
         linear_columns(definition),
         ridge_from_json(ridge),
         (of_return, of_reach),
-        calendar=effect_from_json(_read_json(folder / CALENDAR), definition),
+        calendar=effect_from_json(read_json(folder / CALENDAR), definition),
     )
     return trees, maps
 
@@ -110,5 +110,6 @@ def write_json(path: Path, document: Any) -> None:
     path.write_text(sorted_json(document), encoding="utf-8")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return a document."""
     return json.loads(path.read_text(encoding="utf-8"))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvj_ml.models.bundle.hazard_files import write_json
+from cvj_ml.models.bundle.hazard_files import read_json, write_json
 from cvj_ml.models.value.mean import MeanModel
 from cvj_ml.models.value.purchase_history import AverageBuyer
 from cvj_ml.models.value.spread import Ratios, Spread
@@ -46,7 +45,7 @@ def save_value(model: ValueModel | None, folder: Path) -> None:
 
 def load_value(folder: Path) -> ValueModel | None:
     """Return the amounts' model of `save_value`."""
-    document = json.loads((folder / VALUE).read_text(encoding="utf-8"))
+    document = read_json(folder / VALUE)
     if not document:
         return None
     means = {name: _mean_from_json(one) for name, one in document["means"].items() if one}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, YEAR
 from cvj_ml.engines import Blocks
 from cvj_ml.histories import Block
 from cvj_ml.models.drift_profile.distributions import (
@@ -29,7 +29,6 @@ SAMPLE = 20_000
 REACH = 90 * DAY
 """How far apart two instants are at most that show how much a column moves by itself."""
 
-_YEAR = 365 * DAY
 _STEP = 30 * DAY
 _SURE = 0.99
 _F64 = npt.NDArray[np.float64]
@@ -83,7 +82,7 @@ def sample_of(block: Block, share: float) -> Block:
 
 def _instants(first: int, cut: int) -> list[int]:
     """Return instants of the last year, a month apart or closer where there was less time; the cut is the last."""
-    span = min(_YEAR, max(cut - first, 0))
+    span = min(YEAR, max(cut - first, 0))
     step = max(DAY, min(_STEP, span // 6 // DAY * DAY))
     return [cut - k * step for k in range(span // step, -1, -1)]
 

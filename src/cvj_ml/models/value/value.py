@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.config import DAY
+from cvj_ml.config import YEAR
 from cvj_ml.models.hazard.calibration import make_rising
+from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.models.value.mean import (
     MeanModel,
     MeanRows,
@@ -34,14 +35,10 @@ _F64 = npt.NDArray[np.float64]
 _I64 = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 
-LOW_EVIDENCE = 30
-"""Customers who must have bought for something after a snapshot before amounts are learned."""
-
 SHRINKAGE = 50.0
 """Buyers at a horizon at which its own level counts as much as that of the line."""
 
 _ROWS = 100_000
-_YEAR = 365 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ def fit_value(panel: Panel, p: _F64) -> ValueModel | None:
     """Fit the amounts of a panel whose journey has a ``value``; None where fewer than 30 customers bought for anything.
 
     ``p`` is P(buys within each horizon) of its snapshots. How buyers spread is learned on rows that start at or after
-    C' = cut - max(90 days, a quarter of the outcome span), from a fit on what was over then. Levels are those of the
+    the panel's ``inner_cut``, from a fit on what was over then. Levels are those of the
     outcomes of the last year.
     """
     data = _Data.of(panel, p)
@@ -132,6 +129,12 @@ def fit_value(panel: Panel, p: _F64) -> ValueModel | None:
         data.gross[buyers], amount[buyers], number[buyers], data.customer[buyers], panel.definition.min_customers
     )
     return ValueModel(data.population, means.number, means.gross, spread, means.refunds)
+
+
+def amount_if_bought(expected: _F64, chance: _F64) -> _F64:
+    """Return what customers would buy for if they bought; NaN where they surely do not, or nothing is known."""
+    found: _F64 = np.divide(expected, chance, out=np.full(len(chance), np.nan), where=chance > 0)
+    return found
 
 
 def median_time(p: _F64, horizons: tuple[int, ...]) -> Instants:
@@ -192,7 +195,6 @@ class _Data:
         population = population_of(panel.x, columns)
         horizons = definition.horizons
         ends = panel.as_of[snapshot] + np.array(horizons)[horizon] + panel.arrival_delay
-        inner_cut = panel.cut - max(90 * DAY, (panel.cut - int(panel.as_of.min())) // 4)
         unit = 10.0**definition.catalogue.value_decimals
         return cls(
             len(horizons),
@@ -204,9 +206,9 @@ class _Data:
             amounts.purchases[snapshot, horizon].astype(np.float64),
             amounts.gross[snapshot, horizon] / unit,
             amounts.refunds[snapshot, horizon] / unit,
-            observed_whole(inner_cut - ends, 0),
-            ~before(panel.as_of[snapshot], inner_cut),
-            ~before(ends, panel.cut - _YEAR),
+            observed_whole(panel.inner_cut - ends, 0),
+            ~before(panel.as_of[snapshot], panel.inner_cut),
+            ~before(ends, panel.cut - YEAR),
         )
 
     @property
