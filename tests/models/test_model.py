@@ -336,7 +336,7 @@ def test_slopes_are_judged_by_customers_they_have_not_seen(monkeypatch: pytest.M
 def test_levels_are_those_of_the_last_year(monkeypatch: pytest.MonkeyPatch, slopes_help: bool) -> None:
     """Silent error 7: an era long over must not set the level, and less than a year would carry a season."""
     year = 60 * DAY  # of a history of months
-    monkeypatch.setattr(training, "_YEAR", year)
+    monkeypatch.setattr(training, "YEAR", year)
     halves = Calibration(np.zeros((3, 2)), np.full((3, 2), 0.5)) if slopes_help else None
     used: list[HazardOutcomes] = []
     original = training.set_levels
