@@ -78,12 +78,14 @@ def scores(
     days: Sequence[int],
     outcomes: Sequence[str] = (),
     amounts: Sequence[str] = (),
+    effects: Sequence[str] = (),
 ) -> Contract:
     """Return the contract of SCORES.
 
     stages: slugs of all stages; reach: slug to the horizons in days for which a ``p_reach`` column exists;
     days: the horizons in days of ``p_return`` and ``p_advance``; outcomes: what ``p_`` columns of these days there are
-    besides; amounts: what number columns of these days there are, after which comes ``next_purchase``.
+    besides; amounts: what number columns of these days there are, after which comes ``next_purchase``; effects: the
+    columns of what a contact changes.
     """
     number = pa.float64()
     columns: dict[str, pa.DataType] = {
@@ -103,6 +105,7 @@ def scores(
     columns |= {f"p_{name}_{day}d": number for name in outcomes for day in days}
     columns |= {column.format(day): number for column in amounts for day in days}
     columns |= {"next_purchase": INSTANT} if amounts else {}
+    columns |= dict.fromkeys(effects, number)
     columns |= {"segment": pa.string(), "low_evidence": pa.list_(pa.string()), "model_version": pa.string()}
     return Contract("SCORES", columns, ("customer_id",))
 
@@ -123,6 +126,10 @@ TARGETS = Contract(
         "track_record_high": pa.float64(),
         "lift": pa.float64(),
         "expected_value": pa.float64(),
+        "incremental_probability": pa.float64(),
+        "incremental_low": pa.float64(),
+        "incremental_high": pa.float64(),
+        "response_type": pa.string(),
         "reason_1": pa.string(),
         "reason_2": pa.string(),
         "reason_3": pa.string(),
@@ -131,6 +138,7 @@ TARGETS = Contract(
         "channel": pa.string(),
         "group": pa.string(),
         "control_share": pa.float64(),
+        "selection_probability": pa.float64(),
         "as_of": INSTANT,
         "model_version": pa.string(),
     },

@@ -84,7 +84,7 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     """Yield the lists of one night."""
     scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
     for row in _summary(folder):
-        stages = _stages(config, row)
+        stages = stages_of(config, row)
         column, audience = _column(row), {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
         missing = [name for name in (column, audience) if name is not None and name not in scores.columns]
         if missing or (audience is None and row["to_stage"] not in config.journey.names):
@@ -117,7 +117,7 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
         )
 
 
-def _stages(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:
+def stages_of(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the stages that a list names, from a row of a summary; one that the journey does not know as its slug."""
     if (row.get("kind") or "move") == "move":
         return row["from_stage"], row["to_stage"]
@@ -170,7 +170,7 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
     for folder in sorted(nights, key=nights.__getitem__, reverse=True):
         seen = follow_up(nights[folder], observation.cut, observation.arrival_delay)
         for row in _summary(folder):
-            if {*_stages(config, row)} <= known and observed_whole(seen, row["horizon_days"] * DAY):
+            if {*stages_of(config, row)} <= known and observed_whole(seen, row["horizon_days"] * DAY):
                 chosen.setdefault(row["list"], folder)
     found = [
         past

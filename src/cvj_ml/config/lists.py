@@ -171,11 +171,17 @@ class EligibilitySpec(Section):
 
 
 class ControlSpec(Section):
-    """The random share of each list that is not contacted."""
+    """The random share of each list that is not contacted, and of its places that chance gives to anybody eligible."""
 
     share: float = Field(default=0.1, ge=0, lt=1)
     salt: str | None = None
     epoch: Literal["month", "quarter", "half", "year"] = "quarter"
+    explore_who: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="share of a list's places for eligible customers drawn by chance, so effects on others are learned",
+    )
 
 
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow as pa
 from cvj_ml.config import DAY, Config, ListSpec
 from cvj_ml.errors import ModelError
 from cvj_ml.journey import KEPT, PURCHASE, in_scores
+from cvj_ml.lists.kinds import name_of
+from cvj_ml.models.uplift.list_effect import ListEffect, column_of, effect_of
 from cvj_ml.models.value.value import amount_if_bought
 
 REACH = "reach"
@@ -24,12 +26,14 @@ _F64 = npt.NDArray[np.float64]
 class Chances:
     """Reads the columns of SCORES that a configuration's lists rank by; ``there`` are those of tonight.
 
-    ``amounts_rank`` is whether the model's amounts order customers well enough to rank them (`ValueModel.ranks`).
+    ``amounts_rank`` is whether the model's amounts order customers well enough to rank them (`ValueModel.ranks`);
+    ``effects`` are the model's, of lists whose control groups taught what a contact changes.
     """
 
     config: Config
     there: Collection[str]
     amounts_rank: bool = False
+    effects: Sequence[ListEffect] = ()
 
     def outcome(self, spec: ListSpec) -> str:
         """Return what the probability of a list is of: ``reach``, ``purchase``, or ``kept`` (at risk: its contrary).
@@ -49,12 +53,30 @@ class Chances:
         return named[self.outcome(spec)]
 
     def columns(self, spec: ListSpec) -> list[str]:
-        """Return the columns that `probability` and `value` of a list read."""
+        """Return the columns that `probability`, `value` and `change` of a list read."""
+        change = [column_of(one.list)] if (one := self.effect(spec)) and column_of(one.list) in self.there else []
         if spec.kind == "move":
             amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
-            return [*(self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))), *amount]
+            reach = [self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))]
+            return [*reach, *amount, *change]
         told = [_column(KEPT, spec), _column(PURCHASE, spec), _amount(spec)]
-        return [name for name in told if name in self.there]
+        return [*(name for name in told if name in self.there), *change]
+
+    def effect(self, spec: ListSpec) -> ListEffect | None:
+        """Return what a contact changes for the customers of a list, None where nobody knows."""
+        return effect_of(self.effects, name_of(self.config.journey, spec))
+
+    def change(self, spec: ListSpec, scores: pa.Table) -> _F64:
+        """Return by how much a contact changes the probability of what it is for; NaN where nobody knows."""
+        effect = self.effect(spec)
+        if effect is None or column_of(effect.list) not in scores.column_names:
+            return np.full(len(scores), np.nan)
+        return _numbers(scores, column_of(effect.list))
+
+    def happens(self, spec: ListSpec, probability: _F64) -> _F64:
+        """Return the probability of what a contact is for, from the one that the list shows."""
+        stays: _F64 = 1 - probability
+        return stays if spec.kind == "at_risk" else probability
 
     def probability(self, spec: ListSpec, scores: pa.Table) -> _F64:
         """Return what the list shows: of a move, of a loss, of a purchase or a return; NaN where there is none."""

@@ -54,6 +54,23 @@ def in_control(customers: Iterable[str], salt: str, epoch: str, share: float) ->
     return np.array(drawn, dtype=np.bool_)
 
 
+def explored(
+    config: Config, customers: Sequence[str], places: int, as_of: int, identities: Identities = EACH_ONE
+) -> npt.NDArray[np.int64]:
+    """Return the positions of so many customers, drawn by the lowest sha256(salt, "explore", night, customer_id).
+
+    Each night draws anew, whoever is in control: otherwise nobody but those drawn once would ever be tried.
+    """
+    spec, night = config.control, to_datetime(as_of, config.zone).date().isoformat()
+    prefix = hashlib.sha256(f"{spec.salt or config.name}\x1fexplore\x1f{night}\x1f".encode())
+    draws = []
+    for name in identities.first_ids(customers):
+        draw = prefix.copy()
+        draw.update(name.encode())
+        draws.append(draw.digest())
+    return np.array(sorted(range(len(draws)), key=draws.__getitem__)[:places], dtype=np.int64)
+
+
 def drawn_tonight(
     config: Config, customers: Iterable[str], as_of: int, identities: Identities = EACH_ONE
 ) -> npt.NDArray[np.bool_]:

@@ -30,12 +30,13 @@ REASONS = {
     "low_evidence": "the probability rests on base rates",
     "improbable": "below the smallest probability",
     "other_list": "on another list tonight, where they are worth more or which comes first",
+    "do_not_disturb": "a contact makes it less likely, as past control groups show",
 }
 """Why a customer of the stage is left out, in the order in which the rules are asked; the first that holds counts."""
 
 HELD_BACK = (
     *("suppressed", "no_consent", "contact_cap", "recent_contact", "unhappy"),
-    *("dormant", "no_play", "no_channel"),
+    *("dormant", "no_play", "no_channel", "do_not_disturb"),
 )
 """Reasons for which somebody who may well move on is not contacted tonight."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from cvj_ml.config import DAY, JourneySpec, ListSpec
+
 KINDS = {"at_risk": "At risk", "win_back": "Win back"}
 """Lists that lead to no stage, as people call them."""
 
@@ -32,6 +34,17 @@ _BY_KIND = {
     ("win_back", "kept"): _BACK,
     ("win_back", "purchase"): _BOUGHT,
 }
+
+
+def name_of(journey: JourneySpec, spec: ListSpec) -> str:
+    """Return the name of a list's files: ``convert__ascend__30d``, ``at-risk__convert-excite__60d``.
+
+    No slug of a stage has the hyphens that stand in the other lists' names.
+    """
+    slug = {stage.name: stage.slug for stage in journey.stages}
+    of = "-".join(slug[name] for name in spec.origins)
+    kind, to = (of, slug[spec.target]) if spec.kind == "move" else (spec.kind.replace("_", "-"), of)
+    return f"{kind}__{to}__{spec.horizon // DAY}d"
 
 
 def said_of(kind: str, outcome: str) -> Verb:

@@ -17,6 +17,7 @@ from cvj_ml.journey import Journey
 from cvj_ml.lists.eligibility import HELD_BACK, OUTSIDE, POSITION, REASONS, WHY
 from cvj_ml.lists.kinds import Verb, heading_of, said_of, title_of
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
+from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.schemas import Contract
 
 
@@ -79,7 +80,7 @@ class RankedList:
     ``size`` tells why the list is no longer;
     ``reason`` (by stage, everybody in it, in the order of SCORES) is the position in REASONS, -1 for the eligible;
     ``why`` has who was asked about and is not listed, ``unasked`` which
-    permissions are not configured, ``details`` more about the first customers, in sentences by id.
+    permissions are not configured, ``effect`` what a contact changes (None: nobody knows), ``details`` more about the first customers, in sentences by id.
     """
 
     name: str
@@ -97,6 +98,7 @@ class RankedList:
     outcome: str = "reach"
     why: pa.Table = field(default_factory=WHY.empty_table)
     unasked: str = ""
+    effect: ListEffect | None = None
     details: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -119,6 +121,22 @@ class RankedList:
     def without_evidence(self) -> bool:
         """Whether next to no move is expected of those who are listed: their order says nothing."""
         return without_evidence(len(self.rows), self.moves.expected)
+
+    @property
+    def ranked_by(self) -> str:
+        """By what the list was ranked tonight: as configured, or by what a contact changes."""
+        return "incremental" if self.effect is not None and self.effect.ranks else self.spec.by
+
+    @property
+    def explored(self) -> int:
+        """How many rows chance put on the list."""
+        return int(pc.sum(pc.less(self.rows["selection_probability"], 1)).as_py() or 0)
+
+    @property
+    def incremental_moves(self) -> float | None:
+        """What contacting the target group is expected to bring beyond what happens anyway; None: nobody knows."""
+        told = self.of_group("target")["incremental_probability"].drop_null()
+        return float(pc.sum(told).as_py()) if len(told) else None
 
     @property
     def title(self) -> str:
@@ -164,17 +182,6 @@ def people_of_group(lists: Sequence[RankedList], group: str) -> int:
     columns = [one.of_group(group)["customer_id"] for one in lists]
     chunks = [chunk for column in columns for chunk in column.chunks]
     return len(pa.chunked_array(chunks, pa.string()).unique())
-
-
-def name_of(journey: JourneySpec, spec: ListSpec) -> str:
-    """Return the name of a list's files: ``convert__ascend__30d``, ``at-risk__convert-excite__60d``.
-
-    No slug of a stage has the hyphens that stand in the other lists' names.
-    """
-    slug = {stage.name: stage.slug for stage in journey.stages}
-    of = "-".join(slug[name] for name in spec.origins)
-    kind, to = (of, slug[spec.target]) if spec.kind == "move" else (spec.kind.replace("_", "-"), of)
-    return f"{kind}__{to}__{spec.horizon // DAY}d"
 
 
 def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
@@ -257,6 +264,9 @@ SUMMARY = Contract(
         "confirmed": pa.int64(),
         "not_confirmed": pa.int64(),
         "no_record": pa.int64(),
+        "ranked_by": pa.string(),
+        "explored": pa.int64(),
+        "incremental_moves": pa.float64(),
         "size_recommended": pa.bool_(),
         "size_step": pa.int64(),
         "first_step_moves": pa.float64(),
@@ -293,6 +303,9 @@ def summarise(lists: Sequence[RankedList]) -> pa.Table:
             "target": len(one.rows) - one.control,
             "control": one.control,
             **confirmations(one.rows),
+            "ranked_by": one.ranked_by,
+            "explored": one.explored,
+            "incremental_moves": one.incremental_moves,
             "size_recommended": one.size.recommended,
             "size_step": one.size.step,
             "first_step_moves": one.size.first_moves,

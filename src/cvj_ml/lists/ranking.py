@@ -31,6 +31,7 @@ from cvj_ml.lists.eligibility import (
     require_permissions,
     unasked,
 )
+from cvj_ml.lists.kinds import name_of
 from cvj_ml.lists.next_action import (
     FULL,
     LISTED,
@@ -43,17 +44,17 @@ from cvj_ml.lists.next_action import (
     preferred_offers,
     serve,
 )
+from cvj_ml.lists.rank_order import rank_order
 from cvj_ml.lists.ranked_list import (
     NOT_LISTED,
     ListSize,
     RankedList,
     list_specs,
-    name_of,
-    recommended_size,
     require_columns,
 )
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, ForecastErrors, expected_moves
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
+from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring import StoredTable
 
@@ -73,13 +74,15 @@ def rank(
     exposures: pa.Table | None = None,
     forecast_errors: ForecastErrors = NO_ERRORS,
     amounts_rank: bool = False,
+    effects: Sequence[ListEffect] = (),
     asked: pa.Array | None = None,
     identities: Identities = EACH_ONE,
 ) -> tuple[RankedList, ...]:
     """Make every configured list from one night's SCORES, in the order of the configuration.
 
     Whoever is held back or has no play is left out; everybody else is assigned to one list. Eligible customers are
-    ranked by probability (ties by worth, then id) or by worth (ties by probability, then id); served
+    ranked by probability (ties by worth, then id), by worth (ties by probability, then id), or by what a contact
+    changes where that is known to find more (`rank_order`); served
     with a play and a channel that has room; cut to the capacity, or else the recommended size, with the control group
     inside; then marked. Nobody moves up for those in control, who also take room and keep off other lists as everybody
     does.
@@ -87,8 +90,8 @@ def rank(
     the rows of its stage, and of these the columns that it needs.
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: only scores are known);
     exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
-    which the range around each expected number of moves comes; amounts_rank: whether its amounts may rank lists; asked:
-    of whom to say why they are not listed; identities: as known at ``as_of``, the other tables name customers by them
+    which the range around each expected number of moves comes; amounts_rank: whether its amounts may rank lists;
+    effects: what it knows of contacts; asked: of whom to say why they are not listed; identities: as known at ``as_of``, the other tables name customers by them
     already.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
@@ -111,7 +114,7 @@ def rank(
         pa.array([], pa.string()) if asked is None else asked,
         specs,
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
-        Chances(config, scores.column_names, amounts_rank),
+        Chances(config, scores.column_names, amounts_rank, effects),
     )
     return tuple(night.next_list(i) for i in range(len(night.specs)))
 
@@ -181,15 +184,17 @@ class _Night:
         if self.config.eligibility.one_list:
             elsewhere = elsewhere | self.listed[found.rows]
         scores, probability, value = found.scores, found.probability, self.chances.value(spec, found.scores)
+        change, effect = self.chances.change(spec, scores), self.chances.effect(spec)
         reason = np.where((found.reason < 0) & elsewhere, POSITION["other_list"], found.reason)
         everybody = np.isfinite(probability) & ~np.isin(reason, [POSITION[name] for name in OUTSIDE])
         mean = float(np.nanmean(np.where(everybody, probability, np.nan))) if everybody.any() else np.nan
-        eligible = np.flatnonzero(reason < 0)
-        keys = (-probability[eligible], -np.nan_to_num(value[eligible]))
-        first, second = keys if spec.by in ("probability", "churn") else keys[::-1]
-        # What is equal stays in the order of SCORES, which is that of the ids.
-        ranked = eligible[np.lexsort((second, first))]
-        status, offer = self._serve(found, ranked, spec)
+        order = rank_order(
+            *(self.config, spec, np.flatnonzero(reason < 0), probability, value, change, effect),
+            *(found.customers, self.as_of, self.identities),
+        )
+        reason[order.disturbed] = POSITION["do_not_disturb"]
+        eligible, ranked = np.flatnonzero(reason < 0), order.rows
+        status, offer = self._serve(found, ranked, spec, order.size)
         listed = ranked[status == LISTED]
         self.listed[found.rows[listed]] = True
         end = int(np.flatnonzero(status != FULL)[-1]) + 1 if (status != FULL).any() else 0
@@ -199,6 +204,9 @@ class _Night:
         epoch = epoch_name(self.config.control.epoch, self.as_of, self.config.zone)
         lift = probability[listed] / mean if mean else np.full(len(listed), np.nan)
         columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
+        columns["selection_probability"] = order.chance(listed, len(scores))
+        if effect is not None:
+            columns |= effect.columns(change[listed], self.chances.happens(spec, probability[listed]))
         columns |= self._plays(found.offers, offer[status == LISTED])
         columns |= self._groups(names)
         stages = scores["stage"].combine_chunks()
@@ -213,11 +221,12 @@ class _Night:
             epoch,
             self._moves(spec, probability[listed], len(scores)),
             self._moves(spec, probability[everybody], len(scores)),
-            ListSize.of(probability[ranked], end, self.config.list_size.step, spec.capacity is None),
+            ListSize.of(order.worth[ranked], end, self.config.list_size.step, spec.capacity is None),
             {one: reason[pc.equal(stages, one).to_numpy(zero_copy_only=False)].astype(np.int8) for one in spec.origins},
             self.chances.outcome(spec),
             self._why(found.customers, place),
             unasked(self.config),
+            effect=effect,
         )
 
     def _candidates(self, spec: ListSpec, others: Sequence[str] = ()) -> _Candidates:
@@ -317,14 +326,13 @@ class _Night:
         return replace(history, contacts=history.contacts + exposures, recent=recent)
 
     def _serve(
-        self, found: _Candidates, ranked: npt.NDArray[np.int64], spec: ListSpec
+        self, found: _Candidates, ranked: npt.NDArray[np.int64], spec: ListSpec, size: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Serve the ranked customers until the list is full; return what becomes of each, and the offer.
 
         A capacity is filled from below where channels are full; the recommended size is not, since those below are not
         worth it.
         """
-        size = recommended_size(found.probability[ranked], self.config.list_size)
         left, asked = (size, size) if spec.capacity is None else (spec.capacity, len(ranked))
         status, offer = np.full(len(ranked), FULL), np.full(len(ranked), -1)
         channel = np.array([one.channel for one in found.offers], dtype=np.int64)

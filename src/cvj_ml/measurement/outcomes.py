@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,8 @@ class PastList:
 class Observation:
     """How outcomes are read: the journey, what was visible at the cut, and which ids were known to be whose by then.
 
-    ``clicks`` are events that only answer a send: they keep nobody.
+    ``clicks`` are events that only answer a send: they keep nobody. ``arm_neutral`` leaves them out of every outcome,
+    and what was sent, too: only the contacted can have them, so they would be an effect of their own (silent error 44).
     """
 
     journey: Journey
@@ -63,6 +64,7 @@ class Observation:
     arrival_delay: int
     persons: Mapping[str, str] = field(default_factory=dict)
     clicks: frozenset[str] = frozenset()
+    arm_neutral: bool = False
 
     def is_over(self, past: PastList) -> bool:
         """Return whether a list's horizon was observed to its end."""
@@ -169,16 +171,18 @@ def _outcomes(
     pairs, place = np.unique(np.stack([customer, night]), axis=1, return_inverse=True)
     snapshots = Snapshots(pairs[0], pairs[1])
     points, place = block.touchpoints, place.ravel()
-    rows = evidence(observation.journey, block)
+    until_send = time_until(next_touchpoint(points, points.sent, snapshots, observation.cut), snapshots.as_of)
+    stage = stays(observation.journey, evidence(observation.journey, block)).at(snapshots.customer, snapshots.as_of).stage
+    if observation.arm_neutral:
+        points = points.keep(~(points.sent | points.event.isin(observation.clicks)))
     labels = label(
         observation.journey,
-        rows,
+        evidence(observation.journey, replace(block, touchpoints=points)),
         snapshots,
-        stays(observation.journey, rows).at(snapshots.customer, snapshots.as_of).stage,
+        stage,
         observation.cut,
         observation.arrival_delay,
     )
-    until_send = time_until(next_touchpoint(points, points.sent, snapshots, observation.cut), snapshots.as_of)
     reached = [1 + observation.journey.index(past.to_stage) if past.to_stage else 0 for past in lists]
     target = np.array(reached, dtype=np.int64)[which]
     horizon = np.array([past.horizon for past in lists], dtype=np.int64)[which]

@@ -19,6 +19,7 @@ from cvj_ml.models.hazard.level_shift import YearAgoLevel
 from cvj_ml.models.hazard.reach import Trees, reach_probabilities
 from cvj_ml.models.segment_levels import SegmentLevels
 from cvj_ml.models.stage.posterior import StageModel, assemble
+from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.models.value.purchase_history import PurchaseColumns
 from cvj_ml.models.value.value import ValueModel, Values
 from cvj_ml.panel.model_spec import ModelSpec
@@ -97,7 +98,8 @@ class Predictor:
     ``stage`` is there where the configuration declares coverage; else the true stage is the observed one.
     ``reference`` is what reasons compare a customer with, ``drift`` what a night's customers are compared with, and
     ``segments`` where the ready segments begin; None in a model that is only measured. ``value`` is there where the
-    journey says what is bought, and enough was.
+    journey says what is bought, and enough was. ``effects`` are of the lists whose control groups taught what a contact
+    changes.
     """
 
     definition: ModelSpec
@@ -110,6 +112,7 @@ class Predictor:
     outcomes: tuple[OutcomeModel, ...] = ()
     segments: SegmentLevels | None = None
     value: ValueModel | None = None
+    effects: tuple[ListEffect, ...] = ()
 
     @property
     def amounts_rank(self) -> bool:

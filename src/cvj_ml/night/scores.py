@@ -50,7 +50,7 @@ def score(
 
     Blocks are written one by one and then merged, so memory does not grow with the number of customers.
     """
-    contract = scores_contract(predictor.definition)
+    contract = scores_contract(predictor.definition, predictor.effects)
     config = histories.config
 
     def one(block: Block) -> pa.Table:

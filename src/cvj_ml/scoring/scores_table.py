@@ -25,6 +25,7 @@ from cvj_ml.histories import Block
 from cvj_ml.journey import KEPT, PURCHASE, Outcome, in_scores
 from cvj_ml.models.predictor import Predictions, Predictor
 from cvj_ml.models.segment_levels import SEGMENTS, Rhythm
+from cvj_ml.models.uplift.list_effect import ListEffect, column_of
 from cvj_ml.models.value.value import median_time
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.parts import read_part
@@ -36,15 +37,15 @@ _AMOUNT_COLUMNS = ("value_{}d", "value_{}d_low", "value_{}d_high", "purchases_{}
 """Where the journey says what is bought; refunds where it says what is given back."""
 
 
-def scores_contract(definition: ModelSpec) -> schemas.Contract:
-    """Return the contract of the SCORES that a model of this definition gives."""
+def scores_contract(definition: ModelSpec, effects: Sequence[ListEffect] = ()) -> schemas.Contract:
+    """Return the contract of the SCORES that a model of this definition gives; effects: those that it knows."""
     days = [horizon // DAY for horizon in definition.horizons]
     slugs = [stage.slug for stage in definition.journey.stages]
     reach = {slugs[i]: days for i in definition.journey.observable[1:]}
     outcomes = [in_scores(one.name) for one in definition.outcomes]
     value = definition.purchases
     amounts = [name for name in _AMOUNT_COLUMNS if value and (name != "refunds_{}d" or value.refunds)]
-    return schemas.scores(slugs, reach, days, outcomes, amounts)
+    return schemas.scores(slugs, reach, days, outcomes, amounts, [column_of(one.list) for one in effects])
 
 
 def score_block(predictor: Predictor, block: Block, as_of: int, model_version: str) -> pa.Table:
@@ -93,9 +94,13 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
         numbers = {name: one for name, one in columns.items() if name.startswith(("p_", "value_"))}
         fallen = levels.segment(cast(Mapping[str, _F64], numbers), answers.dormant, active, tenure)
         columns |= {"active": active, "segment": pa.array(SEGMENTS).take(pa.array(fallen))}
+    for effect in predictor.effects:
+        asked = np.isin(names.to_numpy(zero_copy_only=False)[answers.stage], effect.stages)
+        published = np.where(asked, cast(_F64, columns[effect.probability]), np.nan)
+        columns[column_of(effect.list)] = effect.predict(answers.x, published)
     columns["low_evidence"] = _low_evidence(predictor, answers)
     columns["model_version"] = pa.repeat(model_version, len(customers))
-    schema = scores_contract(definition).schema
+    schema = scores_contract(definition, predictor.effects).schema
     arrays = {
         name: values if isinstance(values, pa.Array) else pa.array(values, schema.field(name).type, from_pandas=True)
         for name, values in columns.items()

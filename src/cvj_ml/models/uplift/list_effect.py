@@ -1,0 +1,135 @@
+"""What a contact changes for the customers of one list: the effect model, how surely it is known, and how far it reaches.
+
+A list's effect is the difference that being in its target group makes to the outcome that a contact is for: moving on,
+being kept, buying. It is learned from the list's own control groups and from experiments that are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvj_ml.models.uplift.effect_model import EffectModel
+
+_F64 = npt.NDArray[np.float64]
+
+PERSUADABLE, SURE_THING, LOST_CAUSE, DO_NOT_DISTURB = RESPONSE_TYPES = (
+    "persuadable",
+    "sure_thing",
+    "lost_cause",
+    "do_not_disturb",
+)
+"""How somebody answers a contact (Radcliffe and Surry 2011): it helps; they move anyway; never; it harms."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectGroups:
+    """Groups of customers by predicted effect, the smallest first, with the effect that was measured in each.
+
+    ``edges`` part the groups, one fewer than there are; ``estimate``, ``low`` and ``high`` are the means of doubly
+    robust scores and their 95 % intervals, from models that had seen none of the group's customers.
+    """
+
+    edges: _F64
+    estimate: _F64
+    low: _F64
+    high: _F64
+
+    def of(self, effects: _F64) -> npt.NDArray[np.int64]:
+        """Return the group of each predicted effect."""
+        return np.searchsorted(self.edges, effects, side="right")
+
+
+@dataclass(frozen=True, slots=True)
+class ListEffect:
+    """The effect of the contacts of one list.
+
+    ``list`` is its name, ``stages`` whose customers it is of, ``outcome`` what a contact is for (`reach`, `kept`,
+    `purchase`); ``probability`` names the column of SCORES that a night published for it, a feature of the model.
+    ``ranks`` is whether it may rank the list, by the rule of training, and ``sentence`` why or why not. Who has a
+    probability below ``support`` was never on the list, so of them nothing is known.
+    """
+
+    list: str
+    stages: tuple[str, ...]
+    outcome: str
+    probability: str
+    model: EffectModel
+    groups: EffectGroups
+    support: float
+    ranks: bool
+    sentence: str
+
+    def predict(self, x: npt.NDArray[np.float32], probability: _F64) -> _F64:
+        """Return the effect of a contact on the probability of the outcome, NaN without a probability; (customers,).
+
+        x: (customers, features), as of `ModelSpec.features`.
+        """
+        effects: _F64 = np.full(len(x), np.nan)
+        known = ~np.isnan(probability)
+        if known.any():
+            effects[known] = self.model.predict(with_probability(x[known], probability[known]))[:, 0]
+        return effects
+
+    def interval(self, effects: _F64) -> tuple[_F64, _F64]:
+        """Return the interval of each effect's group, NaN without an effect: a single one has none of its own."""
+        group, known = self.groups.of(effects), ~np.isnan(effects)
+        last = len(self.groups.estimate) - 1
+        low, high = (np.where(known, one[np.minimum(group, last)], np.nan) for one in (self.groups.low, self.groups.high))
+        return low, high
+
+    def response_type(self, effects: _F64, happens: _F64) -> list[str | None]:
+        """Return how each customer answers a contact, None where the interval of their group does not tell.
+
+        happens: the probability of the outcome. Persuadable: the interval lies above 0; do not disturb: below. Of the
+        others, those whom a contact surely changes less than it does on average: who is likelier than not to do it
+        is a sure thing, who is not a lost cause.
+        """
+        low, high = self.interval(effects)
+        little = (low <= 0) & (high >= 0) & (high < self.model.average[0])
+        found = np.select([low > 0, high < 0, little & (happens >= 0.5), little], np.arange(4), -1)
+        return [RESPONSE_TYPES[i] if i >= 0 else None for i in found.tolist()]
+
+    def columns(self, effects: _F64, happens: _F64) -> dict[str, object]:
+        """Return what TARGETS tell of effects."""
+        low, high = self.interval(effects)
+        told: dict[str, object] = {"incremental_probability": effects, "incremental_low": low, "incremental_high": high}
+        return {**told, "response_type": self.response_type(effects, happens)}
+
+    def disturbs(self, effects: _F64) -> npt.NDArray[np.bool_]:
+        """Return whom a contact surely harms, as far as their group tells; nobody where the effect may not rank."""
+        _, high = self.interval(effects)
+        harmed: npt.NDArray[np.bool_] = (high < 0) & self.ranks
+        return harmed
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all but the model, as JSON knows it."""
+        groups = {name: getattr(self.groups, name).tolist() for name in ("edges", "estimate", "low", "high")}
+        plain = ("list", "outcome", "probability", "support", "ranks", "sentence")
+        return {**{name: getattr(self, name) for name in plain}, "stages": list(self.stages), "groups": groups}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], model: EffectModel) -> Self:
+        """Return what `as_dict` wrote, with its model."""
+        groups = EffectGroups(**{name: np.array(one, dtype=np.float64) for name, one in document["groups"].items()})
+        plain = {name: one for name, one in document.items() if name not in ("groups", "stages")}
+        return cls(**plain, stages=tuple(document["stages"]), groups=groups, model=model)
+
+
+def column_of(name: str) -> str:
+    """Return the column of SCORES that tells the effect of a list's contacts."""
+    return f"incremental_{name}"
+
+
+def with_probability(x: npt.NDArray[np.float32], probability: _F64) -> npt.NDArray[np.float32]:
+    """Return the features of an effect model: those of a customer, and what a night published of them."""
+    return np.column_stack([x, probability.astype(np.float32)])
+
+
+def effect_of(effects: Collection[ListEffect], name: str) -> ListEffect | None:
+    """Return the effect of a list, None where none is known."""
+    return next((one for one in effects if one.list == name), None)
