@@ -164,7 +164,9 @@ def make_night(
             " They change no segment until `cvj-ml train`."
         )
     if with_lists:
-        require_columns(list_specs(config, histories.visible.journey), scores_contract(definition, bundle.predictor.effects).columns)
+        require_columns(
+            list_specs(config, histories.visible.journey), scores_contract(definition, bundle.predictor.effects).columns
+        )
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
         run.enforce(gates.before_scoring(bundle.predictor))
@@ -196,6 +198,7 @@ def make_night(
                 exposures=exposures,
                 forecast_errors=bundle.forecast_errors,
                 amounts_rank=bundle.predictor.amounts_rank,
+                effects=bundle.predictor.effects,
                 asked=on_plan(one for one in earlier.values() if isinstance(one, Standing)),
                 identities=identities,
             )

@@ -54,7 +54,7 @@ class Chances:
 
     def columns(self, spec: ListSpec) -> list[str]:
         """Return the columns that `probability`, `value` and `change` of a list read."""
-        change = [column_of(one.list)] if (one := self.effect(spec)) and column_of(one.list) in self.there else []
+        change = [column_of(one.name)] if (one := self.effect(spec)) and column_of(one.name) in self.there else []
         if spec.kind == "move":
             amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
             reach = [self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))]
@@ -69,9 +69,9 @@ class Chances:
     def change(self, spec: ListSpec, scores: pa.Table) -> _F64:
         """Return by how much a contact changes the probability of what it is for; NaN where nobody knows."""
         effect = self.effect(spec)
-        if effect is None or column_of(effect.list) not in scores.column_names:
+        if effect is None or column_of(effect.name) not in scores.column_names:
             return np.full(len(scores), np.nan)
-        return _numbers(scores, column_of(effect.list))
+        return _numbers(scores, column_of(effect.name))
 
     def happens(self, spec: ListSpec, probability: _F64) -> _F64:
         """Return the probability of what a contact is for, from the one that the list shows."""

@@ -58,9 +58,10 @@ def rank_order(
 ) -> RankOrder:
     """Return the order of the eligible customers (positions), and how many of them are contacted.
 
-    customers, probability, value and change: of all of the stage; ``effect`` is where the change comes from. Where the effect may rank, customers with a probability that was ever listed come first, by change (ties
-    by probability); of the others nobody knows the change, so they follow by probability. Of ``size`` places the share
-    ``control.explore_who`` goes to customers drawn from all who would not have one, the disturbed included.
+    customers, probability, value and change: of all of the stage; ``effect`` is where the change comes from. Where it
+    may rank, customers with a probability that was ever listed come first, by change (ties by probability); of the
+    others nobody knows the change, so they follow by probability. Of ``size`` places the share ``control.explore_who``
+    goes to customers drawn from all who would not have one, the disturbed included.
     """
     ranks = effect is not None and effect.ranks
     disturbed = np.zeros(len(eligible), dtype=np.bool_)

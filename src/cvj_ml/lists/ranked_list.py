@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, JourneySpec, ListSizeSpec, ListSpec, format_duration
+from cvj_ml.config import DAY, Config, ListSizeSpec, ListSpec, format_duration
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
 from cvj_ml.lists.eligibility import HELD_BACK, OUTSIDE, POSITION, REASONS, WHY
@@ -80,7 +80,8 @@ class RankedList:
     ``size`` tells why the list is no longer;
     ``reason`` (by stage, everybody in it, in the order of SCORES) is the position in REASONS, -1 for the eligible;
     ``why`` has who was asked about and is not listed, ``unasked`` which
-    permissions are not configured, ``effect`` what a contact changes (None: nobody knows), ``details`` more about the first customers, in sentences by id.
+    permissions are not configured, ``effect`` what a contact changes (None: nobody knows),
+    ``details`` more about the first customers, in sentences by id.
     """
 
     name: str

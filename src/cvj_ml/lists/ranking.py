@@ -91,8 +91,8 @@ def rank(
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: only scores are known);
     exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
     which the range around each expected number of moves comes; amounts_rank: whether its amounts may rank lists;
-    effects: what it knows of contacts; asked: of whom to say why they are not listed; identities: as known at ``as_of``, the other tables name customers by them
-    already.
+    effects: what it knows of contacts; asked: of whom to say why they are not listed; identities: as known at
+    ``as_of``, the other tables name customers by them already.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     specs = list_specs(config, journey)

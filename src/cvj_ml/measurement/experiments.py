@@ -35,16 +35,17 @@ LEFT_OUT = {
 }
 """Why a listing is no row of an experiment, in the order in which it is asked."""
 
-COLUMNS = ("customer_id", "as_of", "list", "epoch", "play", "channel", "treated", "propensity", "probability", "outcome")
-"""The columns of EXPERIMENTS: instants in microseconds; propensity: of being treated; probability: as published."""
+_OF_CONTACT = ("customer_id", "person", "as_of", "list", "epoch", "play", "channel")
+COLUMNS = (*_OF_CONTACT, "treated", "propensity", "probability", "outcome")
+"""The columns of EXPERIMENTS: instants in microseconds; propensity: of being treated; probability: as published.
+
+``person`` is the customer that a row's id stands for today: everything splits by it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiments:
-    """Rows by `COLUMNS`, with the counts of listings that are none by reason, and the lists that are unbalanced.
-
-    ``person`` is the customer that a row's id stands for today: everything splits by it.
-    """
+    """Rows by `COLUMNS`, with the counts of listings that are none by reason, and what is told of unbalanced lists."""
 
     rows: pd.DataFrame
     left_out: Mapping[str, int]
@@ -84,7 +85,7 @@ def experiments_of(
     for past, outcome in zip(kept, list_outcomes(kept, replace(observation, arm_neutral=True), blocks), strict=True):
         left_out["not_known"] += int((~outcome["known"]).sum())
         parts.append(_rows(past, outcome[outcome["known"]]))
-    empty = pd.DataFrame({name: [] for name in (*COLUMNS, "person")})
+    empty = pd.DataFrame({name: [] for name in COLUMNS})
     rows = pd.concat(parts, ignore_index=True) if any(map(len, parts)) else empty
     total = sum(len(past.scored) for past in lists)
     if total != len(rows) + sum(left_out.values()):
@@ -97,9 +98,10 @@ def _balanced(lists: Sequence[PastList], left_out: dict[str, int]) -> tuple[list
     odd: dict[tuple[str, str], str] = {}
     for key in dict.fromkeys((past.name, past.epoch) for past in lists):
         rows = pd.concat([past.scored for past in lists if (past.name, past.epoch) == key])
-        for share, drawn in rows.groupby("control_share"):
+        for share in sorted(set(rows["control_share"].tolist())):
+            drawn = rows[rows["control_share"] == share]
             control, size = int((drawn["group"] == "control").sum()), len(drawn)
-            if binomtest(control, size, float(share)).pvalue < UNBALANCED:
+            if binomtest(control, size, share).pvalue < UNBALANCED:
                 odd[key] = (
                     f"{key[0]}, {key[1]}: {control:,} of {size:,} listed are in control, where a share of {share:.1%}"
                     " makes other numbers likely, so something decided besides chance; its nights teach nothing"
@@ -114,6 +116,7 @@ def _rows(past: PastList, outcome: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "customer_id": outcome["customer_id"],
+            "person": outcome["person"],
             "as_of": past.as_of,
             "list": past.name,
             "epoch": past.epoch,
@@ -123,7 +126,6 @@ def _rows(past: PastList, outcome: pd.DataFrame) -> pd.DataFrame:
             "propensity": 1 - outcome["control_share"].to_numpy(dtype=np.float64),
             "probability": outcome["probability"],
             "outcome": outcome["converted"].to_numpy(dtype=np.float64),
-            "person": outcome["person"],
         }
     )
 
@@ -147,4 +149,3 @@ def features_before(definition: ModelSpec, rows: pd.DataFrame, blocks: Blocks) -
     for found, part in blocks.map(look):
         x[found] = part
     return x
-

@@ -172,7 +172,9 @@ def _outcomes(
     snapshots = Snapshots(pairs[0], pairs[1])
     points, place = block.touchpoints, place.ravel()
     until_send = time_until(next_touchpoint(points, points.sent, snapshots, observation.cut), snapshots.as_of)
-    stage = stays(observation.journey, evidence(observation.journey, block)).at(snapshots.customer, snapshots.as_of).stage
+    stage = (
+        stays(observation.journey, evidence(observation.journey, block)).at(snapshots.customer, snapshots.as_of).stage
+    )
     if observation.arm_neutral:
         points = points.keep(~(points.sent | points.event.isin(observation.clicks)))
     labels = label(

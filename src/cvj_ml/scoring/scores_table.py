@@ -45,7 +45,7 @@ def scores_contract(definition: ModelSpec, effects: Sequence[ListEffect] = ()) -
     outcomes = [in_scores(one.name) for one in definition.outcomes]
     value = definition.purchases
     amounts = [name for name in _AMOUNT_COLUMNS if value and (name != "refunds_{}d" or value.refunds)]
-    return schemas.scores(slugs, reach, days, outcomes, amounts, [column_of(one.list) for one in effects])
+    return schemas.scores(slugs, reach, days, outcomes, amounts, [column_of(one.name) for one in effects])
 
 
 def score_block(predictor: Predictor, block: Block, as_of: int, model_version: str) -> pa.Table:
@@ -97,7 +97,7 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
     for effect in predictor.effects:
         asked = np.isin(names.to_numpy(zero_copy_only=False)[answers.stage], effect.stages)
         published = np.where(asked, cast(_F64, columns[effect.probability]), np.nan)
-        columns[column_of(effect.list)] = effect.predict(answers.x, published)
+        columns[column_of(effect.name)] = effect.predict(answers.x, published)
     columns["low_evidence"] = _low_evidence(predictor, answers)
     columns["model_version"] = pa.repeat(model_version, len(customers))
     schema = scores_contract(definition, predictor.effects).schema

@@ -66,7 +66,13 @@ def interface_of(bundle: Bundle) -> Interface:
     optional = tuple(name for name in (TABLE, *kinds, ROWS) if name not in required)
     example = _example(bundle, ("customer_id", TABLE, *required))
     as_of = to_datetime(bundle.canary.as_of, definition.zone).isoformat()
-    return Interface(required, optional, example, as_of, scores_contract(definition, bundle.predictor.effects).schema.empty_table().to_pandas())
+    return Interface(
+        required,
+        optional,
+        example,
+        as_of,
+        scores_contract(definition, bundle.predictor.effects).schema.empty_table().to_pandas(),
+    )
 
 
 def score_frame(bundle: Bundle, frame: pd.DataFrame, as_of: str) -> pd.DataFrame:
@@ -83,7 +89,11 @@ def score_frame(bundle: Bundle, frame: pd.DataFrame, as_of: str) -> pd.DataFrame
         scores = _scores(bundle, rows, instant)
     else:
         silent = not len(rows) or (TABLE in rows.columns and (rows[TABLE] == ATTRIBUTES).all())
-        found = scores_contract(definition, bundle.predictor.effects).schema.empty_table() if silent else _scores(bundle, rows, instant)
+        found = (
+            scores_contract(definition, bundle.predictor.effects).schema.empty_table()
+            if silent
+            else _scores(bundle, rows, instant)
+        )
         scores = _row_by_row(found, frame_customers(frame), instant)
     as_frame: pd.DataFrame = scores.to_pandas()
     return as_frame

@@ -1,4 +1,4 @@
-"""What a contact changes for the customers of one list: the effect model, how surely it is known, and how far it reaches.
+"""What a contact changes for the customers of one list: the effect model, how sure it is, and how far it reaches.
 
 A list's effect is the difference that being in its target group makes to the outcome that a contact is for: moving on,
 being kept, buying. It is learned from the list's own control groups and from experiments that are told.
@@ -48,13 +48,13 @@ class EffectGroups:
 class ListEffect:
     """The effect of the contacts of one list.
 
-    ``list`` is its name, ``stages`` whose customers it is of, ``outcome`` what a contact is for (`reach`, `kept`,
+    ``name`` is the list's, ``stages`` whose customers it is of, ``outcome`` what a contact is for (`reach`, `kept`,
     `purchase`); ``probability`` names the column of SCORES that a night published for it, a feature of the model.
     ``ranks`` is whether it may rank the list, by the rule of training, and ``sentence`` why or why not. Who has a
     probability below ``support`` was never on the list, so of them nothing is known.
     """
 
-    list: str
+    name: str
     stages: tuple[str, ...]
     outcome: str
     probability: str
@@ -79,7 +79,9 @@ class ListEffect:
         """Return the interval of each effect's group, NaN without an effect: a single one has none of its own."""
         group, known = self.groups.of(effects), ~np.isnan(effects)
         last = len(self.groups.estimate) - 1
-        low, high = (np.where(known, one[np.minimum(group, last)], np.nan) for one in (self.groups.low, self.groups.high))
+        low, high = (
+            np.where(known, one[np.minimum(group, last)], np.nan) for one in (self.groups.low, self.groups.high)
+        )
         return low, high
 
     def response_type(self, effects: _F64, happens: _F64) -> list[str | None]:
@@ -109,7 +111,7 @@ class ListEffect:
     def as_dict(self) -> dict[str, Any]:
         """Return all but the model, as JSON knows it."""
         groups = {name: getattr(self.groups, name).tolist() for name in ("edges", "estimate", "low", "high")}
-        plain = ("list", "outcome", "probability", "support", "ranks", "sentence")
+        plain = ("name", "outcome", "probability", "support", "ranks", "sentence")
         return {**{name: getattr(self, name) for name in plain}, "stages": list(self.stages), "groups": groups}
 
     @classmethod
@@ -132,4 +134,4 @@ def with_probability(x: npt.NDArray[np.float32], probability: _F64) -> npt.NDArr
 
 def effect_of(effects: Collection[ListEffect], name: str) -> ListEffect | None:
     """Return the effect of a list, None where none is known."""
-    return next((one for one in effects if one.list == name), None)
+    return next((one for one in effects if one.name == name), None)
