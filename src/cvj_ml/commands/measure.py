@@ -20,21 +20,16 @@ from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT, in_scores
-from cvj_ml.lists import epoch_end
 from cvj_ml.lists.kinds import said_of_row
-from cvj_ml.measurement.experiments import Experiments, experiments_of
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
-from cvj_ml.windows import before, follow_up, midnight, observed_whole, parse_as_of, to_datetime, to_microseconds
+from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
 
 KEY = ["list", "epoch", "night"]
 HISTORY = Path("measure", "history.parquet")
-
-_LISTED = ("customer_id", "group", "control_share", "probability", "play", "channel")
-"""What a listing says of a customer, and of the contact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
     for row in _summary(folder):
         stages = stages_of(config, row)
-        column, audience = _column(row), {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
+        column, audience = score_column(row), {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
         missing = [name for name in (column, audience) if name is not None and name not in scores.columns]
         if missing or (audience is None and row["to_stage"] not in config.journey.names):
             raise DataError(
@@ -130,7 +125,7 @@ def stages_of(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(named.get(slug, slug) for slug in row["list"].split("__")[1].split("-"))
 
 
-def _column(row: Mapping[str, Any]) -> str:
+def score_column(row: Mapping[str, Any]) -> str:
     """Return the column of SCORES that the probability of a list comes from."""
     if (row.get("kind") or "move") == "move":
         return f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
@@ -153,51 +148,6 @@ def _listed(folder: Path, name: str) -> pd.DataFrame:
     file = NightFolder(folder).list_file(name)
     found: pd.DataFrame = pq.read_table(file, columns=columns, partitioning=None).to_pandas()
     return found
-
-
-def read_listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int]]:
-    """Yield the lists of the nights before ``as_of``, with those alone who were listed, and when their epoch ended."""
-    for folder in published_lists(Path(config.out)):
-        night = parse_as_of(folder.parent.name.removeprefix("as_of="), config.zone)
-        if not before(np.array(night), as_of):
-            continue
-        place = NightFolder(folder)
-        for row in pq.read_table(place.summary, partitioning=None).to_pylist():
-            listed = pq.read_table(place.list_file(row["list"]), columns=[*_LISTED, "model_version"], partitioning=None)
-            end = midnight(epoch_end(row["epoch"].split("-")[1], night, config.zone), config.zone)
-            frame = listed.to_pandas()
-            yield (
-                PastList(
-                    row["list"],
-                    row["from_stage"],
-                    row["to_stage"],
-                    row["horizon_days"] * DAY,
-                    row["epoch"],
-                    night,
-                    str(frame["model_version"].iloc[0]) if len(frame) else "",
-                    frame[list(_LISTED)],
-                    kind=row.get("kind") or "move",
-                    outcome=row.get("outcome") or "reach",
-                    stages=stages_of(config, row),
-                ),
-                end,
-            )
-
-
-def past_experiments(histories: Histories, as_of: int) -> Experiments:
-    """Return the experiments that the published nights are, as known at ``as_of``."""
-    config = histories.config
-    found = list(read_listings(config, as_of))
-    known = set(config.journey.names) - histories.visible.unobserved
-    usable = [(past, end) for past, end in found if {*past.stages} <= known]
-    observation = Observation(
-        histories.visible.journey,
-        as_of,
-        histories.store.arrival_delay,
-        Identities.at(histories.store, as_of).person,
-        clicks_of(config),
-    )
-    return experiments_of([past for past, _ in usable], [end for _, end in usable], observation, histories.engine())
 
 
 def newest_matured(config: Config, observation: Observation) -> tuple[list[PastList], pd.DataFrame]:

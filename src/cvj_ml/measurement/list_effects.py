@@ -39,7 +39,7 @@ _F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LearnableList:
-    """One list whose past nights may teach: what its effect is of, and which share of its eligible customers it took."""
+    """One list whose past nights may teach; ``share`` is what it took of its eligible customers."""
 
     name: str
     stages: tuple[str, ...]
@@ -84,7 +84,8 @@ def learn_list_effects(
     for one, experiment, told, table in found:
         newest = table["epoch"].to_numpy() == table["epoch"].iloc[int(np.argmax(table["as_of"].to_numpy()))]
         several = not newest.all() and _too_few(experiment.take(~newest)) is None
-        past.append(_evidence(one, experiment, told, table, ~newest if several else np.ones(len(table), dtype=np.bool_)))
+        deciding = ~newest if several else np.ones(len(table), dtype=np.bool_)
+        past.append(_evidence(one, experiment, told, table, deciding))
         last.append(_evidence(one, experiment, told, table, newest) if several else None)
     decided = verdicts(past, keys)
     reported = iter(verdicts([one for one in last if one is not None], keys))
