@@ -66,7 +66,7 @@ class Experiment:
     @property
     def arms(self) -> int:
         """The arms without control."""
-        return self.propensity.shape[1] - 1
+        return int(self.propensity.shape[1]) - 1
 
     def take(self, rows: _Mask | _I64 | slice) -> Experiment:
         """Return the rows marked by a mask, at these positions, or of a slice."""
@@ -196,8 +196,8 @@ def _faults(experiment: Experiment) -> Iterator[str]:
         return
     if arms < 2 or (rows and not 0 <= experiment.arm.min() <= experiment.arm.max() < arms):
         yield (
-            f"{arms} columns of propensities and arms {sorted(set(experiment.arm.tolist()))[:5]}: arms are numbered from"
-            " 0, which is control, and each has a column."
+            f"{arms} columns of propensities and arms {sorted(set(experiment.arm.tolist()))[:5]}: arms are numbered"
+            " from 0, which is control, and each has a column."
         )
         return
     if not np.isfinite(experiment.outcome).all():
@@ -219,7 +219,7 @@ def _nuisance(experiment: Experiment, taught: _Mask, told: _Mask, seed: int, thr
     by_arm = [
         _predicted(booster, _with_arm(asked, np.full(len(asked), arm, dtype=np.int64), arms)) for arm in range(arms)
     ]
-    return np.column_stack(by_arm) + known.outcome.mean()
+    return np.column_stack(by_arm) + float(known.outcome.mean())
 
 
 def _with_arm(features: _F32, arm: _I64, arms: int) -> _F32:

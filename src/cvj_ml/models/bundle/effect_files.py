@@ -1,0 +1,44 @@
+"""The files of one effect model: trees as LightGBM's text, and one document of numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+from cvj_ml.models.bundle.hazard_files import read_json, text_of, write_json
+from cvj_ml.models.uplift.effect_model import EffectModel
+
+EFFECTS, EFFECT_TREES = "effects.json", "effect_trees.txt"
+EFFECT_FILES = (EFFECTS, EFFECT_TREES)
+
+_NUMBERS = ("average", "standard_error", "weight")
+_BETWEEN = "end of booster\n"
+"""A line that LightGBM never writes: a committee is one file, so that an arm more is no file more."""
+
+
+def save_effects(model: EffectModel, folder: Path) -> None:
+    """Write an effect model into a folder; the same model gives the same bytes."""
+    texts = [text_of(booster) for booster in model.boosters]
+    (folder / EFFECT_TREES).write_text("".join(text + _BETWEEN for text in texts), encoding="utf-8")
+    write_json(
+        folder / EFFECTS,
+        {
+            **{name: getattr(model, name).tolist() for name in _NUMBERS},
+            "rows": model.rows,
+            "customers": model.customers,
+        },
+    )
+
+
+def load_effects(folder: Path) -> EffectModel:
+    """Return the effect model of `save_effects`, which predicts the same to the bit."""
+    document = read_json(folder / EFFECTS)
+    texts = (folder / EFFECT_TREES).read_text(encoding="utf-8").split(_BETWEEN)[:-1]
+    return EffectModel(
+        tuple(lgb.Booster(model_str=text) for text in texts),
+        *(np.array(document[name], dtype=np.float64) for name in _NUMBERS),
+        rows=document["rows"],
+        customers=document["customers"],
+    )
