@@ -1,4 +1,4 @@
-"""What past nights teach of contacts: their listings as experiments, an effect model a list, and whether it may rank."""
+"""What past nights teach of contacts: listings as experiments, an effect model a list, and whether it may rank."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
     for row in _summary(folder):
         stages = stages_of(config, row)
-        column, audience = score_column(row), {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
+        column = score_column(row)
+        audience = {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
         missing = [name for name in (column, audience) if name is not None and name not in scores.columns]
         if missing or (audience is None and row["to_stage"] not in config.journey.names):
             raise DataError(

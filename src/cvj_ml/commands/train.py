@@ -17,6 +17,7 @@ import numpy as np
 
 from cvj_ml import tracking
 from cvj_ml.commands.backtest import backtest_fold
+from cvj_ml.commands.contact_effects import learn_contact_effects
 from cvj_ml.config import Config
 from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.backtesting import FoldResult
@@ -167,6 +168,13 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         )
         levels = learn_segments(predictor, histories.engine(progress), store.customers, config.segments, as_of)
         predictor = replace(predictor, segments=levels)
+    with watcher.step("Learning from past nights"):
+        contacts = learn_contact_effects(histories, predictor, as_of, draw_keys(DRAWS, config.model.seed))
+        # In the order of their names, as a bundle gives them back.
+        effects = sorted((one.effect for one in contacts.learned), key=lambda one: one.name)
+        predictor = replace(predictor, effects=tuple(effects))
+    for sentence in contacts.sentences:
+        watcher.say(sentence)
     for warning in _weaknesses(config, panel, predictor):
         watcher.say(f"warning: {warning}")
     undone = undecided(False, "Not compared with any other model, and not registered.")

@@ -103,6 +103,9 @@ def learn_list_effects(
             float(np.quantile(table["probability"].to_numpy(dtype=np.float64), 0.01)),
             verdict.ranks,
             verdict.sentence,
+            (verdict.average.estimate, verdict.average.low, verdict.average.high),
+            (verdict.gain.estimate, verdict.gain.low, verdict.gain.high),
+            verdict.contacts_needed,
         )
         learned.append(LearnedEffect(effect, verdict, next(reported) if unseen is not None else None))
     return tuple(learned), silent

@@ -14,7 +14,7 @@ from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.kinds import Verb
 from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
-from cvj_ml.report import wording
+from cvj_ml.report import contact_words, wording
 from cvj_ml.schemas import TARGETS
 
 MOST_ROWS = 50
@@ -45,6 +45,7 @@ class Row:
     chance: str
     confirmed: bool
     worth: str
+    change: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class ListView:
 
     ``stages`` are whose customers it is of, ``said`` is how what the chances are of is said;
     ``targets`` and ``controls`` count the whole list; ``left_out`` counts those who stand in the stage and are not on
-    it by reason; ``rest`` says where those are whom ``rows`` lack. Of a list ``without_evidence`` no row is here.
+    it by reason; ``contacts`` says what past control groups show of contacts, ``rest`` where those are whom ``rows``
+    lack. Of a list ``without_evidence`` no row is here.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ListView:
     without_evidence: bool
     moves: ExpectedMoves
     effect: str
+    contacts: str
     confirmed: str
 
 
@@ -107,6 +110,7 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
         one.without_evidence,
         one.moves,
         effect,
+        contact_words.of_list(one),
         wording.confirmed(confirmations(one.rows)) if one.spec.kind == "move" else wording.UNRECORDED,
     )
 
@@ -131,6 +135,7 @@ def _rows(shown: pa.Table, details: Mapping[str, Sequence[str]], currency: str |
                 wording.percent(row["probability"]),
                 row["track_record_n"] is None or row["track_record_low"] is not None,
                 "" if row["expected_value"] is None else wording.amount(row["expected_value"], currency),
+                contact_words.of_person(row),
             )
         )
     return tuple(rows)

@@ -215,7 +215,8 @@ def _size(one: RankedList) -> str:
         return f"Without evidence: next to nobody is expected to {one.said.will}, so their order says nothing."
     first = f"the first {min(size.step, one.eligible):,} hold {moves_in_words(size.first_moves)}"
     following = moves_in_words(size.following_moves)
-    more = f"The next {size.following:,} would hold {following} who {one.said.many}; {first}."
+    because = " because they are contacted" if one.ranked_by == "incremental" else ""
+    more = f"The next {size.following:,} would hold {following} who {one.said.many}{because}; {first}."
     if size.following < size.step:  # fewer people hold fewer moves anyway
         share = size.following_moves / size.following, size.first_moves / min(size.step, one.eligible)
         more = f"{more[:-1]}: {wording.percent(share[0])} of them against {wording.percent(share[1])}."

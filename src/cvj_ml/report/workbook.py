@@ -20,6 +20,7 @@ from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
 from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import LEVELS
 from cvj_ml.report import wording
+from cvj_ml.report.contact_words import RESPONSES
 from cvj_ml.report.journey_sheet import FIRST, STAGE, write_worksheet
 from cvj_ml.report.plan import Plan, Queue
 from cvj_ml.report.what_changed import WhatChanged
@@ -225,6 +226,7 @@ class _Sheets:
         formats, rows = self._formats, table.slice(0, MAX_ROWS)
         reasons = zip(*(rows[f"reason_{i}"].to_pylist() for i in (1, 2, 3)), strict=True)
         why = [sentence([one for one in row if one]) or None for row in reasons]
+        kinds = rows["response_type"].to_pylist()
         first = [
             _Column("Done", [None] * len(rows), formats.box),
             _Column("Rank", rows["rank"].to_pylist(), formats.count),
@@ -242,6 +244,8 @@ class _Sheets:
             _Column("Through", rows["channel"].to_pylist(), formats.wrap),
             _Column("Probability", rows["probability"].to_pylist(), formats.percent),
             _Column("Expected value", rows["expected_value"].to_pylist(), formats.amount),
+            _Column("A contact changes it by", rows["incremental_probability"].to_pylist(), formats.percent),
+            _Column("Answer to a contact", [RESPONSES.get(one or "") for one in kinds], formats.wrap, 24),
             _Column("Of customers scored like this", wording.track_records(rows), formats.wrap, 28),
             _Column("Times the average", rows["lift"].to_pylist(), formats.times),
         ]

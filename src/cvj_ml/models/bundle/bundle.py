@@ -20,6 +20,7 @@ from cvj_ml.io import sha256_of
 from cvj_ml.journey import Journey, Outcome
 from cvj_ml.models.bundle.canary import block_from_tables, block_to_tables
 from cvj_ml.models.bundle.corrections import year_ago_as_json, year_ago_from_json
+from cvj_ml.models.bundle.effect_files import load_list_effects, save_list_effects
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ForecastErrors
 from cvj_ml.models.bundle.hazard_files import (
     HAZARD_FILES,
@@ -105,6 +106,7 @@ def save(
         # The periods are those of the bundle; here is what they change of the outcome.
         save_hazard(one.trees, one.calibration, NO_CALENDAR, place)
     save_value(predictor.value, folder)
+    save_list_effects(predictor.effects, folder)
     write_json(folder / YEAR_AGO, year_ago_as_json(predictor.year_ago))
     if predictor.stage is not None:
         _save_stage(predictor.stage, folder)
@@ -160,7 +162,10 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Bundle:
     year_ago = year_ago_from_json(read_json(folder / YEAR_AGO))
     segments = SegmentLevels.from_dict(remembered["segments"]) if remembered["segments"] else None
     value = load_value(folder)
-    predictor = Predictor(definition, trees, maps, stage, reference, drift, year_ago, outcomes, segments, value)
+    effects = load_list_effects(folder)
+    predictor = Predictor(
+        *(definition, trees, maps, stage, reference, drift, year_ago, outcomes, segments, value, effects)
+    )
     canary = Canary(block, int(manifest["canary_as_of"]), scores)
     card = (folder / CARD).read_text(encoding="utf-8")
     return Bundle(predictor, canary, sha256_of(folder / MANIFEST), record, card, errors)

@@ -1,7 +1,8 @@
-"""The files of one effect model: trees as LightGBM's text, and one document of numbers."""
+"""The files of effect models in a bundle, a folder for each list: trees as LightGBM's text, documents of numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightgbm as lgb
@@ -9,10 +10,12 @@ import numpy as np
 
 from cvj_ml.models.bundle.hazard_files import read_json, text_of, write_json
 from cvj_ml.models.uplift.effect_model import EffectModel
+from cvj_ml.models.uplift.list_effect import ListEffect
 
 EFFECTS, EFFECT_TREES = "effects.json", "effect_trees.txt"
 EFFECT_FILES = (EFFECTS, EFFECT_TREES)
 
+_OF_LIST = "list.json"
 _NUMBERS = ("average", "standard_error", "weight")
 _BETWEEN = "end of booster\n"
 """A line that LightGBM never writes: a committee is one file, so that an arm more is no file more."""
@@ -42,3 +45,18 @@ def load_effects(folder: Path) -> EffectModel:
         rows=document["rows"],
         customers=document["customers"],
     )
+
+
+def save_list_effects(effects: Sequence[ListEffect], folder: Path) -> None:
+    """Write the effects of lists into a bundle, a folder each; of none nothing is written."""
+    for effect in effects:
+        place = folder / f"effect_{effect.name}"
+        place.mkdir()
+        save_effects(effect.model, place)
+        write_json(place / _OF_LIST, effect.as_dict())
+
+
+def load_list_effects(folder: Path) -> tuple[ListEffect, ...]:
+    """Return the effects of lists of a verified bundle, by their names."""
+    files = sorted(folder.glob(f"effect_*/{_OF_LIST}"))
+    return tuple(ListEffect.from_dict(read_json(file), load_effects(file.parent)) for file in files)

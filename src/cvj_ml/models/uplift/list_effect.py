@@ -50,8 +50,10 @@ class ListEffect:
 
     ``name`` is the list's, ``stages`` whose customers it is of, ``outcome`` what a contact is for (`reach`, `kept`,
     `purchase`); ``probability`` names the column of SCORES that a night published for it, a feature of the model.
-    ``ranks`` is whether it may rank the list, by the rule of training, and ``sentence`` why or why not. Who has a
-    probability below ``support`` was never on the list, so of them nothing is known.
+    ``ranks`` is whether it may rank the list, by the rule of training, and ``sentence`` why or why not; ``average`` is
+    what a contact changes on average and ``gain`` what a contact brings more if it is chosen by effect, each with its
+    95 % interval (estimate, low, high); ``contacts_needed`` would show that gain (None: there is none to show). Who has
+    a probability below ``support`` was never on the list, so of them nothing is known.
     """
 
     name: str
@@ -63,6 +65,9 @@ class ListEffect:
     support: float
     ranks: bool
     sentence: str
+    average: tuple[float, float, float]
+    gain: tuple[float, float, float]
+    contacts_needed: int | None
 
     def predict(self, x: npt.NDArray[np.float32], probability: _F64) -> _F64:
         """Return the effect of a contact on the probability of the outcome, NaN without a probability; (customers,).
@@ -111,15 +116,16 @@ class ListEffect:
     def as_dict(self) -> dict[str, Any]:
         """Return all but the model, as JSON knows it."""
         groups = {name: getattr(self.groups, name).tolist() for name in ("edges", "estimate", "low", "high")}
-        plain = ("name", "outcome", "probability", "support", "ranks", "sentence")
+        plain = ("name", "outcome", "probability", "support", "ranks", "sentence", "average", "gain", "contacts_needed")
         return {**{name: getattr(self, name) for name in plain}, "stages": list(self.stages), "groups": groups}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], model: EffectModel) -> Self:
         """Return what `as_dict` wrote, with its model."""
         groups = EffectGroups(**{name: np.array(one, dtype=np.float64) for name, one in document["groups"].items()})
-        plain = {name: one for name, one in document.items() if name not in ("groups", "stages")}
-        return cls(**plain, stages=tuple(document["stages"]), groups=groups, model=model)
+        told: dict[str, Any] = {name: one for name, one in document.items() if name != "groups"}
+        told |= {name: tuple(told[name]) for name in ("stages", "average", "gain")}
+        return cls(**told, groups=groups, model=model)
 
 
 def column_of(name: str) -> str:
