@@ -66,13 +66,13 @@ class Paths:
 class Campaign:
     """A treatment: from ``first_day`` on, for so many days, the daily chance of a move of some is multiplied.
 
-    ``treated`` is a mask over the customers.
+    ``treated`` is a mask over the customers, ``factor`` one number, or one for each customer.
     """
 
     treated: npt.NDArray[np.bool_]
     first_day: int
     days: int
-    factor: float
+    factor: float | Floats
 
     def factors(self, day: int) -> Floats | float:
         """Return by what each customer's chance of a move is multiplied on a day."""
@@ -166,7 +166,7 @@ def draw_paths(people: Population, days: int, rng: np.random.Generator, campaign
 
 
 def true_reach_probabilities(
-    people: Population, stage: Ints, engagement: Ints, days: Sequence[int], factor: float = 1.0
+    people: Population, stage: Ints, engagement: Ints, days: Sequence[int], factor: float | Floats = 1.0
 ) -> Floats:
     """Return P(stage j or higher after d days) from the latent state; shape (customers, stages, len(days)).
 

@@ -70,36 +70,39 @@ class Simulation:
     seed: int
     _people: Population = field(repr=False)
     _paths: Paths = field(repr=False)
+    _campaigns: tuple[Campaign, ...] = field(default=(), repr=False)
 
     def true_stage(self, as_of: int) -> Ints:
         """Return each customer's true stage (0 to 7, -1 before arrival) at a UTC midnight, in order of the ids."""
         stage: Ints = self._paths.stage[self._day(as_of)].astype(np.int64)
         return stage
 
-    def treat(self, customers: Collection[str], as_of: int, days: int, factor: float) -> Simulation:
+    def treat(self, customers: Collection[str], as_of: int, days: int, factor: float | Floats) -> Simulation:
         """Return the same business, but from a UTC midnight on a campaign works on some customers for so many days.
 
-        It multiplies their daily chance of a move; see `true_reach` for what that does. Whatever came before the
-        campaign stays as it is; what follows, for everybody, is another draw of the same process.
+        It multiplies their daily chance of a move, by one ``factor`` or by that of each customer (in order of the ids);
+        see `true_reach` for what that does. Whatever came before the campaign stays as it is, earlier campaigns among
+        it; what follows, for everybody, is another draw of the same process.
         """
-        if not factor > 0 or days < 1:
-            raise ConfigError(f"a campaign needs a positive factor and a day; found {factor:g} and {days} days.")
+        if not np.all(np.greater(factor, 0)) or days < 1:
+            raise ConfigError(f"a campaign needs a positive factor and a day; found {factor} and {days} days.")
         ids = np.sort(self.customers["customer_id"].unique())
-        campaign = Campaign(np.isin(ids, list(customers)), self._day(as_of), days, factor)
-        other = simulate(len(ids), self.seed, self.start, self.days, [campaign])
+        campaigns = [*self._campaigns, Campaign(np.isin(ids, list(customers)), self._day(as_of), days, factor)]
+        other = simulate(len(ids), self.seed, self.start, self.days, campaigns)
         begins = _times(np.array([as_of], dtype=np.int64))[0]
         later = other.touchpoints[other.touchpoints["occurred_at"] >= begins]
-        # Both runs number their rows from nought, and rows of one id would be versions of one touchpoint.
-        later = later.assign(touchpoint_id="campaign-" + later["touchpoint_id"])
+        # All runs number their rows from nought, and rows of one id would be versions of one touchpoint.
+        later = later.assign(touchpoint_id=f"campaign-{len(campaigns)}-" + later["touchpoint_id"])
         before = self.touchpoints[self.touchpoints["occurred_at"] < begins]
-        return replace(other, touchpoints=pd.concat([before, later], ignore_index=True), customers=self.customers)
+        log = pd.concat([before, later], ignore_index=True)
+        return replace(other, touchpoints=log, customers=self.customers, _campaigns=tuple(campaigns))
 
-    def true_reach(self, as_of: int, horizons: Sequence[int], factor: float = 1.0) -> Floats:
+    def true_reach(self, as_of: int, horizons: Sequence[int], factor: float | Floats = 1.0) -> Floats:
         """Return the true probability of stage j or higher within each horizon, given the whole latent state.
 
         as_of: a UTC midnight; horizons: microseconds, whole days. Shape (customers, 8, len(horizons)) in order of the
         ids; 1 for stages already reached, NaN for customers not yet arrived. ``factor`` is that of a campaign that
-        treats everybody all the while, so the difference to the reach without it is each customer's true uplift.
+        treats everybody all the while (or each customer by their own), so the difference to the reach without it is each customer's true uplift.
         """
         day = self._day(as_of)
         if any(horizon % DAY or horizon < DAY for horizon in horizons):
@@ -111,8 +114,9 @@ class Simulation:
         engagement = self._paths.engagement[day].astype(np.int64)
         reach = np.full((len(stage), STAGES, len(horizons)), np.nan)
         if len(horizons):
+            own = factor[present] if isinstance(factor, np.ndarray) else factor
             reach[present] = true_reach_probabilities(
-                self._people.take(present), stage[present], engagement[present], [h // DAY for h in horizons], factor
+                self._people.take(present), stage[present], engagement[present], [h // DAY for h in horizons], own
             )
         return reach
 
@@ -203,6 +207,7 @@ def simulate(
         seed=seed,
         _people=people,
         _paths=paths,
+        _campaigns=tuple(campaigns),
     )
 
 
