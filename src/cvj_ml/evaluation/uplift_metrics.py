@@ -197,7 +197,8 @@ def _intervals(found: _F64, drawn: _F64) -> RankingMetrics:
 
 def _statistics(rows: Contrast, score: _F64, shares: Sequence[float] = TOP_SHARES) -> _F64:
     """Return Qini, AUUC and the uplift at each share of the rows as they are."""
-    return _curves(rows, score, iter([np.ones((1, len(score)), dtype=np.int64)]), shares)[0]
+    found: _F64 = _curves(rows, score, iter([np.ones((1, len(score)), dtype=np.int64)]), shares)[0]
+    return found
 
 
 def _drawn(rows: Contrast, score: _F64, keys: _Keys) -> _F64:

@@ -39,12 +39,9 @@ def load_effects(folder: Path) -> EffectModel:
     """Return the effect model of `save_effects`, which predicts the same to the bit."""
     document = read_json(folder / EFFECTS)
     texts = (folder / EFFECT_TREES).read_text(encoding="utf-8").split(_BETWEEN)[:-1]
-    return EffectModel(
-        tuple(lgb.Booster(model_str=text) for text in texts),
-        *(np.array(document[name], dtype=np.float64) for name in _NUMBERS),
-        rows=document["rows"],
-        customers=document["customers"],
-    )
+    average, error, weight = (np.array(document[name], dtype=np.float64) for name in _NUMBERS)
+    boosters = tuple(lgb.Booster(model_str=text) for text in texts)
+    return EffectModel(boosters, average, error, weight, document["rows"], document["customers"])
 
 
 def save_list_effects(effects: Sequence[ListEffect], folder: Path) -> None:
