@@ -20,8 +20,8 @@ from cvj_ml.lists import epoch_end
 from cvj_ml.measurement.experiments import LEFT_OUT, Experiments, experiments_of, features_before
 from cvj_ml.measurement.list_effects import LearnableList, LearnedEffect, learn_list_effects
 from cvj_ml.measurement.outcomes import Observation, PastList
-from cvj_ml.models.predictor import Predictor
 from cvj_ml.night import NightFolder, published_lists
+from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import before, midnight, parse_as_of
 
 _LISTED = ("customer_id", "group", "control_share", "probability", "play", "channel")
@@ -51,7 +51,7 @@ class ContactEffects:
 
 
 def learn_contact_effects(
-    histories: Histories, predictor: Predictor, as_of: int, keys: npt.NDArray[np.uint64]
+    histories: Histories, definition: ModelSpec, as_of: int, keys: npt.NDArray[np.uint64]
 ) -> ContactEffects:
     """Learn what contacts change from every night before ``as_of``; nothing where none was published."""
     config = histories.config
@@ -76,7 +76,7 @@ def learn_contact_effects(
     if not len(found.rows):
         return ContactEffects(found)
     blocks = histories.engine().only(found.rows["customer_id"].unique().tolist())
-    x = features_before(predictor.definition, found.rows, blocks)
+    x = features_before(definition, found.rows, blocks)
     learned, silent = learn_list_effects(
         [_learnable(name, [(past, row) for past, _, row in usable if past.name == name]) for name in _names(usable)],
         found.rows,

@@ -164,9 +164,7 @@ def make_night(
             " They change no segment until `cvj-ml train`."
         )
     if with_lists:
-        require_columns(
-            list_specs(config, histories.visible.journey), scores_contract(definition, bundle.predictor.effects).columns
-        )
+        require_columns(list_specs(config, histories.visible.journey), scores_contract(definition).columns)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
         run.enforce(gates.before_scoring(bundle.predictor))
@@ -242,7 +240,6 @@ def make_night(
         facts |= {"changes": changes.as_document(config.zone)}
     if exports:
         facts["exports"] = counts
-
     book = BookFacts(night, report.plan, report.worksheet, changed, counts)
 
     def write(staged: Path) -> Mapping[str, int]:

@@ -78,10 +78,10 @@ def rank_order(
     rows, harmed = eligible[order[~disturbed[order]]], eligible[order[disturbed[order]]]
     worth = np.maximum(np.nan_to_num(change), 0.0) if ranks else probability
     size = recommended_size(worth[rows], config.list_size) if spec.capacity is None else spec.capacity
-    size = min(size, len(rows))
+    size = min(size, len(rows) + len(harmed))
     tried = int(config.control.explore_who * size)
     pool = np.concatenate([rows[size - tried :], harmed])
-    if not tried or len(pool) <= tried:
+    if not tried or len(pool) <= tried:  # nothing to draw, or room for everybody
         return RankOrder(rows, size, np.ones(len(rows)), worth, harmed)
     drawn = np.zeros(len(pool), dtype=np.bool_)
     drawn[explored(config, customers.take(pa.array(pool)).to_pylist(), tried, as_of, identities)] = True

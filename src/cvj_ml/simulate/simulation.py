@@ -102,7 +102,8 @@ class Simulation:
 
         as_of: a UTC midnight; horizons: microseconds, whole days. Shape (customers, 8, len(horizons)) in order of the
         ids; 1 for stages already reached, NaN for customers not yet arrived. ``factor`` is that of a campaign that
-        treats everybody all the while (or each customer by their own), so the difference to the reach without it is each customer's true uplift.
+        treats everybody all the while, or each customer by their own, so the difference to the reach without it is each
+        customer's true uplift.
         """
         day = self._day(as_of)
         if any(horizon % DAY or horizon < DAY for horizon in horizons):

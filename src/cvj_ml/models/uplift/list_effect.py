@@ -17,12 +17,7 @@ from cvj_ml.models.uplift.effect_model import EffectModel
 
 _F64 = npt.NDArray[np.float64]
 
-PERSUADABLE, SURE_THING, LOST_CAUSE, DO_NOT_DISTURB = RESPONSE_TYPES = (
-    "persuadable",
-    "sure_thing",
-    "lost_cause",
-    "do_not_disturb",
-)
+PERSUADABLE, SURE_THING, LOST_CAUSE, DO_NOT_DISTURB = "persuadable", "sure_thing", "lost_cause", "do_not_disturb"
 """How somebody answers a contact (Radcliffe and Surry 2011): it helps; they move anyway; never; it harms."""
 
 
@@ -98,8 +93,15 @@ class ListEffect:
         """
         low, high = self.interval(effects)
         little = (low <= 0) & (high >= 0) & (high < self.model.average[0])
-        found = np.select([low > 0, high < 0, little & (happens >= 0.5), little], np.arange(4), -1)
-        return [RESPONSE_TYPES[i] if i >= 0 else None for i in found.tolist()]
+        holds = {
+            PERSUADABLE: low > 0,
+            DO_NOT_DISTURB: high < 0,
+            SURE_THING: little & (happens >= 0.5),
+            LOST_CAUSE: little,
+        }
+        found = np.select(list(holds.values()), np.arange(len(holds)), -1)
+        names = list(holds)
+        return [names[i] if i >= 0 else None for i in found.tolist()]
 
     def columns(self, effects: _F64, happens: _F64) -> dict[str, object]:
         """Return what TARGETS tell of effects."""
