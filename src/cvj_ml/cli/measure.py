@@ -36,10 +36,22 @@ def _measured_as_json(done: Measured) -> dict[str, Any]:
     """Return the rows of this measurement, the history's file, and what is below the floor."""
     return {
         "rows": done.rows.to_dict("records"),
+        "by_effect": done.by_effect.to_dict("records"),
         "waiting": done.waiting,
         "history": str(done.file),
         "below_floor": list(done.faults),
     }
+
+
+def _by_effect(done: Measured, row: dict[str, Any]) -> list[str]:
+    """Return what contacts brought by what the nights said that they change; nothing where they did not."""
+    if done.by_effect.empty:
+        return []
+    from cvj_ml.measurement.effects import group_words
+
+    same = (done.by_effect[["list", "epoch", "night"]] == [row["list"], row["epoch"], row["night"]]).all(axis=1)
+    lines = [group_words(one) for one in done.by_effect[same].to_dict("records")]
+    return ["By what a contact was expected to change, the least first:", *lines] if lines else []
 
 
 def _show_measured(done: Measured) -> None:
@@ -56,6 +68,8 @@ def _show_measured(done: Measured) -> None:
         for line in (effect_words(row), contact_words(row), forecast_words(row), score_words(row)):
             if line:
                 out.print(f"  {line}", soft_wrap=True)
+        for line in _by_effect(done, row):
+            out.print(f"  {line}", soft_wrap=True)
     if done.waiting:
         out.print(f"\n{done.waiting} published list(s) wait for the end of their horizon.")
     out.print(f"\nEvery night: {done.file}", soft_wrap=True)

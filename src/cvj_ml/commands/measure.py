@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,22 +21,27 @@ from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT, in_scores
 from cvj_ml.lists.kinds import said_of_row
-from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
+from cvj_ml.measurement.outcomes import BY_EFFECT, Observation, PastList, listings, measure_lists
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
 from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
 
-KEY = ["list", "epoch", "night"]
+KEY = ("list", "epoch", "night")
 HISTORY = Path("measure", "history.parquet")
+BY_EFFECT_HISTORY = Path("measure", "by_effect.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The rows of this measurement, the whole history, its file, and what fell below the configured floor."""
+    """The rows of this measurement, the whole history, its file, and what fell below the configured floor.
+
+    ``by_effect`` has target against control in groups by what nights said that a contact changes.
+    """
 
     rows: pd.DataFrame
+    by_effect: pd.DataFrame
     history: pd.DataFrame
     file: Path
     faults: tuple[str, ...]
@@ -65,14 +70,23 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     )
     with watcher.step("Looking at what became of the customers") as progress:
         found = measure_lists(usable, observation, histories.engine(progress))
-    rows = pd.DataFrame(found)
-    if len(rows):
-        rows.insert(2, "night", [to_datetime(one, config.zone).isoformat() for one in rows.pop("as_of")])
-        rows["until"] = to_datetime(until, config.zone).isoformat()
+    measured_at = to_datetime(until, config.zone).isoformat()
+    groups = [{name: row[name] for name in ("list", "epoch", "as_of")} | one for row in found for one in _popped(row)]
+    rows, by_effect = (pd.DataFrame(one) for one in (found, groups))
+    for table in (rows, by_effect):
+        if len(table):
+            table.insert(2, "night", [to_datetime(one, config.zone).isoformat() for one in table.pop("as_of")])
+            table["until"] = measured_at
     file = Path(config.out, HISTORY)
     history = add_to_history(rows, file)
+    add_to_history(by_effect, Path(config.out, BY_EFFECT_HISTORY), (*KEY, "group"))
     faults = tuple(below_floor(config, rows))
-    return Measured(rows, history, file, faults, sum(not observation.is_over(past) for past in usable))
+    return Measured(rows, by_effect, history, file, faults, sum(not observation.is_over(past) for past in usable))
+
+
+def _popped(row: dict[str, object]) -> list[dict[str, object]]:
+    """Take what a row says by predicted effect out of it."""
+    return cast(list[dict[str, object]], row.pop(BY_EFFECT))
 
 
 def read_past(config: Config) -> list[PastList]:
@@ -145,8 +159,10 @@ def _summary(folder: Path) -> list[dict[str, Any]]:
 
 
 def _listed(folder: Path, name: str) -> pd.DataFrame:
-    columns = ["customer_id", "group", "control_share"]
     file = NightFolder(folder).list_file(name)
+    # Nights from before contacts were learned from have no effect.
+    told = {"incremental_probability"} & {*pq.read_schema(file).names}
+    columns = ["customer_id", "group", "control_share", *told]
     found: pd.DataFrame = pq.read_table(file, columns=columns, partitioning=None).to_pandas()
     return found
 
@@ -198,7 +214,7 @@ def known_history(config: Config, as_of: int) -> pd.DataFrame:
     return history[observed_whole(follow_up(until, as_of, 0), 0)].reset_index(drop=True)
 
 
-def add_to_history(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
+def add_to_history(rows: pd.DataFrame, file: Path, key: Sequence[str] = KEY) -> pd.DataFrame:
     """Add rows to the history and return it; of two rows of one list, epoch and night the later measured one stays."""
     old = pd.read_parquet(file, partitioning=None) if file.exists() else pd.DataFrame()
     parts = [part for part in (old, rows) if len(part)]
@@ -206,7 +222,7 @@ def add_to_history(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
         return old
     both = pd.concat(parts, ignore_index=True)
     both["_order"] = [datetime.fromisoformat(one).timestamp() for one in both["until"]]
-    both = both.sort_values([*KEY, "_order"], kind="stable").drop_duplicates(KEY, keep="last").drop(columns="_order")
+    both = both.sort_values([*key, "_order"], kind="stable").drop_duplicates(key, keep="last").drop(columns="_order")
     history = both.sort_values(["night", "list"], kind="stable", ignore_index=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     with scratch(file.parent, f".{file.stem}-") as staged:

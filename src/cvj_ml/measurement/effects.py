@@ -107,6 +107,14 @@ def effect_words(row: Mapping[str, Any]) -> str:
     )
 
 
+def group_words(row: Mapping[Any, Any]) -> str:
+    """Say what contacts brought in one group by predicted effect, and what had been predicted of it."""
+    predicted, found, low, high = (
+        f"{100 * row[name]:+.1f}" for name in ("predicted", "difference", "difference_low", "difference_high")
+    )
+    return f"{row['group']} of {row['groups']}: predicted {predicted} points, found {found} ({low} to {high})"
+
+
 def contact_words(row: Mapping[str, Any]) -> str:
     """Say which share of each group was contacted; nothing where both groups are empty."""
     parts = [

@@ -23,6 +23,13 @@ from cvj_ml.panel.labels import label, next_touchpoint
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
 
+BY_EFFECT = "by_effect"
+"""The key of a row of `measure_lists` under which target stands against control by predicted effect."""
+
+MOST_GROUPS = 10
+ROWS_A_GROUP = 100
+"""Listed people that each group by predicted effect has at least."""
+
 DEPTHS = (0.05, 0.1, 0.2, 0.5)
 """Shares of the likeliest of a stage at which the realised lift is measured."""
 
@@ -32,8 +39,9 @@ class PastList:
     """A list of a past night, with everybody who was scored for it.
 
     ``scored`` has customer_id, probability (of what the list is of, within ``horizon``), group (target, control or
-    null for those not listed) and control_share, one row a customer whom the list is of: in ``from_stage``, of several
-    stages at risk and active then, or dormant then. ``stages`` are all that it names. ``moves`` were expected of the
+    null for those not listed), control_share and, if the night told it, incremental_probability, one row a customer
+    whom the list is of: in ``from_stage``, of several stages at risk and active then, or dormant then. ``stages`` are
+    all that it names. ``moves`` were expected of the
     listed, as the night told them; None where a night told nothing.
     """
 
@@ -87,9 +95,37 @@ def measure_lists(lists: Sequence[PastList], observation: Observation, blocks: B
         for past, outcome in zip(over, found, strict=True):
             if (past.name, past.epoch) == (name, epoch):
                 seen.append(outcome)
-                one = {**_who(past), **_effect(pd.concat(seen), observation.persons), **_quality(past, outcome, listed)}
-                rows.append({**one, **_forecast(past, outcome, listed)})
+                first = first_listed(pd.concat(seen), observation.persons)
+                one = {**_who(past), **_effect(first), **_quality(past, outcome, listed)}
+                rows.append({**one, **_forecast(past, outcome, listed), BY_EFFECT: effect_by_group(first)})
     return sorted(rows, key=lambda row: (row["as_of"], row["list"]))
+
+
+def effect_by_group(first: pd.DataFrame) -> list[dict[str, object]]:
+    """Return target against control in groups of equal size by what the night said a contact changes, least first.
+
+    first: as of `first_listed`. Empty where nights said nothing of it, or to too few.
+    """
+    if "incremental_probability" not in first or first["incremental_probability"].isna().all():
+        return []
+    told = first[first["known"] & first["incremental_probability"].notna()]
+    told = told.sort_values(["incremental_probability", "customer_id"], kind="stable")
+    groups = min(MOST_GROUPS, len(told) // ROWS_A_GROUP)
+    return [
+        {
+            "group": k + 1,
+            "groups": groups,
+            "predicted": float(part["incremental_probability"].mean()),
+            **{name: one for name, one in _effect(part).items() if not name.endswith(("contacted", "judged"))},
+        }
+        for k, part in enumerate(np.array_split(told, groups) if groups else ())
+    ]
+
+
+def first_listed(nights: pd.DataFrame, persons: Mapping[str, str]) -> pd.DataFrame:
+    """Return each listed person once, as first listed; ``nights`` are in order of time."""
+    person = nights["customer_id"].map(persons).fillna(nights["customer_id"]) if persons else nights["customer_id"]
+    return nights.assign(person=person).dropna(subset="group").drop_duplicates("person")
 
 
 def quality(
@@ -245,10 +281,8 @@ def _who(past: PastList) -> dict[str, object]:
     }
 
 
-def _effect(nights: pd.DataFrame, persons: Mapping[str, str]) -> dict[str, object]:
-    """Return target against control: each person once, as first listed; ``nights`` are in order of time."""
-    person = nights["customer_id"].map(persons).fillna(nights["customer_id"]) if persons else nights["customer_id"]
-    listed = nights.assign(person=person).dropna(subset="group").drop_duplicates("person")
+def _effect(listed: pd.DataFrame) -> dict[str, object]:
+    """Return target against control: each person once."""
     known = listed[listed["known"]]
     arms = {name: known[known["group"] == name] for name in ("target", "control")}
     counts = {name: (int(arm["converted"].sum()), len(arm)) for name, arm in arms.items()}

@@ -1,0 +1,199 @@
+"""Past nights as experiments: counted against plain loops, and what they teach found where it is, and only there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tests.measurement.test_measure import NIGHT, UTC, publish_past, settings_in
+from tests.trained import SETTINGS
+
+from cvj_ml.commands.contact_effects import ContactEffects, learn_contact_effects
+from cvj_ml.config import DAY, load_config
+from cvj_ml.evaluation.bootstrap import draw_keys
+from cvj_ml.inputs import open_histories
+from cvj_ml.measurement.experiments import LEFT_OUT, Experiments, experiments_of, features_before
+from cvj_ml.measurement.outcomes import Observation, PastList
+from cvj_ml.panel.model_spec import define
+from cvj_ml.run import Silent
+from cvj_ml.simulate import Simulation, simulate
+from cvj_ml.windows import to_datetime
+
+HORIZON = 14 * DAY
+END = NIGHT + 90 * DAY
+
+
+def business(seed: int = 1) -> Simulation:
+    return simulate(3000, seed=seed, days=330)
+
+
+def settings(folder: Path, **changes: Any) -> Path:
+    lists = [{"from": "Engage", "to": "Subscribe", "horizon": "30d"}]
+    control = {"share": 0.5, "salt": "s", "epoch": "quarter"}
+    return settings_in(folder, **{"lists": lists, "control": control, "horizons": ["30d"], **changes})
+
+
+def taught(file: Path, until: int) -> ContactEffects:
+    histories = open_histories(load_config(file), Silent())
+    definition = define(histories.config, histories.visible.journey, histories.engine(), until)
+    return learn_contact_effects(histories, definition, until, draw_keys(200, 1))
+
+
+def test_listings_are_rows_or_are_counted(tmp_path: Path) -> None:
+    """Silent errors 45 and 46: the first listing of an epoch alone, and no window beyond the epoch's end."""
+    past = business()
+    past.write(tmp_path)
+    config = load_config(settings(tmp_path))
+    # The third quarter of 2024 ends on 1 October, 30 days after the last night but two; the last one is not over.
+    days = [0, 10, 44, 60, 80, 85]
+    nights = [NIGHT + day * DAY for day in days]
+    listed = [publish_past(config, past, night) for night in nights]
+    found = taught(tmp_path / "c.yaml", NIGHT + 100 * DAY).experiments
+    left_out, rows = Counter[str](), dict[tuple[str, int], tuple[bool, bool]]()
+    seen: dict[str, set[str]] = {}
+    ids = np.sort(past.customers["customer_id"].unique())
+    for night, table in zip(nights, listed, strict=True):
+        epoch = str(pd.Timestamp(night, unit="us").to_period("Q"))
+        ends = pd.Timestamp(night, unit="us").to_period("Q").end_time
+        for customer, group in zip(table["customer_id"], table["group"], strict=True):
+            if customer in seen.setdefault(epoch, set()):
+                left_out["later_listing"] += 1
+                continue
+            seen[epoch].add(customer)
+            if pd.Timestamp(night + 30 * DAY, unit="us") > ends + pd.Timedelta(1, "us"):
+                left_out["epoch_end"] += 1
+            elif night + 32 * DAY > NIGHT + 100 * DAY:
+                left_out["not_over"] += 1
+            else:
+                moved = past.true_stage(night + 30 * DAY)[np.searchsorted(ids, customer)] >= 2
+                rows[customer, night] = group == "target", bool(moved)
+    assert {name: count for name, count in found.left_out.items() if count} == dict(left_out)
+    assert {*left_out} == {"later_listing", "epoch_end", "not_over"}
+    told = {(row.customer_id, row.as_of): (bool(row.treated), row.outcome == 1) for row in found.rows.itertuples()}
+    assert told == rows
+    assert (found.rows["propensity"] == 0.5).all()
+    published = pd.concat([table.assign(night=night) for night, table in zip(nights, listed, strict=True)])
+    both = found.rows.merge(published, left_on=["customer_id", "as_of"], right_on=["customer_id", "night"])
+    assert (both["probability_x"] == both["probability_y"]).all(), "silent error 48: the score published that night"
+
+
+def test_features_of_a_contact_know_nothing_of_what_follows(tmp_path: Path) -> None:
+    past = business()
+    config = load_config(settings(tmp_path))
+    listed = publish_past(config, past, NIGHT)
+    rows = pd.DataFrame({"customer_id": listed["customer_id"].iloc[::-1], "as_of": NIGHT})
+    found = []
+    for log in (
+        past.touchpoints,
+        past.touchpoints[past.touchpoints["known_at"] < pd.Timestamp(NIGHT, unit="us", tz="UTC")],
+    ):
+        replace(past, touchpoints=log).write(tmp_path)
+        histories = open_histories(load_config(tmp_path / "c.yaml"), Silent())
+        definition = define(histories.config, histories.visible.journey, histories.engine(), NIGHT)
+        found.append(features_before(definition, rows, histories.engine()))
+    assert len(found[0]) > 100 and np.isfinite(found[0]).any(axis=1).all()
+    np.testing.assert_array_equal(*found)
+
+
+def log_of(folder: Path, rows: Sequence[tuple[str, str, str]], **changes: Any) -> Path:
+    """Write a log of (customer, day, event) whose stage Fan is entered by a visit or a click on what was sent."""
+    frame = pd.DataFrame(rows, columns=["customer_id", "occurred_at", "event"])
+    frame.to_csv(folder / "log.csv", index=False)
+    stages = [
+        {"name": "Aware", "enter": {"event": "seen"}},
+        {"name": "Fan", "enter": {"event": ["visit", "email_click"]}},
+    ]
+    file = folder / "c.yaml"
+    columns = {name: name for name in frame.columns}
+    base = {
+        "name": "clicks",
+        "time_zone": "UTC",
+        "history_from": "2024-01-01",
+        "sources": {"log": {"path": "log.csv", "columns": columns}},
+        "journey": {"name": "short", "stages": stages},
+        "outbound": ["mail"],
+        "horizons": ["30d"],
+        **changes,
+    }
+    file.write_text(yaml.safe_dump(base))
+    return file
+
+
+def observed(file: Path, groups: Sequence[str], share: float = 0.5) -> Experiments:
+    histories = open_histories(load_config(file), Silent())
+    customers = [f"c{i}" for i in range(len(groups))]
+    listed = pd.DataFrame({"customer_id": customers, "group": groups, "control_share": share, "probability": 0.5})
+    listed = listed.assign(play="write", channel="email")
+    past = PastList(
+        "aware__fan__30d", "Aware", "Fan", 30 * DAY, "2024-quarter-3", NIGHT, "m", listed, stages=("Aware", "Fan")
+    )
+    seen = Observation(histories.visible.journey, END, 0, clicks=frozenset(["email_click"]))
+    return experiments_of([past], [END], seen, histories.engine())
+
+
+def test_what_only_the_contacted_can_do_is_no_outcome(tmp_path: Path) -> None:
+    """Silent error 44: a click on what was sent enters the stage, and is no effect of being contacted."""
+    rows = [(f"c{i}", "2024-07-01", "seen") for i in range(4)]
+    rows += [("c0", "2024-07-20", "mail"), ("c0", "2024-07-21", "email_click"), ("c1", "2024-07-25", "visit")]
+    rows += [("c2", "2024-07-24", "email_click"), ("c2", "2024-07-26", "visit")]
+    found = observed(log_of(tmp_path, rows), ["target", "control", "target", "control"])
+    assert dict(zip(found.rows["customer_id"], found.rows["outcome"], strict=True)) == {
+        "c0": 0,
+        "c1": 1,
+        "c2": 1,
+        "c3": 0,
+    }
+
+
+def test_a_control_group_of_another_size_than_its_share_teaches_nothing(tmp_path: Path) -> None:
+    rows = [(f"c{i}", "2024-07-01", "seen") for i in range(200)]
+    rows += [("other", "2024-07-02", event) for event in ("visit", "email_click")]
+    file = log_of(tmp_path, rows)
+    found = observed(file, ["target"] * 140 + ["control"] * 60)
+    assert (len(found.rows), found.left_out["unbalanced"]) == (0, 200)
+    assert "60 of 200 listed are in control, where a share of 50.0%" in found.unbalanced[0]
+    fair = observed(file, ["target"] * 104 + ["control"] * 96)
+    assert (len(fair.rows), fair.unbalanced) == (200, ())
+    without = observed(file, ["target"] * 200, share=0.0)
+    assert {name: count for name, count in without.left_out.items() if count} == {"no_control": 200}
+    assert {*found.left_out} == {*LEFT_OUT}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("helps", [True, False])
+def test_who_is_changed_by_contacts_is_learned_where_somebody_is(tmp_path: Path, helps: bool) -> None:
+    """A campaign that works on half of the countries ranks the list; one that works on nobody does not."""
+    past = simulate(8000, seed=3, days=420)
+    config = load_config(settings(tmp_path, attributes=SETTINGS["attributes"]))
+    country = (
+        past.customers.sort_values("known_at").drop_duplicates("customer_id").sort_values("customer_id")["country"]
+    )
+    factor = np.where(country.isin(["DE", "FR", "ES"]), 6.0, 0.3) if helps else np.ones(len(country))
+    ids = np.sort(past.customers["customer_id"].unique())
+    for day in (0, 80, 170):
+        night = NIGHT + day * DAY
+        listed = publish_past(config, past, night)
+        past = past.treat(listed.loc[listed["group"] == "target", "customer_id"], night, 30, factor)
+    past.write(tmp_path)
+    told = taught(tmp_path / "c.yaml", NIGHT + 205 * DAY)
+    (one,) = told.learned
+    assert one.effect.ranks == helps, told.sentences
+    rows = told.experiments.rows
+    assert len(rows) + sum(told.experiments.left_out.values()) > 2000
+    if helps:
+        assert one.last is not None
+        here = np.searchsorted(ids, rows["customer_id"].to_numpy())
+        histories = open_histories(load_config(tmp_path / "c.yaml"), Silent())
+        definition = define(histories.config, histories.visible.journey, histories.engine(), NIGHT + 205 * DAY)
+        x = features_before(definition, rows, histories.engine())
+        effects = one.effect.predict(x, rows["probability"].to_numpy(dtype=float))
+        responsive = factor[here] > 1
+        assert effects[responsive].mean() > 0.05 > effects[~responsive].mean()
+    assert to_datetime(NIGHT, UTC).year == 2024
