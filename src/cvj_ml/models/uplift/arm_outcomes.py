@@ -49,28 +49,32 @@ class ArmOutcomes:
 
 def fit_s_learner(features: _F32, arm: _I64, outcome: _F64, arms: int, seed: int, threads: int) -> ArmOutcomes:
     """Fit one set of trees on all rows, with a column for each arm but control; ``arms`` counts control."""
-    booster = boost(_with_arm(features, arm, arms), outcome, _LEAVES, _ROUNDS, seed, threads)
+    booster = boost(_with_arm(features, arm, arms), outcome, _LEAVES, _rows_a_leaf(arm), _ROUNDS, seed, threads)
     return ArmOutcomes((booster,), np.array([outcome.mean()]), arms)
 
 
 def fit_t_learner(features: _F32, arm: _I64, outcome: _F64, arms: int, seed: int, threads: int) -> ArmOutcomes:
     """Fit trees on the rows of each arm."""
     of_each = [arm == a for a in range(arms)]
-    boosters = tuple(boost(features[one], outcome[one], _LEAVES, _ROUNDS, seed, threads) for one in of_each)
+    boosters = tuple(
+        boost(features[one], outcome[one], _LEAVES, _rows_a_leaf(arm[one]), _ROUNDS, seed, threads) for one in of_each
+    )
     return ArmOutcomes(boosters, np.array([outcome[one].mean() for one in of_each]), arms)
 
 
-def boost(x: _F32, y: _F64, leaves: int, rounds: int, seed: int, threads: int, *, extra: bool = False) -> lgb.Booster:
+def boost(
+    x: _F32, y: _F64, leaves: int, rows_a_leaf: int, rounds: int, seed: int, threads: int, *, extra: bool = False
+) -> lgb.Booster:
     """Fit trees on what y is above its mean; the same for any number of threads.
 
-    A leaf holds a 50th of the rows, at least 50 and at most 500. ``extra``: each split is the best of one random
-    threshold a column (extremely randomised trees, Geurts, Ernst and Wehenkel 2006).
+    ``extra``: each split is the best of one random threshold a column (extremely randomised trees, Geurts, Ernst and
+    Wehenkel 2006).
     """
     parameters: dict[str, object] = {
         "objective": "regression",
         "boost_from_average": False,
         "num_leaves": leaves,
-        "min_data_in_leaf": min(max(len(x) // 50, 50), 500),
+        "min_data_in_leaf": rows_a_leaf,
         "learning_rate": 0.05,
         "lambda_l2": 10.0,
         "feature_fraction": 0.8,
@@ -83,6 +87,10 @@ def boost(x: _F32, y: _F64, leaves: int, rounds: int, seed: int, threads: int, *
         "verbosity": -1,
     }
     return lgb.train(parameters, lgb.Dataset(x, y - y.mean(), params={"verbosity": -1}), num_boost_round=rounds)
+
+
+def _rows_a_leaf(arm: _I64) -> int:
+    return min(max(len(arm) // 50, 50), 500)
 
 
 def predicted(booster: lgb.Booster, x: _F32, rounds: int | None = None) -> _F64:

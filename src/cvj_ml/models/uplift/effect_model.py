@@ -34,6 +34,7 @@ MIN_CUSTOMERS = 20
 """Customers that each bin of a saved threshold rests on, unless told otherwise (`model.min_customers`)."""
 
 _FOLDS = 5
+_LEAVES = 4
 _ROUNDS = (10, 20, 40, 80)
 """Rounds of the final trees among which customers left out choose."""
 
@@ -226,6 +227,8 @@ def _final_stage(
     grid = learn_grid(experiment.features, experiment.customer, min_customers)
     bins, folds = grid.bins(experiment.features), np.unique(fold)
     boosters: list[lgb.Booster] = []
+    # One effect is far noisier than one outcome: few large leaves, and thresholds that are drawn (docs/decisions/0044).
+    rows_a_leaf = min(max(len(scores) // 20, 50), 1000)
     average = scores.mean(axis=0)
     weight = np.empty(experiment.arms)
     for arm in range(experiment.arms):
@@ -234,7 +237,9 @@ def _final_stage(
         told = np.empty((len(_ROUNDS), len(above)))
         for k in folds:
             taught, held = fold != k, fold == k
-            member = boost(bins[taught], scores[taught, arm], 4, max(_ROUNDS), seed, threads)
+            member = boost(
+                bins[taught], scores[taught, arm], _LEAVES, rows_a_leaf, max(_ROUNDS), seed, threads, extra=True
+            )
             committee.append(member)
             for which, rounds in enumerate(_ROUNDS):
                 told[which, held] = predicted(member, bins[held], rounds)
