@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -67,6 +68,15 @@ def machine() -> str:
         processor = models[0] if models else processor
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{processor}, {usable} CPU(s), {platform.system()}, Python {platform.python_version()}"
+
+
+def write_section(results: Path, title: str, text: str) -> None:
+    """Put a section into a page, in the place of the one with the same heading; ``title`` opens a new page."""
+    heading = text.split("\n", 1)[0]
+    found = results.read_text(encoding="utf-8") if results.exists() else title
+    first, *sections = re.split(r"^(?=## )", found, flags=re.MULTILINE)
+    kept = {one.split("\n", 1)[0]: one.strip() + "\n" for one in sections} | {heading: text.strip() + "\n"}
+    results.write_text("\n".join([first.strip() + "\n", *(kept[key] for key in sorted(kept))]), encoding="utf-8")
 
 
 def record_opening(protocol: str, figures: str) -> None:

@@ -16,7 +16,6 @@ Each run replaces its sections of ``results/value.md``.
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from sklearn.linear_model import LinearRegression
 
 from benchmarks import btyd
 from benchmarks.protocols import Instant, Protocol, configured
-from benchmarks.records import ROOT, SIMULATED, commit, machine, record_opening, require_data, today
+from benchmarks.records import ROOT, SIMULATED, commit, machine, record_opening, require_data, today, write_section
 from cvj_ml.config import DAY
 from cvj_ml.engines import LocalEngine
 from cvj_ml.evaluation.amount_metrics import mean_of_stage, normalised_gini
@@ -334,19 +333,6 @@ def _intervals(one: Measured) -> str:
     return f"{text} of them. Deciles of the randomised PIT: {', '.join(f'{share:.1%}' for share in shares)}.\n"
 
 
-def write(text: str) -> None:
-    """Put a section into the results, in the place of the one with the same heading."""
-    heading = text.split("\n", 1)[0]
-    found = (
-        RESULTS.read_text(encoding="utf-8")
-        if RESULTS.exists()
-        else "# Amounts\n\nWritten by `python -m benchmarks.value`.\n"
-    )
-    first, *sections = re.split(r"^(?=## )", found, flags=re.MULTILINE)
-    kept = {one.split("\n", 1)[0]: one.strip() + "\n" for one in sections} | {heading: text.strip() + "\n"}
-    RESULTS.write_text("\n".join([first.strip() + "\n", *(kept[key] for key in sorted(kept))]), encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one data set at its choice instants or at its test instant."""
     parser = argparse.ArgumentParser(description="Measure forecasts of amounts.")
@@ -367,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             record_opening(f"value {chosen.data}", f"{instant.day}: {shown} (at most {chosen.max_rows:,} rows)")
         text = section(chosen.data, instant, chosen.instant, one, table)
         print(text)
-        write(text)
+        write_section(RESULTS, "# Amounts\n\nWritten by `python -m benchmarks.value`.\n", text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -26,6 +25,7 @@ import numpy.typing as npt
 
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.models.hazard.binning import learn_grid
+from cvj_ml.models.uplift.arm_outcomes import boost, fit_s_learner, predicted
 
 FEWEST_ROWS = 100
 """Rows that each arm needs before anything is learned of it."""
@@ -34,10 +34,9 @@ MIN_CUSTOMERS = 20
 """Customers that each bin of a saved threshold rests on, unless told otherwise (`model.min_customers`)."""
 
 _FOLDS = 5
+_LEAVES = 4
 _ROUNDS = (10, 20, 40, 80)
 """Rounds of the final trees among which customers left out choose."""
-
-_NUISANCE_ROUNDS = 60
 
 _F32 = npt.NDArray[np.float32]
 _F64 = npt.NDArray[np.float64]
@@ -99,7 +98,7 @@ class EffectModel:
         members = len(self.boosters) // len(self.average)
         found = np.zeros((len(features), len(self.average)))
         for k, booster in enumerate(self.boosters):
-            found[:, k // members] += _predicted(booster, features)
+            found[:, k // members] += predicted(booster, features)
         return found / members
 
 
@@ -211,21 +210,14 @@ def _faults(experiment: Experiment) -> Iterator[str]:
 
 
 def _nuisance(experiment: Experiment, taught: _Mask, told: _Mask, seed: int, threads: int) -> _F64:
-    """Return m(x, a) of the rows to tell, (rows, arms with control), from trees on the rows that teach."""
-    arms = experiment.propensity.shape[1]
+    """Return m(x, a) of the rows to tell, (rows, arms with control), from trees on the rows that teach.
+
+    One set of trees for all arms: what people do by themselves is most of m, and small arms have few rows of their own.
+    """
     known = experiment.take(taught)
-    booster = _boost(_with_arm(known.features, known.arm, arms), known.outcome, 8, _NUISANCE_ROUNDS, seed, threads)
-    asked = experiment.features[told]
-    by_arm = [
-        _predicted(booster, _with_arm(asked, np.full(len(asked), arm, dtype=np.int64), arms)) for arm in range(arms)
-    ]
-    return np.column_stack(by_arm) + float(known.outcome.mean())
-
-
-def _with_arm(features: _F32, arm: _I64, arms: int) -> _F32:
-    """Return the features with a column for each arm but control."""
-    chosen = (arm[:, None] == np.arange(1, arms)).astype(np.float32)
-    return np.concatenate([features, chosen], axis=1)
+    arms = experiment.propensity.shape[1]
+    model = fit_s_learner(known.features, known.arm, known.outcome, arms, seed, threads)
+    return model.predict(experiment.features[told])
 
 
 def _final_stage(
@@ -235,6 +227,8 @@ def _final_stage(
     grid = learn_grid(experiment.features, experiment.customer, min_customers)
     bins, folds = grid.bins(experiment.features), np.unique(fold)
     boosters: list[lgb.Booster] = []
+    # One effect is far noisier than one outcome: few large leaves, and thresholds that are drawn (docs/decisions/0044).
+    rows_a_leaf = min(max(len(scores) // 20, 50), 1000)
     average = scores.mean(axis=0)
     weight = np.empty(experiment.arms)
     for arm in range(experiment.arms):
@@ -243,10 +237,12 @@ def _final_stage(
         told = np.empty((len(_ROUNDS), len(above)))
         for k in folds:
             taught, held = fold != k, fold == k
-            member = _boost(bins[taught], scores[taught, arm], 4, max(_ROUNDS), seed, threads)
+            member = boost(
+                bins[taught], scores[taught, arm], _LEAVES, rows_a_leaf, max(_ROUNDS), seed, threads, extra=True
+            )
             committee.append(member)
             for which, rounds in enumerate(_ROUNDS):
-                told[which, held] = _predicted(member, bins[held], rounds)
+                told[which, held] = predicted(member, bins[held], rounds)
         rounds, weight[arm] = _shrinkage(told, above)
         boosters += [grid.in_place_of_bins(_first(member, rounds)) for member in committee]
     customers = len(np.unique(experiment.customer))
@@ -273,30 +269,6 @@ def clustered_error(scores: _F64, customer: _I64) -> _F64:
     np.add.at(sums, place, scores - scores.mean(axis=0))
     error: _F64 = np.sqrt((sums**2).sum(axis=0)) / len(scores)
     return error
-
-
-def _boost(x: _F32, y: _F64, leaves: int, rounds: int, seed: int, threads: int) -> lgb.Booster:
-    """Fit trees on what y is above its mean; the same for any number of threads."""
-    parameters: dict[str, Any] = {
-        "objective": "regression",
-        "boost_from_average": False,
-        "num_leaves": leaves,
-        "min_data_in_leaf": min(max(len(x) // 50, 50), 500),
-        "learning_rate": 0.05,
-        "lambda_l2": 10.0,
-        "feature_fraction": 0.8,
-        "metric": "None",
-        "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": threads,
-        "verbosity": -1,
-    }
-    return lgb.train(parameters, lgb.Dataset(x, y - y.mean(), params={"verbosity": -1}), num_boost_round=rounds)
-
-
-def _predicted(booster: lgb.Booster, x: _F32, rounds: int | None = None) -> _F64:
-    return np.asarray(booster.predict(x, num_iteration=rounds, num_threads=1), dtype=np.float64)
 
 
 def _first(booster: lgb.Booster, rounds: int) -> lgb.Booster:
