@@ -44,10 +44,18 @@ class ContactEffects:
         return (*told, *(f"{one}." for one in self.experiments.unbalanced))
 
     @property
-    def left_out(self) -> str:
-        """How many listings are no rows of an experiment, by reason; empty where there are none."""
-        counted = [f"{count:,} ({LEFT_OUT[name]})" for name, count in self.experiments.left_out.items() if count]
-        return ", ".join(counted)
+    def notes(self) -> tuple[str, ...]:
+        """The sentences, what the last epoch alone says, and what became of every listing; none without any night."""
+        counted = [f"{count:,}: {LEFT_OUT[name]}" for name, count in self.experiments.left_out.items() if count]
+        if not counted and not len(self.experiments.rows):
+            return ()
+        last = [
+            f"In its last epoch alone, which decided nothing: {one.last.sentence}"
+            for one in self.learned
+            if one.last is not None
+        ]
+        listings = f"Of past listings {len(self.experiments.rows):,} are rows of experiments"
+        return (*self.sentences, *last, f"{listings}{'; left out are ' if counted else ''}{'; '.join(counted)}.")
 
 
 def learn_contact_effects(

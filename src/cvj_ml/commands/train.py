@@ -169,16 +169,19 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         levels = learn_segments(predictor, histories.engine(progress), store.customers, config.segments, as_of)
         predictor = replace(predictor, segments=levels)
     with watcher.step("Learning from past nights"):
-        contacts = learn_contact_effects(histories, panel.definition, as_of, draw_keys(DRAWS, config.model.seed))
+        nights = learn_contact_effects(histories, panel.definition, as_of, draw_keys(DRAWS, config.model.seed))
         # In the order of their names, as a bundle gives them back.
-        effects = sorted((one.effect for one in contacts.learned), key=lambda one: one.name)
+        effects = sorted((one.effect for one in nights.learned), key=lambda one: one.name)
         predictor = replace(predictor, effects=tuple(effects))
-    for sentence in contacts.sentences:
+    for sentence in nights.sentences:
         watcher.say(sentence)
     for warning in _weaknesses(config, panel, predictor):
         watcher.say(f"warning: {warning}")
     undone = undecided(False, "Not compared with any other model, and not registered.")
-    return Training(config, store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, undone)
+    return Training(
+        *(config, store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, undone),
+        contact_notes=nights.notes,
+    )
 
 
 def _outcome_choices(result: FoldResult, definition: ModelSpec) -> dict[str, Choice]:

@@ -118,7 +118,8 @@ def effect_by_group(first: pd.DataFrame) -> list[dict[str, object]]:
             "predicted": float(part["incremental_probability"].mean()),
             **{name: one for name, one in _effect(part).items() if not name.endswith(("contacted", "judged"))},
         }
-        for k, part in enumerate(np.array_split(told, groups) if groups else ())
+        for k, part in enumerate(told.iloc[rows] for rows in np.array_split(np.arange(len(told)), max(groups, 1)))
+        if groups
     ]
 
 

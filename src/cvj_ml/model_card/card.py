@@ -15,7 +15,7 @@ from cvj_ml.evaluation.backtesting import MODEL
 from cvj_ml.evaluation.mlflow_record import cell_name, headline_metrics, outcome_metrics
 from cvj_ml.evaluation.outcome_evaluation import evaluated_outcomes, outcome_table
 from cvj_ml.evaluation.segments import gaps, segment
-from cvj_ml.model_card import churn_and_purchases, decomposition, provenance, quality
+from cvj_ml.model_card import churn_and_purchases, contacts, decomposition, provenance, quality
 from cvj_ml.model_card.facts import Training, card_segments
 
 _BOUNDED = ("log_loss", "auc", "observed_expected", "calibration_slope", "expected_calibration_error")
@@ -59,6 +59,7 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
         decomposition.level_slope_ranking(training, assessment),
         quality.calibration(training, assessment),
         churn_and_purchases.churn_and_purchases(training, of_outcomes),
+        contacts.what_contacts_change(training),
         quality.current_stage(training),
         quality.subgroups(compared, [one.name for one in by]),
         provenance.blind_spots(training, assessment),
@@ -70,8 +71,10 @@ def write_card(training: Training, blocks: Blocks, keys: npt.NDArray[np.uint64])
         "fold_subgroup_gaps": compared,
         "fold_outcomes": of_outcomes,
     }
+    if training.predictor.effects:
+        tables["contact_effects"] = contacts.effects_table(training.predictor.effects)
     metrics = dict(_metrics(assessment)) | dict(outcome_metrics(of_outcomes, "test"))
-    return Card("\n\n".join(sections) + "\n", metrics, tables)
+    return Card("\n\n".join(one for one in sections if one) + "\n", metrics, tables)
 
 
 def _heading(training: Training, assessment: Assessment, compared: pd.DataFrame) -> str:

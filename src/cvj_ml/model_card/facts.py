@@ -30,7 +30,7 @@ class Training:
     """One training: what went in, the fold by which its recipe is evaluated, the refit, the verdict.
 
     cut: instant of the refit; usage: of the rows at the cut; panel, fit and predictor: of the refit; stages: None where
-    no coverage is declared.
+    no coverage is declared; contact_notes: what past nights taught of contacts, a sentence a list.
     """
 
     config: Config
@@ -44,6 +44,7 @@ class Training:
     predictor: Predictor
     stages: FitOfStages | None
     verdict: Verdict
+    contact_notes: tuple[str, ...] = ()
 
     @property
     def definition(self) -> ModelSpec:
