@@ -134,8 +134,8 @@ def main() -> None:
         " probability to move within 14 days: mean over those listed, over as many of the likeliest of the stage, and"
         f" over as many of those whom it changes most. {asked.customers:,} simulated customers, seed {asked.seed}, a"
         f" control group of 30 % drawn anew each month, {asked.explore:.0%} of the places drawn by chance among all who"
-        " may be contacted; contacts multiply the chance of a move by 0.3 to 4, by country. The rank correlation is that"
-        " of the predicted with the true change, over everybody in the stage.\n\n"
+        " may be contacted; contacts multiply the chance of a move by 0.3 to 4, by country. The rank correlation is of"
+        " the predicted with the true change, over everybody in the stage.\n\n"
         f"{markdown_table(shown, {name: name for name in shown[0]})}\n"
         f"Written by `python -m benchmarks.contact_loop` ({today()}, commit {commit()}, {machine()}).\n",
         encoding="utf-8",

@@ -9,15 +9,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow.parquet as pq
 
 from cvj_ml.commands.measure import clicks_of, score_column, stages_of
-from cvj_ml.config import DAY, Config
+from cvj_ml.config import DAY, Config, ListSpec
 from cvj_ml.customers import Identities
 from cvj_ml.inputs import Histories
 from cvj_ml.journey import KEPT
-from cvj_ml.lists import epoch_end
-from cvj_ml.measurement.experiments import LEFT_OUT, Experiments, experiments_of, features_before
+from cvj_ml.lists import epoch_end, list_specs
+from cvj_ml.lists.chances import Chances
+from cvj_ml.lists.kinds import name_of
+from cvj_ml.measurement.experiments import (
+    LEFT_OUT,
+    Experiments,
+    assigned,
+    assigned_experiments,
+    experiments_of,
+    features_before,
+    require_properties,
+)
 from cvj_ml.measurement.list_effects import LearnableList, LearnedEffect, learn_list_effects
 from cvj_ml.measurement.outcomes import Observation, PastList
 from cvj_ml.night import NightFolder, published_lists
@@ -81,12 +92,22 @@ def learn_contact_effects(
     found = experiments_of(
         [past for past, *_ in usable], [end for _, end, _ in usable], observation, histories.engine()
     )
+    if config.experiments is not None:
+        require_properties(config.experiments, histories.store.property_kinds)
+        told = assigned(config.experiments, histories.visible.journey, as_of, histories.engine())
+        asked = [_asked(config, spec) for spec in list_specs(config, histories.visible.journey)]
+        found = found.and_those(assigned_experiments(told, asked, observation, histories.engine()))
     if not len(found.rows):
         return ContactEffects(found)
     blocks = histories.engine().only(found.rows["customer_id"].unique().tolist())
     x = features_before(definition, found.rows, blocks)
+    nights: dict[str, list[tuple[PastList, dict[str, Any]]]] = {}
+    for past, _, row in usable:
+        nights.setdefault(past.name, []).append((past, row))
+    specs = {name_of(config.journey, one): one for one in list_specs(config, histories.visible.journey)}
+    names = [name for name in (*nights, *(one for one in specs if one not in nights)) if name in {*found.rows["list"]}]
     learned, silent = learn_list_effects(
-        [_learnable(name, [(past, row) for past, _, row in usable if past.name == name]) for name in _names(usable)],
+        [_learnable(nights[name]) if name in nights else _untried(config, specs[name]) for name in names],
         found.rows,
         x,
         keys,
@@ -127,13 +148,35 @@ def _listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int, dict[
             yield past, midnight(epoch_end(row["epoch"].split("-")[1], night, config.zone), config.zone), row
 
 
-def _names(usable: list[tuple[PastList, int, dict[str, Any]]]) -> list[str]:
-    return list(dict.fromkeys(past.name for past, *_ in usable))
+def _asked(config: Config, spec: ListSpec) -> PastList:
+    """Return what a configured list asks, of nobody."""
+    outcome = Chances(config, ()).outcome(spec)
+    stages = (spec.from_stage or "", spec.target) if spec.kind == "move" else spec.origins
+    return PastList(
+        name_of(config.journey, spec),
+        ", ".join(spec.origins),
+        spec.to_stage,
+        spec.horizon,
+        "",
+        0,
+        "",
+        pd.DataFrame({"customer_id": [], "as_of": []}),
+        kind=spec.kind,
+        outcome=outcome,
+        stages=stages,
+    )
 
 
-def _learnable(name: str, nights: list[tuple[PastList, dict[str, Any]]]) -> LearnableList:
+def _untried(config: Config, spec: ListSpec) -> LearnableList:
+    """Return what is to be learned of a list that no night has published: experiments alone tell of it."""
+    asked = _asked(config, spec)
+    row = {"list": asked.name, "kind": spec.kind, "outcome": asked.outcome, "horizon_days": spec.horizon // DAY}
+    return LearnableList(asked.name, spec.origins, asked.outcome, score_column(row), 1.0)
+
+
+def _learnable(nights: list[tuple[PastList, dict[str, Any]]]) -> LearnableList:
     """Return what is to be learned of a list, by its newest night."""
     past, row = nights[-1]
     listed, eligible = (sum(one[key] for _, one in nights) for key in ("listed", "eligible"))
     stages = past.stages[:1] if past.kind == "move" else past.stages
-    return LearnableList(name, stages, past.outcome, score_column(row), listed / eligible if eligible else 1.0)
+    return LearnableList(past.name, stages, past.outcome, score_column(row), listed / eligible if eligible else 1.0)

@@ -184,6 +184,35 @@ class ControlSpec(Section):
     )
 
 
+class ExperimentsSpec(Section):
+    """Touchpoints of the log that say in which arm of an experiment a customer was: chance decided about a contact.
+
+    ``arm``, ``campaign`` and ``propensity`` name properties of these touchpoints, as sources map them; a number is
+    everybody's propensity to be treated.
+    """
+
+    event: Names
+    arm: str = Field(default="arm", description="property that names the arm")
+    control: Names = Field(default=("control",), description="arms that were left alone; every other one is treated")
+    campaign: str | None = Field(default=None, description="property that tells experiments apart")
+    propensity: str | float | None = Field(
+        default=None,
+        description="chance to be treated: a number, or the property that has it; without it the log is targeted",
+    )
+
+    @model_validator(mode="after")
+    def _chance(self) -> ExperimentsSpec:
+        if isinstance(self.propensity, float) and not 0 < self.propensity < 1:
+            raise ValueError(f"propensity lies between 0 and 1; found {self.propensity:g}")
+        return self
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The properties that are named, by the setting that names each."""
+        named = {"arm": self.arm, "campaign": self.campaign, "propensity": self.propensity}
+        return {setting: name for setting, name in named.items() if isinstance(name, str)}
+
+
 SHORTEST_EPOCH = {"month": 28 * DAY, "quarter": 90 * DAY, "half": 181 * DAY, "year": 365 * DAY}
 
 

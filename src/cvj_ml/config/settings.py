@@ -22,6 +22,7 @@ from cvj_ml.config.journey import JourneySpec
 from cvj_ml.config.lists import (
     ControlSpec,
     EligibilitySpec,
+    ExperimentsSpec,
     ListSizeSpec,
     ListSpec,
     MeasureSpec,
@@ -155,6 +156,7 @@ class Config(Section):
     eligibility: EligibilitySpec = EligibilitySpec()
     control: ControlSpec = ControlSpec()
     measure: MeasureSpec = MeasureSpec()
+    experiments: ExperimentsSpec | None = None
     gates: GatesSpec = GatesSpec()
     report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
@@ -221,6 +223,7 @@ class Config(Section):
         people = {name: getattr(self, name) for name in ("contact", "suppression", "consent")}
         elsewhere = {"exports": self.exports, "deliver.postgres": self.deliver and self.deliver.postgres}
         faults += account_faults(self.unit, self.sources, self.members, self.identities, people, elsewhere)
+        faults += self._wrong_experiments()
         columns = self.contact.columns if self.contact else None
         faults += exports_faults(self.exports, columns, play_channels(self.journey))
         if faults:
@@ -265,6 +268,20 @@ class Config(Section):
         default = self.default_list_horizon if self.lists is None else 0
         faults += epoch_faults(self.control, self.lists or (), default)
         return faults
+
+    def _wrong_experiments(self) -> Iterable[str]:
+        if self.experiments is None:
+            return
+        for name in self.experiments.event:
+            if name not in self.outbound:
+                yield f"experiments.event: {name!r} is nothing that a customer does; name it under outbound, too"
+        mapped = {name for spec in self.touchpoint_tables.values() for name in (*spec.columns, *spec.constants)}
+        for setting, name in self.experiments.properties.items():
+            if name not in mapped:
+                yield (
+                    f"experiments.{setting}: no source maps a property {name!r}.{nearest(name, mapped)} Add it to the"
+                    " columns of the source that has these touchpoints"
+                )
 
     def _wrong_coverage(self) -> list[str]:
         faults: list[str] = []

@@ -15,12 +15,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
+from cvj_ml.config import ExperimentsSpec
 from cvj_ml.engines import Blocks
-from cvj_ml.histories import Block
+from cvj_ml.errors import ConfigError, nearest, raise_all
+from cvj_ml.histories import Block, Column, Text
+from cvj_ml.journey import Journey, evidence, stays
 from cvj_ml.measurement.outcomes import Observation, PastList, list_outcomes
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.windows import observed_whole
+from cvj_ml.windows import follow_up, observed_whole
 
 UNBALANCED = 0.001
 """A draw of control that chance gives more rarely than this is taken for a fault (a sample-ratio test)."""
@@ -31,6 +34,7 @@ LEFT_OUT = {
     "epoch_end": "the horizon passes the end of the epoch, when control is drawn anew",
     "not_over": "the horizon is not over yet",
     "unbalanced": "more or fewer in control than the share makes likely",
+    "no_list": "of another stage than any list starts from",
     "not_known": "no longer in the log, or at the stage before the night though nobody could see it",
 }
 """Why a listing is no row of an experiment, in the order in which it is asked."""
@@ -43,6 +47,9 @@ COLUMNS = (*_OF_CONTACT, "treated", "propensity", "probability", "outcome")
 """
 
 
+_NOBODY = pd.DataFrame({name: [] for name in COLUMNS})
+
+
 @dataclass(frozen=True, slots=True)
 class Experiments:
     """Rows by `COLUMNS`, with the counts of listings that are none by reason, and what is told of unbalanced lists."""
@@ -50,6 +57,13 @@ class Experiments:
     rows: pd.DataFrame
     left_out: Mapping[str, int]
     unbalanced: tuple[str, ...] = ()
+
+    def and_those(self, others: Experiments) -> Experiments:
+        """Return both, their counts added up."""
+        parts = [one for one in (self.rows, others.rows) if len(one)]
+        rows = pd.concat(parts, ignore_index=True) if parts else self.rows
+        counts = {name: count + others.left_out[name] for name, count in self.left_out.items()}
+        return Experiments(rows, counts, (*self.unbalanced, *others.unbalanced))
 
 
 def experiments_of(
@@ -85,8 +99,7 @@ def experiments_of(
     for past, outcome in zip(kept, list_outcomes(kept, replace(observation, arm_neutral=True), blocks), strict=True):
         left_out["not_known"] += int((~outcome["known"]).sum())
         parts.append(_rows(past, outcome[outcome["known"]]))
-    empty = pd.DataFrame({name: [] for name in COLUMNS})
-    rows = pd.concat(parts, ignore_index=True) if any(map(len, parts)) else empty
+    rows = pd.concat(parts, ignore_index=True) if any(map(len, parts)) else _NOBODY.copy()
     total = sum(len(past.scored) for past in lists)
     if total != len(rows) + sum(left_out.values()):
         raise AssertionError(f"{total} listings, {len(rows)} rows, left out: {left_out}")
@@ -117,17 +130,120 @@ def _rows(past: PastList, outcome: pd.DataFrame) -> pd.DataFrame:
         {
             "customer_id": outcome["customer_id"],
             "person": outcome["person"],
-            "as_of": past.as_of,
+            "as_of": outcome.get("as_of", past.as_of),
             "list": past.name,
             "epoch": past.epoch,
             "play": outcome["play"],
             "channel": outcome["channel"],
             "treated": (outcome["group"] == "target"),
+            # Of a targeted log it is to be estimated.
             "propensity": 1 - outcome["control_share"].to_numpy(dtype=np.float64),
             "probability": outcome["probability"],
             "outcome": outcome["converted"].to_numpy(dtype=np.float64),
         }
     )
+
+
+def require_properties(spec: ExperimentsSpec, kinds: Mapping[str, str]) -> None:
+    """Raise ConfigError where a property that the experiments name is not in the data, or is no number but must be."""
+    faults = []
+    for setting, name in spec.properties.items():
+        if name not in kinds:
+            faults.append(f"experiments.{setting}: in no touchpoint stands a property {name!r}.{nearest(name, kinds)}")
+        elif setting == "propensity" and kinds[name] != "double":
+            faults.append(f"experiments.propensity: the property {name!r} is text; map a column with numbers")
+    raise_all(ConfigError, "The experiments cannot be read:", faults)
+
+
+def assigned(spec: ExperimentsSpec, journey: Journey, cut: int, blocks: Blocks) -> pd.DataFrame:
+    """Return who was assigned to which arm of which of the user's experiments, when, and in which stage they stood.
+
+    One row a customer and campaign, their first one known at the cut: customer_id, as_of, campaign, group (target or
+    control), control_share (NaN where no propensity is told), stage (a name, None before any).
+    """
+
+    def look(block: Block) -> pd.DataFrame:
+        points = block.touchpoints
+        rows = np.flatnonzero(points.event.isin(frozenset(spec.event)) & points.live(cut))
+        owner, instant = points.owners()[rows], points.occurred_at[rows]
+        arm, campaign = (_texts(points.properties.get(name or ""), rows) for name in (spec.arm, spec.campaign))
+        pairs, back = np.unique(np.stack([owner, instant]), axis=1, return_inverse=True)
+        held = stays(journey, evidence(journey, block)).at(pairs[0], pairs[1]).stage[back.ravel()]
+        names = np.array([*journey.names, None], dtype=object)
+        told = pd.DataFrame(
+            {
+                "customer_id": np.array(block.customers, dtype=object)[owner],
+                "as_of": instant,
+                "campaign": campaign,
+                "arm": arm,
+                "control_share": 1 - _share(spec, points.properties, rows),
+                "stage": names[held],
+            }
+        )
+        return told[told["arm"].notna()]
+
+    found = pd.concat(blocks.map(look) or [pd.DataFrame()], ignore_index=True)
+    if not len(found):
+        return found
+    found["group"] = np.where(found.pop("arm").isin(spec.control), "control", "target")
+    ordered = found.sort_values(["as_of", "customer_id"], kind="stable")
+    return ordered.drop_duplicates(["customer_id", "campaign"]).reset_index(drop=True)
+
+
+def assigned_experiments(
+    found: pd.DataFrame, lists: Sequence[PastList], observation: Observation, blocks: Blocks
+) -> Experiments:
+    """Return the experiments that assignments are, of each list whose stage the customer stood in at that instant.
+
+    found: as of `assigned`; lists: what each asks, with nobody in it. An assignment is a row of every such list or is
+    counted by the reason why it is none.
+    """
+    left_out = dict.fromkeys(LEFT_OUT, 0)
+    kept: list[PastList] = []
+    matched = np.zeros(len(found), dtype=np.bool_)
+    for asked in lists if len(found) else ():
+        origins = asked.stages[:1] if asked.kind == "move" else asked.stages
+        here = found["stage"].isin(origins).to_numpy()
+        matched |= here
+        seen = follow_up(found["as_of"].to_numpy(dtype=np.int64), observation.cut, observation.arrival_delay)
+        over = observed_whole(seen, asked.horizon)
+        left_out["not_over"] += int((here & ~over).sum())
+        rows = found[here & over].reset_index(drop=True)
+        person = rows["customer_id"].map(lambda name: observation.persons.get(name, name))
+        nothing = pd.Series([None] * len(rows), dtype=object)
+        kept.append(
+            replace(
+                asked, scored=rows.assign(probability=np.nan, play=rows["campaign"], channel=nothing, person=person)
+            )
+        )
+    left_out["no_list"] = int((~matched).sum())
+    parts = []
+    for past, outcome in zip(kept, list_outcomes(kept, replace(observation, arm_neutral=True), blocks), strict=True):
+        left_out["not_known"] += int((~outcome["known"]).sum())
+        parts.append(_rows(past, outcome[outcome["known"]]))
+    rows = pd.concat(parts, ignore_index=True) if any(map(len, parts)) else _NOBODY.copy()
+    return Experiments(rows, left_out)
+
+
+def _texts(column: Column | None, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    """Return a property of some rows as text, None where there is none; numbers as whole as they are."""
+    if isinstance(column, Text):
+        return np.array([*column.values, None], dtype=object)[column.codes[rows]]
+    if column is None:
+        return np.full(len(rows), None, dtype=object)
+    return np.array([None if np.isnan(one) else f"{one:g}" for one in column[rows]], dtype=object)
+
+
+def _share(
+    spec: ExperimentsSpec, properties: Mapping[str, Column], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Return the propensity to be treated of some rows; NaN where none is told."""
+    if isinstance(spec.propensity, float):
+        return np.full(len(rows), spec.propensity)
+    column = properties.get(spec.propensity or "")
+    if column is None or isinstance(column, Text):
+        return np.full(len(rows), np.nan)
+    return np.where((column[rows] > 0) & (column[rows] < 1), column[rows], np.nan)
 
 
 def features_before(definition: ModelSpec, rows: pd.DataFrame, blocks: Blocks) -> npt.NDArray[np.float32]:

@@ -7,12 +7,13 @@ says is reported once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.evaluation.uplift_verdict import EffectVerdict, RankingEvidence, verdicts
 from cvj_ml.models.uplift.effect_model import (
     FEWEST_ROWS,
@@ -23,6 +24,7 @@ from cvj_ml.models.uplift.effect_model import (
     out_of_fold_effects,
 )
 from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect, with_probability
+from cvj_ml.models.uplift.propensity import OverlapError, estimate_propensity, inside, trim
 
 FEWEST_OUTCOMES = 50
 """Outcomes that an experiment needs before anything is learned of it, and as many rows without one."""
@@ -74,23 +76,30 @@ def learn_list_effects(
     silent: dict[str, str] = {}
     for one in lists:
         here = (rows["list"] == one.name).to_numpy()
-        experiment = _experiment(rows[here], x[here])
+        try:
+            experiment, table = _experiment(rows[here], x[here], seed, threads)
+        except OverlapError as error:
+            silent[one.name] = str(error)
+            continue
         if reason := _too_few(experiment):
             silent[one.name] = reason
             continue
         told = out_of_fold_effects(experiment, seed, threads, min_customers=min_customers)
-        found.append((one, experiment, told, rows[here]))
+        found.append((one, experiment, told, table))
     past, last = [], []
     for one, experiment, told, table in found:
-        newest = table["epoch"].to_numpy() == table["epoch"].iloc[int(np.argmax(table["as_of"].to_numpy()))]
-        several = not newest.all() and _too_few(experiment.take(~newest)) is None
-        deciding = ~newest if several else np.ones(len(table), dtype=np.bool_)
-        past.append(_evidence(one, experiment, told, table, deciding))
+        # Nights alone have published a probability to compare with.
+        nights = table["probability"].notna().to_numpy()
+        epoch = table["epoch"].to_numpy()
+        newest = nights & (epoch == table.loc[nights, "epoch"].iloc[-1]) if nights.any() else nights
+        several = _too_few(experiment.take(nights & ~newest)) is None
+        past.append(_evidence(one, experiment, told, table, nights & ~newest if several else nights))
         last.append(_evidence(one, experiment, told, table, newest) if several else None)
-    decided = verdicts(past, keys)
+    decided = iter(verdicts([one for one in past if one is not None], keys))
     reported = iter(verdicts([one for one in last if one is not None], keys))
     learned = []
-    for (one, experiment, told, table), verdict, unseen in zip(found, decided, last, strict=True):
+    for (one, experiment, told, table), known, unseen in zip(found, past, last, strict=True):
+        verdict = next(decided) if known is not None else _undecided(one.name, told, experiment)
         model = fit_effect_model(experiment, seed, threads, min_customers=min_customers)
         shown = told.above_average + model.average
         effect = ListEffect(
@@ -100,7 +109,7 @@ def learn_list_effects(
             one.probability,
             model,
             effect_groups(shown[:, 0], told.pseudo_outcomes[:, 0], experiment.customer),
-            float(np.quantile(table["probability"].to_numpy(dtype=np.float64), 0.01)),
+            _support(table),
             verdict.ranks,
             verdict.sentence,
             (verdict.average.estimate, verdict.average.low, verdict.average.high),
@@ -109,6 +118,12 @@ def learn_list_effects(
         )
         learned.append(LearnedEffect(effect, verdict, next(reported) if unseen is not None else None))
     return tuple(learned), silent
+
+
+def _support(table: pd.DataFrame) -> float:
+    """Return the probability that all but the lowest 1 % of the listed had; 0 where no night has published one."""
+    published = table["probability"].dropna().to_numpy(dtype=np.float64)
+    return float(np.quantile(published, 0.01)) if len(published) else 0.0
 
 
 def effect_groups(effects: _F64, scores: _F64, customer: npt.NDArray[np.int64]) -> EffectGroups:
@@ -128,15 +143,33 @@ def effect_groups(effects: _F64, scores: _F64, customer: npt.NDArray[np.int64]) 
     return EffectGroups(edges, mean, mean - _Z * error, mean + _Z * error)
 
 
-def _experiment(rows: pd.DataFrame, x: npt.NDArray[np.float32]) -> Experiment:
-    share = rows["propensity"].to_numpy(dtype=np.float64)
-    return Experiment(
+def _experiment(
+    rows: pd.DataFrame, x: npt.NDArray[np.float32], seed: int, threads: int
+) -> tuple[Experiment, pd.DataFrame]:
+    """Return an experiment and its rows; where no propensity is told it is estimated, and rows without overlap go.
+
+    OverlapError where the contacted of a targeted log cannot be compared with anybody.
+    """
+    treated = rows["propensity"].to_numpy(dtype=np.float64)
+    found = Experiment(
         with_probability(x, rows["probability"].to_numpy(dtype=np.float64)),
         rows["treated"].to_numpy(dtype=np.int64),
         rows["outcome"].to_numpy(dtype=np.float64),
-        np.column_stack([1 - share, share]),
+        np.column_stack([1 - treated, treated]),
         pd.factorize(rows["person"])[0].astype(np.int64),
     )
+    if not (targeted := np.isnan(treated)).any():
+        return found, rows
+    log = found.take(targeted)
+    if _too_few(log) is not None:
+        return found.take(~targeted), rows[~targeted]
+    propensity = found.propensity.copy()
+    propensity[targeted] = estimate_propensity(log.features, log.arm, log.customer, seed, threads)
+    trimmed, _ = trim(replace(log, propensity=propensity[targeted]))
+    kept = ~targeted | inside(propensity)
+    if int((kept & targeted).sum()) != len(trimmed):
+        raise AssertionError("trimming took other rows than those outside")
+    return replace(found, propensity=propensity).take(kept), rows[kept]
 
 
 def _too_few(experiment: Experiment) -> str | None:
@@ -156,10 +189,32 @@ def _too_few(experiment: Experiment) -> str | None:
     return None
 
 
+def _undecided(name: str, told: OutOfFold, experiment: Experiment) -> EffectVerdict:
+    """Return the verdict on a list of which no night has published a probability: there is nothing to compare with."""
+    mean, error = (
+        float(told.pseudo_outcomes.mean()),
+        float(clustered_error(told.pseudo_outcomes, experiment.customer)[0]),
+    )
+    return EffectVerdict(
+        False,
+        f"{name}: ranked by probability. Experiments tell the effect of a contact, {mean:+.4f} on average"
+        f" ({mean - _Z * error:+.4f} to {mean + _Z * error:+.4f}), and no published night yet what choosing by it gains",
+        Interval(np.nan, np.nan, np.nan),
+        1.0,
+        Interval(mean, mean - _Z * error, mean + _Z * error),
+        None,
+    )
+
+
 def _evidence(
     one: LearnableList, experiment: Experiment, told: OutOfFold, table: pd.DataFrame, rows: npt.NDArray[np.bool_]
-) -> RankingEvidence:
-    """Return what some rows say; the top is as large a share of them as the list was of its eligible customers."""
+) -> RankingEvidence | None:
+    """Return what some rows say; the top is as large a share of them as the list was of its eligible customers.
+
+    None where there are none.
+    """
+    if not rows.any():
+        return None
     share = min(max(one.share, _LEAST_SHARE), _MOST_SHARE)
     return RankingEvidence(
         one.name,

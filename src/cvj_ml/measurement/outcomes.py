@@ -58,6 +58,12 @@ class PastList:
     outcome: str = "reach"
     stages: tuple[str, ...] = ()
 
+    @property
+    def instants(self) -> npt.NDArray[np.int64]:
+        """The instant that each row is asked about: the night's, unless ``scored`` has an ``as_of`` of its own."""
+        own = "as_of" in self.scored.columns
+        return self.scored["as_of"].to_numpy(np.int64) if own else np.full(len(self.scored), self.as_of)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -170,7 +176,7 @@ def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: B
     the log.
     """
     asked = pd.concat(
-        [past.scored[["customer_id"]].assign(night=past.as_of, which=i) for i, past in enumerate(lists)]
+        [past.scored[["customer_id"]].assign(night=past.instants, which=i) for i, past in enumerate(lists)]
         or [pd.DataFrame({"customer_id": [], "night": [], "which": []})],
         ignore_index=True,
     )

@@ -118,7 +118,7 @@ def overlap(experiment: Experiment) -> Overlap:
         np.fmax.reduce([_differences(experiment.features, arm == 0, arm == a, one) for a in range(1, arms)])
         for one in alike
     )
-    outside = float((~_inside(propensity)).mean()) if len(arm) else math.nan
+    outside = float((~inside(propensity)).mean()) if len(arm) else math.nan
     return Overlap(outside, worth, before, after, np.bincount(arm, minlength=arms))
 
 
@@ -128,8 +128,8 @@ def trim(experiment: Experiment) -> tuple[Experiment, Overlap]:
     OverlapError where more than half of the rows are outside, or what is left of an arm is worth fewer than 50 rows.
     """
     found = overlap(experiment)
-    inside = experiment.take(_inside(experiment.propensity))
-    left = overlap(inside)
+    kept = experiment.take(inside(experiment.propensity))
+    left = overlap(kept)
     faults = []
     if not found.outside <= MOST_OUTSIDE:
         faults.append(
@@ -147,10 +147,10 @@ def trim(experiment: Experiment) -> tuple[Experiment, Overlap]:
         "Who was contacted and who was not cannot be compared; leave a random share of the eligible without a contact:",
         faults,
     )
-    return inside, found
+    return kept, found
 
 
-def _inside(propensity: _F64) -> npt.NDArray[np.bool_]:
+def inside(propensity: _F64) -> npt.NDArray[np.bool_]:
     """Mark rows that could have been in any arm; with several arms each of them is rarer, so no upper bound holds."""
     found: npt.NDArray[np.bool_] = (propensity.min(axis=1) >= LOWEST) & (propensity.max(axis=1) <= HIGHEST)
     return found
