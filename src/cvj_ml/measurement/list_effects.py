@@ -191,19 +191,14 @@ def _too_few(experiment: Experiment) -> str | None:
 
 def _undecided(name: str, told: OutOfFold, experiment: Experiment) -> EffectVerdict:
     """Return the verdict on a list of which no night has published a probability: there is nothing to compare with."""
-    mean, error = (
-        float(told.pseudo_outcomes.mean()),
-        float(clustered_error(told.pseudo_outcomes, experiment.customer)[0]),
-    )
-    return EffectVerdict(
-        False,
+    mean = float(told.pseudo_outcomes.mean())
+    error = float(clustered_error(told.pseudo_outcomes, experiment.customer)[0])
+    average = Interval(mean, mean - _Z * error, mean + _Z * error)
+    sentence = (
         f"{name}: ranked by probability. Experiments tell the effect of a contact, {mean:+.4f} on average"
-        f" ({mean - _Z * error:+.4f} to {mean + _Z * error:+.4f}), and no published night yet what choosing by it gains",
-        Interval(np.nan, np.nan, np.nan),
-        1.0,
-        Interval(mean, mean - _Z * error, mean + _Z * error),
-        None,
+        f" ({average.low:+.4f} to {average.high:+.4f}); what choosing by it gains, no published night tells yet."
     )
+    return EffectVerdict(False, sentence, Interval(np.nan, np.nan, np.nan), 1.0, average, None)
 
 
 def _evidence(

@@ -49,23 +49,24 @@ class ArmOutcomes:
 
 def fit_s_learner(features: _F32, arm: _I64, outcome: _F64, arms: int, seed: int, threads: int) -> ArmOutcomes:
     """Fit one set of trees on all rows, with a column for each arm but control; ``arms`` counts control."""
-    booster = boost(_with_arm(features, arm, arms), outcome, _LEAVES, _rows_a_leaf(arm), _ROUNDS, seed, threads)
-    return ArmOutcomes((booster,), np.array([outcome.mean()]), arms)
+    booster = boost(_with_arm(features, arm, arms), outcome, _LEAVES, _rows_a_leaf(arm), seed, threads)
+    return ArmOutcomes((grow(booster, _ROUNDS),), np.array([outcome.mean()]), arms)
 
 
 def fit_t_learner(features: _F32, arm: _I64, outcome: _F64, arms: int, seed: int, threads: int) -> ArmOutcomes:
     """Fit trees on the rows of each arm."""
     of_each = [arm == a for a in range(arms)]
     boosters = tuple(
-        boost(features[one], outcome[one], _LEAVES, _rows_a_leaf(arm[one]), _ROUNDS, seed, threads) for one in of_each
+        grow(boost(features[one], outcome[one], _LEAVES, _rows_a_leaf(arm[one]), seed, threads), _ROUNDS)
+        for one in of_each
     )
     return ArmOutcomes(boosters, np.array([outcome[one].mean() for one in of_each]), arms)
 
 
 def boost(
-    x: _F32, y: _F64, leaves: int, rows_a_leaf: int, rounds: int, seed: int, threads: int, *, extra: bool = False
+    x: _F32, y: _F64, leaves: int, rows_a_leaf: int, seed: int, threads: int, *, extra: bool = False
 ) -> lgb.Booster:
-    """Fit trees on what y is above its mean; the same for any number of threads.
+    """Return what `grow` adds trees to, of what y is above its mean; the same for any number of threads.
 
     ``extra``: each split is the best of one random threshold a column (extremely randomised trees, Geurts, Ernst and
     Wehenkel 2006).
@@ -86,7 +87,14 @@ def boost(
         "num_threads": threads,
         "verbosity": -1,
     }
-    return lgb.train(parameters, lgb.Dataset(x, y - y.mean(), params={"verbosity": -1}), num_boost_round=rounds)
+    return lgb.Booster(parameters, lgb.Dataset(x, y - y.mean(), params={"verbosity": -1}))
+
+
+def grow(booster: lgb.Booster, rounds: int) -> lgb.Booster:
+    """Add trees until there are so many, or nothing can be split."""
+    while booster.current_iteration() < rounds and not booster.update():
+        pass
+    return booster
 
 
 def _rows_a_leaf(arm: _I64) -> int:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from cvj_ml.errors import DataError, raise_all
 from cvj_ml.models.hazard.binning import learn_grid
-from cvj_ml.models.uplift.arm_outcomes import boost, fit_s_learner, predicted
+from cvj_ml.models.uplift.arm_outcomes import boost, fit_s_learner, grow, predicted
 
 FEWEST_ROWS = 100
 """Rows that each arm needs before anything is learned of it."""
@@ -35,8 +35,11 @@ MIN_CUSTOMERS = 20
 
 _FOLDS = 5
 _LEAVES = 4
-_ROUNDS = (10, 20, 40, 80)
-"""Rounds of the final trees among which customers left out choose."""
+_ROUNDS = (10, 20, 40, 80, 160, 320)
+"""Rounds of the final trees among which customers left out choose; more are tried while they gain something..."""
+
+_PATIENCE = 20
+"""...and these always."""
 
 _F32 = npt.NDArray[np.float32]
 _F64 = npt.NDArray[np.float64]
@@ -232,34 +235,32 @@ def _final_stage(
     average = scores.mean(axis=0)
     weight = np.empty(experiment.arms)
     for arm in range(experiment.arms):
-        above = scores[:, arm] - average[arm]
-        committee: list[lgb.Booster] = []
-        told = np.empty((len(_ROUNDS), len(above)))
-        for k in folds:
-            taught, held = fold != k, fold == k
-            member = boost(
-                bins[taught], scores[taught, arm], _LEAVES, rows_a_leaf, max(_ROUNDS), seed, threads, extra=True
-            )
-            committee.append(member)
-            for which, rounds in enumerate(_ROUNDS):
-                told[which, held] = predicted(member, bins[held], rounds)
-        rounds, weight[arm] = _shrinkage(told, above)
+        committee = [
+            boost(bins[fold != k], scores[fold != k, arm], _LEAVES, rows_a_leaf, seed, threads, extra=True)
+            for k in folds
+        ]
+        above, told = scores[:, arm] - average[arm], np.empty(len(scores))
+        best, least = (_ROUNDS[0], 0.0), 0.0
+        for rounds in _ROUNDS:
+            for k, member in zip(folds, committee, strict=True):
+                told[fold == k] = predicted(grow(member, rounds), bins[fold == k], rounds)
+            shrinkage, error = _shrinkage(told, above)
+            if error < least:
+                best, least = (rounds, shrinkage), error
+            elif rounds > _PATIENCE:
+                break
+        rounds, weight[arm] = best
         boosters += [grid.in_place_of_bins(_first(member, rounds)) for member in committee]
     customers = len(np.unique(experiment.customer))
-    error = clustered_error(scores, experiment.customer)
-    return EffectModel(tuple(boosters), average, error, weight, len(experiment), customers)
+    spread = clustered_error(scores, experiment.customer)
+    return EffectModel(tuple(boosters), average, spread, weight, len(experiment), customers)
 
 
-def _shrinkage(told: _F64, above: _F64) -> tuple[int, float]:
-    """Return rounds and weight with the smallest squared error, w = sum(told above) / sum(told^2) within [0, 1]."""
-    best, least = (_ROUNDS[0], 0.0), 0.0
-    for rounds, one in zip(_ROUNDS, told, strict=True):
-        size = float(one @ one)
-        weight = min(max(float(one @ above) / size, 0.0), 1.0) if size else 0.0
-        error = weight**2 * size - 2 * weight * float(one @ above)
-        if error < least:
-            best, least = (rounds, weight), error
-    return best
+def _shrinkage(told: _F64, above: _F64) -> tuple[float, float]:
+    """Return w = sum(told above) / sum(told^2) within [0, 1], and the squared error with it less that with 0."""
+    size, product = float(told @ told), float(told @ above)
+    weight = min(max(product / size, 0.0), 1.0) if size else 0.0
+    return weight, weight**2 * size - 2 * weight * product
 
 
 def clustered_error(scores: _F64, customer: _I64) -> _F64:

@@ -118,15 +118,19 @@ class ListEffect:
     def as_dict(self) -> dict[str, Any]:
         """Return all but the model, as JSON knows it."""
         groups = {name: getattr(self.groups, name).tolist() for name in ("edges", "estimate", "low", "high")}
-        plain = ("name", "outcome", "probability", "support", "ranks", "sentence", "average", "gain", "contacts_needed")
-        return {**{name: getattr(self, name) for name in plain}, "stages": list(self.stages), "groups": groups}
+        plain = ("name", "outcome", "probability", "support", "ranks", "sentence", "average", "contacts_needed")
+        # What no night tells yet is not a number, which JSON has no word for.
+        gain = [None if np.isnan(one) else one for one in self.gain]
+        told = {name: getattr(self, name) for name in plain}
+        return {**told, "gain": gain, "stages": list(self.stages), "groups": groups}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], model: EffectModel) -> Self:
         """Return what `as_dict` wrote, with its model."""
         groups = EffectGroups(**{name: np.array(one, dtype=np.float64) for name, one in document["groups"].items()})
         told: dict[str, Any] = {name: one for name, one in document.items() if name != "groups"}
-        told |= {name: tuple(told[name]) for name in ("stages", "average", "gain")}
+        told |= {name: tuple(told[name]) for name in ("stages", "average")}
+        told["gain"] = tuple(np.nan if one is None else one for one in told["gain"])
         return cls(**told, groups=groups, model=model)
 
 
