@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,20 @@ from tests.trained import SETTINGS
 
 from cvj_ml.commands.contact_effects import ContactEffects, learn_contact_effects
 from cvj_ml.config import DAY, load_config
+from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation.bootstrap import draw_keys
 from cvj_ml.inputs import open_histories
 from cvj_ml.measurement.experiments import LEFT_OUT, Experiments, experiments_of, features_before
 from cvj_ml.measurement.outcomes import Observation, PastList
+from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Silent
 from cvj_ml.simulate import Simulation, simulate
-from cvj_ml.windows import to_datetime
+from cvj_ml.windows import midnight, to_datetime
 
 HORIZON = 14 * DAY
 END = NIGHT + 90 * DAY
+MAY = midnight(date(2024, 5, 2), UTC)
 
 
 def business(seed: int = 1) -> Simulation:
@@ -197,3 +202,95 @@ def test_who_is_changed_by_contacts_is_learned_where_somebody_is(tmp_path: Path,
         responsive = factor[here] > 1
         assert effects[responsive].mean() > 0.05 > effects[~responsive].mean()
     assert to_datetime(NIGHT, UTC).year == 2024
+
+
+def assignments(folder: Path, people: Sequence[tuple[str | None, int, int | None]], **changes: Any) -> Path:
+    """Write a log of people with an arm (None: not in the experiment), the day of March, and that of a visit in April.
+
+    Whoever has an arm is assigned once more, to the other one, two days later: the first assignment counts.
+    """
+    rows: list[tuple[str, str, str, str | None, str | None]] = []
+    for i, (arm, day, visit) in enumerate(people):
+        rows.append((f"c{i:05d}", "2024-02-01", "seen", None, None))
+        if arm:
+            rows.append((f"c{i:05d}", f"2024-03-{day:02d}", "assigned", arm, "spring"))
+            rows.append(
+                (f"c{i:05d}", f"2024-03-{day + 2:02d}", "assigned", "left" if arm == "mail" else "mail", "spring")
+            )
+        if visit:
+            rows.append((f"c{i:05d}", f"2024-04-{visit:02d}", "visit", None, None))
+    frame = pd.DataFrame(rows, columns=["customer_id", "occurred_at", "event", "arm", "test"])
+    frame.to_csv(folder / "log.csv", index=False)
+    stages = [{"name": "Aware", "enter": {"event": "seen"}}, {"name": "Fan", "enter": {"event": "visit"}}]
+    base = {
+        "name": "assigned",
+        "time_zone": "UTC",
+        "history_from": "2024-01-01",
+        "sources": {"log": {"path": "log.csv", "columns": {name: name for name in frame.columns}}},
+        "journey": {"name": "short", "stages": stages},
+        "outbound": ["assigned"],
+        "horizons": ["30d"],
+        "model": {"min_customers": 5},
+        "experiments": {"event": "assigned", "control": "left", "campaign": "test", "propensity": 0.25},
+    }
+    file = folder / "c.yaml"
+    file.write_text(yaml.safe_dump({**base, **changes}))
+    return file
+
+
+def test_assignments_in_the_log_are_experiments(tmp_path: Path) -> None:
+    people = [("mail", 1, 2), ("left", 5, None), ("mail", 10, 20), (None, 1, 3), ("left", 28, 1), ("mail", 5, None)]
+    file = assignments(tmp_path, people)
+    found = taught(file, midnight(date(2024, 4, 20), UTC)).experiments
+    # The fifth is not followed for 30 days by 20 April; the third moves after them.
+    told = {row.customer_id: (bool(row.treated), row.outcome, row.propensity) for row in found.rows.itertuples()}
+    assert told == {
+        "c00000": (True, 0, 0.25),  # 32 days after
+        "c00001": (False, 0, 0.25),
+        "c00002": (True, 0, 0.25),
+        "c00005": (True, 0, 0.25),
+    }
+    assert {name: count for name, count in found.left_out.items() if count} == {"not_over": 1}
+    assert (found.rows["list"] == "aware__fan__30d").all() and found.rows["probability"].isna().all()
+    later = taught(file, MAY).experiments.rows.set_index("customer_id")["outcome"]
+    assert later.to_dict() == {"c00000": 0, "c00001": 0, "c00002": 0, "c00004": 1, "c00005": 0}
+
+
+@pytest.mark.parametrize("propensity", [0.5, None])
+def test_an_experiment_alone_tells_an_effect_and_ranks_nothing(tmp_path: Path, propensity: float | None) -> None:
+    """Also of a targeted log, whose propensities are estimated; one without overlap is refused."""
+    random = np.random.default_rng(2)
+    arms = random.integers(0, 2, 1200)
+    moved = random.random(1200) < np.where(arms, 0.6, 0.3)
+    visits = [1 + i % 20 if move else None for i, move in enumerate(moved.tolist())]
+    people = [("mail" if arm else "left", 28, visit) for arm, visit in zip(arms, visits, strict=True)]
+    spec = {"event": "assigned", "control": "left", "propensity": propensity}
+    told = taught(assignments(tmp_path, people, experiments=spec), MAY)
+    (one,) = told.learned
+    estimate, low, high = one.effect.average
+    assert low < 0.3 < high and abs(estimate - 0.3) < 0.1
+    assert not one.effect.ranks and one.last is None
+    assert "no published night tells yet" in one.effect.sentence
+    assert (
+        ListEffect.from_dict(json.loads(json.dumps(one.effect.as_dict())), one.effect.model).sentence
+        == one.effect.sentence
+    )
+
+
+def test_experiments_name_what_is_there(tmp_path: Path) -> None:
+    file = assignments(tmp_path, [("mail", 1, 2)])
+    spec = {"event": "given", "arm": "arms", "propensity": 1.5}
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "experiments": spec}))
+    with pytest.raises(ConfigError, match=r"propensity lies between 0 and 1; found 1\.5"):
+        load_config(file)
+    file.write_text(
+        yaml.safe_dump({**yaml.safe_load(file.read_text()), "experiments": {"event": "given", "arm": "arms"}})
+    )
+    with pytest.raises(ConfigError) as error:
+        load_config(file)
+    assert "'given' is nothing that a customer does; name it under outbound, too" in str(error.value)
+    assert "no source maps a property 'arms'. Did you mean 'arm'?" in str(error.value)
+    text = {**yaml.safe_load(file.read_text()), "experiments": {"event": "assigned", "propensity": "test"}}
+    file.write_text(yaml.safe_dump(text))
+    with pytest.raises(ConfigError, match=r"the property 'test' is text; map a column with numbers"):
+        taught(file, MAY)
