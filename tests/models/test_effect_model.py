@@ -195,6 +195,18 @@ def test_files_are_the_same_for_any_threads_and_tell_the_same(repeated: Experime
     assert files == written(opened, tmp_path / "again")
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_without_features_everybody_gains_alike_to_the_bit(value: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    nothing = np.full((250, 2), value, dtype=np.float32)
+    one = Experiment(nothing, np.arange(250) % 2, random.random(250), np.full((250, 2), 0.5), np.arange(250))
+    assert (out_of_fold_effects(one, 1, 1).above_average == 0).all()
+    model = fit_effect_model(one, 1, 1)
+    assert (model.predict(nothing) == model.average).all()
+    save_effects(model, tmp_path)
+    assert (load_effects(tmp_path).predict(nothing) == model.average).all()
+
+
 def test_thresholds_rest_on_many_customers() -> None:
     trial = experiment(simulate_trial(2000, 1))
     model = fit_effect_model(trial, 1, 1, min_customers=100)

@@ -126,10 +126,10 @@ def verdicts(lists: Sequence[RankingEvidence], keys: _Keys) -> tuple[EffectVerdi
 def _verdict(one: RankingEvidence, test: RankingTest, p: float, lists: int) -> EffectVerdict:
     ranks = p < SIGNIFICANCE and test.gain.estimate > 0
     needed = 0 if ranks else contacts_needed(test, one.contacts, lists)
-    gain = f"{_numbers(test.gain)}, one-sided p = {p:.3f}"
     if ranks:
         sentence = (
-            f"{one.name}: ranked by effect. A contact brings {gain} more than if the {one.k:,} likeliest were chosen."
+            f"{one.name}: ranked by effect. A contact brings {test.gain.estimate:.4f} more than if the {one.k:,}"
+            f" likeliest were chosen (95 % interval {test.gain.low:+.4f} to {test.gain.high:+.4f}, one-sided p = {p:.3f})."
         )
         return EffectVerdict(True, sentence, test.gain, p, test.average, needed)
     more = (
@@ -139,7 +139,7 @@ def _verdict(one: RankingEvidence, test: RankingTest, p: float, lists: int) -> E
     )
     sentence = (
         f"{one.name}: ranked by probability. {_of_all(test.average)}; choosing by effect changes what a contact brings"
-        f" by {gain}, and {more}"
+        f" by {_numbers(test.gain)}, one-sided p = {p:.3f}, and {more}"
     )
     return EffectVerdict(False, sentence, test.gain, p, test.average, needed)
 

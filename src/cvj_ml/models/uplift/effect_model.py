@@ -41,6 +41,9 @@ _ROUNDS = (10, 20, 40, 80, 160, 320)
 _PATIENCE = 20
 """...and these always."""
 
+_ROUNDING = 1e-9
+"""Share of the squared error below which nothing was gained: trees that split nothing still add rounding errors."""
+
 _F32 = npt.NDArray[np.float32]
 _F64 = npt.NDArray[np.float64]
 _I64 = npt.NDArray[np.int64]
@@ -240,7 +243,7 @@ def _final_stage(
             for k in folds
         ]
         above, told = scores[:, arm] - average[arm], np.empty(len(scores))
-        best, least = (_ROUNDS[0], 0.0), 0.0
+        best, least = (_ROUNDS[0], 0.0), -_ROUNDING * float(above @ above)
         for rounds in _ROUNDS:
             for k, member in zip(folds, committee, strict=True):
                 told[fold == k] = predicted(grow(member, rounds), bins[fold == k], rounds)
