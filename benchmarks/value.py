@@ -163,11 +163,8 @@ def _end(instant: Instant) -> date:
 
 def _chances(history: Panel, test: Panel) -> tuple[_F64, _F64]:
     """Return P(buys within each horizon) of both panels, by the hazard of purchases in its default settings."""
-    known = {one.name: one for one in history.definition.outcomes}
-    asked = known[PURCHASE]
-    while asked.same_as in known:
-        asked = known[asked.same_as]
-    ask = (lambda panel: panel) if asked.same_as == "return" else (lambda panel: panel.asking(asked))
+    asked = history.definition.answering(PURCHASE)
+    ask = (lambda panel: panel) if asked is None else (lambda panel: panel.asking(asked))
     fit = fit_reach(ask(history), 1, 1, given=Choice(DEFAULT))
     predictor = Predictor(ask(history).definition, fit.trees, fit.calibration)
     return predictor.predict(ask(history), 1)[:, 0], predictor.predict(ask(test), 1)[:, 0]
