@@ -2,14 +2,15 @@
 
     python -m benchmarks.churn [--data cdnow ...]
 
-What is asked: does a customer buy nothing within the last horizon of the instant? On both data sets only purchases count
-as kept, so that is ``p_churn`` of SCORES. Contenders: the package's hazard; BG/NBD's P(no purchase within the horizon)
-and 1 - P(alive), fitted on all purchase days before the instant; the rates by stage and recency and the logistic
-regression on recency, frequency and value of the backtest. 1 - P(alive) is no probability of silence within a horizon:
-somebody may be alive and not buy. It is what such models rank by, so its ranking is to be compared.
+What is asked: does a customer buy nothing within the last horizon of the instant? On both data sets only purchases
+count as kept, so that is ``p_churn`` of SCORES. Contenders: the package's hazard; BG/NBD's P(no purchase within the
+horizon) and 1 - P(alive), fitted on all purchase days before the instant; the rates by stage and recency and the
+logistic regression on recency, frequency and value of the backtest. 1 - P(alive) is no probability of silence within a
+horizon: somebody may be alive and not buy. It is what such models rank by, so its ranking is to be compared.
 
 Of everybody, and of who bought within the last 60 days: most of the others are silent anyway. Writes
-``results/churn.md``; differences pair two contenders on the same customers, intervals are the middle 95 % of 1,000 draws.
+``results/churn.md``; differences pair two contenders on the same customers, intervals are the middle 95 % of 1,000
+draws of customers.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     parts = [
         "# Churn by silence",
-        f"Written by `python -m benchmarks.churn`, whose docstring says how. {today()}, commit {commit()}, {machine()}.",
+        f"Written by `python -m benchmarks.churn`, whose docstring says how. {today()}, commit {commit()},"
+        f" {machine()}.",
     ]
     for name in chosen.data:
         for instant in DATA[name].choices:

@@ -1,4 +1,4 @@
-"""Sums over customers: is what many buy together inside the interval that past folds give, as the level method says?
+"""Sums over customers: whether what many buy together lies inside the interval that past folds give.
 
     python -m benchmarks.value_sums [--data cdnow ...]
 
