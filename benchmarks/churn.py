@@ -8,7 +8,8 @@ horizon) and 1 - P(alive), fitted on all purchase days before the instant; the r
 logistic regression on recency, frequency and value of the backtest. 1 - P(alive) is no probability of silence within a
 horizon: somebody may be alive and not buy. It is what such models rank by, so its ranking is to be compared.
 
-Of everybody, and of who bought within the last 60 days: most of the others are silent anyway. Writes
+Of everybody; of who bought within the last 60 days, since most of the others are silent anyway; and of who bought on
+two days at least, since in BG/NBD nobody leaves before a second purchase: P(alive) of all others is 1. Writes
 ``results/churn.md``; differences pair two contenders on the same customers, intervals are the middle 95 % of 1,000
 draws of customers.
 """
@@ -33,6 +34,7 @@ from cvj_ml.evaluation.recalibration import calibration_slope_intercept
 from cvj_ml.journey import PURCHASE
 
 _F64 = npt.NDArray[np.float64]
+_Mask = npt.NDArray[np.bool_]
 
 RESULTS = ROOT / "benchmarks" / "results" / "churn.md"
 MODEL, DEAD, SILENT = "model", "1 − P(alive), BG/NBD", "BG/NBD, no purchase"
@@ -51,8 +53,8 @@ def purchase_days(name: str) -> pd.DataFrame:
     return days.drop_duplicates()
 
 
-def measure(name: str, instant: Instant, max_rows: int) -> tuple[npt.NDArray[np.bool_], dict[str, _F64], _F64]:
-    """Return who bought nothing, P(nothing) by contender, and the days since each customer's last purchase."""
+def measure(name: str, instant: Instant, max_rows: int) -> tuple[_Mask, dict[str, _F64], _F64, _Mask]:
+    """Return who bought nothing, P(nothing) by contender, days since the last purchase, and who bought on two days."""
     history, test = panels(name, instant, max_rows)
     if test.amounts is None:
         raise SystemExit(f"{name}: the journey has no value.")
@@ -71,14 +73,14 @@ def measure(name: str, instant: Instant, max_rows: int) -> tuple[npt.NDArray[np.
         fitted = baseline.fit(matured_outcomes(ask(history)))
         found[baseline.name] = 1 - fitted.predict(rfm(test))[:, 0, -1]
     since = 7 * (past.age[order] - past.recency[order])
-    return silent[known], {one: p[known] for one, p in found.items()}, since[known]
+    return silent[known], {one: p[known] for one, p in found.items()}, since[known], past.x[order][known] > 0
 
 
 def _text(customer: object) -> str:
     return str(int(customer)) if isinstance(customer, float) else str(customer)
 
 
-def figures(silent: npt.NDArray[np.bool_], contenders: Mapping[str, _F64]) -> Iterator[dict[str, str | float | None]]:
+def figures(silent: _Mask, contenders: Mapping[str, _F64]) -> Iterator[dict[str, str | float | None]]:
     """Yield a row a contender: lift, AUC, log loss, calibration, and differences from the model."""
     customers, y = np.arange(len(silent)), silent.astype(np.float64)
     terms = {name: log_loss_terms(y, p) for name, p in contenders.items()}
@@ -123,19 +125,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     for name in chosen.data:
         for instant in DATA[name].choices:
-            silent, contenders, since = measure(name, instant, chosen.max_rows)
+            silent, contenders, since, repeated = measure(name, instant, chosen.max_rows)
             everybody = np.ones(len(silent), dtype=np.bool_)
-            for whom, here in (
-                ("everybody", everybody),
-                (f"bought in the last {RECENT_DAYS} days", since <= RECENT_DAYS),
-            ):
+            of = {
+                "everybody": everybody,
+                f"bought in the last {RECENT_DAYS} days": since <= RECENT_DAYS,
+                "bought on two days at least": repeated,
+            }
+            for whom, here in of.items():
                 rows = figures(silent[here], {one: p[here] for one, p in contenders.items()})
                 parts += [
                     f"## {name}, {instant.day}, {instant.horizons[-1]} days: {whom}",
                     f"{here.sum():,} customers, {silent[here].mean():.1%} of whom bought nothing.",
                     markdown_table(list(rows), _HEADINGS),
                 ]
-            print("\n\n".join(parts[-6:]))
+            print("\n\n".join(parts[-9:]))
     RESULTS.write_text("\n\n".join(one.strip() for one in parts) + "\n", encoding="utf-8")
 
 

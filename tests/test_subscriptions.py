@@ -131,7 +131,7 @@ def the_list_is_measured_by_who_left(file: Path, folder: Path, simulated: Subscr
     code = call("measure", file, "--until", "2025-05-03", "--json")
     assert code.code in (0, 5), code.err
     row = next(one for one in json.loads(code.out)["rows"] if one["list"] == CONTRACTUAL)
-    log, begin = simulated.touchpoints, pd.Timestamp(AS_OF)
+    log, begin = simulated.touchpoints, pd.Timestamp(AS_OF, tz="UTC")
     there = (log["occurred_at"] >= begin) & (log["occurred_at"] < begin + pd.Timedelta(days=30))
     ends = log["event"].isin(["cancellation", "subscription_ended", "payment_failed"])
     left = set(log.loc[there & ends, "customer_id"])
