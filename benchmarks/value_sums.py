@@ -135,7 +135,9 @@ def report(found: pd.DataFrame) -> str:
         "Written by `python -m benchmarks.value_sums`, whose docstring says how. Complete Journey is simulated by its"
         f" publisher. {DAYS} days; {today()}, commit {commit()}, {machine()}.",
         "## Expected and observed, fold by fold",
-        "Observed over expected: the median of the folds, and the least and the greatest.",
+        "Observed over expected: the median of the folds, and the least and the greatest. The log error is the root of"
+        f" its mean square from fold {FEWEST_FOLDS + 1} on, *corrected* what is left where the mean log error of all"
+        " earlier folds is taken off first: where that is no less, the past tells nothing of the level to come.",
         markdown_table(list(_ratios(found)), {"data": "data", "what": "what", "top": "customers", **_RATIOS}, 2),
     ]
     for scheme in SCHEMES:
@@ -150,7 +152,15 @@ def report(found: pd.DataFrame) -> str:
     return "\n\n".join(one.strip() for one in parts) + "\n"
 
 
-_RATIOS = {"folds": "folds", "median": "median", "least": "least", "greatest": "greatest", "spread": "spread"}
+_RATIOS = {
+    "folds": "folds",
+    "median": "median",
+    "least": "least",
+    "greatest": "greatest",
+    "spread": "spread",
+    "error": "log error",
+    "left": "corrected",
+}
 _COVERED = {
     "n": "sums",
     "80": "inside 80 %",
@@ -177,7 +187,7 @@ def _parts(found: pd.DataFrame, scheme: Scheme) -> Iterator[tuple[dict[str, str]
             yield {"data": _data(str(name)), "what": str(what), "top": _top(int(number))}, part
     for what, part in found.groupby("what", sort=False):
         # Instants of different data sets are different ones.
-        yield {"data": "all", "what": str(what), "top": "all three"}, part
+        yield {"data": "all", "what": str(what), "top": "all"}, part
 
 
 def _ratios(found: pd.DataFrame) -> Iterator[dict[str, str | float | None]]:
@@ -193,7 +203,16 @@ def _ratios(found: pd.DataFrame) -> Iterator[dict[str, str | float | None]]:
             "least": float(ratio.min()),
             "greatest": float(ratio.max()),
             "spread": spread,
+            **_corrected(np.log(part.sort_values("instant")["observed"] / part.sort_values("instant")["expected"])),
         }
+
+
+def _corrected(error: pd.Series) -> dict[str, float]:
+    """Return the root mean square of log errors in order of time, as they are and less the mean of earlier ones."""
+    errors = error.to_numpy(dtype=np.float64)
+    later = np.arange(FEWEST_FOLDS, len(errors))
+    left = np.array([errors[k] - errors[:k].mean() for k in later])
+    return {"error": float((errors[later] ** 2).mean() ** 0.5), "left": float((left**2).mean() ** 0.5)}
 
 
 def _data(name: str) -> str:
