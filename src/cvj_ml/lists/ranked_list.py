@@ -207,12 +207,12 @@ def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
     return config.lists
 
 
-def require_columns(journey: JourneySpec, specs: Sequence[ListSpec], columns: Collection[str]) -> None:
+def require_columns(config: Config, specs: Sequence[ListSpec], columns: Collection[str]) -> None:
     """Raise ConfigError where lists rank by what SCORES with these columns do not tell."""
     faults = []
     for spec in specs:
         days = spec.horizon // DAY
-        lost = [asked_in(LEAVING, stage, journey) for stage in spec.origins] if spec.contractual else ["churn"]
+        lost = [asked_in(LEAVING, one, config.journey) for one in spec.origins] if spec.contractual else ["churn"]
         needed = [f"p_{name}_{days}d" for name in lost] if spec.kind != "move" else []
         if spec.by == "lost_value":
             needed += [f"value_{days}d", f"p_purchase_{days}d"]

@@ -93,7 +93,7 @@ def rank(
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     specs = list_specs(config, journey)
-    require_columns(config.journey, specs, scores.column_names)
+    require_columns(config, specs, scores.column_names)
     require_permissions(permissions, channels)
     stage = scores.read(["stage"])["stage"]
     night = _Night(
