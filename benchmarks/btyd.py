@@ -34,7 +34,11 @@ class Buying:
 
 def buying(master: Path, as_of: pd.Timestamp) -> Buying:
     """Summarise the CDNOW master's purchase days before a midnight."""
-    days = pd.read_parquet(master, columns=["customer_id", "date"]).drop_duplicates()
+    return summarised(pd.read_parquet(master, columns=["customer_id", "date"]).drop_duplicates(), as_of)
+
+
+def summarised(days: pd.DataFrame, as_of: pd.Timestamp) -> Buying:
+    """Summarise purchase days (``customer_id`` and ``date``, each day once) before a midnight."""
     each = days[days["date"] < as_of].groupby("customer_id")["date"].agg(["min", "max", "count"])
 
     def weeks(span: pd.Series[Any]) -> _F64:
@@ -49,7 +53,12 @@ def buying(master: Path, as_of: pd.Timestamp) -> Buying:
 
 
 def bg_nbd(past: Buying, days: list[int]) -> _F64:
-    """Return P(a purchase within each number of days), (customers, days), by BG/NBD without a penalty.
+    """Return P(a purchase within each number of days), (customers, days), by BG/NBD without a penalty."""
+    return alive_and_buying(past, days)[1]
+
+
+def alive_and_buying(past: Buying, days: list[int]) -> tuple[_F64, _F64]:
+    """Return P(alive), (customers,), and P(a purchase within each number of days), by BG/NBD without a penalty.
 
     P = P(alive) (1 - ((alpha + T) / (alpha + T + t))^(r + x)).
     """
@@ -61,7 +70,7 @@ def bg_nbd(past: Buying, days: list[int]) -> _F64:
         alive = np.asarray(model.conditional_probability_alive(past.x, past.recency, past.age), dtype=np.float64)
     r, alpha = float(model.params_["r"]), float(model.params_["alpha"])
     silent = [((alpha + past.age) / (alpha + past.age + day / _WEEK)) ** (r + past.x) for day in days]
-    return np.column_stack([alive * (1 - one) for one in silent])
+    return alive, np.column_stack([alive * (1 - one) for one in silent])
 
 
 def pareto_nbd(past: Buying, days: list[int]) -> _F64 | None:

@@ -121,9 +121,10 @@ class Measured:
     taught: str
 
 
-def measure(name: str, instant: Instant, catboost: str | None, max_rows: int) -> Measured:
-    """Fit everything on what was visible at the instant, and predict."""
-    folder, data = require_data(name), DATA[name]
+def panels(name: str, instant: Instant, max_rows: int) -> tuple[Panel, Panel]:
+    """Return what was visible at the instant to learn from, and the customers who are asked then."""
+    require_data(name)
+    data = DATA[name]
     config = configured(Protocol(name, data.burn_in, data.every, instant, (), (), {}), instant, data.every, max_rows)
     store = ingest(config)
     engine, journey = LocalEngine(store, 1), observability(config, store.events, store.property_kinds).journey
@@ -131,9 +132,14 @@ def measure(name: str, instant: Instant, catboost: str | None, max_rows: int) ->
     definition = define(config, journey, engine, cut)
     test = build_panel(definition, engine, np.array([cut], dtype=np.int64), until, store.arrival_delay)
     grid = training_grid(config, cut)
-    history = build_panel(definition, engine, grid, cut, store.arrival_delay, max_rows=max_rows, seed=1)
+    return build_panel(definition, engine, grid, cut, store.arrival_delay, max_rows=max_rows, seed=1), test
 
-    chance, at_test = _chances(history, test)
+
+def measure(name: str, instant: Instant, catboost: str | None, max_rows: int) -> Measured:
+    """Fit everything on what was visible at the instant, and predict."""
+    folder, (history, test) = require_data(name), panels(name, instant, max_rows)
+    definition = test.definition
+    chance, at_test = chances(history, test)
     model = fit_value(history, chance)
     if model is None or test.amounts is None:
         raise SystemExit(f"{name}: too few customers bought before {instant.day} to learn amounts from.")
@@ -160,13 +166,10 @@ def _end(instant: Instant) -> date:
     return instant.day + timedelta(days=max(instant.horizons))
 
 
-def _chances(history: Panel, test: Panel) -> tuple[_F64, _F64]:
+def chances(history: Panel, test: Panel) -> tuple[_F64, _F64]:
     """Return P(buys within each horizon) of both panels, by the hazard of purchases in its default settings."""
-    known = {one.name: one for one in history.definition.outcomes}
-    asked = known[PURCHASE]
-    while asked.same_as in known:
-        asked = known[asked.same_as]
-    ask = (lambda panel: panel) if asked.same_as == "return" else (lambda panel: panel.asking(asked))
+    asked = history.definition.answering(PURCHASE)
+    ask = (lambda panel: panel) if asked is None else (lambda panel: panel.asking(asked))
     fit = fit_reach(ask(history), 1, 1, given=Choice(DEFAULT))
     predictor = Predictor(ask(history).definition, fit.trees, fit.calibration)
     return predictor.predict(ask(history), 1)[:, 0], predictor.predict(ask(test), 1)[:, 0]

@@ -461,3 +461,78 @@ def test_what_changed_adds_up_for_lists_of_several_stages_and_for_segments(
         assert row["in_stage"] == row["in_stage_last"] + row["entered_last"] - row["left_last"]
         stages = asked(spec)[1]
         assert row["in_stage_last"] == sum(one["stage"] in stages for one in then)
+
+
+def with_leaves(leave: dict[str, Any]) -> dict[str, Any]:
+    """The journey, in which buyers and fans leave by these rules."""
+    visitor, *others = JOURNEY["stages"]
+    return {**JOURNEY, "stages": [visitor, *({**one, "leave": leave} for one in others)]}
+
+
+CONTRACTUAL = {"at_risk": {"stages": ["Buyer", "Fan"], "churn": "contractual"}, "horizon": "30d"}
+
+
+def by_leaving(people: list[dict[str, Any]], spec: dict[str, Any], amounts: bool = False, **rules: Any) -> RankedList:
+    """The list of who is likely to leave; of a stage that is not theirs nobody has a probability."""
+    settings = config(journey=with_leaves({"event": "refund"}), lists=[spec], eligibility=rules)
+    table = scores_of(people, amounts)
+    for slug, stage in (("buyer", "Buyer"), ("fan", "Fan")):
+        p = [one["leave"] if one["stage"] == stage else None for one in people]
+        table = table.append_column(f"p_leave_{slug}_30d", pa.array(p, pa.float64()))
+    history = history_of(people, settings)
+    return rank(settings, StoredTable.of(table), Journey(settings.journey), AS_OF, history=history)[0]
+
+
+@given(st.lists(st.tuples(PERSON, st.sampled_from([None, 0.1, 0.3, 0.3, 0.8])), max_size=8), st.booleans())
+def test_by_contractual_churn_each_is_ranked_by_leaving_the_stage_that_is_theirs(
+    drawn: list[tuple[dict[str, Any], float | None]], lost_value: bool
+) -> None:
+    """The quiet hold their contracts, too, and of two stages each has the probability of its own."""
+    people = [{**one, "leave": p} for one, p in drawn]
+    found = by_leaving(people, {**CONTRACTUAL, **({"by": "lost_value"} if lost_value else {})}, amounts=True)
+    reasons, ranked = Counter[str](), []
+    for i, one in enumerate(people):
+        if one["stage"] not in ("Buyer", "Fan"):
+            continue
+        trouble = one["meant"][0]
+        holds = {
+            "already_there": one["leave"] is None,
+            "recent_contact": one["recent"],
+            "unhappy": one["unhappy"] and not trouble,
+            "dormant": one["dormant"],
+        }
+        if reason := next((reason for reason, held in holds.items() if held), None):
+            reasons[reason] += 1
+            continue
+        worth = one["leave"] * (one["amount"] / one["bought"])
+        keys = (-worth, -one["leave"]) if lost_value else (-one["leave"], -worth)
+        ranked.append((*keys, f"c{i:02d}", one["leave"], worth, "Fix" if trouble else "Keep"))
+    ranked.sort(key=lambda row: row[:3])
+    told = zip(*(found.rows[name].to_pylist() for name in ("customer_id", "probability", "play")), strict=True)
+    assert list(told) == [(name, p, play) for *_, name, p, _, play in ranked]
+    assert found.rows["expected_value"].to_pylist() == [row[4] for row in ranked]
+    assert Counter(found.left_out) == reasons
+    assert (found.outcome, found.said.will, found.said.good) == ("leave", "leave", "stayed")
+
+
+def test_a_list_by_contractual_churn_has_a_name_of_its_own_beside_one_by_silence() -> None:
+    found = by_leaving([{**person(), "leave": 0.4}], CONTRACTUAL)
+    assert (found.name, found.title) == (
+        "at-risk-contractual__buyer-fan__30d",
+        "At risk of leaving: Buyer, Fan, 30 days",
+    )
+    bare = config(journey=with_leaves({"event": "refund"}), lists=[CONTRACTUAL])
+    with pytest.raises(ConfigError, match="the scores have no column p_leave_buyer_30d, which `by: churn` ranks by"):
+        rank(bare, StoredTable.of(scores_of([person()])), Journey(bare.journey), AS_OF)
+    both = config(journey=with_leaves({"event": "refund"}), lists=[CONTRACTUAL, {**AT_RISK, "horizon": "30d"}])
+    assert [one.audience for one in both.lists or ()] == [None, "active"]
+
+
+def test_contractual_churn_needs_a_stage_that_is_left_by_more_than_silence() -> None:
+    with pytest.raises(ValidationError, match=r"lists\[0\] \(at_risk, contractual: Buyer, Fan\): Buyer cannot be left"):
+        config(journey=JOURNEY, lists=[CONTRACTUAL])
+    with pytest.raises(ValidationError, match="Fan is left by silence alone, and churn: contractual ranks by who leav"):
+        config(journey=with_leaves({"silent_for": "400d"}), lists=[CONTRACTUAL])
+    config(journey=with_leaves({"any": [{"silent_for": "400d"}, {"event": "refund"}]}), lists=[CONTRACTUAL])
+    with pytest.raises(ValidationError, match="'silence' or 'contractual'"):
+        config(lists=[{"at_risk": {"stages": ["Buyer"], "churn": "by_contract"}, "horizon": "30d"}])

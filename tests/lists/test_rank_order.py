@@ -26,9 +26,8 @@ GROUPS = EffectGroups(
 )
 EFFECT = ListEffect(
     LIST,
-    ("Visitor",),
     "reach",
-    "p_reach_buyer_30d",
+    {"Visitor": "p_reach_buyer_30d"},
     EffectModel((), np.array([0.04]), np.array([0.01]), np.array([1.0]), 1000, 900),
     GROUPS,
     0.1,

@@ -193,6 +193,23 @@ def test_names_mean_what_they_say() -> None:
     ]
 
 
+def test_where_an_event_comes_from_changes_no_meaning() -> None:
+    braze = ["users.behaviors.Purchase", "users.messages.email.Click", "users.behaviors.app.SessionStart"]
+    assert [meaning(name) for name in braze] == ["purchase", "email_click", "visit"]
+    for name in (
+        "users.draft.order",
+        "ticket.order",
+        "users.behaviors.CustomEvent",
+        "invoice.payment_failed",
+        "users.",
+    ):
+        assert meaning(name) is None
+    assert meaning("user.created") == "account_created"
+    sends = ["users.messages.pushnotification.Send", "users.messages.inappmessage.Impression"]
+    sends += ["users.messages.email.Delivery", "users.messages.email.Bounce"]
+    assert sent_by_business([*sends, *braze, "users.messages.email.Open"]) == sends
+
+
 @pytest.mark.parametrize("name", ["cdnow/cdnow_master.parquet", "stackexchange_vi/badges.parquet"])
 def test_real_logs_are_read_whole(tmp_path: Path, dataset, name: str) -> None:
     file = dataset(name)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from cvj_ml.commands.measure import clicks_of, score_column, stages_of
+from cvj_ml.commands.measure import clicks_of, score_columns, stages_of
 from cvj_ml.config import DAY, Config, ListSpec
 from cvj_ml.customers import Identities
 from cvj_ml.inputs import Histories
@@ -171,12 +171,12 @@ def _untried(config: Config, spec: ListSpec) -> LearnableList:
     """Return what is to be learned of a list that no night has published: experiments alone tell of it."""
     asked = _asked(config, spec)
     row = {"list": asked.name, "kind": spec.kind, "outcome": asked.outcome, "horizon_days": spec.horizon // DAY}
-    return LearnableList(asked.name, spec.origins, asked.outcome, score_column(row), 1.0)
+    return LearnableList(asked.name, asked.outcome, score_columns(row, asked.stages), 1.0)
 
 
 def _learnable(nights: list[tuple[PastList, dict[str, Any]]]) -> LearnableList:
     """Return what is to be learned of a list, by its newest night."""
     past, row = nights[-1]
     listed, eligible = (sum(one[key] for _, one in nights) for key in ("listed", "eligible"))
-    stages = past.stages[:1] if past.kind == "move" else past.stages
-    return LearnableList(past.name, stages, past.outcome, score_column(row), listed / eligible if eligible else 1.0)
+    share = listed / eligible if eligible else 1.0
+    return LearnableList(past.name, past.outcome, score_columns(row, past.stages), share)

@@ -14,13 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvj_ml.config import DAY, Config
+from cvj_ml.config import DAY, LEAVE, Config
 from cvj_ml.customers import Identities
 from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT, in_scores
-from cvj_ml.lists.kinds import said_of_row
+from cvj_ml.lists.kinds import LEAVING, said_of_row
 from cvj_ml.measurement.outcomes import BY_EFFECT, Observation, PastList, listings, measure_lists
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
@@ -99,18 +99,20 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
     for row in _summary(folder):
         stages = stages_of(config, row)
-        column = score_column(row)
-        audience = {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
-        missing = [name for name in (column, audience) if name is not None and name not in scores.columns]
-        if missing or (audience is None and row["to_stage"] not in config.journey.names):
+        columns, audience = score_columns(row, stages), _audience(row)
+        missing = [name for name in (*columns.values(), audience) if name is not None and name not in scores.columns]
+        if missing or not {*stages} <= {*config.journey.names}:
             raise DataError(
-                f"{folder}: its scores have no column {column}, so the night is damaged or of another journey;"
-                " remove it, or measure with the configuration that made it."
+                f"{folder}: its scores have no column {', '.join(missing)}, so the night is damaged or of another"
+                " journey; remove it, or measure with the configuration that made it."
             )
-        here = scores["stage"].isin(stages if audience else stages[:1])
+        here = scores["stage"].isin(columns)
         if audience:
             here &= scores[audience].fillna(False).astype(bool)
-        scored = scores.loc[here, ["customer_id", column]].rename(columns={column: "probability"})
+        scored = scores.loc[here, ["customer_id"]].assign(probability=np.nan)
+        for stage, column in columns.items():
+            of_stage = here & (scores["stage"] == stage)
+            scored.loc[of_stage, "probability"] = scores.loc[of_stage, column]
         if row.get("outcome") == KEPT and row["kind"] == "win_back":
             scored["probability"] = 1 - scored["probability"]
         yield PastList(
@@ -140,11 +142,21 @@ def stages_of(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(named.get(slug, slug) for slug in row["list"].split("__")[1].split("-"))
 
 
-def score_column(row: Mapping[str, Any]) -> str:
-    """Return the column of SCORES that the probability of a list comes from."""
+def score_columns(row: Mapping[str, Any], stages: Sequence[str]) -> dict[str, str]:
+    """Return the column of SCORES that the probability of a list comes from, by the stage of its customers."""
+    days, slugs = row["horizon_days"], row["list"].split("__")[1]
     if (row.get("kind") or "move") == "move":
-        return f"p_reach_{row['list'].split('__')[1]}_{row['horizon_days']}d"
-    return f"p_{in_scores(row['outcome'])}_{row['horizon_days']}d"
+        return {stages[0]: f"p_reach_{slugs}_{days}d"}
+    if row["outcome"] == LEAVING:
+        return {name: f"p_{LEAVE}{slug}_{days}d" for name, slug in zip(stages, slugs.split("-"), strict=True)}
+    return dict.fromkeys(stages, f"p_{in_scores(row['outcome'])}_{days}d")
+
+
+def _audience(row: Mapping[str, Any]) -> str | None:
+    """Return the column of SCORES that says of whom in its stages a list was; None: of all."""
+    if row.get("outcome") == LEAVING:
+        return None
+    return {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
 
 
 def clicks_of(config: Config) -> frozenset[str]:

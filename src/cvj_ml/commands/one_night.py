@@ -164,7 +164,7 @@ def make_night(
             " They change no segment until `cvj-ml train`."
         )
     if with_lists:
-        require_columns(list_specs(config, histories.visible.journey), scores_contract(definition).columns)
+        require_columns(config, list_specs(config, histories.visible.journey), scores_contract(definition).columns)
     with run.step("Looking at the sources"):
         gates = Gatekeeper.of(histories, as_of, people)
         run.enforce(gates.before_scoring(bundle.predictor))

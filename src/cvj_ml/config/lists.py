@@ -29,6 +29,15 @@ class OfStages(Section):
     stages: Names
 
 
+class AtRiskSpec(OfStages):
+    """The stages whose customers a list at risk is of, and by which notion of churn they are lost.
+
+    ``silence``: they do nothing that counts as kept. ``contractual``: they leave the stage, by what its rule names.
+    """
+
+    churn: Literal["silence", "contractual"] = "silence"
+
+
 ListKind = Literal["move", "at_risk", "win_back"]
 Order = Literal["probability", "expected_value", "churn", "lost_value"]
 ORDERS: Mapping[ListKind, tuple[Order, ...]] = {
@@ -43,12 +52,13 @@ class ListSpec(Section):
     """One ranked list, of one kind.
 
     A move: who in ``from`` is likely to reach ``to`` within ``horizon``. ``at_risk``: who of its stages is active and
-    likely to be silent for all of it. ``win_back``: who of its stages is dormant and likely to buy, or come back.
+    likely to be silent for all of it, or, by contractual churn, likely to leave the stage. ``win_back``: who of its
+    stages is dormant and likely to buy, or come back.
     """
 
     from_stage: str | None = Field(default=None, alias="from")
     to_stage: str | None = Field(default=None, alias="to")
-    at_risk: OfStages | None = None
+    at_risk: AtRiskSpec | None = None
     win_back: OfStages | None = None
     horizon: Duration
     capacity: int | None = Field(default=None, ge=1)
@@ -87,6 +97,18 @@ class ListSpec(Section):
         return "at_risk" if self.at_risk else "win_back" if self.win_back else "move"
 
     @property
+    def contractual(self) -> bool:
+        """Whether the list is of who is likely to leave a stage that they hold."""
+        return self.at_risk is not None and self.at_risk.churn == "contractual"
+
+    @property
+    def audience(self) -> Literal["active", "dormant"] | None:
+        """The column of SCORES that says of whom in its stages the list is; None: of all."""
+        if self.kind == "win_back":
+            return "dormant"
+        return "active" if self.kind == "at_risk" and not self.contractual else None
+
+    @property
     def origins(self) -> tuple[str, ...]:
         """The stages whose customers are asked about."""
         of = self.at_risk or self.win_back
@@ -110,7 +132,9 @@ class ListSpec(Section):
     def words(self) -> str:
         """Whom the list is of, as an error message names it."""
         stages = ", ".join(self.origins)
-        return f"{self.from_stage} to {self.to_stage}" if self.kind == "move" else f"{self.kind}: {stages}"
+        if self.kind == "move":
+            return f"{self.from_stage} to {self.to_stage}"
+        return f"{self.kind}{', contractual' if self.contractual else ''}: {stages}"
 
 
 class ContactCap(Section):
@@ -291,7 +315,19 @@ def eligibility_faults(
             faults.append(f"{place}: by: lost_value needs value: in the journey file, the events by which people buy")
         if one.kind == "win_back":
             faults += [f"{place}: {fault}" for fault in _left_before_dormant(one, journey, outbound)]
+        if one.contractual:
+            faults += [f"{place}: {fault}" for fault in _never_left(one, journey)]
     return faults
+
+
+def _never_left(spec: ListSpec, journey: JourneySpec) -> list[str]:
+    """Return the stages of a list by contractual churn that nothing but silence leaves: no scores tell who leaves."""
+    return [
+        f"{stage.name} {'is left by silence alone' if stage.leave else 'cannot be left'}, and churn: contractual ranks"
+        " by who leaves. Name in its rule leave: what ends it, such as a cancellation; or take churn: silence"
+        for stage in journey.stages
+        if stage.name in spec.origins and (stage.leave is None or stage.leave.unless_silent is None)
+    ]
 
 
 def _left_before_dormant(spec: ListSpec, journey: JourneySpec, outbound: tuple[str, ...]) -> list[str]:

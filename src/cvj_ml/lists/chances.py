@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from cvj_ml.config import DAY, Config, ListSpec
+from cvj_ml.config import DAY, LEAVE, Config, JourneySpec, ListSpec
 from cvj_ml.errors import ModelError
 from cvj_ml.journey import KEPT, PURCHASE, in_scores
-from cvj_ml.lists.kinds import name_of
+from cvj_ml.lists.kinds import LEAVING, name_of
 from cvj_ml.models.uplift.list_effect import ListEffect, column_of, effect_of
 from cvj_ml.models.value.value import amount_if_bought
 
@@ -20,6 +21,11 @@ REACH = "reach"
 """What the probability of a list of moves is of; that of the others is of an outcome."""
 
 _F64 = npt.NDArray[np.float64]
+
+
+def asked_in(outcome: str, stage: str, journey: JourneySpec) -> str:
+    """Return the outcome of a model that the probability of a list is of, of customers in one of its stages."""
+    return f"{LEAVE}{journey.stages[journey.index(stage)].slug}" if outcome == LEAVING else outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +42,14 @@ class Chances:
     effects: Sequence[ListEffect] = ()
 
     def outcome(self, spec: ListSpec) -> str:
-        """Return what the probability of a list is of: ``reach``, ``purchase``, or ``kept`` (at risk: its contrary).
+        """Return what the probability of a list is of: ``reach``, ``purchase``, ``leave``, or ``kept``.
 
-        Who is to be won back is asked whether they buy; where nothing tells of purchases, whether they come back.
+        At risk, ``kept`` stands for its contrary, and by contractual churn each is asked whether they ``leave`` the
+        stage that is theirs. Who is to be won back is asked whether they buy; where nothing tells of purchases, whether
+        they come back.
         """
+        if spec.contractual:
+            return LEAVING
         if spec.kind == "win_back" and _column(PURCHASE, spec) in self.there:
             return PURCHASE
         return REACH if spec.kind == "move" else KEPT
@@ -49,6 +59,8 @@ class Chances:
 
         An outcome that is the same question as the return, or as another outcome, is named as that one.
         """
+        if spec.contractual:
+            return tuple(asked_in(LEAVING, stage, self.config.journey) for stage in spec.origins)
         named = {REACH: (spec.to_stage or "",), KEPT: ("return", KEPT), PURCHASE: ("return", KEPT, PURCHASE)}
         return named[self.outcome(spec)]
 
@@ -59,7 +71,8 @@ class Chances:
             amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
             reach = [self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))]
             return [*reach, *amount, *change]
-        told = [_column(KEPT, spec), _column(PURCHASE, spec), _amount(spec)]
+        lost = [*self._leave_columns(spec).values()] if spec.contractual else [_column(KEPT, spec)]
+        told = [*lost, _column(PURCHASE, spec), _amount(spec)]
         return [*(name for name in told if name in self.there), *change]
 
     def effect(self, spec: ListSpec) -> ListEffect | None:
@@ -85,6 +98,12 @@ class Chances:
             return self.reach(spec.target, spec.horizon, scores)
         if outcome == PURCHASE:
             return _numbers(scores, _column(PURCHASE, spec))
+        if outcome == LEAVING:
+            leaves = np.full(len(scores), np.nan)
+            for stage, column in self._leave_columns(spec).items():
+                theirs = pc.equal(scores["stage"], stage).to_numpy()
+                leaves[theirs] = _numbers(scores, column)[theirs]
+            return leaves
         lost = _numbers(scores, _column(KEPT, spec))
         if spec.kind == "at_risk":
             return lost
@@ -126,7 +145,7 @@ class Chances:
 
     def require_known(self, spec: ListSpec, scores: pa.Table) -> None:
         """Raise ModelError where a list ranks by what the model of these scores does not know."""
-        if spec.kind == "at_risk" and scores["active"].null_count:
+        if spec.audience == "active" and scores["active"].null_count:
             raise ModelError(
                 f"{spec.words}: the model does not know who is active by their own rhythm, since it was fitted on a"
                 " panel in memory. Fit or train it on touchpoints, or leave the list out."
@@ -146,6 +165,10 @@ class Chances:
                 " for, and in the fold that judged this model that did not order them better than their stage does, or"
                 " was far from what they bought for. State stage_value, or rank `by: probability`."
             )
+
+    def _leave_columns(self, spec: ListSpec) -> dict[str, str]:
+        """Return the column of leaving each stage of a list, by the stage."""
+        return {stage: _column(asked_in(LEAVING, stage, self.config.journey), spec) for stage in spec.origins}
 
     def _by_amounts(self, spec: ListSpec) -> bool:
         """Return whether a list of moves is ranked by what customers are expected to buy for: no worth is stated."""

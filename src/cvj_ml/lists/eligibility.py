@@ -122,8 +122,8 @@ def left_out(
     unhappy = history.unhappy if spec.kind == "move" else history.unhappy & ~meant.any(axis=1)
     holds = {
         "already_there": there,
-        "awake": ~_holds(scores["dormant"]) if spec.kind == "win_back" else nobody,
-        "quiet": ~_holds(scores["active"]) if spec.kind == "at_risk" else nobody,
+        "awake": ~_holds(scores["dormant"]) if spec.audience == "dormant" else nobody,
+        "quiet": ~_holds(scores["active"]) if spec.audience == "active" else nobody,
         "suppressed": may.suppressed,
         "no_consent": may.no_consent,
         "contact_cap": may.capped,
@@ -142,7 +142,7 @@ def left_out(
 def columns_asked(config: Config, spec: ListSpec) -> list[str]:
     """Return the columns of SCORES that ``left_out`` asks for a list."""
     rule = config.eligibility.excluded(spec)
-    audience = {"at_risk": ["active"], "win_back": ["dormant"], "move": []}[spec.kind]
+    audience = [spec.audience] if spec.audience else []
     return [*_beyond(config, spec), *audience, *(["low_evidence"] if rule.low_evidence else [])]
 
 

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config, ListSizeSpec, ListSpec, format_duration
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
+from cvj_ml.lists.chances import asked_in
 from cvj_ml.lists.eligibility import HELD_BACK, OUTSIDE, POSITION, REASONS, WHY
-from cvj_ml.lists.kinds import Verb, heading_of, said_of, title_of
+from cvj_ml.lists.kinds import LEAVING, Verb, heading_of, said_of, title_of
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
 from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.schemas import Contract
@@ -76,7 +77,7 @@ class RankedList:
     ``in_stage`` customers stand in the list's stages; those ``left_out`` by reason and the ``eligible`` add up to
     them, the ``not_listed`` by reason and the rows add up to the eligible. ``moves`` are expected of the listed, in
     control or not, ``stage_moves`` of everybody whom the list is of: moves, returns or losses, as ``outcome`` says,
-    the name of what the probability is of (``reach``, ``kept``, ``purchase``; of a list at risk, the contrary of it);
+    the name of what the probability is of (``reach``, ``purchase``, ``leave``, ``kept``; at risk, the contrary of it);
     ``size`` tells why the list is no longer;
     ``reason`` (by stage, everybody in it, in the order of SCORES) is the position in REASONS, -1 for the eligible;
     ``why`` has who was asked about and is not listed, ``unasked`` which
@@ -147,7 +148,7 @@ class RankedList:
     @property
     def heading(self) -> tuple[str, str]:
         """Whom it is of, and the stage that it leads to, empty where it leads to none."""
-        return heading_of(self.spec.kind, self.origin, self.spec.to_stage)
+        return heading_of(self.spec.kind, self.outcome, self.origin, self.spec.to_stage)
 
     @property
     def said(self) -> Verb:
@@ -212,18 +213,19 @@ def list_specs(config: Config, journey: Journey) -> tuple[ListSpec, ...]:
     return config.lists
 
 
-def require_columns(specs: Sequence[ListSpec], columns: Collection[str]) -> None:
+def require_columns(config: Config, specs: Sequence[ListSpec], columns: Collection[str]) -> None:
     """Raise ConfigError where lists rank by what SCORES with these columns do not tell."""
     faults = []
     for spec in specs:
         days = spec.horizon // DAY
-        needed = {"move": [], "at_risk": [f"p_churn_{days}d"], "win_back": [f"p_churn_{days}d"]}[spec.kind]
+        lost = [asked_in(LEAVING, one, config.journey) for one in spec.origins] if spec.contractual else ["churn"]
+        needed = [f"p_{name}_{days}d" for name in lost] if spec.kind != "move" else []
         if spec.by == "lost_value":
             needed += [f"value_{days}d", f"p_purchase_{days}d"]
         faults += [
             f"{spec.words}, {format_duration(spec.horizon)}: the scores have no column {name}, which `by: {spec.by}`"
-            " ranks by. Let what it is of occur in the data (kept: and value: of the journey file), and train anew; or"
-            " drop this list, or rank it otherwise"
+            " ranks by. Let what it is of occur in the data (kept:, value: and leave: of the journey file), and train"
+            " anew; or drop this list, or rank it otherwise"
             for name in needed
             if name not in columns
         ]

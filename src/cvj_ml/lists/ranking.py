@@ -96,7 +96,7 @@ def rank(
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     specs = list_specs(config, journey)
-    require_columns(specs, scores.column_names)
+    require_columns(config, specs, scores.column_names)
     require_permissions(permissions, channels)
     stage = scores.read(["stage"])["stage"]
     night = _Night(
@@ -206,7 +206,7 @@ class _Night:
         columns: dict[str, object] = {"probability": probability[listed], "lift": lift, "expected_value": value[listed]}
         columns["selection_probability"] = order.chance(listed, len(scores))
         if effect is not None:
-            columns |= effect.columns(change[listed], self.chances.happens(spec, probability[listed]))
+            columns |= effect.told(change[listed], self.chances.happens(spec, probability[listed]))
         columns |= self._plays(found.offers, offer[status == LISTED])
         columns |= self._groups(names)
         stages = scores["stage"].combine_chunks()

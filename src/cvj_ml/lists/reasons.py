@@ -23,8 +23,9 @@ from cvj_ml.errors import ModelError
 from cvj_ml.features import Statistic
 from cvj_ml.histories import Block
 from cvj_ml.journey import KEPT
-from cvj_ml.lists.chances import REACH
+from cvj_ml.lists.chances import REACH, asked_in
 from cvj_ml.lists.fact_words import Row, Said, beside_typical
+from cvj_ml.lists.kinds import LEAVING
 from cvj_ml.lists.last_events import LastEvents, Unhappy, last_events, reads_well
 from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.lists.recent_past import RecentPast
@@ -109,9 +110,8 @@ def with_reasons(
     if predictor.reference is None:
         raise ModelError("The model does not know what is typical of its customers (reference.json). Train anew.")
     reference, explainers = predictor.reference, _explainers(predictor, lists)
-    listed = [one.rows["customer_id"].to_pylist() for one in lists]
     shown = [one.rows["probability"].to_numpy() for one in lists]
-    plays = [one.rows["play"].to_pylist() for one in lists]
+    listed, plays = ([one.rows[name].to_pylist() for one in lists] for name in ("customer_id", "play"))
     place = [{name: i for i, name in enumerate(names)} for names in listed]
 
     def work(block: Block) -> list[dict[int, _Told]]:
@@ -124,7 +124,8 @@ def with_reasons(
             for stage in map(config.journey.index, one.spec.origins):
                 rows = here[answers.stage[here] == stage]
                 where = [places[names[i]] for i in rows]
-                listing = _Listing(one, stage, predictor.definition, explainers[one.outcome], reference, config, as_of)
+                asked = asked_in(one.outcome, config.journey.names[stage], config.journey)
+                listing = _Listing(one, stage, asked, predictor.definition, explainers[asked], reference, config, as_of)
                 texts = listing.reasons(block, answers, rows, probability[where], [offered[i] for i in where], past)
                 told |= dict(zip(where, texts, strict=True))
             found.append(told)
@@ -133,8 +134,7 @@ def with_reasons(
     parts = engine.only(name for names in listed for name in names).map(work)
     result = []
     for k, one in enumerate(lists):
-        by_place = {i: texts for part in parts for i, texts in part[k].items()}
-        table = one.rows
+        by_place, table = {i: texts for part in parts for i, texts in part[k].items()}, one.rows
         for r, column in enumerate(COLUMNS):
             values = pa.array([by_place[i].reasons[r] for i in range(len(table))], type=pa.string())
             table = table.set_column(table.column_names.index(column), column, values)
@@ -146,15 +146,11 @@ def with_reasons(
 
 
 def _explainers(predictor: Predictor, lists: Sequence[RankedList]) -> dict[str, Explainer]:
-    """Return the explainer of what each list's probability is of; an outcome may be the return, or another outcome."""
-    outcomes = {one.name: one for one in predictor.definition.outcomes}
-    main, found = Explainer(predictor), dict[str, Explainer]()
-    for name in dict.fromkeys(one.outcome for one in lists):
-        outcome = outcomes.get(name)
-        while outcome is not None and outcome.same_as is not None:
-            outcome = outcomes.get(outcome.same_as)
-        found[name] = main if outcome is None else Explainer(predictor.asking(outcome))
-    return found
+    """Return the explainer of what each list asks in a stage; an outcome may be the return, or another outcome."""
+    main, journey = Explainer(predictor), predictor.definition.journey.spec
+    asked = {asked_in(one.outcome, stage, journey) for one in lists for stage in one.spec.origins}
+    models = {name: predictor.definition.answering(name) for name in sorted(asked)}
+    return {name: main if one is None else Explainer(predictor.asking(one)) for name, one in models.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +168,7 @@ class _Listing:
 
     ranked: RankedList
     stage: int
+    outcome: str
     definition: ModelSpec
     explainer: Explainer
     reference: Reference
@@ -197,22 +194,25 @@ class _Listing:
         horizon = definition.horizons.index(one.spec.horizon)
         if not np.array_equal(self._shown(answers, rows, target, horizon), probability):
             raise AssertionError(f"{one.title}: a listed score could not be computed again")
-        reference, whom = self.reference, names[stage]
+        reference, wanted = self.reference, events_wanted(definition)
+        whom = names[stage] if reference.own[stage + 1] else None
         if one.spec.kind == "win_back" and reference.silent is not None and reference.silent.own[stage + 1]:
             # Beside the others of their stage all of them are nothing but silent.
             reference, whom = reference.silent, f"silent {whom}"
         x, typical = answers.x[rows], reference.typical[stage + 1]
         explanation = self.explainer.explain(x, stage, target, horizon + 1, typical, self.as_of)
-        facts = by_fact(definition, explanation)
-        told_of = whom if reference.own[stage + 1] else None
-        usual, wanted = typical.tolist(), events_wanted(definition)
+        if one.outcome == LEAVING:
+            explanation = explanation.of_the_contrary
+            # What leads out of the stage may lead into another one, but here nobody wishes for it.
+            wanted = wanted.difference(*(asked.events for asked in definition.outcomes if asked.name == self.outcome))
+        facts, usual = by_fact(definition, explanation), typical.tolist()
         unhappy, currency = Unhappy.of(self.config), self.config.report.currency
         plays = sorted(plays_of(self.config.journey, one.spec), key=lambda play: play.priority)
         texts: list[_Told] = []
         for i, row in enumerate(rows):
             customer = int(answers.snapshots.customer[row])
             known = last_events(definition, block, customer, self.as_of, unhappy, currency)
-            asked = Customer(definition, x[i].tolist(), usual, told_of, known, wanted)
+            asked = Customer(definition, x[i].tolist(), usual, whom, known, wanted)
             told = [reason.text for reason in three(asked, facts, i, explanation.contributions[i], leaving=at_risk)]
             if at_risk and not told:
                 told = [f"{_LEAVING}no fact of their own, beside a typical {names[stage]} customer"]
@@ -225,7 +225,7 @@ class _Listing:
 
     def _shown(self, answers: Predictions, rows: npt.NDArray[np.int64], target: int, horizon: int) -> _F64:
         """Return the probabilities that the list shows, as SCORES and the list compute them."""
-        outcome = self.ranked.outcome
+        outcome = self.outcome
         p: _F64 = answers.probability[:, target, horizon] if outcome == REACH else answers.outcomes[outcome][:, horizon]
         if outcome == KEPT:
             p = 1 - p if self.ranked.spec.kind == "at_risk" else 1 - (1 - p)

@@ -44,9 +44,8 @@ class LearnableList:
     """One list whose past nights may teach; ``share`` is what it took of its eligible customers."""
 
     name: str
-    stages: tuple[str, ...]
     outcome: str
-    probability: str
+    published: Mapping[str, str]
     share: float
 
 
@@ -104,9 +103,8 @@ def learn_list_effects(
         shown = told.above_average + model.average
         effect = ListEffect(
             one.name,
-            one.stages,
             one.outcome,
-            one.probability,
+            one.published,
             model,
             effect_groups(shown[:, 0], told.pseudo_outcomes[:, 0], experiment.customer),
             _support(table),

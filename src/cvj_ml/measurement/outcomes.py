@@ -16,10 +16,10 @@ from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.gates.verdicts import GateVerdict, graded, passed
 from cvj_ml.histories import Block
 from cvj_ml.journey import KEPT, Journey, asked_of, evidence, stays
-from cvj_ml.lists.kinds import said_of
+from cvj_ml.lists.kinds import LEAVING, said_of
 from cvj_ml.measurement.effects import NOTHING, difference, lift, observed_over_expected, top_share
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves, expected_moves
-from cvj_ml.panel.labels import label, next_touchpoint
+from cvj_ml.panel.labels import label, label_leaves, next_touchpoint
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
 
@@ -170,10 +170,11 @@ def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: B
     """Return each list's ``scored`` with converted, contacted, known (whether the customer can be evaluated), happened.
 
     ``happened`` is what the probability is of; ``converted`` what a contact is for: the same, but of who is at risk
-    that they were kept, and by more than a click on what they were sent.
+    that they were kept, and by more than a click on what they were sent; of who is at risk of leaving a stage that they
+    did not leave it. As in training, silence leaves none.
 
-    Not known is who had been at the stage before the night though nobody could see it then, and who is no longer in
-    the log.
+    Not known is who had been at the stage before the night, or had left the one to leave, though nobody could see it
+    then, and who is no longer in the log.
     """
     asked = pd.concat(
         [past.scored[["customer_id"]].assign(night=past.instants, which=i) for i, past in enumerate(lists)]
@@ -215,14 +216,15 @@ def _outcomes(
     snapshots = Snapshots(pairs[0], pairs[1])
     points, place = block.touchpoints, place.ravel()
     until_send = time_until(next_touchpoint(points, points.sent, snapshots, observation.cut), snapshots.as_of)
-    stage = (
-        stays(observation.journey, evidence(observation.journey, block)).at(snapshots.customer, snapshots.as_of).stage
-    )
+    rows = evidence(observation.journey, block)
+    known_stays = stays(observation.journey, rows)
+    stage = known_stays.at(snapshots.customer, snapshots.as_of).stage
     if observation.arm_neutral:
         points = points.keep(~(points.sent | points.event.isin(observation.clicks)))
+        rows = evidence(observation.journey, replace(block, touchpoints=points))
     labels = label(
         observation.journey,
-        evidence(observation.journey, replace(block, touchpoints=points)),
+        rows,
         snapshots,
         stage,
         observation.cut,
@@ -244,6 +246,15 @@ def _outcomes(
             found[mine] = happened_within(until[place], horizon)[mine]
         happened[mine & lost] ^= True
         known[mine] = True
+    leaving = np.array([past.outcome == LEAVING for past in lists], dtype=np.bool_)[which]
+    if leaving.any():
+        of_stage = np.array([[name in past.stages for name in observation.journey.names] for past in lists])
+        happened[leaving] = known[leaving] = False
+        for name, one in label_leaves(observation.journey, rows, known_stays, snapshots, observation.cut).items():
+            i = observation.journey.index(name)
+            mine = leaving & (stage[place] == i) & of_stage[which, i]
+            happened[mine], known[mine] = happened_within(one.until[place], horizon)[mine], one.asked[place][mine]
+        converted[leaving] = ~happened[leaving]
     contacted = happened_within(until_send[place], horizon)
     return np.stack([converted, contacted, known, happened])
 

@@ -46,6 +46,14 @@ class ModelSpec:
         """Return the same with an outcome in the place of the return, and nothing else asked."""
         return replace(self, asked=outcome)
 
+    def answering(self, name: str) -> Outcome | None:
+        """Return the outcome whose model answers for one of a name; None where that of return and reach does."""
+        outcomes = {one.name: one for one in self.outcomes}
+        found = outcomes.get(name)
+        while found is not None and found.same_as is not None:
+            found = outcomes.get(found.same_as)
+        return found
+
     @property
     def own_outcomes(self) -> tuple[Outcome, ...]:
         """The outcomes that have a model of their own."""

@@ -119,7 +119,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "names": sheet.stages,
         "past": list_histories(night.history, [one.name for one in night.lists]),
         "past_folds": max((one.moves.folds for one in night.lists), default=0),
-        "judgements": judgements(night.lists, night.training),
+        "judgements": judgements(night.lists, night.training, config.journey),
         "forecast": parts_in_words(night.lists, night.training),
         "training": night.training,
         "low_evidence": _low_evidence(night.scores),

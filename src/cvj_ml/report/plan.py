@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config
 from cvj_ml.lists import RankedList, epoch_end, held_back, people_of_group
 from cvj_ml.lists.eligibility import HELD_BACK, unasked
-from cvj_ml.lists.kinds import KINDS
+from cvj_ml.lists.kinds import kind_in_words
 from cvj_ml.models.bundle.forecast_errors import moves_in_words
 from cvj_ml.report import wording
 from cvj_ml.report.what_changed import WhatChanged
@@ -241,7 +241,7 @@ def _other(one: RankedList) -> str:
     if one.spec.kind == "move" or not len(rows):
         return ""
     expected = moves_in_words(pc.sum(rows["probability"]).as_py() or 0.0)
-    return f"{KINDS[one.spec.kind]}: {expected} of {len(rows):,} expected to {one.said.will}. "
+    return f"{kind_in_words(one.spec.kind, one.outcome)}: {expected} of {len(rows):,} expected to {one.said.will}. "
 
 
 def _effect_from(config: Config, whole: int, until: date) -> date | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cvj_ml.config import DAY, STAGE_CHANGE
+from cvj_ml.config import DAY, STAGE_CHANGE, JourneySpec
 from cvj_ml.config.plays import Play
 from cvj_ml.evaluation.diagnosis import diagnosis, level_in_words
 from cvj_ml.evaluation.mlflow_record import QUESTIONS, cell_name
@@ -24,7 +24,8 @@ from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
 from cvj_ml.lists import RankedList
-from cvj_ml.lists.kinds import Verb
+from cvj_ml.lists.chances import REACH, asked_in
+from cvj_ml.lists.kinds import LEAVING, Verb, heading_of, title_of
 from cvj_ml.lists.last_events import before_amount
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves, moves_in_words
 
@@ -298,19 +299,25 @@ class Judgement:
     level: str
 
 
-def judgements(lists: Sequence[RankedList], training: TrainedModel | None) -> list[Judgement]:
-    """Return a judgement a list, from metrics such as ``test.auc.convert__ascend.30d``."""
-    return [_judge(one, training) for one in lists]
+def judgements(lists: Sequence[RankedList], training: TrainedModel | None, journey: JourneySpec) -> list[Judgement]:
+    """Return a judgement a list, from metrics such as ``test.auc.convert__ascend.30d``; of leaving one a stage."""
+    return [
+        _judge(one, stage, training, asked_in(one.outcome, stage, journey))
+        for one in lists
+        for stage in (one.spec.origins if one.outcome == LEAVING else (one.origin,))
+    ]
 
 
-def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
+def _judge(one: RankedList, origin: str, training: TrainedModel | None, outcome: str) -> Judgement:
+    # What is asked of one stage's customers alone is never the question of the return.
+    days, own = one.spec.horizon // DAY, one.outcome in (REACH, LEAVING)
+    title = title_of(heading_of(one.spec.kind, one.outcome, origin, one.spec.to_stage), days)
     if training is None:
-        return Judgement(one.title, "The registry has no metrics of this model.", "")
-    days = one.spec.horizon // DAY
+        return Judgement(title, "The registry has no metrics of this model.", "")
     if one.spec.kind == "move":
-        cell, movers = cell_name(one.origin, one.spec.target, days), ("mover", "movers")
+        cell, movers = cell_name(origin, one.spec.target, days), ("mover", "movers")
     else:
-        cell, movers = f"{in_scores(one.outcome)}.{days}d", ("first", "them")
+        cell, movers = f"{in_scores(outcome)}.{days}d", ("first", "them")
 
     def metric(name: str) -> float:
         return training.metrics.get(f"test.{name}.{cell}", math.nan)
@@ -318,16 +325,16 @@ def _judge(one: RankedList, training: TrainedModel | None) -> Judgement:
     auc, lift = metric("auc"), metric("lift_10")
     if math.isnan(auc):
         # The return has no figures of this form, and what is the same question as the return has none of its own.
-        same = "" if one.spec.kind == "move" else ", or on this data the question is that of the return (model card)"
-        return Judgement(one.title, f"Not judged: too few customers {one.said.did} in the test{same}.", "")
+        same = "" if own else ", or on this data the question is that of the return (model card)"
+        return Judgement(title, f"Not judged: too few customers {one.said.did} in the test{same}.", "")
     pairs = f"Of a customer who {one.said.pair}, it ranked the {movers[0]} higher in {auc:.0%} of"
-    pairs += " all pairs" if one.spec.kind == "move" else " all pairs, whatever their stage"
+    pairs += " all pairs" if own else " all pairs, whatever their stage"
     # The churn's tenth at the top are those who leave: of a list that asks who comes back it says nothing.
     silent = math.isnan(lift) or (one.spec.kind == "win_back" and one.outcome == KEPT)
     tenth = "" if silent else f"; the tenth at the top held {lift:.1f} times the average share of {movers[1]}"
     noun = "moves " if one.spec.kind == "move" else ""
     level = _level(metric(_LEVEL[0]), metric(_LEVEL[1]), metric(_LEVEL[2]), noun)
-    return Judgement(one.title, f"{_strength(auc)}. {pairs}{tenth}.", level)
+    return Judgement(title, f"{_strength(auc)}. {pairs}{tenth}.", level)
 
 
 def _strength(auc: float) -> str:

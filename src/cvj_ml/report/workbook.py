@@ -60,8 +60,9 @@ HOW_TO_READ = (
     (
         "The numbered sheets",
         "One sheet a list, in the order of the plan. Each names customers of one stage, the likeliest to move on"
-        " first. 'At risk' names customers who are active and may fall silent, the likeliest to be lost first; 'Win"
-        " back' those who have been silent for long, the likeliest to buy, or to come back, first.",
+        " first. 'At risk' names customers who are active and may fall silent, the likeliest to be lost first; 'At risk"
+        " of leaving' those who may leave the stage that they hold, such as a subscription; 'Win back' those"
+        " who have been silent for long, the likeliest to buy, or to come back, first.",
     ),
     (
         "Whom to contact",
@@ -90,7 +91,7 @@ HOW_TO_READ = (
     (
         "Probability",
         "How likely the customer reaches the list's stage, or a later one, within the list's days. At risk: is lost;"
-        " win back: buys, or comes back.",
+        " at risk of leaving: leaves the stage; win back: buys, or comes back.",
     ),
     (
         "Expected value",

@@ -95,8 +95,10 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
         fallen = levels.segment(cast(Mapping[str, _F64], numbers), answers.dormant, active, tenure)
         columns |= {"active": active, "segment": pa.array(SEGMENTS).take(pa.array(fallen))}
     for effect in predictor.effects:
-        asked = np.isin(names.to_numpy(zero_copy_only=False)[answers.stage], effect.stages)
-        published = np.where(asked, cast(_F64, columns[effect.probability]), np.nan)
+        stood = names.to_numpy(zero_copy_only=False)[answers.stage]
+        published = np.full(len(customers), np.nan)
+        for name, column in effect.published.items():
+            published = np.where(stood == name, cast(_F64, columns[column]), published)
         columns[column_of(effect.name)] = effect.predict(answers.x, published)
     columns["low_evidence"] = _low_evidence(predictor, answers)
     columns["model_version"] = pa.repeat(model_version, len(customers))

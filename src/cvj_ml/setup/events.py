@@ -140,14 +140,18 @@ _DONE = frozenset(
     )
 )
 
-_SENT = frozenset(words("sent send delivered impression impressions received mailing dispatched bounced"))
+_SENT = frozenset(
+    words("sent send delivered delivery impression impressions received mailing dispatched bounced bounce")
+)
 _SENDINGS = frozenset(
     words(
         "email mail sms push ad ads campaign offer message newsletter mailing letter survey invoice reminder"
         " notification"
-        " whatsapp"
+        " whatsapp pushnotification inappmessage contentcard"
     )
 )
+_NAMESPACES = frozenset(words("user users app behavior behaviors behaviour behaviours message messages"))
+"""What stands before a dot and says only where an event comes from, as in ``users.behaviors.Purchase``."""
 
 
 def sent_by_business(events: Iterable[str]) -> list[str]:
@@ -156,12 +160,20 @@ def sent_by_business(events: Iterable[str]) -> list[str]:
 
 
 def meaning(name: str) -> str | None:
-    """Return the preset's name for an event; None unless all words of the event are those of one entry."""
-    parts = frozenset(words(name))
-    for one in (parts, parts - _FILLERS, frozenset(part.removesuffix("s") for part in parts - _FILLERS)):
-        if one in _ENTRIES:
-            return _ENTRIES[one]
+    """Return the preset's name for an event; None unless all words of the event are those of one entry.
+
+    Words before a dot that say only where it comes from may be there or not.
+    """
+    for parts in (frozenset(words(name)), frozenset(words(_within_namespaces(name)))):
+        for one in (parts, parts - _FILLERS, frozenset(part.removesuffix("s") for part in parts - _FILLERS)):
+            if one in _ENTRIES:
+                return _ENTRIES[one]
     return None
+
+
+def _within_namespaces(name: str) -> str:
+    first, dot, rest = name.partition(".")
+    return _within_namespaces(rest) if dot and words(first) and {*words(first)} <= _NAMESPACES else name
 
 
 def meanings(events: Iterable[str]) -> dict[str, list[str]]:

@@ -33,6 +33,11 @@ class Explanation:
     base: _F64
     contributions: _F64
 
+    @property
+    def of_the_contrary(self) -> Explanation:
+        """The same of that it does not happen."""
+        return Explanation(-self.margin, -self.base, -self.contributions)
+
 
 class Explainer:
     """Explains a predictor's margins; holds the paths of its trees."""

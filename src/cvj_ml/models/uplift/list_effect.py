@@ -43,8 +43,8 @@ class EffectGroups:
 class ListEffect:
     """The effect of the contacts of one list.
 
-    ``name`` is the list's, ``stages`` whose customers it is of, ``outcome`` what a contact is for (`reach`, `kept`,
-    `purchase`); ``probability`` names the column of SCORES that a night published for it, a feature of the model.
+    ``name`` is the list's, ``outcome`` what its probability is of (`reach`, `kept`, `leave`, `purchase`); ``published``
+    names by the stage of its customers the column of SCORES that has this probability, a feature of the model.
     ``ranks`` is whether it may rank the list, by the rule of training, and ``sentence`` why or why not; ``average`` is
     what a contact changes on average and ``gain`` what a contact brings more if it is chosen by effect, each with its
     95 % interval (estimate, low, high); ``contacts_needed`` would show that gain (None: there is none to show). Who has
@@ -52,9 +52,8 @@ class ListEffect:
     """
 
     name: str
-    stages: tuple[str, ...]
     outcome: str
-    probability: str
+    published: Mapping[str, str]
     model: EffectModel
     groups: EffectGroups
     support: float
@@ -103,7 +102,7 @@ class ListEffect:
         names = list(holds)
         return [names[i] if i >= 0 else None for i in found.tolist()]
 
-    def columns(self, effects: _F64, happens: _F64) -> dict[str, object]:
+    def told(self, effects: _F64, happens: _F64) -> dict[str, object]:
         """Return what TARGETS tell of effects."""
         low, high = self.interval(effects)
         told: dict[str, object] = {"incremental_probability": effects, "incremental_low": low, "incremental_high": high}
@@ -118,18 +117,18 @@ class ListEffect:
     def as_dict(self) -> dict[str, Any]:
         """Return all but the model, as JSON knows it."""
         groups = {name: getattr(self.groups, name).tolist() for name in ("edges", "estimate", "low", "high")}
-        plain = ("name", "outcome", "probability", "support", "ranks", "sentence", "average", "contacts_needed")
+        plain = ("name", "outcome", "support", "ranks", "sentence", "average", "contacts_needed")
         # What no night tells yet is not a number, which JSON has no word for.
         gain = [None if np.isnan(one) else one for one in self.gain]
         told = {name: getattr(self, name) for name in plain}
-        return {**told, "gain": gain, "stages": list(self.stages), "groups": groups}
+        return {**told, "gain": gain, "published": dict(self.published), "groups": groups}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], model: EffectModel) -> Self:
         """Return what `as_dict` wrote, with its model."""
         groups = EffectGroups(**{name: np.array(one, dtype=np.float64) for name, one in document["groups"].items()})
         told: dict[str, Any] = {name: one for name, one in document.items() if name != "groups"}
-        told |= {name: tuple(told[name]) for name in ("stages", "average")}
+        told["average"] = tuple(told["average"])
         told["gain"] = tuple(np.nan if one is None else one for one in told["gain"])
         return cls(**told, groups=groups, model=model)
 
