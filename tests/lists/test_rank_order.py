@@ -18,6 +18,7 @@ from cvj_ml.lists import rank, summarise
 from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.models.uplift.effect_model import EffectModel
 from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect, column_of
+from cvj_ml.report.list_view import list_view
 from cvj_ml.scoring import StoredTable
 
 LIST = "visitor__buyer__30d"
@@ -156,3 +157,32 @@ def test_each_night_draws_others() -> None:
         drawn.append({row["customer_id"] for row in rows if row["selection_probability"] < 1})
         assert [row["customer_id"] for row in rows[:20]] == names(20)
     assert all(len(one) == 20 for one in drawn) and len(drawn[0] & drawn[1]) < 10
+
+
+def test_the_page_says_what_contacts_change_and_what_each_play_brings() -> None:
+    plays = [{"text": "write", "channels": ["email"], "cost": 2.0}]
+    stages = [{"name": name, "enter": {"event": name.lower()}} for name in ("Visitor", "Buyer", "Fan")]
+    stages[1]["plays"] = plays
+    more = {"journey": {"name": "short", "stages": stages}, "stage_value": {"Buyer": 100}, "control": {"share": 0.0}}
+    made = config(**more)
+    found = list_of([0.5, 0.2, 0.3, 0.4], [0.08, 0.06, None, -0.05], **more)
+    view = list_view(found, "", made)
+    assert view.contacts == (
+        "What a contact changes, as past control groups show: +4.0 points (+2.0 to +6.0) on average. People are ranked"
+        " by it, since that brings more than choosing the likeliest: +2.0 points (+1.0 to +3.0) a contact. Contacting"
+        " tonight's people is expected to change the outcome of 0 of 3. Nothing is known of people whose chance is"
+        " below 10%: hardly anybody like them was ever on this list."
+    )
+    assert view.plays == (
+        "write through email: 3 people, +0.1 on top of those who do it anyway, worth 8.00 after costs of 6.00",
+    )
+    assert [row.change for row in view.rows] == [
+        "contact: +8.0 points (+2.0 to +10.0), a contact helps",
+        "contact: +6.0 points (+2.0 to +10.0), a contact helps",
+        "",
+    ]
+    still = list_of([0.5, 0.2], [0.08, 0.06], replace(EFFECT, ranks=False, contacts_needed=1200), **more)
+    assert (
+        "That does not show yet who gains more than others; about 1,200 more contacts might, so"
+        in list_view(still, "", made).contacts
+    )

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from cvj_ml.config import Config, plays_of
 from cvj_ml.lists import RankedList
-from cvj_ml.report.wording import people, percent
+from cvj_ml.report.wording import amount, people, percent, spoken
 
 
 def points(change: float) -> str:
@@ -55,6 +58,33 @@ def of_list(one: RankedList) -> str:
     if one.explored:
         told.append(f"{people(one.explored)} on it were drawn by chance, to learn what a contact changes for others.")
     return " ".join(told)
+
+
+def of_plays(one: RankedList, config: Config) -> tuple[str, ...]:
+    """Say what contacting tonight's people is expected to bring by play and channel, and what it costs.
+
+    The effect is that of the list's contacts as they were made, so plays differ by whom they are for. The worth is that
+    of the list's stage, where it has one, less the cost of the contacts.
+    """
+    if one.incremental_moves is None:
+        return ()
+    costs = {play.text: play.cost for play in plays_of(config.journey, one.spec)}
+    worth, currency = config.stage_value.get(one.spec.to_stage or ""), config.report.currency
+    found: dict[tuple[str | None, str | None], list[float]] = {}
+    columns = ("play", "channel", "incremental_probability")
+    for play, channel, change in zip(*(one.of_group("target")[name].to_pylist() for name in columns), strict=True):
+        found.setdefault((play, channel), []).append(np.nan if change is None else change)
+    told = []
+    for (play, channel), changes in sorted(found.items(), key=lambda item: -np.nansum(item[1])):
+        extra, cost = float(np.nansum(changes)), len(changes) * costs.get(play or "", 0.0)
+        through = f" through {spoken(channel)}" if channel else ""
+        said = f"{play or 'No play'}{through}: {people(len(changes))}, {extra:+.1f} on top of those who do it anyway"
+        if worth is not None:
+            said += f", worth {amount(worth * extra - cost, currency)} after costs of {amount(cost, currency)}"
+        elif cost:
+            said += f", at a cost of {amount(cost, currency)}"
+        told.append(said)
+    return tuple(told)
 
 
 def of_person(row: Mapping[str, Any]) -> str:

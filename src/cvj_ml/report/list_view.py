@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cvj_ml.config import DAY
+from cvj_ml.config import DAY, Config
 from cvj_ml.io import csv_lines
 from cvj_ml.lists import NOT_LISTED, RankedList, confirmations
 from cvj_ml.lists.eligibility import REASONS
@@ -54,8 +54,8 @@ class ListView:
 
     ``stages`` are whose customers it is of, ``said`` is how what the chances are of is said;
     ``targets`` and ``controls`` count the whole list; ``left_out`` counts those who stand in the stage and are not on
-    it by reason; ``contacts`` says what past control groups show of contacts, ``rest`` where those are whom ``rows``
-    lack. Of a list ``without_evidence`` no row is here.
+    it by reason; ``contacts`` says what past control groups show of contacts, ``plays`` what that makes of each
+    play; ``rest`` says where those are whom ``rows`` lack. Of a list ``without_evidence`` no row is here.
     """
 
     name: str
@@ -75,6 +75,7 @@ class ListView:
     moves: ExpectedMoves
     effect: str
     contacts: str
+    plays: tuple[str, ...]
     confirmed: str
 
 
@@ -88,8 +89,8 @@ class ListFile:
     whole: bool
 
 
-def list_view(one: RankedList, effect: str, currency: str | None, most: int = MOST_ROWS) -> ListView:
-    """Return the view of a list; effect: when it can be told; currency: of amounts."""
+def list_view(one: RankedList, effect: str, config: Config, most: int = MOST_ROWS) -> ListView:
+    """Return the view of a list; effect: when it can be told."""
     targets = one.of_group("target")
     control = one.of_group("control")["customer_id"]
     most = 0 if one.without_evidence else most
@@ -102,7 +103,7 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
         one.origin,
         one.said,
         tuple((words_of[name], number) for name, number in left_out.items() if number),
-        _rows(targets.slice(0, most), one.details, currency),
+        _rows(targets.slice(0, most), one.details, config.report.currency),
         tuple(control.slice(0, MOST_CONTROL).to_pylist()),
         len(targets),
         len(control),
@@ -111,6 +112,7 @@ def list_view(one: RankedList, effect: str, currency: str | None, most: int = MO
         one.moves,
         effect,
         contact_words.of_list(one),
+        contact_words.of_plays(one, config),
         wording.confirmed(confirmations(one.rows)) if one.spec.kind == "move" else wording.UNRECORDED,
     )
 

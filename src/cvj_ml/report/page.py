@@ -111,7 +111,7 @@ def context(night: PageFacts) -> dict[str, Any]:
         "changed": night.changed,
         "segments": ready_segments(config, night.scores, night.lists, night.changed),
         "exports": [(wording.export_file(one["export"]), wording.export(one)) for one in night.exports],
-        "tables": [list_view(one, effects[one.name], config.report.currency) for one in night.lists],
+        "tables": [list_view(one, effects[one.name], config) for one in night.lists],
         "map": sheet.map,
         "blueprint": blueprint(sheet),
         "worksheet": sheet,
