@@ -22,7 +22,9 @@ from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.bundle.verification import FORMAT, verify_bundle
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.reach import Trees
-from cvj_ml.scoring import open_bundle
+from cvj_ml.models.uplift.effect_model import Experiment, fit_effect_model
+from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect
+from cvj_ml.scoring import make_canary, open_bundle, score_block
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -304,3 +306,34 @@ def test_compiled_trees_that_differ_from_lightgbm_score_nobody(
     monkeypatch.setattr(Trees, "margins", off_by_a_bit)
     with pytest.raises(ModelError, match=r"differ from LightGBM's predictions in \d+ row"):
         open_bundle(trained.bundle)
+
+
+def test_what_contacts_change_is_kept_to_the_bit(trained: Trained, tmp_path: Path) -> None:
+    """Effects travel with the bundle: its canary holds them, other folders load the same, a changed tree is seen."""
+    predictor = load(trained.bundle).predictor
+    random = np.random.default_rng(1)
+    x = random.normal(size=(2000, len(predictor.definition.catalogue.names) + 1)).astype(np.float32)
+    arm, half = random.integers(0, 2, 2000), np.full((2000, 2), 0.5)
+    outcome = (random.random(2000) < np.where(arm & (x[:, 3] > 0), 0.8, 0.3)).astype(np.float64)
+    model = fit_effect_model(Experiment(x, arm, outcome, half, np.arange(2000)), 1, 1)
+    groups = EffectGroups(np.array([0.1]), np.array([0.0, 0.3]), np.array([-0.1, 0.2]), np.array([0.1, 0.4]))
+    published = {"Convert": "p_reach_ascend_30d"}
+    gain = (0.1, 0.05, 0.15)
+    effect = ListEffect("convert__ascend__30d", "reach", published, model, groups, 0.01, True, "Ranked.", gain, gain, 0)
+    taught = replace(predictor, effects=(effect,))
+    canary = make_canary(taught, trained.as_of, 1)
+    save(taught, canary, tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    scores = score_block(bundle.predictor, canary.block, canary.as_of, "")
+    column = "incremental_convert__ascend__30d"
+    told, stage = scores[column].to_numpy(), np.array(scores["stage"].to_pylist(), dtype=object)
+    assert np.isfinite(told[stage == "Convert"]).all() and np.isnan(told[stage != "Convert"]).all()
+    assert len({*told[stage == "Convert"].tolist()}) > 1
+    assert scores[column].equals(score_block(taught, canary.block, canary.as_of, "")[column])
+    assert bundle.predictor.effects[0].as_dict() == effect.as_dict()
+    plain = score_block(predictor, canary.block, canary.as_of, "")
+    assert plain.equals(scores.drop_columns([column])), "nothing else is changed by it"
+    trees = tmp_path / "bundle" / "effect_convert__ascend__30d" / "effect_trees.txt"
+    trees.write_text(trees.read_text().replace("leaf_value=", "leaf_value=1", 1))
+    with pytest.raises(ModelError, match=r"effect_trees\.txt was changed"):
+        open_bundle(tmp_path / "bundle")
