@@ -129,7 +129,8 @@ def _verdict(one: RankingEvidence, test: RankingTest, p: float, lists: int) -> E
     if ranks:
         sentence = (
             f"{one.name}: ranked by effect. A contact brings {test.gain.estimate:.4f} more than if the {one.k:,}"
-            f" likeliest were chosen (95 % interval {test.gain.low:+.4f} to {test.gain.high:+.4f}, one-sided p = {p:.3f})."
+            f" likeliest were chosen (95 % interval {test.gain.low:+.4f} to {test.gain.high:+.4f}, one-sided"
+            f" p = {p:.3f})."
         )
         return EffectVerdict(True, sentence, test.gain, p, test.average, needed)
     more = (
