@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -99,18 +99,19 @@ class Model:
         return f"Model({', '.join(words)}; {state})" if words else f"Model({state})"
 
     @classmethod
-    def load(cls, source: Config | Path | str) -> Self:
+    def load(cls, source: Config | Path | str, *, functions: Sequence[str] = ()) -> Self:
         """Return a model from the folder of a bundle, or the champion of a configuration's registry.
 
         It is verified before anything of it is used: ModelError where a file was changed, or it scores its canary
-        otherwise than when it was saved.
+        otherwise than when it was saved. ``functions`` are those of features of your own that the bundle may have
+        imported, such as ``["package.module:function"]``; a configuration names its own.
         """
         model = cls()
         if isinstance(source, Config):
             _, bundle = verify_version(source)
             model._fitted = _Fitted(bundle.predictor, bundle.version, source, bundle)
         else:
-            bundle = open_bundle(Path(source))
+            bundle = open_bundle(Path(source), functions=functions)
             model._fitted = _Fitted(bundle.predictor, bundle.version, None, bundle)
         return model
 

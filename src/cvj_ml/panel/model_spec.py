@@ -10,7 +10,19 @@ import numpy.typing as npt
 
 from cvj_ml.config import AudienceSpec, CompleteSpec, Config, ValueSpec, play_channels
 from cvj_ml.engines import Blocks
-from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
+from cvj_ml.features import (
+    PROGRESS,
+    Catalogue,
+    CustomColumns,
+    Selection,
+    Sightings,
+    Vocabulary,
+    Written,
+    compile_catalogue,
+    compute,
+    learn,
+    sight,
+)
 from cvj_ml.histories import Block
 from cvj_ml.journey import PURCHASE, Journey, Outcome, Stays, evidence, outcomes_of, stays
 from cvj_ml.panel.calendar import NO_CALENDAR, Calendar, known_calendar
@@ -133,6 +145,28 @@ def names_written(config: Config) -> Written:
     return Written(frozenset(events), frozenset(channels), {name: frozenset(values) for name, values in named.items()})
 
 
+def selection_of(config: Config) -> Selection:
+    """Return which features the configuration leaves out."""
+    periods = config.calendar.periods if config.calendar else ()
+    audiences = frozenset(one.audience.attribute for one in periods if one.audience)
+    return Selection(config.features.exclude, config.journey.value, audiences)
+
+
+def catalogue_of(config: Config, journey: Journey, vocabulary: Vocabulary) -> Catalogue:
+    """Compile the features that the configuration asks for; ConfigError where a function of its own cannot be had."""
+    return compile_catalogue(
+        vocabulary,
+        [journey.names[i] for i in journey.observable],
+        [window for window in config.features.windows if window <= config.burn_in],
+        config.features.trend if 2 * config.features.trend <= config.burn_in else None,
+        config.features.session_gap,
+        config.value_decimals,
+        [journey.names[i] for i in journey.leavable],
+        CustomColumns.of(config.features.custom),
+        selection_of(config).excludes,
+    )
+
+
 def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelSpec:
     """Learn the vocabulary from what was visible before the cut, and compile the features.
 
@@ -154,18 +188,9 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         fewest=config.model.min_customers,
         written=names_written(config),
     )
-    catalogue = compile_catalogue(
-        vocabulary,
-        [journey.names[i] for i in journey.observable],
-        [window for window in config.features.windows if window <= config.burn_in],
-        config.features.trend if 2 * config.features.trend <= config.burn_in else None,
-        config.features.session_gap,
-        config.value_decimals,
-        [journey.names[i] for i in journey.leavable],
-    )
     return ModelSpec(
         journey,
-        catalogue,
+        catalogue_of(config, journey, vocabulary),
         config.horizons,
         None if config.targets == "all" else config.targets.next,
         observed_from,
