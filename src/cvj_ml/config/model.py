@@ -85,8 +85,39 @@ class SnapshotsSpec(Section):
         return every
 
 
+class TreesSpec(Section):
+    """Settings of the trees that are given, so that training does not choose them; null: chosen."""
+
+    leaves: int | None = Field(default=None, ge=2, le=4096, description="of a tree at most")
+    rows_a_leaf: int | None = Field(default=None, ge=2, description="at least")
+    lambda_l2: float | None = Field(default=None, ge=0, description="ridge penalty of a leaf's value")
+    path_smooth: float | None = Field(default=None, ge=0, description="how much a leaf is drawn to the node above")
+    rounds: int | None = Field(default=None, ge=1, le=10_000, description="trees")
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    columns: float | None = Field(default=None, gt=0, le=1, description="share of the features that a tree sees")
+    extra: bool | None = Field(default=None, description="split at random thresholds (extremely randomised trees)")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that are given, by name."""
+        return self.model_dump(exclude_none=True)
+
+
+class WeightsSpec(Section):
+    """How much a snapshot counts while trees, ridge and line are fitted: half as much after every half-life."""
+
+    half_life: Duration
+
+    @field_validator("half_life")
+    @classmethod
+    def _not_nothing(cls, half_life: int) -> int:
+        if half_life < DAY:
+            raise ValueError("half_life is a day or longer, such as 365d")
+        return half_life
+
+
 class ModelSettings(Section):
-    """The row budget and the seed of training, and on how many customers whatever a model holds rests."""
+    """The row budget and seed of training, its trees and weights, and on how many customers whatever is held rests."""
 
     max_rows: int = Field(default=1_500_000, ge=1_000)
     seed: int = Field(default=1, ge=0, lt=2**31)
@@ -99,6 +130,8 @@ class ModelSettings(Section):
         default=False,
         description="carry over in part how far the forecast of exactly a year before was off, where one can be made",
     )
+    trees: TreesSpec = TreesSpec()
+    weights: WeightsSpec | None = None
 
 
 class NextStages(Section):

@@ -50,7 +50,7 @@ def fit_reach(
     rows = hazard_rows(panel.labels, panel.definition.horizons)
     usable = learnable(panel, rows)
     binned = BinnedRows.of(panel, usable) if 0 < usable.converted.sum() < len(usable) else None
-    choice = given if isinstance(given, Choice) else Choice(given or DEFAULT)
+    choice = given if isinstance(given, Choice) else Choice(given or replace(DEFAULT, **panel.definition.trees.given))
     if binned is not None and not isinstance(given, Choice):
         early, later = (np.flatnonzero(part) for part in _early_and_later(panel, usable))
         choice = choose(binned, early, later, seed, threads, settings=given, progress=progress)

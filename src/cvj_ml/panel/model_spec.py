@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import AudienceSpec, CompleteSpec, Config, ValueSpec, play_channels
+from cvj_ml.config.model import TreesSpec
 from cvj_ml.engines import Blocks
 from cvj_ml.features import (
     PROGRESS,
@@ -38,7 +39,8 @@ class ModelSpec:
     """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model.
 
     ``outcomes`` are asked of customers beside the return and each stage. Of one that is ``asked`` (`asking`), it is the
-    first target, in the place of the return, and no stage is asked for.
+    first target, in the place of the return, and no stage is asked for. ``trees`` and ``half_life`` (microseconds) are
+    what the configuration says of a fit.
     """
 
     journey: Journey
@@ -53,6 +55,8 @@ class ModelSpec:
     calendar: Calendar = NO_CALENDAR
     outcomes: tuple[Outcome, ...] = ()
     asked: Outcome | None = None
+    trees: TreesSpec = field(default_factory=TreesSpec)
+    half_life: int | None = None
 
     def asking(self, outcome: Outcome) -> ModelSpec:
         """Return the same with an outcome in the place of the return, and nothing else asked."""
@@ -200,4 +204,6 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         config.drop_duplicates,
         known_calendar(config.calendar, observed_from, cut, config.zone),
         outcomes_of(journey, events, config.outbound),
+        trees=config.model.trees,
+        half_life=config.model.weights.half_life if config.model.weights else None,
     )
