@@ -25,6 +25,7 @@ SETTINGS_IN = (
     "configuration",
     "features",
     "gates",
+    "monitor",
     "journey",
     "lists",
     "postgres",
