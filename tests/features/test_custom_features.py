@@ -24,7 +24,9 @@ from tests.trained import AS_OF, Outcome, Trained, call
 from cvj_ml.config.model import CustomFeature
 from cvj_ml.errors import ConfigError, ModelError
 from cvj_ml.features import CustomColumns, compile_catalogue, custom, require_functions
+from cvj_ml.features.selection import NEEDED
 from cvj_ml.models.bundle.bundle import load
+from cvj_ml.models.hazard.linear import HISTORY
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring import open_bundle
 from cvj_ml.snapshots import eligible
@@ -161,6 +163,10 @@ def on_both(touches: Iterable[Touch]) -> Iterator[Touch]:
         yield replace(row, channel=("web", "shop")[i % 2])
 
 
+def test_what_the_line_looks_up_cannot_be_left_out() -> None:
+    assert set(HISTORY) < set(NEEDED)
+
+
 # Through the commands
 
 
@@ -211,7 +217,7 @@ def test_what_is_not_there_is_an_error_before_anything_is_learned(
 def own(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """A configuration with features of its own and a registry of its own, a champion of it, and the bundle of that."""
     folder = tmp_path_factory.mktemp("own")
-    features = {"custom": OWN, "exclude": ["values", "attribute_age"]}
+    features = {"custom": OWN, "exclude": ["values", "attribute_age", "trend_*", "rhythm"]}
     registry = {"tracking_uri": f"sqlite:///{folder / 'own.db'}"}
     file = trained.variant(folder / "out", features=features, mlflow=registry)
     training = call("train", file, "--as-of", AS_OF, "--json")
@@ -232,6 +238,10 @@ def test_features_of_ones_own_go_where_all_features_go(
     assert "attribute_age" not in catalogue.names
     assert "value_sum_all" in catalogue.names, "amounts are made of it"
     assert "value_mean_all" not in catalogue.names
+    assert not [one for one in catalogue.names if one.startswith("trend_")]
+    assert [one.name for one in catalogue.features if one.group == "rhythm" and not one.name.startswith("touch")] == [
+        "active_days_all"
+    ]
     assert "tests.own_features:ratings, source" in bundle.card
     assert "value_sum_all" not in catalogue.excluded
     night = call("nightly", file, "--as-of", AS_OF, "--json")

@@ -10,8 +10,8 @@ from cvj_ml.config import ValueSpec
 from cvj_ml.errors import nearest
 from cvj_ml.features.catalogue import PROGRESS, Feature, Statistic
 
-NEEDED = ("recency", "touchpoints_all", "tenure", "active_days_all")
-"""What the line that all starts from looks up by name; recency tells who is dormant, too."""
+NEEDED = ("recency", "touchpoints_all", "tenure", "active_days_all", "value_sum_all")
+"""What the line that all starts from, and the rules of thumb beside it in a backtest, look up by name."""
 
 _TOLD = 5
 
