@@ -11,7 +11,7 @@ import pandas as pd
 from cvj_ml.commands.measure import HISTORY
 from cvj_ml.config import Config
 from cvj_ml.errors import NightError, raise_all
-from cvj_ml.gates.alerts import PastNight, alerts
+from cvj_ml.gates.alerts import MonitoredNight, alerts
 from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.night import NightFolder, nights, published_nights
 from cvj_ml.report.monitor_page import MonitorFacts
@@ -46,9 +46,9 @@ def monitor(config: Config) -> Monitored:
     return Monitored(MonitorFacts(config.name, names, config.journey.in_no_stage, found, measured, verdicts))
 
 
-def past_nights(config: Config) -> list[PastNight]:
+def past_nights(config: Config) -> list[MonitoredNight]:
     """Return the published nights in order of time; of several for one date the current one, or the youngest."""
-    out, found, faults = Path(config.out), list[PastNight](), list[str]()
+    out, found, faults = Path(config.out), list[MonitoredNight](), list[str]()
     for of_date in nights(out):
         finished = published_nights(out, of_date[0].path.parent.name.removeprefix("as_of="))
         if not finished:
@@ -62,11 +62,11 @@ def past_nights(config: Config) -> list[PastNight]:
     return sorted(found, key=lambda one: one.as_of)
 
 
-def _read(config: Config, folder: NightFolder) -> PastNight:
+def _read(config: Config, folder: NightFolder) -> MonitoredNight:
     manifest, run = folder.manifest(), folder.run()
     as_of = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
     stages = {str(name): int(number) for name, number in manifest["stages"].items()}
-    return PastNight(
+    return MonitoredNight(
         to_datetime(as_of, config.zone).date().isoformat(),
         as_of,
         str(manifest["journey"]),

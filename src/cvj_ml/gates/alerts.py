@@ -23,7 +23,7 @@ _QUALITY = GateError.exit_code
 
 
 @dataclass(frozen=True, slots=True)
-class PastNight:
+class MonitoredNight:
     """A published night: its local day, its instant, its journey's and its model's digest, what its gates said.
 
     ``stages`` counts customers by observed stage; the empty name is no stage.
@@ -49,7 +49,7 @@ class PastNight:
 
 
 def alerts(
-    spec: MonitorSpec, nights: Sequence[PastNight], measured: pd.DataFrame, fewest: int, no_stage: str
+    spec: MonitorSpec, nights: Sequence[MonitoredNight], measured: pd.DataFrame, fewest: int, no_stage: str
 ) -> list[GateVerdict]:
     """Return what is said of the newest of some nights in order of time, and of the newest measured night of each list.
 
@@ -61,7 +61,7 @@ def alerts(
     return [_stages(spec, nights, no_stage), *_streaks(spec, nights), *_quality(spec, measured, fewest)]
 
 
-def _stages(spec: MonitorSpec, nights: Sequence[PastNight], no_stage: str) -> GateVerdict:
+def _stages(spec: MonitorSpec, nights: Sequence[MonitoredNight], no_stage: str) -> GateVerdict:
     """Compare the newest stage mix with that of the last night that lies ``over`` before it."""
     name, newest, days = "stage_mix", nights[-1], spec.over // DAY
     earlier = [
@@ -87,7 +87,7 @@ def _stages(spec: MonitorSpec, nights: Sequence[PastNight], no_stage: str) -> Ga
     return graded(name, psi, warn, fail, told, advice, _QUALITY)
 
 
-def _streaks(spec: MonitorSpec, nights: Sequence[PastNight]) -> list[GateVerdict]:
+def _streaks(spec: MonitorSpec, nights: Sequence[MonitoredNight]) -> list[GateVerdict]:
     """Count for how many nights in a row, up to the newest, each gate has not passed."""
     levels, found = spec.alerts.streak, list[GateVerdict]()
     for gate in nights[-1].gates:

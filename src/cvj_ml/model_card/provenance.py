@@ -12,7 +12,7 @@ from cvj_ml.config import DAY, SourceSpec, format_duration
 from cvj_ml.evaluation.assessment import Assessment
 from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED
 from cvj_ml.journey.words import duration_in_words, rule_in_words
-from cvj_ml.model_card.facts import Training, first_and_last
+from cvj_ml.model_card.facts import Training, first_and_last, given_settings
 from cvj_ml.model_card.markdown import NOTHING, bullets, escape, formatted, plural, sentence_list, share, table
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE, Settings
 from cvj_ml.models.hazard.tree_size import ERRORS
@@ -352,19 +352,6 @@ def _other(settings: Settings, than: Settings) -> str:
     return "larger trees" if settings.leaves > than.leaves else "half as many trees"
 
 
-def _given(training: Training) -> str:
-    """Return what the configuration gives of the fit, in sentences; nothing where it gives nothing."""
-    definition = training.definition
-    given = [f"{name} {value}" for name, value in definition.trees.given.items()]
-    told = f" Given by the configuration and not chosen: {', '.join(given)}." if given else ""
-    if definition.half_life is None:
-        return told
-    return (
-        f"{told} In line, ridge and trees a snapshot counts half as much for every {definition.half_life // DAY} days"
-        " of age; calibration and all figures count every row alike."
-    )
-
-
 def recipe(training: Training) -> str:
     """Return how the model was fitted, and with which versions."""
     fit, panel, config = training.fit, training.panel, training.config
@@ -391,7 +378,7 @@ def recipe(training: Training) -> str:
     delay = f"; outcomes counted as complete {duration_in_words(arrival)} after they happened" if arrival else ""
     points = [
         f"{learned}{_capacity(training) if trees.booster else ''}",
-        f"{calibrated}{_given(training)}",
+        f"{calibrated}{given_settings(training)}",
         f"The figures are those of the same recipe, fitted on what was known before {_day(training, fold.cut)} and"
         f" judged by what was known on {_day(training, fold.until)}; then it was refitted on everything.",
         f"Horizons {', '.join(map(format_duration, training.definition.horizons))}; at most"

@@ -45,7 +45,7 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class NightLine:
     """A number by night: ``line`` and ``limit`` are paths (limit is empty without any), the rest as in a chart."""
 
     width: int
@@ -62,7 +62,7 @@ class Line:
 
 def draw_line(
     nights: Sequence[tuple[str, float]], limits: Sequence[tuple[str, float]], say: Callable[[float], str]
-) -> Line | None:
+) -> NightLine | None:
     """Lay a number of each night (ISO date, value) out from nought up, beside its limit; None without any."""
     if not nights:
         return None
@@ -77,7 +77,9 @@ def draw_line(
     if len(limit) == 1:
         limit = ((_LEFT, limit[0][1]), (_RIGHT, limit[0][1]))
     shown = tuple((y(tick), say(tick)) for tick in ticks)
-    return Line(WIDTH, HEIGHT, _LEFT, _RIGHT, shown, _path(dots), _path(limit) if limit else "", dots, dates, _BOTTOM)
+    return NightLine(
+        WIDTH, HEIGHT, _LEFT, _RIGHT, shown, _path(dots), _path(limit) if limit else "", dots, dates, _BOTTOM
+    )
 
 
 def draw_chart(

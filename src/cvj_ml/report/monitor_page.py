@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from cvj_ml.gates.alerts import PastNight
+from cvj_ml.gates.alerts import MonitoredNight
 from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.io import html_environment
 from cvj_ml.lists import title_of_row
 from cvj_ml.report import wording
-from cvj_ml.report.charts import Chart, Estimates, Line, draw_chart, draw_line
+from cvj_ml.report.charts import Chart, Estimates, NightLine, draw_chart, draw_line
 from cvj_ml.report.page import asset, style_hash
 
 DRIFT = "drift:"
@@ -31,7 +31,7 @@ class MonitorFacts:
     name: str
     stages: Sequence[str]
     no_stage: str
-    nights: Sequence[PastNight]
+    nights: Sequence[MonitoredNight]
     measured: pd.DataFrame
     verdicts: Sequence[GateVerdict]
 
@@ -47,7 +47,7 @@ class Figure:
 
     title: str
     told: str
-    drawing: Chart | Line
+    drawing: Chart | NightLine
 
 
 def monitor_page(facts: MonitorFacts) -> str:
@@ -80,7 +80,7 @@ def stage_figures(facts: MonitorFacts) -> list[Figure]:
     return figures
 
 
-def drift_figures(nights: Sequence[PastNight]) -> list[Figure]:
+def drift_figures(nights: Sequence[MonitoredNight]) -> list[Figure]:
     """Draw what each gate of drift found by night, beside the limit that it had: of the column nearest to its limit."""
     names = dict.fromkeys(gate.name for night in nights for gate in night.gates if gate.name.startswith(DRIFT))
     figures = []
