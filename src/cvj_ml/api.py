@@ -361,6 +361,8 @@ def _refuse_year_ago(settings: ModelSettings, reason: str) -> None:
 def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
     definition = panel.definition
     if estimator is not None:
+        if definition.trees.given or definition.half_life:
+            raise ConfigError("model.trees, model.weights: an estimator of your own takes neither. Leave them out.")
         own = [OutcomeModel(*fit_own(panel.asking(one), estimator, seed)) for one in definition.own_outcomes]
         predictor = Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own))
         return fit_amounts(predictor, panel, cpu_count())

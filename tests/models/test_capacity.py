@@ -12,8 +12,10 @@ from scipy.special import expit
 from tests.models.test_small_data import CONFIG, CUT, FROM, shop
 from tests.oracles.cases import Blocks
 
+import cvj_ml
 from cvj_ml.config import DAY
 from cvj_ml.config.model import TreesSpec
+from cvj_ml.errors import ConfigError
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard import tree_size
 from cvj_ml.models.hazard.calibration import HazardOutcomes, identity, set_levels
@@ -236,6 +238,12 @@ def test_what_the_configuration_gives_is_not_chosen(panel: Panel) -> None:
     whole = replace(panel, definition=replace(panel.definition, trees=TreesSpec(**{**everything, "rounds": 3})))
     none = chosen(whole, rows_of(panel, patterned(panel)))
     assert none.settings == replace(DEFAULT, rounds=3) and none.comparisons == ()
+
+
+def test_what_an_estimator_of_ones_own_would_not_be_given_is_refused(panel: Panel) -> None:
+    asked = replace(panel, definition=replace(panel.definition, trees=TreesSpec(rounds=4), half_life=DAY))
+    with pytest.raises(ConfigError, match="an estimator of your own takes neither"):
+        cvj_ml.Model().fit(asked, estimator=object())
 
 
 def test_the_settings_of_the_configuration_are_those_of_the_trees() -> None:
