@@ -70,12 +70,17 @@ def _show(facts: MonitorFacts) -> None:
             "night": one.day,
             "customers": one.customers,
             "model": one.model[:12],
-            **{name or facts.no_stage: f"{one.share(name):.1%}" for name in facts.stages_shown},
-            "not_passed": ", ".join(gate.name for gate in one.gates if gate.level != "pass") or "-",
+            "gates_not_passed": ", ".join(gate.name for gate in one.gates if gate.level != "pass") or "none",
         }
         for one in facts.nights[-_SHOWN:]
     ]
     more = f", the newest {_SHOWN} of {len(facts.nights)}" if len(facts.nights) > _SHOWN else ""
     show(pd.DataFrame(rows), f"Published nights{more}")
+    ends = {one.day: one for one in (facts.nights[0], facts.nights[-1])}
+    stages = [
+        {"stage": name or facts.no_stage, **{day: f"{one.share(name):.1%}" for day, one in ends.items()}}
+        for name in facts.stages_shown
+    ]
+    show(pd.DataFrame(stages), "Where customers stand")
     for one in facts.verdicts:
         out.print(f"{one.level}: {one.name}: {one.message}", soft_wrap=True)
