@@ -21,7 +21,20 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")])
-SETTINGS_IN = ("configuration", "gates", "journey", "lists", "postgres", "spark", "sizing", "store", "page", "exports")
+SETTINGS_IN = (
+    "configuration",
+    "features",
+    "gates",
+    "monitor",
+    "journey",
+    "lists",
+    "postgres",
+    "spark",
+    "sizing",
+    "store",
+    "page",
+    "exports",
+)
 
 
 def text(path: Path) -> str:

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from cvj_ml.api import Model
     from cvj_ml.config import Config, load_config
     from cvj_ml.errors import CvjError
+    from cvj_ml.features import PastTouchpoints
     from cvj_ml.journey import Journey
     from cvj_ml.panel.panel import Panel
     from cvj_ml.touchpoints import Touchpoints
 
-__all__ = ["Config", "CvjError", "Journey", "Model", "Panel", "Touchpoints", "load_config"]
+__all__ = ["Config", "CvjError", "Journey", "Model", "Panel", "PastTouchpoints", "Touchpoints", "load_config"]
 
 _HOMES = {
     "Config": "config",
     "CvjError": "errors",
     "Journey": "journey",
     "Panel": "panel.panel",
+    "PastTouchpoints": "features",
     "Touchpoints": "touchpoints",
     "load_config": "config",
 }

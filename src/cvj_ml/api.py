@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -99,18 +99,19 @@ class Model:
         return f"Model({', '.join(words)}; {state})" if words else f"Model({state})"
 
     @classmethod
-    def load(cls, source: Config | Path | str) -> Self:
+    def load(cls, source: Config | Path | str, *, functions: Sequence[str] = ()) -> Self:
         """Return a model from the folder of a bundle, or the champion of a configuration's registry.
 
         It is verified before anything of it is used: ModelError where a file was changed, or it scores its canary
-        otherwise than when it was saved.
+        otherwise than when it was saved. ``functions`` are those of features of your own that the bundle may have
+        imported, such as ``["package.module:function"]``; a configuration names its own.
         """
         model = cls()
         if isinstance(source, Config):
             _, bundle = verify_version(source)
             model._fitted = _Fitted(bundle.predictor, bundle.version, source, bundle)
         else:
-            bundle = open_bundle(Path(source))
+            bundle = open_bundle(Path(source), functions=functions)
             model._fitted = _Fitted(bundle.predictor, bundle.version, None, bundle)
         return model
 
@@ -360,6 +361,8 @@ def _refuse_year_ago(settings: ModelSettings, reason: str) -> None:
 def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
     definition = panel.definition
     if estimator is not None:
+        if definition.trees.given or definition.half_life:
+            raise ConfigError("model.trees, model.weights: an estimator of your own takes neither. Leave them out.")
         own = [OutcomeModel(*fit_own(panel.asking(one), estimator, seed)) for one in definition.own_outcomes]
         predictor = Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own))
         return fit_amounts(predictor, panel, cpu_count())

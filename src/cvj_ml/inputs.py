@@ -16,16 +16,21 @@ from joblib import cpu_count
 from cvj_ml.config import Config
 from cvj_ml.customers import People, persons_of, under_accounts
 from cvj_ml.engines import Engine, Progress, open_engine, require_engine
-from cvj_ml.errors import DataError, ModelError, raise_all
+from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
+from cvj_ml.features import Written, learn, sight, unknown_patterns
 from cvj_ml.journey import Journey, Visible, observability
 from cvj_ml.journey_analytics.dwell_times import require_segment
 from cvj_ml.lists import list_specs
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import differences
+from cvj_ml.panel.model_spec import catalogue_of, selection_of
 from cvj_ml.run import Run, Watcher
 from cvj_ml.store import Store, Usage, ingest, touchpoint_rows, usage
 from cvj_ml.touchpoints import Touchpoints
-from cvj_ml.windows import Instants, midnight, to_datetime
+from cvj_ml.windows import NEVER, Instants, midnight, to_datetime
+
+MOST = 2**31
+"""Of names: all of them."""
 
 _FEW = 1000
 """One row of so many is few: they do not decide when the history begins."""
@@ -62,7 +67,28 @@ def open_histories(config: Config, watcher: Watcher) -> Histories:
     # Lists and worksheets that cannot be made are told before hours of training.
     list_specs(config, visible.journey)
     require_segment(config.report.segment, store.attribute_kinds)
-    return Histories(config, store, visible, config.engine.threads or cpu_count(), watcher)
+    found = Histories(config, store, visible, config.engine.threads or cpu_count(), watcher)
+    _require_features(found)
+    return found
+
+
+def _require_features(histories: Histories) -> None:
+    """Raise ConfigError for features to leave out that no customer could have, and properties that no source has."""
+    config, store = histories.config, histories.store
+    faults = [
+        f"features.custom: {one.name}: the touchpoints have no property {name!r}.{nearest(name, store.property_kinds)}"
+        " Sources map properties under columns"
+        for one in config.features.custom
+        for name in one.properties
+        if name not in store.property_kinds
+    ]
+    if config.features.exclude:
+        # With whatever name anybody has, frequent or not: which ones are, differs from one cut to the next.
+        every = learn(histories.engine().map(partial(sight, cut=NEVER)), MOST, MOST, MOST, 1, Written())
+        everything = config.features.model_copy(update={"exclude": ()})
+        possible = catalogue_of(config.model_copy(update={"features": everything}), histories.visible.journey, every)
+        faults += unknown_patterns(config.features.exclude, possible.features, selection_of(config))
+    raise_all(ConfigError, "Features of the configuration are not there:", faults)
 
 
 def open_touchpoints(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.special import expit
 from tests.models.test_small_data import CONFIG, CUT, FROM, shop
 from tests.oracles.cases import Blocks
 
+import cvj_ml
 from cvj_ml.config import DAY
+from cvj_ml.config.model import TreesSpec
+from cvj_ml.errors import ConfigError
 from cvj_ml.journey import Journey
 from cvj_ml.models.hazard import tree_size
-from cvj_ml.models.hazard.fitting import BinnedRows, Settings
+from cvj_ml.models.hazard.calibration import HazardOutcomes, identity, set_levels
+from cvj_ml.models.hazard.fitting import BinnedRows, Settings, fit_trees, start_from, weights_of
 from cvj_ml.models.hazard.reach import Trees
 from cvj_ml.models.hazard.tree_size import (
     DEFAULT,
@@ -217,6 +222,60 @@ def test_what_is_given_is_taken(panel: Panel) -> None:
     assert own.trees.booster and again.trees.booster
     assert own.trees.booster.model_to_string() == again.trees.booster.model_to_string()
     assert (own.calibration.slope == again.calibration.slope).all()
+
+
+def test_what_the_configuration_gives_is_not_chosen(panel: Panel) -> None:
+    given = TreesSpec(leaves=5, rows_a_leaf=40, extra=True, rounds=4)
+    asked = replace(panel, definition=replace(panel.definition, trees=given))
+    choice = chosen(asked, rows_of(panel, patterned(panel)))
+    assert (choice.settings.leaves, choice.settings.rows_a_leaf, choice.settings.rounds) == (5, 40, 4)
+    assert choice.settings.extra
+    # Half the rounds are the same now; what is left to choose are the penalties of the large trees.
+    (compared,) = choice.comparisons
+    assert compared.settings == replace(LARGE, **given.given)
+    assert choice.settings.lambda_l2 in (DEFAULT.lambda_l2, LARGE.lambda_l2)
+    everything = {name: getattr(DEFAULT, name) for name in TreesSpec.model_fields}
+    whole = replace(panel, definition=replace(panel.definition, trees=TreesSpec(**{**everything, "rounds": 3})))
+    none = chosen(whole, rows_of(panel, patterned(panel)))
+    assert none.settings == replace(DEFAULT, rounds=3) and none.comparisons == ()
+
+
+def test_what_an_estimator_of_ones_own_would_not_be_given_is_refused(panel: Panel) -> None:
+    asked = replace(panel, definition=replace(panel.definition, trees=TreesSpec(rounds=4), half_life=DAY))
+    with pytest.raises(ConfigError, match="an estimator of your own takes neither"):
+        cvj_ml.Model().fit(asked, estimator=object())
+
+
+def test_the_settings_of_the_configuration_are_those_of_the_trees() -> None:
+    assert [one.name for one in fields(Settings)] == list(TreesSpec.model_fields)
+
+
+def test_a_half_life_weights_what_is_learned_and_leaves_levels_honest(panel: Panel) -> None:
+    """Twice as old is half the weight; rows of the last year still happen as often as is said."""
+    weighted = replace(panel, definition=replace(panel.definition, half_life=100 * DAY))
+    rows = rows_of(panel, patterned(panel))
+    weight = weights_of(weighted, rows)
+    assert weight is not None and weight.mean() == pytest.approx(1)
+    old = panel.as_of[rows.snapshot] == panel.as_of.min()
+    assert weight[~old][0] / weight[old][0] == pytest.approx(2)
+    assert weights_of(panel, rows) is None
+    # The older rows moved three times as often.
+    chance = np.where(panel.as_of == panel.as_of.min(), 0.6, 0.2)
+    rows = rows_of(panel, chance)
+    said = []
+    for one in (panel, weighted):
+        start = start_from(one, rows)
+        trees = fit_trees(one, rows, replace(DEFAULT, rounds=10, rows_a_leaf=20), 1, 1)
+        raw = trees.logits(one.x, one.stage, rows, 1, one.as_of)
+        levels = set_levels(
+            identity(*one.definition.cells),
+            HazardOutcomes(raw, rows.converted, rows.target, rows.interval, one.customer[rows.snapshot]),
+        )
+        p = expit(levels.apply(raw, rows.target, rows.interval))
+        assert p.mean() == pytest.approx(rows.converted.mean(), abs=0.01)
+        assert start.linear is not None
+        said.append(raw.mean())
+    assert said[1] < said[0], "the newer rows, of which fewer moved, count more"
 
 
 def test_rows_that_all_moved_compare_nothing(panel: Panel) -> None:

@@ -58,6 +58,20 @@ def test_it_is_the_penalised_optimum_of_each_head(seed: int) -> None:
     assert ridge.slopes[0, 0] * np.sign(np.nanmean(x[:, 0])) > 0 > ridge.slopes[1, 0] * np.sign(np.nanmean(x[:, 0]))
 
 
+def test_a_row_that_counts_twice_is_two_rows() -> None:
+    x, rows, offset = drawn(7)
+    numbers, customer = np.ones(x.shape[1], dtype=np.bool_), np.arange(len(x))
+    counts = np.random.default_rng(1).integers(1, 4, len(rows))
+    each = np.repeat(np.arange(len(rows)), counts)
+    repeated = fit_ridge(x, numbers, rows.take(each), offset[each], customer, 2)
+    # The penalty is by rows, so weights are 1 on average.
+    weighted = fit_ridge(x, numbers, rows, offset, customer, 2, counts / counts.mean())
+    for head in (0, 1):
+        share = (counts[(rows.target > 0) == bool(head)].mean()) / counts.mean()
+        assert share == pytest.approx(1, abs=0.1)
+        assert weighted.slopes[head] == pytest.approx(repeated.slopes[head], abs=0.02)
+
+
 def test_margins_are_the_definition_for_any_rows() -> None:
     x, rows, offset = drawn(3)
     ridge = fit_ridge(x, np.ones(x.shape[1], dtype=np.bool_), rows, offset, np.arange(len(x)), 2)

@@ -1,7 +1,8 @@
 """The leakage audit: no answer about an instant may change with what could be known only from then on.
 
-Three proofs of a leak (each a difference that must not be), and two kinds of suspicion. The first proof has its own
-control: it counts whose answers *do* differ where they must, so that it cannot pass because nothing was tested.
+Four proofs of a leak (each a difference that must not be; one is of functions of one's own), and two kinds of
+suspicion. The proof by another future has its own control: it counts whose answers *do* differ where they must, so that
+it cannot pass because nothing was tested.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from cvj_ml.audit.arrivals import arrival_warnings
 from cvj_ml.audit.backfill import backfilled_columns
+from cvj_ml.audit.custom_features import dependent_columns
 from cvj_ml.audit.perturbation import Power, perturb
 from cvj_ml.audit.replay import replay
 from cvj_ml.audit.sample import AuditScope, Leak, Report, draw_blocks, draw_cut_offs
@@ -67,13 +69,17 @@ def run_audit(
     """
     scope = AuditScope(config, draw_blocks(store, customers, threads, seed), definition, predictor)
     instants = draw_cut_offs(config, scope.sample, as_of, cut_offs, seed)
+    own: list[Leak] = []
+    if definition.catalogue.custom:
+        with step("Asking features of your own") as progress:
+            own = dependent_columns(scope, instants, progress)
     with step("Changing the future") as progress:
         perturbed, power = perturb(scope, instants, seed, progress)
     with step("Reading the sources as they stood") as progress:
         replayed = replay(scope, instants, progress)
     with step("Looking for backfilled columns") as progress:
         blocks = scope.sample.engine(progress).map(lambda block: block)
-        leaks = [*perturbed.leaks("perturbation"), *replayed.tally.leaks("replay")]
+        leaks = [*own, *perturbed.leaks("perturbation"), *replayed.tally.leaks("replay")]
         leaks += [
             Leak("backfill", "column", f"{one.column} is the {one.equals} of the whole log", one.customers, one.of, 0)
             for one in backfilled_columns(blocks, definition.journey.minor_units)

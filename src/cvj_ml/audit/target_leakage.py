@@ -97,12 +97,12 @@ def _by_target(
 
 
 def _categories(panel: Panel) -> list[int]:
-    """Return the columns that are codes without an order; numeric attributes come before the others in theirs."""
+    """Return the columns that are codes without an order."""
     catalogue = panel.definition.catalogue
-    attributes = [i for i, feature in enumerate(catalogue.features) if feature.group == _ATTRIBUTES]
+    attributes = [i for i, feature in enumerate(catalogue.features) if feature.fact[0] == "category"]
     coded = {"last_channel", "last_event_1", "last_event_2", "last_event_3"}
     named = [i for i, feature in enumerate(catalogue.features) if feature.name in coded and feature.group == "last"]
-    return named + attributes[len(catalogue.vocabulary.numbers) :]
+    return named + attributes
 
 
 def _ordered_by_rate(codes: npt.NDArray[Any], y: _F64) -> _F64:

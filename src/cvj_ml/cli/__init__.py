@@ -15,6 +15,7 @@ from cvj_ml.cli.failures import HANDLED, in_words, stoppable
 from cvj_ml.cli.init import init
 from cvj_ml.cli.measure import measure
 from cvj_ml.cli.models import models
+from cvj_ml.cli.monitor import monitor
 from cvj_ml.cli.nightly import nightly, score, targets
 from cvj_ml.cli.output import err, unfailing
 from cvj_ml.cli.published import forget, report, verify, worksheet
@@ -30,7 +31,10 @@ app = typer.Typer(
     help="Where every customer stands in the value journey, what comes next, and whom to contact.",
 )
 # In the order of the help, which is that of their use.
-used = (demo, init, check, audit, backtest, train, nightly, targets, score, report, worksheet, verify, measure, forget)
+used = (
+    *(demo, init, check, audit, backtest, train, nightly, targets, score),
+    *(report, worksheet, verify, measure, monitor, forget),
+)
 for command in used:
     app.command()(command)
 app.add_typer(models, name="models")

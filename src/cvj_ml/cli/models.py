@@ -77,8 +77,9 @@ def models_import(config_file: ConfigFile, folder: BundleFolder, as_json: Json =
     from cvj_ml import tracking
     from cvj_ml.scoring import interface_of, open_bundle
 
-    bundle = open_bundle(folder)
-    imported = tracking.import_bundle(read(config_file)[0], folder, bundle.digest, interface_of(bundle))
+    config = read(config_file)[0]
+    bundle = open_bundle(folder, functions=config.features.functions)
+    imported = tracking.import_bundle(config, folder, bundle.digest, interface_of(bundle))
     _tell_version(imported, f"Registered {imported.name} version {imported.version}.", as_json)
 
 

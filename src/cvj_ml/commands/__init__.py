@@ -5,6 +5,7 @@ from cvj_ml.commands.backtest import Backtested, backtest, backtest_fold, run_ba
 from cvj_ml.commands.check import Checked, check
 from cvj_ml.commands.forget import Forgotten, forget
 from cvj_ml.commands.measure import Measured, measure
+from cvj_ml.commands.monitor import Monitored, monitor
 from cvj_ml.commands.nightly import nightly
 from cvj_ml.commands.one_night import Night, config_digest
 from cvj_ml.commands.report import show_night, write_worksheet
@@ -24,6 +25,7 @@ __all__ = [
     "Forgotten",
     "Histories",
     "Measured",
+    "Monitored",
     "Night",
     "Progress",
     "Promote",
@@ -43,6 +45,7 @@ __all__ = [
     "listed_in_control",
     "measure",
     "model_to_audit",
+    "monitor",
     "nightly",
     "open_histories",
     "require_customers",

@@ -54,7 +54,7 @@ def audit(
 def model_to_audit(config: Config, visible: Visible, bundle: Path | None) -> Bundle | None:
     """Open a bundle, or else the champion; None where nothing was trained yet."""
     if bundle is not None:
-        opened = open_bundle(bundle)
+        opened = open_bundle(bundle, functions=config.features.functions)
         require_same("bundle", str(bundle), opened, config, visible)
         return opened
     try:

@@ -378,7 +378,7 @@ def report_of(
 
 
 _PLACES = {"sources", "stage_history", "attributes", "contact", "suppression", "consent"}
-_PLACES |= {"measure", "gates", "mlflow", "engine", "deliver", "out"}
+_PLACES |= {"measure", "gates", "monitor", "mlflow", "engine", "deliver", "out"}
 
 
 def config_digest(config: Config) -> str:

@@ -103,7 +103,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     with watcher.step("Registering the model"), tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
         digest = write_bundle(facts, histories, card.text, bundle)
-        opened = open_bundle(bundle, digest)
+        opened = open_bundle(bundle, digest, config.features.functions)
         found = evidence(facts.predictor, facts.panel, result, facts.fit, facts.stages)
         record = tracking.TrainingRecord(
             parameters={"as_of": to_datetime(as_of, config.zone).isoformat(), **found.parameters},

@@ -3,7 +3,7 @@
 from cvj_ml.config.base import DAY, SECOND, YEAR, format_duration, parse_duration, validated
 from cvj_ml.config.calendar_spec import PUBLIC_HOLIDAY, AudienceSpec, CalendarSpec, public_holidays
 from cvj_ml.config.exports import ExportsSpec
-from cvj_ml.config.gates import Freshness, GatesSpec, Levels, QualityLevels, Silence
+from cvj_ml.config.gates import Freshness, GatesSpec, Levels, MonitorSpec, QualityLevels, Silence
 from cvj_ml.config.journey import KEPT, LEAVE, PURCHASE, JourneySpec, Rule, Stage, ValueSpec
 from cvj_ml.config.lists import (
     ContactCap,
@@ -84,6 +84,7 @@ __all__ = [
     "Match",
     "MeasureSpec",
     "MembersSpec",
+    "MonitorSpec",
     "PermissionSpec",
     "Play",
     "PostgresDelivery",

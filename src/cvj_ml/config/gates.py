@@ -1,4 +1,4 @@
-"""When a night warns, and when it refuses to publish."""
+"""When a night warns, when it refuses to publish, and what is an alert where nights are looked at over time."""
 
 from __future__ import annotations
 
@@ -104,3 +104,25 @@ class GatesSpec(Section):
     def freshness_of(self, source: str) -> Freshness:
         """Return how fresh a source has to be."""
         return self.sources.get(source, self.freshness)
+
+
+class StreakLevels(Levels):
+    """Levels of how many nights in a row a gate did not pass."""
+
+    warn: Share = 2
+
+
+class AlertsSpec(Section):
+    """What is an alert over time: levels as those of gates, which look at one night alone."""
+
+    stages: DriftLevels = Field(default=DriftLevels(), description="drift of the stage mix over `over`")
+    streak: StreakLevels = Field(default=StreakLevels(), description="nights in a row on which a gate did not pass")
+    quality: QualityLevels = Field(default=QualityLevels(), description="of the newest measured night of a list")
+
+
+class MonitorSpec(Section):
+    """Which nights are looked at over time, and what about them is an alert."""
+
+    nights: int = Field(default=365, ge=2, description="how many nights, the newest")
+    over: Duration = Field(default=28 * DAY, description="how long before the newest night the stage mix is compared")
+    alerts: AlertsSpec = AlertsSpec()

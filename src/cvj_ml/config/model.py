@@ -10,14 +10,60 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from cvj_ml.config.base import DAY, Duration, Section
 
 
+class CustomFeature(Section):
+    """A function of your own, called with what was visible of customers before an instant; and its columns' names."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="of the feature; its columns begin with custom_")
+    function: str = Field(
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", description="to import: package.module:function"
+    )
+    columns: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], ...] = Field(
+        default=(), description="where the function returns several: their names"
+    )
+    properties: tuple[str, ...] = Field(default=(), description="the touchpoints' properties that the function reads")
+
+    @field_validator("function")
+    @classmethod
+    def _importable(cls, function: str) -> str:
+        if function.startswith("__main__:"):
+            raise ValueError("__main__ is another module in every process; put the function into a file of its own")
+        return function
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        for key, names in (("columns", self.columns), ("properties", self.properties)):
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{key}: named twice: {', '.join(repeated)}")
+        return self
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What its columns are called, without the ``custom_`` before."""
+        return tuple(f"{self.name}_{column}" for column in self.columns) or (self.name,)
+
+
 class FeaturesSpec(Section):
-    """How much of the vocabulary becomes features, and over which windows."""
+    """How much of the vocabulary becomes features, over which windows, which are left out, and those of your own."""
 
     windows: tuple[Duration, ...] = (7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY)
     trend: Duration = 30 * DAY
     top_events: int = Field(default=30, ge=1)
     top_channels: int = Field(default=12, ge=1)
     session_gap: Duration = 30 * 60_000_000
+    exclude: tuple[str, ...] = Field(default=(), description="features or groups to leave out, by name or pattern (*)")
+    custom: tuple[CustomFeature, ...] = Field(default=(), description="features of your own")
+
+    @model_validator(mode="after")
+    def _custom_named_once(self) -> Self:
+        names = [name for one in self.custom for name in one.feature_names]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"custom: several columns are called {', '.join(repeated)}; name them apart")
+        return self
+
+    @property
+    def functions(self) -> frozenset[str]:
+        """The functions that may be imported: those that are named here, and no other."""
+        return frozenset(one.function for one in self.custom)
 
     @field_validator("windows")
     @classmethod
@@ -39,8 +85,39 @@ class SnapshotsSpec(Section):
         return every
 
 
+class TreesSpec(Section):
+    """Settings of the trees that are given, so that training does not choose them; null: chosen."""
+
+    leaves: int | None = Field(default=None, ge=2, le=4096, description="of a tree at most")
+    rows_a_leaf: int | None = Field(default=None, ge=2, description="at least")
+    lambda_l2: float | None = Field(default=None, ge=0, description="ridge penalty of a leaf's value")
+    path_smooth: float | None = Field(default=None, ge=0, description="how much a leaf is drawn to the node above")
+    rounds: int | None = Field(default=None, ge=1, le=10_000, description="trees")
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    columns: float | None = Field(default=None, gt=0, le=1, description="share of the features that a tree sees")
+    extra: bool | None = Field(default=None, description="split at random thresholds (extremely randomised trees)")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that are given, by name."""
+        return self.model_dump(exclude_none=True)
+
+
+class WeightsSpec(Section):
+    """How much a snapshot counts while trees, ridge and line are fitted: half as much after every half-life."""
+
+    half_life: Duration
+
+    @field_validator("half_life")
+    @classmethod
+    def _not_nothing(cls, half_life: int) -> int:
+        if half_life < DAY:
+            raise ValueError("half_life is a day or longer, such as 365d")
+        return half_life
+
+
 class ModelSettings(Section):
-    """The row budget and the seed of training, and on how many customers whatever a model holds rests."""
+    """The row budget and seed of training, its trees and weights, and on how many customers whatever is held rests."""
 
     max_rows: int = Field(default=1_500_000, ge=1_000)
     seed: int = Field(default=1, ge=0, lt=2**31)
@@ -53,6 +130,8 @@ class ModelSettings(Section):
         default=False,
         description="carry over in part how far the forecast of exactly a year before was off, where one can be made",
     )
+    trees: TreesSpec = TreesSpec()
+    weights: WeightsSpec | None = None
 
 
 class NextStages(Section):

@@ -17,7 +17,7 @@ from cvj_ml.config.base import DAY, Duration, ResolvedPath, Section, format_dura
 from cvj_ml.config.calendar_spec import CalendarSpec, audience_faults, calendar_below_out
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.config.exports import ExportsSpec, exports_faults
-from cvj_ml.config.gates import GatesSpec
+from cvj_ml.config.gates import GatesSpec, MonitorSpec
 from cvj_ml.config.journey import JourneySpec
 from cvj_ml.config.lists import (
     ControlSpec,
@@ -158,6 +158,7 @@ class Config(Section):
     measure: MeasureSpec = MeasureSpec()
     experiments: ExperimentsSpec | None = None
     gates: GatesSpec = GatesSpec()
+    monitor: MonitorSpec = MonitorSpec()
     report: ReportSpec = ReportSpec()
     mlflow: MlflowSpec = Field(default={}, validate_default=True)
     engine: EngineSpec = EngineSpec()

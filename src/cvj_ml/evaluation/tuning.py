@@ -7,7 +7,7 @@ correction for the number that were tried: the best of many is the luckiest, too
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ def search(
     keys, found = draw_keys(DRAWS, run.seed), list[Trial]()
 
     def objective(trial: OptunaTrial) -> float:
-        settings = _suggest(trial)
+        settings = replace(_suggest(trial), **run.config.model.trees.given)
         terms, _ = losses(settings)
         found.append(Trial(settings, float(terms.mean()), *paired_difference(terms, own, customer, keys)))
         if run.progress is not None:

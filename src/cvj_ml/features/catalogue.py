@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import format_duration
+from cvj_ml.features.custom import CUSTOM, CustomColumns
 from cvj_ml.features.vocabulary import OTHER, SEVERAL, Vocabulary
 from cvj_ml.windows import NEVER
 
@@ -92,7 +93,11 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All columns in order; those of the kernel come first. Without ``trend`` there are no trends."""
+    """All columns in order; those of the kernel come first. Without ``trend`` there are no trends.
+
+    ``excluded`` are the names of those that are left out. ``beside_kernel`` says of each column that the kernel does
+    not compute, in order, whether it is kept. ``custom`` are the functions of one's own.
+    """
 
     features: tuple[Feature, ...]
     vocabulary: Vocabulary
@@ -100,6 +105,9 @@ class Catalogue:
     trend: int | None
     session_gap: int
     value_decimals: int
+    excluded: tuple[str, ...] = ()
+    beside_kernel: tuple[bool, ...] = ()
+    custom: tuple[CustomColumns, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -150,8 +158,13 @@ def compile_catalogue(
     session_gap: int,
     value_decimals: int,
     left: Sequence[str] = (),
+    custom: tuple[CustomColumns, ...] = (),
+    excluded: Callable[[Feature], bool] = lambda feature: False,
 ) -> Catalogue:
-    """Compile every column from the vocabulary, the observable stages, and those of them that can be left."""
+    """Compile every column from the vocabulary, the observable stages, and those of them that can be left.
+
+    ``custom`` are functions of one's own, ``excluded`` says which columns are left out.
+    """
     features = [*_touchpoint_features(vocabulary, windows, trend), *_journey_features(stages, left)]
     features += [Feature(f"attribute_{one}", one, "attributes", ("number", one)) for one in vocabulary.numbers]
     features += [Feature(f"attribute_{one}", one, "attributes", ("category", one)) for one in vocabulary.categories]
@@ -160,7 +173,20 @@ def compile_catalogue(
         features.append(Feature(f"days_past_{one}", f"days since {one}", DATES, ("date", one)))
     if vocabulary.people:
         features += _people_features(vocabulary, windows)
-    return Catalogue(tuple(_with_safe_names(features)), vocabulary, tuple(windows), trend, session_gap, value_decimals)
+    for name in (name for one in custom for name in one.spec.feature_names):
+        features.append(Feature(f"{CUSTOM}_{name}", name.replace("_", " "), CUSTOM, (CUSTOM, name)))
+    named = tuple(_with_safe_names(features))
+    return Catalogue(
+        tuple(one for one in named if not excluded(one)),
+        vocabulary,
+        tuple(windows),
+        trend,
+        session_gap,
+        value_decimals,
+        tuple(one.name for one in named if excluded(one)),
+        tuple(not excluded(one) for one in named if one.statistic < 0),
+        custom,
+    )
 
 
 def _touchpoint_features(vocabulary: Vocabulary, windows: Sequence[int], trend: int | None) -> Iterator[Feature]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from cvj_ml.compiled import compiled
 from cvj_ml.config import DAY
 from cvj_ml.features.catalogue import Catalogue, Program
+from cvj_ml.features.custom import custom_columns
 from cvj_ml.features.kernel import run
 from cvj_ml.features.people import people_columns
 from cvj_ml.histories import Attributes, Block, Text, TouchpointColumns
@@ -46,17 +48,19 @@ def compute(
         observed_from,
         x,
     )
-    column = len(program.statistic)
+    column, kept = len(program.statistic), iter(catalogue.beside_kernel)
     for group in (
         _journey_columns(journey, block, stays, snapshots),
         _attribute_columns(catalogue, block, snapshots),
         _date_columns(catalogue.vocabulary.dates, block, snapshots, zone),
         people_columns(vocabulary, catalogue.windows, block, snapshots, observed_from) if vocabulary.people else (),
+        custom_columns_of(catalogue, journey, points, snapshots).T if catalogue.custom else (),
     ):
         for values in group:
-            x[:, column] = values
-            column += 1
-    if column != len(catalogue.features):
+            if next(kept):
+                x[:, column] = values
+                column += 1
+    if column != len(catalogue.features) or any(kept):
         raise AssertionError(f"the catalogue names {len(catalogue.features)} columns, {column} were computed")
     return x
 
@@ -154,6 +158,15 @@ def _date_columns(
         ahead = dates_known(block.attributes, name, snapshots.customer, snapshots.as_of) - today
         columns += [np.where(ahead >= 0, ahead, np.nan), np.where(ahead < 0, -ahead, np.nan)]
     return columns
+
+
+def custom_columns_of(
+    catalogue: Catalogue, journey: Journey, points: TouchpointColumns, snapshots: Snapshots
+) -> npt.NDArray[np.float64]:
+    """Return the columns of functions of one's own, excluded or not: (snapshots, columns)."""
+    net = replace(points, value=net_values(journey.spec, points))
+    kinds, unit = catalogue.vocabulary.columns, float(10**catalogue.value_decimals)
+    return custom_columns(catalogue.custom, net, kinds, unit, snapshots)
 
 
 def dates_known(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cvj_ml.config import DAY, GatesSpec, Levels
 from cvj_ml.errors import GateError
-from cvj_ml.features import Feature
+from cvj_ml.features import CUSTOM, Feature
 from cvj_ml.gates.preflight import cohort
 from cvj_ml.gates.verdicts import Earlier, GateVerdict, passed
 from cvj_ml.models.drift_profile.distributions import DriftCounts, score_columns
@@ -195,14 +195,15 @@ def _of(definition: ModelSpec, position: int, feature: Feature) -> Iterator[Comp
     itself sends, and how many are active, only warn. How much they have fails for amounts and attributes, which move
     when their units or names change; how often something is done moves with the season and only warns. Not compared
     are times since something (they grow by themselves), and what repeats the rest: trends, progress, stages as a
-    number.
+    number. Who has a number of a function of one's own fails, too: that it found nothing is the source's fault. How
+    much that is only warns, since nobody knows whether it grows by itself.
     """
     codes = definition.catalogue.names_of_codes(feature) or None
     sent = feature.fact[0] == "event" and feature.fact[1] in definition.outbound
     entered, active = feature.fact[0] in ("entered", "left"), feature.name.startswith("touchpoints_")
-    if entered or active or feature.group in ("counts", "values", "attributes"):
+    if entered or active or feature.group in ("counts", "values", "attributes", CUSTOM):
         yield Compared(position, PRESENCE, "features", feature.label, feature.fact, not (sent or active))
-    if feature.group in ("counts", "values", "attributes", "rhythm", "last") or _counts_people(feature):
+    if feature.group in ("counts", "values", "attributes", "rhythm", "last", CUSTOM) or _counts_people(feature):
         fails = feature.group in ("values", "attributes")
         yield Compared(position, VALUES, "features", feature.label, feature.fact, fails, codes)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cvj_ml.config import DAY, Rule
-from cvj_ml.features import OTHER, PROGRESS, SEVERAL, Feature, Statistic, window_words
+from cvj_ml.features import CUSTOM, OTHER, PROGRESS, SEVERAL, Feature, Statistic, window_words
 from cvj_ml.lists.last_events import LastEvents, Occurrence, ago, amount, count_of, days_ago, did, in_days, name, times
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import NEVER
@@ -106,7 +106,7 @@ def say(
         ),
         "last": lambda: _last(feature, value, words.events, known),
         "last_channel": lambda: _last_channel(value, words.channels),
-        "number": lambda: _number(feature, value),
+        **dict.fromkeys(("number", CUSTOM), lambda: _number(feature, value)),
         "date": lambda: _date(feature, value),
         "category": lambda: _category(feature, value, words.categories[feature.fact[1]]),
         "people": lambda: _people(feature, value, ""),

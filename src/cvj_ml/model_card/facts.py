@@ -109,3 +109,16 @@ def card_segments(result: FoldResult) -> list[str]:
 def first_and_last(panel: Panel) -> tuple[int, int]:
     """Return the first and the last instant that a panel asks about."""
     return int(np.min(panel.as_of)), int(np.max(panel.as_of))
+
+
+def given_settings(training: Training) -> str:
+    """Return what the configuration gives of the fit, in sentences; nothing where it gives nothing."""
+    definition = training.definition
+    given = [f"{name} {value}" for name, value in definition.trees.given.items()]
+    told = f" Given by the configuration and not chosen: {', '.join(given)}." if given else ""
+    if definition.half_life is None:
+        return told
+    return (
+        f"{told} In line, ridge and trees a snapshot counts half as much for every {definition.half_life // DAY} days"
+        " of age; calibration and all figures count every row alike."
+    )

@@ -12,10 +12,11 @@ from cvj_ml.config import DAY, SourceSpec, format_duration
 from cvj_ml.evaluation.assessment import Assessment
 from cvj_ml.evaluation.backtesting import MINIMUM_CONVERTED
 from cvj_ml.journey.words import duration_in_words, rule_in_words
-from cvj_ml.model_card.facts import Training, first_and_last
+from cvj_ml.model_card.facts import Training, first_and_last, given_settings
 from cvj_ml.model_card.markdown import NOTHING, bullets, escape, formatted, plural, sentence_list, share, table
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE, Settings
 from cvj_ml.models.hazard.tree_size import ERRORS
+from cvj_ml.panel.model_spec import selection_of
 from cvj_ml.panel.panel import LEAST_ROWS, ROWS_A_MOVER, Panel
 from cvj_ml.windows import to_datetime
 
@@ -207,10 +208,19 @@ def features(training: Training) -> str:
         out.append(
             f"{plural(rare, 'event')} beside the {len(vocabulary.events)} that most customers have: counted as “other”"
         )
+    if catalogue.excluded:
+        kept = [one for one in catalogue.features if selection_of(training.config).names(one)]
+        out.append(
+            f"{plural(len(catalogue.excluded), 'feature')} by `features.exclude` ({escape(', '.join(asked.exclude))});"
+            f" it names {plural(len(kept), 'feature')} more that the method itself reads by name, so they stay"
+        )
     if training.config.contact:
         out.append("contact details: shown in lists only, never a feature")
     if training.config.stage_labels:
         out.append("the source of stage labels: it feeds nothing else, or the model would copy it")
+    if catalogue.custom:
+        own = [f"{one.spec.name}: {one.spec.function}, source {one.digest[:12]}" for one in catalogue.custom]
+        parts.append(f"Of functions of your own:\n\n{bullets(map(escape, own))}")
     if out:
         parts.append(f"Left out:\n\n{bullets(out)}")
     if kinds := training.definition.calendar.kinds:
@@ -368,7 +378,7 @@ def recipe(training: Training) -> str:
     delay = f"; outcomes counted as complete {duration_in_words(arrival)} after they happened" if arrival else ""
     points = [
         f"{learned}{_capacity(training) if trees.booster else ''}",
-        calibrated,
+        f"{calibrated}{given_settings(training)}",
         f"The figures are those of the same recipe, fitted on what was known before {_day(training, fold.cut)} and"
         f" judged by what was known on {_day(training, fold.until)}; then it was refitted on everything.",
         f"Horizons {', '.join(map(format_duration, training.definition.horizons))}; at most"

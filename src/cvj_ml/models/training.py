@@ -50,7 +50,7 @@ def fit_reach(
     rows = hazard_rows(panel.labels, panel.definition.horizons)
     usable = learnable(panel, rows)
     binned = BinnedRows.of(panel, usable) if 0 < usable.converted.sum() < len(usable) else None
-    choice = given if isinstance(given, Choice) else Choice(given or DEFAULT)
+    choice = given if isinstance(given, Choice) else Choice(given or replace(DEFAULT, **panel.definition.trees.given))
     if binned is not None and not isinstance(given, Choice):
         early, later = (np.flatnonzero(part) for part in _early_and_later(panel, usable))
         choice = choose(binned, early, later, seed, threads, settings=given, progress=progress)
@@ -100,6 +100,7 @@ def fit_own(panel: Panel, estimator: Any, seed: int) -> tuple[Trees, Calibration
     It is asked once for each hazard row (snapshot, target, interval) whether the event falls into the interval; its
     inputs are a DataFrame of the features, which may be missing (NaN), and of EXTRA_COLUMNS. Targets and stages of
     which too little is known keep their base rates. Slopes are learned from rows later than those of a first fit.
+    Settings of our trees, and weights, are not given to it.
     """
     rows = hazard_rows(panel.labels, panel.definition.horizons)
 

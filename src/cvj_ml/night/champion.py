@@ -58,7 +58,11 @@ def verify_version(config: Config, version: int | None = None) -> tuple[tracking
     """Fetch a registered version (default: the champion), verify and open it."""
     found = tracking.current_champion(config) if version is None else tracking.find_version(config, version)
     with tempfile.TemporaryDirectory() as beside:
-        return found, open_bundle(tracking.fetch(config, found, Path(beside)), found.digest)
+        return found, _open(config, tracking.fetch(config, found, Path(beside)), found.digest)
+
+
+def _open(config: Config, folder: Path, digest: str) -> Bundle:
+    return open_bundle(folder, digest, config.features.functions)
 
 
 def pin_champion(config: Config, visible: Visible, watcher: Watcher) -> Champion:
@@ -128,13 +132,13 @@ def _open_kept(config: Config, pinned: tracking.ModelVersion, folder: Path) -> B
     kept = folder / pinned.digest
     if kept.is_dir():
         try:
-            return open_bundle(kept, pinned.digest)
+            return _open(config, kept, pinned.digest)
         except ModelError:
             pass  # the registry has it whole, or else says what is wrong with it
     folder.mkdir(exist_ok=True, mode=0o700)
     with scratch(folder.parent, ".staged-") as beside:
         fetched = tracking.fetch(config, pinned, beside)
-        bundle = open_bundle(fetched, pinned.digest)
+        bundle = _open(config, fetched, pinned.digest)
         remove(kept)
         fetched.rename(kept)
     return bundle
@@ -179,7 +183,7 @@ def _stand_in(config: Config, folder: Path, failure: CvjError) -> Champion:
         raise failure
     kept = folder / note.digest
     try:
-        bundle = open_bundle(kept, note.digest)
+        bundle = _open(config, kept, note.digest)
     except ModelError as error:
         raise RegistryError(f"{failure} The copy of its champion cannot be used either: {error}") from failure
     return Champion(bundle, note.version, note.run_id, note.training, note.seen)

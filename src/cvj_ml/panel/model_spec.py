@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import AudienceSpec, CompleteSpec, Config, ValueSpec, play_channels
+from cvj_ml.config.model import TreesSpec
 from cvj_ml.engines import Blocks
-from cvj_ml.features import PROGRESS, Catalogue, Sightings, Written, compile_catalogue, compute, learn, sight
+from cvj_ml.features import (
+    PROGRESS,
+    Catalogue,
+    CustomColumns,
+    Selection,
+    Sightings,
+    Vocabulary,
+    Written,
+    compile_catalogue,
+    compute,
+    learn,
+    sight,
+)
 from cvj_ml.histories import Block
 from cvj_ml.journey import PURCHASE, Journey, Outcome, Stays, evidence, outcomes_of, stays
 from cvj_ml.panel.calendar import NO_CALENDAR, Calendar, known_calendar
@@ -26,7 +39,8 @@ class ModelSpec:
     """What a prediction means: journey, features, horizons. Learned on the training slice, frozen in the model.
 
     ``outcomes`` are asked of customers beside the return and each stage. Of one that is ``asked`` (`asking`), it is the
-    first target, in the place of the return, and no stage is asked for.
+    first target, in the place of the return, and no stage is asked for. ``trees`` and ``half_life`` (microseconds) are
+    what the configuration says of a fit.
     """
 
     journey: Journey
@@ -41,6 +55,8 @@ class ModelSpec:
     calendar: Calendar = NO_CALENDAR
     outcomes: tuple[Outcome, ...] = ()
     asked: Outcome | None = None
+    trees: TreesSpec = field(default_factory=TreesSpec)
+    half_life: int | None = None
 
     def asking(self, outcome: Outcome) -> ModelSpec:
         """Return the same with an outcome in the place of the return, and nothing else asked."""
@@ -141,6 +157,28 @@ def names_written(config: Config) -> Written:
     return Written(frozenset(events), frozenset(channels), {name: frozenset(values) for name, values in named.items()})
 
 
+def selection_of(config: Config) -> Selection:
+    """Return which features the configuration leaves out."""
+    periods = config.calendar.periods if config.calendar else ()
+    audiences = frozenset(one.audience.attribute for one in periods if one.audience)
+    return Selection(config.features.exclude, config.journey.value, audiences)
+
+
+def catalogue_of(config: Config, journey: Journey, vocabulary: Vocabulary) -> Catalogue:
+    """Compile the features that the configuration asks for; ConfigError where a function of its own cannot be had."""
+    return compile_catalogue(
+        vocabulary,
+        [journey.names[i] for i in journey.observable],
+        [window for window in config.features.windows if window <= config.burn_in],
+        config.features.trend if 2 * config.features.trend <= config.burn_in else None,
+        config.features.session_gap,
+        config.value_decimals,
+        [journey.names[i] for i in journey.leavable],
+        CustomColumns.of(config.features.custom),
+        selection_of(config).excludes,
+    )
+
+
 def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelSpec:
     """Learn the vocabulary from what was visible before the cut, and compile the features.
 
@@ -162,18 +200,9 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         fewest=config.model.min_customers,
         written=names_written(config),
     )
-    catalogue = compile_catalogue(
-        vocabulary,
-        [journey.names[i] for i in journey.observable],
-        [window for window in config.features.windows if window <= config.burn_in],
-        config.features.trend if 2 * config.features.trend <= config.burn_in else None,
-        config.features.session_gap,
-        config.value_decimals,
-        [journey.names[i] for i in journey.leavable],
-    )
     return ModelSpec(
         journey,
-        catalogue,
+        catalogue_of(config, journey, vocabulary),
         config.horizons,
         None if config.targets == "all" else config.targets.next,
         observed_from,
@@ -183,4 +212,6 @@ def define(config: Config, journey: Journey, blocks: Blocks, cut: int) -> ModelS
         config.drop_duplicates,
         known_calendar(config.calendar, observed_from, cut, config.zone),
         outcomes_of(journey, events, config.outbound),
+        trees=config.model.trees,
+        half_life=config.model.weights.half_life if config.model.weights else None,
     )

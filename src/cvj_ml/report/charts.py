@@ -1,4 +1,4 @@
-"""Estimates over time as a drawing: coordinates for a static SVG; the template writes it."""
+"""Estimates and numbers over time as a drawing: coordinates for a static SVG; the template writes it."""
 
 from __future__ import annotations
 
@@ -44,6 +44,44 @@ class Chart:
     baseline: int
 
 
+@dataclass(frozen=True, slots=True)
+class NightLine:
+    """A number by night: ``line`` and ``limit`` are paths (limit is empty without any), the rest as in a chart."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    ticks: tuple[tuple[float, str], ...]
+    line: str
+    limit: str
+    dots: tuple[tuple[float, float], ...]
+    dates: tuple[tuple[float, str, str], ...]
+    baseline: int
+
+
+def draw_line(
+    nights: Sequence[tuple[str, float]], limits: Sequence[tuple[str, float]], say: Callable[[float], str]
+) -> NightLine | None:
+    """Lay a number of each night (ISO date, value) out from nought up, beside its limit; None without any."""
+    if not nights:
+        return None
+    ticks = _steps([(night, value, 0.0, value) for night, value in (*nights, *limits)])
+    x, dates = _along([night for night, _ in nights])
+
+    def y(value: float) -> float:
+        return round(_BOTTOM - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (_BOTTOM - _TOP), 1)
+
+    dots = tuple((x(night), y(value)) for night, value in nights)
+    limit = tuple((x(night), y(value)) for night, value in limits)
+    if len(limit) == 1:
+        limit = ((_LEFT, limit[0][1]), (_RIGHT, limit[0][1]))
+    shown = tuple((y(tick), say(tick)) for tick in ticks)
+    return NightLine(
+        WIDTH, HEIGHT, _LEFT, _RIGHT, shown, _path(dots), _path(limit) if limit else "", dots, dates, _BOTTOM
+    )
+
+
 def draw_chart(
     epochs: Sequence[Estimates], reference: float, scale: Callable[[float], float], say: Callable[[float], str]
 ) -> Chart | None:
@@ -57,14 +95,7 @@ def draw_chart(
     ratio = reference > 0
     ticks = _factors(nights) if ratio else _steps(nights)
     lowest, highest = scale(ticks[0]), scale(ticks[-1])
-    days = [date.fromisoformat(night[0]).toordinal() for night in nights]
-    first, last = min(days), max(days)
-
-    def x(day: str) -> float:
-        if first == last:
-            return (_LEFT + _RIGHT) / 2
-        share = (date.fromisoformat(day).toordinal() - first) / (last - first)
-        return round(_LEFT + 14 + share * (_RIGHT - _LEFT - 28), 1)
+    x, dates = _along([night[0] for night in nights])
 
     def y(value: float) -> float:
         inside = min(max(scale(value) if value > 0 or not ratio else lowest, lowest), highest)
@@ -80,10 +111,23 @@ def draw_chart(
         back = [(lower[-1][0] + wide, lower[-1][1]), *reversed(lower), (lower[0][0] - wide, lower[0][1])]
         dots = tuple((x(night), y(value)) for night, value, _, _ in epoch.nights)
         series.append(Series(_path([*around, *back]) + "z", _path(dots), dots))
-    ends = [(x(nights[0][0]), "start", nights[0][0]), (x(nights[-1][0]), "end", nights[-1][0])]
-    dates = tuple(ends) if first != last else ((ends[0][0], "middle", ends[0][2]),)
     shown = tuple((y(tick), say(tick)) for tick in ticks)
     return Chart(WIDTH, HEIGHT, _LEFT, _RIGHT, shown, y(reference), tuple(series), dates, _BOTTOM)
+
+
+def _along(nights: Sequence[str]) -> tuple[Callable[[str], float], tuple[tuple[float, str, str], ...]]:
+    """Return where each night lies, time to the right, and the dates that stand below: the first and the last."""
+    days = [date.fromisoformat(night).toordinal() for night in nights]
+    first, last = min(days), max(days)
+
+    def x(day: str) -> float:
+        if first == last:
+            return (_LEFT + _RIGHT) / 2
+        share = (date.fromisoformat(day).toordinal() - first) / (last - first)
+        return round(_LEFT + 14 + share * (_RIGHT - _LEFT - 28), 1)
+
+    ends = [(x(nights[0]), "start", nights[0]), (x(nights[-1]), "end", nights[-1])]
+    return x, tuple(ends) if first != last else ((ends[0][0], "middle", ends[0][2]),)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -42,6 +42,7 @@ def touchpoint_columns(definition: ModelSpec) -> tuple[tuple[str, ...], dict[str
         for name in (*leaf.where, leaf.distinct)
         if name is not None
     }
+    tested |= {name for one in definition.catalogue.custom for name in one.spec.properties}
     roles = {"occurred_at": INSTANTS, "known_at": INSTANTS}
     properties = {name: kind for name, kind in found.items() if name not in TOUCHPOINT_ROLES and name in tested}
     kinds = dict.fromkeys(TOUCHPOINT_ROLES, "") | roles | properties

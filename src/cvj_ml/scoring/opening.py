@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from cvj_ml.errors import ModelError, raise_all
+from cvj_ml.features import require_functions
 from cvj_ml.models.bundle.bundle import Bundle, Canary, load
 from cvj_ml.models.bundle.canary import canary_block
 from cvj_ml.models.hazard.reach import prediction_rows
@@ -23,12 +25,14 @@ def make_canary(predictor: Predictor, as_of: int, seed: int) -> Canary:
     return Canary(block, as_of, _without_version(score_block(predictor, block, as_of, "")))
 
 
-def open_bundle(folder: Path, digest: str | None = None) -> Bundle:
+def open_bundle(folder: Path, digest: str | None = None, functions: Collection[str] | None = ()) -> Bundle:
     """Verify and load a bundle, then score its canary: a changed kernel or library must not go unseen.
 
-    The compiled trees have to give LightGBM's own raw scores, to the last bit.
+    The compiled trees have to give LightGBM's own raw scores, to the last bit. ``functions`` are those of features of
+    one's own that may be imported for it, as the configuration names them; None: whatever the bundle names.
     """
     bundle = load(folder, digest)
+    require_functions(bundle.predictor.definition.catalogue.custom, functions, str(folder))
     predictor, canary = bundle.predictor, bundle.canary
     answers = predictor.answer(canary.block, canary.as_of)
     if different := _unlike_lightgbm(predictor, answers):

@@ -19,7 +19,8 @@ class JourneyModel(PythonModel):
         """Verify and open the bundle; raises ModelError where it is not as it was saved."""
         from cvj_ml.scoring import open_bundle
 
-        self._bundle = open_bundle(Path(context.artifacts["bundle"]))
+        # Whoever loads a model by MLflow runs its code: features of its own are no more than that.
+        self._bundle = open_bundle(Path(context.artifacts["bundle"]), functions=None)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return SCORES of the customers in ``model_input``, whose naive instants are UTC.

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from cvj_ml.config import CompleteSpec, JourneySpec
+from cvj_ml.config.model import CustomFeature
 from cvj_ml.errors import ModelError, raise_all
-from cvj_ml.features import Vocabulary, compile_catalogue
+from cvj_ml.features import CustomColumns, Vocabulary, compile_catalogue
 from cvj_ml.histories import Block
 from cvj_ml.io import sha256_of
 from cvj_ml.journey import Journey, Outcome
@@ -269,6 +270,8 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
             **({"dates": vocabulary.dates} if vocabulary.dates else {}),
             **({"people": True, "roles": vocabulary.roles} if vocabulary.people else {}),
         },
+        **({"excluded": catalogue.excluded} if catalogue.excluded else {}),
+        **({"custom": [_custom_as_json(one) for one in catalogue.custom]} if catalogue.custom else {}),
         "windows": catalogue.windows,
         "trend": catalogue.trend,
         "session_gap": catalogue.session_gap,
@@ -289,6 +292,15 @@ def _definition_as_json(definition: ModelSpec) -> dict[str, Any]:
     }
 
 
+def _custom_as_json(columns: CustomColumns) -> dict[str, Any]:
+    return {**columns.spec.model_dump(mode="json"), "source_sha256": columns.digest}
+
+
+def _custom_from_json(document: dict[str, Any]) -> CustomColumns:
+    spec = {name: value for name, value in document.items() if name != "source_sha256"}
+    return CustomColumns(CustomFeature.model_validate(spec), document["source_sha256"])
+
+
 def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
     spec = JourneySpec.model_validate(yaml.safe_load((folder / "journey.yaml").read_text(encoding="utf-8")))
     journey = Journey(spec, frozenset(document["unobserved"]), document["value_decimals"])
@@ -304,6 +316,7 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         words.get("people", False),
         tuple(words.get("roles", ())),
     )
+    excluded = frozenset(document.get("excluded", ()))
     catalogue = compile_catalogue(
         vocabulary,
         [journey.names[i] for i in journey.observable],
@@ -312,6 +325,8 @@ def _definition_from_json(document: dict[str, Any], folder: Path) -> ModelSpec:
         document["session_gap"],
         document["value_decimals"],
         [journey.names[i] for i in journey.leavable],
+        tuple(_custom_from_json(one) for one in document.get("custom", ())),
+        lambda feature: feature.name in excluded,
     )
     if catalogue.names != document["names"]:
         raise ModelError(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, STAGE_CHANGE
+from cvj_ml.features import TEXTS
 from cvj_ml.histories import Attributes, Block, Column, Text, TouchpointColumns, own_doing
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.schemas import CONTACT
@@ -20,6 +21,9 @@ from cvj_ml.windows import NEVER
 CUSTOMERS = 200
 
 _APART = 50
+
+_WORDS = ("one", "two", "three")
+"""Texts of properties that no rule tests: those of the data may be a customer's own."""
 
 
 def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
@@ -33,6 +37,10 @@ def canary_block(definition: ModelSpec, as_of: int, seed: int) -> Block:
             operands = [item for test in tests.values() for item in (test if isinstance(test, list) else [test])]
             if name not in ("value", "channel"):
                 properties[name] = [str(item) for item in operands] if isinstance(operands[0], str) else None
+    for one in definition.catalogue.custom:
+        for name in one.spec.properties:
+            text = vocabulary.columns.get(name) == TEXTS
+            properties.setdefault(name, _WORDS if text else None)
     if vocabulary.people:
         properties[CONTACT] = [f"person {number}" for number in range(1, 10)]
     block = random_block(

@@ -17,6 +17,7 @@ from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.hazard_files import HAZARD_FILES
 from cvj_ml.models.bundle.value_files import VALUE
 from cvj_ml.models.predictor import Predictor
+from cvj_ml.panel.model_spec import ModelSpec, selection_of
 
 MANIFEST = "manifest.json"
 FORMAT = 7
@@ -133,4 +134,11 @@ def differences(predictor: Predictor, config: Config, visible: Visible) -> list[
         "complete_when differs": complete_when == config.complete_when,
         "value_decimals differ": trained.catalogue.value_decimals == config.value_decimals,
     }
-    return [difference for difference, agrees in same.items() if not agrees]
+    return [difference for difference, agrees in same.items() if not agrees] + _excluded(trained, config)
+
+
+def _excluded(trained: ModelSpec, config: Config) -> list[str]:
+    """Return the difference that a model learned from what the configuration leaves out: it would go on using it."""
+    selection = selection_of(config)
+    used = [one.name for one in trained.catalogue.features if selection.excludes(one)]
+    return [f"features.exclude leaves out {len(used)} feature(s) of it, such as {used[0]}"] if used else []

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.compiled import compiled
+from cvj_ml.features import CUSTOM
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.windows import NEVER
 
@@ -148,7 +149,7 @@ def columns_of(definition: ModelSpec) -> list[ColumnKind]:
     features = [
         ColumnKind(
             len(catalogue.names_of_codes(one)),
-            zero=one.group == "attributes",
+            zero=one.group in ("attributes", CUSTOM),
             base=active[one.window] if one.group in ("counts", "values") and one.window != NEVER else None,
         )
         for one in catalogue.features

@@ -23,6 +23,7 @@ LOW_EVIDENCE = 30
 _PATIENCE = 15
 
 _Positions = npt.NDArray[np.int64]
+_F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,21 @@ class BinnedRows:
         if start.calendar is not None:
             offset += start.calendar.logits(panel.x, panel.as_of, rows)
         part.set_init_score(offset)
+        part.set_weight(weights_of(panel, rows))
         return part
+
+
+def weights_of(panel: Panel, rows: HazardRows) -> _F64 | None:
+    """Return how much each row counts in a fit, 1 on average; None where all count the same.
+
+    A row counts 2^(-age / half-life), with the age of its snapshot at the cut. LightGBM's and scikit-learn's sample
+    weights. Base rates, choices and calibration count every row alike.
+    """
+    if panel.definition.half_life is None or not len(rows):
+        return None
+    weight = np.exp2((panel.as_of[rows.snapshot] - panel.cut) / panel.definition.half_life)
+    weights: _F64 = weight / weight.mean()
+    return weights
 
 
 def _mean_log_loss(p: npt.NDArray[np.float64], data: lgb.Dataset) -> tuple[str, float, bool]:
@@ -191,12 +206,15 @@ def start_from(panel: Panel, rows: HazardRows) -> Start:
     usable = learnable(panel, rows)
     linear, ridge, calendar = None, None, None
     if 0 < usable.converted.sum() < len(usable):
-        linear = fit_linear(panel.x, columns, base, panel.stage, usable, panel.customer, definition.min_customers)
+        weight = weights_of(panel, usable)
+        linear = fit_linear(
+            panel.x, columns, base, panel.stage, usable, panel.customer, definition.min_customers, weight
+        )
         offset = linear.logits(panel.x, columns, base, panel.stage, usable)
         if (calendar := fit_calendar(panel, usable, offset)) is not None:
             offset += calendar.logits(panel.x, panel.as_of, usable)
         ridge = fit_ridge(
-            panel.x, ~definition.catalogue.coded, usable, offset, panel.customer, definition.min_customers
+            panel.x, ~definition.catalogue.coded, usable, offset, panel.customer, definition.min_customers, weight
         )
     return Start(panel, base, linear, ridge, calendar, panel.converters < LOW_EVIDENCE, columns)
 

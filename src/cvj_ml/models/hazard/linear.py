@@ -155,8 +155,9 @@ def fit_linear(
     rows: HazardRows,
     customer: npt.NDArray[np.int64],
     fewest: int,
+    weight: _F64 | None = None,
 ) -> LinearHazard:
-    """Fit the linear hazard on (at most 300,000 evenly spaced) hazard rows.
+    """Fit the linear hazard on (at most 300,000 evenly spaced) hazard rows; ``weight`` is how much each counts.
 
     What a customer does not have is as long, or as much, as ``fewest`` customers have at least: ``customer`` is that of
     each snapshot.
@@ -172,7 +173,9 @@ def fit_linear(
     scale = np.where(spread > 0, spread, 1.0)
     # One thread: the order of additions must not depend on the machine's cores.
     with threadpool_limits(1):
-        model = LogisticRegression(C=1.0, max_iter=500).fit((inputs - mean) / scale, part.converted)
+        model = LogisticRegression(C=1.0, max_iter=500).fit(
+            (inputs - mean) / scale, part.converted, None if weight is None else weight[some]
+        )
     return LinearHazard(known, mean, scale, model.coef_[0], float(model.intercept_[0]))
 
 

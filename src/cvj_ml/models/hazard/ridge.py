@@ -76,8 +76,11 @@ def fit_ridge(
     offset: _F64,
     customer: npt.NDArray[np.int64],
     fewest: int,
+    weight: _F64 | None = None,
 ) -> RidgeHazard:
     """Fit both heads on hazard rows, ``offset`` the logit that they start from; ``numbers`` marks what is no code.
+
+    ``weight`` is how much each row counts (None: all the same).
 
     The penalised maximum of the likelihood, by Newton's method. Rows of one snapshot share its features, so sums are
     over snapshots. A head in which nobody, or everybody, moved adds nothing, nor does a feature that fewer than
@@ -100,11 +103,14 @@ def fit_ridge(
         here = heads == head
         converted = rows.converted[here].astype(np.float64)
         if 0 < converted.sum() < len(converted):
-            slopes[head], intercept[head] = _newton(inputs, place[here], converted, offset[here])
+            counts = np.ones(len(converted)) if weight is None else weight[here]
+            slopes[head], intercept[head] = _newton(inputs, place[here], converted, offset[here], counts)
     return RidgeHazard(mean, scale, slopes, intercept)
 
 
-def _newton(inputs: _F64, place: npt.NDArray[np.int64], converted: _F64, offset: _F64) -> tuple[_F64, float]:
+def _newton(
+    inputs: _F64, place: npt.NDArray[np.int64], converted: _F64, offset: _F64, counts: _F64
+) -> tuple[_F64, float]:
     design = np.column_stack([inputs, np.ones(len(inputs))])
     penalty = np.full(design.shape[1], _PENALTY * len(place))
     penalty[-1] = 0.0
@@ -113,10 +119,10 @@ def _newton(inputs: _F64, place: npt.NDArray[np.int64], converted: _F64, offset:
     with threadpool_limits(1):
         for _ in range(_STEPS):
             logit = offset + (design @ found)[place]
-            before, loss = loss, float(np.logaddexp(0.0, np.where(converted > 0, -logit, logit)).mean())
+            before, loss = loss, float((counts * np.logaddexp(0.0, np.where(converted > 0, -logit, logit))).mean())
             p = expit(logit)
-            residual = np.bincount(place, converted - p, minlength=len(design))
-            weight = np.bincount(place, p * (1 - p), minlength=len(design))
+            residual = np.bincount(place, counts * (converted - p), minlength=len(design))
+            weight = np.bincount(place, counts * (p * (1 - p)), minlength=len(design))
             hessian = (design.T * weight) @ design + np.diag(penalty + 1e-9)
             step = np.linalg.solve(hessian, design.T @ residual - penalty * found)
             found = found + np.clip(step, -1.0, 1.0)

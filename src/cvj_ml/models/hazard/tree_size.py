@@ -110,14 +110,15 @@ def choose(
     no slopes and no share. Large trees' rounds then end where held-out customers gain nothing more, on all rows; small
     trees that split at random have twice the rounds in the end, since each of theirs learns less.
     """
-    everything = np.arange(len(binned.rows))
+    everything, fixed = np.arange(len(binned.rows)), binned.panel.definition.trees.given
+    default = replace(DEFAULT, **fixed)
     dated = min(_movers(binned, early), _movers(binned, later)) >= _MOVED
     early, later = (_some(early), _some(later)) if dated else (_some(everything), _some(everything))
     if _movers(binned, later) < _MOVED or (settings and not dated):
-        return Choice(settings or DEFAULT)
+        return Choice(settings or default)
     parts = _held_out(binned, early, later, seed)
     if any(one.start.linear is None for one in parts):
-        return Choice(settings or DEFAULT)
+        return Choice(settings or default)
     compared = _Compared(binned, parts, later, seed, threads, progress)
     comparisons: tuple[TreeSizeComparison, ...] = ()
     chosen = settings
@@ -127,11 +128,12 @@ def choose(
     known = compared.known(chosen, share)
     slopes = helpful_slopes(known, *binned.panel.definition.cells, seed) if dated else None
     events = float(np.mean([binned.rows.converted[one.taught].sum() for one in parts]))
-    if settings is None and chosen.leaves == LARGE.leaves:
+    searched = settings is None and "rounds" not in fixed
+    if searched and replace(chosen, extra=False) == replace(LARGE, **{**fixed, "extra": False}):
         some = _some(everything)
         held_out = _held_out(binned, some, some, seed) if dated else parts
         chosen = _with_rounds(binned, held_out, chosen, seed, threads)
-    elif settings is None and chosen.extra:
+    elif searched and chosen.extra:
         chosen = replace(chosen, rounds=EXTRA_ROUNDS * chosen.rounds)
     return Choice(chosen, share, slopes, events, comparisons)
 
@@ -150,6 +152,8 @@ class _Compared:
     ) -> None:
         self._binned, self._parts = binned, parts
         self._seed, self._threads, self._progress = seed, threads, progress
+        self._fixed = binned.panel.definition.trees.given
+        self._default, self._early_stopped = (replace(one, **self._fixed) for one in (DEFAULT, EARLY_STOPPED))
         self._fold = np.full(len(later), -1, dtype=np.int64)
         place = np.full(len(binned.rows), -1, dtype=np.int64)
         place[later] = np.arange(len(later))
@@ -160,10 +164,17 @@ class _Compared:
         self._logits: dict[tuple[Settings, int], tuple[_F64, _F64]] = {}
 
     def choose(self) -> tuple[Settings, tuple[TreeSizeComparison, ...]]:
-        """Return the best size, with extremely randomised splits where they are better still."""
-        sizes = tuple(self._compare(one, DEFAULT) for one in (EARLY_STOPPED, LARGE))
+        """Return the best size, with extremely randomised splits where they are better still.
+
+        What the configuration gives is the same in all of them; those that it makes equal are not compared.
+        """
+        default = self._default
+        others = (one for one in (self._early_stopped, replace(LARGE, **self._fixed)) if one != default)
+        sizes = tuple(self._compare(one, default) for one in others)
         better = [one for one in sizes if one.better]
-        best = min(better, key=lambda one: one.difference).settings if better else DEFAULT
+        best = min(better, key=lambda one: one.difference).settings if better else default
+        if "extra" in self._fixed:
+            return best, sizes
         # Neither way to split is bolder than the other, so no doubt has to be overcome, and half of the folds will do.
         extra = self._difference(replace(best, extra=True), best, _FOLDS // 2)
         return (extra.settings if extra.difference < 0 else best), (*sizes, extra)
@@ -225,11 +236,11 @@ class _Compared:
         by_trees = trees.logits(panel.x, panel.stage, held, self._threads, panel.as_of)
         by_ridge = start.with_trees(booster, (1.0, 1.0)).logits(panel.x, panel.stage, held, self._threads, panel.as_of)
         self._logits[settings, k] = by_trees, by_ridge
-        if settings == DEFAULT:
+        if settings == self._default and self._early_stopped != self._default:
             # Trees with fewer rounds are the first ones of those with more.
-            first = trees.first(EARLY_STOPPED.rounds)
+            first = trees.first(self._early_stopped.rounds)
             by_first = first.logits(panel.x, panel.stage, held, self._threads, panel.as_of)
-            self._logits[EARLY_STOPPED, k] = by_first, by_ridge
+            self._logits[self._early_stopped, k] = by_first, by_ridge
         if self._progress is not None:
             self._progress(k + 1, _FOLDS)
 
