@@ -1,6 +1,6 @@
 """Six simulated months of nights: a list that learns from its own control groups, beside one that never does.
 
-    python -m benchmarks.contact_loop [--customers 6000]      # about 15 CPU minutes; writes results/contact_loop.md
+    python -m benchmarks.contact_loop [--customers 15000]      # about 20 CPU minutes; writes results/contact_loop.md
 
 Every month the real commands train, make a night and publish it. Whom chance left in the target group is treated for
 the horizon: the campaign multiplies the daily chance of a move, by a factor that depends on the customer's country, so
@@ -36,8 +36,8 @@ MONTHS = 6
 FACTORS = {"DE": 0.3, "ES": 4.0, "FR": 1.0, "GB": 3.0, "NL": 1.0, "US": 0.5}
 """By what a contact multiplies the daily chance of a move, by country; 1 where it is not known."""
 
-STAGES = ("Aware", "Engage", "Subscribe")
-LISTS = (("Aware", "Engage"), ("Engage", "Subscribe"))
+STAGES = ("Aware", "Engage", "Subscribe", "Convert")
+LISTS = (("Engage", "Subscribe"), ("Subscribe", "Convert"))
 
 
 def factors(business: Simulation) -> _F64:
@@ -97,7 +97,7 @@ def told(night: Night, business: Simulation, at: int, number: int) -> list[dict[
                 "likeliest change": 100 * float(true[likeliest[: len(listed)]].mean()),
                 "most changed": 100 * float(np.sort(true)[::-1][: len(listed)].mean()),
                 "rank correlation": pd.Series(true).corr(pd.Series(here[column].to_numpy()), method="spearman")
-                if column in here
+                if column in here and here[column].nunique() > 1
                 else np.nan,
             }
         )
@@ -107,7 +107,7 @@ def told(night: Night, business: Simulation, at: int, number: int) -> list[dict[
 def main() -> None:
     """Simulate the months and write the table."""
     parser = argparse.ArgumentParser(description="Six months of nights that learn from their own control groups.")
-    parser.add_argument("--customers", type=int, default=6000)
+    parser.add_argument("--customers", type=int, default=15_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--explore", type=float, default=0.2)
     asked = parser.parse_args()
