@@ -1,4 +1,7 @@
-"""The files of one effect model: trees as LightGBM's text, and one document of numbers."""
+"""The files of one effect model: trees as LightGBM's text, and one document of numbers.
+
+Apart from those of the hazard: a model without an experiment has none.
+"""
 
 from __future__ import annotations
 
