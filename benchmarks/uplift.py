@@ -44,7 +44,7 @@ from cvj_ml.evaluation.uplift_verdict import EffectVerdict, RankingEvidence, ver
 from cvj_ml.models.uplift.arm_outcomes import fit_s_learner, fit_t_learner
 from cvj_ml.models.uplift.effect_model import Experiment, fit_effect_model, out_of_fold_effects, pseudo_outcomes
 from cvj_ml.models.uplift.propensity import HIGHEST, LOWEST, OverlapError, estimate_propensity, overlap, trim
-from cvj_ml.simulate.trial import Effects, Trial, simulate_trial
+from cvj_ml.simulate.trial import Effects, SimulatedTrial, simulate_trial
 
 _F64 = npt.NDArray[np.float64]
 
@@ -310,7 +310,7 @@ def _answer(effects: Effects, seed: int) -> tuple[EffectVerdict, float]:
     return verdict, time.process_time() - started
 
 
-def _experiment(trial: Trial) -> Experiment:
+def _experiment(trial: SimulatedTrial) -> Experiment:
     return Experiment(trial.features, trial.arm, trial.outcome, trial.propensity, trial.customer)
 
 

@@ -22,12 +22,12 @@ from cvj_ml.models.uplift.effect_model import (
     out_of_fold_effects,
     pseudo_outcomes,
 )
-from cvj_ml.simulate.trial import Trial, simulate_trial
+from cvj_ml.simulate.trial import SimulatedTrial, simulate_trial
 
 F64 = npt.NDArray[np.float64]
 
 
-def experiment(trial: Trial) -> Experiment:
+def experiment(trial: SimulatedTrial) -> Experiment:
     return Experiment(trial.features, trial.arm, trial.outcome, trial.propensity, trial.customer)
 
 

@@ -14,10 +14,10 @@ from cvj_ml.models.uplift.propensity import (
     overlap,
     trim,
 )
-from cvj_ml.simulate.trial import Trial, simulate_trial
+from cvj_ml.simulate.trial import SimulatedTrial, simulate_trial
 
 
-def estimated(trial: Trial, seed: int = 1) -> Experiment:
+def estimated(trial: SimulatedTrial, seed: int = 1) -> Experiment:
     propensity = estimate_propensity(trial.features, trial.arm, trial.customer, seed, 1)
     return Experiment(trial.features, trial.arm, trial.outcome, propensity, trial.customer)
 

@@ -28,7 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SimulatedTrial:
     """Rows of a trial, and the truth about each.
 
     features: (rows, 10). arm: (rows,) 0 is control. outcome: (rows,) 0 or 1. propensity: (rows, arms with control) with
@@ -54,7 +54,7 @@ def simulate_trial(
     control: float = 0.5,
     targeting: float = 0.0,
     rows_a_customer: int = 1,
-) -> Trial:
+) -> SimulatedTrial:
     """Draw a trial; a share of ``control`` is left alone, the arms share the rest evenly.
 
     effects: a contact changes nothing, adds 5 points for everybody, or different points for different people (about 5
@@ -74,7 +74,7 @@ def simulate_trial(
     outcome = (random.random(rows) < reached).astype(np.float64)
     features = x.astype(np.float32)
     features[random.random(rows) < _MISSING, -1] = np.nan
-    return Trial(features, arm.astype(np.int64), outcome, propensity, customer, probability, effect)
+    return SimulatedTrial(features, arm.astype(np.int64), outcome, propensity, customer, probability, effect)
 
 
 def _effect(x: Floats, effects: Effects, arm: int) -> Floats:
