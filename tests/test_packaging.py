@@ -21,7 +21,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "cvj_ml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("dev", "runtime", "lowest", "uv")
+LOCKS = ("dev", "runtime", "lowest", "uv", "build")
 
 
 def lock_text(name: str) -> str:
@@ -127,9 +127,43 @@ def test_every_import_is_declared() -> None:
     assert not undeclared
 
 
-def test_both_locks_name_the_same_versions() -> None:
+@pytest.mark.parametrize("name", ["runtime", "build"])
+def test_a_part_of_the_lock_names_the_same_versions(name: str) -> None:
     dev = pins("dev")
-    assert {project: dev.get(project) for project in pins("runtime")} == pins("runtime")
+    assert {project: dev.get(project) for project in pins(name)} == pins(name)
+
+
+STUB = """#!/bin/sh
+case "$*" in *"pip sync"*|*"-m pip install --require"*) echo "$@" >> {log} ;; esac
+"""
+
+
+def test_a_demonstration_installs_what_runs_and_takes_no_tool_away(tmp_path: Path) -> None:
+    """The environment is a stub that notes down what it is asked to install."""
+    shutil.copytree(ROOT / "locks", tmp_path / "locks")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    log = tmp_path / "log"
+    for name in ("python", "uv"):
+        stub = tmp_path / ".venv" / "bin" / name
+        stub.write_text(STUB.format(log=log))
+        stub.chmod(0o755)
+
+    def installed_by(target: str) -> list[str]:
+        log.write_text("")
+        run("make", "--no-print-directory", target, cwd=tmp_path, MAKEFLAGS="")
+        (lines,) = [re.findall(r"locks/(\w+)\.txt", one) for one in log.read_text().splitlines() if "sync" in one] or [
+            []
+        ]
+        return lines
+
+    assert installed_by("runtime") == ["runtime", "build"]
+    assert installed_by("runtime") == []
+    assert installed_by("venv") == ["dev"]
+    assert installed_by("runtime") == []
+    (tmp_path / "pyproject.toml").write_text("# changed")
+    assert installed_by("runtime") == ["dev"]
 
 
 def test_the_changelog_has_an_entry_for_this_version() -> None:
