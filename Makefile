@@ -143,7 +143,8 @@ lock: bootstrap ## Renew locks/ after a change in pyproject.toml (LOCK=--upgrade
 	compile --constraint locks/dev.txt pyproject.toml --output-file locks/runtime.txt
 	echo 'uv>=0.11' | compile - --output-file locks/uv.txt
 	# What builds the package, where no tool of the tests is.
-	sed -n 's/^requires = \["\(.*\)"\].*/\1/p' pyproject.toml | compile --constraint locks/dev.txt - --output-file locks/build.txt
+	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| compile --constraint locks/dev.txt - --output-file locks/build.txt
 	# The lowest versions of what is declared, but of what tests import: that tests here as it does elsewhere.
 	tools=$$(sed -n '/^test = \[/,/^\]/s/^ *"\([a-z-]*\)[>=<].*/\1/p' pyproject.toml | paste -sd'|')
 	rm -f locks/lowest.txt # a version that stands there would be kept

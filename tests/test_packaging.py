@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
@@ -192,6 +193,20 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert {"py.typed", "__init__.py", "journey/presets/cvj8.yaml"} <= packed
     assert all(name.split("/")[0].endswith(".dist-info") for name in beside)
     assert any(name.endswith("licenses/LICENSE") for name in beside)
+
+
+def test_the_description_names_files_of_the_source_distribution_and_links_to_none(wheel: Path, tmp_path: Path) -> None:
+    """An index shows it away from the repository, where a relative link leads nowhere."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [one for one in archive.namelist() if one.endswith("METADATA")]
+        description = archive.read(name).decode().split("\n\n", 1)[1]
+    assert not [one for one in re.findall(r"\]\(([^)\s]+)\)", description) if "://" not in one]
+    run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path, cwd=ROOT)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive_of_source:
+        packed = {one.partition("/")[2] for one in archive_of_source.getnames()}
+    named = set(re.findall(r"`([\w/-]+\.md)(?:#[\w-]+)?`", description))
+    assert len(named) > 15 and not named - packed
 
 
 @pytest.mark.slow
