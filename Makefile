@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest test-newest lint mutate bench results venv runtime bootstrap lock
+.PHONY: help demo test test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
 
 # The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
@@ -68,6 +68,9 @@ bench: venv ## Measure the features against SQL and dataframes
 
 results: venv ## Measure the published figures anew
 	@$(PY) -m benchmarks.results
+
+release: venv ## Build what is published of the last commit into dist/, twice and compared, with its parts and checksums
+	@$(PY) .ci/release.py dist
 
 venv: ## Make or renew .venv (the other targets do it themselves)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(FINGERPRINT))" ] && $(PY) -c '' 2>/dev/null; then exit; fi

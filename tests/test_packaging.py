@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -207,6 +208,28 @@ def test_the_description_names_files_of_the_source_distribution_and_links_to_non
         packed = {one.partition("/")[2] for one in archive_of_source.getnames()}
     named = set(re.findall(r"`([\w/-]+\.md)(?:#[\w-]+)?`", description))
     assert len(named) > 15 and not named - packed
+
+
+@pytest.mark.slow
+def test_a_release_is_the_same_bytes_elsewhere_and_at_another_time(tmp_path: Path) -> None:
+    """Another clone, time zone, umask and hash seed; the script itself builds twice, too."""
+    clone = tmp_path / "elsewhere" / "clone"
+    run("git", "clone", "--quiet", "--no-hardlinks", ROOT, clone, cwd=tmp_path)
+    script, here, there = Path(".ci", "release.py"), tmp_path / "here", tmp_path / "there"
+    run(sys.executable, script, here, cwd=ROOT, TZ="UTC", PYTHONHASHSEED="1")
+    masked = f"umask 077; exec {sys.executable} {script} {there}"
+    run("sh", "-c", masked, cwd=clone, TZ="Asia/Tokyo", PYTHONHASHSEED="2", SOURCE_DATE_EPOCH="1")
+    written = {path.name: path.read_bytes() for path in here.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in there.iterdir()}
+    stem = f"cvj_ml-{PROJECT['version']}"
+    distributions = {f"{stem}-py3-none-any.whl", f"{stem}.tar.gz"}
+    assert written.keys() == {*distributions, f"{stem}.cdx.json", "SHA256SUMS"}
+    run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=here)
+    parts = json.loads(written[f"{stem}.cdx.json"])
+    assert (parts["bomFormat"], parts["metadata"]["component"]["version"]) == ("CycloneDX", PROJECT["version"])
+    locked = {(name, version) for name, versions in pins("runtime").items() for version in versions}
+    assert {(one["name"], one["version"]) for one in parts["components"]} == locked
+    assert all(one["externalReferences"][0]["hashes"] for one in parts["components"])
 
 
 @pytest.mark.slow
