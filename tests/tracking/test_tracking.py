@@ -28,6 +28,7 @@ import pytest
 from matplotlib.figure import Figure
 from tests.mlflow_server import tracking_server, wait_until
 
+import cvj_ml
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError, RegistryError
@@ -352,12 +353,40 @@ def test_nothing_is_printed_and_no_global_state_changes(
 
 @pytest.mark.parametrize(
     "address",
-    ["file:///tmp/mlruns", "mlruns", "", "databricks", "postgresql://user:secret@db/mlflow", "sqlite://", "http://"],
+    ["file:///tmp/mlruns", "mlruns", "", "sqlite://", "http://", "ftp://user:secret@host/mlflow"],
 )
 def test_an_address_that_cannot_hold_a_registry_is_a_config_error(address: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot hold a model registry.*sqlite:///mlflow\.db") as raised:
         tracking.list_versions(make_config(address, "shop"))
     assert "secret" not in str(raised.value)
+
+
+def test_a_database_whose_driver_is_missing_is_told_with_the_package() -> None:
+    with pytest.raises(ConfigError, match=r"mysql://db/mlflow needs the Python package 'MySQLdb'") as raised:
+        tracking.list_versions(make_config("mysql://user:secret@db/mlflow", "shop"))
+    assert "secret" not in str(raised.value)
+
+
+def test_an_address_in_the_configuration_goes_before_that_of_the_environment_and_this_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = make_config("sqlite:///x.db", "shop").model_dump(mode="json", by_alias=True, exclude={"mlflow", "out"})
+    (tmp_path / "job").mkdir()
+
+    def found(**told: str) -> str:
+        file = tmp_path / "shop.yaml"
+        file.write_text(json.dumps({**document, "horizons": ["30d"], "burn_in": "90d", **({"mlflow": told} if told else {})}))
+        return cvj_ml.load_config(file).mlflow.tracking_uri
+
+    monkeypatch.chdir(tmp_path / "job")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert found() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry.example:5000")
+    assert found() == "http://registry.example:5000"
+    assert found(tracking_uri="sqlite:///own.db") == f"sqlite:///{tmp_path}/own.db"
+    assert found(experiment="other") == "http://registry.example:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
+    assert found() == f"sqlite:///{tmp_path}/job/theirs.db"  # as MLflow reads it
 
 
 def test_a_dead_server_is_told_in_seconds_and_without_its_password() -> None:

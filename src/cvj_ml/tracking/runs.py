@@ -24,10 +24,10 @@ import pyarrow as pa
 from pandas.api import types
 
 from cvj_ml.config import Config
-from cvj_ml.errors import CvjError, raise_all
+from cvj_ml.errors import ConfigError, CvjError, raise_all
 from cvj_ml.io import write_csv
 from cvj_ml.store import Fingerprint
-from cvj_ml.tracking.connection import sqlite_file
+from cvj_ml.tracking.connection import is_database, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,10 +131,8 @@ def _experiment(client: MlflowClient, config: Config) -> str:
     name = config.mlflow.experiment or config.name
     found = client.get_experiment_by_name(name)
     if found is None:
-        database = sqlite_file(config.mlflow.tracking_uri)
-        artifacts = (database.parent / "mlartifacts").as_uri() if database else None
         try:
-            return client.create_experiment(name, artifact_location=artifacts)
+            return client.create_experiment(name, artifact_location=_artifact_location(config))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -145,6 +143,20 @@ def _experiment(client: MlflowClient, config: Config) -> str:
     if found.lifecycle_stage != "active":
         raise CvjError(f"The MLflow experiment {name!r} is deleted. Restore it, or choose another mlflow.experiment.")
     return str(found.experiment_id)
+
+
+def _artifact_location(config: Config) -> str | None:
+    """Return where files of a new experiment go: as configured, beside a sqlite file, or (None) as the server says."""
+    told, uri = config.mlflow.artifact_location, config.mlflow.tracking_uri
+    if told or not is_database(uri):
+        return told
+    database = sqlite_file(uri)
+    if database is None:
+        raise ConfigError(
+            "mlflow.artifact_location: a database holds no files, and MLflow would put them into the working folder."
+            " Name where they go, such as s3://bucket/mlflow or file:///srv/mlflow."
+        )
+    return (database.parent / "mlartifacts").as_uri()
 
 
 def _dataset(source: str, files: Sequence[Fingerprint]) -> DatasetInput:
