@@ -74,6 +74,7 @@ def make_record(folder: Path) -> TrainingRecord:
         cut="2024-06-01T00:00:00+01:00",
         inputs={"orders": [{"file": "/srv/private/orders.csv", "sha256": "ab" * 32, "bytes": 12}]},
         metrics={"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b\u00e9b\u00e9": 0.8},
+        judged_at="2024-05-02T00:00:00+01:00",
         bundle=bundle,
         digest=DIGESTS[0],
         interface=INTERFACE,
@@ -147,9 +148,18 @@ def test_the_run_holds_parameters_metrics_inputs_and_artifacts(logged: tuple[Con
     assert run.info.status == "FINISHED"
     assert run.data.params == {"max_rows": "1500000", "targets": "all", "share_of it": "0.5"}
     assert run.data.metrics == {"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b_b_": 0.8}
-    (dataset,) = [one.dataset for one in run.inputs.dataset_inputs]
+    tags = run.data.tags
+    assert (tags["mlflow.source.name"], tags["journey"], tags["cut"]) == ("cvj-ml train", "short", version.cut)
+    assert tags["mlflow.user"] and re.fullmatch("[0-9a-f]{40}", tags["mlflow.source.git.commit"])
+    dataset, evaluation = [one.dataset for one in run.inputs.dataset_inputs]
     assert dataset.name == "orders" and len(dataset.digest) == 32
     assert json.loads(dataset.profile) == {"files": 1, "bytes": 12}
+    columns = json.loads(dataset.schema)["mlflow_colspec"]
+    assert {one["name"]: one["type"] for one in columns}["occurred_at"] == "datetime"
+    assert evaluation.name == "evaluation 2024-05-02"
+    logged_model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert {one.dataset_name for one in logged_model.metrics} == {evaluation.name}
+    assert {one.dataset_digest for one in logged_model.metrics} == {evaluation.digest}
     names = {
         item.path
         for path in ("", "bundle", "tables", "figures")
@@ -157,19 +167,25 @@ def test_the_run_holds_parameters_metrics_inputs_and_artifacts(logged: tuple[Con
     }
     assert names == {
         "bundle", "bundle/canary", "bundle/journey.yaml", "bundle/manifest.json",
-        "figures", "figures/calibration.svg", "inputs.json", "tables", "tables/backtest.csv",
+        "figures", "figures/calibration.svg", "inputs.json", "metrics.json", "tables", "tables/backtest.csv",
     }  # fmt: skip
     tags = client.get_model_version("shop", "1").tags
     assert tags["digest"] == DIGESTS[0] and len(tags["journey_digest"]) == 64
 
 
 def test_a_changed_input_file_changes_the_digest_and_a_moved_one_does_not(record: TrainingRecord) -> None:
-    from cvj_ml.tracking.runs import _dataset
+    from cvj_ml.tracking.lineage import evaluation_dataset, source_datasets
 
     (file,) = record.inputs["orders"]
-    digest = _dataset("orders", [file]).dataset.digest
-    assert _dataset("orders", [{**file, "file": r"C:\moved\orders.csv"}]).dataset.digest == digest
-    assert _dataset("orders", [{**file, "sha256": "cd" * 32}]).dataset.digest != digest
+    config = make_config("sqlite:///unused.db", "shop")
+
+    def digest(file: Any) -> str:
+        (found,) = source_datasets(config, {"orders": [file]})
+        assert evaluation_dataset({"orders": [file]}, "2024-05-02").dataset.digest != found.dataset.digest
+        return found.dataset.digest
+
+    assert digest({**file, "file": r"C:\moved\orders.csv"}) == digest(file)
+    assert digest({**file, "sha256": "cd" * 32}) != digest(file)
 
 
 def test_artifacts_stand_beside_the_database_without_pickles_or_paths(
@@ -315,12 +331,62 @@ def test_a_failed_training_is_marked_and_registers_nothing(config: Config, recor
     assert [run.info.status for run in runs] == ["FAILED"]
 
 
-def test_many_parameters_and_metrics_are_all_logged(config: Config, record: TrainingRecord) -> None:
-    metrics = {f"fold{i}": float(i) for i in range(1100)} | {"nothing_to_measure": float("nan")}
+def test_every_metric_is_in_the_file_and_the_few_of_whole_questions_are_mlflows(
+    config: Config, record: TrainingRecord
+) -> None:
+    cells = {f"test.auc_low.convert__ascend.{days}d": days / 1000 for days in range(1, 1101)}
+    metrics = {**cells, "test.log_loss.return.30d": 0.2, "test.nothing_to_measure.x.30d": float("nan")}
     parameters = {f"setting{i}": i for i in range(230)}
     version = tracking.log_training(config, replace(record, metrics=metrics, parameters=parameters))
     data = client_of(config).get_run(version.run_id).data
-    assert len(data.params) == 230 and len(data.metrics) == 1101
+    assert len(data.params) == 230 and data.metrics == {"test.log_loss.return.30d": 0.2}
+    training = tracking.find_training(config, version.digest)
+    assert training and training.metrics == {**cells, "test.log_loss.return.30d": 0.2}
+    assert training.data.keys() == {"orders", "evaluation 2024-05-02"}
+
+
+def test_a_damaged_file_of_metrics_is_told(config: Config, record: TrainingRecord) -> None:
+    version = tracking.log_training(config, record)
+    root = Path(url2pathname(urlsplit(client_of(config).get_run(version.run_id).info.artifact_uri).path))
+    (root / "metrics.json").write_text("[1]")
+    with pytest.raises(RegistryError, match=r"metrics\.json of run \w+ is not what a training logged"):
+        tracking.find_training(config, version.digest)
+    (root / "metrics.json").unlink()  # as a run of an earlier version
+    training = tracking.find_training(config, version.digest)
+    assert training and training.metrics["test.log_loss.convert__ascend.30d"] == 0.18
+
+
+def test_a_backtest_has_a_run_within_it_for_each_fold(config: Config, record: TrainingRecord) -> None:
+    folds = [
+        replace(record, cut=cut, metrics={"backtest.log_loss.return.30d": 0.2}) for cut in ("2024-03-01", "2024-05-01")
+    ]
+    run_id = tracking.log_backtest(config, record, folds)
+    client = client_of(config)
+    found = client.search_runs(
+        [client.get_run(run_id).info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["start_time"]
+    )
+    assert [one.info.run_name for one in found] == ["fold 2024-03-01", "fold 2024-05-01"]
+    assert all(one.data.metrics == {"backtest.log_loss.return.30d": 0.2} for one in found)
+
+
+def test_a_version_is_copied_to_the_model_of_another_environment(
+    config: Config, record: TrainingRecord, tmp_path: Path
+) -> None:
+    for digest in DIGESTS[:2]:
+        tracking.log_training(config, replace(record, digest=digest))
+    name = f"prod.{config.name}"
+    copied = tracking.promote_to(config, 2, name)
+    assert (copied.name, copied.version, copied.digest) == (name, 1, DIGESTS[1])
+    assert copied.aliases == ("challenger", "champion")
+    assert tracking.promote_to(config, 2, name) == copied, "it is not copied twice"
+    assert tracking.promote_to(config, 1, name).version == 2
+    assert [one.aliases for one in tracking.list_versions(config)] == [("challenger",), ("champion",)]
+    production = config.model_copy(update={"mlflow": config.mlflow.model_copy(update={"registered_model": name})})
+    bundle, champion = fetch_champion(production, tmp_path)
+    assert (champion.name, champion.version) == (name, 2) and files_of(bundle) == files_of(record.bundle)
+    assert tracking.rollback(production).version == 1
+    with pytest.raises(ConfigError, match="that is the model itself"):
+        tracking.promote_to(config, 1, config.name)
 
 
 def test_nothing_is_printed_and_no_global_state_changes(
@@ -375,7 +441,9 @@ def test_an_address_in_the_configuration_goes_before_that_of_the_environment_and
 
     def found(**told: str) -> str:
         file = tmp_path / "shop.yaml"
-        file.write_text(json.dumps({**document, "horizons": ["30d"], "burn_in": "90d", **({"mlflow": told} if told else {})}))
+        file.write_text(
+            json.dumps({**document, "horizons": ["30d"], "burn_in": "90d", **({"mlflow": told} if told else {})})
+        )
         return cvj_ml.load_config(file).mlflow.tracking_uri
 
     monkeypatch.chdir(tmp_path / "job")

@@ -324,6 +324,11 @@ class Config(Section):
         return tables | ({STAGE_HISTORY: self.stage_history} if self.stage_history else {})
 
     @property
+    def registered_model(self) -> str:
+        """The name of the model in the registry."""
+        return self.mlflow.registered_model or self.name
+
+    @property
     def default_list_horizon(self) -> int:
         """The horizon of lists that are not configured: 30 days, or the nearest there is."""
         return min(self.horizons, key=lambda horizon: (abs(horizon - 30 * DAY), horizon))
