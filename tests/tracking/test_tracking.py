@@ -30,6 +30,7 @@ from tests.mlflow_server import tracking_server, wait_until
 
 import cvj_ml
 from cvj_ml import tracking
+from cvj_ml.commands import compare_versions
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError, RegistryError
 from cvj_ml.scoring import Interface
@@ -367,6 +368,28 @@ def test_a_backtest_has_a_run_within_it_for_each_fold(config: Config, record: Tr
     )
     assert [one.info.run_name for one in found] == ["fold 2024-03-01", "fold 2024-05-01"]
     assert all(one.data.metrics == {"backtest.log_loss.return.30d": 0.2} for one in found)
+
+
+def test_two_versions_stand_side_by_side(config: Config, record: TrainingRecord, tmp_path: Path) -> None:
+    low, high = {"test.log_loss_low.return.30d": 0.1}, {"test.log_loss_high.return.30d": 0.3}
+    metrics = {"test.log_loss.return.30d": 0.2, **low, **high, **{f"test.auc.a__b.{day}d": 0.5 for day in range(99)}}
+    for number, (digest, fold) in enumerate(zip(DIGESTS, ("2024-05-02", "2024-05-02", "2024-05-03"), strict=False)):
+        parameters = {"fold_cut": fold, "trees_leaves": number, "seed": 1}
+        inputs = {"orders": [{**record.inputs["orders"][0], "sha256": ("cd" if number == 2 else "ab") * 32}]}
+        told = replace(record, digest=digest, parameters=parameters, metrics=metrics, inputs=inputs)
+        tracking.log_training(config, replace(told, tags={"verdict": f"Verdict {number}."}))
+    same = compare_versions(config, 1, 2)
+    assert same.figures.to_dict("records") == [
+        {"figure": "test.log_loss.return.30d"}
+        | {f"{side}{bound}": value for side in "ab" for bound, value in (("", 0.2), ("_low", 0.1), ("_high", 0.3))}
+    ]
+    assert same.settings.to_dict("records") == [{"setting": "trees_leaves", "a": "0", "b": "1"}]
+    assert same.warnings == () and [one.verdict for one in same.versions] == ["Verdict 0.", "Verdict 1."]
+    other = compare_versions(config, 2, 3)
+    assert "different folds (2024-05-02 and 2024-05-03)" in other.warnings[0] and "different data" in other.warnings[1]
+    tracking.import_bundle(config, tracking.export(config, 1, tmp_path / "out"), DIGESTS[3], INTERFACE)
+    with pytest.raises(ModelError, match=r"since they were imported[^\n]*\n  - version 4$"):
+        compare_versions(config, 1, 4)
 
 
 def test_a_version_is_copied_to_the_model_of_another_environment(

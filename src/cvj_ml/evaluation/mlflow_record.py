@@ -51,7 +51,7 @@ MOST_HEADLINES = 60
 _QUESTION = r"\.(?:return|reach)\.\d+d$"
 _HEADLINES = (
     rf"(?:test|backtest)\.log_loss{_QUESTION}",
-    rf"(?:test|backtest)\.observed_expected{_QUESTION}",
+    rf"(?:test|backtest)\.decomposition\.(?:observed_expected|auc){_QUESTION}",
     rf"(?:test|backtest)\.calibration_slope{_QUESTION}",
     rf"backtest\.over_folds\.log_loss_(?:mean|won){_QUESTION}",
     r"stage\.(?!mix\.)",

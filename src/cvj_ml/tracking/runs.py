@@ -299,7 +299,8 @@ class ModelVersion:
 
     digest: of the bundle, 64 hex digits, and empty for a version that something else registered; cut: ISO instant of
     the training, empty for an imported bundle; created: ISO instant in UTC, whole seconds; bundle_format: what the
-    bundle promises (`verification.FORMAT`), 1 where the version does not say.
+    bundle promises (`verification.FORMAT`), 1 where the version does not say; verdict: what its training decided and
+    why, a sentence, empty where nothing was compared or it was imported.
     """
 
     name: str
@@ -310,6 +311,7 @@ class ModelVersion:
     cut: str
     created: str
     bundle_format: int = 1
+    verdict: str = ""
 
 
 def signature_of(interface: Interface) -> ModelSignature:

@@ -47,6 +47,7 @@ def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
             cut=one.tags.get("cut", ""),
             created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
             bundle_format=int(one.tags.get(FORMAT_TAG, 1)),
+            verdict=one.tags.get("verdict", ""),
         )
         for one in found
     ]
