@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import logging
 import os
@@ -15,7 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -370,6 +372,16 @@ def test_a_backtest_has_a_run_within_it_for_each_fold(config: Config, record: Tr
     assert all(one.data.metrics == {"backtest.log_loss.return.30d": 0.2} for one in found)
 
 
+def test_a_registry_may_be_moved(record: TrainingRecord, tmp_path: Path) -> None:
+    before = make_config(f"sqlite:///{tmp_path}/before/mlflow.db", "shop")
+    version = tracking.log_training(before, record)
+    (tmp_path / "before").rename(tmp_path / "after")
+    after = make_config(f"sqlite:///{tmp_path}/after/mlflow.db", "shop")
+    assert files_of(fetch_champion(after, tmp_path / "cache")[0]) == files_of(record.bundle)
+    training = tracking.find_training(after, version.digest)
+    assert training and len(training.metrics) == len(record.metrics)
+
+
 def test_two_versions_stand_side_by_side(config: Config, record: TrainingRecord, tmp_path: Path) -> None:
     low, high = {"test.log_loss_low.return.30d": 0.1}, {"test.log_loss_high.return.30d": 0.3}
     metrics = {"test.log_loss.return.30d": 0.2, **low, **high, **{f"test.auc.a__b.{day}d": 0.5 for day in range(99)}}
@@ -571,15 +583,35 @@ def test_four_processes_may_create_the_registry_at_once(tmp_path: Path) -> None:
     assert [one.version for one in versions] == [4, 3, 2, 1]
 
 
+PASSWORD = "not-a-real-password"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server that asks for a password, and the folder in which it keeps everything."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with tracking_server(folder, PASSWORD) as address:
+        yield address, folder
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with tracking_server(tmp_path) as address:
-        yield address
+def server(guarded: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    return guarded[0]
+
+
+@pytest.mark.slow
+def test_a_wrong_password_is_told_and_not_shown(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-wrong-password")
+    with pytest.raises(RegistryError, match="HTTP status 401") as raised:
+        tracking.list_versions(make_config(server, "shop"))
+    assert "a-wrong-password" not in str(raised.value)
 
 
 @pytest.mark.slow
 def test_everything_works_over_http(
-    server: str, record: TrainingRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: str, guarded: tuple[str, Path], record: TrainingRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config(server, "shop")
     with pytest.raises(ModelError, match="has no champion"):
@@ -596,8 +628,73 @@ def test_everything_works_over_http(
     exported = tracking.export(config, 2, tmp_path / "exported")
     assert tracking.import_bundle(config, exported, DIGESTS[2], INTERFACE).version == 3
     assert [one.version for one in tracking.list_versions(config)] == [3, 2, 1]
-    assert (tmp_path / "stored").is_dir()
+    assert (guarded[1] / "stored").is_dir()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_mlflows_practice_holds_on_a_server_that_asks_for_a_password(server: str, record: TrainingRecord) -> None:
+    """Told by MLflow itself: registered at log time, with alias, signature, example, data, tags, and code as text."""
+    from mlflow.models import get_model_info
+
+    config, name = make_config(server, "practice"), "prod.practice"
+    with webhook_receiver() as (address, calls):
+        client = client_of(config)
+        events = ["model_version_alias.created", "model_version.created"]
+        client.create_webhook("deploy", address, events, secret="of the webhook")
+        version = tracking.log_training(config, record)
+        copied = tracking.promote_to(config, version.version, name)
+        wait_until(lambda: sum("alias" in one["data"] for one in calls) >= 4, 60)
+
+    run = client.get_run(version.run_id)
+    assert run.data.tags["mlflow.source.name"] == "cvj-ml train" and run.data.tags["mlflow.user"]
+    (logged,) = run.outputs.model_outputs
+    model = client.get_logged_model(logged.model_id)
+    of_data = {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+    assert model.metrics and {(one.dataset_name, one.dataset_digest) for one in model.metrics} < of_data
+    for alias in ("champion", "challenger"):
+        assert client.get_model_version_by_alias("practice", alias).version == "1"
+    production = client.get_model_version_by_alias(name, "champion")
+    assert (production.version, production.run_id) == (str(copied.version), version.run_id)
+    assert production.tags == client.get_model_version("practice", "1").tags
+    told = [one["data"] for one in calls if one["data"].get("alias") == "champion"]
+    assert {(one["name"], one["version"]) for one in told} == {("practice", "1"), (name, "1")}
+
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(server)
+    try:
+        info = get_model_info(f"models:/{name}@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert [one.name for one in info.signature.params.params] == ["as_of"]
+    assert info.saved_input_example_info and "pyfunc_model.py" in info.flavors["python_function"]["model_code_path"]
+    assert "python_model" not in info.flavors["python_function"], "a pickle"
+
+
+@contextmanager
+def webhook_receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield an address on this machine, and what was posted there with a signature that is right."""
+    calls: list[dict[str, Any]] = []
+
+    class Receiving(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            signed = ".".join([self.headers["X-MLflow-Delivery-Id"], self.headers["X-MLflow-Timestamp"], body])
+            right = base64.b64encode(hmac.digest(b"of the webhook", signed.encode(), "sha256")).decode()
+            if self.headers["X-MLflow-Signature"] == f"v1,{right}":
+                calls.append(json.loads(body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiving) as receiving:
+        threading.Thread(target=receiving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{receiving.server_port}/models", calls
+        receiving.shutdown()
 
 
 NONSENSE = {

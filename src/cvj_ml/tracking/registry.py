@@ -22,6 +22,7 @@ from cvj_ml.tracking.runs import (
     ModelVersion,
     Record,
     TrainingRecord,
+    artifacts_of,
     log_model,
     log_record,
     logged_training,
@@ -42,6 +43,7 @@ from cvj_ml.tracking.versions import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from cvj_ml.scoring import Interface
 
@@ -169,7 +171,7 @@ def find_training(config: Config, digest: str) -> LoggedTraining | None:
     with connect(config) as client:
         for version in versions_of(client, config.registered_model):
             if version.digest == digest and version.cut:
-                return logged_training(client, version)
+                return logged_training(client, config, version)
     return None
 
 
@@ -177,7 +179,7 @@ def describe_version(config: Config, version: int) -> tuple[ModelVersion, Logged
     """Return a version and what its training logged, None where it was imported; ModelError where there is none."""
     with connect(config) as client:
         found = find(versions_of(client, config.registered_model), version, config.registered_model)
-        return found, logged_training(client, found) if found.cut else None
+        return found, logged_training(client, config, found) if found.cut else None
 
 
 def current_champion(config: Config) -> ModelVersion:
@@ -209,7 +211,7 @@ def fetch(config: Config, version: ModelVersion, folder: Path) -> Path:
     """
     _require_new(folder / version.digest)
     with connect(config) as client:
-        _download(client, version, folder / version.digest)
+        _download(client, config, version, folder / version.digest)
     return folder / version.digest
 
 
@@ -220,7 +222,9 @@ def export(config: Config, version: int, folder: Path) -> Path:
     """
     _require_new(folder)
     with connect(config) as client:
-        _download(client, find(versions_of(client, config.registered_model), version, config.registered_model), folder)
+        _download(
+            client, config, find(versions_of(client, config.registered_model), version, config.registered_model), folder
+        )
     return folder
 
 
@@ -281,26 +285,27 @@ def _register(
     return find(versions_of(client, name), int(created.version), name)
 
 
-def _download(client: MlflowClient, version: ModelVersion, target: Path) -> None:
+def _download(client: MlflowClient, config: Config, version: ModelVersion, target: Path) -> None:
     """Put a version's bundle at ``target``, whole or not at all: a folder that does not exist yet, or is empty."""
     from mlflow.exceptions import MlflowException
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".fetch-", dir=target.parent) as temporary:
         try:
-            present = bool(version.run_id and client.list_artifacts(version.run_id, BUNDLE))
+            artifacts = artifacts_of(client, config, version.run_id) if version.run_id else None
+            if artifacts is not None and not artifacts.list_artifacts(BUNDLE):
+                artifacts = None
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            present = False
-        if present:
-            _require_bundle_sized(client, version)
-        else:
+            artifacts = None
+        if artifacts is None:
             raise ModelError(
                 f"Version {version.version} of {version.name} has lost the bundle among its artifacts."
                 " Promote another version, or train again."
             )
-        client.download_artifacts(version.run_id, BUNDLE, temporary)
+        _require_bundle_sized(artifacts, version)
+        artifacts.download_artifacts(BUNDLE, temporary)
         os.rename(Path(temporary, BUNDLE), target)  # fails where anything has come to be there
 
 
@@ -309,11 +314,11 @@ def _require_new(folder: Path) -> None:
         raise ConfigError(f"{folder} is not empty; name a new folder for the bundle.")
 
 
-def _require_bundle_sized(client: MlflowClient, version: ModelVersion) -> None:
+def _require_bundle_sized(artifacts: ArtifactRepository, version: ModelVersion) -> None:
     """Raise ModelError where the registry lists more than a bundle can be, before any of it fills the disk."""
     folders, files, size = [BUNDLE], 0, 0
     while folders:
-        for one in client.list_artifacts(version.run_id, folders.pop()):
+        for one in artifacts.list_artifacts(folders.pop()):
             files, size = files + 1, size + (one.file_size or 0)
             if one.is_dir:
                 folders.append(one.path)

@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pandas as pd
 import pyarrow as pa
@@ -34,6 +36,7 @@ from cvj_ml.tracking.lineage import evaluation_dataset, run_tags, source_dataset
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from cvj_ml.scoring import Interface
 if TYPE_CHECKING:
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUNDLE = "bundle"
+
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a sqlite file."""
 
 METRICS = "metrics.json"
 """The artifact that holds every metric of a run."""
@@ -128,25 +134,43 @@ def log_record(client: MlflowClient, config: Config, run: Run, model: LoggedMode
         client.log_artifacts(run_id, str(folder))
 
 
-def logged_training(client: MlflowClient, version: ModelVersion) -> LoggedTraining:
+def artifacts_of(client: MlflowClient, config: Config, run_id: str) -> ArtifactRepository:
+    """Return the artifacts of a run, where they are now: MLflow keeps a whole path, and a sqlite file may be moved.
+
+    Those of a file lie beside it in ``mlartifacts``, and are found there when they are no longer where they were.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uri, database = config.mlflow.tracking_uri, sqlite_file(config.mlflow.tracking_uri)
+    root = str(client.get_run(run_id).info.artifact_uri)
+    if database is not None and root.startswith("file:"):
+        kept = Path(url2pathname(urlsplit(root).path))
+        _, beside, inside = kept.as_posix().rpartition(f"/{ARTIFACTS}/")
+        moved = database.parent / ARTIFACTS / inside
+        if beside and not kept.exists() and moved.is_dir():
+            root = moved.as_uri()
+    return get_artifact_repository(root, tracking_uri=uri)
+
+
+def logged_training(client: MlflowClient, config: Config, version: ModelVersion) -> LoggedTraining:
     """Return what the run of a version logged, all of its metrics; RegistryError where their file is damaged."""
     run = client.get_run(version.run_id)
     inputs = run.inputs.dataset_inputs if run.inputs else []
     data = {one.dataset.name: one.dataset.digest for one in inputs}
-    metrics = {**run.data.metrics, **_every_metric(client, version.run_id)}
+    metrics = {**run.data.metrics, **_every_metric(artifacts_of(client, config, version.run_id), version.run_id)}
     return LoggedTraining(version.cut, dict(run.data.params), metrics, data)
 
 
-def _every_metric(client: MlflowClient, run_id: str) -> dict[str, float]:
+def _every_metric(artifacts: ArtifactRepository, run_id: str) -> dict[str, float]:
     """Return the metrics of the file; none where the run is from before there was one."""
-    (size,) = [one.file_size or 0 for one in client.list_artifacts(run_id) if one.path == METRICS] or [-1]
+    (size,) = [one.file_size or 0 for one in artifacts.list_artifacts() if one.path == METRICS] or [-1]
     if size < 0:
         return {}
     try:
         if size > _MOST_BYTES:
             raise ValueError
         with TemporaryDirectory() as temporary:
-            text = Path(client.download_artifacts(run_id, METRICS, temporary)).read_text(encoding="utf-8")
+            text = Path(artifacts.download_artifacts(METRICS, temporary)).read_text(encoding="utf-8")
         return {str(name): float(value) for name, value in json.loads(text).items() if value is not None}
     except (ValueError, TypeError, AttributeError):
         raise RegistryError(f"The artifact {METRICS} of run {run_id} is not what a training logged.") from None
@@ -212,7 +236,7 @@ def _artifact_location(config: Config) -> str | None:
             "mlflow.artifact_location: a database holds no files, and MLflow would put them into the working folder."
             " Name where they go, such as s3://bucket/mlflow or file:///srv/mlflow."
         )
-    return (database.parent / "mlartifacts").as_uri()
+    return (database.parent / ARTIFACTS).as_uri()
 
 
 def _sanitised(what: str, values: Mapping[str, T]) -> dict[str, T]:
