@@ -29,6 +29,7 @@ def tracking_server(folder: Path, password: str = "") -> Iterator[str]:
         "MLFLOW_FLASK_SERVER_SECRET_KEY": password,
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "0",  # it would be a minute before a new one is called
     }
     with _served(folder, "server", ["server", "--workers", "1", *asking, *stores], secrets if password else {}) as one:
         yield one
