@@ -305,7 +305,7 @@ def _download(client: MlflowClient, config: Config, version: ModelVersion, targe
                 " Promote another version, or train again."
             )
         _require_bundle_sized(artifacts, version)
-        artifacts.download_artifacts(BUNDLE, temporary)
+        artifacts.download_artifacts(BUNDLE, temporary)  # type: ignore[no-untyped-call]  # MLflow gives it no types
         os.rename(Path(temporary, BUNDLE), target)  # fails where anything has come to be there
 
 

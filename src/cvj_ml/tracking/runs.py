@@ -170,7 +170,8 @@ def _every_metric(artifacts: ArtifactRepository, run_id: str) -> dict[str, float
         if size > _MOST_BYTES:
             raise ValueError
         with TemporaryDirectory() as temporary:
-            text = Path(artifacts.download_artifacts(METRICS, temporary)).read_text(encoding="utf-8")
+            artifacts.download_artifacts(METRICS, temporary)  # type: ignore[no-untyped-call]  # MLflow gives it no types
+            text = Path(temporary, METRICS).read_text(encoding="utf-8")
         return {str(name): float(value) for name, value in json.loads(text).items() if value is not None}
     except (ValueError, TypeError, AttributeError):
         raise RegistryError(f"The artifact {METRICS} of run {run_id} is not what a training logged.") from None
