@@ -18,7 +18,7 @@ _FOLD = "fold_cut"
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedVersions:
     """Two versions side by side; ``a`` and ``b`` in columns are the first and the second.
 
     figures: each metric of the headline with its 95 % interval where there is one; settings: parameters that differ;
@@ -33,7 +33,7 @@ class Compared:
     warnings: tuple[str, ...]
 
 
-def compare_versions(config: Config, first: int, second: int) -> Compared:
+def compare_versions(config: Config, first: int, second: int) -> ComparedVersions:
     """Return two versions side by side; ModelError where one is not there, or nobody knows how it was trained.
 
     ConfigError where both are the same.
@@ -57,7 +57,7 @@ def compare_versions(config: Config, first: int, second: int) -> Compared:
     of_sources = [{name: one for name, one in found.data.items() if not _evaluation(name)} for found in (a, b)]
     if of_sources[0] != of_sources[1]:
         warnings.append("They were trained on different data.")
-    return Compared(
+    return ComparedVersions(
         (described[0][0], described[1][0]),
         _figures(a, b),
         _beside(a.parameters, b.parameters, "setting", only_different=True),
