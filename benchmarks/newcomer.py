@@ -64,7 +64,7 @@ def measure(customers: int) -> tuple[list[dict[str, str | float | None]], dict[s
             if done.returncode:
                 sys.exit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
             told = done.stdout
-    people = int(json.loads(told)["people"])
+    people = sum(json.loads(told)["lists"].values())  # each person is on one list
     if not people:
         sys.exit("The plan names nobody.")
     shown = [" ".join(words).replace(str(wheel), "cvj-ml") for words in steps(str(wheel))]
