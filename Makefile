@@ -4,18 +4,21 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest test-newest lint mutate bench results venv bootstrap lock
+.PHONY: help demo test test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
 
 # The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
 ENV := .venv
 PINS := locks/dev.txt
+# What the package needs to run, and what installs it from here.
+RUNTIME_PINS := locks/runtime.txt locks/build.txt
 PY = $(ENV)/bin/python
 STAMP = $(ENV)/installed
 # uv reads its own list of authorities; a mirror behind a company's certificate is known to the system only.
 export UV_SYSTEM_CERTS := 1
 # The environment is remade only when this changes: the locks, the package's own declaration, the place of the clone.
-FINGERPRINT = { cat locks/uv.txt $(PINS) pyproject.toml; pwd; } | sha256sum
+# Its first word says which packages the environment has.
+FINGERPRINT = { printf '%s ' $(firstword $(PINS)); { cat locks/uv.txt $(PINS) pyproject.toml; pwd; } | sha256sum; }
 # Files keep the order of tests/conftest.py, the longest first.
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 PYTEST = $(PY) -m pytest $(IN_PARALLEL)
@@ -23,7 +26,7 @@ PYTEST = $(PY) -m pytest $(IN_PARALLEL)
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 
-demo: venv ## Train, score and publish one simulated night
+demo: runtime ## Train, score and publish one simulated night
 	@$(PY) -m cvj_ml demo
 
 test: venv ## Run all tests
@@ -66,6 +69,9 @@ bench: venv ## Measure the features against SQL and dataframes
 results: venv ## Measure the published figures anew
 	@$(PY) -m benchmarks.results
 
+release: venv ## Build what is published of the last commit into dist/, twice and compared, with its parts and checksums
+	@$(PY) .ci/release.py dist
+
 venv: ## Make or renew .venv (the other targets do it themselves)
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(FINGERPRINT))" ] && $(PY) -c '' 2>/dev/null; then exit; fi
 	rm -f $(STAMP)
@@ -73,11 +79,18 @@ venv: ## Make or renew .venv (the other targets do it themselves)
 	# uv takes no settings from pip, so behind a mirror that only pip knows pip takes over; both check every hash.
 	if ! $(ENV)/bin/uv pip sync --python $(PY) --require-hashes $(PINS); then
 		echo "uv could not install from $(PINS) (its reason stands above); trying pip." >&2
-		$(PY) -m pip install --require-hashes --requirement $(PINS)
+		$(PY) -m pip install --require-hashes $(addprefix --requirement=,$(PINS))
 	fi
 	$(PY) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
 	$(PY) -c 'from cvj_ml.warming import warm; warm()'
 	$(FINGERPRINT) > $(STAMP)
+
+# What a demonstration needs: fewer packages are enough to run it; an environment that has the tests' as well keeps them.
+runtime:
+	@case "$$(cat $(STAMP) 2>/dev/null)" in
+		"" | "$(firstword $(RUNTIME_PINS)) "*) $(MAKE) --no-print-directory venv PINS="$(RUNTIME_PINS)" ;;
+		*) $(MAKE) --no-print-directory venv ;;
+	esac
 
 # What the system has to bring, then an environment that holds nothing but pip and uv.
 bootstrap:
@@ -132,6 +145,9 @@ lock: bootstrap ## Renew locks/ after a change in pyproject.toml (LOCK=--upgrade
 	# The same versions, without the tools.
 	compile --constraint locks/dev.txt pyproject.toml --output-file locks/runtime.txt
 	echo 'uv>=0.11' | compile - --output-file locks/uv.txt
+	# What builds the package, where no tool of the tests is.
+	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| compile --constraint locks/dev.txt - --output-file locks/build.txt
 	# The lowest versions of what is declared, but of what tests import: that tests here as it does elsewhere.
 	tools=$$(sed -n '/^test = \[/,/^\]/s/^ *"\([a-z-]*\)[>=<].*/\1/p' pyproject.toml | paste -sd'|')
 	rm -f locks/lowest.txt # a version that stands there would be kept

@@ -17,6 +17,14 @@ HEAD = """# Commands
 
 Made from the commands by `python -m tests.cli_reference`. [outputs.md](outputs.md) has the exit codes. What a command
 tells on its way goes to stderr, its result to stdout (`--json`: one object).
+
+`cvj-ml --version` tells the version. `cvj-ml --install-completion` teaches your shell (bash, zsh or fish) to complete
+commands and options with the Tab key, by a line in its start-up file; `cvj-ml --show-completion` only prints what it
+would write. Where no shell can be detected, in an image that is being built for example, name it:
+
+```sh
+eval "$(_CVJ_ML_COMPLETE=source_bash cvj-ml)"    # or source_zsh; for fish: _CVJ_ML_COMPLETE=source_fish cvj-ml | source
+```
 """
 
 

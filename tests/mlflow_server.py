@@ -17,11 +17,22 @@ from cvj_ml.tracking import connection
 
 
 @contextmanager
-def tracking_server(folder: Path) -> Iterator[str]:
-    """Yield the address of a server that keeps everything in a folder; it is gone afterwards."""
+def tracking_server(folder: Path, password: str = "") -> Iterator[str]:
+    """Yield the address of a server that keeps everything in a folder; it is gone afterwards.
+
+    password: of ``admin``, where it asks for one; such a server also calls webhooks on this machine.
+    """
     stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "stored")]
-    with _served(folder, "server", ["server", "--workers", "1", *stores], {}) as address:
-        yield address
+    asking = ["--app-name", "basic-auth"] if password else []
+    secrets = {
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": password,
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "0",  # it would be a minute before a new one is called
+    }
+    with _served(folder, "server", ["server", "--workers", "1", *asking, *stores], secrets if password else {}) as one:
+        yield one
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
@@ -21,7 +23,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "cvj_ml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("dev", "runtime", "lowest", "uv")
+LOCKS = ("dev", "runtime", "lowest", "uv", "build")
 
 
 def lock_text(name: str) -> str:
@@ -127,9 +129,43 @@ def test_every_import_is_declared() -> None:
     assert not undeclared
 
 
-def test_both_locks_name_the_same_versions() -> None:
+@pytest.mark.parametrize("name", ["runtime", "build"])
+def test_a_part_of_the_lock_names_the_same_versions(name: str) -> None:
     dev = pins("dev")
-    assert {project: dev.get(project) for project in pins("runtime")} == pins("runtime")
+    assert {project: dev.get(project) for project in pins(name)} == pins(name)
+
+
+STUB = """#!/bin/sh
+case "$*" in *"pip sync"*|*"-m pip install --require"*) echo "$@" >> {log} ;; esac
+"""
+
+
+def test_a_demonstration_installs_what_runs_and_takes_no_tool_away(tmp_path: Path) -> None:
+    """The environment is a stub that notes down what it is asked to install."""
+    shutil.copytree(ROOT / "locks", tmp_path / "locks")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    log = tmp_path / "log"
+    for name in ("python", "uv"):
+        stub = tmp_path / ".venv" / "bin" / name
+        stub.write_text(STUB.format(log=log))
+        stub.chmod(0o755)
+
+    def installed_by(target: str) -> list[str]:
+        log.write_text("")
+        run("make", "--no-print-directory", target, cwd=tmp_path, MAKEFLAGS="")
+        (lines,) = [re.findall(r"locks/(\w+)\.txt", one) for one in log.read_text().splitlines() if "sync" in one] or [
+            []
+        ]
+        return lines
+
+    assert installed_by("runtime") == ["runtime", "build"]
+    assert installed_by("runtime") == []
+    assert installed_by("venv") == ["dev"]
+    assert installed_by("runtime") == []
+    (tmp_path / "pyproject.toml").write_text("# changed")
+    assert installed_by("runtime") == ["dev"]
 
 
 def test_the_changelog_has_an_entry_for_this_version() -> None:
@@ -158,6 +194,42 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert {"py.typed", "__init__.py", "journey/presets/cvj8.yaml"} <= packed
     assert all(name.split("/")[0].endswith(".dist-info") for name in beside)
     assert any(name.endswith("licenses/LICENSE") for name in beside)
+
+
+def test_the_description_names_files_of_the_source_distribution_and_links_to_none(wheel: Path, tmp_path: Path) -> None:
+    """An index shows it away from the repository, where a relative link leads nowhere."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [one for one in archive.namelist() if one.endswith("METADATA")]
+        description = archive.read(name).decode().split("\n\n", 1)[1]
+    assert not [one for one in re.findall(r"\]\(([^)\s]+)\)", description) if "://" not in one]
+    run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path, cwd=ROOT)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive_of_source:
+        packed = {one.partition("/")[2] for one in archive_of_source.getnames()}
+    named = set(re.findall(r"`([\w/-]+\.md)(?:#[\w-]+)?`", description))
+    assert len(named) > 15 and not named - packed
+
+
+@pytest.mark.slow
+def test_a_release_is_the_same_bytes_elsewhere_and_at_another_time(tmp_path: Path) -> None:
+    """Another clone, time zone, umask and hash seed; the script itself builds twice, too."""
+    clone = tmp_path / "elsewhere" / "clone"
+    run("git", "clone", "--quiet", "--no-hardlinks", ROOT, clone, cwd=tmp_path)
+    script, here, there = Path(".ci", "release.py"), tmp_path / "here", tmp_path / "there"
+    run(sys.executable, script, here, cwd=ROOT, TZ="UTC", PYTHONHASHSEED="1")
+    masked = f"umask 077; exec {sys.executable} {script} {there}"
+    run("sh", "-c", masked, cwd=clone, TZ="Asia/Tokyo", PYTHONHASHSEED="2", SOURCE_DATE_EPOCH="1")
+    written = {path.name: path.read_bytes() for path in here.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in there.iterdir()}
+    stem = f"cvj_ml-{PROJECT['version']}"
+    distributions = {f"{stem}-py3-none-any.whl", f"{stem}.tar.gz"}
+    assert written.keys() == {*distributions, f"{stem}.cdx.json", "SHA256SUMS"}
+    run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=here)
+    parts = json.loads(written[f"{stem}.cdx.json"])
+    assert (parts["bomFormat"], parts["metadata"]["component"]["version"]) == ("CycloneDX", PROJECT["version"])
+    locked = {(name, version) for name, versions in pins("runtime").items() for version in versions}
+    assert {(one["name"], one["version"]) for one in parts["components"]} == locked
+    assert all(one["externalReferences"][0]["hashes"] for one in parts["components"])
 
 
 @pytest.mark.slow

@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,21 @@ from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Trained, call
 pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"mlflow", "lightgbm", "duckdb", "pandas", "numpy", "pyarrow", "numba", "matplotlib", "sklearn", "scipy"}
+HEAVY = {
+    *(
+        "mlflow",
+        "lightgbm",
+        "duckdb",
+        "pandas",
+        "numpy",
+        "pyarrow",
+        "pyspark",
+        "numba",
+        "matplotlib",
+        "sklearn",
+        "scipy",
+    )
+}
 COMMANDS = (
     "demo",
     "init",
@@ -59,6 +75,38 @@ print(sorted({HEAVY} & sys.modules.keys()))
 """
     run = in_a_process(code)
     assert (run.stdout, run.stderr) == ("[]\n", "")
+
+
+def test_version_and_completion_import_nothing_heavy() -> None:
+    code = f"""
+import os, sys
+from cvj_ml.cli import main
+for words, settings in [
+    (["--version"], {{}}),
+    ([], dict(_CVJ_ML_COMPLETE="complete_bash", COMP_WORDS="cvj-ml models pro", COMP_CWORD="2")),
+    ([], dict(_CVJ_ML_COMPLETE="complete_bash", COMP_WORDS="cvj-ml check --as", COMP_CWORD="2")),
+]:
+    os.environ |= settings
+    sys.argv = ["cvj-ml", *words]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, (words, stop.code)
+print(sorted({HEAVY} & sys.modules.keys()))
+"""
+    run = in_a_process(code)
+    assert run.stderr == ""
+    assert run.stdout.split() == ["cvj-ml", metadata.version("cvj-ml"), "promote", "--as-of", "[]"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_script(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from cvj_ml.cli import main; main()"
+    monkeypatch.setenv("_CVJ_ML_COMPLETE", f"source_{shell}")
+    script = in_a_process(code).stdout
+    assert f"_CVJ_ML_COMPLETE=complete_{shell}" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
 @pytest.mark.parametrize(

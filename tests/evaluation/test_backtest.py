@@ -348,8 +348,12 @@ def test_the_command_tells_writes_and_logs(trained: Trained, tmp_path: Path) -> 
     assert len(cells) == len(document["cells"])
     from mlflow import MlflowClient
 
-    logged = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_run(document["run_id"])
-    for logs in ("log_loss", "decomposition.level", "over_folds.log_loss_won"):
+    client = MlflowClient(registry["tracking_uri"], registry["tracking_uri"])
+    logged = client.get_run(document["run_id"])
+    runs = client.search_runs([logged.info.experiment_id], f"tags.`mlflow.parentRunId` = '{document['run_id']}'")
+    assert {one.info.run_name.removeprefix("fold ") for one in runs} == set(cells["fold"])
+    assert all("backtest.log_loss.return.30d" in one.data.metrics for one in runs)
+    for logs in ("log_loss", "over_folds.log_loss_won"):
         assert any(name.startswith(f"backtest.{logs}.return") for name in logged.data.metrics), logs
     assert logged.info.status == "FINISHED"
 

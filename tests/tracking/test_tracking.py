@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import logging
 import os
@@ -15,7 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,7 +30,9 @@ import pytest
 from matplotlib.figure import Figure
 from tests.mlflow_server import tracking_server, wait_until
 
+import cvj_ml
 from cvj_ml import tracking
+from cvj_ml.commands import compare_versions
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError, RegistryError
 from cvj_ml.scoring import Interface
@@ -73,6 +77,7 @@ def make_record(folder: Path) -> TrainingRecord:
         cut="2024-06-01T00:00:00+01:00",
         inputs={"orders": [{"file": "/srv/private/orders.csv", "sha256": "ab" * 32, "bytes": 12}]},
         metrics={"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b\u00e9b\u00e9": 0.8},
+        judged_at="2024-05-02T00:00:00+01:00",
         bundle=bundle,
         digest=DIGESTS[0],
         interface=INTERFACE,
@@ -146,9 +151,18 @@ def test_the_run_holds_parameters_metrics_inputs_and_artifacts(logged: tuple[Con
     assert run.info.status == "FINISHED"
     assert run.data.params == {"max_rows": "1500000", "targets": "all", "share_of it": "0.5"}
     assert run.data.metrics == {"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b_b_": 0.8}
-    (dataset,) = [one.dataset for one in run.inputs.dataset_inputs]
+    tags = run.data.tags
+    assert (tags["mlflow.source.name"], tags["journey"], tags["cut"]) == ("cvj-ml train", "short", version.cut)
+    assert tags["mlflow.user"] and re.fullmatch("[0-9a-f]{40}", tags["mlflow.source.git.commit"])
+    dataset, evaluation = [one.dataset for one in run.inputs.dataset_inputs]
     assert dataset.name == "orders" and len(dataset.digest) == 32
     assert json.loads(dataset.profile) == {"files": 1, "bytes": 12}
+    columns = json.loads(dataset.schema)["mlflow_colspec"]
+    assert {one["name"]: one["type"] for one in columns}["occurred_at"] == "datetime"
+    assert evaluation.name == "evaluation 2024-05-02"
+    logged_model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert {one.dataset_name for one in logged_model.metrics} == {evaluation.name}
+    assert {one.dataset_digest for one in logged_model.metrics} == {evaluation.digest}
     names = {
         item.path
         for path in ("", "bundle", "tables", "figures")
@@ -156,19 +170,25 @@ def test_the_run_holds_parameters_metrics_inputs_and_artifacts(logged: tuple[Con
     }
     assert names == {
         "bundle", "bundle/canary", "bundle/journey.yaml", "bundle/manifest.json",
-        "figures", "figures/calibration.svg", "inputs.json", "tables", "tables/backtest.csv",
+        "figures", "figures/calibration.svg", "inputs.json", "metrics.json", "tables", "tables/backtest.csv",
     }  # fmt: skip
     tags = client.get_model_version("shop", "1").tags
     assert tags["digest"] == DIGESTS[0] and len(tags["journey_digest"]) == 64
 
 
 def test_a_changed_input_file_changes_the_digest_and_a_moved_one_does_not(record: TrainingRecord) -> None:
-    from cvj_ml.tracking.runs import _dataset
+    from cvj_ml.tracking.lineage import evaluation_dataset, source_datasets
 
     (file,) = record.inputs["orders"]
-    digest = _dataset("orders", [file]).dataset.digest
-    assert _dataset("orders", [{**file, "file": r"C:\moved\orders.csv"}]).dataset.digest == digest
-    assert _dataset("orders", [{**file, "sha256": "cd" * 32}]).dataset.digest != digest
+    config = make_config("sqlite:///unused.db", "shop")
+
+    def digest(file: Any) -> str:
+        (found,) = source_datasets(config, {"orders": [file]})
+        assert evaluation_dataset({"orders": [file]}, "2024-05-02").dataset.digest != found.dataset.digest
+        return found.dataset.digest
+
+    assert digest({**file, "file": r"C:\moved\orders.csv"}) == digest(file)
+    assert digest({**file, "sha256": "cd" * 32}) != digest(file)
 
 
 def test_artifacts_stand_beside_the_database_without_pickles_or_paths(
@@ -314,12 +334,94 @@ def test_a_failed_training_is_marked_and_registers_nothing(config: Config, recor
     assert [run.info.status for run in runs] == ["FAILED"]
 
 
-def test_many_parameters_and_metrics_are_all_logged(config: Config, record: TrainingRecord) -> None:
-    metrics = {f"fold{i}": float(i) for i in range(1100)} | {"nothing_to_measure": float("nan")}
+def test_every_metric_is_in_the_file_and_the_few_of_whole_questions_are_mlflows(
+    config: Config, record: TrainingRecord
+) -> None:
+    cells = {f"test.auc_low.convert__ascend.{days}d": days / 1000 for days in range(1, 1101)}
+    metrics = {**cells, "test.log_loss.return.30d": 0.2, "test.nothing_to_measure.x.30d": float("nan")}
     parameters = {f"setting{i}": i for i in range(230)}
     version = tracking.log_training(config, replace(record, metrics=metrics, parameters=parameters))
     data = client_of(config).get_run(version.run_id).data
-    assert len(data.params) == 230 and len(data.metrics) == 1101
+    assert len(data.params) == 230 and data.metrics == {"test.log_loss.return.30d": 0.2}
+    training = tracking.find_training(config, version.digest)
+    assert training and training.metrics == {**cells, "test.log_loss.return.30d": 0.2}
+    assert training.data.keys() == {"orders", "evaluation 2024-05-02"}
+
+
+def test_a_damaged_file_of_metrics_is_told(config: Config, record: TrainingRecord) -> None:
+    version = tracking.log_training(config, record)
+    root = Path(url2pathname(urlsplit(client_of(config).get_run(version.run_id).info.artifact_uri).path))
+    (root / "metrics.json").write_text("[1]")
+    with pytest.raises(RegistryError, match=r"metrics\.json of run \w+ is not what a training logged"):
+        tracking.find_training(config, version.digest)
+    (root / "metrics.json").unlink()  # as a run of an earlier version
+    training = tracking.find_training(config, version.digest)
+    assert training and training.metrics["test.log_loss.convert__ascend.30d"] == 0.18
+
+
+def test_a_backtest_has_a_run_within_it_for_each_fold(config: Config, record: TrainingRecord) -> None:
+    folds = [
+        replace(record, cut=cut, metrics={"backtest.log_loss.return.30d": 0.2}) for cut in ("2024-03-01", "2024-05-01")
+    ]
+    run_id = tracking.log_backtest(config, record, folds)
+    client = client_of(config)
+    found = client.search_runs(
+        [client.get_run(run_id).info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["start_time"]
+    )
+    assert [one.info.run_name for one in found] == ["fold 2024-03-01", "fold 2024-05-01"]
+    assert all(one.data.metrics == {"backtest.log_loss.return.30d": 0.2} for one in found)
+
+
+def test_a_registry_may_be_moved(record: TrainingRecord, tmp_path: Path) -> None:
+    before = make_config(f"sqlite:///{tmp_path}/before/mlflow.db", "shop")
+    version = tracking.log_training(before, record)
+    (tmp_path / "before").rename(tmp_path / "after")
+    after = make_config(f"sqlite:///{tmp_path}/after/mlflow.db", "shop")
+    assert files_of(fetch_champion(after, tmp_path / "cache")[0]) == files_of(record.bundle)
+    training = tracking.find_training(after, version.digest)
+    assert training and len(training.metrics) == len(record.metrics)
+
+
+def test_two_versions_stand_side_by_side(config: Config, record: TrainingRecord, tmp_path: Path) -> None:
+    low, high = {"test.log_loss_low.return.30d": 0.1}, {"test.log_loss_high.return.30d": 0.3}
+    metrics = {"test.log_loss.return.30d": 0.2, **low, **high, **{f"test.auc.a__b.{day}d": 0.5 for day in range(99)}}
+    for number, (digest, fold) in enumerate(zip(DIGESTS, ("2024-05-02", "2024-05-02", "2024-05-03"), strict=False)):
+        parameters = {"fold_cut": fold, "trees_leaves": number, "seed": 1}
+        inputs = {"orders": [{**record.inputs["orders"][0], "sha256": ("cd" if number == 2 else "ab") * 32}]}
+        told = replace(record, digest=digest, parameters=parameters, metrics=metrics, inputs=inputs)
+        tracking.log_training(config, replace(told, tags={"verdict": f"Verdict {number}."}))
+    same = compare_versions(config, 1, 2)
+    assert same.figures.to_dict("records") == [
+        {"figure": "test.log_loss.return.30d"}
+        | {f"{side}{bound}": value for side in "ab" for bound, value in (("", 0.2), ("_low", 0.1), ("_high", 0.3))}
+    ]
+    assert same.settings.to_dict("records") == [{"setting": "trees_leaves", "a": "0", "b": "1"}]
+    assert same.warnings == () and [one.verdict for one in same.versions] == ["Verdict 0.", "Verdict 1."]
+    other = compare_versions(config, 2, 3)
+    assert "different folds (2024-05-02 and 2024-05-03)" in other.warnings[0] and "different data" in other.warnings[1]
+    tracking.import_bundle(config, tracking.export(config, 1, tmp_path / "out"), DIGESTS[3], INTERFACE)
+    with pytest.raises(ModelError, match=r"since they were imported[^\n]*\n  - version 4$"):
+        compare_versions(config, 1, 4)
+
+
+def test_a_version_is_copied_to_the_model_of_another_environment(
+    config: Config, record: TrainingRecord, tmp_path: Path
+) -> None:
+    for digest in DIGESTS[:2]:
+        tracking.log_training(config, replace(record, digest=digest))
+    name = f"prod.{config.name}"
+    copied = tracking.promote_to(config, 2, name)
+    assert (copied.name, copied.version, copied.digest) == (name, 1, DIGESTS[1])
+    assert copied.aliases == ("challenger", "champion")
+    assert tracking.promote_to(config, 2, name) == copied, "it is not copied twice"
+    assert tracking.promote_to(config, 1, name).version == 2
+    assert [one.aliases for one in tracking.list_versions(config)] == [("challenger",), ("champion",)]
+    production = config.model_copy(update={"mlflow": config.mlflow.model_copy(update={"registered_model": name})})
+    bundle, champion = fetch_champion(production, tmp_path)
+    assert (champion.name, champion.version) == (name, 2) and files_of(bundle) == files_of(record.bundle)
+    assert tracking.rollback(production).version == 1
+    with pytest.raises(ConfigError, match="that is the model itself"):
+        tracking.promote_to(config, 1, config.name)
 
 
 def test_nothing_is_printed_and_no_global_state_changes(
@@ -352,12 +454,42 @@ def test_nothing_is_printed_and_no_global_state_changes(
 
 @pytest.mark.parametrize(
     "address",
-    ["file:///tmp/mlruns", "mlruns", "", "databricks", "postgresql://user:secret@db/mlflow", "sqlite://", "http://"],
+    ["file:///tmp/mlruns", "mlruns", "", "sqlite://", "http://", "ftp://user:secret@host/mlflow"],
 )
 def test_an_address_that_cannot_hold_a_registry_is_a_config_error(address: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot hold a model registry.*sqlite:///mlflow\.db") as raised:
         tracking.list_versions(make_config(address, "shop"))
     assert "secret" not in str(raised.value)
+
+
+def test_a_database_whose_driver_is_missing_is_told_with_the_package() -> None:
+    with pytest.raises(ConfigError, match=r"mysql://db/mlflow needs the Python package 'MySQLdb'") as raised:
+        tracking.list_versions(make_config("mysql://user:secret@db/mlflow", "shop"))
+    assert "secret" not in str(raised.value)
+
+
+def test_an_address_in_the_configuration_goes_before_that_of_the_environment_and_this_before_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = make_config("sqlite:///x.db", "shop").model_dump(mode="json", by_alias=True, exclude={"mlflow", "out"})
+    (tmp_path / "job").mkdir()
+
+    def found(**told: str) -> str:
+        file = tmp_path / "shop.yaml"
+        file.write_text(
+            json.dumps({**document, "horizons": ["30d"], "burn_in": "90d", **({"mlflow": told} if told else {})})
+        )
+        return cvj_ml.load_config(file).mlflow.tracking_uri
+
+    monkeypatch.chdir(tmp_path / "job")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert found() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry.example:5000")
+    assert found() == "http://registry.example:5000"
+    assert found(tracking_uri="sqlite:///own.db") == f"sqlite:///{tmp_path}/own.db"
+    assert found(experiment="other") == "http://registry.example:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
+    assert found() == f"sqlite:///{tmp_path}/job/theirs.db"  # as MLflow reads it
 
 
 def test_a_dead_server_is_told_in_seconds_and_without_its_password() -> None:
@@ -451,15 +583,35 @@ def test_four_processes_may_create_the_registry_at_once(tmp_path: Path) -> None:
     assert [one.version for one in versions] == [4, 3, 2, 1]
 
 
+PASSWORD = "not-a-real-password"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server that asks for a password, and the folder in which it keeps everything."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with tracking_server(folder, PASSWORD) as address:
+        yield address, folder
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with tracking_server(tmp_path) as address:
-        yield address
+def server(guarded: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    return guarded[0]
+
+
+@pytest.mark.slow
+def test_a_wrong_password_is_told_and_not_shown(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-wrong-password")
+    with pytest.raises(RegistryError, match="HTTP status 401") as raised:
+        tracking.list_versions(make_config(server, "shop"))
+    assert "a-wrong-password" not in str(raised.value)
 
 
 @pytest.mark.slow
 def test_everything_works_over_http(
-    server: str, record: TrainingRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: str, guarded: tuple[str, Path], record: TrainingRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config(server, "shop")
     with pytest.raises(ModelError, match="has no champion"):
@@ -476,8 +628,73 @@ def test_everything_works_over_http(
     exported = tracking.export(config, 2, tmp_path / "exported")
     assert tracking.import_bundle(config, exported, DIGESTS[2], INTERFACE).version == 3
     assert [one.version for one in tracking.list_versions(config)] == [3, 2, 1]
-    assert (tmp_path / "stored").is_dir()
+    assert (guarded[1] / "stored").is_dir()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_mlflows_practice_holds_on_a_server_that_asks_for_a_password(server: str, record: TrainingRecord) -> None:
+    """Told by MLflow itself: registered at log time, with alias, signature, example, data, tags, and code as text."""
+    from mlflow.models import get_model_info
+
+    config, name = make_config(server, "practice"), "prod.practice"
+    with webhook_receiver() as (address, calls):
+        client = client_of(config)
+        events = ["model_version_alias.created", "model_version.created"]
+        client.create_webhook("deploy", address, events, secret="of the webhook")
+        version = tracking.log_training(config, record)
+        copied = tracking.promote_to(config, version.version, name)
+        wait_until(lambda: sum("alias" in one["data"] for one in calls) >= 4, 60)
+
+    run = client.get_run(version.run_id)
+    assert run.data.tags["mlflow.source.name"] == "cvj-ml train" and run.data.tags["mlflow.user"]
+    (logged,) = run.outputs.model_outputs
+    model = client.get_logged_model(logged.model_id)
+    of_data = {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+    assert model.metrics and {(one.dataset_name, one.dataset_digest) for one in model.metrics} < of_data
+    for alias in ("champion", "challenger"):
+        assert client.get_model_version_by_alias("practice", alias).version == "1"
+    production = client.get_model_version_by_alias(name, "champion")
+    assert (production.version, production.run_id) == (str(copied.version), version.run_id)
+    assert production.tags == client.get_model_version("practice", "1").tags
+    told = [one["data"] for one in calls if one["data"].get("alias") == "champion"]
+    assert {(one["name"], one["version"]) for one in told} == {("practice", "1"), (name, "1")}
+
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(server)
+    try:
+        info = get_model_info(f"models:/{name}@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert [one.name for one in info.signature.params.params] == ["as_of"]
+    assert info.saved_input_example_info and "pyfunc_model.py" in info.flavors["python_function"]["model_code_path"]
+    assert "python_model" not in info.flavors["python_function"], "a pickle"
+
+
+@contextmanager
+def webhook_receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield an address on this machine, and what was posted there with a signature that is right."""
+    calls: list[dict[str, Any]] = []
+
+    class Receiving(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            signed = ".".join([self.headers["X-MLflow-Delivery-Id"], self.headers["X-MLflow-Timestamp"], body])
+            right = base64.b64encode(hmac.digest(b"of the webhook", signed.encode(), "sha256")).decode()
+            if self.headers["X-MLflow-Signature"] == f"v1,{right}":
+                calls.append(json.loads(body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiving) as receiving:
+        threading.Thread(target=receiving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{receiving.server_port}/models", calls
+        receiving.shutdown()
 
 
 NONSENSE = {

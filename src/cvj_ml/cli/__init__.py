@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -17,7 +19,7 @@ from cvj_ml.cli.measure import measure
 from cvj_ml.cli.models import models
 from cvj_ml.cli.monitor import monitor
 from cvj_ml.cli.nightly import nightly, score, targets
-from cvj_ml.cli.output import err, unfailing
+from cvj_ml.cli.output import err, out, unfailing
 from cvj_ml.cli.published import forget, report, verify, worksheet
 from cvj_ml.cli.train import train
 from cvj_ml.errors import exit_code_of
@@ -26,7 +28,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Where every customer stands in the value journey, what comes next, and whom to contact.",
 )
@@ -38,6 +39,21 @@ used = (
 for command in used:
     app.command()(command)
 app.add_typer(models, name="models")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        out.print(f"cvj-ml {metadata.version('cvj-ml')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Tell the version and end.")
+    ] = False,
+) -> None:
+    """Options of the program itself; each acts on its own."""
 
 
 def main() -> None:

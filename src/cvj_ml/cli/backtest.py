@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, Until, read, read_duration
-from cvj_ml.cli.output import Terminal, out, print_json, show
+from cvj_ml.cli.output import Terminal, estimate, out, print_json, show, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,7 @@ def _show_outcomes(found: pd.DataFrame) -> None:
         for days, table in here.groupby("horizon_days"):
             by_contender = {row["contender"]: row for row in table.to_dict("records")}
             model, thumb = by_contender[MODEL], by_contender["stage and recency"]
-            row = {"days": days, "obs/exp": _interval(model, "observed_expected", 2)}
+            row = {"days": days, "obs/exp": with_interval(model, "observed_expected", 2)}
             for share in LIFT_SHARES:
                 name = f"{share * 100:g}"
                 row[f"top {name} %"] = f"{model[f'lift_{name}']:.2f} ({thumb[f'lift_{name}']:.2f})"
@@ -129,9 +129,9 @@ def _losses(means: pd.DataFrame) -> pd.DataFrame:
                 "question": question,
                 "days": days,
                 "converted": model["converted"],
-                "log loss": _interval(model, "log_loss"),
+                "log loss": with_interval(model, "log_loss"),
                 "best baseline": best["contender"],
-                "model better by": _interval(best, "log_loss_above_model"),
+                "model better by": with_interval(best, "log_loss_above_model"),
             }
         )
     return _frame(rows)
@@ -212,7 +212,7 @@ def _show_baselines(report: Evaluation) -> None:
         )
         return
     title = f"A baseline does better than the model, beyond chance, in {len(clear)} comparison(s):"
-    better = [_text(-row["log_loss_above_model"], -row["high"], -row["low"]) for row in clear.to_dict("records")]
+    better = [estimate(-row["log_loss_above_model"], -row["high"], -row["low"]) for row in clear.to_dict("records")]
     named = clear.assign(better_by=better)
     show(named.head(_SHOWN), title, ["from", "to", "horizon_days", "contender", "better_by"])
 
@@ -226,9 +226,9 @@ def _show_calibration(report: Evaluation) -> None:
         {
             "question": row["question"],
             "days": row["horizon_days"],
-            "observed/expected": _interval(row, "observed_expected", 2),
-            "slope": _interval(row, "calibration_slope", 2),
-            "mean error": _interval(row, "expected_calibration_error"),
+            "observed/expected": with_interval(row, "observed_expected", 2),
+            "slope": with_interval(row, "calibration_slope", 2),
+            "mean error": with_interval(row, "expected_calibration_error"),
         }
         for row in table.to_dict("records")
     ]
@@ -244,7 +244,7 @@ def _show_calibration(report: Evaluation) -> None:
     named = failing.assign(
         days=failing["horizon_days"],
         figure=failing["figure"].map({"observed_expected": "obs/exp", "calibration_slope": "slope"}),
-        value=[_text(row["estimate"], row["low"], row["high"], 2) for row in failing.to_dict("records")],
+        value=[estimate(row["estimate"], row["low"], row["high"], 2) for row in failing.to_dict("records")],
     ).sort_values("p_holm", kind="stable")
     title = f"Failing: {len(failing)} figure(s) differ from 1 after Holm's correction"
     show(named.head(_SHOWN), title, ["from", "to", "days", "figure", "value", "finding"])
@@ -253,7 +253,7 @@ def _show_calibration(report: Evaluation) -> None:
 def _show_age(table: pd.DataFrame) -> None:
     table = _list_horizon(table)
     shown = table.assign(
-        days=table["horizon_days"], lost=[_interval(row, "lost_by_age") for row in table.to_dict("records")]
+        days=table["horizon_days"], lost=[with_interval(row, "lost_by_age") for row in table.to_dict("records")]
     ).rename(columns={"log_loss": "older", "log_loss_refitted": "refitted"})
     columns = ["judged_at", "age_days", "question", "days", "older", "refitted", "lost"]
     show(shown, "Model age: log loss of an older model beside the one refitted at the fold", columns)
@@ -279,17 +279,6 @@ def _show_gaps(table: pd.DataFrame) -> None:
     columns = ["value", "from", "to", "days", "obs/exp", "rest", "log_loss_gap", "differs"]
     title = f"Subgroups that differ from the rest: {len(flagged)} of {len(table):,} comparisons"
     show(shown.head(_SHOWN), title, columns)
-
-
-def _interval(row: Any, name: str, digits: int = 3) -> str:
-    return _text(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
-
-
-def _text(value: float, low: float | None, high: float | None, digits: int = 3) -> str:
-    if value != value:
-        return ""
-    known = low is not None and high is not None and low == low and high == high
-    return f"{value:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})" if known else f"{value:.{digits}f}"
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cvj_ml.cli.arguments import BundleFolder, ConfigFile, Json, Version, read
-from cvj_ml.cli.output import out, print_json, show
+from cvj_ml.cli.output import out, print_json, show, with_interval
 
 if TYPE_CHECKING:
     from cvj_ml.tracking import ModelVersion
@@ -41,12 +41,57 @@ def models_list(config_file: ConfigFile, as_json: Json = False) -> None:
 
 
 @models.command("promote")
-def models_promote(config_file: ConfigFile, version: Version, as_json: Json = False) -> None:
-    """Make a version the champion."""
+def models_promote(
+    config_file: ConfigFile,
+    version: Version,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="MODEL", help="Copy it to this registered model, that of another environment."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion, here or in the registered model of another environment."""
     from cvj_ml import tracking
 
-    promoted = tracking.promote(read(config_file)[0], version)
+    config = read(config_file)[0]
+    promoted = tracking.promote(config, version) if to is None else tracking.promote_to(config, version, to)
     _tell_version(promoted, f"{promoted.name} version {promoted.version} is the champion.", as_json)
+
+
+@models.command("compare")
+def models_compare(
+    config_file: ConfigFile,
+    first: Version,
+    second: Version,
+    as_json: Json = False,
+) -> None:
+    """Show two versions side by side: their figures with intervals, verdicts, data, and settings that differ."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from cvj_ml.commands import compare_versions
+
+    found = compare_versions(read(config_file)[0], first, second)
+    if as_json:
+        tables = {name: getattr(found, name).to_dict("records") for name in ("figures", "settings", "data")}
+        sides = {"versions": [asdict(one) for one in found.versions], "warnings": list(found.warnings)}
+        print_json({**sides, **tables})
+        return
+    names = [f"version {one.version}" for one in found.versions]
+    for name, one in zip(names, found.versions, strict=True):
+        out.print(f"{name}, trained at {one.cut[:10]}: {one.verdict or 'nothing was compared.'}", soft_wrap=True)
+    for warning in found.warnings:
+        out.print(f"warning: {warning}", soft_wrap=True)
+    out.print()
+    rows = [
+        {"figure": row["figure"], **{name: with_interval(row, side) for name, side in zip(names, "ab", strict=True)}}
+        for row in found.figures.to_dict("records")
+    ]
+    show(pd.DataFrame(rows), "Figures of the fold that each was judged at, with 95 % intervals over customers")
+    for what, table in (("Settings that differ", found.settings), ("Data", found.data)):
+        if len(table):
+            show(table.rename(columns=dict(zip("ab", names, strict=True))), what)
 
 
 @models.command("rollback")

@@ -118,6 +118,19 @@ def show(frame: pd.DataFrame, title: str, columns: list[str] | None = None) -> N
     out.print()
 
 
+def with_interval(row: Any, name: str, digits: int = 3) -> str:
+    """Return a figure of a row with its 95 % interval, ``name_low`` and ``name_high``, as `estimate` writes it."""
+    return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
+
+
+def estimate(value: float, low: float | None, high: float | None, digits: int = 3) -> str:
+    """Return ``0.123 (0.100, 0.150)``; without brackets where there is no interval, nothing where there is no value."""
+    if value != value:
+        return ""
+    known = low is not None and high is not None and low == low and high == high
+    return f"{value:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})" if known else f"{value:.{digits}f}"
+
+
 def show_metrics(table: pd.DataFrame, title: str) -> None:
     """Print the summary of a fold, or why there is none."""
     if table.empty:

@@ -3,6 +3,7 @@
 from cvj_ml.commands.audit import Audited, audit, model_to_audit
 from cvj_ml.commands.backtest import Backtested, backtest, backtest_fold, run_backtest
 from cvj_ml.commands.check import Checked, check
+from cvj_ml.commands.compare import ComparedVersions, compare_versions
 from cvj_ml.commands.forget import Forgotten, forget
 from cvj_ml.commands.measure import Measured, measure
 from cvj_ml.commands.monitor import Monitored, monitor
@@ -22,6 +23,7 @@ __all__ = [
     "Backtested",
     "Champion",
     "Checked",
+    "ComparedVersions",
     "Forgotten",
     "Histories",
     "Measured",
@@ -39,6 +41,7 @@ __all__ = [
     "backtest_fold",
     "champion",
     "check",
+    "compare_versions",
     "config_digest",
     "evaluate_challenger",
     "forget",

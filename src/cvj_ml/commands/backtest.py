@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def run_backtest(
         found = evaluation_of(results, keys, [gaps_of(last.evaluated, one, keys) for one in by], model_age)
     write_backtest(found, target)
     with watcher.step("Logging to MLflow"):
-        run_id = tracking.log_backtest(config, _record(histories, until, found))
+        record = _record(histories, until, found, results[-1].fold)
+        run_id = tracking.log_backtest(config, record, list(_fold_records(record, found, results, config)))
     return Backtested(found, target, run_id)
 
 
@@ -89,13 +90,24 @@ def write_backtest(found: Evaluation, folder: Path) -> None:
         save_figure(figure, folder / "plots" / f"{name}.svg")
 
 
-def _record(histories: Histories, until: int, found: Evaluation) -> tracking.Record:
+def _fold_records(
+    record: tracking.Record, found: Evaluation, results: Sequence[FoldResult], config: Config
+) -> Iterator[tracking.Record]:
+    """Yield what is logged of each fold: its own metrics, and the settings that were chosen in it."""
+    for result, metrics in zip(results, found.by_fold, strict=True):
+        cut = to_datetime(result.fold.cut, config.zone).isoformat()
+        chosen = {f"trees_{name}": value for name, value in result.fit.choice.settings.as_dict().items()}
+        yield replace(record, parameters=chosen, cut=cut, judged_at=cut, metrics=metrics, tables={}, figures={})
+
+
+def _record(histories: Histories, until: int, found: Evaluation, last: Fold) -> tracking.Record:
     config = histories.config
     return tracking.Record(
         parameters={"folds": " ".join(found.folds), "draws": DRAWS, "seed": config.model.seed},
         cut=to_datetime(until, config.zone).isoformat(),
         inputs=histories.store.fingerprints,
         metrics=found.metrics,
+        judged_at=to_datetime(last.cut, config.zone).isoformat(),
         tables=found.tables,
         figures=found.figures,
     )

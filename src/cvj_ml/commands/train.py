@@ -110,6 +110,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             cut=to_datetime(as_of, config.zone).isoformat(),
             inputs=histories.store.fingerprints,
             metrics={**found.metrics, **card.metrics},
+            judged_at=to_datetime(result.fold.cut, config.zone).isoformat(),
             bundle=bundle,
             digest=digest,
             interface=interface_of(opened),
@@ -279,12 +280,14 @@ def tuned_settings(histories: Histories, reported: Fold, trials: int) -> Setting
         found = search(histories.run(progress), reported, trials)
     watcher.say(found.sentence)
     cut = to_datetime(reported.cut, config.zone).isoformat()
-    tracking.log_search(config, _record(histories, found, cut), [_trial(one, cut) for one in found.trials])
+    record = _record(histories, found, cut)
+    tracking.log_search(config, record, [_trial(one, record) for one in found.trials])
     return found.settings
 
 
 def _record(histories: Histories, found: Search, cut: str) -> tracking.Record:
     zone = histories.config.zone
+    last = max((fold.cut for fold in found.folds), default=None)
     return tracking.Record(
         parameters={
             **(_named(found.settings) if found.settings else {}),
@@ -294,15 +297,15 @@ def _record(histories: Histories, found: Search, cut: str) -> tracking.Record:
         cut=cut,
         inputs=histories.store.fingerprints,
         metrics={},
+        judged_at="" if last is None else to_datetime(last, zone).isoformat(),
     )
 
 
-def _trial(one: Trial, cut: str) -> tracking.Record:
+def _trial(one: Trial, search: tracking.Record) -> tracking.Record:
     above = {"": one.above.estimate, "_low": one.above.low, "_high": one.above.high}
-    return tracking.Record(
+    return replace(
+        search,
         parameters=_named(one.settings),
-        cut=cut,
-        inputs={},
         metrics={
             "validation.log_loss": one.log_loss,
             **{f"validation.log_loss_above_own{bound}": value for bound, value in above.items()},

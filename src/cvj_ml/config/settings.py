@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable
 from datetime import date
@@ -100,8 +101,10 @@ class ReportSpec(Section):
 class MlflowSpec(Section):
     """Where training runs and models are recorded."""
 
-    tracking_uri: str = Field(default="sqlite:///mlflow.db", validate_default=True)
+    tracking_uri: str = Field(default_factory=lambda: _tracking_uri_of_environment(), validate_default=True)
     experiment: str | None = None
+    registered_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    artifact_location: str | None = None
 
     @field_validator("tracking_uri")
     @classmethod
@@ -111,6 +114,14 @@ class MlflowSpec(Section):
             return uri
         folder = (info.context or {}).get("folder", Path())
         return f"sqlite:///{Path(folder, path).resolve()}"
+
+
+def _tracking_uri_of_environment() -> str:
+    """Return what MLflow's own variable names, as MLflow reads it: a file is found from the working folder."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    scheme, _, path = uri.partition(":///")
+    named = "MLFLOW_TRACKING_URI" in os.environ and scheme == "sqlite" and path
+    return f"sqlite:///{Path(path).resolve()}" if named else uri
 
 
 class Config(Section):
@@ -329,6 +340,11 @@ class Config(Section):
         """The tables that touchpoints come from, by where they stand in the configuration."""
         tables = {f"sources.{name}": spec for name, spec in self.sources.items()}
         return tables | ({STAGE_HISTORY: self.stage_history} if self.stage_history else {})
+
+    @property
+    def registered_model(self) -> str:
+        """The name of the model in the registry."""
+        return self.mlflow.registered_model or self.name
 
     @property
     def default_list_horizon(self) -> int:

@@ -45,6 +45,31 @@ _METRICS = (
 )
 
 
+MOST_HEADLINES = 60
+"""Metrics of a run that MLflow shows and compares; all of them stand in its file of metrics."""
+
+_QUESTION = r"\.(?:return|reach)\.\d+d$"
+_HEADLINES = (
+    rf"(?:test|backtest)\.log_loss{_QUESTION}",
+    rf"(?:test|backtest)\.decomposition\.(?:observed_expected|auc){_QUESTION}",
+    rf"(?:test|backtest)\.calibration_slope{_QUESTION}",
+    rf"backtest\.over_folds\.log_loss_(?:mean|won){_QUESTION}",
+    r"stage\.(?!mix\.)",
+    r"(?:test|backtest)\.auc\.(?!\w+__)\w+\.\d+d$",
+)
+
+
+def headline(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the few metrics that stand for a run: all of them where they are few, else those of whole questions.
+
+    Of a transition, a bound or a baseline none is among them; log loss comes first.
+    """
+    if len(metrics) <= MOST_HEADLINES:
+        return dict(metrics)
+    found = [name for pattern in _HEADLINES for name in metrics if re.match(pattern, name)]
+    return {name: metrics[name] for name in found[:MOST_HEADLINES]}
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Parameters, metrics, tables and figures of one training."""
@@ -184,13 +209,14 @@ class Evaluation:
     tables: cells, means, calibration and decomposition of every fold (`Assessment`), with what it says in words
     (diagnosis) and over all folds (over_folds, without the column); outcomes of every fold (`outcome_table`); then
     failing and baseline_wins of the last one,
-    then subgroup_gaps of the last one and model_age, where they were asked for.
+    then subgroup_gaps of the last one and model_age, where they were asked for. by_fold: the headline of each fold.
     """
 
     folds: tuple[str, ...]
     tables: Mapping[str, pd.DataFrame]
     figures: Mapping[str, Figure]
     metrics: Mapping[str, float]
+    by_fold: tuple[Mapping[str, float], ...]
 
     def last(self, table: str) -> pd.DataFrame:
         """Return the rows of the last fold, without the column ``fold``."""
@@ -225,7 +251,8 @@ def evaluation_of(
     figures |= dict(_ageing(model_age)) if model_age is not None else {}
     metrics = {**dict(headline_metrics(assessed[-1], "backtest")), **dict(_over_folds_metrics(tables["over_folds"]))}
     metrics |= dict(outcome_metrics(tables["outcomes"][tables["outcomes"]["fold"] == folds[-1]], "backtest"))
-    return Evaluation(folds, tables, figures, metrics)
+    by_fold = tuple(dict(headline_metrics(one, "backtest")) for one in assessed)
+    return Evaluation(folds, tables, figures, metrics, by_fold)
 
 
 def _over_folds(assessed: Sequence[Assessment], folds: Sequence[str], name: str) -> pd.DataFrame:

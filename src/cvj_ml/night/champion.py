@@ -78,11 +78,11 @@ def pin_champion(config: Config, visible: Visible, watcher: Watcher) -> Champion
         bundle = _open_kept(config, pinned, folder)
     except (RegistryError, NoRegistryError) as failure:
         found = _stand_in(config, folder, failure)
-        watcher.say(f"warning: {failure} Using {config.name} version {found.version}: {found.source}.")
+        watcher.say(f"warning: {failure} Using {config.registered_model} version {found.version}: {found.source}.")
     else:
         found = Champion(bundle, pinned.version, pinned.run_id, _training_of(config, pinned.digest, folder, watcher))
         _remember(config, found, folder)
-    require_same("champion", f"{config.name} version {found.version}", found.bundle, config, visible)
+    require_same("champion", f"{config.registered_model} version {found.version}", found.bundle, config, visible)
     return found
 
 
@@ -191,4 +191,4 @@ def _stand_in(config: Config, folder: Path, failure: CvjError) -> Champion:
 
 def _registry(config: Config) -> str:
     """Return what tells one registry and model from another; the password that an address may hold can change."""
-    return digest_of(re.sub(r"//[^/@]*@", "//", config.mlflow.tracking_uri), config.name)
+    return digest_of(re.sub(r"//[^/@]*@", "//", config.mlflow.tracking_uri), config.registered_model)

@@ -2,6 +2,7 @@
 
 from cvj_ml.tracking.registry import (
     current_champion,
+    describe_version,
     export,
     fetch,
     find_champion,
@@ -13,6 +14,7 @@ from cvj_ml.tracking.registry import (
     log_search,
     log_training,
     promote,
+    promote_to,
     rollback,
 )
 from cvj_ml.tracking.runs import LoggedTraining, ModelVersion, Record, TrainingRecord
@@ -23,6 +25,7 @@ __all__ = [
     "Record",
     "TrainingRecord",
     "current_champion",
+    "describe_version",
     "export",
     "fetch",
     "find_champion",
@@ -34,5 +37,6 @@ __all__ = [
     "log_search",
     "log_training",
     "promote",
+    "promote_to",
     "rollback",
 ]

@@ -54,7 +54,8 @@ def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
     """Yield a client of the configured registry.
 
     create: whether a sqlite registry that does not exist yet is created, rather than being a NoRegistryError. Inside,
-    failures of MLflow, its database or its server become a RegistryError with a short message.
+    failures of MLflow, its database or its server become a RegistryError with a short message. ConfigError for an
+    address that MLflow keeps no models at, or for which a package is not installed.
     """
     uri = config.mlflow.tracking_uri
     database = sqlite_file(uri)
@@ -68,11 +69,21 @@ def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
         import sqlalchemy.exc
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+        from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
         try:
+            if database is None and is_database(uri):
+                _probe(uri)
             with _initialising(database) if database is not None else nullcontext():
                 client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             yield client
+        except UnsupportedModelRegistryStoreURIException:
+            raise _unusable(uri) from None
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"mlflow.tracking_uri: {_place(uri)} needs the Python package {error.name!r}, which is not installed."
+                " Install it beside cvj-ml, or name an MLflow server that is in front of it."
+            ) from None
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise RegistryError(
                 f"The model registry at {_place(uri)} failed: {_reason(error, uri)}. {_next_step(uri)}"
@@ -91,16 +102,41 @@ def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file of a sqlite address, None for a server; any other address is a ConfigError."""
+    """Return the file of a sqlite address, None for what lies elsewhere; ConfigError for what holds no registry."""
     scheme, _, rest = uri.partition(":")
-    if scheme == "sqlite" and rest.startswith("///") and rest.partition("?")[0].strip("/"):
-        return Path(rest.partition("?")[0][3:]).resolve()
-    if scheme in ("http", "https") and urlsplit(uri).hostname:
-        return None
-    raise ConfigError(
-        f"mlflow.tracking_uri: {_place(uri)!r} cannot hold a model registry. Write sqlite:///mlflow.db for a file, or"
-        " http(s)://host:port of an MLflow server; other databases belong behind such a server."
+    if scheme == "sqlite":
+        if rest.startswith("///") and rest.partition("?")[0].strip("/"):
+            return Path(rest.partition("?")[0][3:]).resolve()
+        raise _unusable(uri)
+    # Folders of files are in maintenance, and MLflow refuses them.
+    folder = scheme == "file" or (not rest and "databricks" not in scheme)
+    if folder or (scheme in ("http", "https") and not urlsplit(uri).hostname):
+        raise _unusable(uri)
+    return None
+
+
+def is_database(uri: str) -> bool:
+    """Return whether an address is that of a database itself, with no MLflow server in front of it."""
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def _unusable(uri: str) -> ConfigError:
+    return ConfigError(
+        f"mlflow.tracking_uri: {_place(uri)!r} cannot hold a model registry. Write sqlite:///mlflow.db for a file,"
+        " http(s)://host:port of an MLflow server, or another address at which MLflow keeps models: of a database"
+        " (postgresql, mysql, mssql), or databricks."
     )
+
+
+def _probe(uri: str) -> None:
+    """Open a database once: MLflow retries one that does not answer for minutes."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 @contextmanager

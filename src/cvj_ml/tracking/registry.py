@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError
@@ -21,24 +22,32 @@ from cvj_ml.tracking.runs import (
     ModelVersion,
     Record,
     TrainingRecord,
+    artifacts_of,
     log_model,
     log_record,
+    logged_training,
     new_run,
+)
+from cvj_ml.tracking.versions import (
+    CHALLENGER,
+    CHAMPION,
+    FORMAT_TAG,
+    champion_of,
+    find,
+    past_champions,
+    versions_of,
+    with_digest,
+    write_past_champions,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from cvj_ml.scoring import Interface
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-
 _CARD = "card.md"
-_PAST_CHAMPIONS = "past_champions"
-_FORMAT_TAG = "bundle_format"
-_PAST_CHAMPIONS_KEPT = 50
 
 # Far above any model's; what is listed as larger is not even downloaded.
 _MOST_FILES = 200
@@ -55,39 +64,42 @@ def log_training(config: Config, record: TrainingRecord, *, usable: bool = True)
     """
     tags = {**_tags(record.bundle, record.digest, record.cut), **record.tags}
     with connect(config, create=True) as client:
-        with new_run(client, config, f"train {record.cut}") as run:
+        in_short = _in_short(record.bundle)
+        with new_run(client, config, "train", record.cut, note=in_short) as run:
             model = log_model(client, config, run, record.bundle, record.interface)
-            log_record(client, run, model, record)
-        return _register(client, config.name, model, tags, _in_short(record.bundle), usable=usable)
+            log_record(client, config, run, model, record)
+        return _register(client, config.registered_model, model, tags, in_short, usable=usable)
 
 
-def log_backtest(config: Config, record: Record) -> str:
-    """Log a backtest, which registers nothing, and return the id of its run."""
-    with connect(config, create=True) as client, new_run(client, config, f"backtest {record.cut}") as run:
-        log_record(client, run, None, record)
-        return str(run.info.run_id)
+def log_backtest(config: Config, record: Record, folds: Sequence[Record]) -> str:
+    """Log a backtest, which registers nothing, with a nested run for each fold, and return the id of its run."""
+    return _log_nested(config, "backtest", record, {f"fold {one.cut[:10]}": one for one in folds})
 
 
 def log_search(config: Config, record: Record, trials: Sequence[Record]) -> str:
     """Log a search for settings with a nested run for each trial, and return the id of its run."""
-    with connect(config, create=True) as client, new_run(client, config, f"search {record.cut}") as run:
-        log_record(client, run, None, record)
-        for number, trial in enumerate(trials, 1):
-            with new_run(client, config, f"trial {number}", run) as nested:
-                log_record(client, nested, None, trial)
+    return _log_nested(config, "search", record, {f"trial {number}": one for number, one in enumerate(trials, 1)})
+
+
+def _log_nested(config: Config, kind: str, record: Record, parts: Mapping[str, Record]) -> str:
+    with connect(config, create=True) as client, new_run(client, config, kind, record.cut) as run:
+        log_record(client, config, run, None, record)
+        for title, part in parts.items():
+            with new_run(client, config, kind, part.cut, title=title, parent=run) as nested:
+                log_record(client, config, nested, None, part)
         return str(run.info.run_id)
 
 
 def list_versions(config: Config) -> list[ModelVersion]:
     """Return the registered versions, newest first; none where nothing was registered yet."""
     with connect(config) as client:
-        return _versions(client, config.name)
+        return versions_of(client, config.registered_model)
 
 
 def find_champion(config: Config) -> ModelVersion | None:
     """Return the champion, None where there is no registry yet or no champion in it."""
     with connect(config, create=True) as client:
-        return _champion(_versions(client, config.name))
+        return champion_of(versions_of(client, config.registered_model))
 
 
 def promote(config: Config, version: int) -> ModelVersion:
@@ -96,46 +108,78 @@ def promote(config: Config, version: int) -> ModelVersion:
     Raises ModelError where there is no such version.
     """
     with connect(config) as client:
-        versions = _versions(client, config.name)
-        chosen = _find(versions, version, config.name)
-        champion = _champion(versions)
-        if champion is None or champion.version != chosen.version:
-            if champion is not None:
-                # Before the alias moves: an interruption in between leaves the champion its own predecessor, which
-                # rollback skips.
-                _write_past(client, config.name, [*_past(client, config.name), champion.version])
-            client.set_registered_model_alias(config.name, CHAMPION, str(chosen.version))
-        return _find(_versions(client, config.name), version, config.name)
+        return _promote(client, config.registered_model, version)
+
+
+def promote_to(config: Config, version: int, name: str) -> ModelVersion:
+    """Copy a version to another registered model, that of an environment, and make the copy the champion there.
+
+    What is there already by its digest is not copied again. Raises ModelError where there is no such version, or it is
+    no bundle, ConfigError where the name is that of the model itself.
+    """
+    own = config.registered_model
+    if name == own:
+        raise ConfigError(
+            f"--to {name}: that is the model itself. Name the one of another environment, or leave it out."
+        )
+    with connect(config) as client:
+        chosen = with_digest(find(versions_of(client, own), version, own))
+        copied = [one.version for one in versions_of(client, name) if one.digest == chosen.digest]
+        if not copied:
+            with redirect_stderr(io.StringIO()):  # MLflow tells the copy to whoever looks
+                copied = [int(client.copy_model_version(f"models:/{own}/{version}", name).version)]
+            client.set_registered_model_alias(name, CHALLENGER, str(copied[0]))
+        return _promote(client, name, copied[0])
+
+
+def _promote(client: MlflowClient, name: str, version: int) -> ModelVersion:
+    versions = versions_of(client, name)
+    chosen = find(versions, version, name)
+    champion = champion_of(versions)
+    if champion is None or champion.version != chosen.version:
+        if champion is not None:
+            # Before the alias moves: an interruption in between leaves the champion its own predecessor, which
+            # rollback skips.
+            write_past_champions(client, name, [*past_champions(client, name), champion.version])
+        client.set_registered_model_alias(name, CHAMPION, str(chosen.version))
+    return find(versions_of(client, name), version, name)
 
 
 def rollback(config: Config) -> ModelVersion:
     """Make the champion before the present one champion again; raises ModelError where there was none."""
     with connect(config) as client:
-        versions = _versions(client, config.name)
-        champion = _champion(versions)
+        versions = versions_of(client, config.registered_model)
+        champion = champion_of(versions)
         present = champion.version if champion else None
-        past = _past(client, config.name) if versions else []
+        past = past_champions(client, config.registered_model) if versions else []
         kept = {one.version for one in versions} - {present}
         while past and past[-1] not in kept:
             past.pop()
         if not past:
             raise ModelError(
-                f"{config.name} has no earlier champion to return to. See `cvj-ml models list` and promote a version."
+                f"{config.registered_model} has no earlier champion to return to. See `cvj-ml models list` and promote"
+                " a version."
             )
         previous = past.pop()
-        client.set_registered_model_alias(config.name, CHAMPION, str(previous))
-        _write_past(client, config.name, past)
-        return _find(_versions(client, config.name), previous, config.name)
+        client.set_registered_model_alias(config.registered_model, CHAMPION, str(previous))
+        write_past_champions(client, config.registered_model, past)
+        return find(versions_of(client, config.registered_model), previous, config.registered_model)
 
 
 def find_training(config: Config, digest: str) -> LoggedTraining | None:
     """Return what the training of the model with this digest logged; None where it was imported, or is not there."""
     with connect(config) as client:
-        for version in _versions(client, config.name):
+        for version in versions_of(client, config.registered_model):
             if version.digest == digest and version.cut:
-                data = client.get_run(version.run_id).data
-                return LoggedTraining(version.cut, dict(data.params), dict(data.metrics))
+                return logged_training(client, config, version)
     return None
+
+
+def describe_version(config: Config, version: int) -> tuple[ModelVersion, LoggedTraining | None]:
+    """Return a version and what its training logged, None where it was imported; ModelError where there is none."""
+    with connect(config) as client:
+        found = find(versions_of(client, config.registered_model), version, config.registered_model)
+        return found, logged_training(client, config, found) if found.cut else None
 
 
 def current_champion(config: Config) -> ModelVersion:
@@ -144,18 +188,19 @@ def current_champion(config: Config) -> ModelVersion:
     Raises ModelError where there is no registry, no champion or no bundle, RegistryError where the registry fails.
     """
     with connect(config) as client:
-        champion = _champion(_versions(client, config.name))
+        champion = champion_of(versions_of(client, config.registered_model))
     if champion is None:
         raise ModelError(
-            f"{config.name} has no champion. Run `cvj-ml train`, or promote a version of `cvj-ml models list`."
+            f"{config.registered_model} has no champion. Run `cvj-ml train`, or promote a version of `cvj-ml models"
+            " list`."
         )
-    return _with_digest(champion)
+    return with_digest(champion)
 
 
 def find_version(config: Config, version: int) -> ModelVersion:
     """Return a registered version; raises ModelError where there is none, or one that is no bundle."""
     with connect(config) as client:
-        return _with_digest(_find(_versions(client, config.name), version, config.name))
+        return with_digest(find(versions_of(client, config.registered_model), version, config.registered_model))
 
 
 def fetch(config: Config, version: ModelVersion, folder: Path) -> Path:
@@ -166,7 +211,7 @@ def fetch(config: Config, version: ModelVersion, folder: Path) -> Path:
     """
     _require_new(folder / version.digest)
     with connect(config) as client:
-        _download(client, version, folder / version.digest)
+        _download(client, config, version, folder / version.digest)
     return folder / version.digest
 
 
@@ -177,7 +222,9 @@ def export(config: Config, version: int, folder: Path) -> Path:
     """
     _require_new(folder)
     with connect(config) as client:
-        _download(client, _find(_versions(client, config.name), version, config.name), folder)
+        _download(
+            client, config, find(versions_of(client, config.registered_model), version, config.registered_model), folder
+        )
     return folder
 
 
@@ -189,12 +236,12 @@ def import_bundle(config: Config, folder: Path, digest: str, interface: Interfac
     """
     tags = _tags(folder, digest, "")
     with connect(config, create=True) as client:
-        for known in _versions(client, config.name):
+        for known in versions_of(client, config.registered_model):
             if known.digest == digest:
                 return known
-        with new_run(client, config, f"import {digest[:12]}") as run:
+        with new_run(client, config, "import", "", title=f"import {digest[:12]}") as run:
             model = log_model(client, config, run, folder, interface)
-        return _register(client, config.name, model, tags, _in_short(folder), usable=True)
+        return _register(client, config.registered_model, model, tags, _in_short(folder), usable=True)
 
 
 def _in_short(bundle: Path) -> str:
@@ -209,7 +256,7 @@ def _tags(bundle: Path, digest: str, cut: str) -> dict[str, str]:
         raise ModelError(f"{bundle} is not a model bundle: it has no journey.yaml. Name an exported bundle.")
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise ModelError(f"The digest of {bundle} is not 64 hex digits. Verify the bundle first.")
-    kept = {_FORMAT_TAG: str(FORMAT)}
+    kept = {FORMAT_TAG: str(FORMAT)}
     return {**kept, "digest": digest, "journey_digest": hashlib.sha256(journey.read_bytes()).hexdigest(), "cut": cut}
 
 
@@ -235,105 +282,30 @@ def _register(
     client.set_registered_model_alias(name, CHALLENGER, str(created.version))
     if usable and CHAMPION not in client.get_registered_model(name).aliases:
         client.set_registered_model_alias(name, CHAMPION, str(created.version))
-    return _find(_versions(client, name), int(created.version), name)
+    return find(versions_of(client, name), int(created.version), name)
 
 
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    registered = _registered_model(client, name)
-    if registered is None:
-        return []
-    aliases: dict[int, list[str]] = {}
-    for alias, version in registered.aliases.items():
-        aliases.setdefault(int(version), []).append(alias)
-    found: list[Any] = []
-    token: str | None = None
-    while token is None or token:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        found += page
-        if page.token and page.token == token:
-            raise LookupError("the same page again")
-        token = page.token or ""
-    versions = [
-        ModelVersion(
-            name=name,
-            version=int(one.version),
-            digest=one.tags.get("digest", ""),
-            run_id=one.run_id or "",
-            aliases=tuple(sorted(aliases.get(int(one.version), []))),
-            cut=one.tags.get("cut", ""),
-            created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-            bundle_format=int(one.tags.get(_FORMAT_TAG, 1)),
-        )
-        for one in found
-    ]
-    return sorted(versions, key=lambda one: one.version, reverse=True)
-
-
-def _registered_model(client: MlflowClient, name: str) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-    if found.name != name:
-        raise LookupError("an empty answer, or one to another question")
-    return found
-
-
-def _champion(versions: list[ModelVersion]) -> ModelVersion | None:
-    return next((one for one in versions if CHAMPION in one.aliases), None)
-
-
-def _with_digest(version: ModelVersion) -> ModelVersion:
-    if not re.fullmatch(r"[0-9a-f]{64}", version.digest):
-        raise ModelError(
-            f"Version {version.version} of {version.name} carries no digest of a bundle, so `cvj-ml train` did not"
-            " register it. Promote one that it did."
-        )
-    return version
-
-
-def _find(versions: list[ModelVersion], version: int, name: str) -> ModelVersion:
-    for one in versions:
-        if one.version == version:
-            return one
-    known = ", ".join(str(one.version) for one in reversed(versions)) or "none; run `cvj-ml train` first"
-    raise ModelError(f"{name} has no version {version}. Versions: {known}.")
-
-
-def _past(client: MlflowClient, name: str) -> list[int]:
-    text = client.get_registered_model(name).tags.get(_PAST_CHAMPIONS, "")
-    return [int(version) for version in re.findall(r"\d+", text)]
-
-
-def _write_past(client: MlflowClient, name: str, versions: list[int]) -> None:
-    text = ",".join(map(str, versions[-_PAST_CHAMPIONS_KEPT:]))
-    client.set_registered_model_tag(name, _PAST_CHAMPIONS, text)
-
-
-def _download(client: MlflowClient, version: ModelVersion, target: Path) -> None:
+def _download(client: MlflowClient, config: Config, version: ModelVersion, target: Path) -> None:
     """Put a version's bundle at ``target``, whole or not at all: a folder that does not exist yet, or is empty."""
     from mlflow.exceptions import MlflowException
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".fetch-", dir=target.parent) as temporary:
         try:
-            present = bool(version.run_id and client.list_artifacts(version.run_id, BUNDLE))
+            artifacts = artifacts_of(client, config, version.run_id) if version.run_id else None
+            if artifacts is not None and not artifacts.list_artifacts(BUNDLE):
+                artifacts = None
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            present = False
-        if present:
-            _require_bundle_sized(client, version)
-        else:
+            artifacts = None
+        if artifacts is None:
             raise ModelError(
                 f"Version {version.version} of {version.name} has lost the bundle among its artifacts."
                 " Promote another version, or train again."
             )
-        client.download_artifacts(version.run_id, BUNDLE, temporary)
+        _require_bundle_sized(artifacts, version)
+        artifacts.download_artifacts(BUNDLE, temporary)  # type: ignore[no-untyped-call]  # MLflow gives it no types
         os.rename(Path(temporary, BUNDLE), target)  # fails where anything has come to be there
 
 
@@ -342,11 +314,11 @@ def _require_new(folder: Path) -> None:
         raise ConfigError(f"{folder} is not empty; name a new folder for the bundle.")
 
 
-def _require_bundle_sized(client: MlflowClient, version: ModelVersion) -> None:
+def _require_bundle_sized(artifacts: ArtifactRepository, version: ModelVersion) -> None:
     """Raise ModelError where the registry lists more than a bundle can be, before any of it fills the disk."""
     folders, files, size = [BUNDLE], 0, 0
     while folders:
-        for one in client.list_artifacts(version.run_id, folders.pop()):
+        for one in artifacts.list_artifacts(folders.pop()):
             files, size = files + 1, size + (one.file_size or 0)
             if one.is_dir:
                 folders.append(one.path)

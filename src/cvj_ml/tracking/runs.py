@@ -7,31 +7,36 @@ What the logged model takes and gives, as MLflow describes it.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pandas as pd
 import pyarrow as pa
 from pandas.api import types
 
 from cvj_ml.config import Config
-from cvj_ml.errors import CvjError, raise_all
-from cvj_ml.io import write_csv
+from cvj_ml.errors import ConfigError, CvjError, RegistryError, raise_all
+from cvj_ml.evaluation.mlflow_record import headline
+from cvj_ml.io import sorted_json, write_csv
 from cvj_ml.store import Fingerprint
-from cvj_ml.tracking.connection import sqlite_file
+from cvj_ml.tracking.connection import is_database, sqlite_file
+from cvj_ml.tracking.lineage import evaluation_dataset, run_tags, source_datasets, without_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, LoggedModel, Run
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from cvj_ml.scoring import Interface
 if TYPE_CHECKING:
@@ -49,16 +54,40 @@ T = TypeVar("T")
 
 BUNDLE = "bundle"
 
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a sqlite file."""
+
+METRICS = "metrics.json"
+"""The artifact that holds every metric of a run."""
+
+_MOST_BYTES = 2**24
+"""Far above any such file."""
+
 # The least that every MLflow store accepts in one request.
 _PARAMETERS_A_REQUEST = 100
-_METRICS_A_REQUEST = 500
 
 
 @contextmanager
-def new_run(client: MlflowClient, config: Config, name: str, parent: Run | None = None) -> Iterator[Run]:
-    """Yield a new run, nested in its parent if it has one; it ends as finished, or as failed where the block raises."""
-    tags = {"mlflow.parentRunId": parent.info.run_id} if parent else None
-    run = client.create_run(_experiment(client, config), run_name=name, tags=tags)
+def new_run(
+    client: MlflowClient,
+    config: Config,
+    kind: str,
+    cut: str,
+    *,
+    title: str = "",
+    parent: Run | None = None,
+    note: str = "",
+) -> Iterator[Run]:
+    """Yield a new run, nested in its parent if it has one; it ends as finished, or as failed where the block raises.
+
+    kind: what is logged, such as ``train``; title: its name, by default kind and cut; note: its description.
+    """
+    tags = run_tags(config, kind, cut)
+    if note:
+        tags["mlflow.note.content"] = note
+    if parent:
+        tags["mlflow.parentRunId"] = parent.info.run_id
+    run = client.create_run(_experiment(client, config), run_name=title or f"{kind} {cut}", tags=tags)
     try:
         yield run
     except BaseException:
@@ -69,31 +98,83 @@ def new_run(client: MlflowClient, config: Config, name: str, parent: Run | None 
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
-def log_record(client: MlflowClient, run: Run, model: LoggedModel | None, record: Record) -> None:
-    """Log parameters, inputs, metrics, tables and figures to a run; metrics belong to the model, if there is one."""
+def log_record(client: MlflowClient, config: Config, run: Run, model: LoggedModel | None, record: Record) -> None:
+    """Log parameters, inputs, metrics, tables and figures to a run; metrics belong to the model, if there is one.
+
+    All metrics stand in ``metrics.json``; those of the headline are MLflow's too, each with the data that it is of.
+    """
     from mlflow.entities import Metric, Param
 
     run_id = run.info.run_id
     now = time.time_ns() // 1_000_000
+    judged = evaluation_dataset(record.inputs, record.judged_at) if record.inputs and record.judged_at else None
+    of_data = (judged.dataset.name, judged.dataset.digest) if judged else (None, None)
+    every = _sanitised("metrics", record.metrics)
     metrics = [
-        Metric(name, float(value), now, 0, model_id=model.model_id if model else None)
-        for name, value in _sanitised("metrics", record.metrics).items()
+        Metric(name, float(value), now, 0, model.model_id if model else None, *of_data)
+        for name, value in headline(every).items()
     ]
     parameters = [Param(name, str(value)) for name, value in _sanitised("parameters", record.parameters).items()]
     for start in range(0, len(parameters), _PARAMETERS_A_REQUEST):
         client.log_batch(run_id, params=parameters[start : start + _PARAMETERS_A_REQUEST])
-    for start in range(0, len(metrics), _METRICS_A_REQUEST):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_A_REQUEST])
-    client.log_inputs(run_id, datasets=[_dataset(name, files) for name, files in record.inputs.items()])
+    # The data go first: MLflow ties a metric to the data of its run.
+    datasets = source_datasets(config, record.inputs)
+    client.log_inputs(run_id, datasets=[*datasets, *([judged] if judged else [])])
+    client.log_batch(run_id, metrics=metrics)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, table in _sanitised("tables", record.tables).items():
             write_csv(_new_file(folder, "tables", name, "csv"), pa.Table.from_pandas(table, preserve_index=False))
         for name, figure in _sanitised("figures", record.figures).items():
             figure.savefig(_new_file(folder, "figures", name, "svg"), format="svg")
-        inputs = {name: [_without_folder(file) for file in files] for name, files in record.inputs.items()}
+        inputs = {name: [without_folder(file) for file in files] for name, files in record.inputs.items()}
         (folder / "inputs.json").write_text(json.dumps(inputs, indent=1, sort_keys=True), encoding="utf-8")
+        written = {name: float(value) if math.isfinite(value) else None for name, value in every.items()}
+        (folder / METRICS).write_text(sorted_json(written), encoding="utf-8")
         client.log_artifacts(run_id, str(folder))
+
+
+def artifacts_of(client: MlflowClient, config: Config, run_id: str) -> ArtifactRepository:
+    """Return the artifacts of a run, where they are now: MLflow keeps a whole path, and a sqlite file may be moved.
+
+    Those of a file lie beside it in ``mlartifacts``, and are found there when they are no longer where they were.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uri, database = config.mlflow.tracking_uri, sqlite_file(config.mlflow.tracking_uri)
+    root = str(client.get_run(run_id).info.artifact_uri)
+    if database is not None and root.startswith("file:"):
+        kept = Path(url2pathname(urlsplit(root).path))
+        _, beside, inside = kept.as_posix().rpartition(f"/{ARTIFACTS}/")
+        moved = database.parent / ARTIFACTS / inside
+        if beside and not kept.exists() and moved.is_dir():
+            root = moved.as_uri()
+    return get_artifact_repository(root, tracking_uri=uri)
+
+
+def logged_training(client: MlflowClient, config: Config, version: ModelVersion) -> LoggedTraining:
+    """Return what the run of a version logged, all of its metrics; RegistryError where their file is damaged."""
+    run = client.get_run(version.run_id)
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    data = {one.dataset.name: one.dataset.digest for one in inputs}
+    metrics = {**run.data.metrics, **_every_metric(artifacts_of(client, config, version.run_id), version.run_id)}
+    return LoggedTraining(version.cut, dict(run.data.params), metrics, data)
+
+
+def _every_metric(artifacts: ArtifactRepository, run_id: str) -> dict[str, float]:
+    """Return the metrics of the file; none where the run is from before there was one."""
+    (size,) = [one.file_size or 0 for one in artifacts.list_artifacts() if one.path == METRICS] or [-1]
+    if size < 0:
+        return {}
+    try:
+        if size > _MOST_BYTES:
+            raise ValueError
+        with TemporaryDirectory() as temporary:
+            artifacts.download_artifacts(METRICS, temporary)  # type: ignore[no-untyped-call]  # MLflow gives it no types
+            text = Path(temporary, METRICS).read_text(encoding="utf-8")
+        return {str(name): float(value) for name, value in json.loads(text).items() if value is not None}
+    except (ValueError, TypeError, AttributeError):
+        raise RegistryError(f"The artifact {METRICS} of run {run_id} is not what a training logged.") from None
 
 
 def log_model(client: MlflowClient, config: Config, run: Run, bundle: Path, interface: Interface) -> LoggedModel:
@@ -131,10 +212,8 @@ def _experiment(client: MlflowClient, config: Config) -> str:
     name = config.mlflow.experiment or config.name
     found = client.get_experiment_by_name(name)
     if found is None:
-        database = sqlite_file(config.mlflow.tracking_uri)
-        artifacts = (database.parent / "mlartifacts").as_uri() if database else None
         try:
-            return client.create_experiment(name, artifact_location=artifacts)
+            return client.create_experiment(name, artifact_location=_artifact_location(config))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -147,26 +226,18 @@ def _experiment(client: MlflowClient, config: Config) -> str:
     return str(found.experiment_id)
 
 
-def _dataset(source: str, files: Sequence[Fingerprint]) -> DatasetInput:
-    """Describe a source by the digest of its files: no row of it is logged, and no folder."""
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    named = sorted(map(_without_folder, files), key=lambda file: (file["file"], file["sha256"]))
-    content = json.dumps(named, sort_keys=True)
-    # MLflow holds at most 36 characters; inputs.json beside it has every sha256 whole.
-    digest = hashlib.sha256(content.encode()).hexdigest()[:32]
-    size = {"files": len(files), "bytes": sum(file["bytes"] for file in files)}
-    # mypy takes it for abstract, though MLflow means it to be used as it is.
-    described = MetaDataset(CodeDatasetSource(tags=size), name=source, digest=digest)  # type: ignore[abstract]
-    entity = Dataset(**described.to_dict(), profile=json.dumps(size))
-    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-
-
-def _without_folder(file: Fingerprint) -> Fingerprint:
-    """Keep of a file's path its name alone; a path on Windows ends in a name, too."""
-    return Fingerprint(file=PureWindowsPath(file["file"]).name, sha256=file["sha256"], bytes=file["bytes"])
+def _artifact_location(config: Config) -> str | None:
+    """Return where files of a new experiment go: as configured, beside a sqlite file, or (None) as the server says."""
+    told, uri = config.mlflow.artifact_location, config.mlflow.tracking_uri
+    if told or not is_database(uri):
+        return told
+    database = sqlite_file(uri)
+    if database is None:
+        raise ConfigError(
+            "mlflow.artifact_location: a database holds no files, and MLflow would put them into the working folder."
+            " Name where they go, such as s3://bucket/mlflow or file:///srv/mlflow."
+        )
+    return (database.parent / ARTIFACTS).as_uri()
 
 
 def _sanitised(what: str, values: Mapping[str, T]) -> dict[str, T]:
@@ -207,13 +278,15 @@ class Record:
     """What a run leaves: settings, data fingerprints and results, but no customer's data.
 
     cut: ISO instant at which observation ends; inputs: fingerprints of each source's files; metrics: such as
-    ``test.log_loss.convert__ascend.30d``; tables and figures: by the name of their artifact.
+    ``test.log_loss.convert__ascend.30d``; judged_at: ISO instant of the fold that they were measured at, "" where
+    nothing was; tables and figures: by the name of their artifact.
     """
 
     parameters: Mapping[str, str | int | float]
     cut: str
     inputs: Mapping[str, Sequence[Fingerprint]]
     metrics: Mapping[str, float]
+    judged_at: str = ""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
@@ -234,11 +307,15 @@ class TrainingRecord(Record):
 
 @dataclass(frozen=True)
 class LoggedTraining:
-    """What the run of a registered version logged; ``cut`` is the ISO instant of the training."""
+    """What the run of a registered version logged.
+
+    cut: ISO instant of the training; data: the digest of each dataset, of the sources and of the evaluation.
+    """
 
     cut: str
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -247,7 +324,8 @@ class ModelVersion:
 
     digest: of the bundle, 64 hex digits, and empty for a version that something else registered; cut: ISO instant of
     the training, empty for an imported bundle; created: ISO instant in UTC, whole seconds; bundle_format: what the
-    bundle promises (`verification.FORMAT`), 1 where the version does not say.
+    bundle promises (`verification.FORMAT`), 1 where the version does not say; verdict: what its training decided and
+    why, a sentence, empty where nothing was compared or it was imported.
     """
 
     name: str
@@ -258,6 +336,7 @@ class ModelVersion:
     cut: str
     created: str
     bundle_format: int = 1
+    verdict: str = ""
 
 
 def signature_of(interface: Interface) -> ModelSignature:
