@@ -27,14 +27,17 @@ SOURCE_FILES = (
 """What is on the site, in the places that it has in the repository, so that links between files hold on both."""
 
 NAVIGATION: Mapping[str, Sequence[str]] = {
-    "Begin": ("docs/init", "docs/check", "docs/configuration", "docs/journey", "docs/questions"),
+    "Begin": (
+        *("docs/concepts", "docs/init", "docs/check", "docs/configuration", "docs/journey", "docs/cookbook"),
+        "docs/questions",
+    ),
     "Act on a night": ("docs/lists", "docs/exports", "docs/page", "docs/reasons"),
     "Judge a model": ("docs/backtest", "docs/audit", "docs/method"),
     "Customers": ("docs/identities", "docs/accounts", "docs/privacy"),
     "Python": ("docs/python", "docs/sklearn", "docs/api"),
     "Operations": (
-        *("docs/nightly", "docs/gates", "docs/store", "docs/sizing", "docs/postgres", "docs/object-stores"),
-        *("docs/spark", "docs/serving", "examples/nightly/README", "SECURITY"),
+        *("docs/operations", "docs/nightly", "docs/gates", "docs/troubleshooting", "docs/store", "docs/sizing"),
+        *("docs/postgres", "docs/object-stores", "docs/spark", "docs/serving", "examples/nightly/README", "SECURITY"),
     ),
     "Reference": ("docs/cli", "docs/outputs", "docs/glossary"),
     "Project": ("docs/design", "docs/decisions/README", "benchmarks/README", "CONTRIBUTING", "CHANGELOG"),
