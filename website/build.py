@@ -14,15 +14,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from website.api_reference import reference
+from website.notebooks import NOTEBOOKS, pages
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "build" / "website-sources"
-NOTEBOOKS = ROOT / "build" / "notebooks"
 SITE = ROOT / "build" / "website"
 
 SOURCE_FILES = (
     *("docs/*.md", "docs/decisions/*.md", "docs/images/*", "benchmarks/README.md", "benchmarks/results/*.md"),
-    *("examples/*/README.md", "tests/exports/fixtures/README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *(
+        "examples/*/README.md",
+        "notebooks/README.md",
+        "tests/exports/fixtures/README.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ),
 )
 """What is on the site, in the places that it has in the repository, so that links between files hold on both."""
 
@@ -34,6 +41,11 @@ NAVIGATION: Mapping[str, Sequence[str]] = {
     "Act on a night": ("docs/lists", "docs/exports", "docs/page", "docs/reasons"),
     "Judge a model": ("docs/backtest", "docs/audit", "docs/method"),
     "Customers": ("docs/identities", "docs/accounts", "docs/privacy"),
+    "Notebooks": (
+        *("notebooks/README", "notebooks/first_look", "notebooks/own_data", "notebooks/features_and_leakage"),
+        *("notebooks/backtest_and_bgnbd", "notebooks/own_estimator", "notebooks/one_customer"),
+        "notebooks/monitoring_and_measuring",
+    ),
     "Python": ("docs/python", "docs/sklearn", "docs/api"),
     "Operations": (
         *("docs/operations", "docs/nightly", "docs/gates", "docs/troubleshooting", "docs/store", "docs/sizing"),
@@ -42,7 +54,7 @@ NAVIGATION: Mapping[str, Sequence[str]] = {
     "Reference": ("docs/cli", "docs/outputs", "docs/glossary"),
     "Project": ("docs/design", "docs/decisions/README", "benchmarks/README", "CONTRIBUTING", "CHANGELOG"),
 }
-"""The side bar. A page of docs/ that is not named here stands under `MORE`."""
+"""The side bar. A page of docs/ or a notebook that is not named here stands under `MORE`."""
 
 MORE = "More"
 
@@ -77,19 +89,22 @@ def stage() -> None:
         for file in sorted(ROOT.glob(pattern)):
             _write(SOURCES / file.relative_to(ROOT), file.read_bytes())
     _write(SOURCES / "docs" / "api.md", reference().encode())
+    for script in sorted(NOTEBOOKS.glob("*.py")):
+        for name, content in pages(script).items():
+            _write(SOURCES / "notebooks" / name, content)
     for owner, begin in BELOW.items():
-        _add_contents(owner, {"": [page for page in _pages() if page.startswith(begin)]})
+        _add_contents(owner, {"": [page for page in _page_names() if page.startswith(begin)]})
     _add_contents("docs/index", navigation())
 
 
 def navigation() -> dict[str, list[str]]:
     """Return the pages of the side bar by their heading."""
     named = {page for group in NAVIGATION.values() for page in group} | {"docs/index"}
-    more = [page for page in _pages() if re.fullmatch(r"docs/[^/]+", page) and page not in named]
+    more = [page for page in _page_names() if re.fullmatch(r"(docs|notebooks)/[^/]+", page) and page not in named]
     return {name: list(group) for name, group in {**NAVIGATION, MORE: more}.items() if group}
 
 
-def _pages() -> list[str]:
+def _page_names() -> list[str]:
     return sorted(file.relative_to(SOURCES).with_suffix("").as_posix() for file in SOURCES.rglob("*.md"))
 
 
@@ -119,9 +134,9 @@ def add_markdown() -> None:
 def llms_txt() -> str:
     """Return the pages for programs that read text (llmstxt.org): what this is, and a link and a line for each page."""
     parts = ["# cvj_ml\n", f"> {_first_words('docs/index')}\n"]
-    for name, pages in navigation().items():
+    for name, group in navigation().items():
         parts.append(f"## {name}\n")
-        parts += [f"- [{_title(page)}]({page}.md): {_first_words(page)}" for page in pages]
+        parts += [f"- [{_title(page)}]({page}.md): {_first_words(page)}" for page in group]
         parts.append("")
     return "\n".join(parts)
 
