@@ -51,11 +51,11 @@ command("init", "orders.csv", "website.csv", "--config", "shop.yaml", "--time-zo
 print(Path("shop.yaml").read_text(encoding="utf-8"))
 
 # %% [markdown]
-# Read it line by line, and answer its notes. Here it is right as it is; training takes few rows, so that it is quick.
+# Read it line by line, and answer its notes. Here one horizon and few rows to train on are enough, so that it is quick.
 
 # %%
-with Path("shop.yaml").open("a", encoding="utf-8") as config:
-    config.write("model: {max_rows: 10000}\n")
+settings = Path("shop.yaml").read_text(encoding="utf-8").replace("[7d, 14d, 30d, 60d, 90d]", "[30d]")
+Path("shop.yaml").write_text(settings + "model: {max_rows: 10000}\n", encoding="utf-8")
 
 # %% [markdown]
 # What is there to learn from?

@@ -42,7 +42,7 @@ mine = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), Logisti
 model = cvj.Model("cvj8", horizons=["30d"], model={"max_rows": 8_000})
 metrics = model.backtest(touchpoints, "2025-06-24", folds=1, estimator=mine)
 of_return = metrics[metrics["to"] == "return"]
-of_return[["contender", "customers", "log_loss", "auc"]].round(4)
+of_return[["contender", "log_loss", "auc"]].round(4)
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
