@@ -30,7 +30,7 @@ def command(*words: str) -> str:
     return done.stdout
 
 
-simulate(customers=500, seed=6).write(".")
+simulate(customers=200, seed=6).write(".")
 settings = yaml.safe_load(files("cvj_ml").joinpath("demo.yaml").read_text(encoding="utf-8"))
 settings = {name: one for name, one in settings.items() if name not in ("exports", "contact")}
 settings["lists"] = [
@@ -51,7 +51,7 @@ command("train", "shop.yaml", "--as-of", "2025-03-31", "--promote", "always")
 # `nightly` publishes one; with `--backfill` it publishes each day of a span, oldest first, with the model of now.
 
 # %%
-command("nightly", "shop.yaml", "--backfill", "2025-04-01..2025-04-03")
+command("nightly", "shop.yaml", "--backfill", "2025-04-01..2025-04-02")
 nights = sorted(one.parent for one in Path("out").glob("as_of=*/*/MANIFEST.json"))
 days = [one.parent.name.removeprefix("as_of=") for one in nights]
 print(command("verify", "out"))

@@ -56,6 +56,7 @@ def main(names: list[str]) -> int:
                 "CVJ_ML_DATA": data,
                 "MPLBACKEND": "agg",
                 "COLUMNS": "140",
+                "OMP_WAIT_POLICY": "passive",  # threads that wait for each other would count as work
             }
             before = _children()
             command = [sys.executable, "-c", code, script, OUTPUTS / script.stem]
