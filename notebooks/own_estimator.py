@@ -60,8 +60,8 @@ axes.set_title("Log loss of the return within 30 days (lower is better)")
 X = snapshots(touchpoints, pd.date_range("2024-06-01", "2025-05-01", freq="MS"))
 y = outcomes(X, touchpoints, to="return", horizon="30d", until="2025-06-24")
 X, y = X[~np.isnan(y)], y[~np.isnan(y)]
-pipeline = make_pipeline(JourneyFeatures(touchpoints), HistGradientBoostingClassifier(max_iter=30))
-folds = TimeFolds(3, horizon="30d", arrival_delay="2d")
+pipeline = make_pipeline(JourneyFeatures(touchpoints), HistGradientBoostingClassifier(max_iter=20))
+folds = TimeFolds(2, horizon="30d", arrival_delay="2d")
 found = cross_validate(pipeline, X, y, cv=folds, scoring=["roc_auc", "neg_log_loss"])
 pd.DataFrame({"AUC": found["test_roc_auc"], "log loss": -found["test_neg_log_loss"]}).rename_axis("fold").round(4)
 
