@@ -7,7 +7,7 @@
 # %% [markdown]
 # # Monitoring nights, and measuring what they changed
 #
-# A model is trained, then nights are published. What do they keep about drift, and did contacting help?
+# A model is trained, then nights are published. What do they keep about their gates, and did contacting help?
 
 # %%
 import json
@@ -57,8 +57,7 @@ days = [one.parent.name.removeprefix("as_of=") for one in nights]
 print(command("verify", "out"))
 
 # %% [markdown]
-# Each night keeps what its gates saw. Drift is a population stability index against the training; 0.1 warns, 0.25
-# stops a night that nobody watches.
+# Each night keeps what its gates saw. Where there is too little to compare, a gate has no value and is not in this table.
 
 # %%
 gates = pd.DataFrame(

@@ -14,7 +14,7 @@ SHOWN = {
     "backtest_and_bgnbd": ("| BG/NBD |", "Calibration within 91 days"),
     "features_and_leakage": ("lifetime_orders is the number of purchase", "exit code 5"),
     "first_look": ("snapshots of", "in control", "Customers by stage"),
-    "monitoring_and_measuring": ("| drift:features |", "with 95 % interval"),
+    "monitoring_and_measuring": ("| model_age |", "with 95 % interval"),
     "one_customer": ("Speaks", "| silent for a month |"),
     "own_data": ("orders.csv", "Who is on a list tonight"),
     "own_estimator": ("| Pipeline |", "p_return_30d"),
