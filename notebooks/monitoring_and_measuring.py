@@ -57,7 +57,7 @@ days = [one.parent.name.removeprefix("as_of=") for one in nights]
 print(command("verify", "out"))
 
 # %% [markdown]
-# Each night keeps what its gates saw. Where there is too little to compare, a gate has no value and is not in this table.
+# Each night keeps what its gates saw. Where there is too little to compare, a gate has no value and is not told.
 
 # %%
 gates = pd.DataFrame(
