@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
+.PHONY: help demo docs notebooks test test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
 
 # The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
@@ -36,7 +36,7 @@ test-fast: venv ## Run all tests but the slow ones
 	@$(PYTEST) -m "not slow"
 
 # Left out is what asks about the source tree, and not about what the package does.
-BEHAVIOUR := -m "not slow" --ignore=tests/test_architecture.py --ignore=tests/test_packaging.py --ignore=tests/test_docs.py
+BEHAVIOUR := -m "not slow" --ignore=tests/test_architecture.py --ignore=tests/test_packaging.py --ignore=tests/test_docs.py --ignore=tests/test_website.py
 
 test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml admits
 	@export CVJ_ML_CACHE="$$PWD/.venv-lowest/cache"
@@ -59,6 +59,13 @@ lint: venv ## Check style, types and the direction of imports
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(PY) $(ENV)/bin/lint-imports --no-logo
+
+docs: venv ## Build the documentation as a site, without a network
+	@$(PY) -m website.build
+
+notebooks: venv ## Run all notebooks, and show what comes out on the site
+	@$(PY) -m website.notebooks
+	$(PY) -m website.build
 
 mutate: venv ## Plant faults into the modules that decide, and see whether their tests notice (most of an hour)
 	@$(PY) tests/mutation/mutate.py $(MODULES)

@@ -7,14 +7,16 @@
 # %% [markdown]
 # # A first look at the next step of every customer
 #
-# Simulated customers, so that it runs anywhere. With your own table only the next cell changes: one row a touchpoint,
-# and what its columns mean.
+# The tour: from touchpoints to lists in a few cells. Simulated customers, so that it runs anywhere. With your own
+# table only the next cell changes: one row a touchpoint, and what its columns mean.
 
 # %%
+import matplotlib.pyplot as plt
+
 import cvj_ml as cvj
 from cvj_ml.simulate import simulate
 
-simulation = simulate(customers=500, seed=1)
+simulation = simulate(customers=400, seed=1)
 touchpoints = cvj.Touchpoints(
     simulation.touchpoints,
     properties=["rating"],
@@ -29,7 +31,7 @@ print(touchpoints)
 # The journey, how far ahead to look, and how many rows training may take: few here, so that it is quick.
 
 # %%
-model = cvj.Model("cvj8", horizons=["30d"], model={"max_rows": 20_000})
+model = cvj.Model("cvj8", horizons=["30d"], model={"max_rows": 10_000})
 
 # %% [markdown]
 # What training sees: one row a customer and past instant, and the days until each later stage. Days are missing where
@@ -38,11 +40,7 @@ model = cvj.Model("cvj8", horizons=["30d"], model={"max_rows": 20_000})
 # %%
 frame = model.panel(touchpoints, "2025-06-24").to_frame()
 print(f"{len(frame):,} snapshots of {frame['customer_id'].nunique():,} customers")
-print(
-    frame.filter(["customer_id", "as_of", "observed_stage", "recency", "follow_up_days", "days_until_reach_ascend"])
-    .head()
-    .to_string()
-)
+frame[["customer_id", "as_of", "observed_stage", "recency", "follow_up_days", "days_until_reach_ascend"]].head()
 
 # %% [markdown]
 # How good would it have been? Fitting evaluates the recipe at a past instant first, by what came after, beside plain
@@ -50,17 +48,32 @@ print(
 
 # %%
 model.fit(touchpoints, "2025-06-24")
-print(model.metrics.pivot_table("log_loss", ["from", "to", "horizon_days"], "contender").round(4).to_string())
+model.metrics.pivot_table("log_loss", ["from", "to", "horizon_days"], "contender").round(4)
 
 # %% [markdown]
-# Who comes next: everybody's scores, and the ranked lists with reasons and a control group.
+# Where does everybody stand, and how likely is the next stage within 30 days?
 
 # %%
 scores = model.score(touchpoints, "2025-06-24")
-print(scores.groupby("stage", observed=True)[["p_advance_30d", "p_return_30d"]].mean().round(3))
-for name, rows in model.targets("2025-06-24").items():
-    print(name, len(rows), "listed,", int((rows["group"] == "control").sum()), "in control")
-    print(rows[["customer_id", "probability", "reason_1"]].head(2).to_string(index=False))
+by_stage = scores.groupby("stage", observed=True)["p_advance_30d"].agg(["size", "mean"])
+by_stage = by_stage.reindex([one for one in cvj.Journey("cvj8").names if one in by_stage.index])
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
+left.barh(by_stage.index, by_stage["size"], color="#2f6ea5")
+left.set_title("Customers by stage")
+right.barh(by_stage.index, by_stage["mean"], color="#b3651a")
+right.set_title("Mean chance of moving on within 30 days")
+left.invert_yaxis()
+
+# %% [markdown]
+# Who comes next: the ranked lists with reasons and a control group.
+
+# %%
+lists = model.targets("2025-06-24")
+for name, rows in lists.items():
+    print(f"{name}: {len(rows)} listed, {(rows['group'] == 'control').sum()} in control")
+
+# %%
+lists["convert__excite__30d"][["rank", "customer_id", "probability", "reason_1"]].head(5)
 
 # %% [markdown]
 # Why is one customer where the model says? Contributions are log odds beside a typical customer of the same stage.
@@ -68,4 +81,4 @@ for name, rows in model.targets("2025-06-24").items():
 # %%
 someone = scores.loc[scores["stage"] == "Convert", "customer_id"].iloc[0]
 facts = model.explain(someone, "2025-06-24")
-print(facts[["to", "probability", "contribution", "reason"]].head().to_string(index=False))
+facts[["to", "probability", "contribution", "reason"]].head()

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -159,3 +160,13 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
 def test_every_page_leads_to_the_glossary(page: str) -> None:
     made = ("glossary.md", "cli.md")  # the glossary itself, and what the commands say of themselves
     assert page in made or "](glossary.md" in text(ROOT / "docs" / page)
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs").rglob("*.svg")), ids=lambda path: path.stem)
+def test_drawings_say_what_they_show_and_can_be_read_in_the_dark(picture: Path) -> None:
+    root = ElementTree.fromstring(text(picture))
+    space = "{http://www.w3.org/2000/svg}"
+    assert (root.findtext(f"{space}title") or "").strip()
+    style = root.findtext(f"{space}style") or ""
+    assert "prefers-color-scheme: dark" in style and ".ground" in style  # a ground of its own, whatever the page's is
+    assert not re.search(r"href|url\(|@import|<script", text(picture))
