@@ -70,7 +70,7 @@ def test_a_list_is_ranked_by_effect_where_that_gains_and_else_says_what_would_sh
     for one in (alike, none):
         told = one.contacts_needed
         assert (told is None) == (one.gain.estimate <= 0)
-        assert told is None or f"{told:,}" in one.sentence
+        assert told is None or f"about {float(f'{told:.2g}'):,.0f} more" in one.sentence
 
 
 def test_harm_is_said() -> None:

@@ -134,7 +134,7 @@ def _verdict(one: RankingEvidence, test: RankingTest, p: float, lists: int) -> E
         )
         return EffectVerdict(True, sentence, test.gain, p, test.average, needed)
     more = (
-        f"about {needed:,} more contacts would show such a gain with a power of {POWER:.0%}."
+        f"about {_rounded(needed):,} more contacts would show such a gain with a power of {POWER:.0%}."
         if needed is not None
         else "no number of contacts shows a gain where none is seen."
     )
@@ -143,6 +143,11 @@ def _verdict(one: RankingEvidence, test: RankingTest, p: float, lists: int) -> E
         f" by {_numbers(test.gain)}, one-sided p = {p:.3f}, and {more}"
     )
     return EffectVerdict(False, sentence, test.gain, p, test.average, needed)
+
+
+def _rounded(needed: int) -> int:
+    """Return two digits of a number that rests on an estimate."""
+    return int(float(f"{needed:.2g}"))
 
 
 def _of_all(average: Interval) -> str:
