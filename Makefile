@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo docs notebooks test test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
+.PHONY: help demo docs notebooks test test-notebooks test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
 
 # The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
@@ -29,8 +29,11 @@ help: ## List the targets
 demo: runtime ## Train, score and publish one simulated night
 	@$(PY) -m cvj_ml demo
 
-test: venv ## Run all tests
-	@$(PYTEST)
+test: venv ## Run all tests, and of the notebooks the first
+	@$(PYTEST) -m "not notebook"
+
+test-notebooks: venv ## Run the other notebooks, and look at what they show
+	@$(PYTEST) -m notebook tests/test_notebooks.py
 
 test-fast: venv ## Run all tests but the slow ones
 	@$(PYTEST) -m "not slow"

@@ -26,7 +26,9 @@ def test_every_notebook_is_known() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize(
+    "name", [name if name == "first_look" else pytest.param(name, marks=pytest.mark.notebook) for name in SHOWN]
+)
 def test_a_notebook_runs_to_its_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("website.notebooks.OUTPUTS", tmp_path)
     from website.notebooks import main
