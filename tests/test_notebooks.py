@@ -17,6 +17,7 @@ SHOWN = {
     "monitoring_and_measuring": ("| model_age |", "with 95 % interval"),
     "one_customer": ("Speaks", "| silent for a month |"),
     "own_data": ("orders.csv", "Who is on a list tonight"),
+    "whom_a_contact_changes": ("average effect", "What contacts gain", "| effect |"),
     "own_estimator": ("| Pipeline |", "p_return_30d"),
 }
 
