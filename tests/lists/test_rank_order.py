@@ -144,6 +144,13 @@ def test_chance_adds_to_a_list_what_plain_loops_draw(
     assert found.in_stage == len(people) == len(rows) + kept_back + found.not_listed["list_full"]
 
 
+def test_a_column_of_a_long_list_fits_into_a_database() -> None:
+    long = [f"at-risk-contractual__{'-'.join(['advocate'] * 6)}__{days}d" for days in (30, 60)]
+    columns = {column_of(name) for name in long}
+    assert len(columns) == 2 and all(len(column) == 63 for column in columns)
+    assert column_of(LIST) == "incremental_visitor__buyer__30d"
+
+
 def test_each_night_draws_others() -> None:
     people = [0.5 - i / 1000 for i in range(300)]
     made = config(

@@ -6,6 +6,7 @@ being kept, buying. It is learned from the list's own control groups and from ex
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from cvj_ml.models.uplift.effect_model import EffectModel
 
 _F64 = npt.NDArray[np.float64]
+
+_LONGEST = 63
 
 PERSUADABLE, SURE_THING, LOST_CAUSE, DO_NOT_DISTURB = "persuadable", "sure_thing", "lost_cause", "do_not_disturb"
 """How somebody answers a contact (Radcliffe and Surry 2011): it helps; they move anyway; never; it harms."""
@@ -134,8 +137,15 @@ class ListEffect:
 
 
 def column_of(name: str) -> str:
-    """Return the column of SCORES that tells the effect of a list's contacts."""
-    return f"incremental_{name}"
+    """Return the column of SCORES that tells the effect of a list's contacts.
+
+    The name of a list of many stages is cut and ends with a digest of it: databases hold names of 63 bytes.
+    """
+    column = f"incremental_{name}"
+    if len(column) <= _LONGEST:
+        return column
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{column[: _LONGEST - 9]}_{digest}"
 
 
 def with_probability(x: npt.NDArray[np.float32], probability: _F64) -> npt.NDArray[np.float32]:
