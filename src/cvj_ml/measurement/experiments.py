@@ -251,14 +251,18 @@ def features_before(definition: ModelSpec, rows: pd.DataFrame, blocks: Blocks) -
 
     NaN throughout for a customer who is not in the blocks.
     """
-    names, instants = rows["customer_id"].to_numpy(), rows["as_of"].to_numpy(dtype=np.int64)
+    codes, names = pd.factorize(rows["customer_id"])
+    position = {name: i for i, name in enumerate(names)}
+    instants = rows["as_of"].to_numpy(dtype=np.int64)
     x = np.full((len(rows), len(definition.catalogue.features)), np.nan, dtype=np.float32)
 
     def look(block: Block) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        place = {name: i for i, name in enumerate(block.customers)}
-        here = np.array([place.get(name, -1) for name in names], dtype=np.int64)
-        found = np.flatnonzero(here >= 0)
-        pairs, back = np.unique(np.stack([here[found], instants[found]]), axis=1, return_inverse=True)
+        here = np.full(len(names), -1, dtype=np.int64)
+        for i, name in enumerate(block.customers):
+            if name in position:
+                here[position[name]] = i
+        found = np.flatnonzero(here[codes] >= 0)
+        pairs, back = np.unique(np.stack([here[codes[found]], instants[found]]), axis=1, return_inverse=True)
         snapshots = Snapshots(pairs[0], pairs[1])
         return found, definition.features(block, definition.stays(block), snapshots)[back.ravel()]
 
