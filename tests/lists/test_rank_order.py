@@ -57,8 +57,9 @@ def test_who_is_changed_most_comes_first_and_the_unsupported_come_last() -> None
     found = list_of([0.5, 0.2, 0.3, 0.05, 0.09], [0.03, 0.08, 0.08, 0.5, 0.6])
     rows = found.rows.to_pylist()
     assert [row["customer_id"] for row in rows] == ["c00002", "c00001", "c00000", "c00004", "c00003"]
-    assert [row["incremental_probability"] for row in rows] == [0.08, 0.08, 0.03, 0.6, 0.5]
-    assert [row["response_type"] for row in rows] == ["persuadable"] * 5
+    # What was found among people with as large an effect is told, and nothing of whom nobody knows.
+    assert [row["incremental_probability"] for row in rows] == [0.06, 0.06, 0.06, None, None]
+    assert [row["response_type"] for row in rows] == [*["persuadable"] * 3, None, None]
     assert (rows[0]["incremental_low"], rows[0]["incremental_high"]) == (0.02, 0.1)
     assert found.ranked_by == "incremental"
 
@@ -66,7 +67,7 @@ def test_who_is_changed_most_comes_first_and_the_unsupported_come_last() -> None
 def test_an_effect_that_may_not_rank_is_told_and_changes_no_order() -> None:
     told = list_of([0.5, 0.2, 0.3], [-0.05, 0.08, None], replace(EFFECT, ranks=False))
     assert told.rows["customer_id"].to_pylist() == ["c00000", "c00002", "c00001"]
-    assert told.rows["incremental_probability"].to_pylist() == [-0.05, None, 0.08]
+    assert told.rows["incremental_probability"].to_pylist() == [-0.05, None, 0.06]
     assert told.rows["incremental_low"].to_pylist() == [-0.08, None, 0.02]
     assert told.left_out["do_not_disturb"] == 0
     assert told.ranked_by == "probability"
@@ -80,7 +81,7 @@ def test_whom_a_contact_harms_is_held_back_and_counted() -> None:
     (row,) = summarise([found]).to_pylist()
     assert (row["do_not_disturb"], row["eligible"], row["listed"], row["ranked_by"]) == (2, 2, 2, "incremental")
     assert row["incremental_moves"] == pytest.approx(
-        sum(one["incremental_probability"] for one in found.of_group("target").to_pylist())
+        sum(one["incremental_probability"] or 0.0 for one in found.of_group("target").to_pylist())
     )
 
 
@@ -90,6 +91,26 @@ def test_a_list_ends_where_contacts_bring_too_little() -> None:
     found = list_of([0.2, 0.2, 0.9, 0.9, 0.9], change, list_size={"step": 2, "least": 0.5})
     assert found.rows["customer_id"].to_pylist() == ["c00000", "c00001"]
     assert (found.size.first_moves, found.size.following_moves) == pytest.approx((0.2, 0.02))
+    nobody = list_of([0.2, 0.3], [0.0, -0.01], list_size={"step": 1})
+    assert (len(nobody.rows), nobody.not_listed["list_full"]) == (0, 2)
+
+
+def test_chance_adds_the_harmed_where_there_is_room_for_all_others() -> None:
+    """Ten harmed of forty and a capacity for everybody: a tenth of the places are drawn among the harmed."""
+    control = {"explore_who": 0.1, "salt": "s", "share": 0.0}
+    found = list_of([0.5] * 40, [-0.1] * 10 + [0.1] * 30, capacity=100, control=control)
+    assert (len(found.rows), found.explored, found.left_out["do_not_disturb"]) == (34, 4, 6)
+    assert {row["selection_probability"] for row in found.rows.to_pylist()} == {1.0, 0.4}
+
+
+def test_a_list_by_worth_is_not_ranked_by_effect() -> None:
+    """What was shown to find more was compared with ranking by probability."""
+    worth = {"stage_value": {"Buyer": 100}}
+    spec = {"from": "Visitor", "to": "Buyer", "horizon": "30d", "by": "expected_value"}
+    made = config(lists=[spec], **worth)
+    table = scores(names(2), [0.5, 0.2]).append_column(column_of(LIST), pa.array([0.01, 0.09]))
+    (found,) = rank(made, StoredTable.of(table), Journey(made.journey), AS_OF, effects=(EFFECT,))
+    assert (found.ranked_by, found.rows["customer_id"].to_pylist()) == ("expected_value", names(2))
 
 
 @pytest.mark.parametrize("happens, expected", [(0.7, "sure_thing"), (0.2, "lost_cause")])
@@ -127,12 +148,17 @@ def test_chance_adds_to_a_list_what_plain_loops_draw(
     ranked = sorted((i for i in everybody if not harmed(i)), key=place)
     size = min(capacity, len(people))
     tried = int(share * size)
-    pool = [*ranked[size - tried :], *sorted((i for i in everybody if harmed(i)), key=place)]
+    first = min(size - tried, len(ranked))
+    pool = [*ranked[first:], *sorted((i for i in everybody if harmed(i)), key=place)]
     drawn: list[int] = []
     if tried and len(pool) > tried:
         keys = {i: hashlib.sha256(f"s\x1fexplore\x1f2024-11-01\x1f{ids[i]}".encode()).digest() for i in pool}
         drawn = sorted(pool, key=keys.__getitem__)[:tried]
-    expected = {*ranked[: size - len(drawn)], *drawn}
+    following = [i for i in ranked[first:] if i not in drawn]
+    # Whoever follows has the places that are left.
+    expected = (
+        {*ranked[:first], *drawn, *following[: max(capacity - first - len(drawn), 0)]} if drawn else {*ranked[:size]}
+    )
     rows = found.rows.to_pylist()
     assert {row["customer_id"] for row in rows} == {ids[i] for i in expected}
     for row in rows:
@@ -175,16 +201,16 @@ def test_the_page_says_what_contacts_change_and_what_each_play_brings() -> None:
     found = list_of([0.5, 0.2, 0.3, 0.4], [0.08, 0.06, None, -0.05], **more)
     view = list_view(found, "", made)
     assert view.contacts == (
-        "What a contact changes, as past control groups show: +4.0 points (+2.0 to +6.0) on average. People are ranked"
-        " by it, since that brings more than choosing the likeliest: +2.0 points (+1.0 to +3.0) a contact. Contacting"
-        " tonight's people is expected to change the outcome of 0 of 3. Nothing is known of people whose chance is"
-        " below 10%: hardly anybody like them was ever on this list."
+        "What a contact changes, as past control groups and experiments show: +4.0 points (+2.0 to +6.0) on average."
+        " People are ranked by it, since that brings more than choosing the likeliest: +2.0 points (+1.0 to +3.0) a"
+        " contact. Contacting tonight's 3 people is expected to bring +0 on top of those who do it anyway. Nothing is"
+        " known of people whose chance is below 10%: hardly anybody like them was ever on this list."
     )
     assert view.plays == (
-        "write through email: 3 people, +0.1 on top of those who do it anyway, worth 8.00 after costs of 6.00",
+        "write through email: 3 people, +0.1 on top of those who do it anyway, worth 6.00 after costs of 6.00",
     )
     assert [row.change for row in view.rows] == [
-        "contact: +8.0 points (+2.0 to +10.0), a contact helps",
+        "contact: +6.0 points (+2.0 to +10.0), a contact helps",
         "contact: +6.0 points (+2.0 to +10.0), a contact helps",
         "",
     ]

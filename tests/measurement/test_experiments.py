@@ -89,6 +89,26 @@ def test_listings_are_rows_or_are_counted(tmp_path: Path) -> None:
     assert (both["probability_x"] == both["probability_y"]).all(), "silent error 48: the score published that night"
 
 
+def test_nights_that_nobody_acted_on_and_lists_that_are_gone_teach_nothing(tmp_path: Path) -> None:
+    """Silent error 48: a night filled in later was scored by a model that had seen its outcomes."""
+    past = business()
+    past.write(tmp_path)
+    config = load_config(settings(tmp_path))
+    listed = publish_past(config, past, NIGHT)
+    until = NIGHT + 40 * DAY
+    assert len(taught(tmp_path / "c.yaml", until).experiments.rows) == len(listed)
+    # The list is retired: another one is configured, and the night's horizon is no longer predicted.
+    other = [{"from": "Engage", "to": "Subscribe", "horizon": "60d"}]
+    found = taught(settings(tmp_path, lists=other, horizons=["60d"]), until)
+    assert (len(found.experiments.rows), found.experiments.left_out["retired"]) == (0, len(listed))
+    assert found.notes and not found.learned
+    settings(tmp_path)
+    (run,) = Path(config.out).rglob("run.json")
+    run.write_text(json.dumps({**json.loads(run.read_text()), "gates": [{"name": "model_age", "value": -3.0}]}))
+    found = taught(tmp_path / "c.yaml", until)
+    assert not len(found.experiments.rows) and not any(found.experiments.left_out.values()) and not found.notes
+
+
 def test_features_of_a_contact_know_nothing_of_what_follows(tmp_path: Path) -> None:
     past = business()
     config = load_config(settings(tmp_path))
@@ -140,7 +160,7 @@ def observed(file: Path, groups: Sequence[str], share: float = 0.5) -> Experimen
         "aware__fan__30d", "Aware", "Fan", 30 * DAY, "2024-quarter-3", NIGHT, "m", listed, stages=("Aware", "Fan")
     )
     seen = Observation(histories.visible.journey, END, 0, clicks=frozenset(["email_click"]))
-    return experiments_of([past], [END], seen, histories.engine())
+    return experiments_of([past], [END], [True], seen, histories.engine())
 
 
 def test_what_only_the_contacted_can_do_is_no_outcome(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,14 @@ from cvj_ml.measurement.experiments import (
 )
 from cvj_ml.measurement.list_effects import LearnableList, LearnedEffect, learn_list_effects
 from cvj_ml.measurement.outcomes import Observation, PastList
-from cvj_ml.night import NightFolder, published_lists
+from cvj_ml.night import NightFolder
+from cvj_ml.night.reading import contacted_lists
 from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.scoring import scores_contract
 from cvj_ml.windows import before, midnight, parse_as_of
+
+MOST_ROWS = 300_000
+"""Rows of experiments that are learned from; a share of the people stands for more."""
 
 _LISTED = ("customer_id", "group", "control_share", "probability", "play", "channel")
 """What a listing says of a customer, and of the contact."""
@@ -41,18 +46,22 @@ _LISTED = ("customer_id", "group", "control_share", "probability", "play", "chan
 
 @dataclass(frozen=True, slots=True)
 class ContactEffects:
-    """What past nights taught: an effect a list, and of the others why nothing was learned, by name."""
+    """What past nights taught: an effect a list, and of the others why nothing was learned, by name.
+
+    ``warnings`` are what a reader of effects from targeted logs has to know.
+    """
 
     experiments: Experiments
     learned: tuple[LearnedEffect, ...] = ()
     silent: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What a person should know of it, a sentence a list."""
         told = [one.effect.sentence for one in self.learned]
         told += [f"{name}: nothing is learned of its contacts yet: {reason}." for name, reason in self.silent.items()]
-        return (*told, *(f"{one}." for one in self.experiments.unbalanced))
+        return (*told, *(f"{one}." for one in self.experiments.unbalanced), *self.warnings)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -73,15 +82,10 @@ def learn_contact_effects(
     histories: Histories, definition: ModelSpec, as_of: int, keys: npt.NDArray[np.uint64]
 ) -> ContactEffects:
     """Learn what contacts change from every night before ``as_of``; nothing where none was published."""
-    config = histories.config
+    config, told = histories.config, scores_contract(definition).columns
+    specs = {name_of(config.journey, one): one for one in list_specs(config, histories.visible.journey)}
+    asked = {name: _asked(config, spec, told) for name, spec in specs.items()}
     listings = list(_listings(config, as_of))
-    known = set(config.journey.names) - histories.visible.unobserved
-    usable = [(past, end, row) for past, end, row in listings if {*past.stages} <= known]
-    if len(usable) < len(listings):
-        histories.watcher.say(
-            f"warning: {len(listings) - len(usable)} past list(s) name stages that are not observed any more, so they"
-            " teach nothing."
-        )
     observation = Observation(
         histories.visible.journey,
         as_of,
@@ -89,25 +93,26 @@ def learn_contact_effects(
         Identities.at(histories.store, as_of).person,
         clicks_of(config),
     )
+    wanted = [past.name in asked and past.outcome == asked[past.name].outcome for past, _, _ in listings]
     found = experiments_of(
-        [past for past, *_ in usable], [end for _, end, _ in usable], observation, histories.engine()
+        [past for past, _, _ in listings], [end for _, end, _ in listings], wanted, observation, histories.engine()
     )
     if config.experiments is not None:
         require_properties(config.experiments, histories.store.property_kinds)
-        told = assigned(config.experiments, histories.visible.journey, as_of, histories.engine())
-        asked = [_asked(config, spec) for spec in list_specs(config, histories.visible.journey)]
-        found = found.and_those(assigned_experiments(told, asked, observation, histories.engine()))
+        drawn = assigned(config.experiments, histories.visible.journey, as_of, histories.engine())
+        moves = [one for one in asked.values() if one.kind == "move"]
+        found = found.and_those(assigned_experiments(drawn, moves, observation, histories.engine()))
+    found = found.at_most(MOST_ROWS, config.model.seed)
     if not len(found.rows):
         return ContactEffects(found)
     blocks = histories.engine().only(found.rows["customer_id"].unique().tolist())
     x = features_before(definition, found.rows, blocks)
-    nights: dict[str, list[tuple[PastList, dict[str, Any]]]] = {}
-    for past, _, row in usable:
-        nights.setdefault(past.name, []).append((past, row))
-    specs = {name_of(config.journey, one): one for one in list_specs(config, histories.visible.journey)}
-    names = [name for name in (*nights, *(one for one in specs if one not in nights)) if name in {*found.rows["list"]}]
-    learned, silent = learn_list_effects(
-        [_learnable(nights[name]) if name in nights else _untried(config, specs[name]) for name in names],
+    nights: dict[str, list[dict[str, Any]]] = {}
+    for (past, _, row), usable in zip(listings, wanted, strict=True):
+        if usable:
+            nights.setdefault(past.name, []).append(row)
+    learned, silent, notes = learn_list_effects(
+        [_learnable(asked[name], nights.get(name, []), told) for name in asked if name in {*found.rows["list"]}],
         found.rows,
         x,
         keys,
@@ -115,12 +120,12 @@ def learn_contact_effects(
         histories.threads,
         config.model.min_customers,
     )
-    return ContactEffects(found, learned, silent)
+    return ContactEffects(found, learned, silent, notes)
 
 
 def _listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int, dict[str, Any]]]:
     """Yield the lists of nights before ``as_of`` with the listed alone, the epoch's end, and the row of SUMMARY."""
-    for folder in published_lists(Path(config.out)):
+    for folder in contacted_lists(Path(config.out)):
         night = parse_as_of(folder.parent.name.removeprefix("as_of="), config.zone)
         if not before(np.array(night), as_of):
             continue
@@ -129,9 +134,6 @@ def _listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int, dict[
             listed = pq.read_table(place.list_file(row["list"]), columns=[*_LISTED, "model_version"], partitioning=None)
             frame = listed.to_pandas()
             kind, outcome = row.get("kind") or "move", row.get("outcome") or "reach"
-            if kind == "win_back" and outcome == KEPT:
-                # What SCORES tell of them is churn.
-                frame["probability"] = 1 - frame["probability"]
             past = PastList(
                 row["list"],
                 row["from_stage"],
@@ -148,9 +150,8 @@ def _listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int, dict[
             yield past, midnight(epoch_end(row["epoch"].split("-")[1], night, config.zone), config.zone), row
 
 
-def _asked(config: Config, spec: ListSpec) -> PastList:
-    """Return what a configured list asks, of nobody."""
-    outcome = Chances(config, ()).outcome(spec)
+def _asked(config: Config, spec: ListSpec, told: Collection[str]) -> PastList:
+    """Return what a configured list asks, of nobody; told: the columns of SCORES."""
     stages = (spec.from_stage or "", spec.target) if spec.kind == "move" else spec.origins
     return PastList(
         name_of(config.journey, spec),
@@ -162,21 +163,20 @@ def _asked(config: Config, spec: ListSpec) -> PastList:
         "",
         pd.DataFrame({"customer_id": [], "as_of": []}),
         kind=spec.kind,
-        outcome=outcome,
+        outcome=Chances(config, told).outcome(spec),
         stages=stages,
     )
 
 
-def _untried(config: Config, spec: ListSpec) -> LearnableList:
-    """Return what is to be learned of a list that no night has published: experiments alone tell of it."""
-    asked = _asked(config, spec)
-    row = {"list": asked.name, "kind": spec.kind, "outcome": asked.outcome, "horizon_days": spec.horizon // DAY}
-    return LearnableList(asked.name, asked.outcome, score_columns(row, asked.stages), 1.0)
+def _learnable(asked: PastList, nights: list[dict[str, Any]], told: Collection[str]) -> LearnableList:
+    """Return what is to be learned of a list, and which share of its eligible customers its nights took.
 
-
-def _learnable(nights: list[tuple[PastList, dict[str, Any]]]) -> LearnableList:
-    """Return what is to be learned of a list, by its newest night."""
-    past, row = nights[-1]
-    listed, eligible = (sum(one[key] for _, one in nights) for key in ("listed", "eligible"))
-    share = listed / eligible if eligible else 1.0
-    return LearnableList(past.name, past.outcome, score_columns(row, past.stages), share)
+    Raises AssertionError where SCORES do not tell what the list shows.
+    """
+    row = {"list": asked.name, "kind": asked.kind, "outcome": asked.outcome, "horizon_days": asked.horizon // DAY}
+    published = score_columns(row, asked.stages)
+    if not {*published.values()} <= {*told}:
+        raise AssertionError(f"{asked.name}: SCORES have no {published}")
+    listed, eligible = (sum(one[key] for one in nights) for key in ("listed", "eligible"))
+    contrary = asked.kind == "win_back" and asked.outcome == KEPT
+    return LearnableList(asked.name, asked.outcome, published, contrary, listed / eligible if eligible else 1.0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,8 @@ from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT, in_scores
 from cvj_ml.lists.kinds import LEAVING, said_of_row
-from cvj_ml.measurement.outcomes import BY_EFFECT, Observation, PastList, listings, measure_lists
+from cvj_ml.measurement.by_effect import measure_by_effect
+from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
@@ -70,8 +71,8 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     )
     with watcher.step("Looking at what became of the customers") as progress:
         found = measure_lists(usable, observation, histories.engine(progress))
+        groups = measure_by_effect(usable, observation, histories.engine())
     measured_at = to_datetime(until, config.zone).isoformat()
-    groups = [{name: row[name] for name in ("list", "epoch", "as_of")} | one for row in found for one in _popped(row)]
     rows, by_effect = (pd.DataFrame(one) for one in (found, groups))
     for table in (rows, by_effect):
         if len(table):
@@ -82,11 +83,6 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     add_to_history(by_effect, Path(config.out, BY_EFFECT_HISTORY), (*KEY, "group"))
     faults = tuple(below_floor(config, rows))
     return Measured(rows, by_effect, history, file, faults, sum(not observation.is_over(past) for past in usable))
-
-
-def _popped(row: dict[str, object]) -> list[dict[str, object]]:
-    """Take what a row says by predicted effect out of it."""
-    return cast(list[dict[str, object]], row.pop(BY_EFFECT))
 
 
 def read_past(config: Config) -> list[PastList]:
@@ -234,6 +230,9 @@ def add_to_history(rows: pd.DataFrame, file: Path, key: Sequence[str] = KEY) -> 
         return old
     both = pd.concat(parts, ignore_index=True)
     both["_order"] = [datetime.fromisoformat(one).timestamp() for one in both["until"]]
+    # All rows of a night are of one measurement: one with fewer groups leaves none of an earlier one.
+    newest = both.groupby(list(KEY))["_order"].transform("max")
+    both = both[both["_order"] == newest]
     both = both.sort_values([*key, "_order"], kind="stable").drop_duplicates(key, keep="last").drop(columns="_order")
     history = both.sort_values(["night", "list"], kind="stable", ignore_index=True)
     file.parent.mkdir(parents=True, exist_ok=True)

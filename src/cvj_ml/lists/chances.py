@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -76,15 +76,23 @@ class Chances:
         return [*(name for name in told if name in self.there), *change]
 
     def effect(self, spec: ListSpec) -> ListEffect | None:
-        """Return what a contact changes for the customers of a list, None where nobody knows."""
-        return effect_of(self.effects, name_of(self.config.journey, spec))
+        """Return what a contact changes for the customers of a list, None where nobody knows.
 
-    def change(self, spec: ListSpec, scores: pa.Table) -> _F64:
-        """Return by how much a contact changes the probability of what it is for; NaN where nobody knows."""
+        It was compared with ranking by probability, so it ranks no list that is ranked by what customers are worth.
+        """
+        found = effect_of(self.effects, name_of(self.config.journey, spec))
+        by_probability = spec.by in ("probability", "churn")
+        return found if found is None or by_probability else replace(found, ranks=False)
+
+    def change(self, spec: ListSpec, scores: pa.Table, probability: _F64) -> _F64:
+        """Return by how much a contact changes the probability of what it is for.
+
+        NaN where nobody knows, as of those whose like was never listed.
+        """
         effect = self.effect(spec)
         if effect is None or column_of(effect.name) not in scores.column_names:
             return np.full(len(scores), np.nan)
-        return _numbers(scores, column_of(effect.name))
+        return np.where(probability >= effect.support, _numbers(scores, column_of(effect.name)), np.nan)
 
     def happens(self, spec: ListSpec, probability: _F64) -> _F64:
         """Return the probability of what a contact is for, from the one that the list shows."""

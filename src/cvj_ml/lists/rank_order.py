@@ -59,14 +59,14 @@ def rank_order(
     """Return the order of the eligible customers (positions), and how many of them are contacted.
 
     customers, probability, value and change: of all of the stage; ``effect`` is where the change comes from. Where it
-    may rank, customers with a probability that was ever listed come first, by change (ties by probability); of the
-    others nobody knows the change, so they follow by probability. Of ``size`` places the share ``control.explore_who``
+    may rank, customers whose change is known come first, by it (ties by probability); the others, whose like was never
+    listed, follow by probability. Of ``size`` places the share ``control.explore_who``
     goes to customers drawn from all who would not have one, the disturbed included.
     """
     ranks = effect is not None and effect.ranks
     disturbed = np.zeros(len(eligible), dtype=np.bool_)
     if effect is not None and ranks:
-        known = (probability[eligible] >= effect.support) & ~np.isnan(change[eligible])
+        known = ~np.isnan(change[eligible])
         disturbed = known & effect.disturbs(change[eligible])
         keys = (~known, -np.where(known, change[eligible], 0.0), -probability[eligible])
     else:
@@ -77,16 +77,23 @@ def rank_order(
     order = np.lexsort(keys[::-1])
     rows, harmed = eligible[order[~disturbed[order]]], eligible[order[disturbed[order]]]
     worth = np.maximum(np.nan_to_num(change), 0.0) if ranks else probability
-    size = recommended_size(worth[rows], config.list_size) if spec.capacity is None else spec.capacity
+    if spec.capacity is not None:
+        size = spec.capacity
+    elif ranks and not worth[rows[: config.list_size.step]].any():
+        size = 0  # a contact brings nothing, whoever gets it
+    else:
+        size = recommended_size(worth[rows], config.list_size)
     size = min(size, len(rows) + len(harmed))
     tried = int(config.control.explore_who * size)
-    pool = np.concatenate([rows[size - tried :], harmed])
+    first = min(size - tried, len(rows))
+    pool = np.concatenate([rows[first:], harmed])
     if not tried or len(pool) <= tried:  # nothing to draw, or room for everybody
         return RankOrder(rows, size, np.ones(len(rows)), worth, harmed)
     drawn = np.zeros(len(pool), dtype=np.bool_)
     drawn[explored(config, customers.take(pa.array(pool)).to_pylist(), tried, as_of, identities)] = True
-    following = pool[~drawn & (np.arange(len(pool)) < len(rows) - (size - tried))]
-    selection = np.ones(size + len(following))
-    selection[size - tried : size] = tried / len(pool)
-    left = pool[~drawn & (np.arange(len(pool)) >= len(rows) - (size - tried))]
-    return RankOrder(np.concatenate([rows[: size - tried], pool[drawn], following]), size, selection, worth, left)
+    welcome = np.arange(len(pool)) < len(rows) - first
+    following, left = pool[~drawn & welcome], pool[~drawn & ~welcome]
+    selection = np.ones(first + tried + len(following))
+    selection[first : first + tried] = tried / len(pool)
+    served = np.concatenate([rows[:first], pool[drawn], following])
+    return RankOrder(served, first + tried, selection, worth, left)

@@ -184,7 +184,8 @@ class _Night:
         if self.config.eligibility.one_list:
             elsewhere = elsewhere | self.listed[found.rows]
         scores, probability, value = found.scores, found.probability, self.chances.value(spec, found.scores)
-        change, effect = self.chances.change(spec, scores), self.chances.effect(spec)
+        effect = self.chances.effect(spec)
+        change = self.chances.change(spec, scores, probability)
         reason = np.where((found.reason < 0) & elsewhere, POSITION["other_list"], found.reason)
         everybody = np.isfinite(probability) & ~np.isin(reason, [POSITION[name] for name in OUTSIDE])
         mean = float(np.nanmean(np.where(everybody, probability, np.nan))) if everybody.any() else np.nan

@@ -20,7 +20,7 @@ from cvj_ml.engines import Blocks
 from cvj_ml.errors import ConfigError, nearest, raise_all
 from cvj_ml.histories import Block, Column, Text
 from cvj_ml.journey import Journey, evidence, stays
-from cvj_ml.measurement.outcomes import Observation, PastList, list_outcomes
+from cvj_ml.measurement.outcomes import Observation, PastList, first_listings, list_outcomes
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, observed_whole
@@ -30,11 +30,13 @@ UNBALANCED = 0.001
 
 LEFT_OUT = {
     "later_listing": "listed in the epoch before: what follows the first listing may be its consequence",
+    "retired": "of a list, or an outcome of it, that the configuration does not ask for any more",
     "no_control": "no control group was drawn",
     "epoch_end": "the horizon passes the end of the epoch, when control is drawn anew",
     "not_over": "the horizon is not over yet",
     "unbalanced": "more or fewer in control than the share makes likely",
     "no_list": "of another stage than any list starts from",
+    "sampled": "more than are needed: a share of the people teaches",
     "not_known": "no longer in the log, or at the stage before the night though nobody could see it",
 }
 """Why a listing is no row of an experiment, in the order in which it is asked."""
@@ -65,25 +67,31 @@ class Experiments:
         counts = {name: count + others.left_out[name] for name, count in self.left_out.items()}
         return Experiments(rows, counts, (*self.unbalanced, *others.unbalanced))
 
+    def at_most(self, rows: int, seed: int) -> Experiments:
+        """Return so many rows at most: all of a sample of the people, the others counted."""
+        if len(self.rows) <= rows:
+            return self
+        codes, people = pd.factorize(self.rows["person"])
+        kept = (np.random.default_rng(seed).random(len(people)) < rows / len(self.rows))[codes]
+        counts = {**self.left_out, "sampled": self.left_out["sampled"] + int((~kept).sum())}
+        return Experiments(self.rows[kept].reset_index(drop=True), counts, self.unbalanced)
+
 
 def experiments_of(
-    lists: Sequence[PastList], ends: Sequence[int], observation: Observation, blocks: Blocks
+    lists: Sequence[PastList], ends: Sequence[int], asked: Sequence[bool], observation: Observation, blocks: Blocks
 ) -> Experiments:
     """Return the experiments of published lists; every listing is a row or is counted by the reason why it is none.
 
     lists: with those who were listed alone as ``scored``, in the order in which they were published; ends: when the
-    epoch of each ended.
+    epoch of each ended; asked: whether the configuration still asks what the list asked.
     """
     left_out = dict.fromkeys(LEFT_OUT, 0)
-    seen: dict[str, set[str]] = {}
     kept: list[PastList] = []
-    for past, end in zip(lists, ends, strict=True):
-        person = past.scored["customer_id"].map(lambda name: observation.persons.get(name, name))
-        before = seen.setdefault(past.epoch, set())
-        first = ~person.isin(before) & ~person.duplicated()
-        before.update(person)
-        left_out["later_listing"] += int((~first).sum())
-        found = past.scored[first].assign(person=person[first])
+    for past, end, wanted, found in zip(lists, ends, asked, first_listings(lists, observation.persons), strict=True):
+        left_out["later_listing"] += len(past.scored) - len(found)
+        if not wanted:
+            left_out["retired"] += len(found)
+            continue
         share = found["control_share"].to_numpy(dtype=np.float64)
         drawn = (share > 0) & (share < 1)
         left_out["no_control"] += int((~drawn).sum())
@@ -95,15 +103,22 @@ def experiments_of(
         else:
             kept.append(replace(past, scored=found.reset_index(drop=True)))
     kept, unbalanced = _balanced(kept, left_out)
-    parts = []
-    for past, outcome in zip(kept, list_outcomes(kept, replace(observation, arm_neutral=True), blocks), strict=True):
-        left_out["not_known"] += int((~outcome["known"]).sum())
-        parts.append(_rows(past, outcome[outcome["known"]]))
-    rows = pd.concat(parts, ignore_index=True) if any(map(len, parts)) else _NOBODY.copy()
+    rows = _rows_of(kept, replace(observation, arm_neutral=True), blocks, left_out)
     total = sum(len(past.scored) for past in lists)
     if total != len(rows) + sum(left_out.values()):
         raise AssertionError(f"{total} listings, {len(rows)} rows, left out: {left_out}")
     return Experiments(rows, left_out, unbalanced)
+
+
+def _rows_of(
+    lists: Sequence[PastList], observation: Observation, blocks: Blocks, left_out: dict[str, int]
+) -> pd.DataFrame:
+    """Return the rows of lists whose outcomes are known, and count the others."""
+    parts = []
+    for past, outcome in zip(lists, list_outcomes(lists, observation, blocks), strict=True):
+        left_out["not_known"] += int((~outcome["known"]).sum())
+        parts.append(_rows(past, outcome[outcome["known"]]))
+    return pd.concat(parts, ignore_index=True) if any(map(len, parts)) else _NOBODY.copy()
 
 
 def _balanced(lists: Sequence[PastList], left_out: dict[str, int]) -> tuple[list[PastList], tuple[str, ...]]:
@@ -195,15 +210,14 @@ def assigned_experiments(
 ) -> Experiments:
     """Return the experiments that assignments are, of each list whose stage the customer stood in at that instant.
 
-    found: as of `assigned`; lists: what each asks, with nobody in it. An assignment is a row of every such list or is
-    counted by the reason why it is none.
+    found: as of `assigned`; lists: of moves, what each asks, with nobody in it. An assignment is a row of every such
+    list, or is counted by the reason why it is none.
     """
     left_out = dict.fromkeys(LEFT_OUT, 0)
     kept: list[PastList] = []
     matched = np.zeros(len(found), dtype=np.bool_)
     for asked in lists if len(found) else ():
-        origins = asked.stages[:1] if asked.kind == "move" else asked.stages
-        here = found["stage"].isin(origins).to_numpy()
+        here = (found["stage"] == asked.from_stage).to_numpy()
         matched |= here
         seen = follow_up(found["as_of"].to_numpy(dtype=np.int64), observation.cut, observation.arrival_delay)
         over = observed_whole(seen, asked.horizon)
@@ -217,12 +231,7 @@ def assigned_experiments(
             )
         )
     left_out["no_list"] = int((~matched).sum())
-    parts = []
-    for past, outcome in zip(kept, list_outcomes(kept, replace(observation, arm_neutral=True), blocks), strict=True):
-        left_out["not_known"] += int((~outcome["known"]).sum())
-        parts.append(_rows(past, outcome[outcome["known"]]))
-    rows = pd.concat(parts, ignore_index=True) if any(map(len, parts)) else _NOBODY.copy()
-    return Experiments(rows, left_out)
+    return Experiments(_rows_of(kept, replace(observation, arm_neutral=True), blocks, left_out), left_out)
 
 
 def _texts(column: Column | None, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:

@@ -41,11 +41,15 @@ _F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LearnableList:
-    """One list whose past nights may teach; ``share`` is what it took of its eligible customers."""
+    """One list whose past nights may teach; ``share`` is what it took of its eligible customers.
+
+    ``published`` is as of `ListEffect`; where ``contrary``, the list shows 1 minus that.
+    """
 
     name: str
     outcome: str
     published: Mapping[str, str]
+    contrary: bool
     share: float
 
 
@@ -66,20 +70,18 @@ def learn_list_effects(
     seed: int,
     threads: int,
     min_customers: int,
-) -> tuple[tuple[LearnedEffect, ...], Mapping[str, str]]:
-    """Return what a contact changes on each list, and of the others why nothing was learned, by name.
+) -> tuple[tuple[LearnedEffect, ...], Mapping[str, str], tuple[str, ...]]:
+    """Return what a contact changes on each list; of the others why nothing was learned, by name; and warnings.
 
     rows: of EXPERIMENTS; x: their features, (rows, features); keys: of the bootstrap's draws.
     """
     found: list[tuple[LearnableList, Experiment, OutOfFold, pd.DataFrame]] = []
     silent: dict[str, str] = {}
+    warnings: list[str] = []
     for one in lists:
         here = (rows["list"] == one.name).to_numpy()
-        try:
-            experiment, table = _experiment(rows[here], x[here], seed, threads)
-        except OverlapError as error:
-            silent[one.name] = str(error)
-            continue
+        experiment, table, told_of = _experiment(one, rows[here], x[here], seed, threads)
+        warnings += [f"{one.name}: {text}" for text in told_of]
         if reason := _too_few(experiment):
             silent[one.name] = reason
             continue
@@ -93,7 +95,8 @@ def learn_list_effects(
         newest = nights & (epoch == table.loc[nights, "epoch"].iloc[-1]) if nights.any() else nights
         several = _too_few(experiment.take(nights & ~newest)) is None
         past.append(_evidence(one, experiment, told, table, nights & ~newest if several else nights))
-        last.append(_evidence(one, experiment, told, table, newest) if several else None)
+        alone = several and _too_few(experiment.take(newest)) is None
+        last.append(_evidence(one, experiment, told, table, newest) if alone else None)
     decided = iter(verdicts([one for one in past if one is not None], keys))
     reported = iter(verdicts([one for one in last if one is not None], keys))
     learned = []
@@ -106,7 +109,8 @@ def learn_list_effects(
             one.outcome,
             one.published,
             model,
-            effect_groups(shown[:, 0], told.pseudo_outcomes[:, 0], experiment.customer),
+            # Where everybody gains alike there is one group, whatever the folds saw.
+            effect_groups(shown[:, 0] * bool(model.weight[0]), told.pseudo_outcomes[:, 0], experiment.customer),
             _support(table),
             verdict.ranks,
             verdict.sentence,
@@ -115,7 +119,7 @@ def learn_list_effects(
             verdict.contacts_needed,
         )
         learned.append(LearnedEffect(effect, verdict, next(reported) if unseen is not None else None))
-    return tuple(learned), silent
+    return tuple(learned), silent, tuple(warnings)
 
 
 def _support(table: pd.DataFrame) -> float:
@@ -142,32 +146,38 @@ def effect_groups(effects: _F64, scores: _F64, customer: npt.NDArray[np.int64]) 
 
 
 def _experiment(
-    rows: pd.DataFrame, x: npt.NDArray[np.float32], seed: int, threads: int
-) -> tuple[Experiment, pd.DataFrame]:
-    """Return an experiment and its rows; where no propensity is told it is estimated, and rows without overlap go.
+    one: LearnableList, rows: pd.DataFrame, x: npt.NDArray[np.float32], seed: int, threads: int
+) -> tuple[Experiment, pd.DataFrame, tuple[str, ...]]:
+    """Return an experiment, its rows, and what is to be known of those of a targeted log.
 
-    OverlapError where the contacted of a targeted log cannot be compared with anybody.
+    Where no propensity is told it is estimated, and rows without overlap are left out; all of the log is where the
+    contacted cannot be compared with anybody.
     """
-    treated = rows["propensity"].to_numpy(dtype=np.float64)
+    treated, listed = (rows[name].to_numpy(dtype=np.float64) for name in ("propensity", "probability"))
     found = Experiment(
-        with_probability(x, rows["probability"].to_numpy(dtype=np.float64)),
+        with_probability(x, 1 - listed if one.contrary else listed),
         rows["treated"].to_numpy(dtype=np.int64),
         rows["outcome"].to_numpy(dtype=np.float64),
         np.column_stack([1 - treated, treated]),
         pd.factorize(rows["person"])[0].astype(np.int64),
     )
     if not (targeted := np.isnan(treated)).any():
-        return found, rows
-    log = found.take(targeted)
-    if _too_few(log) is not None:
-        return found.take(~targeted), rows[~targeted]
+        return found, rows, ()
+    log, drawn = found.take(targeted), (found.take(~targeted), rows[~targeted])
+    size = f"{int(targeted.sum()):,} row(s) of a targeted log"
+    if reason := _too_few(log):
+        return *drawn, (f"{size} are not used: {reason}.",)
     propensity = found.propensity.copy()
     propensity[targeted] = estimate_propensity(log.features, log.arm, log.customer, seed, threads)
-    trimmed, _ = trim(replace(log, propensity=propensity[targeted]))
+    try:
+        trimmed, report = trim(replace(log, propensity=propensity[targeted]))
+    except OverlapError as error:
+        return *drawn, (f"{size} are not used. {error}",)
     kept = ~targeted | inside(propensity)
     if int((kept & targeted).sum()) != len(trimmed):
         raise AssertionError("trimming took other rows than those outside")
-    return replace(found, propensity=propensity).take(kept), rows[kept]
+    used = f"{len(trimmed):,} of {size} are used."
+    return replace(found, propensity=propensity).take(kept), rows[kept], (used, *report.warnings)
 
 
 def _too_few(experiment: Experiment) -> str | None:

@@ -23,13 +23,6 @@ from cvj_ml.panel.labels import label, label_leaves, next_touchpoint
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, happened_within, observed_whole, time_until
 
-BY_EFFECT = "by_effect"
-"""The key of a row of `measure_lists` under which target stands against control by predicted effect."""
-
-MOST_GROUPS = 10
-ROWS_A_GROUP = 100
-"""Listed people that each group by predicted effect has at least."""
-
 DEPTHS = (0.05, 0.1, 0.2, 0.5)
 """Shares of the likeliest of a stage at which the realised lift is measured."""
 
@@ -102,31 +95,27 @@ def measure_lists(lists: Sequence[PastList], observation: Observation, blocks: B
             if (past.name, past.epoch) == (name, epoch):
                 seen.append(outcome)
                 first = first_listed(pd.concat(seen), observation.persons)
-                one = {**_who(past), **_effect(first), **_quality(past, outcome, listed)}
-                rows.append({**one, **_forecast(past, outcome, listed), BY_EFFECT: effect_by_group(first)})
+                one = {**_who(past), **effect_of_arms(first), **_quality(past, outcome, listed)}
+                rows.append({**one, **_forecast(past, outcome, listed)})
     return sorted(rows, key=lambda row: (row["as_of"], row["list"]))
 
 
-def effect_by_group(first: pd.DataFrame) -> list[dict[str, object]]:
-    """Return target against control in groups of equal size by what the night said a contact changes, least first.
+def first_listings(lists: Sequence[PastList], persons: Mapping[str, str]) -> list[pd.DataFrame]:
+    """Return of each list who is listed on it and was on no list of the epoch before, with ``person``.
 
-    first: as of `first_listed`. Empty where nights said nothing of it, or to too few.
+    One draw serves all lists of an epoch, so a later listing is a consequence of the first (silent error 45). lists: in
+    the order in which they were published.
     """
-    if "incremental_probability" not in first or first["incremental_probability"].isna().all():
-        return []
-    told = first[first["known"] & first["incremental_probability"].notna()]
-    told = told.sort_values(["incremental_probability", "customer_id"], kind="stable")
-    groups = min(MOST_GROUPS, len(told) // ROWS_A_GROUP)
-    return [
-        {
-            "group": k + 1,
-            "groups": groups,
-            "predicted": float(part["incremental_probability"].mean()),
-            **{name: one for name, one in _effect(part).items() if not name.endswith(("contacted", "judged"))},
-        }
-        for k, part in enumerate(told.iloc[rows] for rows in np.array_split(np.arange(len(told)), max(groups, 1)))
-        if groups
-    ]
+    seen: dict[str, set[str]] = {}
+    found = []
+    for past in lists:
+        rows = past.scored.dropna(subset="group")
+        person = rows["customer_id"].map(lambda name: persons.get(name, name))
+        before = seen.setdefault(past.epoch, set())
+        first = ~person.isin(before) & ~person.duplicated()
+        before.update(person)
+        found.append(rows[first].assign(person=person[first]))
+    return found
 
 
 def first_listed(nights: pd.DataFrame, persons: Mapping[str, str]) -> pd.DataFrame:
@@ -299,7 +288,7 @@ def _who(past: PastList) -> dict[str, object]:
     }
 
 
-def _effect(listed: pd.DataFrame) -> dict[str, object]:
+def effect_of_arms(listed: pd.DataFrame) -> dict[str, object]:
     """Return target against control: each person once."""
     known = listed[listed["known"]]
     arms = {name: known[known["group"] == name] for name in ("target", "control")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from cvj_ml.model_card.facts import Training
@@ -37,7 +38,7 @@ def what_contacts_change(training: Training) -> str:
         ]
         parts += [
             table(columns, rows, numbers=2),
-            "In percentage points, with 95 % intervals over customers, from the control groups of published nights:"
+            "In percentage points, with 95 % intervals over customers, from control groups and experiments: "
             " models that told a customer's effect had seen nothing of that customer. Of customers with a probability"
             " below the last column nothing is known.",
         ]
@@ -70,5 +71,7 @@ def effects_table(effects: tuple[ListEffect, ...]) -> pd.DataFrame:
 
 
 def _points(found: tuple[float, ...]) -> str:
+    if np.isnan(found[0]):
+        return "not known yet"
     estimate, low, high = (f"{100 * one:+.1f}" for one in found)
     return f"{estimate} ({low} to {high})"

@@ -219,6 +219,10 @@ def _without(counted: Mapping[str, Any], taken: pa.Table, changed: Sequence[Mapp
     groups = taken["group"].to_pylist()
     less = {group: groups.count(group) for group in ("target", "control")}
     less |= dict.fromkeys(("listed", "eligible", "in_stage"), len(groups)) | confirmations(taken)
+    if "selection_probability" in taken.column_names:  # nights of earlier versions have none
+        less["explored"] = int(pc.sum(pc.less(taken["selection_probability"], 1)).as_py() or 0)
+        contacted = taken["incremental_probability"].filter(pc.equal(taken["group"], "target"))
+        less["incremental_moves"] = float(pc.sum(contacted).as_py() or 0.0)
     less |= without_erased(counted["list"], taken["customer_id"].to_pylist(), changed)
     return {
         name: value - less[name] if name in less and value is not None else value for name, value in counted.items()

@@ -70,6 +70,28 @@ def published_lists(out: Path) -> list[Path]:
     return found
 
 
+def contacted_lists(out: Path) -> list[Path]:
+    """Return of `published_lists` the nights by which somebody may have been contacted.
+
+    A night whose model had seen what followed was made later, to fill a gap: of its date another run counts, or none.
+    """
+    found = []
+    for of_date in nights(out):
+        runs = [night for night in of_date if night.finished and night.summary.is_file() and not _backfilled(night)]
+        found += [max((_started(night), night.path) for night in runs)[1]] if runs else []
+    return found
+
+
+def _backfilled(night: NightFolder) -> bool:
+    """Return whether a night's model was trained after the night; one whose run.json cannot be read was not."""
+    try:
+        gates = night.run()["gates"]
+        ages = [one["value"] for one in gates if one["name"] == "model_age" and one["value"] is not None]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return any(age < 0 for age in ages)
+
+
 def _started(night: NightFolder) -> float:
     """Return when a night was made; one whose run.json cannot be read is older than all."""
     try:

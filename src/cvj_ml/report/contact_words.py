@@ -37,24 +37,27 @@ def of_list(one: RankedList) -> str:
     effect = one.effect
     if effect is None:
         return ""
-    told = [f"What a contact changes, as past control groups show: {point_range(effect.average)} on average."]
+    average = point_range(effect.average)
+    told = [f"What a contact changes, as past control groups and experiments show: {average} on average."]
     if one.ranked_by == "incremental":
         told.append(
             "People are ranked by it, since that brings more than choosing the likeliest:"
             f" {point_range(effect.gain)} a contact."
         )
     else:
-        more = "" if effect.contacts_needed is None else f"; about {effect.contacts_needed:,} more contacts might"
+        needed = effect.contacts_needed
+        more = "" if needed is None else f"; about {float(f'{needed:.2g}'):,.0f} more contacts might"
         told.append(f"That does not show yet who gains more than others{more}, so people are ranked by their chance.")
     if (extra := one.incremental_moves) is not None:
         told.append(
-            f"Contacting tonight's people is expected to change the outcome of {extra:,.0f} of"
-            f" {len(one.of_group('target')):,}."
+            f"Contacting tonight's {people(len(one.of_group('target')))} is expected to bring {round(extra) or 0:+,} on"
+            " top of those who do it anyway."
         )
-    told.append(
-        f"Nothing is known of people whose chance is below {percent(effect.support)}: hardly anybody like them was"
-        " ever on this list."
-    )
+    if effect.support > 0:
+        told.append(
+            f"Nothing is known of people whose chance is below {percent(effect.support)}: hardly anybody like them was"
+            " ever on this list."
+        )
     if one.explored:
         told.append(f"{people(one.explored)} on it were drawn by chance, to learn what a contact changes for others.")
     return " ".join(told)

@@ -106,9 +106,11 @@ class ListEffect:
         return [names[i] if i >= 0 else None for i in found.tolist()]
 
     def told(self, effects: _F64, happens: _F64) -> dict[str, object]:
-        """Return what TARGETS tell of effects."""
+        """Return what TARGETS tell of effects: what was found in each one's group, which is all that was measured."""
         low, high = self.interval(effects)
-        told: dict[str, object] = {"incremental_probability": effects, "incremental_low": low, "incremental_high": high}
+        place = np.minimum(self.groups.of(effects), len(self.groups.estimate) - 1)
+        found = np.where(np.isnan(effects), np.nan, self.groups.estimate[place])
+        told: dict[str, object] = {"incremental_probability": found, "incremental_low": low, "incremental_high": high}
         return {**told, "response_type": self.response_type(effects, happens)}
 
     def disturbs(self, effects: _F64) -> npt.NDArray[np.bool_]:
