@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         cost[item.path] = cost.get(item.path, 0) + (SLOW_TEST if item.get_closest_marker("slow") else 1)
     items.sort(key=lambda item: (-cost[item.path], item.path))
+
+
+@pytest.fixture(autouse=True)
+def own_registry() -> Iterator[None]:
+    """MLflow writes the address that a test sets into the environment, where later tests would find it."""
+    name = "MLFLOW_TRACKING_URI"
+    before = os.environ.get(name)
+    yield
+    if before is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = before
 
 
 @pytest.fixture(scope="session")
