@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
@@ -49,12 +50,14 @@ def config_file(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> P
     return file
 
 
+def require_sdk() -> None:
+    if importlib.util.find_spec("mcp") is None:
+        absent("mcp", "the SDK of the Model Context Protocol is not installed: pip install 'cvj-ml[mcp]'")
+
+
 def client(server: Any, questions: Callable[[Any], Awaitable[Any]]) -> Any:
     """Connect a client of the SDK to a server, and return what its questions find."""
-    try:
-        from mcp import Client
-    except ModuleNotFoundError:
-        absent("mcp", "the SDK of the Model Context Protocol is not installed: pip install 'cvj-ml[mcp]'")
+    from mcp import Client
 
     async def connected() -> Any:
         async with Client(server) as found:
@@ -65,17 +68,15 @@ def client(server: Any, questions: Callable[[Any], Awaitable[Any]]) -> Any:
 
 def started(*arguments: object) -> Any:
     """Return how a client starts the command, in a process whose streams are the connection."""
-    try:
-        from mcp import StdioServerParameters
-    except ModuleNotFoundError:
-        absent("mcp", "the SDK of the Model Context Protocol is not installed: pip install 'cvj-ml[mcp]'")
+    from mcp import StdioServerParameters
+
     command = ["-m", "cvj_ml", "mcp", *map(str, arguments)]
     return StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
 
 
 def ask(config_file: Path, tool: str, *, ids: bool = False, **arguments: Any) -> Any:
     """Return what a tool answers, in this process; the text of its error as a text."""
-    pytest.importorskip("mcp", reason="needs the extra mcp")
+    require_sdk()
     from cvj_ml.cli.mcp import server_of
 
     async def one(found: Any) -> Any:
@@ -96,6 +97,7 @@ def customers(config_file: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_a_client_over_stdio_is_told_of_nights_and_of_no_customer(config_file: Path) -> None:
+    require_sdk()
     questions: list[tuple[str, Mapping[str, Any]]] = [
         ("nights", {}),
         *((tool, {"night": day}) for tool in ("plan", "model_card") for day in NIGHTS),
@@ -121,7 +123,7 @@ def test_a_client_over_stdio_is_told_of_nights_and_of_no_customer(config_file: P
 
 @pytest.mark.slow
 def test_a_signal_ends_a_server_whose_client_says_nothing(config_file: Path) -> None:
-    pytest.importorskip("mcp", reason="needs the extra mcp")
+    require_sdk()
     command = [sys.executable, "-m", "cvj_ml", "mcp", str(config_file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -136,7 +138,7 @@ def test_a_signal_ends_a_server_whose_client_says_nothing(config_file: Path) -> 
 
 @pytest.mark.slow
 def test_over_http_only_this_machine_may_ask(config_file: Path) -> None:
-    pytest.importorskip("mcp", reason="needs the extra mcp")
+    require_sdk()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

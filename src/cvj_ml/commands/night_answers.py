@@ -13,12 +13,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from cvj_ml.commands.measure import HISTORY
 from cvj_ml.config import Config
-from cvj_ml.errors import ModelError, NightError, nearest
+from cvj_ml.errors import DataError, ModelError, NightError, nearest
 from cvj_ml.io import json_values
 from cvj_ml.lists import NOT_LISTED, REASONS, title_of_row
 from cvj_ml.models.bundle.verification import CARD, verify_bundle
@@ -79,7 +80,7 @@ class NightAnswers:
         for name in names[:newest]:
             folder = published_nights(self._out, name)[0]
             try:
-                manifest = verified_manifest(folder)
+                manifest = _manifest(folder)
                 stages = self._by_stage(manifest["stages"])
                 lists = {one["list"]: self._count(one["listed"]) for one in manifest.get("lists", ())}
                 told = {"as_of": manifest["as_of"], "model": manifest["model"][:12]}
@@ -99,7 +100,7 @@ class NightAnswers:
         out because it, or one that it would give away, is below 5, or a number that nobody knows.
         """
         folder = self._folder(night)
-        manifest = verified_manifest(folder)
+        manifest = _manifest(folder)
         return {
             "night": _name(folder),
             "as_of": manifest["as_of"],
@@ -155,7 +156,10 @@ class NightAnswers:
         file = self._out / HISTORY
         if not file.exists():
             return {"rows": [], "measured": 0}
-        history = pd.read_parquet(file, partitioning=None)
+        try:
+            history = pd.read_parquet(file, partitioning=None)
+        except pa.ArrowException:
+            raise DataError(f"{file}: it cannot be read. Go back to a copy, or remove it and measure again.") from None
         if list_name is not None:
             history = history[history["list"] == list_name]
         rows = json_values(history.iloc[::-1].head(newest).to_dict("records"))
@@ -163,7 +167,7 @@ class NightAnswers:
 
     def model_card(self, night: NightName = None) -> str:
         """Tell the model card of a night's model as Markdown: what it answers, how good it was, what it cannot see."""
-        model = verified_manifest(self._folder(night))["model"]
+        model: str = _manifest(self._folder(night))["model"]
         folder = self._out / MODELS / model
         if not folder.is_dir():
             raise ModelError(
@@ -199,7 +203,7 @@ class NightAnswers:
         return published_nights(self._out, night)[0]
 
     def _summary(self, folder: Path, list_name: str) -> Mapping[str, Any]:
-        rows = {row["list"]: row for row in verified_manifest(folder).get("lists", ())}
+        rows = {row["list"]: row for row in _manifest(folder).get("lists", ())}
         if list_name not in rows:
             raise NightError(
                 f"{folder}: the night has no list {list_name!r}; there are {', '.join(rows) or 'none'}."
@@ -263,10 +267,12 @@ class NightAnswers:
 
     def _by_value(self, column: pd.Series[Any]) -> list[dict[str, Any]]:
         """Return how many customers have each value, the most frequent first; small groups together, unnamed."""
-        counts = {name: int(count) for name, count in column.fillna("").value_counts().items()}
-        told = self._division({str(name): count for name, count in counts.items()})
-        shown = [{"value": name or None, "customers": count} for name, count in told.items() if count is not None]
-        if rest := sum(counts.values()) - sum(one["customers"] for one in shown):
+        counts = {str(name): int(count) for name, count in column.fillna("").value_counts().items()}
+        told = self._division(counts)
+        shown: list[dict[str, Any]] = [
+            {"value": name or None, "customers": count} for name, count in told.items() if count is not None
+        ]
+        if rest := sum(count for name, count in counts.items() if told[name] is None):
             shown.append({"others": True, "customers": self._count(rest)})
         return shown
 
@@ -298,6 +304,17 @@ class NightAnswers:
         if None in told.values():
             told |= {"entered": None, "left": None}
         return told
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a night that tells what answers need; nights of early versions do not."""
+    manifest = verified_manifest(folder)
+    if missing := {"as_of", "model", "stages"} - manifest.keys():
+        raise NightError(
+            f"{folder}: an earlier version made this night; its manifest has no {', '.join(sorted(missing))}. Run it"
+            " again with this version, or ask about a newer night."
+        )
+    return manifest
 
 
 def _name(folder: Path) -> str:
