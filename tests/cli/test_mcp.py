@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import importlib.util
 import json
 import os
@@ -154,6 +155,10 @@ def test_over_http_only_this_machine_may_ask(config_file: Path) -> None:
                 return [one.name for one in (await found.list_tools()).tools]
 
             assert client(f"http://127.0.0.1:{port}/mcp", tools) == [*TOOLS]
+            for name, value, code in (("Host", "evil.example", 421), ("Origin", "http://evil.example", 403)):
+                asked = http.client.HTTPConnection("127.0.0.1", port)
+                asked.request("POST", "/mcp", "{}", {"Content-Type": "application/json", name: value})
+                assert asked.getresponse().status == code
             # The whole of 127.0.0.0/8 is this machine: an address that is not listened on shows that not all are.
             assert socket.socket().connect_ex(("127.0.0.2", port))
             again = call("mcp", config_file, "--http", port)
