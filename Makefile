@@ -53,7 +53,7 @@ test-newest: ## Run the fast tests with the newest versions that it admits, on e
 		env=.venv-newest-$$version
 		export CVJ_ML_CACHE="$$PWD/$$env/cache"
 		$(MAKE) --no-print-directory bootstrap ENV=$$env PYTHON=python$$version
-		$$env/bin/uv pip install --upgrade --python $$env/bin/python --editable '.[calendar,excel,postgres,spark,test,tune]'
+		$$env/bin/uv pip install --upgrade --python $$env/bin/python --editable '.[calendar,excel,mcp,postgres,spark,test,tune]'
 		$$env/bin/python -m pytest $(IN_PARALLEL) $(BEHAVIOUR)
 	done
 
@@ -161,5 +161,5 @@ lock: bootstrap ## Renew locks/ after a change in pyproject.toml (LOCK=--upgrade
 	# The lowest versions of what is declared, but of what tests import: that tests here as it does elsewhere.
 	tools=$$(sed -n '/^test = \[/,/^\]/s/^ *"\([a-z-]*\)[>=<].*/\1/p' pyproject.toml | paste -sd'|')
 	rm -f locks/lowest.txt # a version that stands there would be kept
-	compile --resolution lowest-direct --extra calendar --extra excel --extra postgres --extra spark --extra test --extra tune pyproject.toml \
+	compile --resolution lowest-direct --extra calendar --extra excel --extra mcp --extra postgres --extra spark --extra test --extra tune pyproject.toml \
 		--output-file locks/lowest.txt --constraint <(grep -E "^($$tools)==" locks/dev.txt | tr -d '\\')

@@ -25,6 +25,7 @@ CONFINED = {
     "pyspark": ("engines/spark",),
     "adbc_driver_manager": ("postgres",),
     "adbc_driver_postgresql": ("postgres",),
+    "mcp": ("cli/mcp",),
 }
 
 # What removes, and what puts something in the place of what is there, with the modules that may.
@@ -344,7 +345,7 @@ def test_help_imports_nothing_heavy() -> None:
         "except SystemExit as stop:\n"
         "    code = stop.code\n"
         "assert not code, code\n"
-        "print(sorted({'mlflow', 'lightgbm', 'duckdb', 'pyspark'} & sys.modules.keys()), file=sys.stderr)\n"
+        "print(sorted({'mlflow', 'lightgbm', 'duckdb', 'pyspark', 'mcp'} & sys.modules.keys()), file=sys.stderr)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)

@@ -71,8 +71,8 @@ def test_a_lock_holds_hashes_and_no_address(name: str) -> None:
     ("name", "extras"),
     [
         ("runtime", ()),
-        ("dev", ("calendar", "dev", "test", "tune")),
-        ("lowest", ("calendar", "postgres", "spark", "test", "tune")),
+        ("dev", ("calendar", "dev", "mcp", "test", "tune")),
+        ("lowest", ("calendar", "mcp", "postgres", "spark", "test", "tune")),
     ],
 )
 def test_a_lock_fulfils_the_declared_dependencies(name: str, extras: tuple[str, ...]) -> None:
@@ -97,7 +97,7 @@ def test_the_lowest_lock_holds_the_declared_bounds() -> None:
     bounds = {}
     for line in [
         *PROJECT["dependencies"],
-        *(line for one in ("calendar", "tune", "spark", "postgres") for line in extras[one]),
+        *(line for one in ("calendar", "mcp", "tune", "spark", "postgres") for line in extras[one]),
     ]:
         requirement = Requirement(line)
         (bound,) = (one.version for one in requirement.specifier if one.operator == ">=")

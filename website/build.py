@@ -62,6 +62,7 @@ NAVIGATION: Mapping[str, Sequence[str]] = {
             "docs/object-stores",
             "docs/spark",
             "docs/mlflow",
+            "docs/mcp",
             "docs/serving",
             "examples/nightly/README",
             "SECURITY",

@@ -56,6 +56,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_values(document: Any) -> Any:
+    """Return a document as JSON can hold it: what is no number there (NaN, infinity) is null."""
+    if isinstance(document, dict):
+        return {key: json_values(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [json_values(value) for value in document]
+    value = document.item() if hasattr(document, "item") else document
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def sorted_json(document: Any) -> str:
     """Return a document as text: the same content gives the same bytes."""
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -15,6 +15,7 @@ from cvj_ml.cli.check import check
 from cvj_ml.cli.demonstration import demo
 from cvj_ml.cli.failures import HANDLED, in_words, stoppable
 from cvj_ml.cli.init import init
+from cvj_ml.cli.mcp import mcp
 from cvj_ml.cli.measure import measure
 from cvj_ml.cli.models import models
 from cvj_ml.cli.monitor import monitor
@@ -34,7 +35,7 @@ app = typer.Typer(
 # In the order of the help, which is that of their use.
 used = (
     *(demo, init, check, audit, backtest, train, nightly, targets, score),
-    *(report, worksheet, verify, measure, monitor, forget),
+    *(report, worksheet, verify, measure, monitor, mcp, forget),
 )
 for command in used:
     app.command()(command)

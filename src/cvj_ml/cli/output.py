@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import math
 import os
 import select
 import sys
@@ -83,17 +82,9 @@ def command(name: str) -> str:
 
 def print_json(document: Any) -> None:
     """Print one JSON object; what is no number there (NaN, infinity) is null."""
+    from cvj_ml.io import json_values
 
-    def plain(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: plain(value) for key, value in node.items()}
-        if isinstance(node, list | tuple):
-            return [plain(value) for value in node]
-        if hasattr(node, "item"):
-            node = node.item()
-        return None if isinstance(node, float) and not math.isfinite(node) else node
-
-    print(json.dumps(plain(document), ensure_ascii=False, allow_nan=False), flush=True)
+    print(json.dumps(json_values(document), ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def show(frame: pd.DataFrame, title: str, columns: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from cvj_ml.night.forgetting import (
 from cvj_ml.night.layout import LISTS, NightFolder, nights, replace_file
 from cvj_ml.night.locking import hold
 from cvj_ml.night.reading import current_night, published_lists, published_nights
-from cvj_ml.night.verifying import Verified, verify_night
+from cvj_ml.night.verifying import Verified, verified_file, verified_manifest, verify_night
 from cvj_ml.night.writing import Published, digest_of, digest_of_table, find_night, publish
 
 __all__ = [
@@ -38,6 +38,8 @@ __all__ = [
     "remember",
     "replace_file",
     "unfinished",
+    "verified_file",
+    "verified_manifest",
     "verify_night",
     "was_forgotten",
 ]

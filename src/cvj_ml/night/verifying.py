@@ -44,18 +44,61 @@ def verify_night(folder: Path) -> Verified:
             f"{night}: there is no such night. Name the folder of a night, <out>/as_of=<date>/<digest>, or the output"
             " folder for its current one."
         )
-    raise_all(
-        NightError,
-        f"{night}: this is not what was published. Run the night again, which replaces it, or go back to a copy:",
-        night_faults(night),
-    )
+    raise_all(NightError, _heading(night), night_faults(night))
     manifest = NightFolder(night).manifest()
     rows_in = sum(counts["rows_in"] for counts in manifest.get("counts", {}).values())
     return Verified(night, manifest["as_of"], manifest["model"], len(manifest["files"]), rows_in, manifest)
 
 
+def verified_manifest(night: Path) -> dict[str, Any]:
+    """Return the manifest of a published night, which its mark still names; NightError where that is not so."""
+    faults = _own_faults(night)
+    try:
+        manifest = {} if faults else NightFolder(night).manifest()
+    except ValueError:
+        faults, manifest = [f"{MANIFEST} cannot be read"], {}
+    raise_all(NightError, _heading(night), faults)
+    return manifest
+
+
+def verified_file(night: Path, name: str) -> Path:
+    """Return one file of a published night, which is as it was published; NightError where it is not.
+
+    Of the other files only the manifest is read, so this costs less than `verify_night`.
+    """
+    files = verified_manifest(night).get("files", {})
+    faults = [] if name in files else [f"{name} does not belong to the night"]
+    if not faults:
+        found = night / name
+        if not found.exists():
+            faults = [f"{name} is missing"]
+        elif not is_plain_file(found):
+            faults = [f"{name} is no plain file"]
+        elif sha256_of(found) != files[name]["sha256"]:
+            faults = [f"{name} was changed (its sha256 differs from the manifest's)"]
+    raise_all(NightError, _heading(night), faults)
+    return night / name
+
+
+def _heading(night: Path) -> str:
+    return f"{night}: this is not what was published. Run the night again, which replaces it, or go back to a copy:"
+
+
 def night_faults(night: Path) -> list[str]:
     """Return everything in which a folder differs from the night that was published there."""
+    faults = _own_faults(night)
+    if not (night / MANIFEST).is_file():
+        return faults
+    try:
+        manifest = NightFolder(night).manifest()
+        files = {str(name): (str(item["sha256"]), int(item["rows"])) for name, item in manifest["files"].items()}
+        return [*faults, *_file_faults(night, files), *_count_faults(manifest, files)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [*faults, f"{MANIFEST} cannot be read"]
+
+
+def _own_faults(night: Path) -> list[str]:
+    """Return what is wrong with the files that a night is told by, but for what stands in them."""
     if not (night / MANIFEST).is_file():
         return [f"there is no {MANIFEST}, so this is no published night"]
     faults = [f"{name} is missing" for name in (SUCCESS, RUN) if not (night / name).is_file()]
@@ -63,12 +106,7 @@ def night_faults(night: Path) -> list[str]:
         night / MANIFEST
     ):
         faults.append(f"{MANIFEST} was changed ({SUCCESS} names another sha256)")
-    try:
-        manifest = NightFolder(night).manifest()
-        files = {str(name): (str(item["sha256"]), int(item["rows"])) for name, item in manifest["files"].items()}
-        return [*faults, *_file_faults(night, files), *_count_faults(manifest, files)]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return [*faults, f"{MANIFEST} cannot be read"]
+    return faults
 
 
 def _file_faults(night: Path, files: Mapping[str, tuple[str, int]]) -> Iterator[str]:
