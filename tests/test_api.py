@@ -36,7 +36,7 @@ SURFACE = {
     "Model.backtest": "(self, data, until, folds=3, *, spacing=None, estimator=None)",
     "Model.explain": "(self, customer_id, as_of, data=None)",
     "Model.fit": "(self, data, as_of=None, *, estimator=None)",
-    "Model.load": "(source)",
+    "Model.load": "(source, *, functions=())",
     "Model.panel": "(self, data, as_of)",
     "Model.save": "(self, folder)",
     "Model.score": "(self, data, as_of)",
@@ -44,6 +44,7 @@ SURFACE = {
     "Panel": "",
     "Panel.from_frame": "(self, frame)",
     "Panel.to_frame": "(self)",
+    "PastTouchpoints": "",
     "Touchpoints": "(table, *, customer_id='customer_id', occurred_at='occurred_at', event='event', channel=None,"
     " value=None, known_at=None, touchpoint_id=None, properties=(), constants=None, attributes=None,"
     " attribute_columns=(), static_attributes=False, attribute_dates=(), time_zone='UTC', history_from=None,"

@@ -112,7 +112,7 @@ def scores(size: int) -> pa.Table:
 
 
 def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str = "<b>seen</b> pricing") -> RankedList:
-    """A list as TARGETS has it, with everything filled in; every tenth row is in control."""
+    """A list as TARGETS has it, nearly everything filled in; every tenth row is in control."""
     size = len(customers)
     p = np.linspace(0.9, 0.001, size)
     values: dict[str, Any] = {
@@ -141,7 +141,12 @@ def ranked(customers: list[str], name: str = "visitor__buyer__30d", reason: str 
         "as_of": np.full(size, AT).astype("datetime64[us]"),
         "model_version": ["0123456789ab"] * size,
     }
-    rows = pa.table({column: pa.array(values[column], kind) for column, kind in TARGETS.columns.items()})
+    columns = {
+        # What a contact changes nobody knows here.
+        column: pa.array(values[column], kind) if column in values else pa.nulls(size, kind)
+        for column, kind in TARGETS.columns.items()
+    }
+    rows = pa.table(columns)
     TARGETS.check(rows)
     assert CONFIG.lists is not None
     return RankedList(

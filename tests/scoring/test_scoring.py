@@ -158,7 +158,7 @@ class Fixed:
         asked = self.definition.at_risk(np.array(stage, dtype=np.int8))
         # 0.9 for return, 0.8 for One … 0.5 for Four, and less for shorter horizons.
         by_target = 0.9 - 0.1 * np.arange(5)[None, :, None] - 0.01 * np.array([2, 1, 0])[None, None, :]
-        self.outcomes, self.segments = (), None
+        self.outcomes, self.segments, self.effects = (), None, ()
         self.given = answers(stage, np.where(asked[:, :, None], by_target, np.nan))
 
         asked = self.definition.at_risk(np.arange(-1, 4, dtype=np.int8))

@@ -32,11 +32,11 @@ def measure_by_effect(lists: Sequence[PastList], observation: Observation, block
         return []
     outcomes = list_outcomes(told, replace(observation, arm_neutral=True), blocks)
     rows: list[dict[str, object]] = []
-    for last in told:
+    for end, last in enumerate(told, 1):
         seen = [
             outcome
-            for past, outcome in zip(told, outcomes, strict=True)
-            if (past.name, past.epoch) == (last.name, last.epoch) and past.as_of <= last.as_of
+            for past, outcome in zip(told[:end], outcomes[:end], strict=True)
+            if (past.name, past.epoch) == (last.name, last.epoch)
         ]
         key = {"list": last.name, "epoch": last.epoch, "as_of": last.as_of}
         rows += [{**key, **one} for one in _groups(pd.concat(seen))]
