@@ -1,6 +1,6 @@
 """Six simulated months of nights: a list that learns from its own control groups, beside one that never does.
 
-    python -m benchmarks.contact_loop [--customers 15000]      # about 20 CPU minutes; writes results/contact_loop.md
+    python -m benchmarks.contact_loop [--customers 15000]      # about 12 CPU minutes; writes results/contact_loop.md
 
 Every month the real commands train, make a night and publish it. Whom chance left in the target group is treated for
 the horizon: the campaign multiplies the daily chance of a move, by a factor that depends on the customer's country, so
