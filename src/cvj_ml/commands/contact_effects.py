@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.parquet as pq
 
-from cvj_ml.commands.measure import clicks_of, score_columns, stages_of
-from cvj_ml.config import DAY, Config, ListSpec
-from cvj_ml.customers import Identities
+from cvj_ml.commands.measure import listed_of, observation_at, past_list, stages_of, summary_of
+from cvj_ml.config import Config, ListSpec
 from cvj_ml.inputs import Histories
 from cvj_ml.journey import KEPT
 from cvj_ml.lists import epoch_end, list_specs
@@ -30,18 +28,17 @@ from cvj_ml.measurement.experiments import (
     require_properties,
 )
 from cvj_ml.measurement.list_effects import LearnableList, LearnedEffect, learn_list_effects
-from cvj_ml.measurement.outcomes import Observation, PastList
-from cvj_ml.night import NightFolder
-from cvj_ml.night.reading import contacted_lists
+from cvj_ml.measurement.outcomes import PastList
+from cvj_ml.night.reading import contacted_lists, night_instant
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring import scores_contract
-from cvj_ml.windows import before, midnight, parse_as_of
+from cvj_ml.windows import before, midnight
 
 MOST_ROWS = 300_000
 """Rows of experiments that are learned from; a share of the people stands for more."""
 
-_LISTED = ("customer_id", "group", "control_share", "probability", "play", "channel")
-"""What a listing says of a customer, and of the contact."""
+_OF_CONTACT = ("probability", "play", "channel")
+"""What a listing says of a contact, beside who it is and whether chance left them alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +80,16 @@ def learn_contact_effects(
 ) -> ContactEffects:
     """Learn what contacts change from every night before ``as_of``; nothing where none was published."""
     config, told = histories.config, scores_contract(definition).columns
-    specs = {name_of(config.journey, one): one for one in list_specs(config, histories.visible.journey)}
-    asked = {name: _asked(config, spec, told) for name, spec in specs.items()}
+    chances = Chances(config, told)
+    # A list whose column SCORES lack cannot be made, and a night says so.
+    specs = {
+        name_of(config.journey, one): one
+        for one in list_specs(config, histories.visible.journey)
+        if {*chances.published(one).values()} <= {*told}
+    }
+    asked = {name: _asked(name, one, chances) for name, one in specs.items()}
     listings = list(_listings(config, as_of))
-    observation = Observation(
-        histories.visible.journey,
-        as_of,
-        histories.store.arrival_delay,
-        Identities.at(histories.store, as_of).person,
-        clicks_of(config),
-    )
+    observation = observation_at(histories, as_of)
     wanted = [past.name in asked and past.outcome == asked[past.name].outcome for past, _, _ in listings]
     found = experiments_of(
         [past for past, _, _ in listings], [end for _, end, _ in listings], wanted, observation, histories.engine()
@@ -112,7 +109,11 @@ def learn_contact_effects(
         if usable:
             nights.setdefault(past.name, []).append(row)
     learned, silent, notes = learn_list_effects(
-        [_learnable(asked[name], nights.get(name, []), told) for name in asked if name in {*found.rows["list"]}],
+        [
+            _learnable(name, one, chances, nights.get(name, []))
+            for name, one in specs.items()
+            if name in {*found.rows["list"]}
+        ],
         found.rows,
         x,
         keys,
@@ -126,57 +127,31 @@ def learn_contact_effects(
 def _listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int, dict[str, Any]]]:
     """Yield the lists of nights before ``as_of`` with the listed alone, the epoch's end, and the row of SUMMARY."""
     for folder in contacted_lists(Path(config.out)):
-        night = parse_as_of(folder.parent.name.removeprefix("as_of="), config.zone)
+        night = night_instant(config, folder)
         if not before(np.array(night), as_of):
             continue
-        place = NightFolder(folder)
-        for row in pq.read_table(place.summary, partitioning=None).to_pylist():
-            listed = pq.read_table(place.list_file(row["list"]), columns=[*_LISTED, "model_version"], partitioning=None)
-            frame = listed.to_pandas()
-            kind, outcome = row.get("kind") or "move", row.get("outcome") or "reach"
-            past = PastList(
-                row["list"],
-                row["from_stage"],
-                row["to_stage"],
-                row["horizon_days"] * DAY,
-                row["epoch"],
-                night,
-                str(frame["model_version"].iloc[0]) if len(frame) else "",
-                frame[list(_LISTED)],
-                kind=kind,
-                outcome=outcome,
-                stages=stages_of(config, row),
-            )
-            yield past, midnight(epoch_end(row["epoch"].split("-")[1], night, config.zone), config.zone), row
+        for row in summary_of(folder):
+            listed = listed_of(folder, row["list"], _OF_CONTACT)
+            end = midnight(epoch_end(row["epoch"].split("-")[1], night, config.zone), config.zone)
+            # Which model published them is nobody's question here.
+            yield past_list(row, stages_of(config, row), night, "", listed), end, row
 
 
-def _asked(config: Config, spec: ListSpec, told: Collection[str]) -> PastList:
-    """Return what a configured list asks, of nobody; told: the columns of SCORES."""
-    stages = (spec.from_stage or "", spec.target) if spec.kind == "move" else spec.origins
+def _asked(name: str, spec: ListSpec, chances: Chances) -> PastList:
+    """Return what a configured list asks, of nobody."""
+    stages = (*spec.origins, spec.target) if spec.kind == "move" else spec.origins
+    nobody = pd.DataFrame({"customer_id": [], "as_of": []})
     return PastList(
-        name_of(config.journey, spec),
-        ", ".join(spec.origins),
-        spec.to_stage,
-        spec.horizon,
-        "",
-        0,
-        "",
-        pd.DataFrame({"customer_id": [], "as_of": []}),
+        *(name, ", ".join(spec.origins), spec.to_stage, spec.horizon, "", 0, "", nobody),
         kind=spec.kind,
-        outcome=Chances(config, told).outcome(spec),
+        outcome=chances.outcome(spec),
         stages=stages,
     )
 
 
-def _learnable(asked: PastList, nights: list[dict[str, Any]], told: Collection[str]) -> LearnableList:
-    """Return what is to be learned of a list, and which share of its eligible customers its nights took.
-
-    Raises AssertionError where SCORES do not tell what the list shows.
-    """
-    row = {"list": asked.name, "kind": asked.kind, "outcome": asked.outcome, "horizon_days": asked.horizon // DAY}
-    published = score_columns(row, asked.stages)
-    if not {*published.values()} <= {*told}:
-        raise AssertionError(f"{asked.name}: SCORES have no {published}")
+def _learnable(name: str, spec: ListSpec, chances: Chances, nights: list[dict[str, Any]]) -> LearnableList:
+    """Return what is to be learned of a list, and which share of its eligible customers its nights took."""
     listed, eligible = (sum(one[key] for one in nights) for key in ("listed", "eligible"))
-    contrary = asked.kind == "win_back" and asked.outcome == KEPT
-    return LearnableList(asked.name, asked.outcome, published, contrary, listed / eligible if eligible else 1.0)
+    outcome = chances.outcome(spec)
+    contrary = spec.kind == "win_back" and outcome == KEPT
+    return LearnableList(name, outcome, chances.published(spec), contrary, listed / eligible if eligible else 1.0)

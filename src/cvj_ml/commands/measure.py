@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,7 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     usable = [past for past in lists if {*past.stages} <= _observable(histories)]
     if len(usable) < len(lists):
         watcher.say(f"warning: {len(lists) - len(usable)} past list(s) name stages that are not observed any more.")
-    observation = Observation(
-        histories.visible.journey,
-        until,
-        histories.store.arrival_delay,
-        Identities.at(histories.store, until).person,
-        clicks_of(config),
-    )
+    observation = observation_at(histories, until)
     with watcher.step("Looking at what became of the customers") as progress:
         found = measure_lists(usable, observation, histories.engine(progress))
         groups = measure_by_effect(usable, observation, histories.engine())
@@ -85,6 +79,17 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     return Measured(rows, by_effect, history, file, faults, sum(not observation.is_over(past) for past in usable))
 
 
+def observation_at(histories: Histories, until: int) -> Observation:
+    """Return how outcomes are read that were visible at an instant, under the configuration."""
+    return Observation(
+        histories.visible.journey,
+        until,
+        histories.store.arrival_delay,
+        Identities.at(histories.store, until).person,
+        clicks_of(histories.config),
+    )
+
+
 def read_past(config: Config) -> list[PastList]:
     """Return the lists of every published night, with everybody who was scored for them."""
     return [past for folder in published_lists(Path(config.out)) for past in _lists_of(config, folder)]
@@ -93,9 +98,9 @@ def read_past(config: Config) -> list[PastList]:
 def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     """Yield the lists of one night."""
     scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
-    for row in _summary(folder):
+    for row in summary_of(folder):
         stages = stages_of(config, row)
-        columns, audience = score_columns(row, stages), _audience(row)
+        columns, audience = _columns(row, stages), _audience(row)
         missing = [name for name in (*columns.values(), audience) if name is not None and name not in scores.columns]
         if missing or not {*stages} <= {*config.journey.names}:
             raise DataError(
@@ -111,23 +116,33 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
             scored.loc[of_stage, "probability"] = scores.loc[of_stage, column]
         if row.get("outcome") == KEPT and row["kind"] == "win_back":
             scored["probability"] = 1 - scored["probability"]
-        yield PastList(
-            row["list"],
-            row["from_stage"],
-            row["to_stage"],
-            row["horizon_days"] * DAY,
-            row["epoch"],
-            to_microseconds(scores["as_of"].iloc[0].to_pydatetime()),
-            str(scores["model_version"].iloc[0]),
-            scored.dropna(subset="probability").merge(
-                _listed(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"
-            ),
-            # Nights from before forecasts had a range told their number alone, or none.
-            ExpectedMoves.from_columns(row, "expected_moves", row["listed"]) if "past_folds" in row else None,
-            row.get("kind") or "move",
-            row.get("outcome") or "reach",
-            stages,
+        scored = scored.dropna(subset="probability").merge(
+            listed_of(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"
         )
+        as_of = to_microseconds(scores["as_of"].iloc[0].to_pydatetime())
+        past = past_list(row, stages, as_of, str(scores["model_version"].iloc[0]), scored)
+        # Nights from before forecasts had a range told their number alone, or none.
+        told = "past_folds" in row
+        yield replace(past, moves=ExpectedMoves.from_columns(row, "expected_moves", row["listed"]) if told else None)
+
+
+def past_list(
+    row: Mapping[str, Any], stages: tuple[str, ...], as_of: int, model_version: str, scored: pd.DataFrame
+) -> PastList:
+    """Return a past list from its row of a summary; one from before there were kinds is of moves."""
+    return PastList(
+        row["list"],
+        row["from_stage"],
+        row["to_stage"],
+        row["horizon_days"] * DAY,
+        row["epoch"],
+        as_of,
+        model_version,
+        scored,
+        kind=row.get("kind") or "move",
+        outcome=row.get("outcome") or "reach",
+        stages=stages,
+    )
 
 
 def stages_of(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -138,7 +153,7 @@ def stages_of(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(named.get(slug, slug) for slug in row["list"].split("__")[1].split("-"))
 
 
-def score_columns(row: Mapping[str, Any], stages: Sequence[str]) -> dict[str, str]:
+def _columns(row: Mapping[str, Any], stages: Sequence[str]) -> dict[str, str]:
     """Return the column of SCORES that the probability of a list comes from, by the stage of its customers."""
     days, slugs = row["horizon_days"], row["list"].split("__")[1]
     if (row.get("kind") or "move") == "move":
@@ -161,16 +176,18 @@ def clicks_of(config: Config) -> frozenset[str]:
     return frozenset(names).union(*(config.events.get(name, ()) for name in names))
 
 
-def _summary(folder: Path) -> list[dict[str, Any]]:
+def summary_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a night's summary, a list each."""
     found: list[dict[str, Any]] = pq.read_table(NightFolder(folder).summary, partitioning=None).to_pylist()
     return found
 
 
-def _listed(folder: Path, name: str) -> pd.DataFrame:
+def listed_of(folder: Path, name: str, others: Sequence[str] = ("incremental_probability",)) -> pd.DataFrame:
+    """Return customer_id, group and control_share of everybody on a list, and ``others`` as far as they are there."""
     file = NightFolder(folder).list_file(name)
-    # Nights from before contacts were learned from have no effect.
-    told = {"incremental_probability"} & {*pq.read_schema(file).names}
-    columns = ["customer_id", "group", "control_share", *told]
+    # Nights of earlier versions lack columns that came later.
+    told = pq.read_schema(file).names
+    columns = ["customer_id", "group", "control_share", *(one for one in others if one in told)]
     found: pd.DataFrame = pq.read_table(file, columns=columns, partitioning=None).to_pandas()
     return found
 
@@ -194,7 +211,7 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
     known = set(observation.journey.names) - observation.journey.unobserved
     for folder in sorted(nights, key=nights.__getitem__, reverse=True):
         seen = follow_up(nights[folder], observation.cut, observation.arrival_delay)
-        for row in _summary(folder):
+        for row in summary_of(folder):
             if {*stages_of(config, row)} <= known and observed_whole(seen, row["horizon_days"] * DAY):
                 chosen.setdefault(row["list"], folder)
     found = [
@@ -204,10 +221,10 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
         if chosen.get(past.name) == folder
     ]
     near = [
-        _listed(folder, row["list"]).assign(as_of=nights[folder], epoch=row["epoch"])
+        listed_of(folder, row["list"]).assign(as_of=nights[folder], epoch=row["epoch"])
         for folder in nights
         if any(observed_whole(past.horizon, abs(nights[folder] - past.as_of)) for past in found)
-        for row in _summary(folder)
+        for row in summary_of(folder)
     ]
     return found, pd.concat(near, ignore_index=True) if near else listings([])
 

@@ -20,7 +20,8 @@ from cvj_ml.evaluation.recalibration import Floats, Scores, by_score, checked, c
 SHARES = (0.01, 0.05, 0.10)
 """Shares of the customers for which a cell reports lift and gain."""
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
+"""The quantile of the normal distribution that 95 % intervals reach to, on both sides."""
 
 
 class Interval(NamedTuple):
@@ -149,7 +150,7 @@ def observed_expected(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
 
 
 def wilson_interval(
-    converted: npt.ArrayLike, rows: npt.ArrayLike, z: float = _Z95
+    converted: npt.ArrayLike, rows: npt.ArrayLike, z: float = Z95
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the bounds of Wilson's interval for shares ``moved / rows`` (arrays alike); NaN where rows is 0."""
     k, n = np.asarray(converted, dtype=np.float64), np.asarray(rows, dtype=np.float64)

@@ -54,6 +54,13 @@ class Chances:
             return PURCHASE
         return REACH if spec.kind == "move" else KEPT
 
+    def published(self, spec: ListSpec) -> dict[str, str]:
+        """Return the column of SCORES that the probability of a list comes from, by the stage of its customers."""
+        outcome = self.outcome(spec)
+        if outcome == REACH:
+            return dict.fromkeys(spec.origins, self.reach_column(spec.target, spec.horizon))
+        return {stage: _column(asked_in(outcome, stage, self.config.journey), spec) for stage in spec.origins}
+
     def evidence(self, spec: ListSpec) -> tuple[str, ...]:
         """Return the names in ``low_evidence`` by which the probability of a list rests on base rates.
 
@@ -71,7 +78,7 @@ class Chances:
             amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
             reach = [self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))]
             return [*reach, *amount, *change]
-        lost = [*self._leave_columns(spec).values()] if spec.contractual else [_column(KEPT, spec)]
+        lost = [*self.published(spec).values()] if spec.contractual else [_column(KEPT, spec)]
         told = [*lost, _column(PURCHASE, spec), _amount(spec)]
         return [*(name for name in told if name in self.there), *change]
 
@@ -108,7 +115,7 @@ class Chances:
             return _numbers(scores, _column(PURCHASE, spec))
         if outcome == LEAVING:
             leaves = np.full(len(scores), np.nan)
-            for stage, column in self._leave_columns(spec).items():
+            for stage, column in self.published(spec).items():
                 theirs = pc.equal(scores["stage"], stage).to_numpy()
                 leaves[theirs] = _numbers(scores, column)[theirs]
             return leaves
@@ -173,10 +180,6 @@ class Chances:
                 " for, and in the fold that judged this model that did not order them better than their stage does, or"
                 " was far from what they bought for. State stage_value, or rank `by: probability`."
             )
-
-    def _leave_columns(self, spec: ListSpec) -> dict[str, str]:
-        """Return the column of leaving each stage of a list, by the stage."""
-        return {stage: _column(asked_in(LEAVING, stage, self.config.journey), spec) for stage in spec.origins}
 
     def _by_amounts(self, spec: ListSpec) -> bool:
         """Return whether a list of moves is ranked by what customers are expected to buy for: no worth is stated."""

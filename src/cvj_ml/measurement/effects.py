@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.evaluation.metrics import Interval, wilson_interval
+from cvj_ml.evaluation.metrics import Z95, Interval, wilson_interval
 from cvj_ml.lists.kinds import said_of_row
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves
 
-_Z = 1.959963984540054
 _NOUGHT = 3.688879454113936  # −log 0.025: the largest Poisson mean that gives nought with 2.5 %
 _F64 = npt.NDArray[np.float64]
 
@@ -74,7 +73,7 @@ def lift(converted: _F64, weight: _F64, top: npt.NDArray[np.bool_]) -> Interval:
         return NOTHING
     if not a:
         worth = b**2 / float(weight[top] @ weight[top])
-        return Interval(0.0, 0.0, _Z**2 / (worth + _Z**2) / (c / d))
+        return Interval(0.0, 0.0, Z95**2 / (worth + Z95**2) / (c / d))
     pull = weight * (top * (converted / a - 1 / b) - (converted / c - 1 / d))
     return _on_log_scale(a / b / (c / d), float(np.sqrt(np.sum(pull**2))))
 
@@ -88,7 +87,7 @@ def top_share(probability: _F64, names: Sequence[str], share: float) -> npt.NDAr
 
 
 def _on_log_scale(value: float, spread: float) -> Interval:
-    return Interval(value, float(value * np.exp(-_Z * spread)), float(value * np.exp(_Z * spread)))
+    return Interval(value, float(value * np.exp(-Z95 * spread)), float(value * np.exp(Z95 * spread)))
 
 
 def effect_words(row: Mapping[str, Any]) -> str:

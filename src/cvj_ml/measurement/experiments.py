@@ -20,7 +20,14 @@ from cvj_ml.engines import Blocks
 from cvj_ml.errors import ConfigError, nearest, raise_all
 from cvj_ml.histories import Block, Column, Text
 from cvj_ml.journey import Journey, evidence, stays
-from cvj_ml.measurement.outcomes import Observation, PastList, first_listings, list_outcomes
+from cvj_ml.measurement.outcomes import (
+    Observation,
+    PastList,
+    first_listings,
+    list_outcomes,
+    persons_of,
+    places_in,
+)
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import follow_up, observed_whole
@@ -223,7 +230,7 @@ def assigned_experiments(
         over = observed_whole(seen, asked.horizon)
         left_out["not_over"] += int((here & ~over).sum())
         rows = found[here & over].reset_index(drop=True)
-        person = rows["customer_id"].map(lambda name: observation.persons.get(name, name))
+        person = persons_of(rows["customer_id"], observation.persons)
         nothing = pd.Series([None] * len(rows), dtype=object)
         kept.append(
             replace(
@@ -266,10 +273,7 @@ def features_before(definition: ModelSpec, rows: pd.DataFrame, blocks: Blocks) -
     x = np.full((len(rows), len(definition.catalogue.features)), np.nan, dtype=np.float32)
 
     def look(block: Block) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        here = np.full(len(names), -1, dtype=np.int64)
-        for i, name in enumerate(block.customers):
-            if name in position:
-                here[position[name]] = i
+        here = places_in(block, position)
         found = np.flatnonzero(here[codes] >= 0)
         pairs, back = np.unique(np.stack([here[codes[found]], instants[found]]), axis=1, return_inverse=True)
         snapshots = Snapshots(pairs[0], pairs[1])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvj_ml.evaluation.metrics import Interval
+from cvj_ml.evaluation.metrics import Z95, Interval
 from cvj_ml.evaluation.uplift_verdict import EffectVerdict, RankingEvidence, verdicts
 from cvj_ml.models.uplift.effect_model import (
     FEWEST_ROWS,
@@ -33,7 +33,6 @@ MOST_GROUPS = 10
 ROWS_A_GROUP = 500
 """Rows that each group of customers by predicted effect has at least, so that its interval says something."""
 
-_Z = 1.959963984540054
 _LEAST_SHARE, _MOST_SHARE = 0.1, 0.5
 
 _F64 = npt.NDArray[np.float64]
@@ -55,10 +54,9 @@ class LearnableList:
 
 @dataclass(frozen=True, slots=True)
 class LearnedEffect:
-    """A list's effect, with the verdict on past epochs, and what the last epoch says (None: there is only one)."""
+    """A list's effect, decided on past epochs, and what the last epoch says (None: it is the only one, or small)."""
 
     effect: ListEffect
-    verdict: EffectVerdict
     last: EffectVerdict | None
 
 
@@ -87,21 +85,24 @@ def learn_list_effects(
             continue
         told = out_of_fold_effects(experiment, seed, threads, min_customers=min_customers)
         found.append((one, experiment, told, table))
-    past, last = [], []
+    past: list[RankingEvidence] = []
+    last: list[RankingEvidence] = []
     for one, experiment, told, table in found:
         # Nights alone have published a probability to compare with.
         nights = table["probability"].notna().to_numpy()
         epoch = table["epoch"].to_numpy()
         newest = nights & (epoch == table.loc[nights, "epoch"].iloc[-1]) if nights.any() else nights
         several = _too_few(experiment.take(nights & ~newest)) is None
-        past.append(_evidence(one, experiment, told, table, nights & ~newest if several else nights))
-        alone = several and _too_few(experiment.take(newest)) is None
-        last.append(_evidence(one, experiment, told, table, newest) if alone else None)
-    decided = iter(verdicts([one for one in past if one is not None], keys))
-    reported = iter(verdicts([one for one in last if one is not None], keys))
+        if nights.any():
+            past.append(_evidence(one, experiment, told, table, nights & ~newest if several else nights))
+        if several and _too_few(experiment.take(newest)) is None:
+            last.append(_evidence(one, experiment, told, table, newest))
+    decided, reported = (
+        dict(zip([one.name for one in several], verdicts(several, keys), strict=True)) for several in (past, last)
+    )
     learned = []
-    for (one, experiment, told, table), known, unseen in zip(found, past, last, strict=True):
-        verdict = next(decided) if known is not None else _undecided(one.name, told, experiment)
+    for one, experiment, told, table in found:
+        verdict = decided[one.name] if one.name in decided else _undecided(one.name, told, experiment)
         model = fit_effect_model(experiment, seed, threads, min_customers=min_customers)
         shown = told.above_average + model.average
         effect = ListEffect(
@@ -114,11 +115,11 @@ def learn_list_effects(
             _support(table),
             verdict.ranks,
             verdict.sentence,
-            (verdict.average.estimate, verdict.average.low, verdict.average.high),
-            (verdict.gain.estimate, verdict.gain.low, verdict.gain.high),
+            verdict.average,
+            verdict.gain,
             verdict.contacts_needed,
         )
-        learned.append(LearnedEffect(effect, verdict, next(reported) if unseen is not None else None))
+        learned.append(LearnedEffect(effect, reported.get(one.name)))
     return tuple(learned), silent, tuple(warnings)
 
 
@@ -142,7 +143,7 @@ def effect_groups(effects: _F64, scores: _F64, customer: npt.NDArray[np.int64]) 
         mine = group == k
         mean[k] = scores[mine].mean()
         error[k] = clustered_error(scores[mine, None], customer[mine])[0]
-    return EffectGroups(edges, mean, mean - _Z * error, mean + _Z * error)
+    return EffectGroups(edges, mean, mean - Z95 * error, mean + Z95 * error)
 
 
 def _experiment(
@@ -201,7 +202,7 @@ def _undecided(name: str, told: OutOfFold, experiment: Experiment) -> EffectVerd
     """Return the verdict on a list of which no night has published a probability: there is nothing to compare with."""
     mean = float(told.pseudo_outcomes.mean())
     error = float(clustered_error(told.pseudo_outcomes, experiment.customer)[0])
-    average = Interval(mean, mean - _Z * error, mean + _Z * error)
+    average = Interval(mean, mean - Z95 * error, mean + Z95 * error)
     sentence = (
         f"{name}: ranked by probability. Experiments tell the effect of a contact, {mean:+.4f} on average"
         f" ({average.low:+.4f} to {average.high:+.4f}); what choosing by it gains, no published night tells yet."
@@ -211,13 +212,8 @@ def _undecided(name: str, told: OutOfFold, experiment: Experiment) -> EffectVerd
 
 def _evidence(
     one: LearnableList, experiment: Experiment, told: OutOfFold, table: pd.DataFrame, rows: npt.NDArray[np.bool_]
-) -> RankingEvidence | None:
-    """Return what some rows say; the top is as large a share of them as the list was of its eligible customers.
-
-    None where there are none.
-    """
-    if not rows.any():
-        return None
+) -> RankingEvidence:
+    """Return what some rows say; the top is as large a share of them as the list was of its eligible customers."""
     share = min(max(one.share, _LEAST_SHARE), _MOST_SHARE)
     return RankingEvidence(
         one.name,

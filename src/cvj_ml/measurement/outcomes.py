@@ -110,7 +110,7 @@ def first_listings(lists: Sequence[PastList], persons: Mapping[str, str]) -> lis
     found = []
     for past in lists:
         rows = past.scored.dropna(subset="group")
-        person = rows["customer_id"].map(lambda name: persons.get(name, name))
+        person = persons_of(rows["customer_id"], persons)
         before = seen.setdefault(past.epoch, set())
         first = ~person.isin(before) & ~person.duplicated()
         before.update(person)
@@ -118,9 +118,14 @@ def first_listings(lists: Sequence[PastList], persons: Mapping[str, str]) -> lis
     return found
 
 
+def persons_of(customers: pd.Series, persons: Mapping[str, str]) -> pd.Series:
+    """Return the customer that each id stands for at the observation's cut."""
+    return customers.map(persons).fillna(customers) if persons else customers
+
+
 def first_listed(nights: pd.DataFrame, persons: Mapping[str, str]) -> pd.DataFrame:
     """Return each listed person once, as first listed; ``nights`` are in order of time."""
-    person = nights["customer_id"].map(persons).fillna(nights["customer_id"]) if persons else nights["customer_id"]
+    person = persons_of(nights["customer_id"], persons)
     return nights.assign(person=person).dropna(subset="group").drop_duplicates("person")
 
 
@@ -176,14 +181,11 @@ def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: B
     night, which = asked["night"].to_numpy(dtype=np.int64), asked["which"].to_numpy(dtype=np.int64)
 
     def judge_block(block: Block) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        here = np.full(len(names), -1, dtype=np.int64)
-        for i, name in enumerate(block.customers):
-            if name in position:
-                here[position[name]] = i
+        here = places_in(block, position)
         rows = np.flatnonzero(here[codes] >= 0)
         return rows, _outcomes(block, observation, lists, here[codes[rows]], night[rows], which[rows])
 
-    for rows, answer in blocks.map(judge_block):
+    for rows, answer in blocks.map(judge_block) if len(asked) else ():
         answers[:, rows] = answer
     ends = np.cumsum([len(past.scored) for past in lists])
     parts = np.split(answers, ends[:-1], axis=1) if len(lists) else []
@@ -191,6 +193,15 @@ def list_outcomes(lists: Sequence[PastList], observation: Observation, blocks: B
         past.scored.assign(converted=part[0], contacted=part[1], known=part[2], happened=part[3])
         for past, part in zip(lists, parts, strict=True)
     ]
+
+
+def places_in(block: Block, position: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """Return where in a block each customer stands, -1 for those of others; ``position`` numbers them from 0."""
+    here = np.full(len(position), -1, dtype=np.int64)
+    for i, name in enumerate(block.customers):
+        if name in position:
+            here[position[name]] = i
+    return here
 
 
 def _outcomes(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,7 @@ def published_nights(out: Path, as_of: str) -> list[Path]:
 
 def published_lists(out: Path) -> list[Path]:
     """Return the folders of the nights with lists, in order of their dates; of several for one date the youngest."""
-    found = []
-    for of_date in nights(out):
-        runs = [(_started(night), night.path) for night in of_date if night.finished and night.summary.is_file()]
-        found += [max(runs)[1]] if runs else []
-    return found
+    return _youngest_of_date(out, lambda night: True)
 
 
 def contacted_lists(out: Path) -> list[Path]:
@@ -75,10 +72,16 @@ def contacted_lists(out: Path) -> list[Path]:
 
     A night whose model had seen what followed was made later, to fill a gap: of its date another run counts, or none.
     """
+    return _youngest_of_date(out, lambda night: not _backfilled(night))
+
+
+def _youngest_of_date(out: Path, counts: Callable[[NightFolder], bool]) -> list[Path]:
+    """Return for each date the youngest finished night with lists among those that count."""
     found = []
     for of_date in nights(out):
-        runs = [night for night in of_date if night.finished and night.summary.is_file() and not _backfilled(night)]
-        found += [max((_started(night), night.path) for night in runs)[1]] if runs else []
+        lists = (night for night in of_date if night.finished and night.summary.is_file())
+        runs = [(_started(night), night.path) for night in lists if counts(night)]
+        found += [max(runs)[1]] if runs else []
     return found
 
 
@@ -100,7 +103,7 @@ def _started(night: NightFolder) -> float:
         return -math.inf
 
 
-def _instant(config: Config, night: Path) -> int:
+def night_instant(config: Config, night: Path) -> int:
     """Return the instant that a night was made for, as its folder is named."""
     return parse_as_of(night.parent.name.removeprefix("as_of="), config.zone)
 
@@ -109,7 +112,7 @@ def first_listed(config: Config, as_of: int) -> dict[str, int]:
     """Return on which night of the epoch of ``as_of`` each list first had somebody to contact, as published before."""
     epoch, found = epoch_name(config.control.epoch, as_of, config.zone), dict[str, int]()
     for folder in published_lists(Path(config.out)):
-        night = _instant(config, folder)
+        night = night_instant(config, folder)
         if not before(np.array(night), as_of) or epoch_name(config.control.epoch, night, config.zone) != epoch:
             continue
         summary = pq.read_table(NightFolder(folder).summary, columns=["list", "target"], partitioning=None)
@@ -126,7 +129,7 @@ def listed_in_control(config: Config, as_of: int) -> pa.Table:
     looks += [] if eligibility.recent_contact is None else [eligibility.recent_contact]
     for folder in published_lists(Path(config.out)) if looks else []:
         # Most nights are older than any contact that still counts: their files are not opened. Names have no fractions.
-        if before(np.array(_instant(config, folder) + max(looks) + DAY), as_of):
+        if before(np.array(night_instant(config, folder) + max(looks) + DAY), as_of):
             continue
         for file in sorted((folder / LISTS).glob("*__*.parquet")):
             rows = pq.read_table(file, columns=[*HOLDOUT_EXPOSURES.names, "group"], partitioning=None)

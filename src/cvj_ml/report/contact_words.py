@@ -75,7 +75,8 @@ def of_plays(one: RankedList, config: Config) -> tuple[str, ...]:
     worth, currency = config.stage_value.get(one.spec.to_stage or ""), config.report.currency
     found: dict[tuple[str | None, str | None], list[float]] = {}
     columns = ("play", "channel", "incremental_probability")
-    for play, channel, change in zip(*(one.of_group("target")[name].to_pylist() for name in columns), strict=True):
+    target = one.of_group("target")
+    for play, channel, change in zip(*(target[name].to_pylist() for name in columns), strict=True):
         found.setdefault((play, channel), []).append(np.nan if change is None else change)
     told = []
     for (play, channel), changes in sorted(found.items(), key=lambda item: -np.nansum(item[1])):

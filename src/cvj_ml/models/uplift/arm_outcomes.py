@@ -80,6 +80,14 @@ def boost(
         "lambda_l2": 10.0,
         "feature_fraction": 0.8,
         "extra_trees": extra,
+        **reproducible(seed, threads),
+    }
+    return lgb.Booster(parameters, lgb.Dataset(x, y - y.mean(), params={"verbosity": -1}))
+
+
+def reproducible(seed: int, threads: int) -> dict[str, object]:
+    """Return the parameters by which LightGBM fits the same for any number of threads, and says nothing."""
+    return {
         "metric": "None",
         "seed": seed,
         "deterministic": True,
@@ -87,7 +95,6 @@ def boost(
         "num_threads": threads,
         "verbosity": -1,
     }
-    return lgb.Booster(parameters, lgb.Dataset(x, y - y.mean(), params={"verbosity": -1}))
 
 
 def grow(booster: lgb.Booster, rounds: int) -> lgb.Booster:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.errors import DataError, raise_all
+from cvj_ml.models.uplift.arm_outcomes import predicted, reproducible
 from cvj_ml.models.uplift.effect_model import Experiment, customer_folds
 
 LOWEST, HIGHEST = 0.05, 0.95
@@ -100,7 +101,7 @@ def estimate_propensity(features: _F32, arm: _I64, customer: _I64, seed: int, th
         taught, held = fold != k, fold == k
         data = lgb.Dataset(features[taught], arm[taught], params={"verbosity": -1})
         booster = lgb.train(_parameters(arms, int(taught.sum()), seed, threads), data, num_boost_round=_ROUNDS)
-        propensity[held] = np.asarray(booster.predict(features[held], num_threads=1), dtype=np.float64)
+        propensity[held] = predicted(booster, features[held])
     return propensity
 
 
@@ -183,10 +184,5 @@ def _parameters(arms: int, rows: int, seed: int, threads: int) -> dict[str, obje
         "min_data_in_leaf": min(max(rows // 50, 20), 500),
         "learning_rate": 0.1,
         "lambda_l2": 10.0,
-        "metric": "None",
-        "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": threads,
-        "verbosity": -1,
+        **reproducible(seed, threads),
     }
