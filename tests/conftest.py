@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,16 +34,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (-cost[item.path], item.path))
 
 
-@pytest.fixture(autouse=True)
-def own_registry() -> Iterator[None]:
-    """MLflow writes the address that a test sets into the environment, where later tests would find it."""
-    name = "MLFLOW_TRACKING_URI"
-    before = os.environ.get(name)
-    yield
-    if before is None:
-        os.environ.pop(name, None)
+_REGISTRY = "MLFLOW_TRACKING_URI"
+_REGISTRY_AT_START = os.environ.get(_REGISTRY)
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of modules, which a fixture of this file would follow
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget the address of a registry: MLflow writes what a test sets into the environment, and so outlives it."""
+    if _REGISTRY_AT_START is None:
+        os.environ.pop(_REGISTRY, None)
     else:
-        os.environ[name] = before
+        os.environ[_REGISTRY] = _REGISTRY_AT_START
 
 
 @pytest.fixture(scope="session")
