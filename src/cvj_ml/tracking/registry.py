@@ -292,7 +292,7 @@ def _download(client: MlflowClient, config: Config, version: ModelVersion, targe
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".fetch-", dir=target.parent) as temporary:
         try:
-            artifacts = artifacts_of(client, config, version.run_id) if version.run_id else None
+            artifacts = artifacts_of(config, client.get_run(version.run_id)) if version.run_id else None
             if artifacts is not None and not artifacts.list_artifacts(BUNDLE):
                 artifacts = None
         except MlflowException as error:

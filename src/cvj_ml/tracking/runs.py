@@ -134,7 +134,7 @@ def log_record(client: MlflowClient, config: Config, run: Run, model: LoggedMode
         client.log_artifacts(run_id, str(folder))
 
 
-def artifacts_of(client: MlflowClient, config: Config, run_id: str) -> ArtifactRepository:
+def artifacts_of(config: Config, run: Run) -> ArtifactRepository:
     """Return the artifacts of a run, where they are now: MLflow keeps a whole path, and a sqlite file may be moved.
 
     Those of a file lie beside it in ``mlartifacts``, and are found there when they are no longer where they were.
@@ -142,7 +142,7 @@ def artifacts_of(client: MlflowClient, config: Config, run_id: str) -> ArtifactR
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     uri, database = config.mlflow.tracking_uri, sqlite_file(config.mlflow.tracking_uri)
-    root = str(client.get_run(run_id).info.artifact_uri)
+    root = str(run.info.artifact_uri)
     if database is not None and root.startswith("file:"):
         kept = Path(url2pathname(urlsplit(root).path))
         _, beside, inside = kept.as_posix().rpartition(f"/{ARTIFACTS}/")
@@ -157,7 +157,7 @@ def logged_training(client: MlflowClient, config: Config, version: ModelVersion)
     run = client.get_run(version.run_id)
     inputs = run.inputs.dataset_inputs if run.inputs else []
     data = {one.dataset.name: one.dataset.digest for one in inputs}
-    metrics = {**run.data.metrics, **_every_metric(artifacts_of(client, config, version.run_id), version.run_id)}
+    metrics = {**run.data.metrics, **_every_metric(artifacts_of(config, run), version.run_id)}
     return LoggedTraining(version.cut, dict(run.data.params), metrics, data)
 
 
