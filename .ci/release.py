@@ -26,6 +26,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +62,7 @@ def parts_list(project: dict[str, object], lock: str, moment: int) -> str:
     )
     parts = {part.bom_ref.value: part for part in _parts(lock)}
     bom.components.update(parts.values())
-    asked = {_canonical(Requirement(line).name) for line in project["dependencies"]}  # type: ignore[attr-defined]
+    asked = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}  # type: ignore[attr-defined]
     bom.register_dependency(bom.metadata.component, [one for one in parts.values() if one.name in asked])
     return str(JsonV1Dot6(bom).output_as_string(indent=1)) + "\n"
 
@@ -70,7 +71,7 @@ def _parts(lock: str) -> Iterator[Component]:
     for entry in re.split(r"\n(?=\S)", lock.strip()):
         requirement = Requirement(entry.partition("\\")[0].strip())
         (pin,) = requirement.specifier
-        name = _canonical(requirement.name)
+        name = canonicalize_name(requirement.name)
         address = PackageURL("pypi", None, name, pin.version)
         hashes = [HashType(alg=HashAlgorithm.SHA_256, content=one) for one in re.findall(r"sha256:(\w+)", entry)]
         marker = [Property(name="cvj-ml:marker", value=str(requirement.marker))] if requirement.marker else []
@@ -86,10 +87,6 @@ def _parts(lock: str) -> Iterator[Component]:
                 ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(str(address)), hashes=hashes)
             ],
         )
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _built(folder: Path, moment: int) -> dict[str, bytes]:

@@ -39,27 +39,22 @@ class Cell:
 
 def main(names: list[str]) -> int:
     """Run the named notebooks, or all, each in a process and an empty folder of its own; 1 where one failed."""
+    code = "import sys; from pathlib import Path; from website.notebooks import run; run(*map(Path, sys.argv[1:]))"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "CVJ_ML_DATA": os.environ.get("CVJ_ML_DATA") or str(ROOT.parent / "shared" / "data"),
+        "MPLBACKEND": "agg",
+        "COLUMNS": "140",
+        "OMP_WAIT_POLICY": "passive",  # threads that wait for each other would count as work
+    }
     failed = []
     for script in sorted(NOTEBOOKS.glob("*.py")):
         if names and script.stem not in names:
             continue
+        before = _children()
+        command = [sys.executable, "-c", code, script, OUTPUTS / script.stem]
         with tempfile.TemporaryDirectory() as folder:
-            code = (
-                "import sys; from pathlib import Path; from website.notebooks import run;"
-                "run(Path(sys.argv[1]), Path(sys.argv[2]))"
-            )
-            paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-            data = os.environ.get("CVJ_ML_DATA") or str(ROOT.parent / "shared" / "data")
-            environment = {
-                **os.environ,
-                "PYTHONPATH": paths,
-                "CVJ_ML_DATA": data,
-                "MPLBACKEND": "agg",
-                "COLUMNS": "140",
-                "OMP_WAIT_POLICY": "passive",  # threads that wait for each other would count as work
-            }
-            before = _children()
-            command = [sys.executable, "-c", code, script, OUTPUTS / script.stem]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         print(f"{script.name}: {_children() - before:.0f} s of CPU" + " (failed)" * bool(done.returncode), flush=True)
         if done.returncode:

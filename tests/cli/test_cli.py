@@ -21,19 +21,17 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
-    *(
-        "mlflow",
-        "lightgbm",
-        "duckdb",
-        "pandas",
-        "numpy",
-        "pyarrow",
-        "pyspark",
-        "numba",
-        "matplotlib",
-        "sklearn",
-        "scipy",
-    )
+    "mlflow",
+    "lightgbm",
+    "duckdb",
+    "pandas",
+    "numpy",
+    "pyarrow",
+    "pyspark",
+    "numba",
+    "matplotlib",
+    "sklearn",
+    "scipy",
 }
 COMMANDS = (
     "demo",

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.mlflow_server import wait_until
 from tests.required import absent
 from tests.trained import Trained, call
 
@@ -147,9 +147,7 @@ def test_over_http_only_this_machine_may_ask(config_file: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None and f"http://127.0.0.1:{port}/mcp" in process.stderr.readline()
-            deadline = time.monotonic() + 30
-            while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
-                time.sleep(0.1)
+            wait_until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), 30)
 
             async def tools(found: Any) -> list[str]:
                 return [one.name for one in (await found.list_tools()).tools]

@@ -484,6 +484,8 @@ def test_an_address_in_the_configuration_goes_before_that_of_the_environment_and
     monkeypatch.chdir(tmp_path / "job")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert found() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # names nothing, as for MLflow
+    assert found() == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry.example:5000")
     assert found() == "http://registry.example:5000"
     assert found(tracking_uri="sqlite:///own.db") == f"sqlite:///{tmp_path}/own.db"

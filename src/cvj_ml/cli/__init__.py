@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -44,6 +43,8 @@ app.add_typer(models, name="models")
 
 def _tell_version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         out.print(f"cvj-ml {metadata.version('cvj-ml')}")
         raise typer.Exit
 

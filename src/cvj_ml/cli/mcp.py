@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,6 +96,8 @@ def _stdin_that_ends() -> Iterator[None]:
 
 def server_of(answers: NightAnswers) -> MCPServer[Any]:
     """Return a server with a tool for each public method of the answers; CvjError where the SDK is not installed."""
+    from importlib import metadata
+
     try:
         from mcp.server.mcpserver import MCPServer
         from mcp.server.mcpserver.tools import Tool

@@ -71,7 +71,7 @@ def run_backtest(
         found = evaluation_of(results, keys, [gaps_of(last.evaluated, one, keys) for one in by], model_age)
     write_backtest(found, target)
     with watcher.step("Logging to MLflow"):
-        record = _record(histories, until, found, results[-1].fold)
+        record = _record(histories, until, found, last.fold)
         run_id = tracking.log_backtest(config, record, list(_fold_records(record, found, results, config)))
     return Backtested(found, target, run_id)
 

@@ -54,14 +54,13 @@ def compare_versions(config: Config, first: int, second: int) -> ComparedVersion
             f"They were judged at different folds ({folds[0][:10]} and {folds[1][:10]}), so their figures speak of"
             " different customers and seasons. `cvj-ml train` compares with the champion on one fold."
         )
-    of_sources = [{name: one for name, one in found.data.items() if not _evaluation(name)} for found in (a, b)]
-    if of_sources[0] != of_sources[1]:
+    if a.sources != b.sources:
         warnings.append("They were trained on different data.")
     return ComparedVersions(
         (described[0][0], described[1][0]),
         _figures(a, b),
         _beside(a.parameters, b.parameters, "setting", only_different=True),
-        _beside(of_sources[0], of_sources[1], "source", only_different=False),
+        _beside(a.sources, b.sources, "source", only_different=False),
         tuple(warnings),
     )
 
@@ -86,7 +85,3 @@ def _beside(a: Mapping[str, str], b: Mapping[str, str], what: str, *, only_diffe
     rows = [(name, a.get(name), b.get(name)) for name in sorted({*a, *b})]
     kept = [row for row in rows if not only_different or row[1] != row[2]]
     return pd.DataFrame(kept, columns=[what, "a", "b"])
-
-
-def _evaluation(name: str) -> bool:
-    return name.startswith("evaluation ")

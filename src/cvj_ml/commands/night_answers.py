@@ -108,7 +108,7 @@ class NightAnswers:
             "stages": self._by_stage(manifest["stages"]),
             "lists": [self._list(row) for row in manifest.get("lists", ())],
             "changes": self._changes(manifest.get("changes", {}).get("last", {})),
-            "segments": self._segments(folder),
+            "segments": self._segments(folder, manifest),
         }
 
     def list_rows(
@@ -128,8 +128,10 @@ class NightAnswers:
         customers.
         """
         folder = self._folder(night)
-        summary = self._summary(folder, list_name)
-        table = pq.read_table(verified_file(folder, f"{LISTS}/{list_name}.parquet"), partitioning=None).to_pandas()
+        manifest = _manifest(folder)
+        summary = self._summary(folder, manifest, list_name)
+        file = verified_file(folder, manifest, f"{LISTS}/{list_name}.parquet")
+        table = pq.read_table(file, partitioning=None).to_pandas()
         told = {"night": _name(folder), **self._list(summary)}
         told |= {f"by_{name}": self._by_value(table[name]) for name in ("play", "channel")}
         told |= {"by_probability": self._by_probability(table["probability"]), "rows": None}
@@ -202,8 +204,8 @@ class NightAnswers:
             )
         return published_nights(self._out, night)[0]
 
-    def _summary(self, folder: Path, list_name: str) -> Mapping[str, Any]:
-        rows = {row["list"]: row for row in _manifest(folder).get("lists", ())}
+    def _summary(self, folder: Path, manifest: Mapping[str, Any], list_name: str) -> Mapping[str, Any]:
+        rows = {row["list"]: row for row in manifest.get("lists", ())}
         if list_name not in rows:
             raise NightError(
                 f"{folder}: the night has no list {list_name!r}; there are {', '.join(rows) or 'none'}."
@@ -244,9 +246,9 @@ class NightAnswers:
             "moved_stage": self._count(last["moved_stage"]),
         }
 
-    def _segments(self, folder: Path) -> dict[str, int | None] | None:
+    def _segments(self, folder: Path, manifest: Mapping[str, Any]) -> dict[str, int | None] | None:
         """Return the customers in each ready segment; None where the night knows of none."""
-        scores = verified_file(folder, SCORES)
+        scores = verified_file(folder, manifest, SCORES)
         if "segment" not in pq.read_schema(scores).names:
             return None
         found = pq.read_table(scores, columns=["segment"], partitioning=None)["segment"]

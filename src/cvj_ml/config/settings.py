@@ -98,10 +98,24 @@ class ReportSpec(Section):
         return period
 
 
+def _tracking_uri_of_environment() -> str:
+    """Return what MLflow's own variable names, as MLflow reads it: a file is found from the working folder."""
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    return _found_from(Path(), named) if named else "sqlite:///mlflow.db"
+
+
+def _found_from(folder: Path, uri: str) -> str:
+    """Return an address with the whole path where it is that of a sqlite file below a folder."""
+    scheme, _, path = uri.partition(":///")
+    if scheme != "sqlite" or path.startswith("/") or not path:
+        return uri
+    return f"sqlite:///{Path(folder, path).resolve()}"
+
+
 class MlflowSpec(Section):
     """Where training runs and models are recorded."""
 
-    tracking_uri: str = Field(default_factory=lambda: _tracking_uri_of_environment(), validate_default=True)
+    tracking_uri: str = Field(default_factory=_tracking_uri_of_environment, validate_default=True)
     experiment: str | None = None
     registered_model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     artifact_location: str | None = None
@@ -109,19 +123,7 @@ class MlflowSpec(Section):
     @field_validator("tracking_uri")
     @classmethod
     def _beside_the_config(cls, uri: str, info: ValidationInfo) -> str:
-        scheme, _, path = uri.partition(":///")
-        if scheme != "sqlite" or path.startswith("/") or not path:
-            return uri
-        folder = (info.context or {}).get("folder", Path())
-        return f"sqlite:///{Path(folder, path).resolve()}"
-
-
-def _tracking_uri_of_environment() -> str:
-    """Return what MLflow's own variable names, as MLflow reads it: a file is found from the working folder."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    scheme, _, path = uri.partition(":///")
-    named = "MLFLOW_TRACKING_URI" in os.environ and scheme == "sqlite" and path
-    return f"sqlite:///{Path(path).resolve()}" if named else uri
+        return _found_from((info.context or {}).get("folder", Path()), uri)
 
 
 class Config(Section):

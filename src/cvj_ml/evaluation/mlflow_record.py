@@ -249,9 +249,9 @@ def evaluation_of(
     figures = dict(_reliability(results[-1].evaluated))
     figures |= dict(_parts(tables["decomposition"])) if len(folds) > 1 else {}
     figures |= dict(_ageing(model_age)) if model_age is not None else {}
-    metrics = {**dict(headline_metrics(assessed[-1], "backtest")), **dict(_over_folds_metrics(tables["over_folds"]))}
-    metrics |= dict(outcome_metrics(tables["outcomes"][tables["outcomes"]["fold"] == folds[-1]], "backtest"))
     by_fold = tuple(dict(headline_metrics(one, "backtest")) for one in assessed)
+    metrics = {**by_fold[-1], **dict(_over_folds_metrics(tables["over_folds"]))}
+    metrics |= dict(outcome_metrics(tables["outcomes"][tables["outcomes"]["fold"] == folds[-1]], "backtest"))
     return Evaluation(folds, tables, figures, metrics, by_fold)
 
 

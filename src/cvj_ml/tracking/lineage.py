@@ -15,15 +15,21 @@ from typing import TYPE_CHECKING
 
 from cvj_ml.config import Config
 from cvj_ml.store import Fingerprint
+from cvj_ml.store.store import source_label
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
     from mlflow.types import Schema
 
-_TYPES = {"occurred_at": "datetime", "known_at": "datetime", "value": "double"}
-"""MLflow's types of our columns; of the others it is text, and of properties and attributes nothing is said."""
+_TYPES = {
+    **dict.fromkeys(("customer_id", "touchpoint_id", "event", "channel"), "string"),
+    **dict.fromkeys(("occurred_at", "known_at"), "datetime"),
+    "value": "double",
+}
+"""MLflow's types of our columns; of properties and attributes nothing is said."""
 
-_TEXT = ("customer_id", "touchpoint_id", "event", "channel")
+EVALUATION = "evaluation "
+"""How the name of what metrics were measured on begins."""
 
 
 def run_tags(config: Config, kind: str, cut: str) -> dict[str, str]:
@@ -57,17 +63,15 @@ def source_datasets(config: Config, inputs: Mapping[str, Sequence[Fingerprint]])
     found = []
     for name, files in inputs.items():
         size: dict[str, int | str] = {"files": len(files), "bytes": sum(file["bytes"] for file in files)}
-        found.append(_described(name, _digest(files), _schema(config, name), size, "training"))
+        found.append(_described(name, _digest_of_files(files), _schema(config, name), size, "training"))
     return found
 
 
 def evaluation_dataset(inputs: Mapping[str, Sequence[Fingerprint]], judged_at: str) -> DatasetInput:
     """Describe what metrics were measured on: all sources, as they were known at the instant of a fold and after it."""
-    of_sources = {name: _digest(files) for name, files in inputs.items()}
-    content = json.dumps([of_sources, judged_at], sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:32]
+    digest = _digest([{name: _digest_of_files(files) for name, files in inputs.items()}, judged_at])
     size: dict[str, int | str] = {"sources": len(inputs), "as_of": judged_at}
-    return _described(f"evaluation {judged_at[:10]}", digest, None, size, "evaluation")
+    return _described(f"{EVALUATION}{judged_at[:10]}", digest, None, size, "evaluation")
 
 
 def _described(
@@ -90,19 +94,20 @@ def _schema(config: Config, name: str) -> Schema | None:
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
-    touchpoints = {label.removeprefix("sources."): spec for label, spec in config.touchpoint_tables.items()}
-    table = name.removeprefix("sources.")
-    own = getattr(touchpoints.get(table) or getattr(config, table, None), "columns", {})
-    columns = dict.fromkeys((*(("customer_id", "occurred_at", "event") if table in touchpoints else ()), *own))
+    touchpoints = config.touchpoint_tables.get(source_label(name))
+    own = getattr(touchpoints or getattr(config, name, None), "columns", {})
+    columns = dict.fromkeys((*(("customer_id", "occurred_at", "event") if touchpoints else ()), *own))
     anything: AnyType = AnyType()  # type: ignore[no-untyped-call]  # MLflow gives its constructor no types
-    kinds = {**_TYPES, **dict.fromkeys(_TEXT, "string")}
-    return Schema([ColSpec(kinds.get(one, anything), one, required=False) for one in columns]) if columns else None
+    return Schema([ColSpec(_TYPES.get(one, anything), one, required=False) for one in columns]) if columns else None
 
 
-def _digest(files: Sequence[Fingerprint]) -> str:
-    """Return a digest of a source's files; MLflow holds 36 characters, and inputs.json has every sha256 whole."""
-    named = sorted(map(without_folder, files), key=lambda file: (file["file"], file["sha256"]))
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:32]
+def _digest(content: object) -> str:
+    """Return a digest of plain data; MLflow holds 36 characters, and inputs.json has every sha256 whole."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _digest_of_files(files: Sequence[Fingerprint]) -> str:
+    return _digest(sorted(map(without_folder, files), key=lambda file: (file["file"], file["sha256"])))
 
 
 def without_folder(file: Fingerprint) -> Fingerprint:

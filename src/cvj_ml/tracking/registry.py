@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, ModelError
-from cvj_ml.models.bundle.verification import FORMAT
+from cvj_ml.models.bundle.verification import CARD, FORMAT
 from cvj_ml.tracking.connection import connect
 from cvj_ml.tracking.runs import (
     BUNDLE,
@@ -35,6 +35,7 @@ from cvj_ml.tracking.versions import (
     champion_of,
     find,
     past_champions,
+    version_of,
     versions_of,
     with_digest,
     write_past_champions,
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from cvj_ml.scoring import Interface
-
-_CARD = "card.md"
 
 # Far above any model's; what is listed as larger is not even downloaded.
 _MOST_FILES = 200
@@ -123,7 +122,7 @@ def promote_to(config: Config, version: int, name: str) -> ModelVersion:
             f"--to {name}: that is the model itself. Name the one of another environment, or leave it out."
         )
     with connect(config) as client:
-        chosen = with_digest(find(versions_of(client, own), version, own))
+        chosen = with_digest(version_of(client, own, version))
         copied = [one.version for one in versions_of(client, name) if one.digest == chosen.digest]
         if not copied:
             with redirect_stderr(io.StringIO()):  # MLflow tells the copy to whoever looks
@@ -142,7 +141,7 @@ def _promote(client: MlflowClient, name: str, version: int) -> ModelVersion:
             # rollback skips.
             write_past_champions(client, name, [*past_champions(client, name), champion.version])
         client.set_registered_model_alias(name, CHAMPION, str(chosen.version))
-    return find(versions_of(client, name), version, name)
+    return version_of(client, name, version)
 
 
 def rollback(config: Config) -> ModelVersion:
@@ -163,7 +162,7 @@ def rollback(config: Config) -> ModelVersion:
         previous = past.pop()
         client.set_registered_model_alias(config.registered_model, CHAMPION, str(previous))
         write_past_champions(client, config.registered_model, past)
-        return find(versions_of(client, config.registered_model), previous, config.registered_model)
+        return version_of(client, config.registered_model, previous)
 
 
 def find_training(config: Config, digest: str) -> LoggedTraining | None:
@@ -178,7 +177,7 @@ def find_training(config: Config, digest: str) -> LoggedTraining | None:
 def describe_version(config: Config, version: int) -> tuple[ModelVersion, LoggedTraining | None]:
     """Return a version and what its training logged, None where it was imported; ModelError where there is none."""
     with connect(config) as client:
-        found = find(versions_of(client, config.registered_model), version, config.registered_model)
+        found = version_of(client, config.registered_model, version)
         return found, logged_training(client, config, found) if found.cut else None
 
 
@@ -200,7 +199,7 @@ def current_champion(config: Config) -> ModelVersion:
 def find_version(config: Config, version: int) -> ModelVersion:
     """Return a registered version; raises ModelError where there is none, or one that is no bundle."""
     with connect(config) as client:
-        return with_digest(find(versions_of(client, config.registered_model), version, config.registered_model))
+        return with_digest(version_of(client, config.registered_model, version))
 
 
 def fetch(config: Config, version: ModelVersion, folder: Path) -> Path:
@@ -222,9 +221,7 @@ def export(config: Config, version: int, folder: Path) -> Path:
     """
     _require_new(folder)
     with connect(config) as client:
-        _download(
-            client, config, find(versions_of(client, config.registered_model), version, config.registered_model), folder
-        )
+        _download(client, config, version_of(client, config.registered_model, version), folder)
     return folder
 
 
@@ -246,7 +243,7 @@ def import_bundle(config: Config, folder: Path, digest: str, interface: Interfac
 
 def _in_short(bundle: Path) -> str:
     """Return what stands before the sections of a bundle's model card, "" where it has none."""
-    card = bundle / _CARD
+    card = bundle / CARD
     return card.read_text(encoding="utf-8").split("\n## ", 1)[0].strip() if card.is_file() else ""
 
 
@@ -282,7 +279,7 @@ def _register(
     client.set_registered_model_alias(name, CHALLENGER, str(created.version))
     if usable and CHAMPION not in client.get_registered_model(name).aliases:
         client.set_registered_model_alias(name, CHAMPION, str(created.version))
-    return find(versions_of(client, name), int(created.version), name)
+    return version_of(client, name, int(created.version))
 
 
 def _download(client: MlflowClient, config: Config, version: ModelVersion, target: Path) -> None:
@@ -292,7 +289,7 @@ def _download(client: MlflowClient, config: Config, version: ModelVersion, targe
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".fetch-", dir=target.parent) as temporary:
         try:
-            artifacts = artifacts_of(client, config, version.run_id) if version.run_id else None
+            artifacts = artifacts_of(config, client.get_run(version.run_id)) if version.run_id else None
             if artifacts is not None and not artifacts.list_artifacts(BUNDLE):
                 artifacts = None
         except MlflowException as error:

@@ -8,7 +8,6 @@ What the logged model takes and gives, as MLflow describes it.
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +27,10 @@ from pandas.api import types
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, RegistryError, raise_all
 from cvj_ml.evaluation.mlflow_record import headline
-from cvj_ml.io import sorted_json, write_csv
+from cvj_ml.io import json_values, sorted_json, write_csv
 from cvj_ml.store import Fingerprint
 from cvj_ml.tracking.connection import is_database, sqlite_file
-from cvj_ml.tracking.lineage import evaluation_dataset, run_tags, source_datasets, without_folder
+from cvj_ml.tracking.lineage import EVALUATION, evaluation_dataset, run_tags, source_datasets, without_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -129,12 +128,11 @@ def log_record(client: MlflowClient, config: Config, run: Run, model: LoggedMode
             figure.savefig(_new_file(folder, "figures", name, "svg"), format="svg")
         inputs = {name: [without_folder(file) for file in files] for name, files in record.inputs.items()}
         (folder / "inputs.json").write_text(json.dumps(inputs, indent=1, sort_keys=True), encoding="utf-8")
-        written = {name: float(value) if math.isfinite(value) else None for name, value in every.items()}
-        (folder / METRICS).write_text(sorted_json(written), encoding="utf-8")
+        (folder / METRICS).write_text(sorted_json(json_values(every)), encoding="utf-8")
         client.log_artifacts(run_id, str(folder))
 
 
-def artifacts_of(client: MlflowClient, config: Config, run_id: str) -> ArtifactRepository:
+def artifacts_of(config: Config, run: Run) -> ArtifactRepository:
     """Return the artifacts of a run, where they are now: MLflow keeps a whole path, and a sqlite file may be moved.
 
     Those of a file lie beside it in ``mlartifacts``, and are found there when they are no longer where they were.
@@ -142,7 +140,7 @@ def artifacts_of(client: MlflowClient, config: Config, run_id: str) -> ArtifactR
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     uri, database = config.mlflow.tracking_uri, sqlite_file(config.mlflow.tracking_uri)
-    root = str(client.get_run(run_id).info.artifact_uri)
+    root = str(run.info.artifact_uri)
     if database is not None and root.startswith("file:"):
         kept = Path(url2pathname(urlsplit(root).path))
         _, beside, inside = kept.as_posix().rpartition(f"/{ARTIFACTS}/")
@@ -157,17 +155,17 @@ def logged_training(client: MlflowClient, config: Config, version: ModelVersion)
     run = client.get_run(version.run_id)
     inputs = run.inputs.dataset_inputs if run.inputs else []
     data = {one.dataset.name: one.dataset.digest for one in inputs}
-    metrics = {**run.data.metrics, **_every_metric(artifacts_of(client, config, version.run_id), version.run_id)}
+    metrics = {**run.data.metrics, **_every_metric(artifacts_of(config, run), version.run_id)}
     return LoggedTraining(version.cut, dict(run.data.params), metrics, data)
 
 
 def _every_metric(artifacts: ArtifactRepository, run_id: str) -> dict[str, float]:
     """Return the metrics of the file; none where the run is from before there was one."""
-    (size,) = [one.file_size or 0 for one in artifacts.list_artifacts() if one.path == METRICS] or [-1]
-    if size < 0:
+    found = next((one for one in artifacts.list_artifacts() if one.path == METRICS), None)
+    if found is None:
         return {}
     try:
-        if size > _MOST_BYTES:
+        if (found.file_size or 0) > _MOST_BYTES:
             raise ValueError
         with TemporaryDirectory() as temporary:
             artifacts.download_artifacts(METRICS, temporary)  # type: ignore[no-untyped-call]  # MLflow gives it no types
@@ -316,6 +314,11 @@ class LoggedTraining:
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
     data: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The digest of each source alone."""
+        return {name: digest for name, digest in self.data.items() if not name.startswith(EVALUATION)}
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,11 @@ def find(versions: list[ModelVersion], version: int, name: str) -> ModelVersion:
     raise ModelError(f"{name} has no version {version}. Versions: {known}.")
 
 
+def version_of(client: MlflowClient, name: str, version: int) -> ModelVersion:
+    """Return the version of this number as the registry has it now; ModelError that names those that there are."""
+    return find(versions_of(client, name), version, name)
+
+
 def past_champions(client: MlflowClient, name: str) -> list[int]:
     """Return the numbers of the champions before the present one, the latest last."""
     text = client.get_registered_model(name).tags.get(_PAST_CHAMPIONS, "")
