@@ -28,6 +28,12 @@ def asked_in(outcome: str, stage: str, journey: JourneySpec) -> str:
     return f"{LEAVE}{journey.stages[journey.index(stage)].slug}" if outcome == LEAVING else outcome
 
 
+def loss_columns(journey: JourneySpec, spec: ListSpec) -> list[str]:
+    """Return the columns of SCORES that tell who is lost: one for each stage where stages are left, else one."""
+    asked = [asked_in(LEAVING, stage, journey) for stage in spec.origins] if spec.contractual else [KEPT]
+    return [_column(outcome, spec) for outcome in asked]
+
+
 @dataclass(frozen=True, slots=True)
 class Chances:
     """Reads the columns of SCORES that a configuration's lists rank by; ``there`` are those of tonight.
@@ -71,8 +77,7 @@ class Chances:
             amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
             reach = [self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))]
             return [*reach, *amount, *change]
-        lost = [*self._leave_columns(spec).values()] if spec.contractual else [_column(KEPT, spec)]
-        told = [*lost, _column(PURCHASE, spec), _amount(spec)]
+        told = [*loss_columns(self.config.journey, spec), _column(PURCHASE, spec), _amount(spec)]
         return [*(name for name in told if name in self.there), *change]
 
     def effect(self, spec: ListSpec) -> ListEffect | None:
@@ -108,7 +113,7 @@ class Chances:
             return _numbers(scores, _column(PURCHASE, spec))
         if outcome == LEAVING:
             leaves = np.full(len(scores), np.nan)
-            for stage, column in self._leave_columns(spec).items():
+            for stage, column in zip(spec.origins, loss_columns(self.config.journey, spec), strict=True):
                 theirs = pc.equal(scores["stage"], stage).to_numpy()
                 leaves[theirs] = _numbers(scores, column)[theirs]
             return leaves
@@ -173,10 +178,6 @@ class Chances:
                 " for, and in the fold that judged this model that did not order them better than their stage does, or"
                 " was far from what they bought for. State stage_value, or rank `by: probability`."
             )
-
-    def _leave_columns(self, spec: ListSpec) -> dict[str, str]:
-        """Return the column of leaving each stage of a list, by the stage."""
-        return {stage: _column(asked_in(LEAVING, stage, self.config.journey), spec) for stage in spec.origins}
 
     def _by_amounts(self, spec: ListSpec) -> bool:
         """Return whether a list of moves is ranked by what customers are expected to buy for: no worth is stated."""
