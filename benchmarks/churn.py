@@ -26,12 +26,11 @@ import pandas as pd
 from benchmarks import btyd
 from benchmarks.protocols import Instant
 from benchmarks.records import ROOT, commit, machine, require_data, today
-from benchmarks.value import DATA, chances, panels
+from benchmarks.value import DATA, chances, of_purchases, panels
 from cvj_ml.evaluation.backtesting import matured_outcomes, rfm
 from cvj_ml.evaluation.baselines import LogisticRFM, StageRecency
 from cvj_ml.evaluation.metrics import auc, bootstrap_interval, lift_at, log_loss_terms, markdown_table
 from cvj_ml.evaluation.recalibration import calibration_slope_intercept
-from cvj_ml.journey import PURCHASE
 
 _F64 = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
@@ -67,10 +66,8 @@ def measure(name: str, instant: Instant, max_rows: int) -> tuple[_Mask, dict[str
     # Whoever has only cancelled has no purchase day, and BG/NBD nothing to say of them.
     known = order >= 0
     found |= {SILENT: 1 - buys[order, -1], DEAD: 1 - alive[order]}
-    asked = test.definition.answering(PURCHASE)
-    ask = (lambda panel: panel) if asked is None else (lambda panel: panel.asking(asked))
     for baseline in (StageRecency(), LogisticRFM()):
-        fitted = baseline.fit(matured_outcomes(ask(history)))
+        fitted = baseline.fit(matured_outcomes(of_purchases(history)))
         found[baseline.name] = 1 - fitted.predict(rfm(test))[:, 0, -1]
     since = 7 * (past.age[order] - past.recency[order])
     return silent[known], {one: p[known] for one, p in found.items()}, since[known], past.x[order][known] > 0

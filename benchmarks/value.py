@@ -168,11 +168,16 @@ def _end(instant: Instant) -> date:
 
 def chances(history: Panel, test: Panel) -> tuple[_F64, _F64]:
     """Return P(buys within each horizon) of both panels, by the hazard of purchases in its default settings."""
-    asked = history.definition.answering(PURCHASE)
-    ask = (lambda panel: panel) if asked is None else (lambda panel: panel.asking(asked))
-    fit = fit_reach(ask(history), 1, 1, given=Choice(DEFAULT))
-    predictor = Predictor(ask(history).definition, fit.trees, fit.calibration)
-    return predictor.predict(ask(history), 1)[:, 0], predictor.predict(ask(test), 1)[:, 0]
+    past, now = of_purchases(history), of_purchases(test)
+    fit = fit_reach(past, 1, 1, given=Choice(DEFAULT))
+    predictor = Predictor(past.definition, fit.trees, fit.calibration)
+    return predictor.predict(past, 1)[:, 0], predictor.predict(now, 1)[:, 0]
+
+
+def of_purchases(panel: Panel) -> Panel:
+    """Return a panel that is asked who buys; as it is, where that is who returns."""
+    asked = panel.definition.answering(PURCHASE)
+    return panel if asked is None else panel.asking(asked)
 
 
 def _contenders(history: Panel, test: Panel, chance: _F64, at_test: _F64, catboost: str | None) -> dict[str, _F64]:

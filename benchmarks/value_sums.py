@@ -192,6 +192,7 @@ def _parts(found: pd.DataFrame, scheme: Scheme) -> Iterator[tuple[dict[str, str]
 
 def _ratios(found: pd.DataFrame) -> Iterator[dict[str, str | float | None]]:
     for (name, what, number), part in found.groupby(["data", "what", "number"], sort=False):
+        part = part.sort_values("instant")
         ratio = part["observed"] / part["expected"]
         spread = between_folds(part["expected"].tolist(), part["squared_errors"].tolist(), part["observed"].tolist())
         yield {
@@ -203,7 +204,7 @@ def _ratios(found: pd.DataFrame) -> Iterator[dict[str, str | float | None]]:
             "least": float(ratio.min()),
             "greatest": float(ratio.max()),
             "spread": spread,
-            **_corrected(np.log(part.sort_values("instant")["observed"] / part.sort_values("instant")["expected"])),
+            **_corrected(np.log(ratio)),
         }
 
 

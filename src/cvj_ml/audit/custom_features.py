@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.audit.sample import AuditScope, Leak, Report
+from cvj_ml.audit.outputs import OutputDifference, unequal
+from cvj_ml.audit.sample import AuditScope, Report, Tally
 from cvj_ml.config import DAY
 from cvj_ml.features import CUSTOM, custom_columns_of
 from cvj_ml.histories import Block
@@ -20,11 +21,9 @@ from cvj_ml.snapshots import Snapshots, eligible
 _LATER = 31 * DAY
 """How long after the last cut-off everybody is asked about, too, so that a cache has something to remember."""
 
-_I64 = npt.NDArray[np.int64]
 
-
-def dependent_columns(scope: AuditScope, cut_offs: Sequence[int], progress: Report) -> list[Leak]:
-    """Return the columns of one's own that differ when they are asked for again: later, and beside fewer customers.
+def ask_again(scope: AuditScope, cut_offs: Sequence[int], progress: Report) -> Tally:
+    """Compare the columns of one's own with what they are when asked for again: later, and beside fewer customers.
 
     Has to run before anything else asks for features: first, instants are asked about in order, as nights do, and in
     the end again, the latest first, every other customer alone.
@@ -32,9 +31,9 @@ def dependent_columns(scope: AuditScope, cut_offs: Sequence[int], progress: Repo
     names = [f"{CUSTOM}_{name}" for one in scope.definition.catalogue.custom for name in one.spec.feature_names]
     instants = [*cut_offs, cut_offs[-1] + _LATER]
 
-    def work(block: Block) -> tuple[_I64, int]:
+    def work(block: Block) -> list[OutputDifference]:
         first = [_ask(scope, block, eligible(block.touchpoints, np.array([one]))) for one in instants]
-        different, asked = np.zeros((len(cut_offs), len(names)), dtype=np.int64), 0
+        found = []
         for k in reversed(range(len(cut_offs))):
             snapshots = eligible(block.touchpoints, np.array([cut_offs[k]]))
             again = np.empty_like(first[k])
@@ -42,19 +41,15 @@ def dependent_columns(scope: AuditScope, cut_offs: Sequence[int], progress: Repo
                 some = np.zeros(len(snapshots), dtype=np.bool_)
                 some[part] = True
                 again[some] = _ask(scope, block, snapshots.take(some))
-            same = (first[k] == again) | (np.isnan(first[k]) & np.isnan(again))
-            different[k] = (~same).sum(axis=0)
-            asked += len(snapshots)
-        return different, asked
+            numbers = (unequal(one, other, exact=True) for one, other in zip(first[k].T, again.T, strict=True))
+            different = {("feature", name): number for name, number in zip(names, numbers, strict=True) if number}
+            found.append(OutputDifference(len(snapshots), different))
+        return found
 
-    parts = scope.sample.engine(progress).map(work)
-    different = np.sum([one for one, _ in parts], axis=0)
-    asked = sum(one for _, one in parts)
-    return [
-        Leak("repetition", "feature", name, int(different[:, i].sum()), asked, int((different[:, i] > 0).sum()))
-        for i, name in enumerate(names)
-        if different[:, i].any()
-    ]
+    tally = Tally()
+    for of_cut_off in zip(*scope.sample.engine(progress).map(work), strict=True):
+        tally.add(of_cut_off)
+    return tally
 
 
 def _ask(scope: AuditScope, block: Block, snapshots: Snapshots) -> npt.NDArray[np.float64]:

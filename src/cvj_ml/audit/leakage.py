@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from cvj_ml.audit.arrivals import arrival_warnings
 from cvj_ml.audit.backfill import backfilled_columns
-from cvj_ml.audit.custom_features import dependent_columns
+from cvj_ml.audit.custom_features import ask_again
 from cvj_ml.audit.perturbation import Power, perturb
 from cvj_ml.audit.replay import replay
-from cvj_ml.audit.sample import AuditScope, Leak, Report, draw_blocks, draw_cut_offs
+from cvj_ml.audit.sample import AuditScope, Leak, Report, Tally, draw_blocks, draw_cut_offs
 from cvj_ml.audit.target_leakage import TargetLeak, target_leaks
 from cvj_ml.config import Config
 from cvj_ml.evaluation.folds import unteachable
@@ -69,17 +69,17 @@ def run_audit(
     """
     scope = AuditScope(config, draw_blocks(store, customers, threads, seed), definition, predictor)
     instants = draw_cut_offs(config, scope.sample, as_of, cut_offs, seed)
-    own: list[Leak] = []
+    own = Tally()
     if definition.catalogue.custom:
         with step("Asking features of your own") as progress:
-            own = dependent_columns(scope, instants, progress)
+            own = ask_again(scope, instants, progress)
     with step("Changing the future") as progress:
         perturbed, power = perturb(scope, instants, seed, progress)
     with step("Reading the sources as they stood") as progress:
         replayed = replay(scope, instants, progress)
     with step("Looking for backfilled columns") as progress:
         blocks = scope.sample.engine(progress).map(lambda block: block)
-        leaks = [*own, *perturbed.leaks("perturbation"), *replayed.tally.leaks("replay")]
+        leaks = [*own.leaks("repetition"), *perturbed.leaks("perturbation"), *replayed.tally.leaks("replay")]
         leaks += [
             Leak("backfill", "column", f"{one.column} is the {one.equals} of the whole log", one.customers, one.of, 0)
             for one in backfilled_columns(blocks, definition.journey.minor_units)

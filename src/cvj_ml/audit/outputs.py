@@ -125,9 +125,9 @@ def compare_outputs(one: Outputs, other: Outputs) -> OutputDifference:
             different["customer", what] = len(alone)
     for name in one.columns.keys() & other.columns.keys():
         here, there = pairs["label" if name[0] == "label" else "now"]
-        unequal = _unequal(one.columns[name][here], other.columns[name][there], exact=name[0] != "score")
-        if unequal:
-            different[name] = unequal
+        number = unequal(one.columns[name][here], other.columns[name][there], exact=name[0] != "score")
+        if number:
+            different[name] = number
     if one.vocabulary != other.vocabulary:
         different["vocabulary", "names seen so far"] = 1
     return OutputDifference(len(pairs["now"][0]), different)
@@ -140,7 +140,8 @@ def _common(one: Iterable[str], other: Iterable[str]) -> tuple[npt.NDArray[np.in
     return found[:, 0], found[:, 1]
 
 
-def _unequal(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic], *, exact: bool) -> int:
+def unequal(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic], *, exact: bool) -> int:
+    """Return how many answers differ; what is missing in both does not."""
     same = one == other
     if not exact:
         same = same | np.isclose(one, other, rtol=_TOLERANCE, atol=_TOLERANCE)

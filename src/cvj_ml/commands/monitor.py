@@ -50,10 +50,9 @@ def past_nights(config: Config) -> list[MonitoredNight]:
     """Return the published nights in order of time; of several for one date the current one, or the youngest."""
     out, found, faults = Path(config.out), list[MonitoredNight](), list[str]()
     for of_date in nights(out):
-        finished = published_nights(out, of_date[0].path.parent.name.removeprefix("as_of="))
-        if not finished:
+        if not any(one.finished for one in of_date):
             continue
-        folder = NightFolder(finished[0])
+        folder = NightFolder(published_nights(out, of_date[0].path.parent.name.removeprefix("as_of="))[0])
         try:
             found.append(_read(config, folder))
         except (OSError, ValueError, KeyError, TypeError):
@@ -65,13 +64,11 @@ def past_nights(config: Config) -> list[MonitoredNight]:
 def _read(config: Config, folder: NightFolder) -> MonitoredNight:
     manifest, run = folder.manifest(), folder.run()
     as_of = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
-    stages = {str(name): int(number) for name, number in manifest["stages"].items()}
     return MonitoredNight(
         to_datetime(as_of, config.zone).date().isoformat(),
         as_of,
         str(manifest["journey"]),
         str(manifest["model"]),
-        sum(stages.values()),
-        stages,
+        {str(name): int(number) for name, number in manifest["stages"].items()},
         tuple(GateVerdict(**one) for one in run["gates"]),
     )

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -124,23 +124,20 @@ def custom_columns(
     function fails, or returns what is no number a customer; ModelError where it is another one than it was.
     """
     require_functions(functions, None, "features.custom")
-    names = [name for one in functions for name in one.spec.feature_names]
-    out = np.full((len(snapshots), len(names)), np.nan)
-    order = np.argsort(snapshots.as_of, kind="stable")
-    instants, starts = np.unique(snapshots.as_of[order], return_index=True)
-    ends = [*starts[1:].tolist(), len(order)]
-    for moment, start, end in zip(instants.tolist(), starts.tolist(), ends[: len(instants)], strict=True):
-        rows = order[start:end]
+    out = np.full((len(snapshots), sum(len(one.spec.feature_names) for one in functions)), np.nan)
+    properties = sorted({name for one in functions for name in one.spec.properties})
+    for moment in np.unique(snapshots.as_of).tolist():
+        rows = np.flatnonzero(snapshots.as_of == moment)
         # What is cut here is all that a function of one's own ever sees: rows, texts and numbers of the past.
         mine = points.take(snapshots.customer[rows])
-        seen = mine.keep(mine.live(moment))
-        column = 0
-        for one in functions:
-            past = _past(seen, moment, one.spec.properties, kinds, minor_units)
-            width = len(one.spec.feature_names)
-            out[rows, column : column + width] = _answers(one.spec, past)
-            column += width
+        past = _past(mine.keep(mine.live(moment)), moment, properties, kinds, minor_units)
+        out[rows] = np.column_stack([_answers(one.spec, _for(one.spec, past)) for one in functions])
     return out
+
+
+def _for(spec: CustomFeature, past: PastTouchpoints) -> PastTouchpoints:
+    """Return what is given to one function: of the properties those that it names."""
+    return replace(past, properties={name: past.properties[name] for name in spec.properties})
 
 
 def _past(

@@ -33,13 +33,22 @@ class MonitoredNight:
     as_of: int
     journey: str
     model: str
-    customers: int
     stages: Mapping[str, int]
     gates: tuple[GateVerdict, ...]
 
+    @property
+    def customers(self) -> int:
+        """How many customers there were."""
+        return sum(self.stages.values())
+
+    @property
+    def not_passed(self) -> list[str]:
+        """The names of the gates that did not pass."""
+        return [one.name for one in self.gates if one.level != "pass"]
+
     def share(self, stage: str) -> float:
         """Return the share of customers in a stage."""
-        return self.stages.get(stage, 0) / max(sum(self.stages.values()), 1)
+        return self.stages.get(stage, 0) / max(self.customers, 1)
 
     def gate_value(self, name: str) -> str:
         """Return what a gate found, to two digits; a dash where it found no number."""
@@ -75,7 +84,7 @@ def _stages(spec: MonitorSpec, nights: Sequence[MonitoredNight], no_stage: str) 
     names = [one for one in {**then.stages, **newest.stages} if then.stages.get(one) or newest.stages.get(one)]
     shares = np.array([[then.share(one) for one in names]])
     counts = np.array([[float(newest.stages.get(one, 0)) for one in names]])
-    psi, noise = (float(one[0]) for one in stability(shares, counts, np.array([sum(then.stages.values())]), CHANCE))
+    psi, noise = (float(one[0]) for one in stability(shares, counts, np.array([then.customers]), CHANCE))
     moved = max(names, key=lambda one: abs(newest.share(one) - then.share(one)))
     told = (
         f"{moved or no_stage} holds {newest.share(moved):.1%} of the customers on {newest.day}, {then.share(moved):.1%}"
@@ -93,7 +102,7 @@ def _streaks(spec: MonitorSpec, nights: Sequence[MonitoredNight]) -> list[GateVe
     for gate in nights[-1].gates:
         streak = 0
         for night in reversed(nights):
-            if not any(one.name == gate.name and one.level != "pass" for one in night.gates):
+            if gate.name not in night.not_passed:
                 break
             streak += 1
         if streak:

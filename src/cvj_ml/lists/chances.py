@@ -28,6 +28,12 @@ def asked_in(outcome: str, stage: str, journey: JourneySpec) -> str:
     return f"{LEAVE}{journey.stages[journey.index(stage)].slug}" if outcome == LEAVING else outcome
 
 
+def loss_columns(journey: JourneySpec, spec: ListSpec) -> list[str]:
+    """Return the columns of SCORES that tell who is lost: one for each stage where stages are left, else one."""
+    asked = [asked_in(LEAVING, stage, journey) for stage in spec.origins] if spec.contractual else [KEPT]
+    return [_column(outcome, spec) for outcome in asked]
+
+
 @dataclass(frozen=True, slots=True)
 class Chances:
     """Reads the columns of SCORES that a configuration's lists rank by; ``there`` are those of tonight.
@@ -78,8 +84,7 @@ class Chances:
             amount = [_amount(spec)] if self._by_amounts(spec) and _amount(spec) in self.there else []
             reach = [self.reach_column(name, spec.horizon) for name in (spec.target, *self._worths(spec))]
             return [*reach, *amount, *change]
-        lost = [*self.published(spec).values()] if spec.contractual else [_column(KEPT, spec)]
-        told = [*lost, _column(PURCHASE, spec), _amount(spec)]
+        told = [*loss_columns(self.config.journey, spec), _column(PURCHASE, spec), _amount(spec)]
         return [*(name for name in told if name in self.there), *change]
 
     def effect(self, spec: ListSpec) -> ListEffect | None:

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from cvj_ml.config import DAY, Config, ListSizeSpec, ListSpec, format_duration
 from cvj_ml.errors import ConfigError, raise_all
 from cvj_ml.journey import Journey
-from cvj_ml.lists.chances import asked_in
+from cvj_ml.lists.chances import loss_columns
 from cvj_ml.lists.eligibility import HELD_BACK, OUTSIDE, POSITION, REASONS, WHY
-from cvj_ml.lists.kinds import LEAVING, Verb, heading_of, said_of, title_of
+from cvj_ml.lists.kinds import Verb, heading_of, said_of, title_of
 from cvj_ml.models.bundle.forecast_errors import LEVELS, CountRange, ExpectedMoves
 from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.schemas import Contract
@@ -218,8 +218,7 @@ def require_columns(config: Config, specs: Sequence[ListSpec], columns: Collecti
     faults = []
     for spec in specs:
         days = spec.horizon // DAY
-        lost = [asked_in(LEAVING, one, config.journey) for one in spec.origins] if spec.contractual else ["churn"]
-        needed = [f"p_{name}_{days}d" for name in lost] if spec.kind != "move" else []
+        needed = loss_columns(config.journey, spec) if spec.kind != "move" else []
         if spec.by == "lost_value":
             needed += [f"value_{days}d", f"p_purchase_{days}d"]
         faults += [

@@ -209,7 +209,7 @@ def features(training: Training) -> str:
             f"{plural(rare, 'event')} beside the {len(vocabulary.events)} that most customers have: counted as “other”"
         )
     if catalogue.excluded:
-        kept = [one for one in catalogue.features if selection_of(training.config).names(one)]
+        kept = list(filter(selection_of(training.config).names, catalogue.features))
         out.append(
             f"{plural(len(catalogue.excluded), 'feature')} by `features.exclude` ({escape(', '.join(asked.exclude))});"
             f" it names {plural(len(kept), 'feature')} more that the method itself reads by name, so they stay"

@@ -62,7 +62,7 @@ def list_histories(history: pd.DataFrame, order: Sequence[str]) -> tuple[ListHis
 
 
 def _past(found: pd.DataFrame) -> ListHistory:
-    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in found.tail(NIGHTS).to_dict("records")]
+    rows = rows_of(found.tail(NIGHTS))
     last = rows[-1]
     sentences = (effect_words(last), contact_words(last), forecast_words(last), score_words(last))
     return ListHistory(
@@ -72,8 +72,8 @@ def _past(found: pd.DataFrame) -> ListHistory:
         last["horizon_days"],
         tuple(one for one in sentences if one),
         tuple(map(_night, reversed(rows))),
-        draw_chart(_estimates(rows, "difference"), 0.0, lambda value: value, _points),
-        draw_chart(_estimates(rows, "observed_over_expected"), 1.0, math.log, lambda value: f"{value:g}×"),
+        draw_chart(estimates(rows, "difference"), 0.0, lambda value: value, _points),
+        draw_chart(estimates(rows, "observed_over_expected"), 1.0, math.log, lambda value: f"{value:g}×"),
         len(found) - len(rows),
     )
 
@@ -100,7 +100,12 @@ def _interval(row: Mapping[str, Any], name: str, say: Any) -> str:
     return "–" if math.isnan(value) else f"{say(value)} ({say(row[f'{name}_low'])} to {say(row[f'{name}_high'])})"
 
 
-def _estimates(rows: Sequence[Mapping[str, Any]], name: str) -> list[Estimates]:
+def rows_of(history: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a history by the names of their columns."""
+    return [{str(name): value for name, value in row.items()} for row in history.to_dict("records")]
+
+
+def estimates(rows: Sequence[Mapping[str, Any]], name: str) -> list[Estimates]:
     """Return the estimates of each epoch, in order of time; nights without one are left out."""
     epochs: dict[str, list[tuple[str, float, float, float]]] = {}
     for row in rows:

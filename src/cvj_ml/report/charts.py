@@ -22,7 +22,7 @@ class Estimates:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One epoch: the band of its intervals (closed path), the line of its values, and their dots (x, y)."""
+    """One epoch: the band of its intervals (closed path, if any), the line of its values, and their dots (x, y)."""
 
     band: str
     line: str
@@ -31,38 +31,23 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Ticks are (y, text), ``reference`` is the y of "no effect", dates are (x, anchor, text)."""
+    """Ticks are (y, text), ``reference`` is the y of "no effect", dates are (x, anchor, text), ``limit`` is a path."""
 
     width: int
     height: int
     left: int
     right: int
     ticks: tuple[tuple[float, str], ...]
-    reference: float
+    reference: float | None
     series: tuple[Series, ...]
     dates: tuple[tuple[float, str, str], ...]
     baseline: int
-
-
-@dataclass(frozen=True, slots=True)
-class NightLine:
-    """A number by night: ``line`` and ``limit`` are paths (limit is empty without any), the rest as in a chart."""
-
-    width: int
-    height: int
-    left: int
-    right: int
-    ticks: tuple[tuple[float, str], ...]
-    line: str
-    limit: str
-    dots: tuple[tuple[float, float], ...]
-    dates: tuple[tuple[float, str, str], ...]
-    baseline: int
+    limit: str = ""
 
 
 def draw_line(
     nights: Sequence[tuple[str, float]], limits: Sequence[tuple[str, float]], say: Callable[[float], str]
-) -> NightLine | None:
+) -> Chart | None:
     """Lay a number of each night (ISO date, value) out from nought up, beside its limit; None without any."""
     if not nights:
         return None
@@ -77,9 +62,8 @@ def draw_line(
     if len(limit) == 1:
         limit = ((_LEFT, limit[0][1]), (_RIGHT, limit[0][1]))
     shown = tuple((y(tick), say(tick)) for tick in ticks)
-    return NightLine(
-        WIDTH, HEIGHT, _LEFT, _RIGHT, shown, _path(dots), _path(limit) if limit else "", dots, dates, _BOTTOM
-    )
+    series = (Series("", _path(dots), dots),)
+    return Chart(WIDTH, HEIGHT, _LEFT, _RIGHT, shown, None, series, dates, _BOTTOM, _path(limit) if limit else "")
 
 
 def draw_chart(

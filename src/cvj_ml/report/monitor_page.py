@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -14,7 +15,8 @@ from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.io import html_environment
 from cvj_ml.lists import title_of_row
 from cvj_ml.report import wording
-from cvj_ml.report.charts import Chart, Estimates, NightLine, draw_chart, draw_line
+from cvj_ml.report.campaign_history import estimates, rows_of
+from cvj_ml.report.charts import Chart, draw_chart, draw_line
 from cvj_ml.report.page import asset, style_hash
 
 DRIFT = "drift:"
@@ -47,7 +49,7 @@ class Figure:
 
     title: str
     told: str
-    drawing: Chart | NightLine
+    drawing: Chart
 
 
 def monitor_page(facts: MonitorFacts) -> str:
@@ -62,7 +64,6 @@ def monitor_page(facts: MonitorFacts) -> str:
         drift=drift_figures(facts.nights),
         quality=quality_figures(facts.measured),
         measured=_measured(facts.measured),
-        not_passed=[[gate.name for gate in night.gates if gate.level != "pass"] for night in facts.nights],
         style=Markup(style),
         policy=f"default-src 'none'; style-src '{style_hash(style)}'; base-uri 'none'; form-action 'none'",
     )
@@ -97,39 +98,24 @@ def drift_figures(nights: Sequence[MonitoredNight]) -> list[Figure]:
 
 def quality_figures(measured: pd.DataFrame) -> list[Figure]:
     """Draw for each list how many did what was asked for each one expected, by night, with intervals of 95 %."""
-    figures = []
-    for _, rows in measured.groupby("list", sort=True) if len(measured) else ():
-        ordered = rows.sort_values("night", kind="stable")
-        columns = ["observed_over_expected", "observed_over_expected_low", "observed_over_expected_high"]
-        known = ordered.dropna(subset=columns)
-        estimates = [
-            Estimates(
-                tuple(
-                    (night[:10], *map(float, numbers))
-                    for night, *numbers in epoch[["night", *columns]].itertuples(index=False, name=None)
-                )
-            )
-            for _, epoch in known.groupby("epoch", sort=False)
-        ]
-        drawing = draw_chart(estimates, 1.0, math.log, lambda tick: f"× {tick:g}")
+    name, figures = "observed_over_expected", []
+    for _, found in measured.groupby("list", sort=True) if len(measured) else ():
+        rows = rows_of(found.sort_values("night", kind="stable"))
+        drawing = draw_chart(estimates(rows, name), 1.0, math.log, lambda tick: f"× {tick:g}")
         if drawing:
-            last = known.iloc[-1]
-            told = f"{last['observed_over_expected']:.2f} for each one expected on {last['night'][:10]}"
-            figures.append(Figure(_title(last), told, drawing))
+            last = next(row for row in reversed(rows) if not math.isnan(row[name]))
+            told = f"{last[name]:.2f} for each one expected on {last['night'][:10]}"
+            figures.append(Figure(title_of_row(last), told, drawing))
     return figures
-
-
-def _title(row: pd.Series) -> str:
-    return title_of_row({str(name): value for name, value in row.items()})
 
 
 def _measured(measured: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     """Return the rows of the table of quality: night, list, observed over expected, lift of the likeliest tenth."""
-    rows = []
-    for _, row in measured.iterrows():
-        words = [
-            f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
-            for name in ("observed_over_expected", "lift_10pct")
-        ]
-        rows.append((str(row["night"])[:10], _title(row), *(word.replace("nan", "–") for word in words)))
-    return [(night, title, quality, lift) for night, title, quality, lift in rows]
+    return [
+        (row["night"][:10], title_of_row(row), _interval(row, "observed_over_expected"), _interval(row, "lift_10pct"))
+        for row in rows_of(measured)
+    ]
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})".replace("nan", "–")

@@ -66,13 +66,7 @@ def interface_of(bundle: Bundle) -> Interface:
     optional = tuple(name for name in (TABLE, *kinds, ROWS) if name not in required)
     example = _example(bundle, ("customer_id", TABLE, *required))
     as_of = to_datetime(bundle.canary.as_of, definition.zone).isoformat()
-    return Interface(
-        required,
-        optional,
-        example,
-        as_of,
-        scores_contract(definition, bundle.predictor.effects).schema.empty_table().to_pandas(),
-    )
+    return Interface(required, optional, example, as_of, _schema(bundle).empty_table().to_pandas())
 
 
 def score_frame(bundle: Bundle, frame: pd.DataFrame, as_of: str) -> pd.DataFrame:
@@ -89,14 +83,14 @@ def score_frame(bundle: Bundle, frame: pd.DataFrame, as_of: str) -> pd.DataFrame
         scores = _scores(bundle, rows, instant)
     else:
         silent = not len(rows) or (TABLE in rows.columns and (rows[TABLE] == ATTRIBUTES).all())
-        found = (
-            scores_contract(definition, bundle.predictor.effects).schema.empty_table()
-            if silent
-            else _scores(bundle, rows, instant)
-        )
+        found = _schema(bundle).empty_table() if silent else _scores(bundle, rows, instant)
         scores = _row_by_row(found, frame_customers(frame), instant)
     as_frame: pd.DataFrame = scores.to_pandas()
     return as_frame
+
+
+def _schema(bundle: Bundle) -> pa.Schema:
+    return scores_contract(bundle.predictor.definition, bundle.predictor.effects).schema
 
 
 def _scores(bundle: Bundle, rows: pd.DataFrame, instant: int) -> pa.Table:
@@ -113,7 +107,7 @@ def _scores(bundle: Bundle, rows: pd.DataFrame, instant: int) -> pa.Table:
             lambda block: score_block(bundle.predictor, block, instant, bundle.version),
         )
         path = Path(folder, "scores.parquet")
-        merge(parts, {path: scores_contract(definition, bundle.predictor.effects).schema})
+        merge(parts, {path: _schema(bundle)})
         return pq.read_table(path, partitioning=None)
 
 

@@ -128,8 +128,8 @@ def choose(
     known = compared.known(chosen, share)
     slopes = helpful_slopes(known, *binned.panel.definition.cells, seed) if dated else None
     events = float(np.mean([binned.rows.converted[one.taught].sum() for one in parts]))
-    searched = settings is None and "rounds" not in fixed
-    if searched and replace(chosen, extra=False) == replace(LARGE, **{**fixed, "extra": False}):
+    searched, large = settings is None and "rounds" not in fixed, replace(LARGE, **fixed)
+    if searched and replace(chosen, extra=large.extra) == large:
         some = _some(everything)
         held_out = _held_out(binned, some, some, seed) if dated else parts
         chosen = _with_rounds(binned, held_out, chosen, seed, threads)
