@@ -139,6 +139,7 @@ TARGETS = Contract(
         "group": pa.string(),
         "control_share": pa.float64(),
         "selection_probability": pa.float64(),
+        "play_probability": pa.float64(),
         "as_of": INSTANT,
         "model_version": pa.string(),
     },

@@ -457,7 +457,7 @@ def test_a_stage_without_channels_still_has_its_play() -> None:
 def two_stage_scores(size: int) -> pa.Table:
     return pa.table(
         {
-            "customer_id": [f"c{i:02d}" for i in range(size)],
+            "customer_id": [f"c{i:04d}" for i in range(size)],
             "stage": ["A"] * size,
             "p_reach_b_30d": [0.5] * size,
             "model_version": ["0123456789ab"] * size,

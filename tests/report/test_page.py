@@ -707,11 +707,18 @@ def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_p
     history.parent.mkdir()
     untils = ["2025-06-23T00:00:00+00:00", f"{AS_OF}T00:00:00+00:00", "2025-06-25T00:00:00+00:00"]
     pd.DataFrame([measured("2025-05-01", until=until, list=until[:10]) for until in untils]).to_parquet(history)
+    play = {"channel": "email", "target_n": 40, "control_n": 12, "drawn": 9, "difference": 0.021}
+    play |= {"difference_low": -0.01, "difference_high": 0.05, "epoch": measured("2025-05-01")["epoch"]}
+    plays = [{**play, "play": f"Ask {until[:10]}", "until": until, "list": until[:10]} for until in untils]
+    nights = measured("2025-05-01")["night"]
+    pd.DataFrame(plays).assign(night=nights).to_parquet(history.with_name("by_play.parquet"))
     assert known_history(trained.config(file), trained.as_of)["list"].tolist() == ["2025-06-23", AS_OF]
     ran = call("targets", file, "--as-of", AS_OF, "--json")
     assert ran.code == 0, ran.err
     text = Path(json.loads(ran.out)["page"]).read_text(encoding="utf-8")
     assert f'id="past-{AS_OF}"' in text and 'id="past-2025-06-25"' not in text
+    told = "through email: 40 in the target group, 12 in control; 9 by a draw: +2.1 points (-1.0 to +5.0)"
+    assert f"Ask {AS_OF} {told}" in text and "Ask 2025-06-25" not in text
 
 
 def test_who_is_leaving_and_the_segments_are_told_as_what_they_are() -> None:

@@ -37,21 +37,28 @@ def _measured_as_json(done: Measured) -> dict[str, Any]:
     return {
         "rows": done.rows.to_dict("records"),
         "by_effect": done.by_effect.to_dict("records"),
+        "by_play": done.by_play.to_dict("records"),
         "waiting": done.waiting,
         "history": str(done.file),
         "below_floor": list(done.faults),
     }
 
 
-def _by_effect(done: Measured, row: dict[str, Any]) -> list[str]:
-    """Return what contacts brought by what the nights said that they change; nothing where they did not."""
-    if done.by_effect.empty:
-        return []
-    from cvj_ml.measurement.effects import group_words
+def _by_subgroup(done: Measured, row: dict[str, Any]) -> list[str]:
+    """Return what contacts brought by what the nights said that they change, as far as they did, and by play."""
+    from cvj_ml.measurement.effects import group_words, play_words
 
-    same = (done.by_effect[["list", "epoch", "night"]] == [row["list"], row["epoch"], row["night"]]).all(axis=1)
-    lines = [group_words(one) for one in done.by_effect[same].to_dict("records")]
-    return ["By what a contact was expected to change, the least first:", *lines] if lines else []
+    found = []
+    for title, table, words in (
+        ("By what a contact was expected to change, the least first:", done.by_effect, group_words),
+        ("By play, each one's people against the same in control:", done.by_play, play_words),
+    ):
+        if table.empty:
+            continue
+        same = (table[["list", "epoch", "night"]] == [row["list"], row["epoch"], row["night"]]).all(axis=1)
+        lines = [words(one) for one in table[same].to_dict("records")]
+        found += [title, *lines] if lines else []
+    return found
 
 
 def _show_measured(done: Measured) -> None:
@@ -68,7 +75,7 @@ def _show_measured(done: Measured) -> None:
         for line in (effect_words(row), contact_words(row), forecast_words(row), score_words(row)):
             if line:
                 out.print(f"  {line}", soft_wrap=True)
-        for line in _by_effect(done, row):
+        for line in _by_subgroup(done, row):
             out.print(f"  {line}", soft_wrap=True)
     if done.waiting:
         out.print(f"\n{done.waiting} published list(s) wait for the end of their horizon.")

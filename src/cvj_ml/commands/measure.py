@@ -21,8 +21,9 @@ from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT, in_scores
 from cvj_ml.lists.kinds import LEAVING, said_of_row
-from cvj_ml.measurement.by_effect import measure_by_effect
+from cvj_ml.measurement.effects import play_words
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
+from cvj_ml.measurement.subgroups import measure_subgroups
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
@@ -32,17 +33,23 @@ from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microsecon
 KEY = ("list", "epoch", "night")
 HISTORY = Path("measure", "history.parquet")
 BY_EFFECT_HISTORY = Path("measure", "by_effect.parquet")
+BY_PLAY_HISTORY = Path("measure", "by_play.parquet")
+
+_OF_CONTACT = ("incremental_probability", "play", "channel", "play_probability")
+"""What a listing says of a contact, beside who it is and whether chance left them alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """The rows of this measurement, the whole history, its file, and what fell below the configured floor.
 
-    ``by_effect`` has target against control in groups by what nights said that a contact changes.
+    ``by_effect`` has target against control in groups by what nights said that a contact changes, ``by_play`` by play
+    and channel.
     """
 
     rows: pd.DataFrame
     by_effect: pd.DataFrame
+    by_play: pd.DataFrame
     history: pd.DataFrame
     file: Path
     faults: tuple[str, ...]
@@ -65,18 +72,21 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     observation = observation_at(histories, until)
     with watcher.step("Looking at what became of the customers") as progress:
         found = measure_lists(usable, observation, histories.engine(progress))
-        groups = measure_by_effect(usable, observation, histories.engine())
+        groups, plays = measure_subgroups(usable, observation, histories.engine())
     measured_at = to_datetime(until, config.zone).isoformat()
-    rows, by_effect = (pd.DataFrame(one) for one in (found, groups))
-    for table in (rows, by_effect):
+    rows, by_effect, by_play = (pd.DataFrame(one) for one in (found, groups, plays))
+    for table in (rows, by_effect, by_play):
         if len(table):
             table.insert(2, "night", [to_datetime(one, config.zone).isoformat() for one in table.pop("as_of")])
             table["until"] = measured_at
     file = Path(config.out, HISTORY)
     history = add_to_history(rows, file)
     add_to_history(by_effect, Path(config.out, BY_EFFECT_HISTORY), (*KEY, "group"))
+    add_to_history(by_play, Path(config.out, BY_PLAY_HISTORY), (*KEY, "play", "channel"))
     faults = tuple(below_floor(config, rows))
-    return Measured(rows, by_effect, history, file, faults, sum(not observation.is_over(past) for past in usable))
+    return Measured(
+        rows, by_effect, by_play, history, file, faults, sum(not observation.is_over(past) for past in usable)
+    )
 
 
 def observation_at(histories: Histories, until: int) -> Observation:
@@ -182,7 +192,7 @@ def summary_of(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def listed_of(folder: Path, name: str, others: Sequence[str] = ("incremental_probability",)) -> pd.DataFrame:
+def listed_of(folder: Path, name: str, others: Sequence[str] = _OF_CONTACT) -> pd.DataFrame:
     """Return customer_id, group and control_share of everybody on a list, and ``others`` as far as they are there."""
     file = NightFolder(folder).list_file(name)
     # Nights of earlier versions lack columns that came later.
@@ -230,8 +240,20 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
 
 
 def known_history(config: Config, as_of: int) -> pd.DataFrame:
-    """Return what measurements up to ``as_of`` have found: a page shows nothing that its night could not know."""
-    file = Path(config.out, HISTORY)
+    """Return what measurements up to ``as_of`` have found: a page shows nothing that its night could not know.
+
+    The column ``plays`` has what each play of a night's list brought, in sentences.
+    """
+    history, plays = (_known(Path(config.out, file), as_of) for file in (HISTORY, BY_PLAY_HISTORY))
+    if len(history):
+        told: dict[tuple[str, ...], list[str]] = {}
+        for row in plays.to_dict("records"):
+            told.setdefault(tuple(row[name] for name in KEY), []).append(play_words(row))
+        history["plays"] = [told.get(key, []) for key in history[[*KEY]].itertuples(index=False, name=None)]
+    return history
+
+
+def _known(file: Path, as_of: int) -> pd.DataFrame:
     if not file.exists():
         return pd.DataFrame()
     history = pd.read_parquet(file, partitioning=None)

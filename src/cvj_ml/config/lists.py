@@ -195,7 +195,7 @@ class EligibilitySpec(Section):
 
 
 class ControlSpec(Section):
-    """The random share of each list that is not contacted, and of its places that chance gives to anybody eligible."""
+    """What chance decides: who of a list is not contacted, who else gets a place on it, and who gets which play."""
 
     share: float = Field(default=0.1, ge=0, lt=1)
     salt: str | None = None
@@ -205,6 +205,12 @@ class ControlSpec(Section):
         ge=0,
         le=0.5,
         description="share of a list's places for eligible customers drawn by chance, so effects on others are learned",
+    )
+    explore_how: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the listed whose play and channel are drawn from all that are open to them",
     )
 
 

@@ -71,6 +71,29 @@ def explored(
     return np.array(sorted(range(len(draws)), key=draws.__getitem__)[:places], dtype=np.int64)
 
 
+def drawn_plays(
+    config: Config, customers: Sequence[str], preferred: npt.NDArray[np.int64], as_of: int, identities: Identities
+) -> npt.NDArray[np.int64]:
+    """Return the offers of each customer, the first to be tried first: ``preferred``, or by chance for a share of them.
+
+    preferred: (customers, offers). Whom chance decides for, and in which order, follows from sha256(salt, "play",
+    night, customer_id) below ``control.explore_how``; it knows nothing of control, so both groups are drawn alike.
+    """
+    spec, night = config.control, to_datetime(as_of, config.zone).date().isoformat()
+    bound = int(spec.explore_how * 2**64)
+    if not bound or preferred.shape[1] < 2:
+        return preferred
+    found = preferred.copy()
+    prefix = hashlib.sha256(f"{spec.salt or config.name}\x1fplay\x1f{night}\x1f".encode())
+    for row, name in enumerate(identities.first_ids(customers)):
+        draw = prefix.copy()
+        draw.update(name.encode())
+        digest = draw.digest()
+        if int.from_bytes(digest[:8], "big") < bound:
+            found[row] = np.random.default_rng(int.from_bytes(digest[8:], "big")).permutation(preferred.shape[1])
+    return found
+
+
 def drawn_tonight(
     config: Config, customers: Iterable[str], as_of: int, identities: Identities = EACH_ONE
 ) -> npt.NDArray[np.bool_]:

@@ -89,34 +89,68 @@ def preferred_offers(offers: Sequence[Offer], history: ContactHistory) -> _Ints:
     return np.argsort(keys, axis=1, kind="stable")
 
 
-def serve(
-    preferred: _Ints, possible: _Mask, channel: _Ints, room: Mapping[int, int], capacity: int
-) -> tuple[_Ints, _Ints, dict[int, int]]:
-    """Give ranked customers, the first one first, their best offer whose channel has room, until the list is full.
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What became of ranked customers, each array (customers,), and the contacts that are left by channel.
 
-    preferred: (customers, offers), positions of offers, the best first; possible: (customers, offers), by position;
-    channel: of each offer; room: channel to the contacts that are left, no limit for others. Returns for each customer
-    LISTED, NO_ROOM or FULL, the position of the offer (-1 where there are none), and the room that remains.
+    ``status`` is LISTED, NO_ROOM or FULL; ``offer`` the position of the offer, -1 where there is none. The listed have
+    an offer for being first in the order that they were served in: ``usual`` is the one that they had in the other
+    order, and ``open`` how many could have been theirs.
+    """
+
+    status: _Ints
+    offer: _Ints
+    usual: _Ints
+    open: _Ints
+    room: dict[int, int]
+
+    def chance(self, explore_how: float) -> npt.NDArray[np.float64]:
+        """Return how likely each one's offer was, given who came before, where so large a share is drawn by chance.
+
+        (1 − share) · [it is the usual one] + share / open; 1 where there are no offers.
+        """
+        chances: npt.NDArray[np.float64] = np.where(
+            self.open > 0,
+            (1 - explore_how) * (self.offer == self.usual) + explore_how / np.maximum(self.open, 1),
+            1.0,
+        )
+        return chances
+
+
+def serve(
+    order: _Ints, preferred: _Ints, possible: _Mask, channel: _Ints, room: Mapping[int, int], capacity: int
+) -> Served:
+    """Give ranked customers, the first one first, an offer whose channel has room, until the list is full.
+
+    order and preferred: (customers, offers), positions of offers, the first one to be tried first: what is offered
+    follows ``order``, which is ``preferred`` but for those for whom chance decides. possible: (customers, offers), by
+    position; channel: of each offer; room: channel to the contacts that are left, no limit for others.
     """
     size, kinds = preferred.shape
-    in_order = np.take_along_axis(possible, preferred, axis=1)
-    status = np.full(size, LISTED, dtype=np.int64)
+    status, usual, chosen, of = (np.full(size, one, dtype=np.int64) for one in (LISTED, -1, -1, 0))
     if not kinds or not room.keys() & set(channel.tolist()):
         status[capacity:] = FULL
-        best = in_order.argmax(axis=1) if kinds else np.zeros(0, dtype=np.int64)
-        return status, preferred[np.arange(size), best] if kinds else np.full(size, -1, dtype=np.int64), dict(room)
-    left, listed, chosen = dict(room), 0, np.full(size, -1, dtype=np.int64)
+        if kinds:
+            each = np.arange(size)
+            chosen, usual = (
+                one[each, np.take_along_axis(possible, one, axis=1).argmax(axis=1)] for one in (order, preferred)
+            )
+            of = possible.sum(axis=1)
+        return Served(status, chosen, usual, of, dict(room))
+    left, listed = dict(room), 0
+    has_room = np.array([left.get(one, 1) > 0 for one in channel.tolist()])
     for row in range(size):
         if listed == capacity:
             status[row:] = FULL
             break
-        here = preferred[row][in_order[row]].tolist()
-        offer = next((one for one in here if left.get(int(channel[one]), 1) > 0), None)
-        if offer is None:
+        here = possible[row] & has_room
+        if not here.any():
             status[row] = NO_ROOM
             continue
-        chosen[row] = offer
+        chosen[row], usual[row] = (one[row][here[one[row]]][0] for one in (order, preferred))
+        of[row] = here.sum()
         listed += 1
-        if (through := int(channel[offer])) in left:
+        if (through := int(channel[chosen[row]])) in left:
             left[through] -= 1
-    return status, chosen, left
+            has_room &= (channel != through) | (left[through] > 0)
+    return Served(status, chosen, usual, of, left)

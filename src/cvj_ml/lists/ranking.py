@@ -19,7 +19,14 @@ from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.journey import Journey
 from cvj_ml.lists.chances import Chances
 from cvj_ml.lists.contact_history import ContactHistory, contact_history_columns, no_contact_history
-from cvj_ml.lists.control import HOLDOUT_EXPOSURES, drawn_tonight, epoch_name, holdout_exposures, spared_lately
+from cvj_ml.lists.control import (
+    HOLDOUT_EXPOSURES,
+    drawn_plays,
+    drawn_tonight,
+    epoch_name,
+    holdout_exposures,
+    spared_lately,
+)
 from cvj_ml.lists.eligibility import (
     OUTSIDE,
     POSITION,
@@ -45,13 +52,7 @@ from cvj_ml.lists.next_action import (
     serve,
 )
 from cvj_ml.lists.rank_order import rank_order
-from cvj_ml.lists.ranked_list import (
-    NOT_LISTED,
-    ListSize,
-    RankedList,
-    list_specs,
-    require_columns,
-)
+from cvj_ml.lists.ranked_list import NOT_LISTED, ListSize, RankedList, list_specs, require_columns
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, ForecastErrors, expected_moves
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.uplift.list_effect import ListEffect
@@ -195,7 +196,7 @@ class _Night:
         )
         reason[order.disturbed] = POSITION["do_not_disturb"]
         eligible, ranked = np.flatnonzero(reason < 0), order.rows
-        status, offer = self._serve(found, ranked, spec, order.size)
+        status, offer, chance = self._serve(found, ranked, spec, order.size)
         listed = ranked[status == LISTED]
         self.listed[found.rows[listed]] = True
         end = int(np.flatnonzero(status != FULL)[-1]) + 1 if (status != FULL).any() else 0
@@ -209,7 +210,7 @@ class _Night:
         if effect is not None:
             columns |= effect.told(change[listed], self.chances.happens(spec, probability[listed]))
         columns |= self._plays(found.offers, offer[status == LISTED])
-        columns |= self._groups(names)
+        columns |= {"play_probability": chance[status == LISTED], **self._groups(names)}
         stages = scores["stage"].combine_chunks()
         return RankedList(
             name_of(self.config.journey, spec),
@@ -328,14 +329,14 @@ class _Night:
 
     def _serve(
         self, found: _Candidates, ranked: npt.NDArray[np.int64], spec: ListSpec, size: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Serve the ranked customers until the list is full; return what becomes of each, and the offer.
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Serve the ranked customers until the list is full; return what becomes of each, the offer, its chance.
 
         A capacity is filled from below where channels are full; the recommended size is not, since those below are not
         worth it.
         """
         left, asked = (size, size) if spec.capacity is None else (spec.capacity, len(ranked))
-        status, offer = np.full(len(ranked), FULL), np.full(len(ranked), -1)
+        status, offer, chance = np.full(len(ranked), FULL), np.full(len(ranked), -1), np.ones(len(ranked))
         channel = np.array([one.channel for one in found.offers], dtype=np.int64)
         for begin in range(0, asked, _TOGETHER):
             if not left:
@@ -343,9 +344,13 @@ class _Night:
             some = slice(begin, min(begin + _TOGETHER, asked))
             rows = ranked[some]
             preferred = preferred_offers(found.offers, found.history.take(rows))
-            status[some], offer[some], self.room = serve(preferred, found.possible[rows], channel, self.room, left)
+            names = found.customers.take(pa.array(rows)).to_pylist() if self.config.control.explore_how else []
+            order = drawn_plays(self.config, names, preferred, self.as_of, self.identities)
+            served = serve(order, preferred, found.possible[rows], channel, self.room, left)
+            status[some], offer[some], self.room = served.status, served.offer, served.room
+            chance[some] = served.chance(self.config.control.explore_how)
             left -= int((status[some] == LISTED).sum())
-        return status, offer
+        return status, offer, chance
 
     def _plays(self, offers: Sequence[Offer], chosen: npt.NDArray[np.int64]) -> dict[str, object]:
         """Return what to do and through which channel."""

@@ -22,15 +22,15 @@ _F64 = npt.NDArray[np.float64]
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
 
-def wilson(converted: int, of: int) -> Interval:
-    """Return a share with Wilson's score interval (Wilson 1927)."""
+def wilson(converted: float, of: float) -> Interval:
+    """Return a share with Wilson's score interval (Wilson 1927); of weighted people, what they are worth."""
     if not of:
         return NOTHING
     low, high = wilson_interval(converted, of)
     return Interval(converted / of, float(low), float(high))
 
 
-def difference(target_moved: int, target: int, control_moved: int, control: int) -> Interval:
+def difference(target_moved: float, target: float, control_moved: float, control: float) -> Interval:
     """Return share of target minus share of control, with Newcombe's interval from Wilson's (1998, method 10).
 
     low = d − √((p₁ − l₁)² + (u₂ − p₂)²), high = d + √((u₁ − p₁)² + (p₂ − l₂)²).
@@ -112,6 +112,17 @@ def group_words(row: Mapping[Any, Any]) -> str:
         f"{100 * row[name]:+.1f}" for name in ("predicted", "difference", "difference_low", "difference_high")
     )
     return f"{row['group']} of {row['groups']}: predicted {predicted} points, found {found} ({low} to {high})"
+
+
+def play_words(row: Mapping[Any, Any]) -> str:
+    """Say what a play brought through its channel: its people in the target group against its people in control."""
+    through = f" through {row['channel']}" if row["channel"] else ""
+    told = f"{row['play']}{through}: {row['target_n']:,} in the target group, {row['control_n']:,} in control"
+    if row["difference"] != row["difference"]:
+        return f"{told}, so nobody can say"
+    found, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+    drawn = f"; {row['drawn']:,} by a draw" if row["drawn"] else ""
+    return f"{told}{drawn}: {found:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def contact_words(row: Mapping[str, Any]) -> str:

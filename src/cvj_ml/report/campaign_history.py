@@ -37,7 +37,7 @@ class ListHistory:
     """A list with what its last night says, its nights (the newest first), and charts of effect and of scores.
 
     ``scores`` is None where nobody was left alone, so that no score could be evaluated; ``hidden`` nights do not show.
-    ``said`` is how what the list is of is said.
+    ``said`` is how what the list is of is said; ``plays`` what each of its plays brought, in sentences.
     """
 
     anchor: str
@@ -46,6 +46,7 @@ class ListHistory:
     to: str
     horizon_days: int
     sentences: tuple[str, ...]
+    plays: tuple[str, ...]
     nights: tuple[PastNight, ...]
     effect: Chart | None
     scores: Chart | None
@@ -71,6 +72,7 @@ def _past(found: pd.DataFrame) -> ListHistory:
         *heading_of_row(last),
         last["horizon_days"],
         tuple(one for one in sentences if one),
+        tuple(last.get("plays", ())),
         tuple(map(_night, reversed(rows))),
         draw_chart(estimates(rows, "difference"), 0.0, lambda value: value, _points),
         draw_chart(estimates(rows, "observed_over_expected"), 1.0, math.log, lambda value: f"{value:g}×"),

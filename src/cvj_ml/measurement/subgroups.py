@@ -1,0 +1,97 @@
+"""Target against control within parts of a list: by what nights had said that a contact changes, by play and channel.
+
+As where effects are learned, a person counts by the first listing on any list of the epoch, and by outcomes that both
+arms can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from cvj_ml.engines import Blocks
+from cvj_ml.measurement.effects import NOTHING, difference
+from cvj_ml.measurement.outcomes import Observation, PastList, effect_of_arms, first_listings, list_outcomes
+
+MOST_GROUPS = 10
+ROWS_A_GROUP = 100
+"""Listed people that each group by predicted effect has at least."""
+
+_ARMS = ("target", "control")
+
+
+def measure_subgroups(
+    lists: Sequence[PastList], observation: Observation, blocks: Blocks
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Return one row for each list whose horizon is over and part of its people, nights of the epoch together.
+
+    First by predicted effect, of nights that told one; then by play and channel, where a list has any.
+    """
+    ordered = sorted(lists, key=lambda past: past.as_of)
+    told = [
+        replace(past, scored=first.reset_index(drop=True))
+        for past, first in zip(ordered, first_listings(ordered, observation.persons), strict=True)
+        if observation.is_over(past) and len(first)
+    ]
+    outcomes = list_outcomes(told, replace(observation, arm_neutral=True), blocks)
+    by_effect: list[dict[str, object]] = []
+    by_play: list[dict[str, object]] = []
+    for end, last in enumerate(told, 1):
+        seen = pd.concat(
+            outcome
+            for past, outcome in zip(told[:end], outcomes[:end], strict=True)
+            if (past.name, past.epoch) == (last.name, last.epoch)
+        )
+        key = {"list": last.name, "epoch": last.epoch, "as_of": last.as_of}
+        if "incremental_probability" in last.scored:
+            by_effect += [{**key, **one} for one in _groups(seen)]
+        if "play" in last.scored:
+            by_play += [{**key, **one} for one in _plays(seen[seen["known"]])]
+    return by_effect, by_play
+
+
+def _groups(listed: pd.DataFrame) -> list[dict[str, object]]:
+    """Return target against control in groups of equal size, the smallest predicted effect first."""
+    told = listed[listed["known"] & listed["incremental_probability"].notna()]
+    told = told.sort_values(["incremental_probability", "customer_id"], kind="stable")
+    groups = min(MOST_GROUPS, len(told) // ROWS_A_GROUP)
+    parts = [told.iloc[rows] for rows in np.array_split(np.arange(len(told)), max(groups, 1))] if groups else []
+    return [
+        {
+            "group": k + 1,
+            "groups": groups,
+            "predicted": float(part["incremental_probability"].mean()),
+            **{name: one for name, one in effect_of_arms(part).items() if not name.endswith(("contacted", "judged"))},
+        }
+        for k, part in enumerate(parts)
+    ]
+
+
+def _plays(known: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """Yield of each play and channel what it brought: its people in the target group against its people in control.
+
+    Everybody stands for 1 / (the probability that this was their play), so that plays which chance chose are compared
+    on whoever could have had them; each arm's share is Σwy / Σw, worth (Σw)² / Σw² people.
+    """
+    chosen = known[known["play"].notna()]
+    for (play, channel), part in chosen.groupby(["play", "channel"], dropna=False, sort=True):
+        # Nights from before plays were drawn gave everybody the usual one.
+        chance = part["play_probability"].fillna(1.0) if "play_probability" in part else pd.Series(1.0, part.index)
+        told: dict[str, object] = {
+            "play": play,
+            "channel": channel if isinstance(channel, str) else None,
+            "drawn": int((chance < 1).sum()),
+        }
+        worth: list[float] = []
+        for arm in _ARMS:
+            mine = (part["group"] == arm).to_numpy()
+            weight, moved = 1 / chance[mine].to_numpy(), part["converted"][mine].to_numpy()
+            size = weight.sum() ** 2 / (weight @ weight) if mine.any() else 0.0
+            share = float(weight @ moved / weight.sum()) if mine.any() else np.nan
+            told |= {f"{arm}_n": int(mine.sum()), f"{arm}_moved": int(moved.sum()), f"{arm}_share": share}
+            worth += [share * size, size]
+        found = difference(*worth) if all(told[f"{arm}_n"] for arm in _ARMS) else NOTHING
+        yield {**told, "difference": found.estimate, "difference_low": found.low, "difference_high": found.high}
