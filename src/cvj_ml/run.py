@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cvj_ml.config import Config
@@ -42,6 +45,34 @@ class PythonWarnings(Silent):
         """Warn, where it is a warning."""
         if message.startswith("warning: "):
             warnings.warn(message.removeprefix("warning: "), UserWarning, stacklevel=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a piece of work takes, from the making of this on."""
+
+    began: float = field(default_factory=time.time)
+    _cpu: float = field(default_factory=lambda: _cpu_seconds())
+
+    def so_far(self) -> dict[str, float]:
+        """Return the wall-clock and CPU seconds since then, and the most memory that the process has ever held."""
+        return {
+            "wall_seconds": time.time() - self.began,
+            "cpu_seconds": _cpu_seconds() - self._cpu,
+            "peak_memory_megabytes": peak_memory() / 1e6,
+        }
+
+
+def _cpu_seconds() -> float:
+    """Return what this process and its ended children have used, in all threads."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from cvj_ml import tracking
 from cvj_ml.commands import compare_versions
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError, RegistryError
+from cvj_ml.run import Effort
 from cvj_ml.scoring import Interface
 from cvj_ml.tracking import TrainingRecord, connection
 
@@ -83,6 +84,7 @@ def make_record(folder: Path) -> TrainingRecord:
         interface=INTERFACE,
         tables={"backtest": pd.DataFrame({"fold": [1], "log_loss": [0.18]})},
         figures={"calibration": figure},
+        effort=Effort(),
     )
 
 
@@ -150,7 +152,13 @@ def test_the_run_holds_parameters_metrics_inputs_and_artifacts(logged: tuple[Con
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"max_rows": "1500000", "targets": "all", "share_of it": "0.5"}
-    assert run.data.metrics == {"test.log_loss.convert__ascend.30d": 0.18, "test.auc.b_b_": 0.8}
+    used = {name: value for name, value in run.data.metrics.items() if name.startswith("system/")}
+    assert {*used} == {f"system/{name}" for name in ("wall_seconds", "cpu_seconds", "peak_memory_megabytes")}
+    assert all(value >= 0 for value in used.values()) and used["system/peak_memory_megabytes"] > 50
+    assert {name: value for name, value in run.data.metrics.items() if name not in used} == {
+        "test.log_loss.convert__ascend.30d": 0.18,
+        "test.auc.b_b_": 0.8,
+    }
     tags = run.data.tags
     assert (tags["mlflow.source.name"], tags["journey"], tags["cut"]) == ("cvj-ml train", "short", version.cut)
     assert tags["mlflow.user"] and re.fullmatch("[0-9a-f]{40}", tags["mlflow.source.git.commit"])
@@ -340,7 +348,7 @@ def test_every_metric_is_in_the_file_and_the_few_of_whole_questions_are_mlflows(
     cells = {f"test.auc_low.convert__ascend.{days}d": days / 1000 for days in range(1, 1101)}
     metrics = {**cells, "test.log_loss.return.30d": 0.2, "test.nothing_to_measure.x.30d": float("nan")}
     parameters = {f"setting{i}": i for i in range(230)}
-    version = tracking.log_training(config, replace(record, metrics=metrics, parameters=parameters))
+    version = tracking.log_training(config, replace(record, metrics=metrics, parameters=parameters, effort=None))
     data = client_of(config).get_run(version.run_id).data
     assert len(data.params) == 230 and data.metrics == {"test.log_loss.return.30d": 0.2}
     training = tracking.find_training(config, version.digest)
@@ -361,7 +369,8 @@ def test_a_damaged_file_of_metrics_is_told(config: Config, record: TrainingRecor
 
 def test_a_backtest_has_a_run_within_it_for_each_fold(config: Config, record: TrainingRecord) -> None:
     folds = [
-        replace(record, cut=cut, metrics={"backtest.log_loss.return.30d": 0.2}) for cut in ("2024-03-01", "2024-05-01")
+        replace(record, cut=cut, metrics={"backtest.log_loss.return.30d": 0.2}, effort=None)
+        for cut in ("2024-03-01", "2024-05-01")
     ]
     run_id = tracking.log_backtest(config, record, folds)
     client = client_of(config)

@@ -24,7 +24,7 @@ from cvj_ml.inputs import Histories, as_of_name, open_histories, require_custome
 from cvj_ml.io import write_table
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.ownership import claim, owner_of, remove
-from cvj_ml.run import Watcher
+from cvj_ml.run import Effort, Watcher
 from cvj_ml.windows import to_datetime
 
 
@@ -52,6 +52,7 @@ def run_backtest(
     spacing: between folds, in microseconds; segments: as in `segment`; folder: where tables and plots are written, by
     default ``<out>/backtest/until=<date>``.
     """
+    effort = Effort()
     target = folder or Path(config.out, "backtest", f"until={as_of_name(config, until)}")
     if folder is not None and owner_of(folder / "tables") is None:
         claim(folder)  # told before minutes of training
@@ -71,7 +72,7 @@ def run_backtest(
         found = evaluation_of(results, keys, [gaps_of(last.evaluated, one, keys) for one in by], model_age)
     write_backtest(found, target)
     with watcher.step("Logging to MLflow"):
-        record = _record(histories, until, found, last.fold)
+        record = replace(_record(histories, until, found, last.fold), effort=effort)
         run_id = tracking.log_backtest(config, record, list(_fold_records(record, found, results, config)))
     return Backtested(found, target, run_id)
 
@@ -97,7 +98,8 @@ def _fold_records(
     for result, metrics in zip(results, found.by_fold, strict=True):
         cut = to_datetime(result.fold.cut, config.zone).isoformat()
         chosen = {f"trees_{name}": value for name, value in result.fit.choice.settings.as_dict().items()}
-        yield replace(record, parameters=chosen, cut=cut, judged_at=cut, metrics=metrics, tables={}, figures={})
+        fold = replace(record, parameters=chosen, cut=cut, judged_at=cut, metrics=metrics)
+        yield replace(fold, tables={}, figures={}, effort=None)
 
 
 def _record(histories: Histories, until: int, found: Evaluation, last: Fold) -> tracking.Record:

@@ -43,7 +43,7 @@ from cvj_ml.night.champion import champion
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.panel.stage_panel import Tracking
-from cvj_ml.run import Watcher
+from cvj_ml.run import Effort, Watcher
 from cvj_ml.scoring import interface_of, learn_segments, make_canary, open_bundle
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import Usage
@@ -91,6 +91,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
     unless `decide_first` refuses it.
     tune: how many settings of the trees to try on earlier folds first.
     """
+    effort = Effort()
     histories = open_histories(config, watcher)
     usage = require_customers(histories, as_of)
     settings = tuned_settings(histories, reported_fold(histories, as_of), tune) if tune else None
@@ -117,6 +118,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             tables={**found.tables, **card.tables},
             figures=found.figures,
             tags={"verdict": verdict.sentence, "verdict_numbers": verdict.as_json()},
+            effort=effort,
         )
         # The canary of what is promoted was scored when the bundle was opened, above.
         version = tracking.log_training(config, record, usable=not verdict.refused)

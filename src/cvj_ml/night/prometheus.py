@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from cvj_ml.night import replace_file
-from cvj_ml.night.timings import Stations, peak_memory
+from cvj_ml.night.timings import Stations
+from cvj_ml.run import peak_memory
 
 FILE = "metrics.prom"
 _LAST_SUCCESS = "cvj_ml_night_last_success_timestamp_seconds"

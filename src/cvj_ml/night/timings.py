@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
-import sys
 import time
 import uuid
 from collections.abc import Collection, Iterator
@@ -15,7 +13,7 @@ from typing import Any
 from cvj_ml.engines import Progress
 from cvj_ml.gates.verdicts import GateVerdict, accept, require
 from cvj_ml.night.champion import Champion
-from cvj_ml.run import Watcher
+from cvj_ml.run import Watcher, peak_memory
 
 _LIBRARIES = ("cvj-ml", "duckdb", "lightgbm", "mlflow", "numba", "numpy", "pandas", "pyarrow", "scikit-learn")
 
@@ -93,12 +91,6 @@ class Stations:
                 "source": champion.source,
             },
         }
-
-
-def peak_memory() -> int:
-    """Return the most memory that this process has held, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def library_versions() -> dict[str, str]:

@@ -64,7 +64,7 @@ def log_training(config: Config, record: TrainingRecord, *, usable: bool = True)
     tags = {**_tags(record.bundle, record.digest, record.cut), **record.tags}
     with connect(config, create=True) as client:
         in_short = _in_short(record.bundle)
-        with new_run(client, config, "train", record.cut, note=in_short) as run:
+        with new_run(client, config, "train", record.cut, note=in_short, effort=record.effort) as run:
             model = log_model(client, config, run, record.bundle, record.interface)
             log_record(client, config, run, model, record)
         return _register(client, config.registered_model, model, tags, in_short, usable=usable)
@@ -81,7 +81,10 @@ def log_search(config: Config, record: Record, trials: Sequence[Record]) -> str:
 
 
 def _log_nested(config: Config, kind: str, record: Record, parts: Mapping[str, Record]) -> str:
-    with connect(config, create=True) as client, new_run(client, config, kind, record.cut) as run:
+    with (
+        connect(config, create=True) as client,
+        new_run(client, config, kind, record.cut, effort=record.effort) as run,
+    ):
         log_record(client, config, run, None, record)
         for title, part in parts.items():
             with new_run(client, config, kind, part.cut, title=title, parent=run) as nested:

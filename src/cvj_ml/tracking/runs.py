@@ -28,6 +28,7 @@ from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, RegistryError, raise_all
 from cvj_ml.evaluation.mlflow_record import headline
 from cvj_ml.io import json_values, sorted_json, write_csv
+from cvj_ml.run import Effort
 from cvj_ml.store import Fingerprint
 from cvj_ml.tracking.connection import is_database, sqlite_file
 from cvj_ml.tracking.lineage import EVALUATION, evaluation_dataset, run_tags, source_datasets, without_folder
@@ -62,6 +63,9 @@ METRICS = "metrics.json"
 _MOST_BYTES = 2**24
 """Far above any such file."""
 
+_EFFORT = "system/"
+"""What MLflow shows as system metrics begins so."""
+
 # The least that every MLflow store accepts in one request.
 _PARAMETERS_A_REQUEST = 100
 
@@ -76,17 +80,21 @@ def new_run(
     title: str = "",
     parent: Run | None = None,
     note: str = "",
+    effort: Effort | None = None,
 ) -> Iterator[Run]:
     """Yield a new run, nested in its parent if it has one; it ends as finished, or as failed where the block raises.
 
-    kind: what is logged, such as ``train``; title: its name, by default kind and cut; note: its description.
+    kind: what is logged, such as ``train``; title: its name, by default kind and cut; note: its description; effort: of
+    the work that it tells of, with which it began (by default now).
     """
     tags = run_tags(config, kind, cut)
     if note:
         tags["mlflow.note.content"] = note
     if parent:
         tags["mlflow.parentRunId"] = parent.info.run_id
-    run = client.create_run(_experiment(client, config), run_name=title or f"{kind} {cut}", tags=tags)
+    began = None if effort is None else int(effort.began * 1000)
+    experiment, name = _experiment(client, config), title or f"{kind} {cut}"
+    run = client.create_run(experiment, run_name=name, tags=tags, start_time=began)
     try:
         yield run
     except BaseException:
@@ -119,6 +127,9 @@ def log_record(client: MlflowClient, config: Config, run: Run, model: LoggedMode
     # The data go first: MLflow ties a metric to the data of its run.
     datasets = source_datasets(config, record.inputs)
     client.log_inputs(run_id, datasets=[*datasets, *([judged] if judged else [])])
+    # Under MLflow's own heading, and not among the results: no two runs take the same.
+    used = record.effort.so_far() if record.effort else {}
+    metrics += [Metric(f"{_EFFORT}{name}", value, now, 0) for name, value in used.items()]
     client.log_batch(run_id, metrics=metrics)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -155,7 +166,8 @@ def logged_training(client: MlflowClient, config: Config, version: ModelVersion)
     run = client.get_run(version.run_id)
     inputs = run.inputs.dataset_inputs if run.inputs else []
     data = {one.dataset.name: one.dataset.digest for one in inputs}
-    metrics = {**run.data.metrics, **_every_metric(artifacts_of(config, run), version.run_id)}
+    results = {name: value for name, value in run.data.metrics.items() if not name.startswith(_EFFORT)}
+    metrics = {**results, **_every_metric(artifacts_of(config, run), version.run_id)}
     return LoggedTraining(version.cut, dict(run.data.params), metrics, data)
 
 
@@ -277,7 +289,7 @@ class Record:
 
     cut: ISO instant at which observation ends; inputs: fingerprints of each source's files; metrics: such as
     ``test.log_loss.convert__ascend.30d``; judged_at: ISO instant of the fold that they were measured at, "" where
-    nothing was; tables and figures: by the name of their artifact.
+    nothing was; tables and figures: by the name of their artifact; effort: of the work whose run it is.
     """
 
     parameters: Mapping[str, str | int | float]
@@ -287,6 +299,7 @@ class Record:
     judged_at: str = ""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
