@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo docs notebooks test test-notebooks test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
+.PHONY: help demo docs notebooks screenshots test test-notebooks test-fast test-lowest test-newest lint mutate bench results release venv runtime bootstrap lock
 
 # The first of these that is 3.11 or newer and has venv; `make PYTHON=python3.12 venv` names one.
 PYTHON := python3.14 python3.13 python3.12 python3.11 python3
@@ -69,6 +69,9 @@ docs: venv ## Build the documentation as a site, without a network
 notebooks: venv ## Run all notebooks, and show what comes out on the site
 	@$(PY) -m website.notebooks
 	$(PY) -m website.build
+
+screenshots: venv ## Take the pictures of the page and of MLflow in docs/images anew
+	@$(PY) -m website.screenshots
 
 mutate: venv ## Plant faults into the modules that decide, and see whether their tests notice (most of an hour)
 	@$(PY) tests/mutation/mutate.py $(MODULES)

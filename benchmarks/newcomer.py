@@ -13,20 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.records import ROOT, commit, machine, today
+from benchmarks.records import ROOT, commit, fill_readme, machine, today
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.simulate import simulate
 
 FILE = ROOT / "benchmarks" / "results" / "newcomer.md"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- newcomer:begin -->", "<!-- newcomer:end -->"
 AS_OF = "2025-06-24"
 """The day after the last one that is simulated."""
 
@@ -99,9 +96,7 @@ def main() -> None:
         f" {total['plan']:.0f} for a CSV of {given.customers:,} customers"
         f" ([measured](benchmarks/results/newcomer.md) by `python -m benchmarks.newcomer`, {origin})."
     )
-    text = README.read_text(encoding="utf-8")
-    written = re.sub(f"(?<={BEGIN}\n).*(?=\n{END})", lambda _: sentence, text, flags=re.DOTALL)
-    README.write_text(written, encoding="utf-8")
+    fill_readme("newcomer", sentence)
     print(sentence)
 
 

@@ -39,6 +39,17 @@ def config_file(name: str) -> Path:
     return ROOT / "configs" / name / "config.yaml"
 
 
+def fill_readme(name: str, sentence: str) -> None:
+    """Write a sentence between the marks of this name in README.md."""
+    file = ROOT / "README.md"
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    text = file.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        sys.exit(f"README.md has no place for {name}.")
+    head, rest = text.split(f"{begin}\n")
+    file.write_text(f"{head}{begin}\n{sentence}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
 def today() -> str:
     """Return the date in UTC."""
     return datetime.now(UTC).date().isoformat()

@@ -17,12 +17,14 @@ from cvj_ml.tracking import connection
 
 
 @contextmanager
-def tracking_server(folder: Path, password: str = "") -> Iterator[str]:
+def tracking_server(folder: Path, password: str = "", database: Path | None = None) -> Iterator[str]:
     """Yield the address of a server that keeps everything in a folder; it is gone afterwards.
 
-    password: of ``admin``, where it asks for one; such a server also calls webhooks on this machine.
+    password: of ``admin``, where it asks for one; such a server also calls webhooks on this machine. database: what is
+    served instead of an empty registry.
     """
-    stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "stored")]
+    kept = database or folder / "server.db"
+    stores = ["--backend-store-uri", f"sqlite:///{kept}", "--artifacts-destination", str(folder / "stored")]
     asking = ["--app-name", "basic-auth"] if password else []
     secrets = {
         "MLFLOW_AUTH_ADMIN_PASSWORD": password,

@@ -109,6 +109,25 @@ def test_nights_that_nobody_acted_on_and_lists_that_are_gone_teach_nothing(tmp_p
     assert not len(found.experiments.rows) and not any(found.experiments.left_out.values()) and not found.notes
 
 
+def test_an_epoch_whose_control_was_drawn_anew_teaches_nothing(tmp_path: Path) -> None:
+    """Silent error 164: whoever was spared first is contacted under the new salt, and counts as control."""
+    past = business()
+    past.write(tmp_path)
+    # Two nights of the third quarter, two of the fourth; in the third one the salt changes in between.
+    nights = [NIGHT + day * DAY for day in (40, 50, 75, 85)]
+    assert len({pd.Timestamp(night, unit="us").to_period("Q") for night in nights}) == 2
+    listed = []
+    for night, salt in zip(nights, "stvv", strict=True):
+        config = load_config(settings(tmp_path, control={"share": 0.2, "salt": salt, "epoch": "quarter"}))
+        listed.append(publish_past(config, past, night))
+    found = taught(tmp_path / "c.yaml", NIGHT + 130 * DAY).experiments
+    first = {*listed[0]["customer_id"], *listed[1]["customer_id"]}
+    assert found.left_out["redrawn"] == len(first)
+    assert {*found.rows["as_of"]} == {*nights[2:]}
+    (told,) = found.unbalanced
+    assert "were in both groups, so the control group was drawn anew within the epoch" in told
+
+
 def test_features_of_a_contact_know_nothing_of_what_follows(tmp_path: Path) -> None:
     past = business()
     config = load_config(settings(tmp_path))

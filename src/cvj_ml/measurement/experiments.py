@@ -35,10 +35,17 @@ from cvj_ml.windows import follow_up, observed_whole
 UNBALANCED = 0.001
 """A draw of control that chance gives more rarely than this is taken for a fault (a sample-ratio test)."""
 
+REDRAWN = 0.01
+"""Where a larger share of those listed again within an epoch has changed its group, control was drawn anew."""
+
+FEWEST_REDRAWN = 4
+"""So few who changed it say nothing."""
+
 LEFT_OUT = {
     "later_listing": "listed in the epoch before: what follows the first listing may be its consequence",
     "retired": "of a list, or an outcome of it, that the configuration does not ask for any more",
     "no_control": "no control group was drawn",
+    "redrawn": "control was drawn anew within the epoch: the salt, the share or the name was changed",
     "epoch_end": "the horizon passes the end of the epoch, when control is drawn anew",
     "not_over": "the horizon is not over yet",
     "unbalanced": "more or fewer in control than the share makes likely",
@@ -94,6 +101,7 @@ def experiments_of(
     """
     left_out = dict.fromkeys(LEFT_OUT, 0)
     kept: list[PastList] = []
+    redrawn = _redrawn(lists)
     for past, end, wanted, found in zip(lists, ends, asked, first_listings(lists, observation.persons), strict=True):
         left_out["later_listing"] += len(past.scored) - len(found)
         if not wanted:
@@ -103,7 +111,9 @@ def experiments_of(
         drawn = (share > 0) & (share < 1)
         left_out["no_control"] += int((~drawn).sum())
         found = found[drawn]
-        if not observed_whole(end - past.as_of, past.horizon):
+        if past.epoch in redrawn:
+            left_out["redrawn"] += len(found)
+        elif not observed_whole(end - past.as_of, past.horizon):
             left_out["epoch_end"] += len(found)
         elif not observation.is_over(past):
             left_out["not_over"] += len(found)
@@ -114,7 +124,26 @@ def experiments_of(
     total = sum(len(past.scored) for past in lists)
     if total != len(rows) + sum(left_out.values()):
         raise AssertionError(f"{total} listings, {len(rows)} rows, left out: {left_out}")
-    return Experiments(rows, left_out, unbalanced)
+    return Experiments(rows, left_out, (*redrawn.values(), *unbalanced))
+
+
+def _redrawn(lists: Sequence[PastList]) -> dict[str, str]:
+    """Return what is told of each epoch within which people changed groups: who was spared first is contacted later.
+
+    A few may change it without a fault, when it turns out that two ids are of one person.
+    """
+    told: dict[str, str] = {}
+    for epoch in dict.fromkeys(past.epoch for past in lists):
+        rows = pd.concat([past.scored[["customer_id", "group"]] for past in lists if past.epoch == epoch])
+        rows = rows[rows["group"].notna()]
+        again = int((rows["customer_id"].value_counts() > 1).sum())
+        both = int(rows.drop_duplicates()["customer_id"].duplicated().sum())
+        if both > max(REDRAWN * again, FEWEST_REDRAWN):
+            told[epoch] = (
+                f"{epoch}: {both:,} of {again:,} listed more than once were in both groups, so the control group was"
+                " drawn anew within the epoch (another salt, share or name); its nights teach nothing"
+            )
+    return told
 
 
 def _rows_of(
