@@ -114,6 +114,21 @@ def test_other_columns_change_the_tables_and_keep_views_and_grants(tmp_path: Pat
     assert shown(postgres, "columns") == [("b" * 12, 3, 1)]
 
 
+def test_an_effect_that_is_not_known_any_more_leaves_its_column_and_the_views_of_it(
+    tmp_path: Path, postgres: Server
+) -> None:
+    where = spec(postgres.database("effects"))
+    effect = "incremental_x__y__30d"
+    deliver(where, night(tmp_path, "2024-11-01", "a" * 12, reach=("p_reach_y_30d", effect)))
+    postgres.run(f"CREATE VIEW cvj.gain AS SELECT customer_id, {effect} FROM cvj.scores", database="effects")
+    assert postgres.rows(f"SELECT count({effect}) FROM cvj.gain", "effects") == [(2,)]
+    assert deliver(where, night(tmp_path, "2024-11-02", "b" * 12)) == "delivered"
+    assert postgres.rows(f"SELECT count(*), count({effect}) FROM cvj.gain", "effects") == [(3, 0)]
+    again = night(tmp_path, "2024-11-03", "c" * 12, reach=("p_reach_y_30d", effect))
+    assert deliver(where, again) == "delivered"
+    assert postgres.rows(f"SELECT count({effect}) FROM cvj.gain", "effects") == [(2,)]
+
+
 def test_tables_of_somebody_else_are_not_touched(tmp_path: Path, postgres: Server) -> None:
     where = spec(postgres.database("foreign"), "public")
     postgres.run("CREATE TABLE scores AS SELECT 1 AS game", database="foreign")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import NAME_BYTES, PostgresDelivery
 from cvj_ml.errors import CvjError, raise_all
+from cvj_ml.models.uplift.list_effect import COLUMN
 from cvj_ml.night.layout import NightFolder
 from cvj_ml.postgres import quoted, transaction
 from cvj_ml.schemas import INSTANT, TARGETS
@@ -149,7 +150,8 @@ def _check_names(schemas: Mapping[str, pa.Schema]) -> None:
 def _prepare(cursor: Cursor, schema: str, schemas: Mapping[str, pa.Schema]) -> None:
     """Make the tables, or the columns that they lack.
 
-    Tables are changed and not made anew, so that grants on them and views of them stay.
+    Tables are changed and not made anew, so that grants on them and views of them stay. Effects of contacts are known
+    of a list or not from one training to the next: the column of one that is not stays, and is empty.
     """
     _lock(cursor, schema)
     cursor.execute("SELECT count(*) FROM pg_namespace WHERE nspname = $1", (schema,))
@@ -171,8 +173,9 @@ def _prepare(cursor: Cursor, schema: str, schemas: Mapping[str, pa.Schema]) -> N
             declared.append(f"PRIMARY KEY ({', '.join(map(quoted, keys[name]))})")
             cursor.execute(f"CREATE TABLE {table} ({', '.join(declared)})")
             continue
-        for column in there[name].items() - wanted.items():
-            cursor.execute(f"ALTER TABLE {table} DROP COLUMN {quoted(column[0])}")
+        for column, _ in there[name].items() - wanted.items():
+            if column in wanted or not column.startswith(COLUMN):
+                cursor.execute(f"ALTER TABLE {table} DROP COLUMN {quoted(column)}")
         for column, kind in wanted.items():
             if there[name].get(column) != kind:
                 cursor.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(column)} {kind}")

@@ -18,6 +18,9 @@ from cvj_ml.models.uplift.effect_model import EffectModel
 
 _F64 = npt.NDArray[np.float64]
 
+COLUMN = "incremental_"
+"""The columns of effects in SCORES begin so."""
+
 _LONGEST = 63
 
 PERSUADABLE, SURE_THING, LOST_CAUSE, DO_NOT_DISTURB = "persuadable", "sure_thing", "lost_cause", "do_not_disturb"
@@ -143,7 +146,7 @@ def column_of(name: str) -> str:
 
     The name of a list of many stages is cut and ends with a digest of it: databases hold names of 63 bytes.
     """
-    column = f"incremental_{name}"
+    column = f"{COLUMN}{name}"
     if len(column) <= _LONGEST:
         return column
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
