@@ -23,13 +23,17 @@ from cvj_ml.evaluation.metrics import markdown_table
 
 FILE = ROOT / "benchmarks" / "results" / "fresh_clone.md"
 TARGETS = ("demo", "docs", "notebooks", "test")
-_KEPT = re.compile(r"PATH|HOME|LANG|CVJ_ML_(DATA|FIELD|REQUIRE)|\w*_proxy|PIP_\w+|UV_\w+|\w*(CERT|CA_BUNDLE)\w*")
+_KEPT = re.compile(
+    r"PATH|HOME|LANG|CVJ_ML_(DATA|FIELD|REQUIRE)|TMPDIR|JAVA_HOME|(?i:\w*_proxy)|PIP_\w+|UV_\w+|\w*(CERT|CA_BUNDLE)\w*"
+)
 """What of the environment a clone needs: where to find programs and packages, nothing of this checkout."""
 
 
 def run(target: str, clone: Path, log: Path) -> float:
     """Return the wall-clock seconds of a target; what it prints goes to a file."""
     environment = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
+    # Nothing that an earlier installation or run on this machine has kept.
+    environment |= {"PIP_NO_CACHE_DIR": "1", "UV_NO_CACHE": "1", "CVJ_ML_CACHE": str(clone.with_name("cache"))}
     began = time.perf_counter()
     with log.open("w") as printed:
         done = subprocess.run(["make", target], cwd=clone, env=environment, stdout=printed, stderr=subprocess.STDOUT)

@@ -24,6 +24,7 @@ from tests.mlflow_server import tracking_server
 from cvj_ml.commands import Silent
 from cvj_ml.config import load_config
 from cvj_ml.demo import run_demo
+from cvj_ml.report.page import PAGE
 from cvj_ml.tracking import find_champion
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of a demo that is there")
     with demo_in(parser.parse_args().folder) as folder, opened() as browser:
         config = load_config(folder / "demo.yaml")
-        (page,) = Path(config.out).glob("as_of=*/**/page.html")
+        (page,) = Path(config.out).glob(f"as_of=*/*/{PAGE}")
         take_page(browser, page)
         champion = find_champion(config)
         if champion is None:

@@ -128,6 +128,25 @@ def test_an_epoch_whose_control_was_drawn_anew_teaches_nothing(tmp_path: Path) -
     assert "were in both groups, so the control group was drawn anew within the epoch" in told
 
 
+def test_a_change_of_the_length_of_epochs_draws_anew_and_a_first_draw_does_not(tmp_path: Path) -> None:
+    past = business()
+    past.write(tmp_path)
+    nights = [NIGHT + day * DAY for day in (40, 50)]
+    for night, epoch in zip(nights, ("quarter", "half"), strict=True):
+        control = {"share": 0.2, "salt": "s", "epoch": epoch}
+        publish_past(load_config(settings(tmp_path, control=control)), past, night)
+    found = taught(tmp_path / "c.yaml", NIGHT + 130 * DAY).experiments
+    assert found.left_out["redrawn"] > 0 and {*found.rows["as_of"]} == {nights[1]}
+    other = tmp_path / "other"
+    other.mkdir()
+    past.write(other)
+    for night, share in zip(nights, (0.0, 0.2), strict=True):
+        config = load_config(settings(other, control={"share": share, "salt": "s", "epoch": "quarter"}))
+        publish_past(config, past, night)
+    found = taught(other / "c.yaml", NIGHT + 130 * DAY).experiments
+    assert found.left_out["redrawn"] == 0 and found.left_out["no_control"] > 0
+
+
 def test_features_of_a_contact_know_nothing_of_what_follows(tmp_path: Path) -> None:
     past = business()
     config = load_config(settings(tmp_path))

@@ -707,7 +707,7 @@ def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_p
     history.parent.mkdir()
     untils = ["2025-06-23T00:00:00+00:00", f"{AS_OF}T00:00:00+00:00", "2025-06-25T00:00:00+00:00"]
     pd.DataFrame([measured("2025-05-01", until=until, list=until[:10]) for until in untils]).to_parquet(history)
-    play = {"channel": "email", "target_n": 40, "control_n": 12, "drawn": 9, "difference": 0.021}
+    play = {"channel": "email", "target_n": 40, "control_n": 12, "with_choice": 9, "difference": 0.021}
     play |= {"difference_low": -0.01, "difference_high": 0.05, "epoch": measured("2025-05-01")["epoch"]}
     plays = [{**play, "play": f"Ask {until[:10]}", "until": until, "list": until[:10]} for until in untils]
     nights = measured("2025-05-01")["night"]
@@ -717,7 +717,7 @@ def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_p
     assert ran.code == 0, ran.err
     text = Path(json.loads(ran.out)["page"]).read_text(encoding="utf-8")
     assert f'id="past-{AS_OF}"' in text and 'id="past-2025-06-25"' not in text
-    told = "through email: 40 in the target group, 12 in control; 9 by a draw: +2.1 points (-1.0 to +5.0)"
+    told = "through email: 40 in the target group, 12 in control; 9 of them could have had another: +2.1 points"
     assert f"Ask {AS_OF} {told}" in text and "Ask 2025-06-25" not in text
 
 

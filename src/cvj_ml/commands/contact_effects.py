@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvj_ml.commands.measure import listed_of, observation_at, past_list, stages_of, summary_of
+from cvj_ml.commands.measure import end_of_epoch, listed_of, observation_at, past_list, stages_of, summary_of
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.inputs import Histories
 from cvj_ml.journey import KEPT
-from cvj_ml.lists import epoch_end, list_specs
+from cvj_ml.lists import list_specs
 from cvj_ml.lists.chances import Chances
 from cvj_ml.lists.kinds import name_of
 from cvj_ml.measurement.experiments import (
@@ -32,7 +32,7 @@ from cvj_ml.measurement.outcomes import PastList
 from cvj_ml.night.reading import contacted_lists, night_instant
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring import scores_contract
-from cvj_ml.windows import before, midnight
+from cvj_ml.windows import before
 
 MOST_ROWS = 300_000
 """Rows of experiments that are learned from; a share of the people stands for more."""
@@ -131,10 +131,9 @@ def _listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int, dict[
         if not before(np.array(night), as_of):
             continue
         for row in summary_of(folder):
-            listed = listed_of(folder, row["list"], _OF_CONTACT)
-            end = midnight(epoch_end(row["epoch"].split("-")[1], night, config.zone), config.zone)
             # Which model published them is nobody's question here.
-            yield past_list(row, stages_of(config, row), night, "", listed), end, row
+            past = past_list(row, stages_of(config, row), night, "", listed_of(folder, row["list"], _OF_CONTACT))
+            yield past, end_of_epoch(config, past), row
 
 
 def _asked(name: str, spec: ListSpec, chances: Chances) -> PastList:

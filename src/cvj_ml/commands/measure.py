@@ -20,15 +20,17 @@ from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT, in_scores
+from cvj_ml.lists import epoch_end
 from cvj_ml.lists.kinds import LEAVING, said_of_row
 from cvj_ml.measurement.effects import play_words
+from cvj_ml.measurement.experiments import redrawn
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.measurement.subgroups import measure_subgroups
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
-from cvj_ml.windows import follow_up, observed_whole, to_datetime, to_microseconds
+from cvj_ml.windows import follow_up, midnight, observed_whole, to_datetime, to_microseconds
 
 KEY = ("list", "epoch", "night")
 HISTORY = Path("measure", "history.parquet")
@@ -69,6 +71,8 @@ def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     usable = [past for past in lists if {*past.stages} <= _observable(histories)]
     if len(usable) < len(lists):
         watcher.say(f"warning: {len(lists) - len(usable)} past list(s) name stages that are not observed any more.")
+    for told in redrawn(usable, [end_of_epoch(config, past) for past in usable]).values():
+        watcher.say(f"warning: {told}.")
     observation = observation_at(histories, until)
     with watcher.step("Looking at what became of the customers") as progress:
         found = measure_lists(usable, observation, histories.engine(progress))
@@ -153,6 +157,11 @@ def past_list(
         outcome=row.get("outcome") or "reach",
         stages=stages,
     )
+
+
+def end_of_epoch(config: Config, past: PastList) -> int:
+    """Return the instant at which control is drawn anew after a night."""
+    return midnight(epoch_end(past.epoch.split("-")[1], past.as_of, config.zone), config.zone)
 
 
 def stages_of(config: Config, row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -94,40 +94,46 @@ class Served:
     """What became of ranked customers, each array (customers,), and the contacts that are left by channel.
 
     ``status`` is LISTED, NO_ROOM or FULL; ``offer`` the position of the offer, -1 where there is none. The listed have
-    an offer for being first in the order that they were served in: ``usual`` is the one that they had in the other
-    order, and ``open`` how many could have been theirs.
+    an offer for being first in the order that they were served in. ``as_usual`` is whether it is of the same words and
+    channel as the one that they had had in the other order; ``open`` is how many could have been theirs, and ``alike``
+    how many of these were of its words and channel.
     """
 
     status: _Ints
     offer: _Ints
-    usual: _Ints
+    as_usual: _Mask
     open: _Ints
+    alike: _Ints
     room: dict[int, int]
 
     def chance(self, explore_how: float) -> npt.NDArray[np.float64]:
-        """Return how likely each one's offer was, given who came before, where so large a share is drawn by chance.
+        """Return how likely each one's play and channel were, given who came before, where a share is drawn by chance.
 
-        (1 − share) · [it is the usual one] + share / open; 1 where there are no offers.
+        (1 − share) · [they are the usual ones] + share · alike / open; 1 where there are no offers.
         """
         chances: npt.NDArray[np.float64] = np.where(
             self.open > 0,
-            (1 - explore_how) * (self.offer == self.usual) + explore_how / np.maximum(self.open, 1),
+            (1 - explore_how) * self.as_usual + explore_how * self.alike / np.maximum(self.open, 1),
             1.0,
         )
         return chances
 
 
 def serve(
-    order: _Ints, preferred: _Ints, possible: _Mask, channel: _Ints, room: Mapping[int, int], capacity: int
+    order: _Ints, preferred: _Ints, possible: _Mask, offers: Sequence[Offer], room: Mapping[int, int], capacity: int
 ) -> Served:
     """Give ranked customers, the first one first, an offer whose channel has room, until the list is full.
 
     order and preferred: (customers, offers), positions of offers, the first one to be tried first: what is offered
     follows ``order``, which is ``preferred`` but for those for whom chance decides. possible: (customers, offers), by
-    position; channel: of each offer; room: channel to the contacts that are left, no limit for others.
+    position; room: channel to the contacts that are left, no limit for others.
     """
     size, kinds = preferred.shape
-    status, usual, chosen, of = (np.full(size, one, dtype=np.int64) for one in (LISTED, -1, -1, 0))
+    channel = np.array([one.channel for one in offers], dtype=np.int64)
+    # Two plays may have the same words.
+    keys = [(one.play.text, one.channel) for one in offers]
+    kind = np.array([keys.index(key) for key in keys], dtype=np.int64)
+    status, usual, chosen, of, alike = (np.full(size, one, dtype=np.int64) for one in (LISTED, -1, -1, 0, 0))
     if not kinds or not room.keys() & set(channel.tolist()):
         status[capacity:] = FULL
         if kinds:
@@ -135,8 +141,8 @@ def serve(
             chosen, usual = (
                 one[each, np.take_along_axis(possible, one, axis=1).argmax(axis=1)] for one in (order, preferred)
             )
-            of = possible.sum(axis=1)
-        return Served(status, chosen, usual, of, dict(room))
+            of, alike = possible.sum(axis=1), (possible & (kind == kind[chosen][:, None])).sum(axis=1)
+        return Served(status, chosen, kind[chosen] == kind[usual] if kinds else of > 0, of, alike, dict(room))
     left, listed = dict(room), 0
     has_room = np.array([left.get(one, 1) > 0 for one in channel.tolist()])
     for row in range(size):
@@ -148,9 +154,9 @@ def serve(
             status[row] = NO_ROOM
             continue
         chosen[row], usual[row] = (one[row][here[one[row]]][0] for one in (order, preferred))
-        of[row] = here.sum()
+        of[row], alike[row] = here.sum(), (here & (kind == kind[chosen[row]])).sum()
         listed += 1
         if (through := int(channel[chosen[row]])) in left:
             left[through] -= 1
             has_room &= (channel != through) | (left[through] > 0)
-    return Served(status, chosen, usual, of, left)
+    return Served(status, chosen, kind[chosen] == kind[usual], of, alike, left)

@@ -337,7 +337,6 @@ class _Night:
         """
         left, asked = (size, size) if spec.capacity is None else (spec.capacity, len(ranked))
         status, offer, chance = np.full(len(ranked), FULL), np.full(len(ranked), -1), np.ones(len(ranked))
-        channel = np.array([one.channel for one in found.offers], dtype=np.int64)
         for begin in range(0, asked, _TOGETHER):
             if not left:
                 break
@@ -346,7 +345,7 @@ class _Night:
             preferred = preferred_offers(found.offers, found.history.take(rows))
             names = found.customers.take(pa.array(rows)).to_pylist() if self.config.control.explore_how else []
             order = drawn_plays(self.config, names, preferred, self.as_of, self.identities)
-            served = serve(order, preferred, found.possible[rows], channel, self.room, left)
+            served = serve(order, preferred, found.possible[rows], found.offers, self.room, left)
             status[some], offer[some], self.room = served.status, served.offer, served.room
             chance[some] = served.chance(self.config.control.explore_how)
             left -= int((status[some] == LISTED).sum())

@@ -116,13 +116,14 @@ def group_words(row: Mapping[Any, Any]) -> str:
 
 def play_words(row: Mapping[Any, Any]) -> str:
     """Say what a play brought through its channel: its people in the target group against its people in control."""
-    through = f" through {row['channel']}" if row["channel"] else ""
+    # A table of texts has NaN where there is none.
+    through = f" through {row['channel']}" if isinstance(row["channel"], str) else ""
     told = f"{row['play']}{through}: {row['target_n']:,} in the target group, {row['control_n']:,} in control"
     if row["difference"] != row["difference"]:
         return f"{told}, so nobody can say"
     found, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
-    drawn = f"; {row['drawn']:,} by a draw" if row["drawn"] else ""
-    return f"{told}{drawn}: {found:+.1f} points ({low:+.1f} to {high:+.1f})"
+    choice = f"; {row['with_choice']:,} of them could have had another" if row["with_choice"] else ""
+    return f"{told}{choice}: {found:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def contact_words(row: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from cvj_ml.measurement.outcomes import (
 )
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import Snapshots
-from cvj_ml.windows import follow_up, observed_whole
+from cvj_ml.windows import before, follow_up, observed_whole
 
 UNBALANCED = 0.001
 """A draw of control that chance gives more rarely than this is taken for a fault (a sample-ratio test)."""
@@ -45,7 +45,7 @@ LEFT_OUT = {
     "later_listing": "listed in the epoch before: what follows the first listing may be its consequence",
     "retired": "of a list, or an outcome of it, that the configuration does not ask for any more",
     "no_control": "no control group was drawn",
-    "redrawn": "control was drawn anew within the epoch: the salt, the share or the name was changed",
+    "redrawn": "control was drawn anew within the epoch: its salt, share, name or length was changed",
     "epoch_end": "the horizon passes the end of the epoch, when control is drawn anew",
     "not_over": "the horizon is not over yet",
     "unbalanced": "more or fewer in control than the share makes likely",
@@ -55,6 +55,7 @@ LEFT_OUT = {
 }
 """Why a listing is no row of an experiment, in the order in which it is asked."""
 
+_OF_DRAW = ["customer_id", "group", "control_share"]
 _OF_CONTACT = ("customer_id", "person", "as_of", "list", "epoch", "play", "channel")
 COLUMNS = (*_OF_CONTACT, "treated", "propensity", "probability", "outcome")
 """The columns of EXPERIMENTS: instants in microseconds; propensity: of being treated; probability: as published.
@@ -101,7 +102,7 @@ def experiments_of(
     """
     left_out = dict.fromkeys(LEFT_OUT, 0)
     kept: list[PastList] = []
-    redrawn = _redrawn(lists)
+    anew = redrawn(lists, ends)
     for past, end, wanted, found in zip(lists, ends, asked, first_listings(lists, observation.persons), strict=True):
         left_out["later_listing"] += len(past.scored) - len(found)
         if not wanted:
@@ -111,7 +112,7 @@ def experiments_of(
         drawn = (share > 0) & (share < 1)
         left_out["no_control"] += int((~drawn).sum())
         found = found[drawn]
-        if past.epoch in redrawn:
+        if past.epoch in anew:
             left_out["redrawn"] += len(found)
         elif not observed_whole(end - past.as_of, past.horizon):
             left_out["epoch_end"] += len(found)
@@ -124,26 +125,41 @@ def experiments_of(
     total = sum(len(past.scored) for past in lists)
     if total != len(rows) + sum(left_out.values()):
         raise AssertionError(f"{total} listings, {len(rows)} rows, left out: {left_out}")
-    return Experiments(rows, left_out, (*redrawn.values(), *unbalanced))
+    return Experiments(rows, left_out, (*anew.values(), *unbalanced))
 
 
-def _redrawn(lists: Sequence[PastList]) -> dict[str, str]:
+def redrawn(lists: Sequence[PastList], ends: Sequence[int]) -> dict[str, str]:
     """Return what is told of each epoch within which people changed groups: who was spared first is contacted later.
 
-    A few may change it without a fault, when it turns out that two ids are of one person.
+    ends: when the epoch of each list ended. A few may change it without a fault, when it turns out that two ids are of
+    one person; where there was no control group, nobody was in one.
     """
     told: dict[str, str] = {}
     for epoch in dict.fromkeys(past.epoch for past in lists):
-        rows = pd.concat([past.scored[["customer_id", "group"]] for past in lists if past.epoch == epoch])
-        rows = rows[rows["group"].notna()]
+        begin, end = next(
+            (min(one.as_of for one in lists if one.epoch == epoch), until)
+            for past, until in zip(lists, ends, strict=True)
+            if past.epoch == epoch
+        )
+        rows = pd.concat(
+            [past.scored[_OF_DRAW] for past in lists if past.epoch == epoch or _within(past, epoch, begin, end)]
+        )
+        share = rows.pop("control_share")
+        rows = rows[rows["group"].notna() & (share > 0) & (share < 1)]
         again = int((rows["customer_id"].value_counts() > 1).sum())
         both = int(rows.drop_duplicates()["customer_id"].duplicated().sum())
         if both > max(REDRAWN * again, FEWEST_REDRAWN):
             told[epoch] = (
                 f"{epoch}: {both:,} of {again:,} listed more than once were in both groups, so the control group was"
-                " drawn anew within the epoch (another salt, share or name); its nights teach nothing"
+                " drawn anew within the epoch (another salt, share, name or length of epochs); its nights teach nothing"
             )
     return told
+
+
+def _within(past: PastList, epoch: str, begin: int, end: int) -> bool:
+    """Return whether a night is of epochs of another length, and lies within an epoch."""
+    other = past.epoch.split("-")[1:2] != epoch.split("-")[1:2]
+    return other and not before(np.array(past.as_of), begin) and bool(before(np.array(past.as_of), end))
 
 
 def _rows_of(

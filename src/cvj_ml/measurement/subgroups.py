@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cvj_ml.engines import Blocks
@@ -34,7 +35,7 @@ def measure_subgroups(
     told = [
         replace(past, scored=first.reset_index(drop=True))
         for past, first in zip(ordered, first_listings(ordered, observation.persons), strict=True)
-        if observation.is_over(past) and len(first)
+        if observation.is_over(past)
     ]
     outcomes = list_outcomes(told, replace(observation, arm_neutral=True), blocks)
     by_effect: list[dict[str, object]] = []
@@ -73,8 +74,8 @@ def _groups(listed: pd.DataFrame) -> list[dict[str, object]]:
 def _plays(known: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Yield of each play and channel what it brought: its people in the target group against its people in control.
 
-    Everybody stands for 1 / (the probability that this was their play), so that plays which chance chose are compared
-    on whoever could have had them; each arm's share is Σwy / Σw, worth (Σw)² / Σw² people.
+    Everybody stands for 1 / (the probability that this was their play), so that plays which chance gave are compared
+    on whoever could have had them; each arm's share is Σwy / Σw, of as many people as `_worth` says.
     """
     chosen = known[known["play"].notna()]
     for (play, channel), part in chosen.groupby(["play", "channel"], dropna=False, sort=True):
@@ -83,15 +84,29 @@ def _plays(known: pd.DataFrame) -> Iterator[dict[str, object]]:
         told: dict[str, object] = {
             "play": play,
             "channel": channel if isinstance(channel, str) else None,
-            "drawn": int((chance < 1).sum()),
+            "with_choice": int((chance < 1).sum()),
         }
         worth: list[float] = []
         for arm in _ARMS:
             mine = (part["group"] == arm).to_numpy()
             weight, moved = 1 / chance[mine].to_numpy(), part["converted"][mine].to_numpy()
-            size = weight.sum() ** 2 / (weight @ weight) if mine.any() else 0.0
             share = float(weight @ moved / weight.sum()) if mine.any() else np.nan
+            size = _worth(weight, moved, share)
             told |= {f"{arm}_n": int(mine.sum()), f"{arm}_moved": int(moved.sum()), f"{arm}_share": share}
             worth += [share * size, size]
         found = difference(*worth) if all(told[f"{arm}_n"] for arm in _ARMS) else NOTHING
         yield {**told, "difference": found.estimate, "difference_low": found.low, "difference_high": found.high}
+
+
+def _worth(weight: npt.NDArray[np.float64], moved: npt.NDArray[np.bool_], share: float) -> float:
+    """Return of how many unweighted people a weighted share is as sure.
+
+    (Σw)² / Σw² (Kish 1965), or fewer where the heavy ones move otherwise than the light: ȳ(1 − ȳ)(Σw)² / Σw²(y − ȳ)²,
+    by the linearised variance of a ratio.
+    """
+    if not len(weight):
+        return 0.0
+    total = weight.sum() ** 2
+    spread = float(np.sum((weight * (moved - share)) ** 2))
+    kish = float(total / (weight @ weight))
+    return min(kish, share * (1 - share) * total / spread) if spread else kish
