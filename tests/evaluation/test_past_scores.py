@@ -219,7 +219,11 @@ def test_on_simulated_nights_the_first_of_each_list_agree_with_what_is_printed_b
         business.write(folder)
         demo = yaml.safe_load(files("cvj_ml").joinpath("demo.yaml").read_text(encoding="utf-8"))
         # Lists of the leaving have no track record.
-        demo |= {"horizons": ["30d", "90d"], "lists": [one for one in demo["lists"] if "from" in one]}
+        demo |= {
+            "model": {"max_rows": 50_000},
+            "horizons": ["30d", "90d"],
+            "lists": [one for one in demo["lists"] if "from" in one],
+        }
         (folder / "demo.yaml").write_text(yaml.safe_dump(demo), encoding="utf-8")
         config = load_config(folder / "demo.yaml")
         as_of = midnight(business.start, config.zone) + business.days * DAY

@@ -427,7 +427,7 @@ def closed_forms(of: Random, name: str) -> set[str]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(first=businesses(), second=businesses())
 def test_nobody_who_is_wanted_is_among_the_removes(first: Random, second: Random) -> None:
     """Removes first, then adds: that leads from the earlier file to this one, address by address."""

@@ -124,8 +124,8 @@ def test_a_night_killed_at_any_change_on_the_disk_is_run_again(
     changes = count.read_text().splitlines()
     assert any("_SUCCESS" in one for one in changes) and any("CURRENT.json" in one for one in changes)
     first = next(i for i, one in enumerate(changes) if "MANIFEST.json" in one)
-    # Every step of what makes a night current, every fifth before.
-    steps = [i for i in range(len(changes)) if i >= first or i % 5 == 0]
+    # Every step of what makes a night current, every tenth before.
+    steps = [i for i in range(len(changes)) if i >= first or i % 10 == 0]
     for step in steps:
         struck = copy(fresh, tmp_path / f"struck-{step}")
         ran = struck.night(under=str(struck.out), kill_at=step + 1)

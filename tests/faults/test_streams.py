@@ -143,8 +143,13 @@ def test_a_whole_process_ends_with_the_code_of_its_work(ground: Ground, shell: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["json", "text"])
-@pytest.mark.parametrize("to", ["2>/dev/full", "2>&-", ">&- 2>&-", "2>&1 >/dev/full | head -1", "2> >(true) | true"])
+@pytest.mark.parametrize(
+    ("to", "form"),
+    [
+        *(("2>/dev/full", "json"), ("2>&-", "text"), (">&- 2>&-", "json")),
+        *(("2>&1 >/dev/full | head -1", "text"), ("2> >(true) | true", "json")),
+    ],
+)
 def test_a_whole_night_is_published(ground: Ground, form: str, to: str) -> None:
     command = f"{sys.executable} -m cvj_ml nightly {ground.config} --as-of {AS_OF} --json --log-format {form}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

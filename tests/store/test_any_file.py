@@ -1,4 +1,4 @@
-"""Three hundred files of random columns, types, containers and damage: every command ends in an answer.
+"""Two hundred files of random columns, types, containers and damage: every command ends in an answer.
 
 Silent error 64, by chance instead of by enumeration: combinations that nobody thought of.
 """
@@ -26,7 +26,7 @@ from tests.store.conftest import JOURNEY, ROLES
 from tests.store.test_types import kinds
 from tests.trained import call
 
-FILES = 300
+FILES = 200
 GROUPS = 20
 
 NAMES = (

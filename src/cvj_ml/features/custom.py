@@ -126,8 +126,9 @@ def custom_columns(
     require_functions(functions, None, "features.custom")
     out = np.full((len(snapshots), sum(len(one.spec.feature_names) for one in functions)), np.nan)
     properties = sorted({name for one in functions for name in one.spec.properties})
-    for moment in np.unique(snapshots.as_of).tolist():
-        rows = np.flatnonzero(snapshots.as_of == moment)
+    moments, which = np.unique(snapshots.as_of, return_inverse=True)
+    for i, moment in enumerate(moments.tolist()):
+        rows = np.flatnonzero(which == i)
         # What is cut here is all that a function of one's own ever sees: rows, texts and numbers of the past.
         mine = points.take(snapshots.customer[rows])
         past = _past(mine.keep(mine.live(moment)), moment, properties, kinds, minor_units)
