@@ -33,12 +33,15 @@ CUSTOMERS, SEED = 20_000, 1
 _COLOURS = 256
 _PATIENCE = 60_000
 """Milliseconds until MLflow's page has shown what a picture is of."""
+_DRAWN = 4_000
+"""Milliseconds that it takes then to draw the rest."""
 
 
-def keep(name: str, picture: bytes) -> None:
-    """Write a picture with a palette: a page has few colours, and the repository keeps every version."""
-    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-    image.save(IMAGES / f"{name}.png", optimize=True)
+def keep(name: str, picture: bytes, height: int | None = None) -> None:
+    """Write a picture, or its top, with a palette: a page has few colours, and the repository keeps every version."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    top = image.crop((0, 0, image.width, min(image.height, height or image.height)))
+    top.quantize(_COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
 
 
 def take_page(browser: Any, file: Path) -> None:
@@ -46,8 +49,7 @@ def take_page(browser: Any, file: Path) -> None:
     with visit(browser, file, 1440, 900) as page:
         keep("page-plan", page.screenshot())
         keep("page-journey", page.locator("#journey").screenshot())
-        box = page.locator("section.list").first.bounding_box()
-        keep("page-list", page.screenshot(full_page=True, clip={**box, "height": min(box["height"], 820)}))
+        keep("page-list", page.locator("section.list").first.screenshot(), 820)
 
 
 def take_mlflow(browser: Any, address: str, run_id: str, model: str) -> None:
@@ -62,7 +64,7 @@ def take_mlflow(browser: Any, address: str, run_id: str, model: str) -> None:
         page = context.new_page()
         page.goto(f"{address}/#/{place}")
         page.get_by_text(shows).first.wait_for(timeout=_PATIENCE)
-        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(_DRAWN)  # it asks its server for news without end, so it is never idle
         keep(name, page.screenshot())
     context.close()
 

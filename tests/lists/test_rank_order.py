@@ -15,10 +15,12 @@ from tests.lists.test_lists import AS_OF, config, names, scores
 
 from cvj_ml.journey import Journey
 from cvj_ml.lists import rank, summarise
+from cvj_ml.lists.eligibility import HELD_BACK
 from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.models.uplift.effect_model import EffectModel
 from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect, column_of
 from cvj_ml.report.list_view import list_view
+from cvj_ml.report.plan import SHORT, plan_of
 from cvj_ml.scoring import StoredTable
 
 LIST = "visitor__buyer__30d"
@@ -83,6 +85,14 @@ def test_whom_a_contact_harms_is_held_back_and_counted() -> None:
     assert row["incremental_moves"] == pytest.approx(
         sum(one["incremental_probability"] or 0.0 for one in found.of_group("target").to_pylist())
     )
+
+
+def test_every_reason_to_hold_people_back_is_told_on_the_first_screen() -> None:
+    assert {*HELD_BACK} == SHORT.keys()
+    found = list_of([0.5, 0.2, 0.3, 0.05], [-0.05, 0.08, -0.021, -0.05])
+    made = config(lists=[{"from": "Visitor", "to": "Buyer", "horizon": "30d"}])
+    plan = plan_of(made, [found], AS_OF, 0, {})
+    assert plan.held_back == 2 and plan.tiles(None)[-1].text == "2 harmed by a contact"
 
 
 def test_a_list_ends_where_contacts_bring_too_little() -> None:

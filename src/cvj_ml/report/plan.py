@@ -31,6 +31,7 @@ SHORT = {
     "dormant": "silent",
     "no_play": "no play fits",
     "no_channel": "no open channel",
+    "do_not_disturb": "harmed by a contact",
 }
 """Reasons to hold people back, as briefly as a tile tells them."""
 
