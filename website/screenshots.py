@@ -65,7 +65,8 @@ def take_mlflow(browser: Any, address: str, run_id: str, model: str) -> None:
         page.goto(f"{address}/#/{place}")
         page.get_by_text(shows).first.wait_for(timeout=_PATIENCE)
         page.wait_for_timeout(_DRAWN)  # it asks its server for news without end, so it is never idle
-        keep(name, page.screenshot())
+        # Without the column on the right, in which MLflow offers its assistant.
+        keep(name, page.screenshot(clip={"x": 0, "y": 0, "width": 1072, "height": 900}))
     context.close()
 
 
