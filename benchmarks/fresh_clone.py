@@ -4,7 +4,7 @@
 
 Without targets: demo, docs, notebooks, test, in this order, so the first one pays for the first environment. Writes
 ``benchmarks/results/fresh_clone.md`` and the sentence between the marks in README.md. Data sets beside this checkout
-are found by the clone, too. A target that fails ends the run with its last lines, and nothing is written.
+are found by the clone, too. A target that fails ends the run with its last lines; those before it are written.
 """
 
 from __future__ import annotations
@@ -42,12 +42,22 @@ def run(target: str, clone: Path, log: Path) -> float:
     return time.perf_counter() - began
 
 
+def rows_so_far() -> dict[str, dict[str, str | float | None]]:
+    """Return the rows of the file by target: each says when and at which commit it was measured."""
+    text = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
+    found = re.findall(r"^\| `make ([\w-]+)` *\| *([\d.]+) *\| *(.*?) *\|$", text, flags=re.MULTILINE)
+    return {target: _row(target, minutes, measured) for target, minutes, measured in found}
+
+
+def _row(target: str, minutes: str, measured: str) -> dict[str, str | float | None]:
+    return {"target": f"`make {target}`", "minutes": minutes, "measured": measured}
+
+
 def main() -> None:
-    """Clone, run, and write what was measured."""
+    """Clone, run, and write what was measured, each target as soon as it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", default=TARGETS, help="of the Makefile")
     targets = parser.parse_args().targets
-    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         clone = Path(scratch, "cvj_ml")
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
@@ -55,23 +65,29 @@ def main() -> None:
             beside = ROOT.parent / "shared" / name.lower()
             if beside.is_dir():
                 os.environ.setdefault(f"CVJ_ML_{name}", str(beside))
-        taken = {target: run(target, clone, Path(scratch, f"{target}.log")) for target in targets}
-    origin = f"{today()}, commit {commit()}, {machine()}; other work on the machine: {load:.1f} of its cores"
-    rows: list[dict[str, str | float | None]] = [
-        {"target": f"`make {name}`", "minutes": f"{seconds / 60:.1f}"} for name, seconds in taken.items()
-    ]
+        for target in targets:
+            load, at = os.getloadavg()[0], commit()
+            minutes = f"{run(target, clone, Path(scratch, f'{target}.log')) / 60:.1f}"
+            measured = f"{today()}, {at}, other work on {load:.1f} of its cores"
+            rows = {**rows_so_far(), target: _row(target, minutes, measured)}
+            ordered = [rows[name] for name in sorted(rows, key=[*TARGETS, *rows].index)]
+            write(ordered)
+
+
+def write(rows: list[dict[str, str | float | None]]) -> None:
+    """Write the page, and the sentence of README.md."""
     FILE.write_text(
         "# The make targets in a fresh clone\n\n`python -m benchmarks.fresh_clone` says how this is measured.\n\n"
-        f"{origin}.\n\n{markdown_table(rows, {name: name for name in rows[0]})}",
+        f"{machine()}.\n\n{markdown_table(rows, {name: name for name in rows[0]})}",
         encoding="utf-8",
     )
-    told = ", ".join(f"`make {name}` {seconds / 60:.1f}" for name, seconds in taken.items())
+    told = ", ".join(f"{row['target']} {row['minutes']}" for row in rows)
     sentence = (
-        f"In a fresh clone, with all the set-up, these take so many minutes: {told}"
-        f" ([measured](benchmarks/results/fresh_clone.md) by `python -m benchmarks.fresh_clone`, {origin})."
+        f"In a fresh clone, with all the set-up and empty caches, these take so many minutes: {told}"
+        f" ([measured](benchmarks/README.md) by `python -m benchmarks.fresh_clone`; {machine()})."
     )
     fill_readme("fresh-clone", sentence)
-    print(sentence)
+    print(sentence, flush=True)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def main() -> None:
     sentence = (
         f"From nothing to the first plan are {len(rows)} commands: {total['install']:.0f} seconds to install, and"
         f" {total['plan']:.0f} for a CSV of {given.customers:,} customers"
-        f" ([measured](benchmarks/results/newcomer.md) by `python -m benchmarks.newcomer`, {origin})."
+        f" ([measured](benchmarks/README.md) by `python -m benchmarks.newcomer`, {origin})."
     )
     fill_readme("newcomer", sentence)
     print(sentence)

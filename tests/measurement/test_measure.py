@@ -243,7 +243,7 @@ def test_a_horizon_counts_from_the_instant_on_at_which_it_is_over(tmp_path: Path
     assert (row["list"], row["epoch"], row["night"]) == (LIST, "2024-year-1", "2024-07-19T00:00:00+00:00")
     history = Path(done["history"])
     first = {path.name: path.read_bytes() for path in history.parent.iterdir()}
-    assert first.keys() == {"history.parquet", "history.csv"}
+    assert first.keys() == {f"{name}.{kind}" for name in ("history", "by_play") for kind in ("parquet", "csv")}
     measure(tmp_path / "c.yaml", end)
     assert {path.name: path.read_bytes() for path in history.parent.iterdir()} == first
     publish_past(config, past, NIGHT + 7 * DAY)
