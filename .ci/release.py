@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
 from cyclonedx.model.bom import Bom
@@ -49,7 +50,7 @@ def release(target: Path) -> list[Path]:
     return [target / name for name in sorted(files)]
 
 
-def parts_list(project: dict[str, object], lock: str, moment: int) -> str:
+def parts_list(project: dict[str, Any], lock: str, moment: int) -> str:
     """Return the CycloneDX document (1.6, JSON) of a lock: each project with its version, markers and hashes."""
     name, version = str(project["name"]), str(project["version"])
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{name} {version}\n{lock}"))
@@ -60,7 +61,7 @@ def parts_list(project: dict[str, object], lock: str, moment: int) -> str:
     )
     parts = {part.bom_ref.value: part for part in _parts(lock)}
     bom.components.update(parts.values())
-    asked = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}  # type: ignore[attr-defined]
+    asked = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
     bom.register_dependency(bom.metadata.component, [one for one in parts.values() if one.name in asked])
     return str(JsonV1Dot6(bom).output_as_string(indent=1)) + "\n"
 

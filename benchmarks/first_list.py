@@ -18,13 +18,12 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 
 from tests.setup.tools.business import WRITERS, happenings
 from tests.setup.tools.first_list import list_of_it, read_as_it_is
 from tests.trained import Outcome
 
-from benchmarks.records import ROOT, commit, machine, today
+from benchmarks.records import ROOT, commit, cpu_of_children, machine, today
 from cvj_ml.evaluation.metrics import markdown_table
 
 FILE = ROOT / "benchmarks" / "results" / "first_list.md"
@@ -41,18 +40,12 @@ class Timed:
         self.cpu: dict[str, float] = {}
 
     def __call__(self, *arguments: object) -> Outcome:
-        name, wall, cpu = str(arguments[0]), time.perf_counter(), children()
+        name, wall, cpu = str(arguments[0]), time.perf_counter(), cpu_of_children()
         done = subprocess.run(
             [sys.executable, "-m", "cvj_ml", *map(str, arguments)], capture_output=True, text=True, check=False
         )
-        self.wall[name], self.cpu[name] = time.perf_counter() - wall, children() - cpu
+        self.wall[name], self.cpu[name] = time.perf_counter() - wall, cpu_of_children() - cpu
         return Outcome(done.returncode, done.stdout, done.stderr)
-
-
-def children() -> float:
-    """Return the CPU seconds of all processes that were started here and have ended."""
-    used = getrusage(RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def measure(tool: str, customers: int) -> tuple[Mapping[str, str | float | None], str]:

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.records import ROOT, commit, machine, today
+from benchmarks.records import ROOT, commit, cpu_of_children, machine, today
 from cvj_ml.evaluation.metrics import markdown_table
 
 FILE = ROOT / "benchmarks" / "results" / "merges.md"
@@ -72,15 +72,10 @@ def write(folder: Path, touchpoints: int, seed: int = 1) -> int:
 
 def read(folder: Path, name: str) -> tuple[float, float]:
     """Return the wall-clock and CPU seconds of reading one way into a new store."""
-    subprocess.run(["rm", "-rf", str(folder / f"out-{name}")], check=True)
-    used, began = _children(), time.perf_counter()
+    shutil.rmtree(folder / f"out-{name}", ignore_errors=True)
+    used, began = cpu_of_children(), time.perf_counter()
     subprocess.run([sys.executable, "-c", _READ, f"{name}.yaml"], cwd=folder, check=True)
-    return time.perf_counter() - began, _children() - used
-
-
-def _children() -> float:
-    used = getrusage(RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return time.perf_counter() - began, cpu_of_children() - used
 
 
 def main() -> None:

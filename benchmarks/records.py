@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 
 ROOT = Path(__file__).resolve().parents[1]
 OPENINGS = ROOT / "benchmarks" / "openings.csv"
@@ -79,6 +80,12 @@ def machine() -> str:
         processor = models[0] if models else processor
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{processor}, {usable} CPU(s), {platform.system()}, Python {platform.python_version()}"
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds of all processes that were started here and have ended."""
+    used = getrusage(RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def write_section(results: Path, title: str, text: str) -> None:

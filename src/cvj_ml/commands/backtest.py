@@ -98,8 +98,9 @@ def _fold_records(
     for result, metrics in zip(results, found.by_fold, strict=True):
         cut = to_datetime(result.fold.cut, config.zone).isoformat()
         chosen = {f"trees_{name}": value for name, value in result.fit.choice.settings.as_dict().items()}
-        fold = replace(record, parameters=chosen, cut=cut, judged_at=cut, metrics=metrics)
-        yield replace(fold, tables={}, figures={}, effort=None)
+        yield replace(
+            record, parameters=chosen, cut=cut, judged_at=cut, metrics=metrics, tables={}, figures={}, effort=None
+        )
 
 
 def _record(histories: Histories, until: int, found: Evaluation, last: Fold) -> tracking.Record:

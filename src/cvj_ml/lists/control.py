@@ -9,7 +9,7 @@ stay on the lists while the others drop out, and would soon fill a list that has
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -45,13 +45,21 @@ def in_control(customers: Iterable[str], salt: str, epoch: str, share: float) ->
     The draw knows neither score nor stage nor list, so nobody changes arm within an epoch.
     """
     bound = int(share * 2**64)
-    prefix = hashlib.sha256(f"{salt}\x1f{epoch}\x1f".encode())
-    drawn = []
+    return np.array([_number(draw) < bound for draw in _draws(customers, salt, epoch)], dtype=np.bool_)
+
+
+def _draws(customers: Iterable[str], *words: str) -> Iterator[bytes]:
+    """Yield sha256(words, customer_id) of each customer, by which chance decides and decides again alike."""
+    prefix = hashlib.sha256("".join(f"{one}\x1f" for one in words).encode())
     for name in customers:
         draw = prefix.copy()
         draw.update(name.encode())
-        drawn.append(int.from_bytes(draw.digest()[:8], "big") < bound)
-    return np.array(drawn, dtype=np.bool_)
+        yield draw.digest()
+
+
+def _number(draw: bytes) -> int:
+    """Return a number below 2**64 that is compared with a share of it."""
+    return int.from_bytes(draw[:8], "big")
 
 
 def explored(
@@ -61,13 +69,8 @@ def explored(
 
     Each night draws anew, whoever is in control: otherwise nobody but those drawn once would ever be tried.
     """
-    spec, night = config.control, to_datetime(as_of, config.zone).date().isoformat()
-    prefix = hashlib.sha256(f"{spec.salt or config.name}\x1fexplore\x1f{night}\x1f".encode())
-    draws = []
-    for name in identities.first_ids(customers):
-        draw = prefix.copy()
-        draw.update(name.encode())
-        draws.append(draw.digest())
+    night = to_datetime(as_of, config.zone).date().isoformat()
+    draws = list(_draws(identities.first_ids(customers), config.control.salt or config.name, "explore", night))
     return np.array(sorted(range(len(draws)), key=draws.__getitem__)[:places], dtype=np.int64)
 
 
@@ -84,13 +87,10 @@ def drawn_plays(
     if not bound or preferred.shape[1] < 2:
         return preferred
     found = preferred.copy()
-    prefix = hashlib.sha256(f"{spec.salt or config.name}\x1fplay\x1f{night}\x1f".encode())
-    for row, name in enumerate(identities.first_ids(customers)):
-        draw = prefix.copy()
-        draw.update(name.encode())
-        digest = draw.digest()
-        if int.from_bytes(digest[:8], "big") < bound:
-            found[row] = np.random.default_rng(int.from_bytes(digest[8:], "big")).permutation(preferred.shape[1])
+    draws = _draws(identities.first_ids(customers), spec.salt or config.name, "play", night)
+    for row, draw in enumerate(draws):
+        if _number(draw) < bound:
+            found[row] = np.random.default_rng(int.from_bytes(draw[8:], "big")).permutation(preferred.shape[1])
     return found
 
 

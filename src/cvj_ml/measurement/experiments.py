@@ -25,6 +25,7 @@ from cvj_ml.measurement.outcomes import (
     PastList,
     first_listings,
     list_outcomes,
+    listings,
     persons_of,
     places_in,
 )
@@ -55,7 +56,6 @@ LEFT_OUT = {
 }
 """Why a listing is no row of an experiment, in the order in which it is asked."""
 
-_OF_DRAW = ["customer_id", "group", "control_share"]
 _OF_CONTACT = ("customer_id", "person", "as_of", "list", "epoch", "play", "channel")
 COLUMNS = (*_OF_CONTACT, "treated", "propensity", "probability", "outcome")
 """The columns of EXPERIMENTS: instants in microseconds; propensity: of being treated; probability: as published.
@@ -135,17 +135,14 @@ def redrawn(lists: Sequence[PastList], ends: Sequence[int]) -> dict[str, str]:
     one person; where there was no control group, nobody was in one.
     """
     told: dict[str, str] = {}
-    for epoch in dict.fromkeys(past.epoch for past in lists):
-        begin, end = next(
-            (min(one.as_of for one in lists if one.epoch == epoch), until)
-            for past, until in zip(lists, ends, strict=True)
-            if past.epoch == epoch
-        )
-        rows = pd.concat(
-            [past.scored[_OF_DRAW] for past in lists if past.epoch == epoch or _within(past, epoch, begin, end)]
-        )
-        share = rows.pop("control_share")
-        rows = rows[rows["group"].notna() & (share > 0) & (share < 1)]
+    listed = listings(lists)
+    listed = listed[(listed["control_share"] > 0) & (listed["control_share"] < 1)]
+    night, length = listed["as_of"].to_numpy(dtype=np.int64), listed["epoch"].str.split("-").str[1]
+    for epoch, end in dict(zip((past.epoch for past in lists), ends, strict=True)).items():
+        begin = min(past.as_of for past in lists if past.epoch == epoch)
+        # Nights of epochs of another length have another draw, too.
+        others = (length != epoch.split("-")[1]).to_numpy() & ~before(night, begin) & before(night, end)
+        rows = listed.loc[(listed["epoch"] == epoch).to_numpy() | others, ["customer_id", "group"]]
         again = int((rows["customer_id"].value_counts() > 1).sum())
         both = int(rows.drop_duplicates()["customer_id"].duplicated().sum())
         if both > max(REDRAWN * again, FEWEST_REDRAWN):
@@ -154,12 +151,6 @@ def redrawn(lists: Sequence[PastList], ends: Sequence[int]) -> dict[str, str]:
                 " drawn anew within the epoch (another salt, share, name or length of epochs); its nights teach nothing"
             )
     return told
-
-
-def _within(past: PastList, epoch: str, begin: int, end: int) -> bool:
-    """Return whether a night is of epochs of another length, and lies within an epoch."""
-    other = past.epoch.split("-")[1:2] != epoch.split("-")[1:2]
-    return other and not before(np.array(past.as_of), begin) and bool(before(np.array(past.as_of), end))
 
 
 def _rows_of(

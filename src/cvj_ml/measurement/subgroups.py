@@ -40,12 +40,11 @@ def measure_subgroups(
     outcomes = list_outcomes(told, replace(observation, arm_neutral=True), blocks)
     by_effect: list[dict[str, object]] = []
     by_play: list[dict[str, object]] = []
-    for end, last in enumerate(told, 1):
-        seen = pd.concat(
-            outcome
-            for past, outcome in zip(told[:end], outcomes[:end], strict=True)
-            if (past.name, past.epoch) == (last.name, last.epoch)
-        )
+    nights: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for last, outcome in zip(told, outcomes, strict=True):
+        so_far = nights.setdefault((last.name, last.epoch), [])
+        so_far.append(outcome)
+        seen = pd.concat(so_far)
         key = {"list": last.name, "epoch": last.epoch, "as_of": last.as_of}
         if "incremental_probability" in last.scored:
             by_effect += [{**key, **one} for one in _groups(seen)]
