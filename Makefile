@@ -16,6 +16,8 @@ PY = $(ENV)/bin/python
 STAMP = $(ENV)/installed
 # uv reads its own list of authorities; a mirror behind a company's certificate is known to the system only.
 export UV_SYSTEM_CERTS := 1
+# Images of Python ask for no bytecode: every process would compile all that it imports, which takes longer than its work.
+unexport PYTHONDONTWRITEBYTECODE
 # The environment is remade only when this changes: the locks, the package's own declaration, the place of the clone.
 # Its first word says which packages the environment has.
 FINGERPRINT = { printf '%s ' $(firstword $(PINS)); { cat locks/uv.txt $(PINS) pyproject.toml; pwd; } | sha256sum; }

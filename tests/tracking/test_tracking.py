@@ -131,10 +131,11 @@ def client_of(config: Config) -> Any:
     return MlflowClient(config.mlflow.tracking_uri, config.mlflow.tracking_uri)
 
 
-def test_importing_tracking_does_not_import_mlflow() -> None:
-    code = "import sys, cvj_ml.tracking; sys.exit('mlflow' in sys.modules)"
+def test_commands_are_imported_without_what_only_some_need() -> None:
+    code = "import sys, cvj_ml.commands; print(sorted({'mlflow', 'matplotlib', 'pyspark', 'mcp'} & sys.modules.keys()))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
 
 
 def test_the_first_version_is_challenger_and_champion(logged: tuple[Config, tracking.ModelVersion]) -> None:

@@ -17,7 +17,6 @@ from cvj_ml.evaluation.backtesting import FoldResult, run_fold
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.folds import Fold, rolling
 from cvj_ml.evaluation.mlflow_record import Evaluation, evaluation_of
-from cvj_ml.evaluation.plots import save_figure
 from cvj_ml.evaluation.segments import gaps as gaps_of
 from cvj_ml.evaluation.segments import segment
 from cvj_ml.inputs import Histories, as_of_name, open_histories, require_customers
@@ -82,6 +81,8 @@ def write_backtest(found: Evaluation, folder: Path) -> None:
 
     An earlier backtest there is replaced.
     """
+    from cvj_ml.evaluation.plots import save_figure  # matplotlib is slow to import, and a night draws nothing
+
     for kind in ("tables", "plots"):
         remove(folder / kind, strict=True)
         (folder / kind).mkdir(parents=True)

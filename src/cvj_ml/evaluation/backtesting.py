@@ -29,7 +29,6 @@ from cvj_ml.snapshots import training_grid
 _F64 = npt.NDArray[np.float64]
 
 MODEL = "model"
-_NOT_EVALUATED = dict.fromkeys(cell_metrics([0, 1], [0.5, 0.5]), np.nan)
 MINIMUM_CONVERTED = 10
 """Customers who must have moved before a cell's metrics are shown."""
 
@@ -232,6 +231,7 @@ def evaluate(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:
     Cells in which fewer than ten customers moved show their counts only.
     """
     found = evaluated(panel, probabilities)
+    not_evaluated = dict.fromkeys(cell_metrics([0, 1], [0.5, 0.5]), np.nan)
     rows = []
     for cell in found.cells():
         converted = found.converted_in(cell)
@@ -245,10 +245,10 @@ def evaluate(panel: Panel, probabilities: Mapping[str, _F64]) -> pd.DataFrame:
                     "from": cell.origin,
                     "to": cell.name,
                     "horizon_days": found.horizons[cell.horizon] // DAY,
-                    **(cell_metrics(converted, p) if enough else {**_NOT_EVALUATED, **counts}),
+                    **(cell_metrics(converted, p) if enough else {**not_evaluated, **counts}),
                 }
             )
-    return pd.DataFrame(rows, columns=["contender", "from", "to", "horizon_days", *_NOT_EVALUATED])
+    return pd.DataFrame(rows, columns=["contender", "from", "to", "horizon_days", *not_evaluated])
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:

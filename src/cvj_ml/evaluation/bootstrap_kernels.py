@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import poisson
 
 from cvj_ml.compiled import compiled
 from cvj_ml.evaluation.recalibration import PRIOR_PRECISION
@@ -22,7 +21,8 @@ _TOGETHER = 128
 """Draws of a row that are counted side by side: their sums stay in the processor's nearest memory."""
 
 # The inverse of Poisson(1)'s distribution at the middle of each 65,536th.
-_POISSON = poisson.ppf((np.arange(65_536) + 0.5) / 65_536, 1).astype(np.uint8)
+_CUMULATED = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(12)])
+_POISSON = np.searchsorted(_CUMULATED, (np.arange(65_536) + 0.5) / 65_536).astype(np.uint8)
 _STEP, _MIX, _MIX_AGAIN = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _27, _30, _48 = np.uint64(27), np.uint64(30), np.uint64(48)
 

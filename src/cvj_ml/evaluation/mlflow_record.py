@@ -9,14 +9,13 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 
 from cvj_ml.config import DAY, format_duration
-from cvj_ml.evaluation import plots
 from cvj_ml.evaluation.assessment import Assessment, assess, outcomes_of, questions, stacked
 from cvj_ml.evaluation.backtesting import MODEL, Evaluated, FoldResult, matured_outcomes, summary
 from cvj_ml.evaluation.diagnosis import diagnoses
@@ -29,6 +28,10 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import Fit
 from cvj_ml.panel.panel import HazardRows, Panel, hazard_rows
 from cvj_ml.windows import edges, to_datetime
+
+# Plots are imported where they are drawn: matplotlib takes most of a second, which a night would wait for as well.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _METRICS = (
     "log_loss",
@@ -159,6 +162,8 @@ def _slug(text: str) -> str:
 
 
 def _figures(predictor: Predictor, panel: Panel, result: FoldResult) -> Iterator[tuple[str, Figure]]:
+    from cvj_ml.evaluation import plots
+
     test, found = result.panel, matured_outcomes(result.panel)
     for h, horizon in enumerate(panel.definition.horizons):
         known = found.known[:, 1:, h] & np.isfinite(result.probabilities[MODEL][:, 1:, h])
@@ -270,6 +275,8 @@ def _fold_by_fold(tables: Sequence[pd.DataFrame], folds: Sequence[str]) -> pd.Da
 
 
 def _reliability(evaluated: Evaluated) -> Iterator[tuple[str, Figure]]:
+    from cvj_ml.evaluation import plots
+
     cells = [cell for cell in evaluated.cells() if evaluated.evaluable(cell)]
     for question, h, here in questions(evaluated, cells):
         days = evaluated.horizons[h] // DAY
@@ -279,6 +286,8 @@ def _reliability(evaluated: Evaluated) -> Iterator[tuple[str, Figure]]:
 
 
 def _ageing(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    from cvj_ml.evaluation import plots
+
     for (question, days), rows in table.groupby(["question", "horizon_days"]):
         title = f"What an older model loses: {QUESTIONS[str(question)]} within {days} days"
         lost, low, high = (rows[f"lost_by_age{bound}"] for bound in ("", "_low", "_high"))
@@ -286,6 +295,8 @@ def _ageing(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 
 
 def _parts(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    from cvj_ml.evaluation import plots
+
     for (question, days), rows in table[table["contender"] == MODEL].groupby(["question", "horizon_days"]):
         title = f"Level and ranking, fold by fold: {QUESTIONS[str(question)]} within {days} days"
         yield f"level_and_ranking_{question}_{days}d", plots.level_and_ranking(rows, title)

@@ -34,21 +34,14 @@ from cvj_ml.tracking.connection import is_database, sqlite_file
 from cvj_ml.tracking.lineage import EVALUATION, evaluation_dataset, run_tags, source_datasets, without_folder
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
-
-    from cvj_ml.scoring import Interface
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from cvj_ml.scoring import Interface
-if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.types.schema import Array, DataType
 
     from cvj_ml.scoring import Interface
-
 
 T = TypeVar("T")
 
