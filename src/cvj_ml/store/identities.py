@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from cvj_ml.config import Config, IdentitiesSpec
@@ -287,18 +288,20 @@ class _Joining:
         joined = {node for one, another, _ in self.joined for node in (one, another)}
         rows = [(one, another[0], since) for one, another, since in self.joined if another[1] == 0]
         rows += [(node, node[0], ALWAYS) for node in joined if node[1] == 0]
-        columns = [
-            [node[0] for node, _, _ in rows],
-            [self.high.get((node[0], node[1] - 1), ALWAYS) for node, _, _ in rows],
-            [self.high.get(node, NEVER) for node, _, _ in rows],
-            [self.told.get((node[0], node[1] - 1), ALWAYS) for node, _, _ in rows],
-            [self.closed.get(node[0], NEVER) for node, _, _ in rows],
-            [target for _, target, _ in rows],
-            [since for _, _, since in rows],
-            # What an id did in its second time as an alias is not in its own history.
-            [target == (node[0] if node[1] == 0 else self.person[node][0]) for node, target, _ in rows],
-            [self._told_since(node, target) for node, target, _ in rows],
-        ]
+        origins, targets = [node[0] for node, _, _ in rows], [target for _, target, _ in rows]
+        low, high, opened, told = (np.full(len(rows), one) for one in (ALWAYS, NEVER, ALWAYS, ALWAYS))
+        closed = np.array([self.closed.get(origin, NEVER) for origin in origins], dtype=np.int64)
+        home = np.array([target == origin for origin, target in zip(origins, targets, strict=True)], dtype=np.bool_)
+        # Hardly any id stops to be an alias, or becomes one again.
+        ended = {name for name, _ in self.high}
+        for i, (node, target, _) in enumerate(rows):
+            if node[0] in ended:
+                before = node[0], node[1] - 1
+                low[i], opened[i] = self.high.get(before, ALWAYS), self.told.get(before, ALWAYS)
+                high[i], told[i] = self.high.get(node, NEVER), self._told_since(node, target)
+                # What an id did in its second time as an alias is not in its own history.
+                home[i] = target == (node[0] if node[1] == 0 else self.person[node][0])
+        columns = [origins, low, high, opened, closed, targets, [since for _, _, since in rows], home, told]
         arrays = [pa.array(one, kind.type) for one, kind in zip(columns, LINKS, strict=True)]
         return Persons(
             pa.Table.from_arrays(arrays, schema=LINKS),

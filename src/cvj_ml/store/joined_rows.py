@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cvj_ml.schemas import INSTANT
 from cvj_ml.store.customer_ids import OF_PERSON
 from cvj_ml.store.identities import ROWS, Persons
-from cvj_ml.store.sql import literal
 from cvj_ml.store.store import bucket_sql
-from cvj_ml.windows import NEVER
-
-_HELD = (
-    "occurred_at >= low AND (occurred_at < high OR visible_at < told) AND visible_at >= opened AND visible_at < closed"
-)
-"""Whether a row of a joined id is of the person to whom the link leads."""
 
 _PARTS = 8
 """Buckets to a part of the rows of joined ids, which are few."""
@@ -46,16 +43,16 @@ class JoinedRows:
         self.aliases = pa.array(sorted(persons.merges), pa.string())
         self.persons = persons
         self._buckets = buckets
-        self._connection = connection
         self._folder = folder
         self._first_known: dict[str, int] = {}
-        ends = (persons.links[name].to_numpy() for name in ("high", "closed"))
-        self._bounded = of_accounts or any(bool((one != NEVER).any()) for one in ends)
         ids = sorted(persons.ids)
         last = [persons.person_of(name) for name in ids]
         kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
         connection.register("persons", pa.table([ids, last], schema=kinds))
         connection.register("links", persons.links)
+        self._bucket = connection.sql(f"SELECT {bucket_sql('target', buckets)} AS bucket FROM links").fetchnumpy()[
+            "bucket"
+        ]
 
     def place(self, part: int) -> int:
         """Return where a part of the rows is put in order: beyond the buckets."""
@@ -75,30 +72,53 @@ class JoinedRows:
 
         Of an id that was known to stand for several people, nobody can say whose a row is.
         """
-        self._folder.mkdir(exist_ok=True)
-        self._connection.register("own", rows)
-        first = "SELECT customer_id, min(visible_at) FROM own GROUP BY customer_id"
-        self._first_known.update(self._connection.execute(first).fetchall())
-        assigned, nobody = rows, rows.slice(0, 0)
-        if self._bounded:
-            held = f"EXISTS (SELECT 1 FROM links WHERE origin = customer_id AND {_HELD})"
-            assigned = self._connection.sql(f"SELECT * FROM own WHERE {held}").to_arrow_table()
-            nobody = self._connection.sql(f"SELECT * FROM own WHERE NOT {held}").to_arrow_table()
-        plain = ", ".join(name for name in rows.column_names if name not in ("customer_id", "visible_at"))
-        at = "greatest(visible_at, since)"
-        self._connection.execute(
-            f"COPY (SELECT target AS customer_id, {at} AS visible_at, {plain}, {bucket_sql('target', self._buckets)}"
-            f" AS bucket, NOT home AS copied FROM own JOIN links ON origin = customer_id AND {_HELD}"
-            f" WHERE home OR superseded_at > {at}) TO"
-            f" {literal(self._folder / f'histories-{part}')}"
-            f" (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4_raw)"
+        ids = rows["customer_id"].combine_chunks()
+        codes = ids.indices.to_numpy()
+        first = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))  # of each id's rows, which stand together
+        names, number = ids.take(pa.array(first)).cast(pa.string()), np.diff(first, append=len(rows))
+        occurred, visible = rows["occurred_at"].to_numpy(), rows["visible_at"].to_numpy()
+        self._first_known.update(zip(names.to_pylist(), np.minimum.reduceat(visible, first).tolist(), strict=True))
+
+        # Every row beside every link of its id.
+        own = pc.index_in(self.persons.links["origin"].combine_chunks(), value_set=names)
+        link = np.flatnonzero(own.is_valid().to_numpy(zero_copy_only=False))
+        at = own.drop_null().to_numpy()
+        link, row = np.repeat(link, number[at]), _ranges(first[at], number[at])
+        low, high, opened, closed, since, home, told = (
+            self.persons.links[name].to_numpy()[link]
+            for name in ("low", "high", "opened", "closed", "since", "home", "told")
         )
-        self._connection.unregister("own")
-        return assigned, nobody
+        occurred, visible = occurred[row], visible[row]
+        held = (occurred >= low) & ((occurred < high) | (visible < told)) & (visible >= opened) & (visible < closed)
+        somebodys = np.zeros(len(rows), dtype=np.bool_)
+        somebodys[row[held]] = True
+
+        # A copy that was replaced before it could be seen there is none.
+        seen = np.maximum(visible, since)
+        kept = np.flatnonzero(held & (home | (rows["superseded_at"].to_numpy()[row] > seen)))
+        bucket = self._bucket[link[kept]]
+        kept = kept[np.argsort(bucket, kind="stable")]
+        changed = {
+            "customer_id": self.persons.links["target"].take(pa.array(link[kept])),
+            "visible_at": pa.array(seen[kept]),
+            "copied": pa.array(~home[kept]),
+        }
+        table = rows.take(pa.array(row[kept]))
+        table = pa.table({**dict(zip(table.column_names, table.columns, strict=True)), **changed})
+        place, counts = 0, np.bincount(bucket)
+        for one in np.flatnonzero(counts).tolist():
+            folder = self._folder / f"bucket={one}"
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / f"part-{part}.parquet"
+            pq.write_table(table.slice(place, counts[one]), file, compression="lz4", use_dictionary=False)
+            place += counts[one]
+        if somebodys.all():
+            return rows, rows.slice(0, 0)
+        return rows.filter(pa.array(somebodys)), rows.filter(pa.array(~somebodys))
 
     def histories(self, bucket: int) -> list[Path]:
         """Return the files of the rows for a bucket's histories."""
-        return sorted(self._folder.glob(f"histories-*/bucket={bucket}/*.parquet"))
+        return sorted((self._folder / f"bucket={bucket}").glob("*.parquet"))
 
     def rows(self) -> pa.Table:
         """Return every joined id as ROWS, once for each merge, the first one first."""
@@ -113,3 +133,9 @@ class JoinedRows:
         kinds = [pa.int64() if kind.type == INSTANT else kind.type for kind in ROWS]
         arrays = [pa.array(one, kind) for one, kind in zip(columns, kinds, strict=True)]
         return pa.Table.from_arrays(arrays, names=ROWS.names).cast(ROWS)
+
+
+def _ranges(first: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return so many whole numbers from each first one on, one after the other."""
+    ends = np.cumsum(number)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + number, number)
