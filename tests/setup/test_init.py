@@ -116,7 +116,7 @@ def test_lines_of_orders_become_one_touchpoint_an_order(tmp_path: Path) -> None:
     assert config["sources"]["orders"]["files"] == {"lines": "orders.parquet"}
     said = "\n".join(doubts)
     assert "so every row is taken for 'purchase'" in said and "makes one touchpoint" in said
-    assert "unit_price is below zero in 1 of 8 rows" in said and "short" in said
+    assert "unit_price or quantity is below zero in 1 of 8 rows" in said and "short" in said
     found = checked(tmp_path, done)
     assert found["events"] == {"purchase": 3, "refund": 1}
     assert [one["customers"] for one in found["stages"] if one["stage"] == "Excite"] == [1]

@@ -146,6 +146,57 @@ def test_a_value_that_stands_on_other_events_only_is_told(tmp_path: Path) -> Non
 # --- who is a customer ---------------------------------------------------------------------------------
 
 
+def test_a_price_beside_views_is_the_value_of_purchases_alone(tmp_path: Path) -> None:
+    kinds = ["view", "cart", "purchase", "refund", "remove_from_cart"]
+    event = [kinds[row % 5] for row in range(ROWS)]
+    log = pd.DataFrame({"user_id": BASE["customer_id"], "event_time": AT, "event_type": event, "price": BASE["total"]})
+    log.to_parquet(tmp_path / "events.parquet")
+    done, doubts = init(tmp_path / "cvj.yaml", tmp_path / "events.parquet")
+    assert done.code == 3 and doubts["price-elsewhere"]["numbers"] == {"rows": ROWS - ROWS // 5}
+    done, _ = init(tmp_path / "cvj.yaml", tmp_path / "events.parquet", "--yes")
+    assert done.code == 0
+    rows = stored(tmp_path / "cvj.yaml")
+    assert set(rows[rows["value"].notna()]["event"]) == {"purchase", "refund"} and len(rows) == ROWS
+    bought = [total for total, name in zip(BASE["total"], event, strict=True) if name == "purchase"]
+    assert rows[rows["event"] == "purchase"]["value"].sum() == round(100 * sum(bought))
+    assert rows["property_price"].sum() == pytest.approx(sum(BASE["total"]))
+
+
+def test_an_order_with_dates_of_its_own_is_one_purchase(tmp_path: Path) -> None:
+    day = pd.Timedelta("1D")
+    at = pd.to_datetime(AT)
+    orders = pd.DataFrame(
+        {
+            "order_id": [f"o{row}" for row in range(ROWS)],
+            "customer_id": [f"k{row}" for row in range(ROWS)],
+            "order_status": ["delivered" if row % 6 else "canceled" for row in range(ROWS)],
+            "order_purchase_timestamp": at,
+            "order_delivered_date": at + 5 * day,
+            "order_estimated_delivery_date": at + 20 * day,
+        }
+    )
+    orders.to_parquet(tmp_path / "orders.parquet")
+    people = pd.DataFrame(
+        {"customer_id": orders["customer_id"], "customer_unique_id": BASE["customer_id"], "city": "Porto"}
+    )
+    people.to_parquet(tmp_path / "people.parquet")
+    files = tmp_path / "orders.parquet", tmp_path / "people.parquet"
+    done, doubts = init(tmp_path / "cvj.yaml", *files)
+    assert done.code == 3
+    assert doubts["once-each"]["numbers"] == {"orders": ROWS, "ids": ROWS}
+    assert doubts["several-ids"]["numbers"] == {"ids": ROWS, "people": 12}
+    assert doubts["several-ids"]["rivals"] == ["customer_unique_id"]
+    done, _ = init(tmp_path / "cvj.yaml", *files, "--yes")
+    assert done.code == 0
+    rows = stored(tmp_path / "cvj.yaml")
+    assert rows["event"].value_counts().to_dict() == {"purchase": ROWS - ROWS // 6, "purchase_undone": ROWS // 6}
+
+
+def test_customers_who_come_back_are_no_question(tmp_path: Path) -> None:
+    _, doubts = init(tmp_path / "cvj.yaml", shop(tmp_path, order_id=list(range(ROWS))))
+    assert not {"once-each", "several-ids"} & doubts.keys()
+
+
 @pytest.mark.parametrize("own", ["Customer Email", "id_customer"])
 def test_an_address_or_an_id_is_the_customer_before_a_name(tmp_path: Path, own: str) -> None:
     who = [row % 12 for row in range(ROWS)]

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import MANY, Doubt, first_of
+from cvj_ml.setup.events import COMMITTED, meaning
 from cvj_ml.setup.profile import Table
+from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
     COOKIE_WORDS,
     ENTITY_WORDS,
@@ -29,6 +31,8 @@ _NEARLY = 0.98
 """In so many rows an id stands (nearly) everywhere."""
 _ONE_LOGIN = 0.95
 """From this share of devices with one login on, both are taken for ids of one person, and others for shared."""
+_FEW_ORDERS = 20
+"""So few orders may well be of as many customers."""
 CERTAIN, NAMED, LIKELY, POSSIBLE = 4, 3, 2, 1
 """How much the name of a column speaks for the customer: a person and nothing else, a person beside other words, an
 address or a group or a case, an id of something unknown."""
@@ -129,6 +133,41 @@ def customer_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
         doubts = _id_doubts(source, table, table.file.column(name))
         found += [replace(one, name=f"{one.name}-{'-'.join(words(name))}") for one in doubts]
     return found
+
+
+def once_each(made: Draft) -> list[Doubt]:
+    """Return the doubt of orders of which no customer has a second, as where each order has an id of its own."""
+    table, column = made.table, made.table.file.column(made.roles.get("customer_id"))
+    orders = sum(made.events.values()) if made.event and meaning(made.event) in COMMITTED else 0
+    if orders < _FEW_ORDERS or column.ids < _NEARLY * orders or "customer_id" in made.roles.told:
+        return []
+    return [Doubt(
+        f"{made.source}.once-each", table.file.name,
+        f"{orders:,} orders are of {column.ids:,} different {column.name}, so (nearly) nobody ever came back, as where"
+        " each order has an id of its own and the person is told elsewhere.", True,
+        {"orders": orders, "ids": column.ids},
+        way_out=f"Is the person another column? If so: --column {table.file.paths[0].name}:customer_id=COLUMN; of"
+        " another file: join it in a query.",
+    )]  # fmt: skip
+
+
+def several_ids(source: str, table: Table, customer: str) -> list[Doubt]:
+    """Return the doubt of a table with a row a customer in which another column says which of them are one person."""
+    own = table.file.column(customer)
+    for one in find_customers(table):
+        column = one.column
+        if column.name == customer or one.tier < NAMED or not one.plausible or column.ids < own.ids / _TIMES_OTHERS:
+            continue
+        if column.somebody >= _NEARLY * table.file.rows and column.ids < _NEARLY * own.ids:
+            return [Doubt(
+                f"{source}.several-ids", table.file.name,
+                f"{own.ids:,} {customer} are of {column.ids:,} {column.name} alone, so some people would be several"
+                " customers, none of whom ever comes back.", True, {"ids": own.ids, "people": column.ids},
+                (column.name,),
+                f"Is {column.name} the person? If so: write it into the log as customer_id, in a query that joins this"
+                " file.",
+            )]  # fmt: skip
+    return []
 
 
 def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:

@@ -31,6 +31,7 @@ from cvj_ml.setup.roles import (
     is_modification,
     is_price,
     names_events,
+    order_of_each_row,
 )
 from cvj_ml.store.sql import literal
 
@@ -50,7 +51,8 @@ def find_shape(table: Table, roles: Roles) -> tuple[Shape, str | None, str | Non
     if {"touchpoint_id", "known_at"} <= roles.told:
         return "versions", roles.get("touchpoint_id"), roles.get("known_at")
     one_each = table.file.column(customer).distinct >= _NEARLY * table.file.column(customer).filled
-    if "event" not in roles.columns and one_each and len(dates_of(table)) > 1 and "occurred_at" not in roles.told:
+    side_by_side = one_each and len(dates_of(table)) > 1 and not order_of_each_row(table, taken)
+    if "event" not in roles.columns and side_by_side and "occurred_at" not in roles.told:
         return "dates", None, None
     keys = find_keys(
         table, {customer, at} | {name for role, name in roles.columns.items() if role in ("value", "event")}
@@ -172,7 +174,10 @@ def _with_events(made: Draft) -> Draft:
     stem = "_".join(one for one in words(file.paths[0].name.split(".")[0]) if not one.isdigit()) or "row"
     said = next(iter(meanings([stem, stem.removesuffix("s")])), None)
     customer = file.column(columns["customer_id"])
-    if customer.ids >= _NEARLY * customer.somebody and "value" not in columns:
+    order = order_of_each_row(made.table, {*columns.values()} - {columns.get("touchpoint_id")})
+    if order is not None and not said:
+        event, why = "purchase", f"a row an order, by {order}"
+    elif order is None and customer.ids >= _NEARLY * customer.somebody and "value" not in columns:
         event, why = "signup", "a row a customer, with a time: when they came"
     else:
         event, why = said or ("purchase" if "value" in columns else stem), "by the file's name" if said else ""

@@ -13,7 +13,7 @@ from cvj_ml.config import Config, validated
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.setup.columns import words
-from cvj_ml.setup.customers import LIKELY, choose_customer, customer_doubts, find_customers
+from cvj_ml.setup.customers import LIKELY, choose_customer, customer_doubts, find_customers, once_each, several_ids
 from cvj_ml.setup.document import Proposal, propose
 from cvj_ml.setup.doubts import Doubt, file_doubts, first_of, time_doubts
 from cvj_ml.setup.drafts import draft
@@ -143,9 +143,9 @@ def _propose(
         payments, left_out = payment_doubts(source, table, made.roles, made.key)
         uncounted += left_out
         doubts += [
-            *customer_doubts(source, table, made.roles), *time_doubts(source, table, made.roles), *payments,
-            *file_doubts(source, table, made.shape in ("lines", "versions")), *_nested(source, made),
-            *_of_folders(source, made),
+            *customer_doubts(source, table, made.roles), *once_each(made), *time_doubts(source, table, made.roles),
+            *payments, *file_doubts(source, table, made.shape in ("lines", "versions")),
+            *_nested(source, made), *_of_folders(source, made),
         ]  # fmt: skip
     joint, twice = joint_doubts(drafts)
     return propose(name, time_zone, drafts, attributes, doubts + joint, uncounted + twice, beside)
@@ -332,7 +332,7 @@ def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tu
             numbers={"rows": file.rows},
         )]  # fmt: skip
     attributes.append((source, table, customer))
-    return [Doubt(
+    return [*several_ids(source, table, customer), Doubt(
         f"{source}.static", file.name,
         "it has no time, so its columns are declared static: remove what changes, such as totals or a churn flag, or"
         " the"

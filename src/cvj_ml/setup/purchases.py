@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cvj_ml.setup.columns import NAMES, ColumnProfile, words
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, is_done, is_undone, meaning
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.queries import Draft, number_sql
+from cvj_ml.setup.queries import PRICE_ELSEWHERE, Draft, number_sql, sold
 from cvj_ml.setup.roles import ID_WORDS, Candidate, Roles, find_numbers, find_quantity, is_currency, is_price, is_state
 from cvj_ml.store.sql import literal
 
@@ -73,11 +73,12 @@ def with_money(made: Draft) -> Draft:
             tuple(beside), "Do you need a value? If so: convert it to one currency in a query.",
         ))  # fmt: skip
         made = replace(made, unvalued=True, properties=(*made.properties, value.name))
-    below, of = _below_zero(made, value)
+    amounts = _amounts(made, value)
+    below, of = _below_zero(made, amounts)
     if below:
         found.append(Doubt(
             f"{made.source}.negative", file.name,
-            f"{value.name} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and"
+            f"{' or '.join(amounts)} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and"
             f" cancellations are:"
             " each would count as a purchase. A query gives them the event 'refund' instead, which does not undo the"
             " purchase before it.", True,
@@ -86,12 +87,17 @@ def with_money(made: Draft) -> Draft:
     if "event" in made.roles.columns and (where := _committed(made)) != _NOTHING:
         elsewhere = made.table.ask(f"count({made.table.text(value.name)})", f"NOT ({where})")[0]
         if elsewhere > 0.05 * value.filled and below == 0:
+            priced = is_price(value.name) and not made.unvalued
             found.append(Doubt(
-                f"{made.source}.value-elsewhere", file.name,
-                f"{value.name} also stands in {elsewhere:,} rows of events that are no purchase; it is their value,"
-                f" too.",
-                numbers={"rows": elsewhere},
+                f"{made.source}.{PRICE_ELSEWHERE if priced else 'value-elsewhere'}", file.name,
+                f"{value.name} also stands in {elsewhere:,} rows of events that are no purchase"
+                + ("; it is their value, too." if not priced else
+                   f", as the price of what was looked at does. A query takes it for the value of"
+                   f" {first_of(sold(made))} alone; elsewhere it is a property."),
+                priced, {"rows": elsewhere},
+                way_out="Does every such row bring it in? If so: correct the query." if priced else "",
             ))  # fmt: skip
+            made = replace(made, properties=(*made.properties, value.name)) if priced else made
     return replace(made, doubts=tuple(found))
 
 
@@ -107,17 +113,20 @@ def _committed(made: Draft) -> str | None:
     return f"{text} IN ({', '.join(map(literal, mapped))})" if mapped else _NOTHING
 
 
-def _below_zero(made: Draft, value: ColumnProfile) -> tuple[int, int]:
+def _amounts(made: Draft, value: ColumnProfile) -> list[str]:
+    """Return the columns that an amount is made of: the value, times the quantity where it is the price of a piece."""
+    pieces = made.shape == "lines" and is_price(value.name)
+    quantity = find_quantity(made.table, made.roles.columns.values()) if pieces else None
+    return [value.name, quantity] if quantity else [value.name]
+
+
+def _below_zero(made: Draft, amounts: Sequence[str]) -> tuple[int, int]:
     """Return how many rows that mean a purchase have an amount below zero (or a quantity), and how many there are."""
-    table, columns = made.table, made.roles.columns
     where = _committed(made)
     if where is None:
         return 0, 0
-    amounts = [value.name]
-    if made.shape == "lines" and is_price(value.name) and (quantity := find_quantity(table, columns.values())):
-        amounts.append(quantity)
-    tests = " OR ".join(f"{number_sql(table, one, strict=False)} < 0" for one in amounts)
-    below, of = table.ask(f"count(*) FILTER (WHERE {tests}), count(*)", where)
+    tests = " OR ".join(f"{number_sql(made.table, one, strict=False)} < 0" for one in amounts)
+    below, of = made.table.ask(f"count(*) FILTER (WHERE {tests}), count(*)", where)
     return int(below), int(of)
 
 

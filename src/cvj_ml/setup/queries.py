@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cvj_ml.config import EPOCHS
 from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import Doubt
-from cvj_ml.setup.events import COMMITTED, meaning
+from cvj_ml.setup.events import COMMITTED, is_undone, meaning
 from cvj_ml.setup.named_tools import Recognised
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Roles, find_quantity, is_modification, is_price
@@ -28,6 +28,9 @@ FILLED = "filled"
 
 LINES = "lines"
 """What a proposed query calls its file."""
+
+PRICE_ELSEWHERE = "price-elsewhere"
+"""The doubt of prices that stand beside views and carts, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,11 @@ def event_of_date(name: str) -> str:
     return {"create": "created"}.get(" ".join(said), "_".join(said)) or "happened"
 
 
+def sold(made: Draft) -> list[str]:
+    """Return the events of which a price is what was paid: purchases and the like, and what undid one."""
+    return [name for name in made.events if meaning(name) in (*COMMITTED, "upgrade") or is_undone(name)]
+
+
 def needs_query(made: Draft) -> bool:
     """Return whether a plain path with columns cannot read the table as it is meant."""
     at = made.column("occurred_at")
@@ -109,7 +117,7 @@ def needs_query(made: Draft) -> bool:
     return bool(
         made.shape == "lines"
         or (made.shape == "dates" and not made.melt)
-        or "negative" in names
+        or names & {"negative", PRICE_ELSEWHERE}
         or made.undone
         or (at is not None and at.also)
     )
@@ -142,6 +150,9 @@ def query_of(made: Draft) -> str:
     value = None
     if "value" in columns and not made.unvalued:
         value = table.file.column(columns["value"]).sql
+        if any(one.name.endswith(f".{PRICE_ELSEWHERE}") for one in made.doubts):
+            own = table.file.column(columns["event"]).sql
+            value = f"CASE WHEN {own} IN ({', '.join(map(literal, sold(made)))}) THEN {value} END"
     event = literal(made.event) if made.event else table.file.column(columns["event"]).sql
     kept = {
         role: table.file.column(name).sql

@@ -305,6 +305,18 @@ def find_keys(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
     )
 
 
+def order_of_each_row(table: Table, taken: Iterable[str]) -> str | None:
+    """Return the column that by its name is the number of an order, where each row has one of its own."""
+    return next(
+        (
+            one.name
+            for one in find_keys(table, taken)
+            if set(words(one.name)) & (_ORDER - {"name"}) and one.distinct == one.filled == table.file.rows
+        ),
+        None,
+    )
+
+
 def find_named(
     table: Table, taken: Iterable[str], names: Sequence[str], kinds: tuple[str, ...]
 ) -> ColumnProfile | None:
