@@ -192,6 +192,45 @@ def test_an_order_with_dates_of_its_own_is_one_purchase(tmp_path: Path) -> None:
     assert rows["event"].value_counts().to_dict() == {"purchase": ROWS - ROWS // 6, "purchase_undone": ROWS // 6}
 
 
+def test_a_number_that_each_order_has_alone_is_no_customer_beside_an_address(tmp_path: Path) -> None:
+    mails = [f"u{row % 12}@example.org" for row in range(ROWS)]
+    tickets = {"order_no": list(range(ROWS)), "attendee_no": [900 + row for row in range(ROWS)], "email": mails}
+    pd.DataFrame(tickets | {"order_date": AT, "total": BASE["total"]}).to_csv(tmp_path / "tickets.csv", index=False)
+    _, doubts = init(tmp_path / "cvj.yaml", tmp_path / "tickets.csv")
+    assert doubts["customer-rivals"]["numbers"] == {"ids": 12, "attendee_no": ROWS}
+    init(tmp_path / "cvj.yaml", tmp_path / "tickets.csv", "--yes")
+    assert stored(tmp_path / "cvj.yaml")["customer_id"].nunique() == 12
+
+
+def test_a_booking_happens_when_it_is_booked_and_not_when_the_guest_leaves(tmp_path: Path) -> None:
+    booked = pd.to_datetime(AT).normalize()
+    stays = {"departure": booked + pd.Timedelta("65D"), "arrival": booked + pd.Timedelta("60D"), "booked_on": booked}
+    pd.DataFrame(
+        {"booking_id": list(range(ROWS)), "guest_id": BASE["customer_id"], **stays, "total_price": BASE["total"]}
+    ).to_csv(tmp_path / "bookings.csv", index=False, date_format="%Y-%m-%d")
+    _, doubts = init(tmp_path / "cvj.yaml", tmp_path / "bookings.csv", "--yes")
+    assert doubts["time-rivals"]["rivals"] == ["arrival", "departure"]
+    rows = stored(tmp_path / "cvj.yaml")
+    assert sorted(rows["occurred_at"].dt.strftime("%Y-%m-%d")) == sorted(booked.strftime("%Y-%m-%d"))
+    assert (rows["visible_at"] - rows["occurred_at"] <= pd.Timedelta("1D")).all()
+
+
+def test_times_of_day_that_are_not_read_are_told(tmp_path: Path) -> None:
+    days = [one[:10] for one in AT]
+    file = shop(
+        tmp_path, order_date=days, order_time=[f"{row % 24}:05" for row in range(ROWS)], note=["10:00 a.m.?"] * ROWS
+    )
+    done, doubts = init(tmp_path / "cvj.yaml", file)
+    assert done.code == 0 and doubts["time-of-day"]["rivals"] == ["order_time"]
+    _, doubts = init(tmp_path / "other.yaml", shop(tmp_path, order_time=["10:05"] * ROWS))
+    assert "time-of-day" not in doubts
+
+
+def test_where_a_parcel_went_is_no_state_of_an_order(tmp_path: Path) -> None:
+    done, doubts = init(tmp_path / "cvj.yaml", shop(tmp_path, ship_state=["CA", "NY", "TX"] * (ROWS // 3)))
+    assert done.code == 0 and "states" not in doubts
+
+
 def test_customers_who_come_back_are_no_question(tmp_path: Path) -> None:
     _, doubts = init(tmp_path / "cvj.yaml", shop(tmp_path, order_id=list(range(ROWS))))
     assert not {"once-each", "several-ids"} & doubts.keys()

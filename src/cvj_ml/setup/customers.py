@@ -23,6 +23,7 @@ from cvj_ml.setup.roles import (
     VISITOR_WORDS,
     Candidate,
     Roles,
+    order_of_each_row,
 )
 
 _HEAVY, _TIMES_OTHERS = 0.1, 10
@@ -105,6 +106,13 @@ def choose_customer(table: Table, candidates: Sequence[Candidate]) -> Candidate 
     if not candidates or not candidates[0].plausible:
         return None
     best = candidates[0]
+    rows = table.file.rows
+    if rows >= _FEW_ORDERS and best.column.ids >= _NEARLY * rows and order_of_each_row(table, {best.column.name}):
+        # A number that each order has alone, such as an attendee's, is nobody who comes back; an address may be.
+        for one in candidates[1:]:
+            person = one.tier >= NAMED or 2 * one.column.emails > one.column.filled
+            if one.plausible and person and one.column.somebody >= EVERYBODY * rows and one.column.ids < _NEARLY * rows:
+                return one
     if not set(words(best.column.name)) & COOKIE_WORDS:
         return best
     # Everybody who was seen without a name and later logs in is known by the name.

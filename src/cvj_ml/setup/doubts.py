@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvj_ml.setup.columns import ColumnProfile
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Candidate, Roles
+from cvj_ml.store.sql import literal
 
 SHOWN = 12
 """Names shown in a message."""
@@ -120,6 +122,14 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             True, {}, (when.or_format,),
             f'Is the second right? If so: time_format: "{when.or_format}" under sources.{source}.',
         ))  # fmt: skip
+    clock = next((one.name for one in file.columns if when.days_only and _is_clock(table, one)), None)
+    if clock:
+        found.append(Doubt(
+            f"{source}.time-of-day", file.name,
+            f"{when.name} holds days, and {clock} the times of day, which are not read: what a customer did on one day"
+            " has no order.", rivals=(clock,),
+            way_out=f"Does it matter? If so: make one column of both in a query, {when.name} || ' ' || {clock}.",
+        ))  # fmt: skip
     for rows, said in (
         (when.ahead, "lie in the future"),
         (when.ancient, "lie before 1990, as an empty time does (1970)"),
@@ -131,6 +141,15 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
                 way_out="They change no date that is proposed here; correct or remove them.",
             ))  # fmt: skip
     return found
+
+
+def _is_clock(table: Table, column: ColumnProfile) -> bool:
+    """Return whether a column of text holds times of day in (nearly) every row."""
+    if column.kind != "text" or 2 * column.filled < table.file.rows or column.distinct > 86_400:
+        return False
+    shape = r"\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][.]?[Mm][.]?)?"
+    (clocks,) = table.ask(f"count(*) FILTER (WHERE regexp_full_match({table.text(column.name)}, {literal(shape)}))")
+    return bool(clocks >= (1 - MANY) * column.filled)
 
 
 def _time_in_words(one: Candidate, rows: int) -> str:

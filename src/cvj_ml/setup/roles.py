@@ -61,14 +61,12 @@ _OCCURRED = (
     "order purchase timestamp", "ts", "datetime", "event date", "date time", "date", "datum", "zeit", "zeitpunkt",
     "bestelldatum", "fecha", "data", "time",
 )  # fmt: skip
-_KNOWN = frozenset(
-    words("known loaded ingested received inserted synced exported recorded arrived arrival processed etl")
-)
+_KNOWN = frozenset(words("known loaded ingested received inserted synced exported recorded arrived processed etl"))
 _MODIFIED = frozenset(words("modified updated update changed last sync edited geandert modifie")) | _KNOWN
 _OTHER_TIME = frozenset(
     words(
         "birth birthday dob expiry expires expiration due estimated expected delivery delivered end until valid next"
-        " scheduled renewal sent original"
+        " scheduled renewal sent original arrival departure"
     )
 )
 _EVENT = (
@@ -78,6 +76,9 @@ _EVENT = (
 )  # fmt: skip
 _EVENT_WEAK = ("metric", "type", "kind", "name", "category", "operation", "what", "art", "tipo")
 _STATE = frozenset(words("status state stage zustand estado statut etat fulfillment"))
+_ADDRESS = frozenset(
+    words("ship shipping bill billing address mailing home us province county customer delivery store")
+)
 _OLD, _NEW = (
     frozenset(words("old previous from before prior alt ancien anterior")),
     frozenset(words("new current to after next neu nouveau nuevo")),
@@ -174,6 +175,7 @@ def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
             one.column.ahead + one.column.ancient > 0,
             one.column.days_only,
             -one.tier,
+            one.column.first,  # what comes after it, such as a stay after its booking, was only planned then
             len(words(one.column.name)),
         ),
     )
@@ -190,8 +192,9 @@ def says_known(name: str) -> bool:
 
 
 def is_state(name: str) -> bool:
-    """Return whether a column's name says that it holds the state of something."""
-    return bool(set(words(name)) & _STATE)
+    """Return whether a column's name says that it holds the state of something, and not where somebody lives."""
+    parts = set(words(name))
+    return bool(parts & _STATE) and not (parts & _STATE == {"state"} and parts & _ADDRESS)
 
 
 def find_events(table: Table, taken: Iterable[str]) -> list[Candidate]:
