@@ -50,9 +50,13 @@ class JoinedRows:
         kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
         connection.register("persons", pa.table([ids, last], schema=kinds))
         connection.register("links", persons.links)
-        self._bucket = connection.sql(f"SELECT {bucket_sql('target', buckets)} AS bucket FROM links").fetchnumpy()[
-            "bucket"
-        ]
+        # A query answers in any order.
+        placed = persons.links.select(["target"]).append_column("place", pa.array(np.arange(len(persons.links))))
+        connection.register("targets", placed)
+        found = connection.sql(f"SELECT place, {bucket_sql('target', buckets)} AS bucket FROM targets").fetchnumpy()
+        connection.unregister("targets")
+        self._bucket = np.empty(len(placed), dtype=np.int64)
+        self._bucket[found["place"]] = found["bucket"]
 
     def place(self, part: int) -> int:
         """Return where a part of the rows is put in order: beyond the buckets."""
