@@ -211,6 +211,7 @@ def small(trained: Trained) -> tuple[cvj.Touchpoints, cvj.Model]:
     return touchpoints(trained), cvj.Model("cvj8", horizons=["7d", "30d"], model=settings, engine={"threads": 1})
 
 
+@pytest.mark.slow
 def test_a_panel_goes_to_a_frame_and_back(trained: Trained) -> None:
     rows, model = small(trained)
     panel = model.panel(rows, AS_OF)
@@ -358,6 +359,7 @@ def test_columns_that_are_wrong_are_told_all_at_once() -> None:
         cvj.Touchpoints(polars.from_pandas(mixed.astype(str)).lazy())
 
 
+@pytest.mark.slow
 def test_rows_that_are_there_twice_are_told(trained: Trained) -> None:
     _, model = small(trained)
     twice = pd.concat([table(trained)] * 2).drop(columns="touchpoint_id")

@@ -65,6 +65,7 @@ def night(trained: Trained, folder: Path, as_of: str = AS_OF, **engine: int) -> 
     return Path(json.loads(ran.out)["night"])
 
 
+@pytest.mark.slow
 def test_threads_and_buckets_change_no_byte_of_scores_and_lists(trained: Trained, tmp_path: Path) -> None:
     reference = everything(night(trained, tmp_path / "reference"))
     results = {name for name in reference if name.startswith(("scores/", "targets/"))}

@@ -132,6 +132,7 @@ def test_a_single_changed_number_is_a_difference() -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_an_honest_configuration_passes_with_scores_compared(trained: Trained, tmp_path: Path) -> None:
     run, found = audit(trained, tmp_path)
     assert run.code == 0, run.err

@@ -42,6 +42,7 @@ def last_of(judged: pd.DataFrame) -> pd.DataFrame:
     return judged[judged["folds"] == FOLDS - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.1, 0.4])
 def test_ranges_hold_as_often_as_they_say(spread: float) -> None:
     (row,) = coverage_of_ranges(judged_of(spread, 70)).to_dict("records")

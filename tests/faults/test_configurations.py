@@ -164,6 +164,7 @@ def refused(file: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_hostile_values_end_in_words(tmp_path: Path) -> None:
     file, number = tmp_path / "shop.yaml", 0
     for _, _, text in hostile(1, 300):

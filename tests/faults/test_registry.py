@@ -101,6 +101,7 @@ def test_a_tampered_mlmodel_is_not_read(ground: Ground, registry: Registry, copi
     assert not registry.executed.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.pkl", "forest.joblib", "sitecustomize.py"])
 def test_what_was_added_to_the_registered_bundle(ground: Ground, registry: Registry, file: str) -> None:
     """The copy of an earlier night does not stand in for it where the registry has to be asked."""

@@ -178,6 +178,7 @@ def audit(trained: Trained, folder: Path, function: str) -> tuple[Outcome, dict[
     return run, json.loads(run.out) if run.out else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["remembers", "above_average"])
 def test_the_audit_finds_a_function_that_cheats(trained: Trained, tmp_path: Path, function: str) -> None:
     run, found = audit(trained, tmp_path, function)
@@ -185,6 +186,7 @@ def test_the_audit_finds_a_function_that_cheats(trained: Trained, tmp_path: Path
     assert {(one["check"], one["name"]) for one in found["leaks"]} >= {("repetition", "custom_mine")}
 
 
+@pytest.mark.slow
 def test_the_audit_passes_an_honest_function(trained: Trained, tmp_path: Path) -> None:
     run, found = audit(trained, tmp_path, "most_in_a_day")
     assert (run.code, found["leaks"]) == (0, []), run.err

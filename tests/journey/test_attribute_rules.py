@@ -32,6 +32,7 @@ def entered(rules: dict[str, object], who: Customer, same_day: str = "counts") -
     return [None if at == NEVER else (int(at) - START) / DAY for at in times]
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(examples.customers(), examples.by_attributes())
 def test_entries_are_those_of_the_oracle(customers: list[Customer], one: JourneySpec) -> None:

@@ -45,6 +45,7 @@ def known(setting: Setting, customers: list[Customer]) -> Stays:
     return stays(seen, evidence(seen, to_block(customers)))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(examples.lives())
 def test_stays_are_those_of_the_oracle(lives: tuple[list[Customer], Setting]) -> None:
@@ -140,6 +141,7 @@ def test_a_leave_is_labelled_for_those_who_hold_the_stage(
                 assert found[name].until[row] == (now.leave - at if ends else NEVER)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(examples.lives(), examples.instants())
 def test_features_tell_the_stay_that_was_known(lives: tuple[list[Customer], Setting], as_of: int) -> None:

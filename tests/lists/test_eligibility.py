@@ -294,6 +294,7 @@ def made(night: dict[str, Any]) -> tuple[RankedList, ...]:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(nights())
 def test_lists_and_reasons_are_those_of_plain_loops(night: dict[str, Any]) -> None:
@@ -620,6 +621,7 @@ def test_plays_change_without_a_new_model_and_suppression_makes_another_night(tr
 # Promises that hold for any lists and rules.
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(nights(), st.randoms(use_true_random=False))
 def test_nobody_suppressed_is_listed_and_arms_depend_on_no_score(night: dict[str, Any], random: Any) -> None:

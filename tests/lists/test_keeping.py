@@ -432,6 +432,7 @@ def test_a_stage_that_silence_leaves_first_has_nobody_to_win_back() -> None:
     asked("60d", outbound=("buyer",))  # what we send enters the silent, too
 
 
+@pytest.mark.slow
 @given(st.lists(PERSON, min_size=6, max_size=6), st.lists(PERSON, min_size=6, max_size=6), st.data())
 def test_what_changed_adds_up_for_lists_of_several_stages_and_for_segments(
     then: list[dict[str, Any]], now: list[dict[str, Any]], data: st.DataObject

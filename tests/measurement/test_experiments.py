@@ -51,6 +51,7 @@ def taught(file: Path, until: int) -> ContactEffects:
     return learn_contact_effects(histories, definition, until, draw_keys(200, 1))
 
 
+@pytest.mark.slow
 def test_listings_are_rows_or_are_counted(tmp_path: Path) -> None:
     """Silent errors 45 and 46: the first listing of an epoch alone, and no window beyond the epoch's end."""
     past = business()
@@ -89,6 +90,7 @@ def test_listings_are_rows_or_are_counted(tmp_path: Path) -> None:
     assert (both["probability_x"] == both["probability_y"]).all(), "silent error 48: the score published that night"
 
 
+@pytest.mark.slow
 def test_nights_that_nobody_acted_on_and_lists_that_are_gone_teach_nothing(tmp_path: Path) -> None:
     """Silent error 48: a night filled in later was scored by a model that had seen its outcomes."""
     past = business()
@@ -109,6 +111,7 @@ def test_nights_that_nobody_acted_on_and_lists_that_are_gone_teach_nothing(tmp_p
     assert not len(found.experiments.rows) and not any(found.experiments.left_out.values()) and not found.notes
 
 
+@pytest.mark.slow
 def test_an_epoch_whose_control_was_drawn_anew_teaches_nothing(tmp_path: Path) -> None:
     """Silent error 164: whoever was spared first is contacted under the new salt, and counts as control."""
     past = business()
@@ -128,6 +131,7 @@ def test_an_epoch_whose_control_was_drawn_anew_teaches_nothing(tmp_path: Path) -
     assert "were in both groups, so the control group was drawn anew within the epoch" in told
 
 
+@pytest.mark.slow
 def test_a_change_of_the_length_of_epochs_draws_anew_and_a_first_draw_does_not(tmp_path: Path) -> None:
     past = business()
     past.write(tmp_path)
@@ -314,6 +318,7 @@ def test_assignments_in_the_log_are_experiments(tmp_path: Path) -> None:
     assert later.to_dict() == {"c00000": 0, "c00001": 0, "c00002": 0, "c00004": 1, "c00005": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("propensity", [0.5, None])
 def test_an_experiment_alone_tells_an_effect_and_ranks_nothing(tmp_path: Path, propensity: float | None) -> None:
     """Also of a targeted log, whose propensities are estimated; one without overlap is refused."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.oracles import examples, journey
@@ -32,6 +33,7 @@ class Alone:
         return [function(self.block)]
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(examples.lives(), examples.instants(), st.integers(1, 6), st.data())
 def test_who_left_and_who_stayed_are_those_of_the_oracle(

@@ -308,6 +308,7 @@ def test_compiled_trees_that_differ_from_lightgbm_score_nobody(
         open_bundle(trained.bundle)
 
 
+@pytest.mark.slow
 def test_what_contacts_change_is_kept_to_the_bit(trained: Trained, tmp_path: Path) -> None:
     """Effects travel with the bundle: its canary holds them, other folders load the same, a changed tree is seen."""
     predictor = load(trained.bundle).predictor

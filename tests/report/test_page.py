@@ -516,6 +516,7 @@ def test_what_is_missing_is_left_out(browser: Any, tmp_path: Path) -> None:
     assert "This night has no lists." in page(replace(quiet, lists=()))
 
 
+@pytest.mark.slow
 def test_a_published_night_has_its_page_and_worksheet(
     browser: Any, trained: Trained, tmp_path: Path, record_property: Any
 ) -> None:
@@ -700,6 +701,7 @@ def test_a_single_night_has_a_chart_with_room_for_its_interval(difference: float
     assert "0" in [text for _, text in found.effect.ticks]
 
 
+@pytest.mark.slow
 def test_no_page_shows_what_was_measured_after_its_night(trained: Trained, tmp_path: Path) -> None:
     file = trained.variant(tmp_path / "out")
     history = tmp_path / "out" / "measure" / "history.parquet"

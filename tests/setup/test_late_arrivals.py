@@ -107,6 +107,7 @@ def differing(one: list[Any], other: list[Any]) -> int:
     return sum(len(compare_outputs(*pair).different) for pair in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_rows_that_arrive_days_late_change_no_past_answer(rows: list[Arriving], target: Path) -> None:
     late = [one for one in rows if one.at < FIRST <= one.arrived < SECOND]
     assert {"page_view", "view_item", "sign_up", "purchase"} <= {one.row["event_name"] for one in late}

@@ -79,6 +79,7 @@ def config_of(folder: Path, name: str, **source: Any) -> Config:
     return Config.model_validate(document, context={"folder": folder})
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(ROWS)
 def test_the_same_rows_in_any_file_are_the_same_store(tmp_path_factory: Any, rows: list[Any]) -> None:

@@ -139,6 +139,7 @@ def expected(rows: Sequence[Row], told: Sequence[Told], as_of: int, most_ids: in
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(logs(), pairs(until=False), st.integers(1, DAYS))
 @example([Row("b", 0, 0, "e0"), Row("a", 9, 9, "e1")], [Told("b", "a", 5)], 7)
@@ -150,6 +151,7 @@ def test_an_instant_knows_the_persons_that_could_be_known_then(rows, told, at) -
         assert view(store, as_of) == expected(rows, told, as_of)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(logs(), pairs(), st.integers(1, DAYS))
 def test_tables_as_they_stood_give_the_same_view(rows, told, at) -> None:
@@ -177,6 +179,7 @@ def visits(draw: st.DrawFn) -> list[tuple[str, str, int, int]]:
     return rows
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(visits(), st.integers(1, DAYS))
 @example([("", "x", 0, 0), ("a", "x", 4, 4), ("", "x", 6, 6), ("b", "x", 8, 8), ("", "x", 9, 9)], 12)

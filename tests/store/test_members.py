@@ -185,6 +185,7 @@ def test_links_lead_to_the_account_that_is_known_first(rows, members) -> None:
             assert account_by(replace(row, account=""), members, held[0]["since"]) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(logs(), lines, st.integers(1, DAYS))
 @example([Row("", "p", 0, 0, "e0")], [Line("p", "A", 5)], 7)
@@ -200,6 +201,7 @@ def test_an_instant_knows_the_people_that_could_be_known_then(rows, members, at)
         assert counts.rows_in == len(rows) == counts.stored + counts.unassigned
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(logs(), lines, st.integers(1, DAYS))
 def test_tables_as_they_stood_give_the_same_view(rows, members, at) -> None:

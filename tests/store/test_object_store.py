@@ -220,6 +220,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     object_store._opened.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("endpoint", "words"),
     [
@@ -329,6 +330,7 @@ def test_init_looks_at_files_of_this_machine(tmp_path: Path) -> None:
     assert ran.code == 2 and "init looks at files of this machine" in ran.err and CANARY not in ran.err
 
 
+@pytest.mark.slow
 def test_check_reads_objects(
     tmp_path: Path, bucket: str, object_server: ObjectServer, configure: Callable[..., Config]
 ) -> None:
@@ -440,6 +442,7 @@ def google(monkeypatch: pytest.MonkeyPatch, impatient: None) -> Iterator[dict[st
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_the_client_of_google_cloud_storage_reads_objects(
     tmp_path: Path, google: dict[str, str], configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,6 +456,7 @@ def test_the_client_of_google_cloud_storage_reads_objects(
     assert "no server listens there" in told
 
 
+@pytest.mark.slow
 def test_an_account_of_azure_that_is_not_there_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, configure: Callable[..., Config]
 ) -> None:

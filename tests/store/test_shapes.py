@@ -244,6 +244,7 @@ def written(day: int | None) -> str | None:
     return None if day is None else f"{BEGIN + timedelta(days=day):%Y-%m-%d %H:%M:%S}"
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(ROWS, st.integers(0, 45), st.sampled_from(["jsonl", "csv"]), st.booleans())
 def test_the_past_is_what_was_known_then(

@@ -131,6 +131,7 @@ def client_of(config: Config) -> Any:
     return MlflowClient(config.mlflow.tracking_uri, config.mlflow.tracking_uri)
 
 
+@pytest.mark.slow
 def test_commands_are_imported_without_what_only_some_need() -> None:
     code = "import sys, cvj_ml.commands; print(sorted({'mlflow', 'matplotlib', 'pyspark', 'mcp'} & sys.modules.keys()))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

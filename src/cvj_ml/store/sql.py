@@ -79,6 +79,7 @@ def connect_duckdb(config: Config, spill: Path, *, in_order: bool = False) -> du
     connection = duckdb.connect(config={"python_enable_replacements": False})
     _OPEN.add(connection)
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # a bar of its own where Python runs no file
     connection.execute(f"SET preserve_insertion_order = {str(in_order).lower()}")
     connection.execute(f"SET temp_directory = {literal(spill)}")
     define_reading(connection, config.ids.match)
