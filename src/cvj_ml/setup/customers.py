@@ -164,13 +164,14 @@ def several_ids(source: str, table: Table, customer: str) -> list[Doubt]:
     own = table.file.column(customer)
     for one in find_customers(table):
         column = one.column
-        if column.name == customer or one.tier < NAMED or not one.plausible or column.ids < own.ids / _TIMES_OTHERS:
+        an_id = (one.tier >= NAMED and set(words(column.name)) & ID_WORDS) or 2 * column.emails > column.filled
+        if column.name == customer or not an_id or not one.plausible or column.ids < own.ids / _TIMES_OTHERS:
             continue
         if column.somebody >= _NEARLY * table.file.rows and column.ids < _NEARLY * own.ids:
             return [Doubt(
                 f"{source}.several-ids", table.file.name,
                 f"{own.ids:,} {customer} are of {column.ids:,} {column.name} alone, so some people would be several"
-                " customers, none of whom ever comes back.", True, {"ids": own.ids, "people": column.ids},
+                " customers.", True, {"ids": own.ids, "people": column.ids},
                 (column.name,),
                 f"Is {column.name} the person? If so: write it into the log as customer_id, in a query that joins this"
                 " file.",
