@@ -36,7 +36,6 @@ def files_of(case: str, names: list[str]) -> list[Path]:
     return [folder / case / name for name in names]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("case", "number"), RUNS)
 def test_a_file_as_another_system_writes_it(case: str, number: int, tmp_path: Path) -> None:
     expected: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "field" / case / "expected.yaml").read_text())[number]

@@ -24,6 +24,7 @@ HEAVY = {
     "mlflow",
     "lightgbm",
     "duckdb",
+    "mcp",
     "pandas",
     "numpy",
     "pyarrow",

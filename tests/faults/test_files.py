@@ -49,7 +49,6 @@ PARQUET: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("table", ["touchpoints", "customers"])
 @pytest.mark.parametrize("fault", PARQUET)
 def test_a_parquet_file(ground: Ground, fault: str, table: str) -> None:

@@ -47,7 +47,6 @@ def expected(fresh: Ground, tmp_path: Path) -> dict[str, bytes]:
     return nights(quiet)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("station", STATIONS)
 def test_a_night_killed_at_a_station_is_run_again(fresh: Ground, expected: dict[str, bytes], station: str) -> None:
     running = fresh.start("--log-format", "json")
@@ -136,7 +135,6 @@ def test_a_night_killed_at_any_change_on_the_disk_is_run_again(
         assert nights(struck) == expected, changes[step]
 
 
-@pytest.mark.slow
 def test_of_several_runs_at_once_one_publishes(fresh: Ground, expected: dict[str, bytes]) -> None:
     file = fresh.config
     running = [fresh.warmed.start("nightly", file, "--as-of", AS_OF, "--json") for _ in range(4)]

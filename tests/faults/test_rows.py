@@ -128,7 +128,6 @@ def test_rows_known_before_they_happened_are_visible_when_they_happen(ground: Gr
     pd.testing.assert_frame_equal(ground.scores(ground.publishes()), before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "why"),
     [
@@ -204,7 +203,6 @@ def test_a_backfill_passes_over_a_change_of_the_clock_and_a_leap_day(ground: Gro
 # Values that the model has never seen, and customers that are not there
 
 
-@pytest.mark.slow
 def test_names_that_training_never_saw_are_other(ground: Ground, before: pd.DataFrame) -> None:
     few = converted(some(log(ground), 0.005), "2025-06-20").assign(event="teleported", channel="smoke_signals")
     write(ground, log(ground), few)

@@ -178,7 +178,6 @@ def audit(trained: Trained, folder: Path, function: str) -> tuple[Outcome, dict[
     return run, json.loads(run.out) if run.out else {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("function", ["remembers", "above_average"])
 def test_the_audit_finds_a_function_that_cheats(trained: Trained, tmp_path: Path, function: str) -> None:
     run, found = audit(trained, tmp_path, function)

@@ -318,7 +318,6 @@ def test_assignments_in_the_log_are_experiments(tmp_path: Path) -> None:
     assert later.to_dict() == {"c00000": 0, "c00001": 0, "c00002": 0, "c00004": 1, "c00005": 0}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("propensity", [0.5, None])
 def test_an_experiment_alone_tells_an_effect_and_ranks_nothing(tmp_path: Path, propensity: float | None) -> None:
     """Also of a targeted log, whose propensities are estimated; one without overlap is refused."""

@@ -172,7 +172,6 @@ def business() -> Simulation:
     return simulate(3000, seed=1, days=260)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("factor", [2.5, 1.0])
 def test_a_known_effect_is_found_and_none_where_there_is_none(tmp_path: Path, factor: float) -> None:
     """Silent errors 23 and 24: whoever was contacted, and no score is blamed for a good campaign."""

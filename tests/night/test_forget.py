@@ -296,7 +296,6 @@ def leave(tmp_path: Path, *names: str) -> None:
     (tmp_path / "log.csv").write_text("".join(kept))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "content", "spec"),
     [

@@ -141,7 +141,6 @@ def test_little_data_only_warns_where_a_person_watches(trained: Trained, tmp_pat
     assert not [line for line in again.err.splitlines() if line == "Scoring"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("command", "options"), [("targets", []), ("score", ["--no-lists"])])
 def test_two_commands_are_short_for_this_one(trained: Trained, out: Path, command: str, options: list[str]) -> None:
     """Also where a night is found that the other one made; a person's run leaves the metrics alone."""
@@ -188,7 +187,6 @@ FAILING = {"drift": {"warn": 0.0001, "fail": 0.0001}, "model_age": {"warn": "1h"
 LATER = "2025-06-30"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", ["nightly", "score", "targets"])
 def test_every_command_that_publishes_asks_the_gates(trained: Trained, out: Path, command: str) -> None:
     """Silent error 52: nothing is published past a failing gate, by no command, and `report` publishes nothing."""

@@ -40,7 +40,6 @@ def init(folder: Path, *arguments: object) -> tuple[Outcome, Path]:
     return call("init", *arguments, "--config", target, "--time-zone", "UTC"), target
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("tool", "number"), SAMPLES)
 def test_a_tiny_export_has_the_values_that_are_right_by_hand(tool: str, number: int, tmp_path: Path) -> None:
     expected: dict[str, Any] = yaml.safe_load((HERE / tool / "expected.yaml").read_text())[number]

@@ -220,7 +220,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     object_store._opened.cache_clear()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("endpoint", "words"),
     [

@@ -251,7 +251,6 @@ def numbers(column: pa.ChunkedArray) -> list[Any]:
     return column.to_pylist()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_every_type_in_every_role(
     held: pa.Table, described: tuple[SourceLocation, Config, SourceSpec], role: str, tmp_path: Path

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvj_ml.setup.columns import ColumnProfile
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Candidate, Roles
 from cvj_ml.store.sql import literal
@@ -122,7 +121,7 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             True, {}, (when.or_format,),
             f'Is the second right? If so: time_format: "{when.or_format}" under sources.{source}.',
         ))  # fmt: skip
-    clock = next((one.name for one in file.columns if when.days_only and _is_clock(table, one)), None)
+    clock = _clock(table) if when.days_only else None
     if clock:
         found.append(Doubt(
             f"{source}.time-of-day", file.name,
@@ -143,13 +142,15 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
     return found
 
 
-def _is_clock(table: Table, column: ColumnProfile) -> bool:
-    """Return whether a column of text holds times of day in (nearly) every row."""
-    if column.kind != "text" or 2 * column.filled < table.file.rows or column.distinct > 86_400:
-        return False
-    shape = r"\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][.]?[Mm][.]?)?"
-    (clocks,) = table.ask(f"count(*) FILTER (WHERE regexp_full_match({table.text(column.name)}, {literal(shape)}))")
-    return bool(clocks >= (1 - MANY) * column.filled)
+def _clock(table: Table) -> str | None:
+    """Return the column of text that holds times of day in (nearly) every row; all are asked in one pass."""
+    shape = literal(r"\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][.]?[Mm][.]?)?")
+    texts = [one for one in table.file.columns if one.kind == "text" and 2 * one.filled >= table.file.rows]
+    if not texts:
+        return None
+    tests = (f"count(*) FILTER (WHERE regexp_full_match({table.text(one.name)}, {shape}))" for one in texts)
+    clocks = zip(texts, table.ask(", ".join(tests)), strict=True)
+    return next((one.name for one, rows in clocks if rows >= (1 - MANY) * one.filled > 0), None)
 
 
 def _time_in_words(one: Candidate, rows: int) -> str:

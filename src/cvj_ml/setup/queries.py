@@ -79,6 +79,10 @@ class Draft:
     doubts: tuple[Doubt, ...] = ()
     read: Read | None = None
 
+    def has_doubt(self, name: str) -> bool:
+        """Return whether something of this name, without the source before it, was doubted."""
+        return any(one.name == f"{self.source}.{name}" for one in self.doubts)
+
     @property
     def rows(self) -> int:
         """Return how many rows the table has, or of a recognised export, how many touchpoints are among them."""
@@ -113,11 +117,11 @@ def sold(made: Draft) -> list[str]:
 def needs_query(made: Draft) -> bool:
     """Return whether a plain path with columns cannot read the table as it is meant."""
     at = made.column("occurred_at")
-    names = {one.name.split(".", 1)[1] for one in made.doubts}
     return bool(
         made.shape == "lines"
         or (made.shape == "dates" and not made.melt)
-        or names & {"negative", PRICE_ELSEWHERE}
+        or made.has_doubt("negative")
+        or made.has_doubt(PRICE_ELSEWHERE)
         or made.undone
         or (at is not None and at.also)
     )
@@ -150,7 +154,7 @@ def query_of(made: Draft) -> str:
     value = None
     if "value" in columns and not made.unvalued:
         value = table.file.column(columns["value"]).sql
-        if any(one.name.endswith(f".{PRICE_ELSEWHERE}") for one in made.doubts):
+        if made.has_doubt(PRICE_ELSEWHERE):
             own = table.file.column(columns["event"]).sql
             value = f"CASE WHEN {own} IN ({', '.join(map(literal, sold(made)))}) THEN {value} END"
     event = literal(made.event) if made.event else table.file.column(columns["event"]).sql
@@ -235,7 +239,7 @@ def _apart(made: Draft, event: str, amount: str | None) -> str:
         own = made.table.file.column(state).sql
         column = f"max({own})" if made.shape == "lines" else own
         cases.append(f"WHEN {column} IN ({', '.join(map(literal, names))}) THEN {literal(f'{made.event}_undone')}")
-    if amount and any(one.name.endswith(".negative") for one in made.doubts):
+    if amount and made.has_doubt("negative"):
         of = ""
         if "event" in made.roles.columns:
             mapped = ", ".join(literal(name) for name in made.events if meaning(name) in COMMITTED)

@@ -49,7 +49,6 @@ class JoinedRows:
         last = [persons.person_of(name) for name in ids]
         kinds = pa.schema([("customer_id", pa.string()), ("person", pa.string())])
         connection.register("persons", pa.table([ids, last], schema=kinds))
-        connection.register("links", persons.links)
         # A query answers in any order.
         placed = persons.links.select(["target"]).append_column("place", pa.array(np.arange(len(persons.links))))
         connection.register("targets", placed)
@@ -108,7 +107,7 @@ class JoinedRows:
             "copied": pa.array(~home[kept]),
         }
         table = rows.take(pa.array(row[kept]))
-        table = pa.table({**dict(zip(table.column_names, table.columns, strict=True)), **changed})
+        table = pa.table({**{name: table[name] for name in table.column_names}, **changed})
         place, counts = 0, np.bincount(bucket)
         for one in np.flatnonzero(counts).tolist():
             folder = self._folder / f"bucket={one}"
