@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import warnings
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.trained import AS_OF, SETTINGS, Trained
 
 import cvj_ml as cvj
 from cvj_ml.errors import ConfigError, DataError, ModelError
+from cvj_ml.models.uplift.effect_model import Experiment, fit_effect_model
+from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect, column_of
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -184,6 +187,34 @@ def test_it_fits_the_model_that_the_command_fits(trained: Trained, tmp_path: Pat
     assert own.keys() == {"convert__ascend__30d", "advocate__promote__30d"}, "the lists of its settings"
     assert any(frame["reason_1"].notna().any() for frame in own.values())
     assert "aware__engage__30d" in again.targets(AS_OF, touchpoints(trained)), "a bundle has none: each next stage"
+
+
+def test_an_effect_that_ranks_the_nights_lists_ranks_those_of_the_interface(trained: Trained) -> None:
+    """A model that knows whom a contact harms lists them nowhere, and ranks by what a contact changes."""
+    name, rows = "convert__ascend__30d", touchpoints(trained)
+    model = cvj.Model.load(trained.bundle)
+    model.settings = {"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d"}]}
+    assert model._fitted is not None
+    predictor = model._fitted.predictor
+    random = np.random.default_rng(1)
+    x = random.normal(size=(600, len(predictor.definition.catalogue.names) + 1)).astype(np.float32)
+    arm, both = random.integers(0, 2, 600), np.full((600, 2), 0.5)
+    learned = fit_effect_model(Experiment(x, arm, (arm * (x[:, 0] > 0)).astype(float), both, np.arange(600)), 1, 1)
+    told = (1.0, 0.9, 1.1)
+
+    def lists_where(low: float, high: float) -> pd.DataFrame:
+        groups = EffectGroups(np.zeros(0), *(np.array([one]) for one in ((low + high) / 2, low, high)))
+        effect = ListEffect(
+            *(name, "reach", {"Convert": "p_reach_ascend_30d"}, learned, groups, 0.0, True, "", told, told, None)
+        )
+        model._fitted = replace(model._fitted, predictor=replace(predictor, effects=(effect,)))  # type: ignore[type-var]
+        return model.targets(AS_OF, rows)[name]
+
+    helped = lists_where(0.1, 0.3)
+    assert len(helped) and set(helped["response_type"]) == {"persuadable"}
+    change = model.score(rows, AS_OF).set_index("customer_id")[column_of(name)]
+    assert helped["customer_id"].map(change).is_monotonic_decreasing
+    assert lists_where(-0.3, -0.1).empty, "a contact harms every one of them"
 
 
 def test_facts_add_up_and_their_probabilities_are_those_of_the_scores(

@@ -29,6 +29,8 @@ from cvj_ml.lists import rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of_customer
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import Bundle
+from cvj_ml.models.bundle.forecast_errors import NO_ERRORS
+from cvj_ml.models.bundle.track_record import NO_RECORD
 from cvj_ml.models.bundle.verification import differences
 from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.predictor import OutcomeModel, Predictor
@@ -214,12 +216,14 @@ class Model:
                 StoredTable.at(scored.scores),
                 histories.visible.journey,
                 instant,
-                # A model that was not saved has no track record yet.
-                *([fitted.bundle.track_record] if fitted.bundle else []),
+                # A model that was not saved has no past to show yet.
+                fitted.bundle.track_record if fitted.bundle else NO_RECORD,
+                forecast_errors=fitted.bundle.forecast_errors if fitted.bundle else NO_ERRORS,
                 history=StoredTable.at(scored.history) if scored.history else None,
                 permissions=people.permissions,
                 exposures=identities.by_person(commands.listed_in_control(config, instant)),
                 amounts_rank=fitted.predictor.amounts_rank,
+                effects=fitted.predictor.effects,
                 identities=identities,
             )
         if fitted.predictor.reference is not None:

@@ -104,7 +104,9 @@ def versions(file: Path) -> dict[int, list[str]]:
 def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(trained: Trained, tmp_path: Path) -> None:
     registry = {"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}
     file = trained.variant(tmp_path, mlflow=registry, model={"max_rows": 1500})
-    first = json.loads(call("train", file, "--as-of", "2025-04-20", "--promote", "never", "--json").out)
+    only = json.loads(call("train", file, "--as-of", "2025-04-20", "--promote", "never", "--json").out)
+    assert only["aliases"] == ["challenger"] and only["verdict"]["sentence"].startswith("Only registered: asked for by")
+    first = json.loads(call("train", file, "--as-of", "2025-04-20", "--json").out)
     assert first["verdict"]["sentence"].startswith("Promoted: there was no champion")
     same = json.loads(call("train", file, "--as-of", "2025-04-21", "--json").out)
     assert same["aliases"] == ["challenger"] and not same["verdict"]["promote"]
@@ -114,15 +116,15 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     assert ("champion" in evaluated["aliases"]) == evaluated["verdict"]["promote"]
     forced = call("train", file, "--as-of", AS_OF, "--promote", "always")
     assert forced.out.splitlines()[-1].startswith("Promoted: asked for by --promote always")
-    assert versions(file)[4] == ["challenger", "champion"]
+    assert versions(file)[5] == ["challenger", "champion"]
     back = call("models", "rollback", file)
-    assert back.out.endswith("is the champion again.\n") and "champion" not in versions(file)[4]
-    assert call("models", "export", file, 3, tmp_path / "third").code == 0
-    verdict = load(tmp_path / "third").card.split("\n## Against the champion\n")[1].split("\n## ")[0]
+    assert back.out.endswith("is the champion again.\n") and "champion" not in versions(file)[5]
+    assert call("models", "export", file, 4, tmp_path / "fourth").code == 0
+    verdict = load(tmp_path / "fourth").card.split("\n## Against the champion\n")[1].split("\n## ")[0]
     assert evaluated["verdict"]["sentence"] in verdict and f"{evaluated['verdict']['customers']} customers" in verdict
     from mlflow import MlflowClient
 
-    tags = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_model_version("tiny", "3").tags
+    tags = MlflowClient(registry["tracking_uri"], registry["tracking_uri"]).get_model_version("tiny", "4").tags
     assert tags["verdict"] == evaluated["verdict"]["sentence"]
     assert json.loads(tags["verdict_numbers"])["estimate"] == evaluated["verdict"]["estimate"]
 

@@ -68,6 +68,14 @@ def shop(tmp_path: Path, trained: Trained) -> Shop:
         ids[mine.index[mine["known_at"] < at]] = f"visitor-{name}"
         told.append({"alias": f"visitor-{name}", "customer": name, "known_at": at})
     log["customer_id"] = ids
+    # What a shared device did after both had logged in is nobody's.
+    shared = log.iloc[-3:].assign(customer_id="kiosk", touchpoint_id=["k1", "k2", "k3"])
+    log = pd.concat([log, shared], ignore_index=True)
+    begins = log["known_at"].min()
+    told += [
+        {"alias": "kiosk", "customer": one, "known_at": begins + pd.Timedelta(days=day)}
+        for day, one in enumerate(names[1:4:2])
+    ]
     log.to_parquet(tmp_path / "touchpoints.parquet", index=False)
     pd.DataFrame(told).to_parquet(tmp_path / "ids.parquet", index=False)
     (tmp_path / "customers.parquet").write_bytes((trained.folder / "customers.parquet").read_bytes())
@@ -98,9 +106,12 @@ def listed(night: Path) -> pd.DataFrame:
 @pytest.mark.slow
 def test_a_person_is_one_customer_in_every_table(shop: Shop) -> None:
     """Silent error 90: nobody twice, suppressed under any id, reached by any, and in control as whoever came first."""
-    first = listed(shop.night(AS_OF))
+    night = shop.night(AS_OF)
+    first = listed(night)
     chosen = [name for name in first["customer_id"] if name in shop.people]
     assert chosen and not first["customer_id"].str.startswith("visitor").any()
+    manifest = json.loads((night / "MANIFEST.json").read_text())
+    assert sum(one["unassigned"] for one in manifest["counts"].values()) == 3
     assert not any(name.startswith("visitor") for name in scored(shop.night(AS_OF)))
     suppressed, reached = chosen[0], chosen[-1]
     (shop.folder / "no.csv").write_text(f"customer_id\n{shop.alias(suppressed)}\n")

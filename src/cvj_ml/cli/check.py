@@ -63,7 +63,9 @@ def check(
         return
     import pandas as pd
 
-    show(pd.DataFrame(sources), f"{store.customers:,} customers")
+    table = pd.DataFrame(sources)
+    seldom = [name for name in ("unmatched", "left_out", "unassigned") if not table[name].any()]
+    show(table.drop(columns=seldom), f"{store.customers:,} customers")
     usage = found.usage
     out.print(
         f"Of the stored rows {usage.used:,} are used at {as_of}, {usage.not_yet_visible:,} are not visible yet,"

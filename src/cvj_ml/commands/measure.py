@@ -28,6 +28,7 @@ from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure
 from cvj_ml.measurement.subgroups import measure_subgroups
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
+from cvj_ml.night.reading import contacted_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
 from cvj_ml.windows import follow_up, midnight, observed_whole, to_datetime, to_microseconds
@@ -67,6 +68,12 @@ def measure(config: Config, until: int, watcher: Watcher) -> Measured:
 def _measure(config: Config, until: int, watcher: Watcher) -> Measured:
     with watcher.step("Reading published nights"):
         lists = read_past(config)
+    out = Path(config.out)
+    if hindsight := {*published_lists(out)} - {*contacted_lists(out)}:
+        watcher.say(
+            f"warning: {len(hindsight)} night(s) were made by a model that had seen what followed (a backfill), so"
+            " nobody was contacted by them and nothing is measured of them."
+        )
     histories = open_histories(config, watcher)
     usable = [past for past in lists if {*past.stages} <= _observable(histories)]
     if len(usable) < len(lists):
@@ -105,8 +112,8 @@ def observation_at(histories: Histories, until: int) -> Observation:
 
 
 def read_past(config: Config) -> list[PastList]:
-    """Return the lists of every published night, with everybody who was scored for them."""
-    return [past for folder in published_lists(Path(config.out)) for past in _lists_of(config, folder)]
+    """Return the lists of every night that can be judged, with everybody who was scored for them."""
+    return [past for folder in contacted_lists(Path(config.out)) for past in _lists_of(config, folder)]
 
 
 def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
@@ -116,11 +123,14 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
         stages = stages_of(config, row)
         columns, audience = _columns(row, stages), _audience(row)
         missing = [name for name in (*columns.values(), audience) if name is not None and name not in scores.columns]
-        if missing or not {*stages} <= {*config.journey.names}:
-            raise DataError(
-                f"{folder}: its scores have no column {', '.join(missing)}, so the night is damaged or of another"
-                " journey; remove it, or measure with the configuration that made it."
+        unknown = [name for name in stages if name not in config.journey.names]
+        if missing or unknown:
+            fault = (
+                f"its scores have no column {', '.join(missing)}, so the night is damaged or of another journey"
+                if missing
+                else f"its list {row['list']} names {', '.join(unknown)}, which the configuration's journey does not"
             )
+            raise DataError(f"{folder}: {fault}; remove the night, or measure with the configuration that made it.")
         here = scores["stage"].isin(columns)
         if audience:
             here &= scores[audience].fillna(False).astype(bool)
@@ -218,7 +228,7 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
     passed over.
     """
     nights = {}
-    for folder in published_lists(Path(config.out)):
+    for folder in contacted_lists(Path(config.out)):
         try:
             nights[folder] = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
         except (OSError, ValueError, KeyError, TypeError):

@@ -231,14 +231,15 @@ def _weaknesses(config: Config, panel: Panel, predictor: Predictor) -> Iterator[
 def evaluate_challenger(histories: Histories, result: FoldResult, promote: Promote) -> Verdict:
     """Return whether the recipe of a fold replaces the champion."""
     config, present = histories.config, tracking.find_champion(histories.config)
-    if present is None and promote == "always":
-        return undecided(True, "Promoted: there was no champion; asked for by --promote always, nothing was compared.")
+    if promote == "never":
+        kept = "Only registered" if present is None else "Kept the champion"
+        return undecided(False, f"{kept}: asked for by --promote never, nothing was compared.")
+    if promote == "always":
+        first = "there was no champion; " if present is None else ""
+        return undecided(True, f"Promoted: {first}asked for by --promote always, nothing was compared.")
     if present is None:
         learned = bool(result.predictor.learned.any())
         return decide_first(result.evaluated, draw_keys(DRAWS, config.model.seed), learned=learned)
-    if promote != "auto":
-        by_hand = {"always": "Promoted", "never": "Kept the champion"}[promote]
-        return undecided(promote == "always", f"{by_hand}: asked for by --promote {promote}, nothing was compared.")
     if not present.cut:
         return undecided(False, "Kept the champion: it was imported, so nobody knows which outcomes it has seen.")
     try:

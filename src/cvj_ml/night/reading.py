@@ -68,7 +68,7 @@ def published_lists(out: Path) -> list[Path]:
 
 
 def contacted_lists(out: Path) -> list[Path]:
-    """Return of `published_lists` the nights by which somebody may have been contacted.
+    """Return of `published_lists` the nights by which somebody may have been contacted, which alone can be judged.
 
     A night whose model had seen what followed was made later, to fill a gap: of its date another run counts, or none.
     """
@@ -111,7 +111,7 @@ def night_instant(config: Config, night: Path) -> int:
 def first_listed(config: Config, as_of: int) -> dict[str, int]:
     """Return on which night of the epoch of ``as_of`` each list first had somebody to contact, as published before."""
     epoch, found = epoch_name(config.control.epoch, as_of, config.zone), dict[str, int]()
-    for folder in published_lists(Path(config.out)):
+    for folder in contacted_lists(Path(config.out)):
         night = night_instant(config, folder)
         if not before(np.array(night), as_of) or epoch_name(config.control.epoch, night, config.zone) != epoch:
             continue
@@ -127,7 +127,7 @@ def listed_in_control(config: Config, as_of: int) -> pa.Table:
     eligibility, parts = config.eligibility, [HOLDOUT_EXPOSURES.empty_table()]
     looks = [cap.within for cap in eligibility.contact_caps]
     looks += [] if eligibility.recent_contact is None else [eligibility.recent_contact]
-    for folder in published_lists(Path(config.out)) if looks else []:
+    for folder in contacted_lists(Path(config.out)) if looks else []:
         # Most nights are older than any contact that still counts: their files are not opened. Names have no fractions.
         if before(np.array(night_instant(config, folder) + max(looks) + DAY), as_of):
             continue

@@ -18,6 +18,7 @@ from cvj_ml.io import read_csv, sha256_of
 from cvj_ml.lists.changes import BASES
 from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, NightFolder, is_plain_file
 from cvj_ml.night.reading import current_night
+from cvj_ml.store.refusals import accounted_for
 
 _OWN = {MANIFEST, RUN, SUCCESS}
 
@@ -145,12 +146,10 @@ def _rows_of(path: Path) -> int | None:
 
 
 def _count_faults(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> Iterator[str]:
-    """Yield where rows in are not rows used, not yet visible, replaced, left out as duplicates, or refused."""
+    """Yield where what came in, was used, exported or listed does not add up."""
     stored = 0
     for name, counts in manifest.get("counts", {}).items():
-        refused = sum(counts["refused"].values())
-        accounted = counts["stored"] + refused + counts["duplicates"] + counts["unmatched"]
-        accounted += counts.get("left_out", 0)  # nights of old have none
+        accounted = accounted_for(counts)
         stored += counts["stored"]
         if counts["rows_in"] != accounted:
             yield f"{name}: {counts['rows_in']:,} rows came in, {accounted:,} are accounted for"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import count
 from typing import Literal
 
 import duckdb
 import numpy as np
 
 from cvj_ml.config import EPOCHS, DecimalMark
+from cvj_ml.schemas import TOUCHPOINT_ROLES
 from cvj_ml.store.fields import Field
 from cvj_ml.store.mapping import formatted_instant, instant_of, plain_number
 from cvj_ml.store.sql import has_offset, identifier, literal, written_instant
@@ -24,6 +26,21 @@ def words(name: str) -> tuple[str, ...]:
     parted = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     plain = "".join(sign for sign in unicodedata.normalize("NFKD", parted) if not unicodedata.combining(sign))
     return tuple(re.findall(r"[^\W\d_]+|\d+", plain.casefold()))
+
+
+def property_names(columns: Iterable[str]) -> dict[str, str]:
+    """Return column to its name as a property: its words, each once, and never a role's.
+
+    A column ``value`` that was found to be no value is ``value_as_written``; a second ``plan type`` is ``plan_type_2``.
+    """
+    found: dict[str, str] = {}
+    for one in columns:
+        name = "_".join(words(one)) or "column"
+        name = f"{name}_as_written" if name in TOUCHPOINT_ROLES else name
+        taken = {*found.values()}
+        copies = (f"{name}_{number}" for number in count(2))
+        found.setdefault(one, name if name not in taken else next(copy for copy in copies if copy not in taken))
+    return found
 
 
 Kind = Literal["time", "number", "text", "other"]

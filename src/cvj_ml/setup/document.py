@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cvj_ml.config import EPOCHS, Config
-from cvj_ml.setup.columns import words
+from cvj_ml.errors import DataError
+from cvj_ml.setup.columns import property_names, words
 from cvj_ml.setup.doubts import SHOWN, Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, alike, meanings, sent_by_business, unsure
 from cvj_ml.setup.profile import Table
@@ -100,6 +101,11 @@ def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doub
         if alike:
             begins = min(other.first for other in alike if other.first)
             dated.append((one, begins, max(other.last for other in alike if other.last)))
+    if not dated:
+        raise DataError(
+            f"No time in {first_of([one.table.file.name for one in drafts])} lies between 1990 and today, so there is"
+            " nothing to learn from. Look at the column of the time, and at the day of the export."
+        )
     found: list[Doubt] = []
     for one, begins, _ in list(dated):
         rest = [last for other, _, last in dated if other is not one]
@@ -165,15 +171,14 @@ def _source(draft: Draft, beside: Path) -> list[str]:
     properties: dict[str, Any] = {key: key for key in ("rating",) if key in mapped}
     if draft.query is not None:
         lines += ["    query: >-", f"      {one_line(draft.query)}", f"    files: {{{LINES}: {path}}}"]
-        properties |= {"_".join(words(name)): "_".join(words(name)) for name in draft.properties}
+        properties |= {key: key for key in property_names(draft.properties).values()}
         if draft.roles.also:
             properties = {"customer_id": ["customer_id", *draft.roles.also], **properties}
         if properties and draft.shape != "dates":
             lines.append(f"    columns: {inline(properties)}")
     else:
-        properties = {
-            "_".join(words(name)) or "column": name for name in draft.properties if name not in mapped.values()
-        }
+        others = [name for name in draft.properties if name not in mapped.values()]
+        properties = {key: name for name, key in property_names(others).items()}
         if draft.roles.also:
             mapped["customer_id"] = [mapped["customer_id"], *draft.roles.also]
         if draft.melt:
@@ -255,7 +260,7 @@ def _attributes(tables: Sequence[tuple[str, Table, str]], beside: Path) -> list[
             for one in file.columns
             if one.name != customer and one.kind in ("text", "number") and words(one.name)
         ]
-        columns = {"customer_id": customer, **{"_".join(words(one)): one for one in named}}
+        columns = {"customer_id": customer, **{key: name for name, key in property_names(named).items()}}
         lines += [
             "attributes:",
             f"  path: {path_of(file.paths, beside)}",

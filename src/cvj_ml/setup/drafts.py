@@ -28,6 +28,7 @@ from cvj_ml.setup.roles import (
     find_change,
     find_keys,
     is_currency,
+    is_item,
     is_modification,
     is_price,
     names_events,
@@ -63,12 +64,13 @@ def find_shape(table: Table, roles: Roles) -> tuple[Shape, str | None, str | Non
     repeating = []
     for one in keys:
         filled = one.somebody
-        if one.distinct >= (1 - _SEVERAL) * filled:
+        if one.distinct >= (1 - _SEVERAL) * filled or is_item(one.name):
             continue
         one_customer, one_time, keys_found = _within(table, one.name, customer, at)
         if one_customer < _NEARLY * keys_found:
             continue
-        if event and table.distinct(one.name, *event, where=f"{table.text(one.name)} IS NOT NULL") * _LINES > filled:
+        apart = table.distinct(one.name, *event, where=f"{table.text(one.name)} IS NOT NULL") if event else 0
+        if apart >= _NEARLY * filled:
             continue  # each event of an order has its row
         if one_time >= _NEARLY * keys_found:
             if not event and (known := _versioned(table, one.name, at)):
@@ -170,7 +172,8 @@ def _with_events(made: Draft) -> Draft:
         roles = replace(made.roles, columns={role: own for role, own in columns.items() if role != "event"})
         return replace(made, roles=roles, event=said, events={said: file.rows})
     if "event" in columns:
-        return replace(made, events=made.table.tally(columns["event"]))
+        made = replace(made, events=made.table.tally(columns["event"]))
+        return _with_lines_of_events(made) if made.shape == "lines" and made.key else made
     stem = "_".join(one for one in words(file.paths[0].name.split(".")[0]) if not one.isdigit()) or "row"
     said = next(iter(meanings([stem, stem.removesuffix("s")])), None)
     customer = file.column(columns["customer_id"])
@@ -218,6 +221,23 @@ def _with_events(made: Draft) -> Draft:
             way_out="Is each row a touchpoint of its own? If so: take touchpoint_id and known_at out of columns.",
         )))  # fmt: skip
     return made
+
+
+def _with_lines_of_events(made: Draft) -> Draft:
+    """Return a log of which some events have an order's number and a row for each of its lines."""
+    table, key, event = made.table, made.table.text(made.key or ""), made.table.text(made.roles.get("event"))
+    counted = table.connection.execute(
+        f"SELECT {event}, count(*) FILTER ({key} IS NULL) + count(DISTINCT {key}), count({key}), count(DISTINCT {key})"
+        f" FROM {table.sql} WHERE {event} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+    ).fetchall()
+    lines, orders = sum(row[2] for row in counted), sum(row[3] for row in counted)
+    doubt = Doubt(
+        f"{made.source}.order-lines", table.file.name,
+        f"{made.key} stands in several rows of one event, as lines of an order do: {lines:,} rows are {orders:,} orders"
+        f" ({first_of([str(row[0]) for row in counted if row[2]])}). A query makes one touchpoint of each.", False,
+        {"rows": lines, "orders": orders}, way_out="Are they something else? If so: correct the query.",
+    )  # fmt: skip
+    return replace(made, events={name: number for name, number, *_ in counted}, doubts=(*made.doubts, doubt))
 
 
 def _with_dates(made: Draft) -> Draft:

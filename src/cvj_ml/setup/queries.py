@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal
 
 from cvj_ml.config import EPOCHS
-from cvj_ml.setup.columns import ColumnProfile, words
+from cvj_ml.setup.columns import ColumnProfile, property_names, words
 from cvj_ml.setup.doubts import Doubt
 from cvj_ml.setup.events import COMMITTED, is_undone, meaning
 from cvj_ml.setup.named_tools import Recognised
@@ -136,6 +136,19 @@ def groups_of(made: Draft) -> list[str]:
 
 def query_of(made: Draft) -> str:
     """Return the query that reads a table: one row a touchpoint, under the names of the roles."""
+    if made.shape != "lines" or "event" not in made.roles.columns or not made.key:
+        return _select(made)
+    column = made.table.file.column(made.key)
+    if column.filled == made.rows:
+        return _select(made)
+    # Rows of the log that are of no order are touchpoints as they stand.
+    number = f"nullif(trim(CAST({column.sql} AS VARCHAR)), '')"
+    single = replace(made, shape="rows", key=None)
+    return f"{_select(single, f'{number} IS NULL')} UNION ALL {_select(made, f'{number} IS NOT NULL')}"
+
+
+def _select(made: Draft, *conditions: str) -> str:
+    """Return a query for the rows of which the conditions hold, with amounts as numbers where there are any."""
     table, columns = made.table, made.roles.columns
     profile = table.file.column(columns["customer_id"])
     customer = profile.sql
@@ -153,19 +166,18 @@ def query_of(made: Draft) -> str:
     at = instant_sql(table.file.column(columns["occurred_at"]))
     value = None
     if "value" in columns and not made.unvalued:
-        value = table.file.column(columns["value"]).sql
+        value = (
+            number_sql(table, columns["value"], strict=True) if conditions else table.file.column(columns["value"]).sql
+        )
         if made.has_doubt(PRICE_ELSEWHERE):
             own = table.file.column(columns["event"]).sql
             value = f"CASE WHEN {own} IN ({', '.join(map(literal, sold(made)))}) THEN {value} END"
     event = literal(made.event) if made.event else table.file.column(columns["event"]).sql
-    kept = {
-        role: table.file.column(name).sql
-        for role, name in columns.items()
-        if role in ("touchpoint_id", "channel", "rating")
-    }
+    named = ("channel", "rating") if made.shape == "lines" or conditions else ("touchpoint_id", "channel", "rating")
+    kept = {role: table.file.column(name).sql for role, name in columns.items() if role in named}
     if "known_at" in columns:
         kept["known_at"] = instant_sql(table.file.column(columns["known_at"]))
-    kept |= {_key(name): table.file.column(name).sql for name in made.properties}
+    kept |= {key: table.file.column(name).sql for name, key in property_names(made.properties).items()}
     kept |= {identifier(name): table.file.column(name).sql for name in made.roles.also}
     amount = number_sql(table, columns["value"], strict=made.shape == "lines") if "value" in columns else None
     groups: list[str] = []
@@ -174,7 +186,7 @@ def query_of(made: Draft) -> str:
         value = amount if not made.unvalued else None
         groups, kept = (
             _lines_groups(made, customer, at),
-            {name: f"max({sql})" for name, sql in kept.items() if name != "touchpoint_id"},
+            {name: f"max({sql})" for name, sql in kept.items()},
         )
         alone = _alone(made)
         customer, at = (f"max({customer})" if alone else customer), f"min({at})"
@@ -187,10 +199,12 @@ def query_of(made: Draft) -> str:
         **({"value": value} if value else {}),
         **kept,
     }
-    listed_columns = ", ".join(sql if sql == identifier(name) else f"{sql} AS {name}" for name, sql in selected.items())
+    listed_columns = ", ".join(
+        sql if sql == identifier(name) else f"{sql} AS {_alias(name)}" for name, sql in selected.items()
+    )
     query = f"SELECT {listed_columns} FROM {LINES}"
-    if made.where:
-        query += f" WHERE {' AND '.join(_condition(table, name, wanted) for name, wanted in made.where.items())}"
+    wanted = [*conditions, *(_condition(table, name, said) for name, said in made.where.items())]
+    query += f" WHERE {' AND '.join(wanted)}" if wanted else ""
     return query + (f" GROUP BY {', '.join(groups)}" if groups else "")
 
 
@@ -264,7 +278,8 @@ def _lines_groups(made: Draft, customer: str, at: str) -> list[str]:
     groups = [order] if _alone(made) else [customer, order]
     column = made.table.file.column(made.key)
     # Lines without an order's number would all become one order.
-    groups += [f"CASE WHEN {order} IS NULL THEN {at} END"] if column.filled < made.rows else []
+    some = column.filled < made.rows and "event" not in made.roles.columns
+    groups += [f"CASE WHEN {order} IS NULL THEN {at} END"] if some else []
     return groups + ([made.table.file.column(made.roles.get("event")).sql] if "event" in made.roles.columns else [])
 
 
@@ -312,8 +327,8 @@ def number_sql(table: Table, name: str, *, strict: bool) -> str:
     return f"{cast}(replace({bare}, '{column.decimal_mark}', '.') AS DOUBLE)"
 
 
-def _key(name: str) -> str:
-    return "_".join(words(name)) or "column"
+def _alias(name: str) -> str:
+    return name if (name.isascii() and name.isidentifier()) or name.startswith('"') else identifier(name)
 
 
 def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:

@@ -110,6 +110,9 @@ _ORDER = frozenset(
         " name payment charge donation gift checkout increment sale"
     )
 )
+_ITEM = frozenset(
+    words("item product article sku variant asin ean isbn style artikel produkt produit producto articulo")
+)
 _QUANTITY = ("quantity", "qty", "units", "count", "menge", "anzahl", "stuck", "cantidad", "quantite", "aantal")
 _RATING = ("rating", "stars", "score", "nps", "bewertung")
 _LABEL_LENGTH = 60
@@ -306,6 +309,11 @@ def find_keys(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
     return sorted(
         keys, key=lambda one: (-_place(one.name, _TOUCHPOINT), not set(words(one.name)) & _ORDER, -one.distinct)
     )
+
+
+def is_item(name: str) -> bool:
+    """Return whether a name is that of what was bought or looked at, which no order has to itself."""
+    return bool(set(words(name)) & _ITEM) and not set(words(name)) & _ORDER
 
 
 def order_of_each_row(table: Table, taken: Iterable[str]) -> str | None:

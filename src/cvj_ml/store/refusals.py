@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -55,9 +56,18 @@ class Counts:
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        accounted = self.stored + sum(self.refused.values()) + self.duplicates
-        accounted += self.unmatched + self.unassigned + self.left_out
+        accounted = accounted_for(asdict(self))
         assert self.rows_in == accounted, f"{self.rows_in} rows came in, {accounted} are accounted for"
+
+
+def accounted_for(counts: Mapping[str, Any]) -> int:
+    """Return the rows of `Counts`, as a store or a night keeps them, whose fate is told: all that came in, or a fault.
+
+    Nights of old know neither ``left_out`` nor ``unassigned``.
+    """
+    refused = sum(counts["refused"].values())
+    known = ("stored", "duplicates", "unmatched", "unassigned", "left_out")
+    return int(refused + sum(counts.get(name, 0) for name in known))
 
 
 @dataclass(frozen=True, slots=True)
