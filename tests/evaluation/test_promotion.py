@@ -128,15 +128,15 @@ def test_training_promotes_by_the_rule_or_as_asked_and_rollback_goes_back(traine
     assert tags["verdict"] == evaluated["verdict"]["sentence"]
     assert json.loads(tags["verdict_numbers"])["estimate"] == evaluated["verdict"]["estimate"]
 
-    compared = json.loads(call("models", "compare", file, 3, 4, "--json").out)
-    assert [one["version"] for one in compared["versions"]] == [3, 4] and compared["warnings"] == []
+    compared = json.loads(call("models", "compare", file, 4, 5, "--json").out)
+    assert [one["version"] for one in compared["versions"]] == [4, 5] and compared["warnings"] == []
     (loss,) = [one for one in compared["figures"] if one["figure"] == "test.log_loss.return.30d"]
     assert loss["a_low"] < loss["a"] == loss["b"] < loss["b_high"], "the same data, fold and settings"
     assert compared["settings"] == [] and all(one["a"] == one["b"] for one in compared["data"])
-    told = call("models", "compare", file, 2, 3)
+    told = call("models", "compare", file, 3, 4)
     assert told.code == 0 and "warning: They were judged at different folds" in told.out
     assert evaluated["verdict"]["sentence"].split(",")[0] in " ".join(told.out.split())
-    assert (call("models", "compare", file, 3, 9).code, call("models", "compare", file, 3, 3).code) == (4, 2)
+    assert (call("models", "compare", file, 4, 9).code, call("models", "compare", file, 4, 4).code) == (4, 2)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from cvj_ml.commands.measure import add_to_history, below_floor, read_past
 from cvj_ml.commands.night_gates import Gatekeeper
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.customers import People
+from cvj_ml.errors import DataError
 from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.journey import Journey
 from cvj_ml.lists import rank
@@ -452,8 +453,14 @@ def test_a_damaged_night_is_told(tmp_path: Path) -> None:
     config = load_config(settings_in(tmp_path))
     publish_past(config, past, NIGHT)
     other = load_config(settings_in(tmp_path, journey="journey5", lists=[]))
-    with pytest.raises(Exception, match="damaged or of another journey"):
+    with pytest.raises(DataError, match="names Engage, Subscribe, which the configuration's journey does not"):
         read_past(other)
+    (night,) = Path(config.out).glob("as_of=*/*")
+    scores = pq.read_table(night / "scores" / "scores.parquet", partitioning=None)
+    lost = [one for one in scores.column_names if one.startswith("p_reach_")]
+    pq.write_table(scores.drop_columns(lost), night / "scores" / "scores.parquet")
+    with pytest.raises(DataError, match="its scores have no column p_reach_subscribe_30d, so the night is damaged"):
+        read_past(config)
 
 
 def test_the_history_takes_rows_of_one_key_once(tmp_path: Path) -> None:

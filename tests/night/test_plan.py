@@ -162,9 +162,9 @@ def test_a_list_ends_where_the_next_step_holds_too_little(folder: Path) -> None:
 def test_a_past_night_whose_manifest_is_broken_is_named(trained: Trained, tmp_path: Path) -> None:
     """What past nights promised is looked at every night: one that cannot be read is told, with what to do."""
     config = trained.variant(tmp_path / "out")
-    assert call("targets", config, "--as-of", "2025-05-01").code == 0
-    (manifest,) = (tmp_path / "out").glob("as_of=2025-05-01/*/MANIFEST.json")
+    assert call("targets", config, "--as-of", AS_OF).code == 0
+    (manifest,) = (tmp_path / "out").glob(f"as_of={AS_OF}/*/MANIFEST.json")
     manifest.write_text("{")
-    ran = call("targets", config, "--as-of", AS_OF)
+    ran = call("targets", config, "--as-of", "2025-06-25")
     assert ran.code == 4
     assert "its manifest cannot be read" in ran.err and "cvj-ml verify" in ran.err and "Traceback" not in ran.err

@@ -87,8 +87,8 @@ class Trained:
 def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto", tune: int = 0) -> Trained:
     """Report the last matured fold once, compare with the champion, refit at ``as_of``, register, promote.
 
-    promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; the first version of a name is the champion
-    unless `decide_first` refuses it.
+    promote: ``auto`` by the rule of `decide`, ``always`` or ``never``; with ``auto`` the first version of a name is the
+    champion unless `decide_first` refuses it.
     tune: how many settings of the trees to try on earlier folds first.
     """
     effort = Effort()
@@ -121,7 +121,7 @@ def train(config: Config, as_of: int, watcher: Watcher, promote: Promote = "auto
             effort=effort,
         )
         # The canary of what is promoted was scored when the bundle was opened, above.
-        version = tracking.log_training(config, record, usable=not verdict.refused)
+        version = tracking.log_training(config, record, usable=verdict.promote)
         if verdict.promote:
             version = tracking.promote(config, version.version)
     return Trained(version, result, facts.usage, verdict, facts.stages)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import MANY, Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, meaning
-from cvj_ml.setup.profile import Table
+from cvj_ml.setup.profile import Table, source_name
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
     COOKIE_WORDS,
@@ -23,6 +23,7 @@ from cvj_ml.setup.roles import (
     VISITOR_WORDS,
     Candidate,
     Roles,
+    names_orders,
     order_of_each_row,
 )
 
@@ -30,6 +31,8 @@ _HEAVY, _TIMES_OTHERS = 0.1, 10
 """One id is suspected to be nobody's from this share of the rows on, if it has so many times the rows of others."""
 _NEARLY = 0.98
 """In so many rows an id stands (nearly) everywhere."""
+_COMES_BACK = 0.9
+"""An id with more different values than this share of its rows is that of a row, not of somebody who comes back."""
 _ONE_LOGIN = 0.95
 """From this share of devices with one login on, both are taken for ids of one person, and others for shared."""
 _FEW_ORDERS = 20
@@ -67,10 +70,15 @@ def find_customers(table: Table) -> list[Candidate]:
     )
 
 
+_NUMBER = ("id", "nr", "no", "number", "nummer", "kennung", "code")
+"""Ends of words that say of whom or what a number is: ``userid``, ``Kundennummer``."""
+
+
 def _tier(column: ColumnProfile, people: bool) -> int:
     parts = set(words(column.name))
-    joined = {part.removesuffix(end) for part in parts for end in ("id", "nr", "no", "number") if part.endswith(end)}
-    human = parts & PERSON_WORDS or {part.removesuffix("s") for part in parts} & PERSON_WORDS or joined & PERSON_WORDS
+    joined = {part: part.removesuffix(end) for part in parts for end in _NUMBER if part.endswith(end)}
+    compound = {part for part, stem in joined.items() if stem in PERSON_WORDS}
+    human = parts & PERSON_WORDS or {part.removesuffix("s") for part in parts} & PERSON_WORDS or compound
     if 2 * column.emails > column.filled and not parts & STAFF_WORDS:
         return LIKELY
     if parts & NOT_WORDS or not parts or (parts & ENTITY_WORDS and "name" in parts):
@@ -78,10 +86,10 @@ def _tier(column: ColumnProfile, people: bool) -> int:
     if parts & COOKIE_WORDS:
         return LIKELY
     if human:
-        rest = parts - PERSON_WORDS - ID_WORDS - joined
+        rest = parts - PERSON_WORDS - ID_WORDS - compound - {*joined.values()}
         if _is_name(column) or column.emails > column.filled / 2 or rest & {"mail", "email"}:
             return LIKELY
-        return NAMED if rest - {"s"} and not any(part.removesuffix("id") in joined for part in rest) else CERTAIN
+        return NAMED if rest - {"s"} else CERTAIN
     if parts & (GROUP_WORDS | ENTITY_WORDS) or (people and parts == {"id"}):
         return LIKELY
     if (parts & ID_WORDS and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
@@ -124,6 +132,14 @@ def choose_customer(table: Table, candidates: Sequence[Candidate]) -> Candidate 
     return best
 
 
+def tells_more_apart(table: Table, candidate: Candidate, own: str | None) -> bool:
+    """Return whether another number that comes back stands for many times as many, as a card's does beside a till's."""
+    one = candidate.column
+    if own is None or names_orders(one.name) or 2 * one.somebody < table.file.rows:
+        return False
+    return _TIMES_OTHERS * table.file.column(own).ids <= one.ids <= _COMES_BACK * one.somebody
+
+
 def is_device(name: str) -> bool:
     """Return whether a column's name says that it knows a visitor, not a person."""
     return bool(set(words(name)) & VISITOR_WORDS)
@@ -157,6 +173,52 @@ def once_each(made: Draft) -> list[Doubt]:
         way_out=f"Is the person another column? If so: --column {table.file.paths[0].name}:customer_id=COLUMN; of"
         " another file: join it in a query.",
     )]  # fmt: skip
+
+
+def shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[list[Roles], list[Doubt]]:
+    """Compare ids between tables: the id that the largest log shares wins; tables that share nobody are a doubt."""
+    logs = [i for i, one in enumerate(roles) if not one.missing]
+    if not logs:
+        return list(roles), []
+    main = max(logs, key=lambda i: ("event" in roles[i].columns, tables[i].file.rows))
+    own, found, doubts = roles[main].get("customer_id"), list(roles), list[Doubt]()
+    for i, (table, one) in enumerate(zip(tables, roles, strict=True)):
+        if i == main:
+            continue
+        ids = {
+            item.name
+            for item in table.file.columns
+            if (set(words(item.name)) == {"id"} or item.name == own) and item.kind in ("text", "number")
+        }
+        ids |= {item.column.name for item in find_customers(table)} | {one.columns.get("customer_id", "")} - {""}
+        shared = {name: table.in_common(name, tables[main], own) for name in sorted(ids)}
+        mine = one.columns.get("customer_id")
+        best = max(shared, key=lambda name: (shared[name], name == mine), default=None)
+        source, log = source_name(table, []), tables[main].file.name
+        if (
+            best is not None
+            and best != mine
+            and "customer_id" not in one.told
+            and shared[best] > shared.get(mine or "", 0)
+        ):
+            columns = {role: name for role, name in one.columns.items() if name != best} | {"customer_id": best}
+            found[i] = replace(one, columns=columns, certain=True, rivals={**one.rivals, "customer_id": ()})
+            if mine is not None:
+                doubts.append(Doubt(
+                    f"{source}.shared-id", table.file.name,
+                    f"{best} is taken for the customer: it shares {shared[best]:,} ids with {own} of {log}, and {mine}"
+                    f" {shared[mine]:,}.", numbers=shared, rivals=(mine,),
+                    way_out=f"Another one: --column {table.file.paths[0].name}:customer_id=COLUMN.",
+                ))  # fmt: skip
+        elif mine is not None and not shared[mine]:
+            doubts.append(Doubt(
+                f"{source}.shares-nobody", table.file.name,
+                f"its customers ({mine}, {table.file.column(mine).distinct:,} ids) and those of {log} ({own},"
+                f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in"
+                f" both.", True, shared,
+                way_out="Has another column the same ids? If so: --column FILE:customer_id=COLUMN.",
+            ))  # fmt: skip
+    return found, doubts
 
 
 def several_ids(source: str, table: Table, customer: str) -> list[Doubt]:

@@ -283,12 +283,13 @@ def _journey(
     found = meanings(name for name in own if name not in told)
     found |= {canonical: [*names, *found.get(canonical, ())] for canonical, names in said.items()}
     found = {canonical: [name for name in names if name not in uncounted] for canonical, names in found.items()}
+    ours = [f"{one.event}_undone" for one in drafts if one.undone]
+    if ours:
+        # What came to nothing is bad news to the customer, too.
+        found["order_cancelled"] = [*found.get("order_cancelled", ()), *dict.fromkeys(ours)]
     found = {canonical: names for canonical, names in found.items() if names}
     mapped = {canonical: names for canonical, names in found.items() if names != [canonical]}
-    ours = {f"{one.event}_undone" for one in drafts if one.undone}
-    unmapped = [
-        name for name in own if name not in ours | uncounted and not any(name in names for names in found.values())
-    ]
+    unmapped = [name for name in own if name not in uncounted and not any(name in names for names in found.values())]
     others = "journey5, loyalty5, flowchart7, subscription5"
     lines = [f"journey: cvj8  # or {others}, a file of your own, or stages written here"]
     if mapped:

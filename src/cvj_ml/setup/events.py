@@ -12,8 +12,8 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
         "referral converted", "referred friend joined", "referral signup", "referral purchase", "referral completed",
     ),
     "referral_shared": (
-        "referral shared", "refer", "referral", "referral sent", "invite", "invite sent", "invited friend",
-        "friend invited", "share", "shared", "referral link shared", "refer a friend",
+        "referral shared", "refer", "referral", "referral sent", "invited friend", "friend invited", "share", "shared",
+        "referral link shared", "refer a friend",
     ),
     "trial_started": ("trial", "trial started", "trial start", "started trial", "start trial", "free trial started"),
     "purchase": (
@@ -74,6 +74,16 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
     "visit": ("visit", "visited", "page view", "page viewed", "pageview", "viewed page", "session", "session start",
               "session started", "view", "viewed", "screen", "screen view", "screen viewed", "website visit",
               "active on site", "page", "first visit", "visite", "besuch", "visita", "seitenaufruf"),
+    "refund": ("refund", "refunded", "order refunded", "payment refunded", "charge refunded", "refund issued",
+               "return", "returned", "order returned", "erstattung", "retoure", "remboursement", "reembolso"),
+    "cancellation": ("cancellation", "cancelled", "canceled", "cancel", "subscription cancelled",
+                     "subscription canceled", "subscription cancellation", "membership cancelled",
+                     "membership canceled", "contract cancelled", "plan cancelled", "kundigung", "gekundigt"),
+    "order_cancelled": ("order cancelled", "order canceled", "cancelled order", "canceled order",
+                        "bestellung storniert"),
+    "chargeback": ("chargeback", "dispute", "charge dispute created", "dispute opened"),
+    "support_ticket": ("support ticket", "ticket created", "ticket opened", "support request", "complaint",
+                       "complaint received", "case opened", "beschwerde", "reklamation"),
     "product_used": ("product used", "login", "log in", "logged in", "app open", "app opened", "feature used",
                      "usage", "application opened", "opened app", "user login", "signed in", "sign in"),
 }  # fmt: skip
@@ -131,12 +141,20 @@ _UNDONE = frozenset(
         " erreur fehler refuse refusee rechazado fallido fallito rifiutato"
         " invalid incomplete reversed storniert abgebrochen fehlgeschlagen annule cancelado annullato geannuleerd draft"
         " uncaptured denied trash unpaid lost refund refunds storno return returns retoure erstattung gutschrift"
-        " chargeback reversal withdrawal payout dispute disputed"
+        " chargeback reversal withdrawal payout dispute disputed returned bounced nsf rucklastschrift ruckbuchung"
+        " stornierung abgelehnt zuruckgewiesen remboursement annulee refusee devuelto devolucion"
+        " reembolso rechazada rimborso terugbetaald mislukt quote quotation estimate proforma sample angebot devis"
+        " presupuesto preventivo offerte ko nok"
     )
 )
+_SOFT_CREDIT = frozenset(words("soft credit credits"))
+"""A gift that is credited to somebody who has not given it."""
 _DONE = frozenset(
     words(
         "paid complete completed done fulfilled shipped delivered refunded captured succeeded settled won closed active"
+        " posted booked gebucht bezahlt abgeschlossen erledigt versendet versandt geliefert ausgeliefert eingegangen"
+        " paye payee termine terminee livre livree expedie expediee pagado pagada completado completada entregado"
+        " enviado pagato pagata completato consegnato spedito betaald voltooid verzonden"
     )
 )
 
@@ -206,4 +224,5 @@ def is_done(state: str) -> bool:
 
 def is_undone(state: str) -> bool:
     """Return whether the state of an order or a payment says that it came to nothing."""
-    return bool(set(words(state)) & _UNDONE)
+    parts = set(words(state))
+    return bool(parts & _UNDONE) or ("soft" in parts and parts <= _SOFT_CREDIT)

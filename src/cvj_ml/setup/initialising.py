@@ -6,19 +6,27 @@ import glob
 import re
 import tempfile
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from cvj_ml.config import Config, validated
 from cvj_ml.config.documents import read_yaml
 from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
 from cvj_ml.setup.columns import words
-from cvj_ml.setup.customers import LIKELY, choose_customer, customer_doubts, find_customers, once_each, several_ids
+from cvj_ml.setup.customers import (
+    LIKELY,
+    choose_customer,
+    customer_doubts,
+    find_customers,
+    once_each,
+    several_ids,
+    shared_customers,
+    tells_more_apart,
+)
 from cvj_ml.setup.document import Proposal, propose
 from cvj_ml.setup.doubts import Doubt, file_doubts, first_of, time_doubts
 from cvj_ml.setup.drafts import draft
 from cvj_ml.setup.named_tools import part_recognised, require_tool, sort_of
-from cvj_ml.setup.profile import Table, open_tables
+from cvj_ml.setup.profile import Table, open_tables, source_name
 from cvj_ml.setup.purchases import payment_doubts
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
@@ -129,12 +137,12 @@ def _propose(
     drafts, doubts = list(recognised), list(noted)
     if not drafts:
         _require_a_log(tables, roles, noted)
-    roles, shared = _shared_customers(tables, roles)
+    roles, shared = shared_customers(tables, roles)
     doubts += shared
     attributes: list[tuple[str, Table, str]] = []
     uncounted: list[str] = []
     for table, found in zip(tables, roles, strict=True):
-        source = _source_name(table, [one.source for one in drafts])
+        source = source_name(table, [one.source for one in drafts])
         if found.missing:
             doubts += _without_a_time(source, table, found, attributes)
             continue
@@ -174,7 +182,9 @@ def _roles(table: Table, told: Told) -> Roles:
         columns["customer_id"] = best.column.name
     own = columns.get("customer_id")
     rivals["customer_id"] = [
-        one for one in customers if one.column.name != own and one.plausible and one.tier >= LIKELY
+        one
+        for one in customers
+        if one.column.name != own and one.plausible and (one.tier >= LIKELY or tells_more_apart(table, one, own))
     ]
     times = find_times(table, columns.values())
     if "occurred_at" not in columns and times:
@@ -277,55 +287,17 @@ def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles], noted: Seque
     )
 
 
-def _shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[list[Roles], list[Doubt]]:
-    """Compare ids between tables: the id that the largest log shares wins; tables that share nobody are a doubt."""
-    logs = [i for i, one in enumerate(roles) if not one.missing]
-    if not logs:
-        return list(roles), []
-    main = max(logs, key=lambda i: ("event" in roles[i].columns, tables[i].file.rows))
-    own, found, doubts = roles[main].get("customer_id"), list(roles), list[Doubt]()
-    for i, (table, one) in enumerate(zip(tables, roles, strict=True)):
-        if i == main:
-            continue
-        ids = {
-            item.name
-            for item in table.file.columns
-            if set(words(item.name)) == {"id"} and item.kind in ("text", "number")
-        }
-        ids |= {item.column.name for item in find_customers(table)} | {one.columns.get("customer_id", "")} - {""}
-        shared = {name: table.in_common(name, tables[main], own) for name in sorted(ids)}
-        mine = one.columns.get("customer_id")
-        best = max(shared, key=lambda name: (shared[name], name == mine), default=None)
-        source, log = _source_name(table, []), tables[main].file.name
-        if (
-            best is not None
-            and best != mine
-            and "customer_id" not in one.told
-            and shared[best] > shared.get(mine or "", 0)
-        ):
-            columns = {role: name for role, name in one.columns.items() if name != best} | {"customer_id": best}
-            found[i] = replace(one, columns=columns, certain=True, rivals={**one.rivals, "customer_id": ()})
-            if mine is not None:
-                doubts.append(Doubt(
-                    f"{source}.shared-id", table.file.name,
-                    f"{best} is taken for the customer: it shares {shared[best]:,} ids with {own} of {log}, and {mine}"
-                    f" {shared[mine]:,}.", numbers=shared, rivals=(mine,),
-                    way_out=f"Another one: --column {table.file.paths[0].name}:customer_id=COLUMN.",
-                ))  # fmt: skip
-        elif mine is not None and not shared[mine]:
-            doubts.append(Doubt(
-                f"{source}.shares-nobody", table.file.name,
-                f"its customers ({mine}, {table.file.column(mine).distinct:,} ids) and those of {log} ({own},"
-                f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in"
-                f" both.", True, shared,
-                way_out="Has another column the same ids? If so: --column FILE:customer_id=COLUMN.",
-            ))  # fmt: skip
-    return found, doubts
-
-
 def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tuple[str, Table, str]]) -> list[Doubt]:
     """Take a table without a time for attributes, if it has a row a customer and is the first."""
     file, customer = table.file, roles.columns.get("customer_id")
+    if customer is None and "occurred_at" in roles.columns:
+        return [Doubt(
+            f"{source}.left-out", file.name,
+            f"it is left out, though {roles.get('occurred_at')} is a time: no column is known to be the customer.",
+            True, {"rows": file.rows}, tuple(one.name for one in file.columns if one.kind in ("text", "number"))[:8],
+            f"Does it say who did something? If so: --column {file.paths[0].name}:customer_id=COLUMN; if another file"
+            " tells: join it in a query.",
+        )]  # fmt: skip
     if customer is None or attributes or file.column(customer).distinct < _ONE_EACH * file.rows:
         return [Doubt(
             f"{source}.left-out", file.name, "it is left out: it is neither a log with times nor one row a customer.",
@@ -377,21 +349,5 @@ def _names(tables: Sequence[Table]) -> list[str]:
     """Return a name for each table's source."""
     names: list[str] = []
     for table in tables:
-        names.append(_source_name(table, names))
+        names.append(source_name(table, names))
     return names
-
-
-def _source_name(table: Table, taken: Sequence[str]) -> str:
-    """Return a name for a source, from its file's or folder's, each once."""
-    first = table.file.paths[0]
-    stem = first.name.split(".")[0]
-    if table.file.folders:
-        stem = "_".join(value for _, value in table.file.folders)
-    elif len(table.file.paths) > 1:
-        letters = re.sub(r"[\W\d_]+$", "", re.sub(r"\d.*$", "", stem))
-        stem = letters if re.search("[a-zA-Z]", letters) else first.parent.name
-    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "source"
-    name = name if name[0].isalpha() else f"source_{name}"
-    while name in taken:
-        name += "_2"
-    return name

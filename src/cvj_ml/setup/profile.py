@@ -268,3 +268,19 @@ def _encoding(path: Path) -> Encoding:
         return encoding_of(path) if is_text(path) else "utf-8"
     except (OSError, *UNREADABLE_GZIP):
         return "utf-8"
+
+
+def source_name(table: Table, taken: Sequence[str]) -> str:
+    """Return a name for a source, from its file's or folder's, each once."""
+    first = table.file.paths[0]
+    stem = first.name.split(".")[0]
+    if table.file.folders:
+        stem = "_".join(value for _, value in table.file.folders)
+    elif len(table.file.paths) > 1:
+        letters = re.sub(r"[\W\d_]+$", "", re.sub(r"\d.*$", "", stem))
+        stem = letters if re.search("[a-zA-Z]", letters) else first.parent.name
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "source"
+    name = name if name[0].isalpha() else f"source_{name}"
+    while name in taken:
+        name += "_2"
+    return name

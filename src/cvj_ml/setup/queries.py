@@ -14,12 +14,15 @@ from cvj_ml.setup.doubts import Doubt
 from cvj_ml.setup.events import COMMITTED, is_undone, meaning
 from cvj_ml.setup.named_tools import Recognised
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.roles import Roles, find_quantity, is_modification, is_price
+from cvj_ml.setup.roles import Roles, find_quantity, is_modification, is_planned, is_price
 from cvj_ml.store.mapping import plain_number
 from cvj_ml.store.sql import identifier, literal, written_instant
 
 _NO_EVENT = frozenset(words("became become a an date at on time timestamp datetime first when entered"))
 """Words of a date's column that do not say what happened then."""
+
+PRICE_EACH = "price-each"
+"""The doubt of a row whose amount is the price of one piece, beside how many there are."""
 
 Shape = Literal["rows", "lines", "versions", "dates", "changes"]
 
@@ -67,7 +70,7 @@ class Draft:
     key: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     melt: Mapping[str, str] = field(default_factory=dict)
-    undone: tuple[str, tuple[str, ...]] | None = None
+    undone: tuple[tuple[str, tuple[str, ...]], ...] = ()
     event: str | None = None
     events: Mapping[str, int] = field(default_factory=dict)
     first: datetime | None = None
@@ -99,8 +102,12 @@ class Draft:
 
 
 def dates_of(table: Table) -> list[ColumnProfile]:
-    """Return the columns that say when something happened to a customer; not when the row was changed."""
-    return [one for one in table.file.columns if one.kind == "time" and one.first and not is_modification(one.name)]
+    """Return the columns that say when something happened to a customer; not what is planned, or when a row changed."""
+    return [
+        one
+        for one in table.file.columns
+        if one.kind == "time" and one.first and not is_modification(one.name) and not is_planned(one, table.file.rows)
+    ]
 
 
 def event_of_date(name: str) -> str:
@@ -122,6 +129,7 @@ def needs_query(made: Draft) -> bool:
         or (made.shape == "dates" and not made.melt)
         or made.has_doubt("negative")
         or made.has_doubt(PRICE_ELSEWHERE)
+        or made.has_doubt(PRICE_EACH)
         or made.undone
         or (at is not None and at.also)
     )
@@ -169,6 +177,8 @@ def _select(made: Draft, *conditions: str) -> str:
         value = (
             number_sql(table, columns["value"], strict=True) if conditions else table.file.column(columns["value"]).sql
         )
+        if made.has_doubt(PRICE_EACH) and (pieces := find_quantity(table, columns.values())):
+            value = " * ".join(number_sql(table, one, strict=False) for one in (pieces, columns["value"]))
         if made.has_doubt(PRICE_ELSEWHERE):
             own = table.file.column(columns["event"]).sql
             value = f"CASE WHEN {own} IN ({', '.join(map(literal, sold(made)))}) THEN {value} END"
@@ -248,8 +258,7 @@ def contradiction_of(made: Draft) -> str:
 def _apart(made: Draft, event: str, amount: str | None) -> str:
     """Return SQL of the event with what is no purchase set apart: what came to nothing, and what was paid back."""
     cases = []
-    if made.undone:
-        state, names = made.undone
+    for state, names in made.undone:
         own = made.table.file.column(state).sql
         column = f"max({own})" if made.shape == "lines" else own
         cases.append(f"WHEN {column} IN ({', '.join(map(literal, names))}) THEN {literal(f'{made.event}_undone')}")

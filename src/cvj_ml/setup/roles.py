@@ -75,6 +75,10 @@ _EVENT = (
     "concept name",
 )  # fmt: skip
 _EVENT_WEAK = ("metric", "type", "kind", "name", "category", "operation", "what", "art", "tipo")
+_PLANNED = frozenset(
+    words("expiry expires expire expiration due until next scheduled renewal renews estimated expected planned")
+)
+_NEARLY_ALL = 0.95
 _STATE = frozenset(words("status state stage zustand estado statut etat fulfillment"))
 _ADDRESS = frozenset(
     words("ship shipping bill billing address mailing home us province county customer delivery store")
@@ -95,7 +99,8 @@ _NO_MONEY = frozenset(
         " quantity qty"
         " count cost weight lifetime exchange rate margin profit duties installment fulfillment percent number id"
         " max min"
-        " average mwst rabatt iva tva versand remise descuento freight orders items visits age year"
+        " average mwst rabatt iva tva versand remise descuento freight orders items visits age year num secs seconds"
+        " sec minutes mins hours duration bytes kb mb gb pages clicks views plays sessions steps distance km miles"
     )
 )
 _CHANNEL = ("channel", "utm source", "medium", "utm medium", "source", "platform", "device", "kanal", "canal")
@@ -110,12 +115,17 @@ _ORDER = frozenset(
         " name payment charge donation gift checkout increment sale"
     )
 )
+_WHOLE = frozenset(words("total subtotal sum gesamt grand order paid"))
+"""Words of amounts that are not the price of one piece."""
 _ITEM = frozenset(
     words("item product article sku variant asin ean isbn style artikel produkt produit producto articulo")
 )
 _QUANTITY = ("quantity", "qty", "units", "count", "menge", "anzahl", "stuck", "cantidad", "quantite", "aantal")
 _RATING = ("rating", "stars", "score", "nps", "bewertung")
 _LABEL_LENGTH = 60
+
+_ONE_AMOUNT = 20
+"""In a file of more rows than this, a column of one amount is no value if there is another."""
 
 CURRENCIES = frozenset(
     words(
@@ -264,7 +274,8 @@ def find_values(table: Table, taken: Iterable[str]) -> list[Candidate]:
                 found.append((Candidate(one, tier), place))
                 break
     found.sort(key=lambda item: (-item[0].tier, len(words(item[0].column.name)), -item[1], item[0].column.name))
-    return [one for one, _ in found]
+    # What is the same in every row, as where nothing is due any more, is an amount only if there is no other.
+    return sorted((one for one, _ in found), key=lambda one: table.file.rows > _ONE_AMOUNT and one.column.distinct <= 1)
 
 
 def find_numbers(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
@@ -290,7 +301,8 @@ def is_currency(column: ColumnProfile) -> bool:
 
 def is_price(name: str) -> bool:
     """Return whether an amount is that of one piece, to be multiplied by how many there are."""
-    return bool(set(words(name)) & {"price", "preis", "prix", "precio", "prijs", "prezzo"})
+    parts = set(words(name))
+    return bool(parts & {"price", "preis", "prix", "precio", "prijs", "prezzo"}) and not parts & _WHOLE
 
 
 def find_keys(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
@@ -311,6 +323,11 @@ def find_keys(table: Table, taken: Iterable[str]) -> list[ColumnProfile]:
     )
 
 
+def names_orders(name: str) -> bool:
+    """Return whether a name is that of an order's number."""
+    return bool(set(words(name)) & (_ORDER - {"name"}))
+
+
 def is_item(name: str) -> bool:
     """Return whether a name is that of what was bought or looked at, which no order has to itself."""
     return bool(set(words(name)) & _ITEM) and not set(words(name)) & _ORDER
@@ -322,7 +339,7 @@ def order_of_each_row(table: Table, taken: Iterable[str]) -> str | None:
         (
             one.name
             for one in find_keys(table, taken)
-            if set(words(one.name)) & (_ORDER - {"name"}) and one.distinct == one.filled == table.file.rows
+            if names_orders(one.name) and one.distinct == one.filled == table.file.rows
         ),
         None,
     )
@@ -335,6 +352,13 @@ def find_named(
     free = [one for one in table.file.columns if one.name not in set(taken) and one.filled and one.kind in kinds]
     best = max(free, key=lambda one: (_place(one.name, names), -len(words(one.name))), default=None)
     return best if best is not None and _place(best.name, names) else None
+
+
+def is_planned(column: ColumnProfile, rows: int) -> bool:
+    """Return whether a date is set beforehand, as the end of a trial is; where a contract ended, most have no date."""
+    parts = set(words(column.name))
+    ends = bool(parts & {"end", "ends"}) and ("trial" in parts or column.filled >= _NEARLY_ALL * rows)
+    return ends or bool(parts & _PLANNED)
 
 
 def find_others(table: Table, taken: Iterable[str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ _MOST_BYTES = 2**30
 def log_training(config: Config, record: TrainingRecord, *, usable: bool = True) -> ModelVersion:
     """Log a training and register its bundle as the challenger; where there is no champion it becomes that, too.
 
-    Not ``usable``: it was evaluated to be no model to score with, so it becomes nothing but the challenger.
+    Not ``usable``: it is no model to score with, or was not to become the champion, so it is the challenger alone.
 
     A failure leaves a run that is marked as failed and no new version. Raises ModelError where the bundle is not one,
     CvjError where the registry fails.
