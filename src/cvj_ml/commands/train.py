@@ -31,6 +31,7 @@ from cvj_ml.evaluation.stage_evaluation import FitOfStages, fit_and_evaluate
 from cvj_ml.evaluation.tuning import Search, Trial, search
 from cvj_ml.evaluation.year_ago import learn_year_ago
 from cvj_ml.inputs import Histories, open_histories, require_customers
+from cvj_ml.journey_analytics.source_facts import season_at
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.drift_profile.learning import learn_drift
@@ -180,6 +181,8 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         watcher.say(sentence)
     for warning in _weaknesses(config, panel, predictor):
         watcher.say(f"warning: {warning}")
+    if not config.model.year_ago_level and (season := season_at(config, store, as_of)):
+        watcher.say(f"warning: {season}")
     undone = undecided(False, "Not compared with any other model, and not registered.")
     return Training(
         *(config, store, histories.visible, usage, as_of, result, panel, fit, predictor, posterior, undone),

@@ -47,6 +47,12 @@ class RowLevels(Levels):
     fail: Share = 0.2
 
 
+class VolumeLevels(Levels):
+    """Levels of the share by which the rows of the last 7 days are fewer than those of a usual week."""
+
+    warn: Share = 0.5
+
+
 class MatchedLevels(Levels):
     """Levels of the part of a table's share of known customers that is lost since the night before."""
 
@@ -94,6 +100,7 @@ class GatesSpec(Section):
     freshness: Freshness = Freshness()
     sources: dict[str, Freshness] = Field(default={}, description="freshness of single sources")
     rows: RowLevels = RowLevels()
+    volume: VolumeLevels = VolumeLevels()
     columns: Literal["fail", "warn"] | None = "fail"
     customers: CohortLevels = CohortLevels()
     matched: MatchedLevels = MatchedLevels()

@@ -25,6 +25,9 @@ WARN_DAYS, FAIL_DAYS = 2, 7
 FEW_ROWS = 100
 """A source is compared with the night before from so many rows on."""
 
+USUAL_WEEKS, FEW_A_WEEK = 12, 20
+"""The last week of a source is compared with the median of so many before, from so many rows in it on."""
+
 _DATA, _QUALITY = DataError.exit_code, GateError.exit_code
 
 
@@ -36,6 +39,7 @@ def preflight(
     found: what `activity` says of each source at ``as_of``; cut: where the model's training ended.
     """
     verdicts = [fresh(spec, name, one) for name, one in found.items()]
+    verdicts += [volume(spec, name, one) for name, one in found.items()]
     verdicts += [rows(spec, name, one, earlier) for name, one in found.items()]
     return [*verdicts, *columns(spec, store, earlier), model_age(spec, cut, as_of)]
 
@@ -60,6 +64,18 @@ def _limit(asked: Silence, usual: int | None) -> float | None:
     if asked == "usual":
         return usual if usual is None else float(usual)
     return None if asked is None else asked / DAY
+
+
+def volume(spec: GatesSpec, name: str, found: Activity) -> GateVerdict:
+    """Evaluate whether the last 7 days brought about as many rows as a usual week: the middle one of 12 before."""
+    gate = f"volume:{name}"
+    weeks = found.days[: 7 * (1 + USUAL_WEEKS)].reshape(-1, 7).sum(axis=1)
+    usual = float(np.median(weeks[1:]))
+    if usual < FEW_A_WEEK:
+        return passed(gate, f"fewer than {FEW_A_WEEK} rows in a usual week, too few to compare", _DATA)
+    told = f"{weeks[0]:,} rows became known in the last 7 days, {usual:,.0f} are usual"
+    advice = "Has everything arrived? A part of an export looks fresh, and its customers look as if they were leaving"
+    return graded(gate, max(1 - weeks[0] / usual, 0.0), spec.volume.warn, spec.volume.fail, told, advice, _DATA)
 
 
 def rows(spec: GatesSpec, name: str, found: Activity, earlier: Earlier | None) -> GateVerdict:

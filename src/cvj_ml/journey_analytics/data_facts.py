@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import date, timedelta
-from itertools import pairwise
+from dataclasses import asdict, dataclass
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.customers import Identities
+from cvj_ml.journey_analytics.source_facts import (
+    EPOCH,
+    SourceFacts,
+    rows_in_time,
+    season_in_words,
+    seasons_of,
+    source_facts,
+)
 from cvj_ml.journey_analytics.transition_counts import TransitionCounts
 from cvj_ml.models.hazard.fitting import LOW_EVIDENCE
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.snapshots import training_grid
-from cvj_ml.store import Store, row_times
+from cvj_ml.store import Store
 from cvj_ml.windows import (
     NEVER,
     before,
@@ -29,49 +35,6 @@ WEEK = 7
 """Days without a row, at least, from which on a source that has rows on most days is asked about."""
 
 NO_STAGE = "(before any)"
-
-_EPOCH = date(1970, 1, 1)
-_Counts = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Days without a row between two with rows: the first and the last of them."""
-
-    first: date
-    last: date
-
-    @property
-    def days(self) -> int:
-        """How many days it is long."""
-        return (self.last - self.first).days + 1
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """The rows of a source that are used at an instant; days are local, weeks begin on Mondays.
-
-    ``months`` has every month of the span. ``gaps`` are the longest, the longest first; ``days_without`` and
-    ``weeks_without`` count all days and whole weeks between the first row and the last that have none. ``late`` are
-    the rows that were known after they had happened, ``late_days`` how long after (median, 90 %, 99 %, the latest).
-    """
-
-    name: str
-    rows_in: int
-    stored: int
-    refused: int
-    duplicates: int
-    repeats: int
-    used: int
-    first: date | None = None
-    last: date | None = None
-    months: tuple[tuple[str, int], ...] = ()
-    days_with: int = 0
-    days_without: int = 0
-    weeks_without: int = 0
-    gaps: tuple[Gap, ...] = ()
-    late: int = 0
-    late_days: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +83,10 @@ class DataFacts:
     """What a configuration finds in its data at an instant; nobody is named.
 
     ``transitions`` are all that are predicted, ``next_steps`` those to the next stage that can be observed, at every
-    horizon; ``within`` is the one of lists, in days. ``instants`` is how many training asks about. ``identities`` is
-    None where nothing says that several ids are one person.
+    horizon; ``within`` is the one of lists, in days. ``instants`` is how many training asks about. ``seasons`` tells of
+    past years, the last one first, how many times the rows of the ``within`` days before this day of the year the days
+    after it brought; ``level_of_season`` whether forecasts follow it. ``identities`` is None where nothing says that
+    several ids are one person.
     """
 
     name: str
@@ -137,6 +102,8 @@ class DataFacts:
     within: int
     min_customers: int
     instants: int
+    seasons: tuple[float, ...] = ()
+    level_of_season: bool = False
     identities: IdentityFacts | None = None
 
     @property
@@ -159,7 +126,9 @@ class DataFacts:
 
     def questions(self) -> list[str]:
         """Return what may be wrong with the data, as questions with what to do if so."""
-        return [*_source_questions(self), *_identity_questions(self.identities), *_stage_questions(self)]
+        told = [*_source_questions(self), *_identity_questions(self.identities), *_stage_questions(self)]
+        season = None if self.level_of_season else season_in_words(self.seasons, self.within)
+        return [*told, season] if season else told
 
     def as_document(self) -> dict[str, Any]:
         """Return plain values: days as ISO text."""
@@ -175,7 +144,9 @@ def data_facts(
     config: Config, definition: ModelSpec, store: Store, counts: TransitionCounts, as_of: int, others: tuple[int, int]
 ) -> DataFacts:
     """Put together what was counted; others: rows that are not visible yet, and replaced ones."""
-    sources = tuple(_sources(config, store, as_of))
+    days = rows_in_time(config, store, as_of)
+    today = (to_datetime(as_of, config.zone).date() - EPOCH).days
+    sources = tuple(source_facts(store, days, today))
     journey, names = definition.journey, definition.journey.names
     transitions = tuple(_transitions(definition, counts))
     following = {
@@ -200,6 +171,8 @@ def data_facts(
         config.default_list_horizon // DAY,
         config.model.min_customers,
         len(training_grid(config, as_of)),
+        seasons_of(days, today, config.default_list_horizon // DAY),
+        config.model.year_ago_level,
         _identities(store, int(counts.here.sum()), as_of),
     )
 
@@ -229,70 +202,6 @@ def _transitions(definition: ModelSpec, counts: TransitionCounts) -> Iterator[Kn
             yield KnownTransition([NO_STAGE, *names][s], names[j], horizon // DAY, came, moved, enough)
 
 
-def _sources(config: Config, store: Store, as_of: int) -> Iterator[SourceFacts]:
-    every = [label.removeprefix("sources.") for label in config.touchpoint_tables]
-    days: dict[str, dict[int, int]] = {name: {} for name in every}
-    late: dict[str, list[_Counts]] = {name: [] for name in every}
-    for bucket, number in enumerate(store.bucket_customers):
-        if not number:
-            continue
-        rows = row_times(store, bucket)
-        column = rows["source"].combine_chunks().dictionary_encode()
-        of_source, names = column.indices.to_numpy(), column.dictionary.to_pylist()
-        day, occurred, visible, superseded = (rows[name].to_numpy() for name in rows.column_names[1:])
-        live = before(visible, as_of) & ~before(superseded, as_of)
-        for i, name in enumerate(names):
-            own = live & (of_source == i)
-            for one, count in zip(*np.unique(day[own], return_counts=True), strict=True):
-                days[name][int(one)] = days[name].get(int(one), 0) + int(count)
-            delays = (visible - occurred)[own]
-            late[name].append(delays[delays > 0])
-    for name in every:
-        counts = store.counts[name]
-        delays = np.concatenate(late[name]) if late[name] else np.zeros(0, dtype=np.int64)
-        found = SourceFacts(
-            name,
-            counts.rows_in,
-            counts.stored,
-            sum(counts.refused.values()),
-            counts.duplicates,
-            counts.repeats,
-            sum(days[name].values()),
-        )
-        yield replace(found, **_in_time(days[name]), **_lateness(delays))
-
-
-def _in_time(days: Mapping[int, int]) -> dict[str, Any]:
-    if not days:
-        return {}
-    there = sorted(days)
-    months: dict[str, int] = {}
-    for one in range(there[0], there[-1] + 1):
-        month = f"{_EPOCH + timedelta(one):%Y-%m}"
-        months[month] = months.get(month, 0) + days.get(one, 0)
-    gaps = [
-        Gap(_EPOCH + timedelta(one + 1), _EPOCH + timedelta(two - 1)) for one, two in pairwise(there) if two > one + 1
-    ]
-    weeks = {(one + 3) // 7 for one in there}  # 1970-01-01 was a Thursday
-    return {
-        "first": _EPOCH + timedelta(there[0]),
-        "last": _EPOCH + timedelta(there[-1]),
-        "months": tuple(months.items()),
-        "days_with": len(there),
-        "days_without": there[-1] - there[0] + 1 - len(there),
-        "weeks_without": max(weeks) - min(weeks) + 1 - len(weeks),
-        "gaps": tuple(sorted(gaps, key=lambda one: (-one.days, one.first))[:3]),
-    }
-
-
-def _lateness(delays: _Counts) -> dict[str, Any]:
-    if not len(delays):
-        return {}
-    # The smallest delay that so many rows do not exceed: one that a row really had.
-    quantiles = np.quantile(delays, [0.5, 0.9, 0.99, 1], method="inverted_cdf")
-    return {"late": len(delays), "late_days": tuple(round(float(one) / DAY, 2) for one in quantiles)}
-
-
 def _source_questions(facts: DataFacts) -> Iterable[str]:
     for one in facts.sources:
         if one.first is None or one.last is None:
@@ -310,6 +219,12 @@ def _source_questions(facts: DataFacts) -> Iterable[str]:
             yield (
                 f"{one.name}: no row after {one.last}, {silent} whole days before {facts.day}. Has the last export"
                 " arrived? If so: ask about an earlier day with --as-of."
+            )
+        if one.thin_weeks and silent < WEEK:
+            weeks = "week" if one.thin_weeks == 1 else f"{one.thin_weeks} weeks"
+            yield (
+                f"{one.name}: only {one.thin_rows:,} rows in the last {weeks}, {one.usual_rows:,.0f} are usual. Has"
+                " everything arrived? If not: wait for the rest, or ask about an earlier day with --as-of."
             )
         if one.repeats:
             yield (

@@ -167,7 +167,7 @@ class Predictor:
         state = stays.at(snapshots.customer, as_of)
         x = self.definition.features(block, stays, snapshots)
         recency = x[:, self.definition.catalogue.names.index("recency")]
-        probability = self._probabilities(x, state.stage, snapshots.as_of, threads=1)
+        plain, probability = self._probabilities(x, state.stage, snapshots.as_of, threads=1)
         active = recency * DAY <= self.definition.journey.spec.dormant_after
         if self.stage is None:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
@@ -178,7 +178,7 @@ class Predictor:
         for one in self.definition.outcomes:
             if one.stage is not None and one.name in outcomes:
                 outcomes[one.name][~held[:, self.definition.journey.index(one.stage)]] = np.nan
-        values = self._values(x, outcomes)
+        values = self._values(x, outcomes, plain[:, 0])
         return Predictions(
             snapshots, state.stage, state.days_in_stage, ~active, probability, true_stage, x, outcomes, values
         )
@@ -191,7 +191,7 @@ class Predictor:
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
-        return self._probabilities(panel.x, panel.stage, panel.as_of, threads)
+        return self._probabilities(panel.x, panel.stage, panel.as_of, threads)[1]
 
     def predict_outcomes(self, panel: Panel, threads: int) -> dict[str, _F64]:
         """Predict the outcomes of a panel's snapshots: (snapshots, horizons) by name."""
@@ -199,12 +199,24 @@ class Predictor:
 
     def predict_values(self, panel: Panel, threads: int) -> Values | None:
         """Predict what the customers of a panel's snapshots buy; None where the model does not know amounts."""
-        return self._values(panel.x, self.predict_outcomes(panel, threads)) if self.value is not None else None
-
-    def _values(self, x: npt.NDArray[np.float32], outcomes: Mapping[str, _F64]) -> Values | None:
         if self.value is None:
             return None
-        return self.value.predict(x, PurchaseColumns.of(self.definition), outcomes[PURCHASE], self.definition.horizons)
+        plain, found = self._probabilities(panel.x, panel.stage, panel.as_of, threads)
+        outcomes = self._outcomes(panel.x, panel.stage, panel.as_of, found[:, 0], threads)
+        return self._values(panel.x, outcomes, plain[:, 0])
+
+    def _values(self, x: npt.NDArray[np.float32], outcomes: Mapping[str, _F64], plain_return: _F64) -> Values | None:
+        """Return what customers buy, at the level of the season where P(buys) is at it: ``plain_return`` is not."""
+        if self.value is None:
+            return None
+        level, columns, horizons = outcomes[PURCHASE], PurchaseColumns.of(self.definition), self.definition.horizons
+        asked = {one.name: one.same_as for one in self.definition.outcomes}
+        same = asked.get(PURCHASE)
+        while same in asked:
+            same = asked[same]
+        if self.year_ago is None or same != "return":
+            return self.value.predict(x, columns, level, horizons)
+        return self.value.predict(x, columns, plain_return, horizons, level)
 
     def _outcomes(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, p_return: _F64, threads: int
@@ -218,7 +230,7 @@ class Predictor:
             if one.same_as is not None:
                 found[one.name] = found[one.same_as]
             else:
-                own = self.asking(one)._probabilities(x, stage, as_of, threads)[:, 0]
+                own = self.asking(one)._probabilities(x, stage, as_of, threads)[1][:, 0]
                 found[one.name] = own if one.stage is not None else np.minimum(own, found[self._case_of(one)])
         return {name: p for name, p in found.items() if name != "return"}
 
@@ -229,7 +241,8 @@ class Predictor:
 
     def _probabilities(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, threads: int
-    ) -> _F64:
+    ) -> tuple[_F64, _F64]:
+        """Return the probabilities as they were learned, and at the level of a year ago where the model has one."""
         found = reach_probabilities(
             self.trees,
             self.calibration,
@@ -241,5 +254,5 @@ class Predictor:
             as_of,
         )
         if self.year_ago is None:
-            return found
-        return self.year_ago.apply(found, self.learned[stage + 1])
+            return found, found
+        return found, self.year_ago.apply(found, self.learned[stage + 1])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from cvj_ml.io import html_environment
-from cvj_ml.journey_analytics.data_facts import DataFacts, KnownTransition, SourceFacts
+from cvj_ml.journey_analytics.data_facts import DataFacts, KnownTransition
+from cvj_ml.journey_analytics.source_facts import SourceFacts
 from cvj_ml.report import wording
 from cvj_ml.report.page import asset, style_hash
 

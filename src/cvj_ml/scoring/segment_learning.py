@@ -15,6 +15,9 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.segment_levels import LEVELS, QUIET_AFTER, Rhythm, SegmentLevels, level_column
 from cvj_ml.scoring.scores_table import as_table, rhythm_of
 
+LEAST_RISK = 0.05
+"""Nobody is at risk who is surer than this to come back, even if others are surer still."""
+
 _DIGITS = 3
 _F64 = npt.NDArray[np.float64]
 
@@ -52,6 +55,8 @@ def learn_segments(predictor: Predictor, blocks: Blocks, customers: int, spec: S
         one = getattr(spec, name)
         reached = len(known) if one.top is None else math.ceil(one.top * len(known))
         level = one.at_least if one.top is None else _rounded(known[reached - 1 :][:1])
+        if name == "at_risk" and one.top is not None and level < LEAST_RISK:
+            level, reached = LEAST_RISK, int(np.count_nonzero(known >= LEAST_RISK))
         if reached >= max(fewest, 1) and level > 0:
             levels[name] = level
     return SegmentLevels(spec, horizons, gaps, levels)

@@ -177,10 +177,15 @@ def _in_cents(made: Draft, value: ColumnProfile, currency: ColumnProfile | None)
         return []
     # Programs write usd, people USD.
     coded = bool(codes) and all(code.islower() for code in codes)
+    why = (
+        f"{value.name} says by its name that it counts cents."
+        if named
+        else f"{value.name} holds whole numbers alone, of which {like / rows:.0%} end as prices in cents do (00, 50,"
+        " 90, 95, 99)."
+    )
     return [Doubt(
         f"{made.source}.cents", made.table.file.name,
-        f"{value.name} holds whole numbers alone, of which {like / rows:.0%} end as prices in cents do (00, 50, 90, 95,"
-        f" 99). The middle one is {middle:,.0f}, and counts as {middle:,.2f}, not as {middle / 100:,.2f}.",
+        f"{why} The middle one is {middle:,.0f}, and counts as {middle:,.2f}, not as {middle / 100:,.2f}.",
         named or coded,
         {"rows": rows}, way_out=f"Are they cents? If so: write  minor_units: true  under sources.{made.source}.",
     )]  # fmt: skip

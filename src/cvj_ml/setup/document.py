@@ -6,33 +6,29 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from cvj_ml.config import EPOCHS, Config
-from cvj_ml.errors import DataError
 from cvj_ml.setup.columns import property_names, words
 from cvj_ml.setup.doubts import SHOWN, Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, alike, meanings, sent_by_business, unsure
+from cvj_ml.setup.history import days_apart, horizons_of, span_of
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.queries import LINES, Draft, dates_of, refusals_of
+from cvj_ml.setup.queries import LINES, Draft, dates_of, number_sql, refusals_of
 from cvj_ml.setup.tool_drafts import tool_events
 from cvj_ml.setup.yaml_text import inline, one_line, path_of, quoted, scalar
 from cvj_ml.store.fields import Field, find_field
 from cvj_ml.store.sql import literal
 
-_HORIZONS = (7, 14, 30, 60, 90)
-_BURN_IN, _SPACING = 90, 14
+_ROUNDED_AWAY = 0.001
+"""So much of a usual amount may be lost by rounding."""
 _KNOWN_ENOUGH = 0.5
 _REFUSED_SHARE: float = Config.model_fields["refused_share"].default
 """What the configuration allows where it says nothing."""
 _ASKED_SHARE = 0.05
 """More refused rows than this are not accepted without a question."""
-_APART = timedelta(days=14)
-"""How long after everything else ended a source has to begin to be one of what lies ahead."""
-_LATE = 0.1
-"""A source of fewer rows than this share of all is small: it does not decide where the history begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +52,9 @@ def propose(
     known: Counter[str] = Counter()
     for one in drafts:
         known.update(one.events)
-    first, last, calendar = _calendar_of(drafts)
+    first, last, calendar = span_of(drafts)
     as_of = last.date() + timedelta(days=1)
-    burn_in, horizons, short = _horizons((as_of - first.date()).days)
+    burn_in, horizons, short = horizons_of((as_of - first.date()).days, days_apart(drafts))
     body = ["sources:"]
     for draft in drafts:
         body += _source(draft, beside)
@@ -88,61 +84,9 @@ def propose(
         f"time_zone: {time_zone}  # of the business: its days, and the midnight that a date means",
         f"history_from: {first.date()}  # from here on every source records; guessed from the first rows",
         f"burn_in: {burn_in}d  # no training before history_from + burn_in",
+        *_decimals(drafts),
     ]
     return Proposal("\n".join([*head, *body]), as_of, tuple(found))
-
-
-def _calendar_of(drafts: Sequence[Draft]) -> tuple[datetime, datetime, list[Doubt]]:
-    """Return when the history of all sources begins and ends, without what lies ahead and what is small and late."""
-    dated = []
-    for one in drafts:
-        # What one file is read as several times begins and ends with the file.
-        alike = [other for other in drafts if other.table is one.table and other.first and other.last]
-        if alike:
-            begins = min(other.first for other in alike if other.first)
-            dated.append((one, begins, max(other.last for other in alike if other.last)))
-    if not dated:
-        raise DataError(
-            f"No time in {first_of([one.table.file.name for one in drafts])} lies between 1990 and today, so there is"
-            " nothing to learn from. Look at the column of the time, and at the day of the export."
-        )
-    found: list[Doubt] = []
-    for one, begins, _ in list(dated):
-        rest = [last for other, _, last in dated if other is not one]
-        if rest and begins > max(rest) + _APART and len(dated) > 1:
-            dated = [item for item in dated if item[0] is not one]
-            found.append(Doubt(
-                f"{one.source}.ahead", one.table.file.name,
-                f"it begins on {begins:%Y-%m-%d}, {(begins - max(rest)).days:,} days after everything else ended:"
-                f" planned rows,"
-                " or a source that began when the others were no longer exported? It decides no date here.",
-                numbers={"rows": one.rows},
-                way_out="If it is right, export the other files up to the same day, or leave this one out.",
-            ))  # fmt: skip
-    rows = sum(one.rows for one, _, _ in dated)
-    earliest = min(begins for _, begins, _ in dated)
-    small = [item for item in dated if item[0].rows < _LATE * rows and item[1] > earliest + timedelta(days=30)]
-    large = [item for item in dated if item not in small]
-    first = max((begins for _, begins, _ in large), default=earliest)
-    for one, begins, _ in small:
-        if begins > first + timedelta(days=30):
-            found.append(Doubt(
-                f"{one.source}.late", one.table.file.name,
-                f"it begins on {begins:%Y-%m-%d} and is small ({one.rows:,} of {rows:,} rows), so history_from"
-                f" ({first:%Y-%m-%d}) does not wait for it: before that day its events are unknown, not absent.",
-                numbers={"rows": one.rows}, way_out="If its events matter for a stage, set history_from to that day.",
-            ))  # fmt: skip
-    for one, begins, _ in large:
-        cut = [other for other, start, _ in large if start < begins - timedelta(days=30)]
-        if begins == first and cut:
-            found.append(Doubt(
-                f"{one.source}.begins", one.table.file.name,
-                f"it begins on {begins:%Y-%m-%d}, later than {first_of([other.source for other in cut])}, so the"
-                f" history of all"
-                " begins there: what is before is not learned from.", numbers={"rows": one.rows},
-                way_out="If it matters less than a longer history, set history_from to an earlier day.",
-            ))  # fmt: skip
-    return first, max(last for _, _, last in dated), found
 
 
 def _tool_source(draft: Draft, entry: Mapping[str, Any], beside: Path) -> list[str]:
@@ -369,13 +313,17 @@ def _people(drafts: Sequence[Draft], names: Sequence[str]) -> int:
     return most
 
 
-def _horizons(days: int) -> tuple[int, list[int], list[Doubt]]:
-    """Return burn-in and horizons that so many days of history can teach: a fold and the training before it."""
-    burn_in = min(_BURN_IN, max(1, days // 5))
-    room = max(1, (days - burn_in - min(_SPACING, days // 10)) // 3)
-    horizons = [one for one in _HORIZONS if one <= room] or [room]
-    doubts = []
-    if horizons[-1] < _HORIZONS[-1]:
-        text = f"The history of {days} days is short: the longest horizon is {horizons[-1]} days."
-        doubts.append(Doubt("history.short", "", text, numbers={"days": days}))
-    return burn_in, horizons, doubts
+def _decimals(drafts: Sequence[Draft]) -> list[str]:
+    """Return the setting without which small amounts would be rounded away, as prices below one of anything are."""
+    most = 2
+    for one in drafts:
+        value = one.column("value")
+        if one.read is not None or one.unvalued or value is None or value.whole:
+            continue
+        amount = f"TRY_CAST({number_sql(one.table, value.name, strict=False)} AS DOUBLE)"
+        lost = ", ".join(f"avg(abs({amount} - round({amount}, {digits})))" for digits in range(2, 7))
+        usual, *errors = one.table.ask(f"median(abs({amount})), {lost}", f"{amount} <> 0")
+        if usual:
+            enough = (digits for digits, error in enumerate(errors, 2) if error <= _ROUNDED_AWAY * usual)
+            most = max(most, next(enough, 6))
+    return [f"value_decimals: {most}  # of amounts so small, two would lose more than a thousandth"] if most > 2 else []

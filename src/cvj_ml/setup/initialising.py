@@ -6,6 +6,7 @@ import glob
 import re
 import tempfile
 from collections.abc import Container, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from cvj_ml.config import Config, validated
@@ -30,6 +31,7 @@ from cvj_ml.setup.profile import Table, open_tables, source_name
 from cvj_ml.setup.purchases import payment_doubts
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import (
+    NOT_WORDS,
     Candidate,
     Roles,
     find_change,
@@ -47,6 +49,8 @@ Told = Mapping[tuple[str | None, str], str]
 
 _ONE_EACH = 0.97
 _PAID = 0.9
+_FEW_IDS = 12
+"""A column of so few different values is none of people."""
 """With an amount in so many rows, each is taken for a purchase unless a column plainly names events."""
 _MONTHS = frozenset(
     words(
@@ -133,7 +137,8 @@ def _propose(
     noted: Sequence[Doubt],
 ) -> Proposal:
     tables = [part for table in tables for part in _parts(table, told)]
-    roles = [_roles(table, told) for table in tables]
+    joining = _joining(tables)
+    roles = [_roles(table, told, joining) for table in tables]
     drafts, doubts = list(recognised), list(noted)
     if not drafts:
         _require_a_log(tables, roles, noted)
@@ -171,15 +176,42 @@ def _parts(table: Table, told: Told) -> list[Table]:
     return [table.part(group) for group in kinds.values()]
 
 
-def _roles(table: Table, told: Told) -> Roles:
-    """Return the roles of a table's columns; what a person told wins where the table has that column."""
+def _joining(tables: Sequence[Table]) -> list[str]:
+    """Return the columns of one name in several files that say the same of their rows, as whose they are; widest first.
+
+    Not what by its name is something else: an order's number, a product.
+    """
+    found: dict[str, int] = {}
+    for one, other in combinations(tables, 2):
+        ids = {item.name: item for item in other.file.columns}
+        for column in one.file.columns:
+            beside = ids.get(column.name)
+            if beside is None or {column.kind, beside.kind} > {"text", "number"} or {*words(column.name)} & NOT_WORDS:
+                continue
+            few = min(column.distinct, beside.distinct)
+            whole = all(item.kind == "text" or (item.kind == "number" and item.whole) for item in (column, beside))
+            if whole and few > _FEW_IDS and 2 * one.in_common(column.name, other, column.name) >= few:
+                found[column.name] = max(found.get(column.name, 0), few)
+    return sorted(found, key=lambda name: (-found[name], name))
+
+
+def _roles(table: Table, told: Told, joining: Sequence[str] = ()) -> Roles:
+    """Return the roles of a table's columns; what a person told wins where the table has that column.
+
+    Where no name says the customer, ``joining`` may: what stands in another file as well.
+    """
     ids = _told_of(table, told)
     columns = {role: names[0] for role, names in ids.items()}
     said, rivals = frozenset(columns), dict[str, Sequence[Candidate]]()
     customers = find_customers(table)
     best = choose_customer(table, customers) if "customer_id" not in columns else None
+    certain = best is None or best.tier >= LIKELY
     if best is not None:
         columns["customer_id"] = best.column.name
+    if "customer_id" not in said and (best is None or not certain):
+        names = {one.name for one in table.file.columns}
+        if shared := next((name for name in joining if name in names), None):
+            columns["customer_id"], certain = shared, False
     own = columns.get("customer_id")
     rivals["customer_id"] = [
         one
@@ -204,7 +236,7 @@ def _roles(table: Table, told: Told) -> Roles:
     rivals["value"] = values
     columns |= {role: name for role, name in find_others(table, columns.values()).items() if role not in columns}
     also = tuple(ids.get("customer_id", ())[1:])
-    return Roles(columns, said, rivals, best is None or best.tier >= LIKELY, also)
+    return Roles(columns, said, rivals, certain, also)
 
 
 def _told_of(table: Table, told: Told) -> dict[str, list[str]]:

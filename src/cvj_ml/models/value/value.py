@@ -72,12 +72,21 @@ class ValueModel:
     refunds: MeanModel | None
     ranks: bool = False
 
-    def predict(self, x: _F32, columns: PurchaseColumns, p: _F64, horizons: tuple[int, ...]) -> Values:
-        """Return what customers with these features will buy; ``p`` is P(buys), (customers, horizons)."""
+    def predict(
+        self, x: _F32, columns: PurchaseColumns, p: _F64, horizons: tuple[int, ...], level: _F64 | None = None
+    ) -> Values:
+        """Return what customers with these features will buy; ``p`` is P(buys), (customers, horizons).
+
+        level: P(buys) at the level of a season, where it is another than the one that the amounts were learned at. The
+        number of purchases and the amount follow it as the rate of purchases does, log(1 - level) / log(1 - p).
+        """
         customer, horizon = (one.ravel() for one in np.indices(p.shape))
         told = inputs_of(x, columns, self.population, p, customer, horizon, horizons)
         if_buys, amount = self._if_buys(told, horizon)
         chance = p.ravel()
+        if level is not None:
+            more = np.maximum(_rate_if_buys(level.ravel()) / _rate_if_buys(chance), 1 / if_buys)
+            if_buys, amount, chance, p = if_buys * more, amount * more, level.ravel(), level
         low, high = self.spread.interval(chance, amount, if_buys)
         refunds = None
         if self.refunds is not None:
@@ -104,6 +113,13 @@ class ValueModel:
         inputs = _inputs_of_amount(told, number)
         logs = np.log(number) + told.amount + self.gross.logs(inputs, horizon)
         return number, np.exp(logs)
+
+
+def _rate_if_buys(p: _F64) -> _F64:
+    """Return the rate of purchases that P(buys) stands for, over P(buys): 1 where hardly anybody buys."""
+    some = np.clip(p, 1e-9, 1 - 1e-9)
+    rate: _F64 = -np.log1p(-some) / some
+    return rate
 
 
 def fit_value(panel: Panel, p: _F64) -> ValueModel | None:
