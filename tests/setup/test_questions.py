@@ -322,3 +322,173 @@ def test_months_whose_columns_stand_in_another_order_are_one_source(tmp_path: Pa
     done, _ = init(tmp_path / "shop.yaml", *sorted(tmp_path.glob("*.csv")), "--column", "value=total", "--yes")
     assert done.code == 0 and len(yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"]) == 1
     assert stored(tmp_path / "shop.yaml")["value"].sum() == WHOLE
+
+
+# --- files as strangers have them -----------------------------------------------------------------------
+
+
+def blocking(doubts: dict[str, dict[str, Any]]) -> set[str]:
+    return {name for name, one in doubts.items() if one["blocking"]}
+
+
+PRICES = [1900 + 1000 * (row % 4) for row in range(ROWS)]
+CARDS = [f"k{row % 45}" for row in range(ROWS)]
+ASKED: dict[str, tuple[dict[str, list[Any]], set[str]]] = {
+    "cents by name": ({"total": None, "amount_cents": [1025 + 100 * row for row in range(ROWS)]}, {"cents"}),
+    "cents of a program": ({"total": PRICES, "currency": ["usd"] * ROWS}, {"cents"}),
+    "whole yen": ({"total": PRICES, "currency": ["jpy"] * ROWS}, set()),
+    "thousands": ({"total": [f"{1 + row % 40}.990" for row in range(ROWS)]}, {"thousands"}),
+    "one amount with three decimals": ({"total": [f"{row}.9905" for row in range(ROWS)]}, set()),
+    "a till's number": (
+        {"customer_id": None, "user_id": [row % 4 for row in range(ROWS)], "card_no": CARDS},
+        {"customer-rivals"},
+    ),
+    "codes of a gateway": ({"response_code": ["00" if row % 5 else "51" for row in range(ROWS)]}, {"states"}),
+    "a result": ({"result": ["OK" if row % 5 else "KO" for row in range(ROWS)]}, {"states"}),
+    "an error": ({"error_code": [None if row % 5 else "insufficient_funds" for row in range(ROWS)]}, {"states"}),
+    "quotes": ({"order_type": ["sale" if row % 5 else "quote" for row in range(ROWS)]}, {"states"}),
+    "who has left": ({"churn": ["No" if row % 5 else "Yes" for row in range(ROWS)]}, {"states"}),
+    "nothing is due": (
+        {"total": None, "subtotal": [5.5 + row for row in range(ROWS)], "amount_due": [0.0] * ROWS},
+        {"value-rivals"},
+    ),
+    "negatives in brackets": (
+        {"total": [f"({row}.50)" if row % 5 == 0 else f"{row}.50" for row in range(ROWS)]},
+        {"event", "unread-amounts"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_what_a_file_leaves_open_is_asked(tmp_path: Path, case: str) -> None:
+    """Silent error 170: amounts in another unit, tills as customers, failed payments by another name are questions."""
+    columns, asked = ASKED[case]
+    rows = pd.DataFrame({name: values for name, values in (BASE | columns).items() if values is not None})
+    rows.to_csv(tmp_path / "orders.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "orders.csv")
+    assert blocking(doubts) == asked and done.code == (3 if asked else 0)
+
+
+def test_all_states_that_say_no_are_set_apart(tmp_path: Path) -> None:
+    """A returned debit and a gift credited to a second person are both no gifts, whichever column says so."""
+    rows = pd.DataFrame(BASE).rename(columns={"customer_id": "Spendernummer"})
+    rows["E-Mail"] = [f"haus{row % 6}@example.org" for row in range(ROWS)]
+    rows["Status"] = ["Rücklastschrift" if row % 10 == 1 else "gebucht" for row in range(ROWS)]
+    rows["Gutschrift"] = ["Soft" if row % 10 == 2 else "Hard" for row in range(ROWS)]
+    rows.to_csv(tmp_path / "spenden.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "spenden.csv", "--yes")
+    assert done.code == 0 and {"customer-rivals", "states"} <= blocking(doubts)
+    found = stored(tmp_path / "shop.yaml")
+    assert found["customer_id"].nunique() == 12, "a donor's number knows people, an address households"
+    assert found["event"].value_counts().to_dict() == {"purchase": 48, "purchase_undone": 12}
+    assert yaml.safe_load((tmp_path / "shop.yaml").read_text())["events"]["order_cancelled"] == ["purchase_undone"]
+
+
+def test_lines_in_a_log_of_events_are_one_purchase_an_order(tmp_path: Path) -> None:
+    """Silent error 171: few lines an order are lines all the same, and what has no order's number stays as it is."""
+    rows = [(f"v{n}", 1_700_000_000_000 + 60_000 * n, "view", 7, None) for n in range(40)]
+    rows += [
+        (f"v{n}", 1_700_100_000_000 + 60_000 * n, "transaction", item, n)
+        for n in range(20)
+        for item in (1, 2)[: 1 + n % 2]
+    ]
+    names = ["visitorid", "timestamp", "event", "itemid", "transactionid"]
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "events.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "events.csv")
+    assert done.code == 0 and doubts["order-lines"]["numbers"] == {"rows": 30, "orders": 20}
+    assert stored(tmp_path / "shop.yaml")["event"].value_counts().to_dict() == {"view": 40, "transaction": 20}
+
+
+def test_an_article_is_no_order(tmp_path: Path) -> None:
+    """Of one-off goods each number has one customer and one time, as an order's number has."""
+    rows = pd.DataFrame({**BASE, "article_id": range(ROWS)}).loc[lambda one: one.index.repeat(2)]
+    rows["article_id"] = [f"0{n // 2 if n % 3 else 900 + n}" for n in range(len(rows))]
+    rows.to_csv(tmp_path / "sales.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "sales.csv", "--yes")
+    assert done.code == 0 and doubts["order-lines"]["blocking"] and doubts["order-lines"]["numbers"]["orders"] == ROWS
+
+
+def test_the_price_of_a_piece_counts_as_often_as_it_was_bought(tmp_path: Path) -> None:
+    rows = pd.DataFrame(BASE).rename(columns={"total": "unit_price"}).assign(order_id=range(ROWS), quantity=3)
+    rows.to_csv(tmp_path / "orders.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "orders.csv", "--yes")
+    assert done.code == 0 and "price-each" in blocking(doubts)
+    assert stored(tmp_path / "shop.yaml")["value"].sum() == 3 * WHOLE
+
+
+def test_what_was_paid_back_is_told(tmp_path: Path) -> None:
+    done, doubts = init(tmp_path / "shop.yaml", shop(tmp_path, refund_amount=[5.0] * 6 + [0.0] * (ROWS - 6)))
+    assert done.code == 0 and doubts["given-back"]["numbers"] == {"rows": 6, "total": 30.0}
+
+
+def test_a_date_that_is_planned_is_nothing_that_somebody_did(tmp_path: Path) -> None:
+    """Silent error 172: the end of a trial stands there before it comes; who has cancelled has a date of their own."""
+    rows = pd.DataFrame({"user_id": [f"u{row}" for row in range(ROWS)], "signup": AT, "trial_end": AT})
+    rows["cancelled_at"] = [AT[-1] if row % 4 == 0 else None for row in range(ROWS)]
+    rows.to_csv(tmp_path / "users.csv", index=False)
+    done, _ = init(tmp_path / "shop.yaml", tmp_path / "users.csv", "--yes")
+    assert done.code == 0, done.err
+    assert stored(tmp_path / "shop.yaml")["event"].value_counts().to_dict() == {"signup": ROWS, "cancelled": ROWS // 4}
+    assert yaml.safe_load((tmp_path / "shop.yaml").read_text())["events"]["cancellation"] == ["cancelled"]
+
+
+def test_a_log_that_would_be_left_out_is_a_question(tmp_path: Path) -> None:
+    """Silent error 173: what has times is a log, and its customer is what other files have, too."""
+    pd.DataFrame(BASE).rename(columns={"customer_id": "msno"}).to_csv(tmp_path / "payments.csv", index=False)
+    logs = pd.DataFrame({"msno": BASE["customer_id"], "date": AT, "total_secs": BASE["total"]})
+    logs.to_csv(tmp_path / "listening.csv", index=False)
+    files = [tmp_path / "payments.csv", tmp_path / "listening.csv"]
+    done, doubts = init(tmp_path / "shop.yaml", *files, "--column", "payments.csv:customer_id=msno", "--yes")
+    assert done.code == 0 and "left-out" not in doubts
+    found = stored(tmp_path / "shop.yaml")
+    assert found.groupby("source", observed=True).size().to_dict() == {"payments": ROWS, "listening": ROWS}
+    assert found.loc[found["source"] == "listening", "value"].isna().all(), "seconds are no money"
+    other = pd.DataFrame({"thing": BASE["customer_id"], "seen_at": AT})
+    other.to_csv(tmp_path / "things.csv", index=False)
+    done, doubts = init(tmp_path / "two.yaml", shop(tmp_path), tmp_path / "things.csv")
+    assert done.code == 3 and "left-out" in blocking(doubts)
+
+
+def test_columns_keep_names_of_their_own(tmp_path: Path) -> None:
+    """Silent error 174: what is no value is not read as one under its own name, and no two columns are one."""
+    money = {"total": None, "value": BASE["total"], "currency": ["EUR" if row % 2 else "USD" for row in range(ROWS)]}
+    rows = pd.DataFrame({name: values for name, values in (BASE | money).items() if values is not None})
+    rows.to_csv(tmp_path / "orders.csv", index=False)
+    pd.DataFrame(
+        {"id": sorted(set(BASE["customer_id"])), "Customer ID": "x", "Plan Type": "a", "plan_type": "b", "2nd": "c"}
+    ).to_csv(tmp_path / "customers.csv", index=False)
+    files = [tmp_path / "orders.csv", tmp_path / "customers.csv"]
+    done, doubts = init(tmp_path / "shop.yaml", *files, "--yes", "--column", "customers.csv:customer_id=id")
+    assert done.code == 0 and "currencies" in blocking(doubts), done.err
+    config = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    assert "value" not in config["sources"]["orders"]["columns"]
+    assert config["attributes"]["columns"] == {
+        "customer_id": "id", "customer_id_as_written": "Customer ID", "plan_type": "Plan Type",
+        "plan_type_2": "plan_type", "2_nd": "2nd",
+    }  # fmt: skip
+    assert stored(tmp_path / "shop.yaml")["value"].isna().all()
+
+
+def test_amounts_below_one_keep_their_digits(tmp_path: Path) -> None:
+    small = [0.0153 + 0.001 * (row % 9) for row in range(ROWS)]
+    done, _ = init(tmp_path / "shop.yaml", shop(tmp_path, total=small))
+    assert done.code == 0 and yaml.safe_load((tmp_path / "shop.yaml").read_text())["value_decimals"] == 4
+    assert init(tmp_path / "usual.yaml", shop(tmp_path))[0].code == 0
+    assert "value_decimals" not in yaml.safe_load((tmp_path / "usual.yaml").read_text())
+
+
+def test_rows_of_months_have_horizons_of_months(tmp_path: Path) -> None:
+    """Silent error 175: thirty days after the second of a month may hold no first of one."""
+    months = [f"{2022 + month // 12}-{1 + month % 12:02}-01" for month in range(30)]
+    rows = [(f"c{n}", month, 20.5 + n) for month in months for n in range(40)]
+    pd.DataFrame(rows, columns=["customer_id", "bill_date", "amount"]).to_csv(tmp_path / "bills.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "bills.csv", "--yes")
+    assert done.code == 0 and doubts["seldom"]["numbers"] == {"days_apart": 31}
+    assert yaml.safe_load((tmp_path / "shop.yaml").read_text())["horizons"] == ["31d", "62d", "92d"]
+
+
+def test_a_log_of_the_future_is_refused(tmp_path: Path) -> None:
+    rows = pd.DataFrame({**BASE, "order_date": [f"2{at[1:]}".replace("2024", "2097") for at in AT]})
+    rows.to_csv(tmp_path / "orders.csv", index=False)
+    done, _ = init(tmp_path / "shop.yaml", tmp_path / "orders.csv", "--yes")
+    assert done.code == 3 and "Traceback" not in done.err

@@ -90,7 +90,8 @@ def fit_amounts(predictor: Predictor, panel: Panel, threads: int) -> Predictor:
     """Return the predictor with the amounts that customers buy for, where the panel knows any."""
     if panel.amounts is None:
         return predictor
-    chance = predictor.predict_outcomes(panel, threads)[PURCHASE]
+    # The level of a year ago is that of the cut; snapshots of the past have lived through their own.
+    chance = replace(predictor, year_ago=None).predict_outcomes(panel, threads)[PURCHASE]
     return replace(predictor, value=fit_value(panel, chance))
 
 

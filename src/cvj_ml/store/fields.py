@@ -97,7 +97,11 @@ def map_fields(
     required: Iterable[str],
     faults: list[str],
 ) -> dict[str, Field]:
-    """Return the fields by canonical name: mapped, constant, or of the same name in the source."""
+    """Return the fields by canonical name: mapped, constant, or of the same name in the source.
+
+    A column that is mapped to a property has been given its meaning, and plays no role by its own name, unless the role
+    is required.
+    """
     fields: dict[str, Field] = {}
 
     for name, own in columns.items():
@@ -108,7 +112,11 @@ def map_fields(
             faults.append(f"{location.label}: columns.{name}: {found}")
     for name, text in constants.items():
         fields[name] = Field(literal(text), "VARCHAR", True, None)
+    roles, required = tuple(roles), tuple(required)
+    properties = {own for name, own in columns.items() if name not in roles}
     for role in roles:
+        if role not in required and role in properties:
+            continue
         if role not in fields and role not in columns and role in location.types:
             fields[role] = location_field(location, role)
     for role in required:
