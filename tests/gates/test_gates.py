@@ -15,7 +15,18 @@ import pytest
 from cvj_ml.commands.night_gates import earlier_night
 from cvj_ml.config import DAY, Config, GatesSpec
 from cvj_ml.errors import ConfigError, DataError, GateError
-from cvj_ml.gates.preflight import LOOKBACK, Activity, activity, cohort, columns, fresh, model_age, preflight, rows
+from cvj_ml.gates.preflight import (
+    LOOKBACK,
+    Activity,
+    activity,
+    cohort,
+    columns,
+    fresh,
+    model_age,
+    preflight,
+    rows,
+    volume,
+)
 from cvj_ml.gates.verdicts import Earlier, GateVerdict, accept, require
 from cvj_ml.store import Store, ingest
 from cvj_ml.windows import to_microseconds
@@ -34,6 +45,27 @@ def days(found: list[int], rows_a_day: int = 10) -> Activity:
     counts = np.zeros(LOOKBACK, dtype=np.int64)
     counts[[one for one in found if one < LOOKBACK]] = rows_a_day
     return Activity(counts, int(counts.sum()), int(counts.sum()))
+
+
+# Volume.
+
+
+@pytest.mark.parametrize(("last", "level"), [(70, "pass"), (35, "pass"), (34, "warn"), (0, "warn")])
+def test_half_a_weeks_rows_warn(last: int, level: str) -> None:
+    """Silent error 178: a part of an export is as fresh as a whole one; thin weeks before change no usual one."""
+    counts = np.zeros(LOOKBACK, dtype=np.int64)
+    counts[:140] = 10
+    counts[14:28] = 1
+    counts[:7] = np.diff(np.linspace(0, last, 8).astype(int))
+    found = volume(SPEC, "shop", Activity(counts, int(counts.sum()), 0))
+    assert (found.level, found.value, found.exit_code) == (level, pytest.approx(1 - last / 70), 3)
+    assert found.message.startswith(f"{last} rows became known in the last 7 days, 70 are usual")
+
+
+def test_few_rows_have_no_usual_week() -> None:
+    found = volume(SPEC, "shop", days(list(range(7, 300)), rows_a_day=2))
+    assert (found.level, found.value) == ("pass", None) and "fewer than 20 rows in a usual week" in found.message
+    assert volume(spec(volume={"fail": 0.8}), "shop", days(list(range(7, 300)))).level == "fail"
 
 
 # Freshness.

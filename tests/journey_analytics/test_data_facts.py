@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import statistics
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,14 @@ from cvj_ml import commands
 from cvj_ml.config import Config
 from cvj_ml.journey_analytics import data_facts
 from cvj_ml.journey_analytics.data_facts import DataFacts
+from cvj_ml.journey_analytics.source_facts import (
+    FEW_ROWS,
+    RowsInTime,
+    SourceFacts,
+    season_in_words,
+    seasons_of,
+    thin_weeks,
+)
 from cvj_ml.report.data_page import data_page
 from cvj_ml.run import Silent
 from cvj_ml.windows import parse_as_of
@@ -63,7 +72,7 @@ def late_days(delays: list[timedelta]) -> tuple[float, ...]:
     return tuple(round(ordered[max(i, 0)] / timedelta(days=1), 2) for i in at)
 
 
-def check_source(found: data_facts.SourceFacts, rows: list[Row]) -> None:
+def check_source(found: SourceFacts, rows: list[Row]) -> None:
     used = [row for row in rows if row[2] < midnight(AS_OF)]
     assert (found.rows_in, found.stored, found.refused, found.duplicates) == (len(rows), len(rows), 0, 0)
     assert found.repeats == sum(count - 1 for count in Counter(rows).values())
@@ -301,3 +310,45 @@ def test_the_page_fits_and_needs_nothing_else(tmp_path: Path) -> None:
                 narrow = "[...document.querySelectorAll('th')].filter(one => one.clientWidth < 40).length"
                 assert shown.evaluate(narrow) == 0
                 assert shown.locator("rect.bar").count() == 6
+
+
+# --- what past years and weeks say of the days around the instant ---------------------------------------
+
+TODAY = 20_000
+"""A day, counted from 1970 on."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.integers(1, 200), st.integers(0, 40), max_size=200))
+def test_thin_weeks_are_those_of_plain_loops(rows: dict[int, int]) -> None:
+    """Silent error 178: each of the last weeks has less than half of the middle one of the twelve before all of them."""
+    week = [sum(rows.get(ago, 0) for ago in range(7 * n + 1, 7 * n + 8)) for n in range(24)]
+    many = 0
+    while many < 11:
+        usual = statistics.median(week[many + 1 : many + 13])
+        if usual < FEW_ROWS or any(2 * one >= usual for one in week[: many + 1]):
+            break
+        many += 1
+    found = thin_weeks({TODAY - ago: count for ago, count in rows.items()}, TODAY)
+    assert found.get("thin_weeks", 0) == many
+    if many:
+        assert found["thin_rows"] == sum(week[:many])
+        assert found["usual_rows"] == many * statistics.median(week[many : many + 12])
+
+
+def test_a_season_is_one_that_all_past_years_have() -> None:
+    def years(*after: int, rows: int = 3) -> tuple[float, ...]:
+        days = Counter({TODAY - 365 * (n + 1) + one: many for n, many in enumerate(after) for one in range(30)})
+        days.update({TODAY - 365 * (n + 1) - one: rows for n in range(len(after)) for one in range(1, 31)})
+        return seasons_of({"shop": RowsInTime(days)}, TODAY, 30)
+
+    assert years(9, 6, 12) == (3.0, 2.0, 4.0)
+    told = season_in_words(years(9, 6, 12), 30)
+    assert told is not None and "in each of the last 3 years the 30 days after" in told and "2.0 to 4.0 times" in told
+    assert "a year ago" in str(season_in_words(years(9), 30)) and "brought 0.7 times" in str(
+        season_in_words((0.66,), 30)
+    )
+    assert season_in_words(years(9, 3), 30) is None, "it does not come each year"
+    assert season_in_words((), 30) is None
+    assert years(9, 6, rows=1) == (), "fewer than 50 rows before tell nothing"
+    assert seasons_of({"shop": RowsInTime(Counter({TODAY - 40: 500}))}, TODAY, 30) == ()

@@ -40,6 +40,7 @@ from cvj_ml.measurement.effects import (
 from cvj_ml.measurement.outcomes import PastList, listings, untouched
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, Errors, ForecastErrors, expected_moves
 from cvj_ml.night import publish, published_lists
+from cvj_ml.night.reading import first_listed, listed_in_control
 from cvj_ml.ownership import claim
 from cvj_ml.report.list_files import write_night
 from cvj_ml.report.plan import plan_of
@@ -461,6 +462,26 @@ def test_a_damaged_night_is_told(tmp_path: Path) -> None:
     pq.write_table(scores.drop_columns(lost), night / "scores" / "scores.parquet")
     with pytest.raises(DataError, match="its scores have no column p_reach_subscribe_30d, so the night is damaged"):
         read_past(config)
+
+
+def test_nights_of_hindsight_are_counted_and_left_out(tmp_path: Path) -> None:
+    """Silent error 176: a model that had seen what followed is right about it, and nobody was contacted by its lists."""
+    past = business()
+    config = load_config(settings_in(tmp_path))
+    for night in (NIGHT, NIGHT + 7 * DAY):
+        publish_past(config, past, night)
+    past.write(tmp_path)
+    assert len(published_lists(Path(config.out))) == 2
+    first = min(Path(config.out).glob("as_of=*/*"))
+    run = json.loads((first / "run.json").read_text())
+    (first / "run.json").write_text(json.dumps(run | {"gates": [{"name": "model_age", "value": -30.0}]}))
+    later = NIGHT + 60 * DAY
+    ran = call("measure", tmp_path / "shop.yaml", "--until", to_datetime(later, UTC).isoformat())
+    assert ran.code in (0, 5) and "1 night(s) were made by a model that had seen what followed" in ran.err
+    assert {one.as_of for one in read_past(config)} == {NIGHT + 7 * DAY}
+    held = listed_in_control(load_config(tmp_path / "shop.yaml"), NIGHT + 8 * DAY)
+    assert {*held["as_of"].cast(pa.int64()).to_pylist()} <= {NIGHT + 7 * DAY}
+    assert set(first_listed(config, NIGHT + 8 * DAY).values()) == {NIGHT + 7 * DAY}
 
 
 def test_the_history_takes_rows_of_one_key_once(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cvj_ml.config import DAY, SegmentsSpec
 from cvj_ml.histories import Block
 from cvj_ml.journey import KEPT, Outcome
 from cvj_ml.models.segment_levels import LEVELS, SEGMENTS, Rhythm, SegmentLevels, level_column
-from cvj_ml.scoring import StoredTable, learn_segments, open_bundle, score_block
+from cvj_ml.scoring import StoredTable, learn_segments, open_bundle, score_block, segment_learning
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import midnight, to_datetime
 
@@ -148,3 +148,20 @@ def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_
     assert predictor.definition.min_customers == 5
     learned = learn_segments(replace(predictor, segments=None), histories.engine(), len(scores), few, trained.as_of)
     assert learned.levels["at_risk"] == 0.9 and "ready_to_buy" not in learned.levels
+
+
+def test_where_everybody_comes_back_nobody_is_at_risk(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent error 179: of people who are all sure to come back a fifth is no less sure. The floor is lifted above all."""
+    predictor = replace(open_bundle(trained.bundle).predictor, segments=None)
+    histories = commands.open_histories(trained.config(), commands.Silent())
+
+    def level(floor: float) -> float | None:
+        monkeypatch.setattr(segment_learning, "LEAST_RISK", floor)
+        found = learn_segments(predictor, histories.engine(), 120, SegmentsSpec(), trained.as_of)
+        return found.levels.get("at_risk")
+
+    usual = level(0.0)
+    assert usual is not None and level(usual / 2) == usual
+    assert level(1.1) is None, "nobody reaches it"
+    asked = SegmentsSpec.model_validate({"at_risk": {"at_least": 0.01}})
+    assert learn_segments(predictor, histories.engine(), 120, asked, trained.as_of).levels["at_risk"] == 0.01

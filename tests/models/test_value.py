@@ -106,6 +106,20 @@ def test_nothing_falls_with_the_horizon_and_no_number_is_below_its_chance(p: _F6
     assert (alone.gross == found.gross[:1]).all() and (alone.high == found.high[:1]).all()
 
 
+def test_amounts_follow_the_level_of_who_buys() -> None:
+    """Silent error 177: where a season makes buyers more, purchases and amounts are as many times more as their rate."""
+    model, later, p = a_model()
+    columns, level = PurchaseColumns.of(later.definition), -np.expm1(2 * np.log1p(-p))
+    plain = model.predict(later.x, columns, p, HORIZONS)
+    found = model.predict(later.x, columns, p, HORIZONS, level)
+    usual = (p > 0.01) & (p < 0.99)
+    assert (found.number / plain.number)[usual] == pytest.approx(np.full(usual.sum(), 2.0), rel=1e-6)
+    assert (found.gross / plain.gross)[usual] == pytest.approx(np.full(usual.sum(), 2.0), rel=1e-6)
+    assert (found.number >= level - 1e-9).all() and (found.low <= found.high + 1e-9).all()
+    same = model.predict(later.x, columns, p, HORIZONS, p)
+    assert same.gross == pytest.approx(plain.gross) and same.number == pytest.approx(plain.number)
+
+
 @pytest.mark.parametrize(
     ("p", "days"),
     [([0.5, 0.6, 0.7], 10.0), ([0.75, 0.8, 0.9], 5.0), ([0.1, 0.2, 0.49], None), ([0.0, 0.5, 0.5], 30.0)],

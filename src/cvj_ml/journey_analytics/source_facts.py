@@ -116,11 +116,14 @@ def source_facts(store: Store, rows: Mapping[str, RowsInTime], today: int) -> It
             counts.repeats,
             one.days.total(),
         )
-        yield replace(found, **_in_time(one.days), **_lateness(delays), **_thin(one.days, today))
+        yield replace(found, **_in_time(one.days), **_lateness(delays), **thin_weeks(one.days, today))
 
 
-def _thin(days: Mapping[int, int], today: int) -> dict[str, Any]:
-    """Return how many of the last weeks before a day have less than half of the rows of those before them, each."""
+def thin_weeks(days: Mapping[int, int], today: int) -> dict[str, Any]:
+    """Return how many of the last weeks before a day have less than half of the rows of a usual one before them, each.
+
+    days: rows by day; as fields of `SourceFacts`, none where the last week is no thin one.
+    """
     weeks = [sum(days.get(today - 7 * week - one, 0) for one in range(1, 8)) for week in range(2 * USUAL_WEEKS)]
     thin: dict[str, Any] = {}
     for many in range(1, USUAL_WEEKS):
