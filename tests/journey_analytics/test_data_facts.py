@@ -321,7 +321,7 @@ TODAY = 20_000
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.integers(1, 200), st.integers(0, 40), max_size=200))
 def test_thin_weeks_are_those_of_plain_loops(rows: dict[int, int]) -> None:
-    """Silent error 178: each of the last weeks has less than half of the middle one of the twelve before all of them."""
+    """Silent error 178: each of the last weeks has less than half of the middle one of twelve before them."""
     week = [sum(rows.get(ago, 0) for ago in range(7 * n + 1, 7 * n + 8)) for n in range(24)]
     many = 0
     while many < 11:

@@ -465,9 +465,10 @@ def test_a_damaged_night_is_told(tmp_path: Path) -> None:
 
 
 def test_nights_of_hindsight_are_counted_and_left_out(tmp_path: Path) -> None:
-    """Silent error 176: a model that had seen what followed is right about it, and nobody was contacted by its lists."""
+    """Silent error 176: a model that had seen what followed is right about it, and its lists contacted nobody."""
     past = business()
-    config = load_config(settings_in(tmp_path))
+    file = settings_in(tmp_path)
+    config = load_config(file)
     for night in (NIGHT, NIGHT + 7 * DAY):
         publish_past(config, past, night)
     past.write(tmp_path)
@@ -476,10 +477,10 @@ def test_nights_of_hindsight_are_counted_and_left_out(tmp_path: Path) -> None:
     run = json.loads((first / "run.json").read_text())
     (first / "run.json").write_text(json.dumps(run | {"gates": [{"name": "model_age", "value": -30.0}]}))
     later = NIGHT + 60 * DAY
-    ran = call("measure", tmp_path / "shop.yaml", "--until", to_datetime(later, UTC).isoformat())
+    ran = call("measure", file, "--until", to_datetime(later, UTC).isoformat())
     assert ran.code in (0, 5) and "1 night(s) were made by a model that had seen what followed" in ran.err
     assert {one.as_of for one in read_past(config)} == {NIGHT + 7 * DAY}
-    held = listed_in_control(load_config(tmp_path / "shop.yaml"), NIGHT + 8 * DAY)
+    held = listed_in_control(config, NIGHT + 8 * DAY)
     assert {*held["as_of"].cast(pa.int64()).to_pylist()} <= {NIGHT + 7 * DAY}
     assert set(first_listed(config, NIGHT + 8 * DAY).values()) == {NIGHT + 7 * DAY}
 

@@ -151,7 +151,7 @@ def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_
 
 
 def test_where_everybody_comes_back_nobody_is_at_risk(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silent error 179: of people who are all sure to come back a fifth is no less sure. The floor is lifted above all."""
+    """Silent error 179: of people who are all sure to come back none is at risk. Here the floor is lifted."""
     predictor = replace(open_bundle(trained.bundle).predictor, segments=None)
     histories = commands.open_histories(trained.config(), commands.Silent())
 

@@ -107,7 +107,7 @@ def test_nothing_falls_with_the_horizon_and_no_number_is_below_its_chance(p: _F6
 
 
 def test_amounts_follow_the_level_of_who_buys() -> None:
-    """Silent error 177: where a season makes buyers more, purchases and amounts are as many times more as their rate."""
+    """Silent error 177: where a season makes buyers more, purchases and amounts are more as their rate is."""
     model, later, p = a_model()
     columns, level = PurchaseColumns.of(later.definition), -np.expm1(2 * np.log1p(-p))
     plain = model.predict(later.x, columns, p, HORIZONS)
