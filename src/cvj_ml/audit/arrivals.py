@@ -31,7 +31,7 @@ def arrival_warnings(config: Config, store: Store, buckets: Iterable[int]) -> li
     chosen = list(buckets)
     rows = pa.concat_tables([touchpoint_rows(store, bucket) for bucket in chosen])
     frame = rows.filter(pc.invert(rows["copied"])).to_pandas()
-    found = [warning for label in config.touchpoint_tables for warning in _of_source(config, store, label, frame)]
+    found = [warning for label in config.touchpoint_tables for warning in _of_source(config, label, frame)]
     if config.attributes and not config.attributes.static:
         attributes = pa.concat_tables([attribute_rows(store, bucket) for bucket in chosen]).to_pandas()
         found += _of_attributes(config.attributes, attributes, frame)
@@ -47,7 +47,7 @@ def arrival_warnings(config: Config, store: Store, buckets: Iterable[int]) -> li
     return found
 
 
-def _of_source(config: Config, store: Store, label: str, frame: pd.DataFrame) -> Iterator[str]:
+def _of_source(config: Config, label: str, frame: pd.DataFrame) -> Iterator[str]:
     own = frame[frame["source"] == label.removeprefix("sources.")]
     if len(own) < _ROWS:
         return

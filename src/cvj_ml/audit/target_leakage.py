@@ -37,7 +37,7 @@ class TargetLeak:
     converters: int
 
 
-def target_leaks(panel: Panel, threshold: float = THRESHOLD) -> list[TargetLeak]:
+def target_leaks(panel: Panel) -> list[TargetLeak]:
     """Return the features above the threshold, the best first; of each the target and horizon where it is best.
 
     The AUC is taken within stages and averaged over pairs of a mover and another in the same stage: the stage itself
@@ -54,9 +54,9 @@ def target_leaks(panel: Panel, threshold: float = THRESHOLD) -> list[TargetLeak]
         converted = happened_within(panel.labels.times, horizon) & panel.labels.at_risk
         auc, converters = _by_target(panel, kept, converted)
         own = definition.progress_columns
-        for j, f in zip(*np.nonzero(auc > threshold), strict=True):
+        for j, f in zip(*np.nonzero(auc > THRESHOLD), strict=True):
             feature = features[f]
-            by_rule = auc[j, own[j]].max() if own[j].min() >= 0 and feature.group != _ATTRIBUTES else threshold
+            by_rule = auc[j, own[j]].max() if own[j].min() >= 0 and feature.group != _ATTRIBUTES else THRESHOLD
             if feature.group == PROGRESS or auc[j, f] <= by_rule:
                 continue
             one = TargetLeak(

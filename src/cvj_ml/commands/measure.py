@@ -28,6 +28,7 @@ from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure
 from cvj_ml.measurement.subgroups import measure_subgroups
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.night import NightFolder, hold, published_lists
+from cvj_ml.night.layout import instant_of
 from cvj_ml.night.reading import contacted_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
@@ -230,7 +231,7 @@ def newest_matured(config: Config, observation: Observation) -> tuple[list[PastL
     nights = {}
     for folder in contacted_lists(Path(config.out)):
         try:
-            nights[folder] = to_microseconds(datetime.fromisoformat(NightFolder(folder).manifest()["as_of"]))
+            nights[folder] = instant_of(NightFolder(folder).manifest())
         except (OSError, ValueError, KeyError, TypeError):
             raise NightError(
                 f"{folder}: its manifest cannot be read, so nobody knows which night this is. `cvj-ml verify {folder}`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +13,9 @@ from cvj_ml.errors import NightError, raise_all
 from cvj_ml.gates.alerts import MonitoredNight, alerts
 from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.night import NightFolder, nights, published_nights
+from cvj_ml.night.layout import instant_of
 from cvj_ml.report.monitor_page import MonitorFacts
-from cvj_ml.windows import to_datetime, to_microseconds
+from cvj_ml.windows import to_datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def past_nights(config: Config) -> list[MonitoredNight]:
     for of_date in nights(out):
         if not any(one.finished for one in of_date):
             continue
-        folder = NightFolder(published_nights(out, of_date[0].path.parent.name.removeprefix("as_of="))[0])
+        folder = NightFolder(published_nights(out, of_date[0].date)[0])
         try:
             found.append(_read(config, folder))
         except (OSError, ValueError, KeyError, TypeError):
@@ -63,7 +63,7 @@ def past_nights(config: Config) -> list[MonitoredNight]:
 
 def _read(config: Config, folder: NightFolder) -> MonitoredNight:
     manifest, run = folder.manifest(), folder.run()
-    as_of = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
+    as_of = instant_of(manifest)
     return MonitoredNight(
         to_datetime(as_of, config.zone).date().isoformat(),
         as_of,

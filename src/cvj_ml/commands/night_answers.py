@@ -26,6 +26,7 @@ from cvj_ml.models.bundle.verification import CARD, verify_bundle
 from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.night import (
     LISTS,
+    NightFolder,
     current_night,
     nights,
     published_nights,
@@ -102,7 +103,7 @@ class NightAnswers:
         folder = self._folder(night)
         manifest = _manifest(folder)
         return {
-            "night": _name(folder),
+            "night": NightFolder(folder).date,
             "as_of": manifest["as_of"],
             "model": manifest["model"][:12],
             "stages": self._by_stage(manifest["stages"]),
@@ -132,7 +133,7 @@ class NightAnswers:
         summary = self._summary(folder, manifest, list_name)
         file = verified_file(folder, manifest, f"{LISTS}/{list_name}.parquet")
         table = pq.read_table(file, partitioning=None).to_pandas()
-        told = {"night": _name(folder), **self._list(summary)}
+        told = {"night": NightFolder(folder).date, **self._list(summary)}
         told |= {f"by_{name}": self._by_value(table[name]) for name in ("play", "channel")}
         told |= {"by_probability": self._by_probability(table["probability"]), "rows": None}
         if self.ids:
@@ -186,9 +187,7 @@ class NightAnswers:
     def _names(self) -> list[str]:
         """Return the names of the dates with a published night, the newest first."""
         return [
-            _name(of_date[0].path)
-            for of_date in nights(self._out, newest_first=True)
-            if any(one.finished for one in of_date)
+            of_date[0].date for of_date in nights(self._out, newest_first=True) if any(one.finished for one in of_date)
         ]
 
     def _folder(self, night: str | None) -> Path:
@@ -317,8 +316,3 @@ def _manifest(folder: Path) -> dict[str, Any]:
             " again with this version, or ask about a newer night."
         )
     return manifest
-
-
-def _name(folder: Path) -> str:
-    """Return the name of a night, from its folder."""
-    return folder.parent.name.removeprefix("as_of=")

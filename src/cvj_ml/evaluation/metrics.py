@@ -149,12 +149,10 @@ def observed_expected(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     return float(outcome.sum()) / expected if expected > 0 else math.nan
 
 
-def wilson_interval(
-    converted: npt.ArrayLike, rows: npt.ArrayLike, z: float = Z95
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the bounds of Wilson's interval for shares ``moved / rows`` (arrays alike); NaN where rows is 0."""
+def wilson_interval(converted: npt.ArrayLike, rows: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the bounds of Wilson's 95 % interval for shares ``moved / rows`` (arrays alike); NaN where rows is 0."""
     k, n = np.asarray(converted, dtype=np.float64), np.asarray(rows, dtype=np.float64)
-    n = np.where(n > 0, n, math.nan)
+    n, z = np.where(n > 0, n, math.nan), Z95
     share = k / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -37,6 +37,7 @@ CLIP = 1e-4
 """Least probability of a stage before a logarithm is taken; rows are renormalised after it."""
 
 _FOLDS = 3
+_BINS = 10
 
 
 def stage_log_loss(truth: npt.NDArray[np.integer], p: _F64) -> float:
@@ -54,14 +55,14 @@ def ranked_probability_score(truth: npt.NDArray[np.integer], p: _F64) -> float:
     return float(squares[:, :-1].sum(axis=1).mean() / max(stages - 1, 1)) if len(truth) else math.nan
 
 
-def calibration_error(truth: npt.NDArray[np.integer], p: _F64, bins: int = 10) -> float:
-    """Return the expected calibration error of all stages' probabilities, in ``bins`` of equal width, by rows."""
+def calibration_error(truth: npt.NDArray[np.integer], p: _F64) -> float:
+    """Return the expected calibration error of all stages' probabilities, in ten bins of equal width, by rows."""
     happened = (truth[:, None] == np.arange(p.shape[1])[None, :]).ravel().astype(np.float64)
     flat = p.ravel()
     if not len(flat):
         return math.nan
-    which = np.minimum((flat * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(which, weights=flat - happened, minlength=bins)
+    which = np.minimum((flat * _BINS).astype(np.int64), _BINS - 1)
+    gap = np.bincount(which, weights=flat - happened, minlength=_BINS)
     return float(np.abs(gap).sum() / len(truth))
 
 
@@ -165,19 +166,18 @@ def evaluate_stages(
     *,
     seed: int,
     threads: int,
-    folds: int = _FOLDS,
 ) -> StageEvidence | None:
     """Evaluate the posterior and its baselines by cross-validation over customers, each evaluated on its first copy.
 
     None where the truth is known of nobody (presence only), or of too few customers for folds.
     """
     customers = np.unique(rows.seen.customer)
-    if rows.source == "presence" or len(customers) < 10 * folds:
+    if rows.source == "presence" or len(customers) < 10 * _FOLDS:
         return None
-    fold = np.random.default_rng(seed).permutation(len(customers)) % folds
+    fold = np.random.default_rng(seed).permutation(len(customers)) % _FOLDS
     evaluated: list[Seen] = []
     found: dict[str, list[_F64]] = {}
-    for k in range(folds):
+    for k in range(_FOLDS):
         held = first_copies(rows.of(customers[fold == k]).seen)
         held = held.take(held.floor > BEFORE_ANY)
         evaluated.append(held)

@@ -148,7 +148,6 @@ def asks_for_attributes(rule: Rule) -> bool:
 @compiled
 def first_holding(
     mask: _Mask,
-    occurred_at: Instants,
     visible_at: Instants,
     superseded_at: Instants,
     starts: _Rows,

@@ -188,7 +188,6 @@ class RuleEvaluation:
             mask &= self._mask(state)
         row = first_holding(
             mask,
-            points.occurred_at,
             points.visible_at,
             points.superseded_at,
             questions.start,

@@ -216,11 +216,15 @@ def _dormant(config: Config, scores: StoredTable) -> dict[int, int]:
     return {positions.get(one["values"], BEFORE_ANY): one["counts"] for one in counted}
 
 
-def top_segments(counts: DwellTimeCounts, most: int = 8) -> list[str]:
+MOST_SEGMENTS = 8
+"""Segments that a worksheet tells of."""
+
+
+def top_segments(counts: DwellTimeCounts) -> list[str]:
     """Return the segments with most customers who are known now, largest first."""
     now = counts.dwell_times[counts.dwell_times["next"] == STILL_THERE].groupby("segment", sort=True)["customers"].sum()
     ranked = sorted(now.items(), key=lambda item: (-item[1], str(item[0])))
-    return [str(name) for name, _ in ranked[:most] if name]
+    return [str(name) for name, _ in ranked[:MOST_SEGMENTS] if name]
 
 
 def of_segment(counts: DwellTimeCounts, name: str) -> DwellTimeCounts:

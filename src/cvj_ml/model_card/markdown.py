@@ -49,6 +49,6 @@ def sentence_list(names: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def plural(count: int, one: str, many: str = "") -> str:
+def plural(count: int, one: str) -> str:
     """Return a count with its noun: ``1 customer``, ``2,000 customers``."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+    return f"{count:,} {one if count == 1 else f'{one}s'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cvj_ml.exports import EarlierExports
 from cvj_ml.io import sha256_of
 from cvj_ml.lists.changes import BASES, NotComparable
 from cvj_ml.lists.standing import Standing
-from cvj_ml.night.layout import MANIFEST, NightFolder
+from cvj_ml.night.layout import MANIFEST, NightFolder, instant_of
 from cvj_ml.night.reading import published_lists
 from cvj_ml.night.verifying import night_faults
 from cvj_ml.night.writing import digest_of
@@ -103,7 +103,7 @@ def _earlier(out: Path, as_of: int) -> Iterator[BaseNight]:
         folder = NightFolder(path)
         try:
             manifest = folder.manifest()
-            found.append(BaseNight(folder, to_microseconds(datetime.fromisoformat(manifest["as_of"])), manifest))
+            found.append(BaseNight(folder, instant_of(manifest), manifest))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     past = before(np.array([one.as_of for one in found], dtype=np.int64), as_of)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,10 @@ import pyarrow.parquet as pq
 from cvj_ml.config import NAME_BYTES, PostgresDelivery
 from cvj_ml.errors import CvjError, raise_all
 from cvj_ml.models.uplift.list_effect import COLUMN
-from cvj_ml.night.layout import NightFolder
+from cvj_ml.night.layout import NightFolder, instant_of
 from cvj_ml.postgres import quoted, transaction
 from cvj_ml.schemas import INSTANT, TARGETS
 from cvj_ml.store import CustomerIds
-from cvj_ml.windows import to_microseconds
 
 if TYPE_CHECKING:
     from cvj_ml.postgres import Cursor
@@ -53,7 +51,7 @@ def deliver(spec: PostgresDelivery, night: Path) -> str:
     found = NightFolder(night)
     manifest, scores = found.manifest(), found.scores
     lists = {one["list"]: found.list_file(one["list"]) for one in manifest.get("lists", [])}
-    offered = to_microseconds(datetime.fromisoformat(manifest["as_of"]))
+    offered = instant_of(manifest)
     schemas = {
         _NIGHTS: _NIGHT,
         _SCORES: pq.read_schema(scores).remove_metadata(),

@@ -7,8 +7,9 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cvj_ml.exports import EXPORTS, MEMBERS
 from cvj_ml.io import sync
 from cvj_ml.ownership import remove
 from cvj_ml.report.list_files import SCORES
+from cvj_ml.windows import to_microseconds
 
 MANIFEST = "MANIFEST.json"
 RUN = "run.json"
@@ -41,6 +43,11 @@ class NightFolder:
     """A folder in the place of a night, finished or not; nothing of it is read before it is asked for."""
 
     path: Path
+
+    @property
+    def date(self) -> str:
+        """The date, or the instant, of the night as its folder's folder is named."""
+        return self.path.parent.name.removeprefix("as_of=")
 
     @property
     def finished(self) -> bool:
@@ -83,6 +90,11 @@ class NightFolder:
     def run(self) -> dict[str, Any]:
         """Return what the run said of itself; OSError or ValueError where it cannot be read."""
         return _document(self.path / RUN)
+
+
+def instant_of(manifest: Mapping[str, Any]) -> int:
+    """Return the instant of a night, which its manifest writes with the zone; ValueError, KeyError or TypeError."""
+    return to_microseconds(datetime.fromisoformat(manifest["as_of"]))
 
 
 def nights(out: Path, as_of: str = "*", *, newest_first: bool = False) -> Iterator[list[NightFolder]]:

@@ -105,7 +105,7 @@ def _started(night: NightFolder) -> float:
 
 def night_instant(config: Config, night: Path) -> int:
     """Return the instant that a night was made for, as its folder is named."""
-    return parse_as_of(night.parent.name.removeprefix("as_of="), config.zone)
+    return parse_as_of(NightFolder(night).date, config.zone)
 
 
 def first_listed(config: Config, as_of: int) -> dict[str, int]:

@@ -89,11 +89,11 @@ class ListFile:
     whole: bool
 
 
-def list_view(one: RankedList, effect: str, config: Config, most: int = MOST_ROWS) -> ListView:
+def list_view(one: RankedList, effect: str, config: Config) -> ListView:
     """Return the view of a list; effect: when it can be told."""
     targets = one.of_group("target")
     control = one.of_group("control")["customer_id"]
-    most = 0 if one.without_evidence else most
+    most = 0 if one.without_evidence else MOST_ROWS
     words_of, left_out = {**REASONS, **NOT_LISTED}, {**one.left_out, **one.not_listed}
     return ListView(
         one.name,

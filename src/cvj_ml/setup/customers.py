@@ -376,7 +376,7 @@ def _as_account(columns: Sequence[ColumnProfile]) -> str:
     )
 
 
-def nobody_values(table: Table, column: ColumnProfile) -> dict[str, int]:
+def nobody_values(column: ColumnProfile) -> dict[str, int]:
     """Return the ids that mean nobody; 0 and -1 only where they stand far oftener than any id should."""
     usual = column.somebody / max(1, column.ids)
     return {
@@ -387,7 +387,7 @@ def nobody_values(table: Table, column: ColumnProfile) -> dict[str, int]:
 
 
 def _nobody(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
-    values = nobody_values(table, column)
+    values = nobody_values(column)
     if not values:
         return []
     rows = sum(values.values())

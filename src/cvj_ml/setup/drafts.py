@@ -116,7 +116,7 @@ def draft(source: str, table: Table, roles: Roles) -> Draft:
             columns["touchpoint_id"] = key
     made = Draft(source, table, replace(roles, columns=columns), shape, key)
     ids = (columns["customer_id"], *roles.also)
-    nobody = dict.fromkeys(value for own in ids for value in nobody_values(table, table.file.column(own)))
+    nobody = dict.fromkeys(value for own in ids for value in nobody_values(table.file.column(own)))
     made = replace(made, null_values=tuple(nobody))
     made = _first_lines(with_states(with_money(_with_events(made))))
     if not needs_query(made):

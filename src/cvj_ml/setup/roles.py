@@ -122,7 +122,6 @@ _ITEM = frozenset(
 )
 _QUANTITY = ("quantity", "qty", "units", "count", "menge", "anzahl", "stuck", "cantidad", "quantite", "aantal")
 _RATING = ("rating", "stars", "score", "nps", "bewertung")
-_LABEL_LENGTH = 60
 
 _ONE_AMOUNT = 20
 """In a file of more rows than this, a column of one amount is no value if there is another."""

@@ -46,7 +46,7 @@ def draft_tools(
     if not sources:
         return [], doubts
     store = _read(sources, looking, scratch / "look", {"columns": {_CURRENCY: _CURRENCY}})
-    sources, mixed = _with_currencies(sources, store, looking)
+    sources, mixed = _with_currencies(sources, store)
     if mixed:
         store = _read(sources, looking, scratch / "again", {})
     drafts = [_drafted(one, store, looking) for one in sources]
@@ -64,7 +64,7 @@ def _sources(name: str, table: Table, one: Recognised, columns: Mapping[str, str
         if "event" in columns:
             entry.pop("constants", None)
         customer = entry["columns"]["customer_id"]
-        found = [nobody_values(table, table.file.column(own)) for own in plain_ids(table, customer)]
+        found = [nobody_values(table.file.column(own)) for own in plain_ids(table, customer)]
         if nobody := sorted({value for values in found for value in values}):
             entry["null_values"] = nobody
         value = entry["columns"].get("value")
@@ -149,9 +149,7 @@ def _touchpoints(store: Store, source: str) -> str:
     return f"(SELECT * FROM {histories} WHERE customer_id NOT IN ({aliases}))"
 
 
-def _with_currencies(
-    sources: Sequence[ToolSource], store: Store, looking: Config
-) -> tuple[list[ToolSource], list[Doubt]]:
+def _with_currencies(sources: Sequence[ToolSource], store: Store) -> tuple[list[ToolSource], list[Doubt]]:
     """Return the sources with the currency of most of their rows, and a doubt for those that have several."""
     made, doubts = list[ToolSource](), list[Doubt]()
     for one in sources:

@@ -13,7 +13,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import duckdb
 import pyarrow as pa
@@ -23,9 +22,6 @@ from duckdb.sqltypes import VARCHAR
 
 from cvj_ml.config import Match
 from cvj_ml.store.headers import TextLayout
-
-Way = Literal["trimmed", "folded", "number"]
-"""A looser reading under which an id would be another: two of the configuration's, and that of a damaged number."""
 
 # Unicode's Default_Ignorable_Code_Point: zero-width characters, byte order mark, direction marks, soft hyphen …
 _INVISIBLE = (

@@ -71,10 +71,10 @@ class Databases:
         self._landed += 1
         folder.mkdir(parents=True, mode=0o700)
         target = folder / "postgres.parquet"
-        self._sort(place, _read(place, spec, connection, folder / "rows.parquet"), folder, target)
+        self._sort(_read(place, spec, connection, folder / "rows.parquet"), folder, target)
         return spec.model_copy(update={"postgres": None, "path": (str(target),)})
 
-    def _sort(self, place: str, decimals: Mapping[str, str], folder: Path, target: Path) -> None:
+    def _sort(self, decimals: Mapping[str, str], folder: Path, target: Path) -> None:
         """Write the rows in the order of their content, so that equal tables are equal files."""
         rows = folder / "rows.parquet"
         columns = [

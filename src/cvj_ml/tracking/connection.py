@@ -86,7 +86,7 @@ def connect(config: Config, *, create: bool = False) -> Iterator[MlflowClient]:
             ) from None
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise RegistryError(
-                f"The model registry at {_place(uri)} failed: {_reason(error, uri)}. {_next_step(uri)}"
+                f"The model registry at {_place(uri)} failed: {_reason(error)}. {_next_step(uri)}"
             ) from error
         except CvjError:
             raise
@@ -195,7 +195,7 @@ def _place(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri.removeprefix("sqlite:///"))
 
 
-def _reason(error: Exception, uri: str) -> str:
+def _reason(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

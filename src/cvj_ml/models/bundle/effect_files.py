@@ -13,7 +13,6 @@ from cvj_ml.models.uplift.effect_model import EffectModel
 from cvj_ml.models.uplift.list_effect import ListEffect
 
 EFFECTS, EFFECT_TREES = "effects.json", "effect_trees.txt"
-EFFECT_FILES = (EFFECTS, EFFECT_TREES)
 
 _OF_LIST = "list.json"
 _NUMBERS = ("average", "standard_error", "weight")
