@@ -25,6 +25,7 @@ from cvj_ml.journey_analytics.source_facts import (
     FEW_ROWS,
     RowsInTime,
     SourceFacts,
+    days_apart_of,
     season_in_words,
     seasons_of,
     thin_weeks,
@@ -334,6 +335,13 @@ def test_thin_weeks_are_those_of_plain_loops(rows: dict[int, int]) -> None:
     if many:
         assert found["thin_rows"] == sum(week[:many])
         assert found["usual_rows"] == many * statistics.median(week[many : many + 12])
+
+
+def test_horizons_shorter_than_the_days_between_rows_are_a_question() -> None:
+    months = RowsInTime(Counter({TODAY - 30 * n: 40 for n in range(24)}))
+    assert days_apart_of({"bills": months}) == 30
+    assert days_apart_of({"bills": months, "visits": RowsInTime(Counter({TODAY - n: 40 for n in range(700)}))}) == 1
+    assert days_apart_of({"few": RowsInTime(Counter({TODAY - 30 * n: 2 for n in range(24)}))}) == 1, "that is chance"
 
 
 def test_a_season_is_one_that_all_past_years_have() -> None:

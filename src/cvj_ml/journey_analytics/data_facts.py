@@ -15,6 +15,7 @@ from cvj_ml.customers import Identities
 from cvj_ml.journey_analytics.source_facts import (
     EPOCH,
     SourceFacts,
+    days_apart_of,
     rows_in_time,
     season_in_words,
     seasons_of,
@@ -83,7 +84,8 @@ class DataFacts:
     """What a configuration finds in its data at an instant; nobody is named.
 
     ``transitions`` are all that are predicted, ``next_steps`` those to the next stage that can be observed, at every
-    horizon; ``within`` is the one of lists, in days. ``instants`` is how many training asks about. ``seasons`` tells of
+    horizon; ``within`` is the one of lists, in days. ``instants`` is how many training asks about. ``days_apart``
+    is how many days usually lie between two days with rows. ``seasons`` tells of
     past years, the last one first, how many times the rows of the ``within`` days before this day of the year the days
     after it brought; ``level_of_season`` whether forecasts follow it. ``identities`` is None where nothing says that
     several ids are one person.
@@ -102,6 +104,7 @@ class DataFacts:
     within: int
     min_customers: int
     instants: int
+    days_apart: int = 1
     seasons: tuple[float, ...] = ()
     level_of_season: bool = False
     identities: IdentityFacts | None = None
@@ -171,6 +174,7 @@ def data_facts(
         config.default_list_horizon // DAY,
         config.model.min_customers,
         len(training_grid(config, as_of)),
+        days_apart_of(days),
         seasons_of(days, today, config.default_list_horizon // DAY),
         config.model.year_ago_level,
         _identities(store, int(counts.here.sum()), as_of),
@@ -259,6 +263,13 @@ def _stage_questions(facts: DataFacts) -> Iterable[str]:
                 f"{stage.name}: nobody has entered it by {facts.day}. Is its event named otherwise in your data? If so:"
                 " events: {the journey's name: yours}; if nobody can be seen there: unobserved: [" + stage.name + "]."
             )
+    short = sorted({one.days for one in facts.transitions if one.days < facts.days_apart})
+    if short:
+        yield (
+            f"Rows stand on few days, usually {facts.days_apart} apart, so {', '.join(f'{one}d' for one in short)} hold all"
+            " of the next ones or none. Do rows stand for months? If so: horizons: [31d, 62d, 92d]; else: horizons of at"
+            f" least {facts.days_apart}d."
+        )
     if not facts.instants:
         yield (
             f"There is nothing to learn from yet at {facts.day}: training asks from history_from + burn_in on. Is the"

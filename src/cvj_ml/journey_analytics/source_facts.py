@@ -19,6 +19,9 @@ from cvj_ml.windows import before, to_datetime
 USUAL_WEEKS, FEW_ROWS = 12, 20
 """A week is compared with the median of so many before, if these have at least so many rows."""
 
+CROWDED = 20
+"""Rows a day with rows, at least, where days without any are a rhythm and not chance."""
+
 SEASON = 1.5
 """How many times as many rows as the days before, or as few, make of the next days a season."""
 
@@ -132,6 +135,15 @@ def thin_weeks(days: Mapping[int, int], today: int) -> dict[str, Any]:
             break
         thin = {"thin_weeks": many, "thin_rows": sum(weeks[:many]), "usual_rows": many * usual}
     return thin
+
+
+def days_apart_of(rows: Mapping[str, RowsInTime]) -> int:
+    """Return how many days usually lie between two days with rows of any source; 1 where such days have few rows."""
+    total: Counter[int] = sum((one.days for one in rows.values()), Counter())
+    there = sorted(total)
+    if len(there) < 3 or total.total() < CROWDED * len(there):
+        return 1
+    return int(np.median(np.diff(there)))
 
 
 def seasons_of(rows: Mapping[str, RowsInTime], today: int, within: int) -> tuple[float, ...]:
