@@ -265,10 +265,11 @@ def _stage_questions(facts: DataFacts) -> Iterable[str]:
             )
     short = sorted({one.days for one in facts.transitions if one.days < facts.days_apart})
     if short:
+        listed = ", ".join(f"{one}d" for one in short)
         yield (
-            f"Rows stand on few days, usually {facts.days_apart} apart, so {', '.join(f'{one}d' for one in short)} hold all"
-            " of the next ones or none. Do rows stand for months? If so: horizons: [31d, 62d, 92d]; else: horizons of at"
-            f" least {facts.days_apart}d."
+            f"Rows stand on few days, usually {facts.days_apart} apart, so horizons of {listed} hold all of the next ones"
+            " or none. Do rows stand for months? If so: horizons: [31d, 62d, 92d]; else: horizons of at least"
+            f" {facts.days_apart}d."
         )
     if not facts.instants:
         yield (
