@@ -267,7 +267,7 @@ def _stage_questions(facts: DataFacts) -> Iterable[str]:
     if short:
         listed = ", ".join(f"{one}d" for one in short)
         yield (
-            f"Rows stand on few days, usually {facts.days_apart} apart, so horizons of {listed} hold all of the next ones"
+            f"Rows stand on few days, usually {facts.days_apart} apart, so horizons of {listed} hold all of these"
             " or none. Do rows stand for months? If so: horizons: [31d, 62d, 92d]; else: horizons of at least"
             f" {facts.days_apart}d."
         )
