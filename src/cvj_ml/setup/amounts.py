@@ -173,7 +173,7 @@ def _in_cents(made: Draft, value: ColumnProfile, currency: ColumnProfile | None)
     rows, like, middle = made.table.ask(
         f"count(*), count(*) FILTER ({amount} % 100 IN (0, 50, 90, 95, 99)), median({amount})", f"{amount} <> 0"
     )
-    if not named and (not rows or like < _LIKE_PRICES * rows or middle < _PRICE_IN_CENTS):
+    if not rows or (not named and (like < _LIKE_PRICES * rows or middle < _PRICE_IN_CENTS)):
         return []
     # Programs write usd, people USD.
     coded = bool(codes) and all(code.islower() for code in codes)
