@@ -254,8 +254,9 @@ def known_effects() -> str:
     return (
         f"## simulator, effects that are known\n\n`simulate_trial`, effects of 5 points on average with a spread of 4;"
         f" judged on 50,000 other rows; means over {len(TRIALS)} trials and over arms, each against control. {_by()}"
-        f"\n\n{markdown_table(rows, headings)}\nThe 95 % interval of a tenth's mean doubly robust score holds the tenth's"
-        f" true mean effect in {inside:,} of {bins:,} tenths ({inside / bins:.1%}; 20 seeds of 10,000 rows, out of fold).\n"
+        f"\n\n{markdown_table(rows, headings)}\nThe 95 % interval of a tenth's mean doubly robust score holds the"
+        f" tenth's true mean effect in {inside:,} of {bins:,} tenths ({inside / bins:.1%}; 20 seeds of 10,000 rows, out"
+        " of fold).\n"
     )
 
 
