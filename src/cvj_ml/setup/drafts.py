@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cvj_ml.errors import ConfigError
-from cvj_ml.setup.amounts import with_money
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.customers import nobody_values
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.events import meanings
+from cvj_ml.setup.money import with_money
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.purchases import with_states
 from cvj_ml.setup.queries import (
