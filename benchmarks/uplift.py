@@ -218,7 +218,7 @@ def known_effects() -> str:
     rows = []
     for size in (10_000, 50_000):
         for arms in (1, 2):
-            drawn = [_against_the_truth(size, arms, seed) for seed in TRIALS]
+            drawn = Parallel(n_jobs=2)(delayed(_against_the_truth)(size, arms, seed) for seed in TRIALS)
             for contender in drawn[0]:
                 rmse, rank, policy = np.concatenate([one[contender] for one in drawn], axis=1)
                 rows.append(
