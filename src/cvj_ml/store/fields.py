@@ -99,8 +99,8 @@ def map_fields(
 ) -> dict[str, Field]:
     """Return the fields by canonical name: mapped, constant, or of the same name in the source.
 
-    A column that is mapped to a property has been given its meaning, and plays no role by its own name, unless the role
-    is required.
+    A column ``value`` or ``channel`` that is mapped to a property has been given its meaning, and is neither by its own
+    name. Times and ids play their roles whatever else they are.
     """
     fields: dict[str, Field] = {}
 
@@ -112,10 +112,10 @@ def map_fields(
             faults.append(f"{location.label}: columns.{name}: {found}")
     for name, text in constants.items():
         fields[name] = Field(literal(text), "VARCHAR", True, None)
-    roles, required = tuple(roles), tuple(required)
+    roles = tuple(roles)
     properties = {own for name, own in columns.items() if name not in roles}
     for role in roles:
-        if role not in required and role in properties:
+        if role in ("value", "channel") and role in properties:
             continue
         if role not in fields and role not in columns and role in location.types:
             fields[role] = location_field(location, role)
