@@ -105,7 +105,10 @@ def test_published_nights_are_read_back_and_later_ones_are_not(trained: Trained,
         lists=[{"from": "Engage", "to": "Subscribe", "horizon": "30d"}],
         eligibility={"contact_caps": [{"max": 99, "within": "7d"}]},
         control={**SETTINGS["control"], "share": 0.5},
+        mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"},
     )
+    # A model that had seen what followed would have contacted nobody.
+    assert call("train", file, "--as-of", "2025-06-16", "--promote", "always").code == 0
     published = tmp_path / "out"
 
     def control(day: str) -> list[str]:
