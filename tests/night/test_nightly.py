@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.trained import AS_OF, CUSTOMERS, Outcome, Trained, call
+from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Outcome, Trained, call
 
 from cvj_ml import commands, tracking
 from cvj_ml.commands import one_night
@@ -620,3 +620,12 @@ def test_an_instant_within_a_day_has_a_night_of_its_own(trained: Trained, out: P
     (night,) = nightly(trained.variant(out), "--as-of", "2025-06-10T06:00:00")["nights"]
     assert night["as_of"] == "2025-06-10T060000" and not night["current"]
     assert commands.as_of_name(trained.config(), trained.as_of) == AS_OF
+
+
+@pytest.mark.slow
+def test_how_long_rows_take_to_arrive_is_part_of_what_a_night_is_made_from(trained: Trained, tmp_path: Path) -> None:
+    """It decides which outcomes are wholly known, so the page of another delay is another page."""
+    sources = {"touchpoints": SETTINGS["sources"]["touchpoints"] | {"arrival_delay": "5d"}}
+    for settings, outcome in (({}, "published"), ({}, "unchanged"), ({"sources": sources}, "published")):
+        run = call("targets", trained.variant(tmp_path / "out", **settings), "--as-of", AS_OF, "--json")
+        assert json.loads(run.out)["outcome"] == outcome, run.err
