@@ -416,6 +416,21 @@ def test_the_price_of_a_piece_counts_as_often_as_it_was_bought(tmp_path: Path) -
     assert stored(tmp_path / "shop.yaml")["value"].sum() == 3 * WHOLE
 
 
+def test_pieces_that_came_back_are_a_refund_whatever_the_price_is_written_like(tmp_path: Path) -> None:
+    rows = pd.DataFrame(BASE).rename(columns={"total": "unit_price"}).assign(order_id=range(ROWS), quantity=3)
+    rows["unit_price"] = rows["unit_price"].map("{:.2f}".format).str.replace(".", ",")
+    rows.loc[:5, "quantity"] = -3
+    rows.to_csv(tmp_path / "orders.csv", index=False, sep=";")
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "orders.csv", "--yes")
+    assert done.code == 0 and {"price-each", "negative"} <= blocking(doubts)
+    found = stored(tmp_path / "shop.yaml")
+    assert found["event"].value_counts().to_dict() == {"purchase": ROWS - 6, "refund": 6}
+    back = 3 * sum(1025 + 100 * row for row in range(6))
+    assert found.groupby("event", observed=True)["value"].sum().to_dict() == {
+        "purchase": 3 * WHOLE - back, "refund": -back,
+    }  # fmt: skip
+
+
 def test_what_was_paid_back_is_told(tmp_path: Path) -> None:
     done, doubts = init(tmp_path / "shop.yaml", shop(tmp_path, refund_amount=[5.0] * 6 + [0.0] * (ROWS - 6)))
     assert done.code == 0 and doubts["given-back"]["numbers"] == {"rows": 6, "total": 30.0}

@@ -143,7 +143,7 @@ def _source(draft: Draft, beside: Path) -> list[str]:
         lines.append(f"    encoding: {file.encoding}")
     if draft.query is None and when is not None and when.time_format:
         lines.append(f"    time_format: {scalar(when.time_format)}")
-    if value is not None and value.decimal_mark and not draft.unvalued and not (draft.query and draft.shape == "lines"):
+    if value is not None and value.decimal_mark and not draft.unvalued and not draft.computes_value:
         lines.append(f'    decimal_mark: "{value.decimal_mark}"')
     zoned = when is not None and (when.zoned or when.time_format in EPOCHS)
     if when is not None and not zoned:

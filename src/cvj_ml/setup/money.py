@@ -101,7 +101,7 @@ def _committed(made: Draft) -> str | None:
 
 def _amounts(made: Draft, value: ColumnProfile) -> list[str]:
     """Return the columns that an amount is made of: the value, times the quantity where it is the price of a piece."""
-    pieces = (made.shape == "lines" and is_price(value.name)) or made.has_doubt(PRICE_EACH)
+    pieces = made.computes_value and is_price(value.name)
     quantity = find_quantity(made.table, made.roles.columns.values()) if pieces else None
     return [value.name, quantity] if quantity else [value.name]
 

@@ -87,6 +87,11 @@ class Draft:
         return any(one.name == f"{self.source}.{name}" for one in self.doubts)
 
     @property
+    def computes_value(self) -> bool:
+        """Whether the query makes the value itself, as a number: a sum of lines, or a price times how many."""
+        return self.shape == "lines" or self.has_doubt(PRICE_EACH)
+
+    @property
     def rows(self) -> int:
         """Return how many rows the table has, or of a recognised export, how many touchpoints are among them."""
         return self.read.number if self.read else self.table.file.rows
@@ -172,14 +177,12 @@ def _select(made: Draft, *conditions: str) -> str:
             for one in found
         )
     at = instant_sql(table.file.column(columns["occurred_at"]))
-    value = None
+    amount, value = _amount(made), None
     if "value" in columns and not made.unvalued:
-        value = (
-            number_sql(table, columns["value"], strict=True) if conditions else table.file.column(columns["value"]).sql
-        )
-        if made.has_doubt(PRICE_EACH) and (pieces := find_quantity(table, columns.values())):
-            value = " * ".join(number_sql(table, one, strict=False) for one in (pieces, columns["value"]))
-        if made.has_doubt(PRICE_ELSEWHERE):
+        own = table.file.column(columns["value"]).sql
+        plain = number_sql(table, columns["value"], strict=True) if conditions else own
+        value = amount if made.computes_value else plain
+        if made.has_doubt(PRICE_ELSEWHERE) and made.shape != "lines":
             own = table.file.column(columns["event"]).sql
             value = f"CASE WHEN {own} IN ({', '.join(map(literal, sold(made)))}) THEN {value} END"
     event = literal(made.event) if made.event else table.file.column(columns["event"]).sql
@@ -189,28 +192,16 @@ def _select(made: Draft, *conditions: str) -> str:
         kept["known_at"] = instant_sql(table.file.column(columns["known_at"]))
     kept |= {key: table.file.column(name).sql for name, key in property_names(made.properties).items()}
     kept |= {identifier(name): table.file.column(name).sql for name in made.roles.also}
-    amount = number_sql(table, columns["value"], strict=made.shape == "lines") if "value" in columns else None
     groups: list[str] = []
     if made.shape == "lines":
-        amount = _sum_of_lines(made)
-        value = amount if not made.unvalued else None
-        groups, kept = (
-            _lines_groups(made, customer, at),
-            {name: f"max({sql})" for name, sql in kept.items()},
-        )
+        groups, kept = _lines_groups(made, customer, at), {name: f"max({sql})" for name, sql in kept.items()}
         alone = _alone(made)
         customer, at = (f"max({customer})" if alone else customer), f"min({at})"
         event = event if made.event else f"max({event})"
     event = _apart(made, event, amount)
-    selected = {
-        "customer_id": customer,
-        "occurred_at": at,
-        "event": event,
-        **({"value": value} if value else {}),
-        **kept,
-    }
+    selected = {"customer_id": customer, "occurred_at": at, "event": event, "value": value, **kept}
     listed_columns = ", ".join(
-        sql if sql == identifier(name) else f"{sql} AS {_alias(name)}" for name, sql in selected.items()
+        sql if sql == identifier(name) else f"{sql} AS {_alias(name)}" for name, sql in selected.items() if sql
     )
     query = f"SELECT {listed_columns} FROM {LINES}"
     wanted = [*conditions, *(_condition(table, name, said) for name, said in made.where.items())]
@@ -292,11 +283,18 @@ def _lines_groups(made: Draft, customer: str, at: str) -> list[str]:
     return groups + ([made.table.file.column(made.roles.get("event")).sql] if "event" in made.roles.columns else [])
 
 
-def _sum_of_lines(made: Draft) -> str | None:
-    """Return SQL of an order's amount: that of the order where each line repeats it or one alone has it, else a sum."""
+def _amount(made: Draft) -> str | None:
+    """Return SQL of what a touchpoint was worth, as a number; None where no column says it.
+
+    That of an order, where each line repeats it or one alone has it, else the sum of its lines; the price of a piece
+    times how many.
+    """
     if "value" not in made.roles.columns:
         return None
     name = made.roles.get("value")
+    if made.shape != "lines":
+        pieces = find_quantity(made.table, made.roles.columns.values()) if made.has_doubt(PRICE_EACH) else None
+        return " * ".join(number_sql(made.table, one, strict=False) for one in (pieces, name) if one)
     key = [made.key] if made.key else [made.roles.get("customer_id"), made.roles.get("occurred_at")]
     several, same, once = made.table.within(key, name)
     strict = number_sql(made.table, name, strict=True)
@@ -354,7 +352,7 @@ def refusals_of(one: Draft) -> tuple[int, dict[str, int]]:
         faults = {"no customer": "customer_id IS NULL", "no time": f"{at} IS NULL"}
         if value is not None and not one.unvalued and one.shape != "dates":
             amount = "nullif(CAST(value AS VARCHAR), '')"
-            number = plain_number(amount, value.decimal_mark if one.shape != "lines" else None)
+            number = plain_number(amount, None if one.computes_value else value.decimal_mark)
             faults["no number as value"] = f"{amount} IS NOT NULL AND TRY_CAST({number} AS DOUBLE) IS NULL"
         rows, *counted = one.table.read_by(wrapped, LINES, list(faults.values()))
         return rows, dict(zip(faults, counted, strict=True))
