@@ -194,8 +194,9 @@ def test_an_effect_that_ranks_the_nights_lists_ranks_those_of_the_interface(trai
     name, rows = "convert__ascend__30d", touchpoints(trained)
     model = cvj.Model.load(trained.bundle)
     model.settings = {"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d"}]}
-    assert model._fitted is not None
-    predictor = model._fitted.predictor
+    fitted = model._fitted
+    assert fitted is not None
+    predictor = fitted.predictor
     random = np.random.default_rng(1)
     x = random.normal(size=(600, len(predictor.definition.catalogue.names) + 1)).astype(np.float32)
     arm, both = random.integers(0, 2, 600), np.full((600, 2), 0.5)
@@ -207,7 +208,7 @@ def test_an_effect_that_ranks_the_nights_lists_ranks_those_of_the_interface(trai
         effect = ListEffect(
             *(name, "reach", {"Convert": "p_reach_ascend_30d"}, learned, groups, 0.0, True, "", told, told, None)
         )
-        model._fitted = replace(model._fitted, predictor=replace(predictor, effects=(effect,)))  # type: ignore[type-var]
+        model._fitted = replace(fitted, predictor=replace(predictor, effects=(effect,)))
         return model.targets(AS_OF, rows)[name]
 
     helped = lists_where(0.1, 0.3)

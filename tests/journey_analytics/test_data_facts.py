@@ -19,10 +19,10 @@ from tests.trained import call
 
 from cvj_ml import commands
 from cvj_ml.config import Config
+from cvj_ml.gates.preflight import FEW_A_WEEK
 from cvj_ml.journey_analytics import data_facts
 from cvj_ml.journey_analytics.data_facts import DataFacts
 from cvj_ml.journey_analytics.source_facts import (
-    FEW_ROWS,
     RowsInTime,
     SourceFacts,
     days_apart_of,
@@ -327,7 +327,7 @@ def test_thin_weeks_are_those_of_plain_loops(rows: dict[int, int]) -> None:
     many = 0
     while many < 11:
         usual = statistics.median(week[many + 1 : many + 13])
-        if usual < FEW_ROWS or any(2 * one >= usual for one in week[: many + 1]):
+        if usual < FEW_A_WEEK or any(2 * one >= usual for one in week[: many + 1]):
             break
         many += 1
     found = thin_weeks({TODAY - ago: count for ago, count in rows.items()}, TODAY)

@@ -493,7 +493,6 @@ def test_who_is_at_risk_is_told_only_what_points_to_leaving(
             continue
         found = explainer.explain(answers.x[rows], 3, 0, 2, typical[4], trained.as_of)
         np.testing.assert_allclose(found.base + found.contributions.sum(axis=1), found.margin, atol=1e-8)
-        _, likely = own._probabilities(answers.x[rows], answers.stage[rows], answers.snapshots.as_of[rows], 1)
-        p = likely[:, 0, 1]
+        p = own._probabilities(answers.x[rows], answers.stage[rows], answers.snapshots.as_of[rows], 1)[:, 0, 1]
         order = np.argsort(p)
         assert (np.diff(found.margin[order]) > -0.2).all()

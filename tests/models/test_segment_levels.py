@@ -155,6 +155,10 @@ def test_where_everybody_comes_back_nobody_is_at_risk(trained: Trained, monkeypa
     predictor = replace(open_bundle(trained.bundle).predictor, segments=None)
     histories = commands.open_histories(trained.config(), commands.Silent())
 
+    everybody = SegmentsSpec.model_validate({"at_risk": {"top": 0.999}})
+    learned = learn_segments(predictor, histories.engine(), 120, everybody, trained.as_of)
+    assert learned.levels["at_risk"] == segment_learning.LEAST_RISK, "the least likely of all is less so"
+
     def level(floor: float) -> float | None:
         monkeypatch.setattr(segment_learning, "LEAST_RISK", floor)
         found = learn_segments(predictor, histories.engine(), 120, SegmentsSpec(), trained.as_of)

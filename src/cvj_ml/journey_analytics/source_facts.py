@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY, Config
+from cvj_ml.gates.preflight import FEW_A_WEEK, USUAL_WEEKS
 from cvj_ml.store import Store, row_times
 from cvj_ml.windows import before, to_datetime
-
-USUAL_WEEKS, FEW_ROWS = 12, 20
-"""A week is compared with the median of so many before, if these have at least so many rows."""
 
 CROWDED = 20
 """Rows a day with rows, at least, where days without any are a rhythm and not chance."""
@@ -131,7 +129,7 @@ def thin_weeks(days: Mapping[int, int], today: int) -> dict[str, Any]:
     thin: dict[str, Any] = {}
     for many in range(1, USUAL_WEEKS):
         usual = float(np.median(weeks[many : many + USUAL_WEEKS]))
-        if usual < FEW_ROWS or 2 * max(weeks[:many]) >= usual:
+        if usual < FEW_A_WEEK or 2 * max(weeks[:many]) >= usual:
             break
         thin = {"thin_weeks": many, "thin_rows": sum(weeks[:many]), "usual_rows": many * usual}
     return thin

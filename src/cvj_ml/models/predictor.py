@@ -167,7 +167,8 @@ class Predictor:
         state = stays.at(snapshots.customer, as_of)
         x = self.definition.features(block, stays, snapshots)
         recency = x[:, self.definition.catalogue.names.index("recency")]
-        plain, probability = self._probabilities(x, state.stage, snapshots.as_of, threads=1)
+        plain = self._learned(x, state.stage, snapshots.as_of, threads=1)
+        probability = self._at_level(plain, state.stage)
         active = recency * DAY <= self.definition.journey.spec.dormant_after
         if self.stage is None:
             true_stage = assemble(state.stage, np.zeros((len(snapshots), len(self.definition.journey.stages))))
@@ -191,7 +192,7 @@ class Predictor:
 
     def predict(self, panel: Panel, threads: int) -> _F64:
         """Predict for the snapshots of a panel: (snapshots, 1 + stages, horizons)."""
-        return self._probabilities(panel.x, panel.stage, panel.as_of, threads)[1]
+        return self._probabilities(panel.x, panel.stage, panel.as_of, threads)
 
     def predict_outcomes(self, panel: Panel, threads: int) -> dict[str, _F64]:
         """Predict the outcomes of a panel's snapshots: (snapshots, horizons) by name."""
@@ -201,8 +202,9 @@ class Predictor:
         """Predict what the customers of a panel's snapshots buy; None where the model does not know amounts."""
         if self.value is None:
             return None
-        plain, found = self._probabilities(panel.x, panel.stage, panel.as_of, threads)
-        outcomes = self._outcomes(panel.x, panel.stage, panel.as_of, found[:, 0], threads)
+        plain = self._learned(panel.x, panel.stage, panel.as_of, threads)
+        returns = self._at_level(plain, panel.stage)[:, 0]
+        outcomes = self._outcomes(panel.x, panel.stage, panel.as_of, returns, threads)
         return self._values(panel.x, outcomes, plain[:, 0])
 
     def _values(self, x: npt.NDArray[np.float32], outcomes: Mapping[str, _F64], plain_return: _F64) -> Values | None:
@@ -230,7 +232,7 @@ class Predictor:
             if one.same_as is not None:
                 found[one.name] = found[one.same_as]
             else:
-                own = self.asking(one)._probabilities(x, stage, as_of, threads)[1][:, 0]
+                own = self.asking(one)._probabilities(x, stage, as_of, threads)[:, 0]
                 found[one.name] = own if one.stage is not None else np.minimum(own, found[self._case_of(one)])
         return {name: p for name, p in found.items() if name != "return"}
 
@@ -241,9 +243,15 @@ class Predictor:
 
     def _probabilities(
         self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, threads: int
-    ) -> tuple[_F64, _F64]:
-        """Return the probabilities as they were learned, and at the level of a year ago where the model has one."""
-        found = reach_probabilities(
+    ) -> _F64:
+        return self._at_level(self._learned(x, stage, as_of, threads), stage)
+
+    def _at_level(self, learned: _F64, stage: npt.NDArray[np.int8]) -> _F64:
+        """Return probabilities at the level of a year ago, where the model has one."""
+        return learned if self.year_ago is None else self.year_ago.apply(learned, self.learned[stage + 1])
+
+    def _learned(self, x: npt.NDArray[np.float32], stage: npt.NDArray[np.int8], as_of: Instants, threads: int) -> _F64:
+        return reach_probabilities(
             self.trees,
             self.calibration,
             self.definition.at_risk(stage),
@@ -253,6 +261,3 @@ class Predictor:
             threads,
             as_of,
         )
-        if self.year_ago is None:
-            return found, found
-        return found, self.year_ago.apply(found, self.learned[stage + 1])

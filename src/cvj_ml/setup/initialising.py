@@ -137,8 +137,10 @@ def _propose(
     noted: Sequence[Doubt],
 ) -> Proposal:
     tables = [part for table in tables for part in _parts(table, told)]
-    joining = _joining(tables)
-    roles = [_roles(table, told, joining) for table in tables]
+    roles = [_roles(table, told) for table in tables]
+    if any("customer_id" not in one.columns or not one.certain for one in roles):
+        joining = _joining(tables)
+        roles = [_roles(table, told, joining) for table in tables]
     drafts, doubts = list(recognised), list(noted)
     if not drafts:
         _require_a_log(tables, roles, noted)
