@@ -51,7 +51,7 @@ def take(columns: Mapping[str, Column], rows: Rows) -> dict[str, Column]:
     return {name: one.take(rows) if isinstance(one, Text) else one[rows] for name, one in columns.items()}
 
 
-def _rows_of(
+def rows_of(
     offsets: npt.NDArray[np.int64], customers: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the offsets of a table of these customers alone, and the rows that are theirs."""
@@ -125,7 +125,7 @@ class TouchpointColumns:
 
     def take(self, customers: npt.NDArray[np.int64]) -> TouchpointColumns:
         """Return the touchpoints of the customers at these positions."""
-        return replace(self._at(*_rows_of(self.offsets, customers)), merged_at=self.merged_at[customers])
+        return replace(self._at(*rows_of(self.offsets, customers)), merged_at=self.merged_at[customers])
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> TouchpointColumns:
         """Return the touchpoints marked by a mask; a customer may be left without any."""
@@ -166,7 +166,7 @@ class Attributes:
 
     def take(self, customers: npt.NDArray[np.int64]) -> Attributes:
         """Return the attributes of the customers at these positions."""
-        offsets, rows = _rows_of(self.offsets, customers)
+        offsets, rows = rows_of(self.offsets, customers)
         return Attributes(offsets, self.known_at[rows], self.day[rows], take(self.columns, rows), self.dates)
 
 
@@ -184,7 +184,7 @@ class StageLabels:
 
     def take(self, customers: npt.NDArray[np.int64]) -> StageLabels:
         """Return the labels of the customers at these positions."""
-        offsets, rows = _rows_of(self.offsets, customers)
+        offsets, rows = rows_of(self.offsets, customers)
         return StageLabels(offsets, self.as_of[rows], self.known_at[rows], self.stage.take(rows))
 
 
@@ -200,7 +200,7 @@ class Members:
 
     def take(self, customers: npt.NDArray[np.int64]) -> Members:
         """Return the members of the accounts at these positions."""
-        offsets, rows = _rows_of(self.offsets, customers)
+        offsets, rows = rows_of(self.offsets, customers)
         return Members(offsets, self.known_at[rows], self.until[rows], self.contact.take(rows), self.role.take(rows))
 
     @classmethod

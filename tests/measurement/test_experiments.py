@@ -22,8 +22,10 @@ from cvj_ml.config import DAY, load_config
 from cvj_ml.errors import ConfigError
 from cvj_ml.evaluation.bootstrap import draw_keys
 from cvj_ml.inputs import open_histories
+from cvj_ml.measurement.effects import difference
 from cvj_ml.measurement.experiments import LEFT_OUT, Experiments, experiments_of, features_before
 from cvj_ml.measurement.outcomes import Observation, PastList
+from cvj_ml.measurement.subgroups import arm_effects
 from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Silent
@@ -32,6 +34,8 @@ from cvj_ml.windows import midnight, to_datetime
 
 HORIZON = 14 * DAY
 END = NIGHT + 90 * DAY
+USUAL_GAP = 12.0
+"""In days; whoever has no rhythm is active for three times as long."""
 MAY = midnight(date(2024, 5, 2), UTC)
 
 
@@ -48,7 +52,8 @@ def settings(folder: Path, **changes: Any) -> Path:
 def taught(file: Path, until: int) -> ContactEffects:
     histories = open_histories(load_config(file), Silent())
     definition = define(histories.config, histories.visible.journey, histories.engine(), until)
-    return learn_contact_effects(histories, definition, until, draw_keys(200, 1))
+    usual_gap = np.full(1 + len(definition.journey.stages), USUAL_GAP)
+    return learn_contact_effects(histories, definition, usual_gap, until, draw_keys(200, 1))
 
 
 @pytest.mark.slow
@@ -316,6 +321,50 @@ def test_assignments_in_the_log_are_experiments(tmp_path: Path) -> None:
     assert (found.rows["list"] == "aware__fan__30d").all() and found.rows["probability"].isna().all()
     later = taught(file, MAY).experiments.rows.set_index("customer_id")["outcome"]
     assert later.to_dict() == {"c00000": 0, "c00001": 0, "c00002": 0, "c00004": 1, "c00005": 0}
+
+
+def test_assignments_teach_the_lists_that_are_of_the_assigned(tmp_path: Path) -> None:
+    """Silent error 180: who was active or dormant when lots were drawn, by what could be known then."""
+    people = [("mail", 8, 6), ("left", 8, 7), ("mail", 9, None), ("mail", 10, 8), ("left", 10, 9)]
+    stages = [{"name": "Aware", "enter": {"event": "seen"}}, {"name": "Fan", "enter": {"event": "visit"}}]
+    lists = [{kind: {"stages": ["Aware"]}, "horizon": "30d"} for kind in ("at_risk", "win_back")]
+    # Seen on 1 February: active until 8 March by the usual gap of 12 days, dormant from 10 March on.
+    journey = {"name": "short", "stages": stages, "dormant_after": "37d"}
+    file = assignments(tmp_path, people, lists=lists, journey=journey)
+    found = taught(file, MAY).experiments
+    told = {(row.list, row.customer_id): (row.treated, row.outcome) for row in found.rows.itertuples()}
+    at_risk, win_back = "at-risk__aware__30d", "win-back__aware__30d"
+    assert told == {
+        (at_risk, "c00000"): (True, 1),  # before 7 April, 30 days later
+        (at_risk, "c00001"): (False, 0),
+        (win_back, "c00003"): (True, 1),
+        (win_back, "c00004"): (False, 0),
+    }
+    assert {name: count for name, count in found.left_out.items() if count} == {"no_list": 1}
+
+
+def test_each_arm_of_an_experiment_is_told(tmp_path: Path) -> None:
+    """Against the control of its campaign; where the chance to be treated differs, everybody stands for 1 / chance."""
+    shares = {"mail": (40, 30), "call": (40, 10), "left": (40, 20)}
+    people = [(arm, 28, 1 if i < moved else None) for arm, (size, moved) in shares.items() for i in range(size)]
+    file = assignments(tmp_path, people)
+    told = taught(file, MAY)
+    (mail,) = (one for one in told.arms if one["arm"] == "mail")
+    (call,) = (one for one in told.arms if one["arm"] == "call")
+    for one, moved in ((mail, 30), (call, 10)):
+        found = difference(moved, 40, 20, 40)
+        assert (one["campaign"], one["target_n"], one["target_moved"], one["control_n"]) == ("spring", 40, moved, 40)
+        assert (one["difference"], one["difference_low"], one["difference_high"]) == pytest.approx(tuple(found))
+    assert "aware__fan__30d: arm call of spring, 40 against 40 in control: -25.0 points (-" in "\n".join(told.sentences)
+    assert taught(assignments(tmp_path, people, experiments={"event": "assigned", "control": "left"}), MAY).arms == []
+    rows = pd.DataFrame(
+        [("l", "", None, arm, arm != "left", chance, outcome) for arm, chance, outcome in
+         [("a", 0.2, 1), ("a", 0.8, 0), ("left", 0.2, 1), ("left", 0.8, 0)]],
+        columns=["list", "epoch", "play", "arm", "treated", "propensity", "outcome"],
+    )  # fmt: skip
+    (one,) = arm_effects(rows)
+    # 1 / 0.2 of them did, 1 / 0.8 did not; of control 1 / 0.8 and 1 / 0.2.
+    assert (one["target_share"], one["control_share"]) == pytest.approx((5 / 6.25, 1.25 / 6.25))
 
 
 @pytest.mark.parametrize("propensity", [0.5, None])

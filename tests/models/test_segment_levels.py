@@ -23,6 +23,7 @@ from cvj_ml.journey import KEPT, Outcome
 from cvj_ml.models.segment_levels import LEVELS, SEGMENTS, Rhythm, SegmentLevels, level_column
 from cvj_ml.scoring import StoredTable, learn_segments, open_bundle, score_block, segment_learning
 from cvj_ml.simulate import random_block
+from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import midnight, to_datetime
 
 pytest_plugins = ["tests.fixtures"]
@@ -56,10 +57,9 @@ def test_the_rhythm_is_that_of_plain_loops(kept: Outcome, seed: int, back: int) 
         customers=12, seed=seed, events=["x", "refund", "y", "send"], channels=["a"], properties={}, attributes={},
         outbound=["send"], until=AS_OF,
     )  # fmt: skip
-    as_of = AS_OF - back * DAY
-    asked = np.array([3, 0, 7, 11, 5])
-    found = Rhythm.of(block, asked, kept, as_of, UTC)
-    plain = [plain_rhythm(block, int(i), kept, as_of) for i in asked]
+    asked = Snapshots(np.array([3, 0, 7, 11, 0]), AS_OF - np.array([back, back, 0, back, 2 * back + 1]) * DAY)
+    found = Rhythm.of(block, asked, kept, UTC)
+    plain = [plain_rhythm(block, int(i), kept, int(at)) for i, at in zip(asked.customer, asked.as_of, strict=True)]
     np.testing.assert_array_equal(found.silence, [one for one, _ in plain])
     np.testing.assert_array_equal(found.usual_gap, [one for _, one in plain])
     stage_gap = np.array([10.0, 2.0, 10.0, 2.0, 10.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cvj_ml.journey import KEPT
 from cvj_ml.lists import list_specs
 from cvj_ml.lists.chances import Chances
 from cvj_ml.lists.kinds import name_of
+from cvj_ml.measurement.effects import arm_words
 from cvj_ml.measurement.experiments import (
     LEFT_OUT,
     Experiments,
@@ -29,6 +30,7 @@ from cvj_ml.measurement.experiments import (
 )
 from cvj_ml.measurement.list_effects import LearnableList, LearnedEffect, learn_list_effects
 from cvj_ml.measurement.outcomes import PastList
+from cvj_ml.measurement.subgroups import arm_effects
 from cvj_ml.night.reading import contacted_lists, night_instant
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring import scores_contract
@@ -45,19 +47,22 @@ _OF_CONTACT = ("probability", "play", "channel")
 class ContactEffects:
     """What past nights taught: an effect a list, and of the others why nothing was learned, by name.
 
-    ``warnings`` are what a reader of effects from targeted logs has to know.
+    ``warnings`` are what a reader of effects from targeted logs has to know; ``arms`` what each arm of the user's own
+    experiments brought, as of `arm_effects`.
     """
 
     experiments: Experiments
     learned: tuple[LearnedEffect, ...] = ()
     silent: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    arms: Sequence[Mapping[str, object]] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What a person should know of it, a sentence a list."""
         told = [one.effect.sentence for one in self.learned]
         told += [f"{name}: nothing is learned of its contacts yet: {reason}." for name, reason in self.silent.items()]
+        told += [f"{arm_words(one)}." for one in self.arms]
         return (*told, *(f"{one}." for one in self.experiments.unbalanced), *self.warnings)
 
     @property
@@ -76,9 +81,16 @@ class ContactEffects:
 
 
 def learn_contact_effects(
-    histories: Histories, definition: ModelSpec, as_of: int, keys: npt.NDArray[np.uint64]
+    histories: Histories,
+    definition: ModelSpec,
+    usual_gap: npt.NDArray[np.float64],
+    as_of: int,
+    keys: npt.NDArray[np.uint64],
 ) -> ContactEffects:
-    """Learn what contacts change from every night before ``as_of``; nothing where none was published."""
+    """Learn what contacts change from every night before ``as_of``, and from experiments; nothing without either.
+
+    usual_gap: by stage, as of `SegmentLevels`.
+    """
     config, told = histories.config, scores_contract(definition).columns
     chances = Chances(config, told)
     # A list whose column SCORES lack cannot be made, and a night says so.
@@ -96,9 +108,9 @@ def learn_contact_effects(
     )
     if config.experiments is not None:
         require_properties(config.experiments, histories.store.property_kinds)
-        drawn = assigned(config.experiments, histories.visible.journey, as_of, histories.engine())
-        moves = [one for one in asked.values() if one.kind == "move"]
-        found = found.and_those(assigned_experiments(drawn, moves, observation, histories.engine()))
+        drawn = assigned(config.experiments, definition, usual_gap, as_of, histories.engine())
+        found = found.and_those(assigned_experiments(drawn, [*asked.values()], observation, histories.engine()))
+    arms = arm_effects(found.rows)
     found = found.at_most(MOST_ROWS, config.model.seed)
     if not len(found.rows):
         return ContactEffects(found)
@@ -121,7 +133,7 @@ def learn_contact_effects(
         histories.threads,
         config.model.min_customers,
     )
-    return ContactEffects(found, learned, silent, notes)
+    return ContactEffects(found, learned, silent, notes, arms)
 
 
 def _listings(config: Config, as_of: int) -> Iterator[tuple[PastList, int, dict[str, Any]]]:

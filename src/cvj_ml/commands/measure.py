@@ -120,9 +120,11 @@ def read_past(config: Config) -> list[PastList]:
 def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
     """Yield the lists of one night."""
     scores = pq.read_table(NightFolder(folder).scores, partitioning=None).to_pandas()
+    as_of = to_microseconds(scores["as_of"].iloc[0].to_pydatetime())
     for row in summary_of(folder):
         stages = stages_of(config, row)
-        columns, audience = _columns(row, stages), _audience(row)
+        past = past_list(row, stages, as_of, str(scores["model_version"].iloc[0]), scores.head(0))
+        columns, audience = _columns(row, stages), past.audience
         missing = [name for name in (*columns.values(), audience) if name is not None and name not in scores.columns]
         unknown = [name for name in stages if name not in config.journey.names]
         if missing or unknown:
@@ -144,11 +146,9 @@ def _lists_of(config: Config, folder: Path) -> Iterator[PastList]:
         scored = scored.dropna(subset="probability").merge(
             listed_of(folder, row["list"]), on="customer_id", how="left", validate="one_to_one"
         )
-        as_of = to_microseconds(scores["as_of"].iloc[0].to_pydatetime())
-        past = past_list(row, stages, as_of, str(scores["model_version"].iloc[0]), scored)
         # Nights from before forecasts had a range told their number alone, or none.
-        told = "past_folds" in row
-        yield replace(past, moves=ExpectedMoves.from_columns(row, "expected_moves", row["listed"]) if told else None)
+        moves = ExpectedMoves.from_columns(row, "expected_moves", row["listed"]) if "past_folds" in row else None
+        yield replace(past, scored=scored, moves=moves)
 
 
 def past_list(
@@ -191,13 +191,6 @@ def _columns(row: Mapping[str, Any], stages: Sequence[str]) -> dict[str, str]:
     if row["outcome"] == LEAVING:
         return {name: f"p_{LEAVE}{slug}_{days}d" for name, slug in zip(stages, slugs.split("-"), strict=True)}
     return dict.fromkeys(stages, f"p_{in_scores(row['outcome'])}_{days}d")
-
-
-def _audience(row: Mapping[str, Any]) -> str | None:
-    """Return the column of SCORES that says of whom in its stages a list was; None: of all."""
-    if row.get("outcome") == LEAVING:
-        return None
-    return {"at_risk": "active", "win_back": "dormant"}.get(row.get("kind") or "move")
 
 
 def clicks_of(config: Config) -> frozenset[str]:

@@ -173,7 +173,9 @@ def learn_model(histories: Histories, as_of: int, usage: Usage, settings: Settin
         levels = learn_segments(predictor, histories.engine(progress), store.customers, config.segments, as_of)
         predictor = replace(predictor, segments=levels)
     with watcher.step("Learning from past nights"):
-        nights = learn_contact_effects(histories, panel.definition, as_of, draw_keys(DRAWS, config.model.seed))
+        nights = learn_contact_effects(
+            histories, panel.definition, levels.usual_gap, as_of, draw_keys(DRAWS, config.model.seed)
+        )
         # In the order of their names, as a bundle gives them back.
         effects = sorted((one.effect for one in nights.learned), key=lambda one: one.name)
         predictor = replace(predictor, effects=tuple(effects))

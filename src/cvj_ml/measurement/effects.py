@@ -126,6 +126,16 @@ def play_words(row: Mapping[Any, Any]) -> str:
     return f"{told}{choice}: {found:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
+def arm_words(row: Mapping[str, Any]) -> str:
+    """Say what an arm of an experiment brought to a list, against the control of its campaign."""
+    of_campaign = f" of {row['campaign']}" if row["campaign"] else ""
+    told = f"{row['list']}: arm {row['arm']}{of_campaign}, {row['target_n']:,} against {row['control_n']:,} in control"
+    if row["difference"] != row["difference"]:
+        return f"{told}, so nobody can say"
+    found, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+    return f"{told}: {found:+.1f} points ({low:+.1f} to {high:+.1f})"
+
+
 def contact_words(row: Mapping[str, Any]) -> str:
     """Say which share of each group was contacted; nothing where both groups are empty."""
     parts = [

@@ -15,11 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
-from cvj_ml.config import ExperimentsSpec
+from cvj_ml.config import DAY, ExperimentsSpec
 from cvj_ml.engines import Blocks
 from cvj_ml.errors import ConfigError, nearest, raise_all
 from cvj_ml.histories import Block, Column, Text
-from cvj_ml.journey import Journey, evidence, stays
 from cvj_ml.measurement.outcomes import (
     Observation,
     PastList,
@@ -30,6 +29,7 @@ from cvj_ml.measurement.outcomes import (
     places_in,
 )
 from cvj_ml.panel.model_spec import ModelSpec
+from cvj_ml.scoring.scores_table import rhythm_of
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import before, follow_up, observed_whole
 
@@ -50,19 +50,21 @@ LEFT_OUT = {
     "epoch_end": "the horizon passes the end of the epoch, when control is drawn anew",
     "not_over": "the horizon is not over yet",
     "unbalanced": "more or fewer in control than the share makes likely",
-    "no_list": "of another stage than any list starts from",
+    "no_list": "of nobody whom a list is of",
     "sampled": "more than are needed: a share of the people teaches",
     "not_known": "no longer in the log, or at the stage before the night though nobody could see it",
 }
 """Why a listing is no row of an experiment, in the order in which it is asked."""
 
 _OF_CONTACT = ("customer_id", "person", "as_of", "list", "epoch", "play", "channel")
-COLUMNS = (*_OF_CONTACT, "treated", "propensity", "probability", "outcome")
+COLUMNS = (*_OF_CONTACT, "arm", "treated", "propensity", "probability", "outcome")
 """The columns of EXPERIMENTS: instants in microseconds; propensity: of being treated; probability: as published.
 
-``person`` is the customer that a row's id stands for today: everything splits by it.
+``person`` is the customer that a row's id stands for today: everything splits by it. Of the user's own experiments
+``epoch`` is empty, ``play`` the campaign and ``arm`` by its own name.
 """
 
+_F64 = npt.NDArray[np.float64]
 
 _NOBODY = pd.DataFrame({name: [] for name in COLUMNS})
 
@@ -193,6 +195,7 @@ def _rows(past: PastList, outcome: pd.DataFrame) -> pd.DataFrame:
             "epoch": past.epoch,
             "play": outcome["play"],
             "channel": outcome["channel"],
+            "arm": outcome.get("arm", outcome["group"]),
             "treated": (outcome["group"] == "target"),
             # Of a targeted log it is to be estimated.
             "propensity": 1 - outcome["control_share"].to_numpy(dtype=np.float64),
@@ -213,54 +216,59 @@ def require_properties(spec: ExperimentsSpec, kinds: Mapping[str, str]) -> None:
     raise_all(ConfigError, "The experiments cannot be read:", faults)
 
 
-def assigned(spec: ExperimentsSpec, journey: Journey, cut: int, blocks: Blocks) -> pd.DataFrame:
-    """Return who was assigned to which arm of which of the user's experiments, when, and in which stage they stood.
+def assigned(spec: ExperimentsSpec, definition: ModelSpec, usual_gap: _F64, cut: int, blocks: Blocks) -> pd.DataFrame:
+    """Return who was assigned to which arm of which of the user's experiments, when, and which lists are of them.
 
-    One row a customer and campaign, their first one known at the cut: customer_id, as_of, campaign, group (target or
-    control), control_share (NaN where no propensity is told), stage (a name, None before any).
+    usual_gap: in days, by stage, the first before any, as of `SegmentLevels`. One row a customer and campaign, their
+    first one known at the cut: customer_id, as_of, campaign, arm, group (target or control), control_share (NaN where
+    no propensity is told); and as a night of that instant would have it, stage (a name, None before any), active and
+    dormant.
     """
+    journey, recency = definition.journey, definition.catalogue.names.index("recency")
+    names = np.array([*journey.names, None], dtype=object)
 
     def look(block: Block) -> pd.DataFrame:
         points = block.touchpoints
         rows = np.flatnonzero(points.event.isin(frozenset(spec.event)) & points.live(cut))
         owner, instant = points.owners()[rows], points.occurred_at[rows]
         arm, campaign = (_texts(points.properties.get(name or ""), rows) for name in (spec.arm, spec.campaign))
-        pairs, back = np.unique(np.stack([owner, instant]), axis=1, return_inverse=True)
-        held = stays(journey, evidence(journey, block)).at(pairs[0], pairs[1]).stage[back.ravel()]
-        names = np.array([*journey.names, None], dtype=object)
-        told = pd.DataFrame(
-            {
-                "customer_id": np.array(block.customers, dtype=object)[owner],
-                "as_of": instant,
-                "campaign": campaign,
-                "arm": arm,
-                "control_share": 1 - _share(spec, points.properties, rows),
-                "stage": names[held],
-            }
+        told = pd.DataFrame({"owner": owner, "as_of": instant, "campaign": campaign, "arm": arm})
+        told["control_share"] = 1 - _share(spec, points.properties, rows)
+        told = told[told["arm"].notna()].sort_values("as_of", kind="stable").drop_duplicates(["owner", "campaign"])
+        pairs, back = np.unique(told[["owner", "as_of"]].to_numpy(np.int64), axis=0, return_inverse=True)
+        snapshots, back = Snapshots(pairs[:, 0], pairs[:, 1]), back.ravel()
+        known_stays = definition.stays(block)
+        stage = known_stays.at(snapshots.customer, snapshots.as_of).stage
+        silent = definition.features(block, known_stays, snapshots)[:, recency] * DAY
+        return told.assign(
+            customer_id=np.array(block.customers, dtype=object)[told.pop("owner")],
+            stage=names[stage][back],
+            active=rhythm_of(definition, block, snapshots).active(usual_gap[stage + 1])[back],
+            dormant=~(silent <= journey.spec.dormant_after)[back],
         )
-        return told[told["arm"].notna()]
 
     found = pd.concat(blocks.map(look) or [pd.DataFrame()], ignore_index=True)
     if not len(found):
         return found
-    found["group"] = np.where(found.pop("arm").isin(spec.control), "control", "target")
-    ordered = found.sort_values(["as_of", "customer_id"], kind="stable")
-    return ordered.drop_duplicates(["customer_id", "campaign"]).reset_index(drop=True)
+    found["group"] = np.where(found["arm"].isin(spec.control), "control", "target")
+    return found.sort_values(["as_of", "customer_id"], kind="stable").reset_index(drop=True)
 
 
 def assigned_experiments(
     found: pd.DataFrame, lists: Sequence[PastList], observation: Observation, blocks: Blocks
 ) -> Experiments:
-    """Return the experiments that assignments are, of each list whose stage the customer stood in at that instant.
+    """Return the experiments that assignments are, of each list that the customer could have been on at that instant.
 
-    found: as of `assigned`; lists: of moves, what each asks, with nobody in it. An assignment is a row of every such
-    list, or is counted by the reason why it is none.
+    found: as of `assigned`; lists: what each asks, with nobody in it. An assignment is a row of every such list, or is
+    counted by the reason why it is none.
     """
     left_out = dict.fromkeys(LEFT_OUT, 0)
     kept: list[PastList] = []
     matched = np.zeros(len(found), dtype=np.bool_)
     for asked in lists if len(found) else ():
-        here = (found["stage"] == asked.from_stage).to_numpy()
+        here = found["stage"].isin(asked.origins).to_numpy()
+        if asked.audience is not None:
+            here = here & found[asked.audience].to_numpy(dtype=np.bool_)
         matched |= here
         seen = follow_up(found["as_of"].to_numpy(dtype=np.int64), observation.cut, observation.arrival_delay)
         over = observed_whole(seen, asked.horizon)

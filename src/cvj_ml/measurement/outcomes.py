@@ -52,6 +52,16 @@ class PastList:
     stages: tuple[str, ...] = ()
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """The stages whose customers are asked about."""
+        return (self.from_stage,) if self.kind == "move" else self.stages
+
+    @property
+    def audience(self) -> str | None:
+        """The column of SCORES that says of whom in its stages the list is; None: of all."""
+        return None if self.outcome == LEAVING else {"at_risk": "active", "win_back": "dormant"}.get(self.kind)
+
+    @property
     def instants(self) -> npt.NDArray[np.int64]:
         """The instant that each row is asked about: the night's, unless ``scored`` has an ``as_of`` of its own."""
         own = "as_of" in self.scored.columns

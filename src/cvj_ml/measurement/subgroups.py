@@ -1,4 +1,4 @@
-"""Target against control within parts of a list: by what nights had said that a contact changes, by play and channel.
+"""Target against control within parts of a list: by what nights had said that a contact changes, by play, by arm.
 
 As where effects are learned, a person counts by the first listing on any list of the epoch, and by outcomes that both
 arms can have.
@@ -6,7 +6,7 @@ arms can have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -85,19 +85,50 @@ def _plays(known: pd.DataFrame) -> Iterator[dict[str, object]]:
             "channel": channel if isinstance(channel, str) else None,
             "with_choice": int((chance < 1).sum()),
         }
-        worth: list[float] = []
-        for arm in _ARMS:
-            mine = (part["group"] == arm).to_numpy()
-            weight, moved = 1 / chance[mine].to_numpy(), part["converted"][mine].to_numpy()
-            share = float(weight @ moved / weight.sum()) if mine.any() else np.nan
-            size = _worth(weight, moved, share)
-            told |= {f"{arm}_n": int(mine.sum()), f"{arm}_moved": int(moved.sum()), f"{arm}_share": share}
-            worth += [share * size, size]
-        found = difference(*worth) if all(told[f"{arm}_n"] for arm in _ARMS) else NOTHING
-        yield {**told, "difference": found.estimate, "difference_low": found.low, "difference_high": found.high}
+        groups = {arm: part["group"] == arm for arm in _ARMS}
+        yield {**told, **_weighted_difference(groups, 1 / chance.to_numpy(), part["converted"].to_numpy())}
 
 
-def _worth(weight: npt.NDArray[np.float64], moved: npt.NDArray[np.bool_], share: float) -> float:
+def arm_effects(rows: pd.DataFrame) -> list[dict[str, object]]:
+    """Return what each arm of the user's experiments brought to each list, against the control of its campaign.
+
+    rows: of EXPERIMENTS. Where lots were drawn everybody stands for 1 / (the probability to be treated, or not), which
+    compares an arm with control if all arms share the treated alike; nothing is said of a targeted log.
+    """
+    drawn = rows[(rows["epoch"] == "") & rows["propensity"].notna()]
+    found: list[dict[str, object]] = []
+    for (name, campaign), of_campaign in drawn.groupby(["list", "play"], dropna=False, sort=True):
+        for arm in sorted(set(of_campaign.loc[of_campaign["treated"], "arm"])):
+            part = of_campaign[~of_campaign["treated"] | (of_campaign["arm"] == arm)]
+            treated = part["treated"].to_numpy(dtype=np.bool_)
+            chance = np.where(treated, part["propensity"], 1 - part["propensity"])
+            told = {"list": name, "campaign": campaign if isinstance(campaign, str) else None, "arm": arm}
+            groups = {"target": treated, "control": ~treated}
+            found.append({**told, **_weighted_difference(groups, 1 / chance, part["outcome"].to_numpy())})
+    return found
+
+
+def _weighted_difference(
+    groups: Mapping[str, npt.NDArray[np.bool_] | pd.Series],
+    weight: npt.NDArray[np.float64],
+    moved: npt.NDArray[np.bool_] | npt.NDArray[np.float64],
+) -> dict[str, object]:
+    """Return counts and weighted shares of target and control, and their difference with its interval."""
+    told: dict[str, object] = {}
+    worth: list[float] = []
+    for arm in _ARMS:
+        mine = np.asarray(groups[arm])
+        share = float(weight[mine] @ moved[mine] / weight[mine].sum()) if mine.any() else np.nan
+        size = _worth(weight[mine], moved[mine], share)
+        told |= {f"{arm}_n": int(mine.sum()), f"{arm}_moved": int(moved[mine].sum()), f"{arm}_share": share}
+        worth += [share * size, size]
+    found = difference(*worth) if all(told[f"{arm}_n"] for arm in _ARMS) else NOTHING
+    return {**told, "difference": found.estimate, "difference_low": found.low, "difference_high": found.high}
+
+
+def _worth(
+    weight: npt.NDArray[np.float64], moved: npt.NDArray[np.bool_] | npt.NDArray[np.float64], share: float
+) -> float:
     """Return of how many unweighted people a weighted share is as sure.
 
     (Σw)² / Σw² (Kish 1965), or fewer where the heavy ones move otherwise than the light: ȳ(1 − ȳ)(Σw)² / Σw²(y − ȳ)²,

@@ -38,7 +38,7 @@ def what_contacts_change(training: Training) -> str:
         ]
         parts += [
             table(columns, rows, numbers=2),
-            "In percentage points, with 95 % intervals over customers, from control groups and experiments: "
+            "In percentage points, with 95 % intervals over customers, from control groups and experiments:"
             " models that told a customer's effect had seen nothing of that customer. Of customers with a probability"
             " below the last column nothing is known.",
         ]

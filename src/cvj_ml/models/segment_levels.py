@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import DAY, SegmentsSpec
-from cvj_ml.histories import Block
+from cvj_ml.histories import Block, rows_of
 from cvj_ml.journey import Outcome
 from cvj_ml.models.value.value import amount_if_bought
-from cvj_ml.windows import local_days
+from cvj_ml.snapshots import Snapshots
+from cvj_ml.windows import before, local_days
 
 _F64 = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
@@ -47,15 +48,19 @@ class Rhythm:
     usual_gap: _F64
 
     @classmethod
-    def of(cls, block: Block, customers: npt.NDArray[np.int64], kept: Outcome, as_of: int, zone: Any) -> Self:
-        """Return the rhythm of the customers at these positions of a block, as visible just before ``as_of``."""
-        points, size = block.touchpoints, len(block.customers)
-        rows = np.flatnonzero(points.live(as_of) & kept.among(points))
-        days = points.day[rows].astype(np.int64)
+    def of(cls, block: Block, snapshots: Snapshots, kept: Outcome, zone: Any) -> Self:
+        """Return the rhythm at each snapshot of a block, as visible just before it."""
+        points, size = block.touchpoints, len(snapshots)
+        offsets, rows = rows_of(points.offsets, snapshots.customer)
+        asked = np.repeat(np.arange(size), np.diff(offsets))
+        moment = snapshots.as_of[asked]
+        seen = before(points.visible_at[rows], moment) & ~before(points.superseded_at[rows], moment)
+        seen &= kept.among(points)[rows]
+        days = points.day[rows[seen]].astype(np.int64)
         first = days.min(initial=0)
         span = days.max(initial=0) - first + 1
-        # One number for a customer and day sorts three times as fast as a pair does.
-        owner, day = np.divmod(np.unique(points.owners()[rows] * span + days - first), span)
+        # One number for a snapshot and day sorts three times as fast as a pair does.
+        owner, day = np.divmod(np.unique(asked[seen] * span + days - first), span)
         day += first
         last = np.full(size, np.nan)
         last[owner] = day  # ascending, so the last one stays
@@ -68,8 +73,9 @@ class Rhythm:
         low, high = (ends - count + (count - 1) // 2)[known], (ends - count + count // 2)[known]
         usual = np.full(size, np.nan)
         usual[known] = (gaps[order][low] + gaps[order][high]) / 2
-        today = float(local_days(np.array([as_of], dtype=np.int64), zone)[0])
-        return cls((today - last)[customers], usual[customers])
+        instants, which = np.unique(snapshots.as_of, return_inverse=True)
+        today = local_days(instants, zone).astype(np.float64)[which]
+        return cls(today - last, usual)
 
     def active(self, usual_gap: _F64) -> _Mask:
         """Return who is active by their own rhythm, or else by the ``usual_gap`` of the stage of each, in days."""

@@ -29,6 +29,7 @@ from cvj_ml.models.uplift.list_effect import ListEffect, column_of
 from cvj_ml.models.value.value import median_time
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.scoring.parts import read_part
+from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]
@@ -89,7 +90,7 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
     columns |= _amounts(definition, answers, as_of)
     columns["segment"] = pa.nulls(len(customers), pa.string())
     if (levels := predictor.segments) is not None:
-        active = rhythm_of(predictor, block, answers, as_of).active(levels.usual_gap[answers.stage + 1])
+        active = rhythm_of(definition, block, answers.snapshots).active(levels.usual_gap[answers.stage + 1])
         tenure = answers.x[:, definition.catalogue.names.index("tenure")].astype(np.float64)
         numbers = {name: one for name, one in columns.items() if name.startswith(("p_", "value_"))}
         fallen = levels.segment(cast(Mapping[str, _F64], numbers), answers.dormant, active, tenure)
@@ -110,12 +111,11 @@ def as_table(predictor: Predictor, block: Block, answers: Predictions, as_of: in
     return pa.table(arrays, schema)
 
 
-def rhythm_of(predictor: Predictor, block: Block, answers: Predictions, as_of: int) -> Rhythm:
-    """Return the rhythm of the customers of some answers, by the touchpoints that count as kept."""
-    definition = predictor.definition
+def rhythm_of(definition: ModelSpec, block: Block, snapshots: Snapshots) -> Rhythm:
+    """Return the rhythm of customers at some snapshots, by the touchpoints that count as kept."""
     # Where none ever occurs the question is not asked, and nobody is active by it.
     kept = next((one for one in definition.outcomes if one.name == KEPT), Outcome(KEPT, frozenset()))
-    return Rhythm.of(block, answers.snapshots.customer, kept, as_of, definition.zone)
+    return Rhythm.of(block, snapshots, kept, definition.zone)
 
 
 def _amounts(definition: ModelSpec, answers: Predictions, as_of: int) -> dict[str, object]:

@@ -38,7 +38,7 @@ def learn_segments(predictor: Predictor, blocks: Blocks, customers: int, spec: S
         table = as_table(predictor, some, answers, cut, "")
         columns = {name: table[name].to_numpy() for name in table.column_names if name.startswith(("p_", "value_"))}
         levels = [level_column(name, horizons[name], columns) for name in LEVELS]
-        rhythm = rhythm_of(predictor, some, answers, cut)
+        rhythm = rhythm_of(definition, some, answers.snapshots)
         return np.stack([answers.stage.astype(np.float64), rhythm.silence, rhythm.usual_gap, *levels], axis=1)
 
     found = np.concatenate([np.zeros((0, 3 + len(LEVELS))), *blocks.map(look)])
