@@ -290,6 +290,54 @@ def test_a_day_that_could_be_a_month_is_told(tmp_path: Path) -> None:
     assert any("as %d/%m/%Y and as %m/%d/%Y; the first is taken" in doubt for doubt in doubts)
 
 
+def test_days_of_a_spreadsheet_and_months_are_told(tmp_path: Path) -> None:
+    """Silent error 182: what is told of a month was known when it was over, so its first day would know the future."""
+    rows = range(400)
+    days = pd.DataFrame({"customer": [n % 40 for n in rows], "Order Date": [44000 + n for n in rows], "total": 1.5})
+    days.to_csv(tmp_path / "days.csv", index=False)
+    done, config, doubts = init(tmp_path, tmp_path / "days.csv")
+    assert config["sources"]["days"]["time_format"] == "days since 1899-12-30"
+    assert any("days since 1899-12-30): 2020-06-18 to 2021-07-22" in doubt for doubt in doubts)
+    assert checked(tmp_path, done)["used"] == 400
+    months = pd.period_range("2021-01", periods=30, freq="M")
+    written = {"%Y-%m": ("month", str), "%b %Y": ("when", str), "%Y%m": ("yearmonth", int)}
+    for pattern, (name, kind) in written.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        log = pd.DataFrame({"customer": np.repeat(np.arange(20), 30), name: np.tile(months.strftime(pattern), 20),
+                            "total": 2.5})  # fmt: skip
+        log.astype({name: kind}).to_csv(folder / "log.csv", index=False)
+        done, config, doubts = init(folder, folder / "log.csv")
+        assert any(f"{name} names months ({pattern}); each row is read as of the last day" in one for one in doubts)
+        assert not any("say so with known_after" in one for one in doubts)
+        assert checked(folder, done)["used"] == 600
+        facts = call("check", folder / "shop.yaml", "--as-of", "2021-02-28", "--json")
+        assert json.loads(facts.out)["used"] == 20, "February is known when it is over"
+
+
+def test_a_count_from_a_day_that_nobody_tells_is_asked(tmp_path: Path) -> None:
+    log = pd.DataFrame({"household": [n % 40 for n in range(400)], "DAY": [1 + n for n in range(400)], "sales": 1.5})
+    log.to_csv(tmp_path / "log.csv", index=False)
+    refused = call("init", tmp_path / "log.csv", "--config", tmp_path / "c.yaml")
+    said = (
+        "Does DAY count days, hours or seconds? Then say from which day: --column log.csv:occurred_at=DAY --time-format"
+    )
+    assert refused.code == 3 and said in " ".join(refused.err.split())
+    options = ["--column", "log.csv:occurred_at=DAY", "--time-format"]
+    for wrong, message in (
+        ("days since 2017-02-31", "'days since 2017-02-31': day is out of range for month"),
+        ("%d.%m.%Y", "log.csv: no DAY is written as '%d.%m.%Y'"),
+        ("nowhere.csv:epoch s", "there is no file 'nowhere.csv'"),
+    ):
+        told = call("init", tmp_path / "log.csv", "--config", tmp_path / "c.yaml", *options, wrong)
+        assert told.code == 2 and message in " ".join(told.err.split())
+    without = call("init", tmp_path / "log.csv", "--config", tmp_path / "c.yaml", *options[2:], "epoch s")
+    assert without.code == 2 and "which column is written so?" in " ".join(without.err.split())
+    done, config, _ = init(tmp_path, tmp_path / "log.csv", column=options[1], time_format="days since 2016-12-31")
+    assert config["sources"]["log"]["time_format"] == "days since 2016-12-31"
+    assert checked(tmp_path, done)["used"] == 400
+
+
 def test_lines_of_orders_in_a_csv_file_of_another_country(tmp_path: Path) -> None:
     rows = ["Invoice;Customer ID;InvoiceDate;Price;Quantity"]
     rows += [

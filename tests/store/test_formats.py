@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, DataError
@@ -56,6 +57,10 @@ def csv(*rows: str, header: str = "customer_id,occurred_at,event") -> str:
         ("%Y%m%d", "20240309", datetime(2024, 3, 9, tzinfo=UTC)),
         ("%Y/%j", "2024/069", datetime(2024, 3, 9, tzinfo=UTC)),
         ("%d/%m/%Y %H:%M:%S %z", "09/03/2024 19:05:07 +0200", AT),
+        ("days since 1899-12-30", "45360", datetime(2024, 3, 9, tzinfo=UTC)),
+        ("days since 1899-12-30", "45360.25", datetime(2024, 3, 9, 6, tzinfo=UTC)),
+        ("hours since 2024-03-02", "168", datetime(2024, 3, 9, tzinfo=UTC)),
+        ("weeks since 2024-03-23", "-2", datetime(2024, 3, 9, tzinfo=UTC)),
         ("epoch s", "1710003907", AT),
         ("epoch s", "1710003907.25", AT + timedelta(milliseconds=250)),
         ("epoch ms", "1710003907000", AT),
@@ -104,6 +109,37 @@ def test_the_zone_stands_where_another_column_needs_it(one_source: Source) -> No
     assert instants(one_source(frame, {"time_format": "epoch s", "times": "Europe/Berlin"})) == [AT]
 
 
+def test_what_counts_from_a_day_is_the_local_clock_and_whole_days_have_no_hours(one_source: Source) -> None:
+    """Silent error 181: read as days of the business's calendar, and as times where a fraction says one."""
+    frame = pd.DataFrame({"customer_id": list("abc"), "occurred_at": [45360.0, 45360.5, 1e12], "event": "visit"})
+    spec = {"time_format": "days since 1899-12-30"}
+    config = one_source(frame, spec, time_zone="America/New_York", refused_share=1)
+    store = ingest(config)
+    found = touchpoints(store).sort_values("occurred_at")
+    assert [at.to_pydatetime() for at in found["occurred_at"]] == [
+        datetime(2024, 3, 9, 5, tzinfo=UTC), datetime(2024, 3, 9, 17, tzinfo=UTC)
+    ]  # fmt: skip
+    assert found["date_only"].tolist() == [True, False]
+    assert store.counts["log"].refused == {"unreadable occurred_at": 1}
+    for wrong in ("days since 2024-02-31", "days since 2024", "months since 2024-01-01"):
+        with pytest.raises(ValidationError, match=r"day is out of range|count from a day, as in days since 1899-12-30"):
+            one_source(frame, {"time_format": wrong})
+
+
+@given(
+    st.integers(-(10**6), 10**6).map(lambda one: one / 64),
+    st.sampled_from(["seconds", "minutes", "hours", "days", "weeks"]),
+    st.dates(date(1900, 1, 1), date(2050, 1, 1)),
+)
+def test_python_counts_from_a_day_alike(number: float, unit: str, day: date) -> None:
+    from cvj_ml.store.instants import formatted_instant
+
+    time_format = f"{unit} since {day}"
+    meant = datetime.combine(day, time(), UTC) + timedelta(**{unit: number})
+    (found,) = duckdb.execute(f"SELECT {formatted_instant('?', time_format)}", [str(number)]).fetchall()[0]
+    assert EPOCH + timedelta(microseconds=found) == meant
+
+
 def test_what_does_not_fit_is_refused_and_counted(one_source: Source) -> None:
     text = csv("a,09.03.2024,visit", "b,2024-03-09,visit", "c,31.02.2024,visit", "d,,visit")
     store = ingest(one_source(text, {"time_format": "%d.%m.%Y"}, refused_share=1))
@@ -121,7 +157,7 @@ def test_typed_times_need_no_format(one_source: Source) -> None:
     st.sampled_from(["%d.%m.%Y %H:%M:%S.%f", "%m/%d/%Y %I:%M:%S.%f %p", "%Y%m%d%H%M%S", "%d %B %Y %H:%M"]),
 )
 def test_python_writes_what_is_read(at: datetime, pattern: str) -> None:
-    from cvj_ml.store.mapping import formatted_instant
+    from cvj_ml.store.instants import formatted_instant
 
     written = at.strftime(pattern)
     meant = datetime.strptime(written, pattern).replace(tzinfo=UTC)

@@ -26,17 +26,9 @@ from tests.store.test_formats import touchpoints
 
 from cvj_ml.config import Config, SourceSpec
 from cvj_ml.store import ingest
-from cvj_ml.store.fields import Field, location_field
-from cvj_ml.store.mapping import (
-    Reading,
-    kind_of,
-    read_id,
-    read_instant,
-    read_label,
-    read_property,
-    read_value,
-    wall_column,
-)
+from cvj_ml.store.fields import Field, Reading, location_field
+from cvj_ml.store.instants import read_instant, wall_column
+from cvj_ml.store.mapping import kind_of, read_id, read_label, read_property, read_value
 from cvj_ml.store.source_location import SourceLocation, land, locate
 from cvj_ml.store.sql import connect_duckdb
 
@@ -298,7 +290,7 @@ def test_pandas_and_the_store_agree_on_instants(one_source: Callable[..., Config
     ["1e300", "99999999999999999999999999999", "-99999999999999999999999999999", "9223372036854775807", "inf", "nan"],
 )
 def test_no_number_is_too_large_for_a_format(time_format: str, raw: str) -> None:
-    from cvj_ml.store.mapping import formatted_instant
+    from cvj_ml.store.instants import formatted_instant
 
     for kind in ("VARCHAR", "DOUBLE"):
         sql = f"SELECT {formatted_instant('one', time_format)} FROM (SELECT CAST('{raw}' AS {kind}) AS one)"
@@ -307,7 +299,7 @@ def test_no_number_is_too_large_for_a_format(time_format: str, raw: str) -> None
 
 
 def test_nanoseconds_since_1970_are_cut_off() -> None:
-    from cvj_ml.store.mapping import formatted_instant
+    from cvj_ml.store.instants import formatted_instant
 
     sql = (
         f"SELECT {formatted_instant('one', 'epoch ns')} FROM (VALUES ('1709999999999999999'), ('-1'), ('1999')) t(one)"

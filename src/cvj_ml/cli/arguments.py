@@ -77,3 +77,25 @@ def read_columns(told: list[str]) -> dict[tuple[str | None, str], str]:
         found[(file or None, role)] = name
     raise_all(ConfigError, "--column names what a column is:", faults)
     return found
+
+
+def read_time_formats(told: list[str]) -> dict[tuple[str | None, str], str]:
+    """Return formats of times by (file, ``time_format``) from texts such as ``%d.%m.%Y`` and ``orders.csv:epoch s``."""
+    from pydantic import ValidationError
+
+    from cvj_ml.config import TableSpec
+    from cvj_ml.errors import ConfigError, raise_all
+    from cvj_ml.setup.told import TIME_FORMAT
+
+    found: dict[tuple[str | None, str], str] = {}
+    faults: list[str] = []
+    for text in told:
+        # A clock has colons, too, and a file's name ends with its kind.
+        file, written = match.groups() if (match := re.fullmatch(r"(.+\.\w+):(.+)", text)) else (None, text)
+        try:
+            TableSpec(path=("-",), time_format=written)
+        except ValidationError as error:
+            faults += [f"{written!r}: {str(one['msg']).removeprefix('Value error, ')}" for one in error.errors()]
+        found[(file, TIME_FORMAT)] = written
+    raise_all(ConfigError, "--time-format says how times are written:", faults)
+    return found

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cvj_ml.cli.arguments import Json, read_columns
+from cvj_ml.cli.arguments import Json, read_columns, read_time_formats
 from cvj_ml.cli.output import Terminal, ask_person, command, out, print_json
 
 
@@ -20,6 +20,14 @@ def init(
         list[str] | None,
         typer.Option(
             "--column", help="What a column is, as in customer_id=cust, or orders.csv:value=total. Repeatable."
+        ),
+    ] = None,
+    time_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--time-format",
+            help="How occurred_at is written where no file tells, as in '%d.%m.%Y', or"
+            " orders.csv:'days since 2017-01-01'. Repeatable.",
         ),
     ] = None,
     accept: Annotated[
@@ -41,7 +49,7 @@ def init(
     from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
     from cvj_ml.setup import look, write_config
 
-    told = read_columns(column or [])
+    told = read_columns(column or []) | read_time_formats(time_format or [])
     with Terminal().step("Looking at the files"):
         found = look(files, config_file, time_zone, told, tool)
     blocking = {one.name: one for one in found.doubts if one.blocking}

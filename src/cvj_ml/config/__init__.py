@@ -21,7 +21,6 @@ from cvj_ml.config.plays import STAGE_CHANGE, Condition, Play, Rating, UnhappySp
 from cvj_ml.config.segments_spec import SegmentsSpec
 from cvj_ml.config.settings import Config, load_config, preset_names, read_journey
 from cvj_ml.config.tables import (
-    EPOCHS,
     NAME_BYTES,
     STAGE_HISTORY,
     AttributesSpec,
@@ -43,6 +42,7 @@ from cvj_ml.config.tables import (
     StageLabelsSpec,
     TableSpec,
 )
+from cvj_ml.config.time_formats import EPOCHS, counted_since, is_absolute
 
 __all__ = [
     "DAY",
@@ -101,7 +101,9 @@ __all__ = [
     "TableSpec",
     "UnhappySpec",
     "ValueSpec",
+    "counted_since",
     "format_duration",
+    "is_absolute",
     "load_config",
     "outer_rating",
     "parse_duration",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from cvj_ml.config.base import Duration, ResolvedPath, ResolvedPattern, Section, _as_list, zone_names
 from cvj_ml.config.plays import Names
+from cvj_ml.config.time_formats import whole_format
 from cvj_ml.errors import nearest
 
 Paths = Annotated[tuple[ResolvedPattern, ...], BeforeValidator(_as_list), Field(min_length=1)]
@@ -18,11 +18,6 @@ Paths = Annotated[tuple[ResolvedPattern, ...], BeforeValidator(_as_list), Field(
 Encoding = Literal["utf-8", "windows-1252", "latin-1", "utf-16"]
 DecimalMark = Literal[".", ","]
 Match = Literal["exact", "trimmed", "folded"]
-
-EPOCHS = ("epoch s", "epoch ms", "epoch us", "epoch ns")
-"""Ways to write a time as a number: what has passed since 1970-01-01 UTC."""
-
-_FORMAT_FIELDS = ("Y", "y", "m", "-m", "b", "B", "d", "-d", "j", "a", "A", "H", "I", "p", "M", "S", "f", "z", "%")
 
 
 class TableSpec(Section):
@@ -37,8 +32,9 @@ class TableSpec(Section):
     member: str | None = Field(default=None, description="pattern of the files of a ZIP archive that are this table")
     encoding: Encoding = Field(default="utf-8", description="of CSV files")
     times: str = Field(default="local", description="zone of naive times: local, utc or a zone name")
-    time_format: str | None = Field(
-        default=None, description="of times that are text or numbers: a pattern such as %d.%m.%Y %H:%M, or epoch ms"
+    time_format: Annotated[str, AfterValidator(whole_format)] | None = Field(
+        default=None,
+        description="of times that are text or numbers: %d.%m.%Y %H:%M, epoch ms, days since 1899-12-30 and the like",
     )
     decimal_mark: DecimalMark | None = Field(
         default=None, description="of numbers in text that have thousands separators or a currency sign, too"
@@ -53,25 +49,6 @@ class TableSpec(Section):
         if times not in ("local", "utc") and times not in zone_names():
             raise ValueError(f"times is local, utc or a time zone; found {times!r}.{nearest(times, zone_names())}")
         return times
-
-    @field_validator("time_format")
-    @classmethod
-    def _whole_format(cls, pattern: str | None) -> str | None:
-        if pattern is None or pattern in EPOCHS:
-            return pattern
-        fields = re.findall("%(-?.?)", pattern)
-        if unknown := sorted({one for one in fields if one not in _FORMAT_FIELDS}):
-            raise ValueError(
-                f"time_format: %{unknown[0]} is not understood; known are"
-                f" {', '.join(f'%{one}' for one in _FORMAT_FIELDS)}, as in Python's strptime"
-            )
-        there = {one.removeprefix("-") for one in fields}
-        if not (there & {"Y", "y"} and ("j" in there or (there & {"m", "b", "B"} and "d" in there))):
-            raise ValueError(
-                f"time_format has to give year, month and day, as %d.%m.%Y does, or be one of {', '.join(EPOCHS)};"
-                f" found {pattern!r}"
-            )
-        return pattern
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -54,7 +54,11 @@ def propose(
         known.update(one.events)
     first, last, calendar = span_of(drafts)
     as_of = last.date() + timedelta(days=1)
-    burn_in, horizons, short = horizons_of((as_of - first.date()).days, days_apart(drafts))
+    burn_in, horizons, short = horizons_of(
+        (as_of - first.date()).days,
+        days_apart(drafts),
+        monthly=any(when.monthly for one in drafts if (when := one.column("occurred_at"))),
+    )
     body = ["sources:"]
     for draft in drafts:
         body += _source(draft, beside)

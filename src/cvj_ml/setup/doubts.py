@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvj_ml.setup.columns import ColumnProfile
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Candidate, Roles
+from cvj_ml.setup.times import SPREADSHEET
 from cvj_ml.store.sql import literal
 
 SHOWN = 12
@@ -114,12 +116,26 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             {"first": when.filled - when.unread - when.also[1], "second": when.also[1]}, (second,),
             "Could a day be taken for a month? If so: export the file in one format.",
         ))  # fmt: skip
+    if when.monthly:
+        found.append(Doubt(
+            f"{source}.months", file.name,
+            f"{when.name} names months ({when.time_format}); each row is read as of the last day of its month, when all"
+            " that is told of the month can be known.", numbers={"rows": when.filled - when.unread},
+            rivals=("the first day of the month",),
+        ))  # fmt: skip
+    if when.time_format == SPREADSHEET and "time_format" not in roles.told:
+        found.append(Doubt(
+            f"{source}.spreadsheet-days", file.name,
+            f"{when.name} holds numbers and is read as a spreadsheet's days ({SPREADSHEET}): {_span(when)}.",
+            numbers={"rows": when.filled}, rivals=("days since 1904-01-01",),
+            way_out=f"Something else: --column {file.paths[0].name}:occurred_at=COLUMN, or --time-format.",
+        ))  # fmt: skip
     if when.or_format:
         found.append(Doubt(
             f"{source}.day-or-month", file.name,
             f"every {when.name} can be read as {when.time_format} and as {when.or_format}; the first is taken.",
             True, {}, (when.or_format,),
-            f'Is the second right? If so: time_format: "{when.or_format}" under sources.{source}.',
+            f'Is the second right? If so: --time-format "{file.paths[0].name}:{when.or_format}".',
         ))  # fmt: skip
     clock = _clock(table) if when.days_only else None
     if clock:
@@ -140,6 +156,10 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
                 way_out="They change no date that is proposed here; correct or remove them.",
             ))  # fmt: skip
     return found
+
+
+def _span(when: ColumnProfile) -> str:
+    return f"{when.first:%Y-%m-%d} to {when.last:%Y-%m-%d}" if when.first and when.last else "no day that is over"
 
 
 def _clock(table: Table) -> str | None:

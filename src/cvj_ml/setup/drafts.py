@@ -140,7 +140,7 @@ def _first_lines(made: Draft) -> Draft:
     orders = made.table.distinct(*by)
     counts = ", ".join(f"count({made.table.text(name)})" for name in (made.roles.get("customer_id"), *by))
     with_all = made.table.ask(f"count(*), {counts}", f"{made.table.text(value)} IS NOT NULL")
-    plain = not made.has_doubt("negative") and not (at and at.also)
+    plain = not made.has_doubt("negative") and (at is None or at.is_written_plainly)
     if is_price(value) or once < several or set(with_all) != {orders} or not plain:
         return made
     left = made.rows - orders

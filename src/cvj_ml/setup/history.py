@@ -98,11 +98,11 @@ def days_apart(drafts: Sequence[Draft]) -> int:
     return min(apart, default=1)
 
 
-def horizons_of(days: int, apart: int) -> tuple[int, list[int], list[Doubt]]:
+def horizons_of(days: int, apart: int, *, monthly: bool) -> tuple[int, list[int], list[Doubt]]:
     """Return burn-in and horizons that so many days of history can teach: a fold and the training before it.
 
     apart: days between two days with rows. Where these are months, so are the horizons: 31 days from any day on hold
-    one first of a month, and 30 may hold none.
+    one first of a month, and 30 may hold none. monthly: rows name months, and are read as of their ends.
     """
     burn_in = min(_BURN_IN, max(1, days // 5))
     room = max(1, (days - burn_in - min(_SPACING, days // 10)) // 3)
@@ -119,7 +119,7 @@ def horizons_of(days: int, apart: int) -> tuple[int, list[int], list[Doubt]]:
         )
         known = (
             "A row that sums up what follows its date is known later: say so with known_after."
-            if apart >= _MONTHLY
+            if apart >= _MONTHLY and not monthly
             else ""
         )
         doubts.append(Doubt("history.seldom", "", text, numbers={"days_apart": apart}, way_out=known))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import re
 import tempfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 from cvj_ml.config import Config, validated
 from cvj_ml.config.documents import read_yaml
-from cvj_ml.errors import ConfigError, DataError, nearest, raise_all
+from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.customers import (
     LIKELY,
@@ -41,11 +41,10 @@ from cvj_ml.setup.roles import (
     find_values,
     says_known,
 )
+from cvj_ml.setup.times import may_count
+from cvj_ml.setup.told import TIME_FORMAT, Told, told_nowhere, told_of
 from cvj_ml.setup.tool_doubts import joint_doubts
 from cvj_ml.setup.tool_drafts import draft_tools
-
-Told = Mapping[tuple[str | None, str], str]
-"""What a person said: (file or None for all, role) to the column; of the customer also several, parted by commas."""
 
 _ONE_EACH = 0.97
 _PAID = 0.9
@@ -93,16 +92,37 @@ def look(files: Sequence[Path], target: Path, time_zone: str, told: Told, tool: 
         # Copies of what is no plain text lie beside the folder in which DuckDB spills, so that is one inside of ours.
         open_tables(files, looking, Path(scratch, "spill"), lambda location: sort_of(location, tool)) as tables,
     ):
-        raise_all(ConfigError, "These columns cannot be used:", _told_nowhere(told, tables))
+        tables = _with_formats(tables, told)
+        raise_all(ConfigError, "These columns cannot be used:", told_nowhere(told, tables))
         beside = target.resolve().parent
         exports, others = part_recognised(tables, tool)
         names = _names([table for table, _ in exports])
         columns = [
-            {role: own[0] if len(own) == 1 else own for role, own in _told_of(table, told).items()}
+            {role: own[0] if len(own) == 1 else own for role, own in told_of(table, told).items()}
             for table, _ in exports
         ]
         drafts, doubts = draft_tools(exports, names, columns, looking, Path(scratch))
         return _propose(name, time_zone, others, told, beside, drafts, doubts)
+
+
+def _with_formats(tables: Sequence[Table], told: Told) -> list[Table]:
+    """Return the tables with their times read as a person said; ConfigError where no row is written so."""
+    found, faults = [], list[str]()
+    for table in tables:
+        said = told_of(table, told, formats=True)
+        if TIME_FORMAT in said:
+            (written,) = said[TIME_FORMAT]
+            when = said["occurred_at"][0] if "occurred_at" in said else _roles(table, told).columns.get("occurred_at")
+            if when is None:
+                faults.append(f"{table.file.name}: which column is written so? Say it: --column occurred_at=COLUMN")
+            else:
+                table = table.with_format(when, written)
+                column = table.file.column(when)
+                if column.unread == column.filled:
+                    faults.append(f"{table.file.name}: no {when} is written as {written!r}")
+        found.append(table)
+    raise_all(ConfigError, "--time-format says how times are written:", faults)
+    return found
 
 
 def _matching(path: Path) -> list[Path]:
@@ -202,7 +222,7 @@ def _roles(table: Table, told: Told, joining: Sequence[str] = ()) -> Roles:
 
     Where no name says the customer, ``joining`` may: what stands in another file as well.
     """
-    ids = _told_of(table, told)
+    ids = told_of(table, told)
     columns = {role: names[0] for role, names in ids.items()}
     said, rivals = frozenset(columns), dict[str, Sequence[Candidate]]()
     customers = find_customers(table)
@@ -241,25 +261,6 @@ def _roles(table: Table, told: Told, joining: Sequence[str] = ()) -> Roles:
     return Roles(columns, said, rivals, certain, also)
 
 
-def _told_of(table: Table, told: Told) -> dict[str, list[str]]:
-    """Return what a person said of a table: role to the columns that it has, of which only customers have several."""
-    names = {one.name for one in table.file.columns}
-    files = {path.name for path in table.file.paths} | {str(path) for path in table.file.paths}
-    found = {
-        role: [one for one in _columns_of(role, said, names) if one in names]
-        for (file, role), said in told.items()
-        if file is None or file in files or str(Path(file).absolute()) in files
-    }
-    return {role: columns for role, columns in found.items() if columns}
-
-
-def _columns_of(role: str, said: str, names: Container[str]) -> list[str]:
-    """Return the columns that a text names: one, or several ids of the customer, unless one column is called so."""
-    if role != "customer_id" or said in names:
-        return [said]
-    return list(dict.fromkeys(one.strip() for one in said.split(",") if one.strip())) or [said]
-
-
 def _known(table: Table, columns: Mapping[str, str], times: Sequence[Candidate]) -> str | None:
     """Return the time when a row was known: its name says so, and it is never before the row happened."""
     if "occurred_at" not in columns:
@@ -270,38 +271,13 @@ def _known(table: Table, columns: Mapping[str, str], times: Sequence[Candidate])
         if says_known(column.name) and column.filled == table.file.rows and column.name != when.name:
             (early,) = table.ask(f"count(*) FILTER (WHERE ({column.moment}) < ({when.moment}))")
             # A source has one format of times.
-            if early <= 0.001 * table.file.rows and column.time_format == when.time_format and not column.also:
+            if (
+                early <= 0.001 * table.file.rows
+                and column.time_format == when.time_format
+                and column.is_written_plainly
+            ):
                 return column.name
     return None
-
-
-def _told_nowhere(told: Told, tables: Sequence[Table]) -> list[str]:
-    """Return the columns that a person named and no file has, and those that cannot be what was said."""
-    faults = []
-    for (file, role), said in told.items():
-        of = [
-            table
-            for table in tables
-            if file is None
-            or any(file in (path.name, str(path)) or Path(file).absolute() == path for path in table.file.paths)
-        ]
-        where = f"{file}:" if file else ""
-        if not of:
-            known_files = [path.name for table in tables for path in table.file.paths]
-            faults.append(f"{where}{role}={said}: there is no file {file!r}.{nearest(file or '', known_files)}")
-            continue
-        known = [one.name for table in of for one in table.file.columns]
-        unknown = [one for one in _columns_of(role, said, known) if one not in known]
-        faults += [f"{where}{role}={said}: no file has a column {one!r}.{nearest(one, known)}" for one in unknown]
-        if not unknown and role in ("occurred_at", "known_at"):
-            wrong = [one for table in of for one in table.file.columns if one.name == said and one.kind != "time"]
-            faults += [
-                f"{where}{role}={said}: it holds no times that can be read; write them as 2024-01-31 10:00:00, with"
-                f" +01:00"
-                " where they have an offset"
-                for _ in wrong[:1]
-            ]
-    return faults
 
 
 def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles], noted: Sequence[Doubt]) -> None:
@@ -311,13 +287,28 @@ def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles], noted: Seque
     raise_all(
         DataError,
         "No file is a log of touchpoints. Name the columns with --column, as in --column customer_id=cust; a time is a"
-        " timestamp, a date, or text or numbers that time_format can describe (docs/configuration.md):",
+        " timestamp, a date, or text or numbers whose --time-format you can say (docs/init.md):",
         [
             f"{table.file.name}: no {' and no '.join(found.missing)} found among"
-            f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}"
+            f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}.{_counting(table, found)}"
             for table, found in zip(tables, roles, strict=True)
         ]
         + [str(one) for one in noted],
+    )
+
+
+def _counting(table: Table, roles: Roles) -> str:
+    """Return what is said of numbers that could count from some day, where a table has no other time."""
+    if "occurred_at" in roles.columns:
+        return ""
+    taken = {*roles.columns.values()}
+    counting = [one.name for one in table.file.columns if may_count(one) and one.name not in taken]
+    if not counting:
+        return ""
+    return (
+        f" Does {' or '.join(counting[:3])} count days, hours or seconds? Then say from which day: --column"
+        f' {table.file.paths[0].name}:occurred_at={counting[0]} --time-format "days since 2017-01-01"; where nobody'
+        " knows the day take a Monday, and weekdays and seasons mean nothing."
     )
 
 
@@ -334,7 +325,8 @@ def _without_a_time(source: str, table: Table, roles: Roles, attributes: list[tu
         )]  # fmt: skip
     if customer is None or attributes or file.column(customer).distinct < _ONE_EACH * file.rows:
         return [Doubt(
-            f"{source}.left-out", file.name, "it is left out: it is neither a log with times nor one row a customer.",
+            f"{source}.left-out", file.name,
+            f"it is left out: it is neither a log with times nor one row a customer.{_counting(table, roles)}",
             numbers={"rows": file.rows},
         )]  # fmt: skip
     attributes.append((source, table, customer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import duckdb
 
 from cvj_ml.config import Config, Encoding, TableSpec
 from cvj_ml.errors import DataError, raise_all
-from cvj_ml.setup.columns import ColumnProfile, profile_columns, tally
+from cvj_ml.setup.column_profile import profile_columns, tally
+from cvj_ml.setup.columns import ColumnProfile
+from cvj_ml.setup.times import timed
 from cvj_ml.store.fields import Field, location_field
 from cvj_ml.store.formats import UNREADABLE_GZIP, encoding_of, is_text
 from cvj_ml.store.nesting import Nested, find_nested
@@ -65,6 +67,15 @@ class Table:
     nested: Nested
     connection: duckdb.DuckDBPyConnection
     location: SourceLocation
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """How times of a column are written, where a person told."""
+
+    def with_format(self, column: str, time_format: str) -> Table:
+        """Return the table with a column read as times in a format that a person told."""
+        told = timed(self.file.column(column), self.fields[column], time_format, self.sql, self.connection)
+        columns = tuple(told if one.name == column else one for one in self.file.columns)
+        formats = {**self.formats, column: time_format}
+        return replace(self, file=replace(self.file, columns=columns), formats=formats)
 
     def ask(self, select: str, where: str = "TRUE") -> tuple[Any, ...]:
         """Return one row of aggregates over the rows."""
@@ -151,7 +162,10 @@ class Table:
         chosen = ", ".join(str(self.file.paths.index(path)) for path in paths)
         sql = f"(SELECT * FROM {self.sql} WHERE {_FILE} IN ({chosen}))"
         file = replace(self.file, paths=tuple(paths))
-        return _profiled(file, sql, self.fields, self.nested, self.connection, self.location)
+        part = _profiled(file, sql, self.fields, self.nested, self.connection, self.location)
+        for column, time_format in self.formats.items():
+            part = part.with_format(column, time_format)
+        return part
 
 
 @contextlib.contextmanager

@@ -8,13 +8,14 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal
 
-from cvj_ml.config import EPOCHS
+from cvj_ml.config import EPOCHS, counted_since
 from cvj_ml.setup.columns import ColumnProfile, property_names, words
 from cvj_ml.setup.doubts import Doubt
 from cvj_ml.setup.events import COMMITTED, is_undone, meaning
 from cvj_ml.setup.named_tools import Recognised
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Roles, find_quantity, is_modification, is_planned, is_price
+from cvj_ml.setup.times import month_sql
 from cvj_ml.store.mapping import plain_number
 from cvj_ml.store.sql import identifier, literal, written_instant
 
@@ -136,7 +137,7 @@ def needs_query(made: Draft) -> bool:
         or made.has_doubt(PRICE_ELSEWHERE)
         or made.has_doubt(PRICE_EACH)
         or made.undone
-        or (at is not None and at.also)
+        or (at is not None and not at.is_written_plainly)
     )
 
 
@@ -219,7 +220,7 @@ def melt_of(made: Draft) -> dict[str, str]:
     dates = dates_of(made.table)
     customer = made.table.file.column(made.roles.get("customer_id"))
     found = {event_of_date(one.name): one.name for one in dates}
-    plain = not any(one.also or one.way or one.type == "BLOB" for one in dates) and not customer.pointed
+    plain = all(one.is_written_plainly and not one.way and one.type != "BLOB" for one in dates) and not customer.pointed
     return found if plain and len({one.time_format for one in dates}) == 1 and len(found) == len(dates) else {}
 
 
@@ -313,8 +314,11 @@ def instant_sql(when: ColumnProfile) -> str:
         return f"make_timestamp({when.moment})"
     if when.time_format is None:
         return own
-    if when.time_format in EPOCHS:
-        return f"make_timestamp({when.moment})"
+    if when.monthly:
+        return month_sql(own, when.time_format)
+    if when.time_format in EPOCHS or counted_since(when.time_format):
+        instant = f"make_timestamp({when.moment})"
+        return f"CAST({instant} AS DATE)" if when.days_only else instant
     return f"try_strptime({own}, {literal(when.time_format)})"
 
 

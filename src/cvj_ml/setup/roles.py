@@ -28,7 +28,7 @@ VISITOR_WORDS = COOKIE_WORDS | frozenset(words("visitor visitorid guest domain")
 GROUP_WORDS = frozenset(
     words("account accountid company organisation organization konto firma empresa cuenta compte family")
 )
-ENTITY_WORDS = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity"))
+ENTITY_WORDS = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity uid"))
 ID_WORDS = frozenset(
     words("id ids no nr number num key uuid guid code hash unique ref reference external crm internal")
 )

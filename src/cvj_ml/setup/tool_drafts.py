@@ -20,7 +20,7 @@ from cvj_ml.setup.roles import Roles
 from cvj_ml.setup.tool_doubts import order_doubts, stage_doubts, table_doubts, tool_notes
 from cvj_ml.store import ingest
 from cvj_ml.store.fields import where_sql
-from cvj_ml.store.mapping import formatted_instant
+from cvj_ml.store.instants import formatted_instant
 from cvj_ml.store.refusals import RefusedRowsError
 from cvj_ml.store.sql import as_named, identifier, literal
 from cvj_ml.store.store import IDENTITIES_FILE, TOUCHPOINTS_FILE, Store
@@ -84,7 +84,7 @@ def _time_format(table: Table, entry: Mapping[str, Any]) -> str | None:
     named = [columns[role] for role in ("occurred_at", "known_at") if role in columns]
     times = [table.file.column(own) for own in (*named, *entry.get("melt", {}).values()) if own in table.fields]
     written = {one.time_format for one in times if one.kind == "time"}
-    if len(written) != 1 or any(one.also for one in times):
+    if len(written) != 1 or not all(one.is_written_plainly for one in times):
         return None
     if told is not None:
         fits = [f"count(*) FILTER (WHERE {formatted_instant(table.text(one.name), told)} IS NOT NULL)" for one in times]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cvj_ml.config import DAY, AttributesSpec, Config
-from cvj_ml.store.fields import Field
-from cvj_ml.store.mapping import Reading, local_day, read_instant, tells_day_only
+from cvj_ml.store.fields import Field, Reading
+from cvj_ml.store.instants import local_day, read_instant, tells_day_only
 
 
 @dataclass(frozen=True, slots=True)

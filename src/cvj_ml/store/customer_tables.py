@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from cvj_ml.config import STAGE_CHANGE, AttributesSpec, Config, StageHistorySpec, StageLabelsSpec
 from cvj_ml.schemas import INSTANT
 from cvj_ml.store.coming_dates import read_dates
-from cvj_ml.store.fields import map_fields
-from cvj_ml.store.mapping import Reading, read_customer_id, read_instant, read_label, read_roles
+from cvj_ml.store.fields import Reading, map_fields
+from cvj_ml.store.instants import read_instant
+from cvj_ml.store.mapping import read_customer_id, read_label, read_roles
 from cvj_ml.store.refusals import Counts
 from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import as_named, literal

@@ -89,6 +89,19 @@ class Field:
         return None if self.own is None else ".".join((self.own, *self.way))
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """SQL of the canonical value (null where it cannot be read), and of whether the source has a value there.
+
+    ``wall`` is the local wall time of an instant; it is a column of its own, to be evaluated once, under the name
+    ``wall_column`` to which ``value`` refers.
+    """
+
+    value: str
+    there: str = "FALSE"
+    wall: str | None = None
+
+
 def map_fields(
     location: SourceLocation,
     columns: Mapping[str, str],

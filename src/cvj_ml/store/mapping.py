@@ -6,25 +6,22 @@ A value that is there, but of which nothing can be read, refuses its row.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cvj_ml.config import (
-    DAY,
-    EPOCHS,
     Config,
     IdentitiesSpec,
     MembersSpec,
-    SourceSpec,
     StageLabelsSpec,
     TableSpec,
 )
 from cvj_ml.schemas import CONTACT
 from cvj_ml.store.customer_ids import canonical_sql, origin_of
-from cvj_ml.store.fields import Field, map_fields, plain_text
+from cvj_ml.store.fields import Field, Reading, map_fields, plain_text
+from cvj_ml.store.instants import read_instant
 from cvj_ml.store.source_location import SourceLocation
-from cvj_ml.store.sql import has_offset, literal, to_local, to_utc, with_offset, without_offset
+from cvj_ml.store.sql import literal
 
 _EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
 """The last whole number up to which a type of floats has every one."""
@@ -32,27 +29,8 @@ _EXACT = {"HALF": 2**11, "FLOAT": 2**24, "DOUBLE": 2**53}
 _IGNORED = r"[\s'’$€£¥₹\x{00A0}\x{202F}]"
 """What numbers in text are written with besides marks and digits."""
 
-_MICROSECONDS = {"epoch s": 1_000_000, "epoch ms": 1_000, "epoch us": 1}
-"""By what a number of the configuration's EPOCHS becomes microseconds."""
-
 SPELLING = "spelling"
 """A customer id before it is folded, staged beside what it is read as: to see whether two ids become one."""
-
-# Instants outside the years 1 to 9999 are no dates that a business can mean, and overflow elsewhere.
-_YEARS = "BETWEEN -62135596800000000 AND 253402300799999999"
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """SQL of the canonical value (null where it cannot be read), and of whether the source has a value there.
-
-    ``wall`` is the local wall time of an instant; it is a column of its own, to be evaluated once, under the name
-    ``wall_column`` to which ``value`` refers.
-    """
-
-    value: str
-    there: str = "FALSE"
-    wall: str | None = None
 
 
 def read_id(label: str, name: str, field: Field, faults: list[str]) -> Reading:
@@ -184,125 +162,6 @@ def read_label(label: str, name: str, field: Field, faults: list[str]) -> Readin
         faults.append(f"{label}: {name} is {field.type}; it is text. Take what names it out of it, in a query")
         return Reading("CAST(NULL AS VARCHAR)")
     return Reading(plain_text(field), field.undecodable)
-
-
-def read_instant(label: str, name: str, field: Field, spec: TableSpec, config: Config, faults: list[str]) -> Reading:
-    """Return an instant as microseconds; naive times are in the source's zone, a date is its midnight.
-
-    ``time_format`` says how text and numbers are read; typed columns need none.
-    """
-    zone = {"local": config.time_zone, "utc": "UTC"}.get(spec.times, spec.times)
-    raw = field.raw
-    wall_name = wall_column(name)
-    naive = f"CASE WHEN {wall_name} {_YEARS} THEN {to_utc(wall_name, zone)} END"
-    utc = f"CASE WHEN {wall_name} {_YEARS} THEN {wall_name} END"
-    if spec.time_format and field.family in ("text", "integer", "float", "decimal"):
-        written = field.text if field.family == "text" else raw
-        there = f"(nullif(trim(CAST({written} AS VARCHAR)), '') IS NOT NULL OR {field.undecodable})"
-        wall = formatted_instant(written, spec.time_format)
-        return Reading(utc if is_absolute(spec.time_format) else naive, there, wall)
-    match field.family:
-        case "zoned" | "naive" | "date":
-            value = utc if field.family == "zoned" else naive
-            return Reading(value, f"({raw} IS NOT NULL)", instant_of(field))
-        case "text":
-            text = f"nullif(trim({field.text}), '')"
-            offset, zoned = has_offset(text), with_offset(text)
-            wall = f"CASE WHEN NOT {offset} THEN {without_offset(text)} END"
-            value = f"CASE WHEN {offset} THEN CASE WHEN {zoned} {_YEARS} THEN {zoned} END ELSE {naive} END"
-            return Reading(value, f"({text} IS NOT NULL OR {field.undecodable})", wall)
-        case "null":
-            return Reading("CAST(NULL AS BIGINT)")
-    faults.append(
-        f"{label}: {name} is {field.type}; give a timestamp, a date or ISO 8601 text, or say how it is written:"
-        " time_format: epoch s (or ms, us, ns), or a pattern such as %Y%m%d"
-    )
-    return Reading("CAST(NULL AS BIGINT)")
-
-
-def tells_day_only(field: Field, spec: TableSpec) -> str:
-    """Return SQL for whether a value of a time has no hours, by its type, its format or as it is written."""
-    if (isinstance(spec, SourceSpec) and spec.resolution == "day") or field.family == "date":
-        return "TRUE"
-    if field.family in ("text", "integer", "float", "decimal") and spec.time_format:
-        hours = spec.time_format in EPOCHS or re.search("%[HI]", spec.time_format.replace("%%", ""))
-        return "FALSE" if hours else "TRUE"
-    return f"coalesce(strpos({field.text}, ':') = 0, FALSE)" if field.family == "text" else "FALSE"
-
-
-def read_occurrence(
-    label: str, field: Field, spec: SourceSpec, config: Config, faults: list[str]
-) -> tuple[Reading, Reading]:
-    """Return the readings of ``occurred_at`` and ``date_only``.
-
-    ``times`` says in which zone hours are; a date that is written without any is a day of the business's own calendar.
-    """
-    day_only = tells_day_only(field, spec)
-    instant = read_instant(label, "occurred_at", field, spec, config, faults)
-    unwritten = tells_day_only(field, spec.model_copy(update={"resolution": None}))
-    if unwritten != "FALSE" and spec.times not in ("local", config.time_zone):
-        local = read_instant(label, "occurred_at", field, spec.model_copy(update={"times": "local"}), config, [])
-        value = f"CASE WHEN {unwritten} THEN {local.value} ELSE {instant.value} END"
-        instant = Reading(value, instant.there, instant.wall)
-    return instant, Reading(day_only)
-
-
-def local_day(instant: str, config: Config) -> str:
-    """Return SQL for the wall time (microseconds) at which the local day of an instant begins."""
-    wall = f"make_timestamp({to_local(instant, config.time_zone)})"
-    return f"epoch_us(CAST(date_trunc('day', {wall}) AS TIMESTAMP))"
-
-
-def visible_at(spec: SourceSpec, config: Config, *, known: bool) -> str:
-    """Return SQL over the readings of a touchpoint (and ``local_day``) for the instant from which it is visible.
-
-    What happened some time on a day and is known so many days later is known just before the midnight that ends the
-    last of them: a question asked at that midnight, which sees what came before it, sees the row.
-    """
-    if known:
-        return "greatest(occurred_at, known_at)"
-    if spec.known_after is None:
-        return "occurred_at"
-    later = f"occurred_at + {spec.known_after}"
-    if spec.known_after % DAY:
-        return later
-    end = to_utc(f"(local_day + {spec.known_after})", config.time_zone)
-    return f"CASE WHEN date_only THEN {end} - 1 ELSE {later} END"
-
-
-def instant_of(field: Field) -> str:
-    """Return SQL for the microseconds of a typed time or date, null where it is beyond all calendars.
-
-    Nanoseconds are cut off: to round them could carry an event over a midnight.
-    """
-    if "_NS" in field.type:
-        return _cut(f"epoch_ns({field.raw})")
-    kind = "TIMESTAMPTZ" if field.family == "zoned" else "TIMESTAMP"
-    return f"epoch_us(TRY_CAST({field.raw} AS {kind}))"
-
-
-def _cut(nanoseconds: str) -> str:
-    return f"({nanoseconds} // 1000 - CAST({nanoseconds} % 1000 < 0 AS INTEGER))"
-
-
-def is_absolute(time_format: str | None) -> bool:
-    """Return whether what is written in a format names an instant, whatever the zone."""
-    return time_format is not None and (time_format in EPOCHS or "%z" in time_format.replace("%%", ""))
-
-
-def formatted_instant(raw: str, time_format: str) -> str:
-    """Return SQL for the microseconds that text or a number means by a ``time_format``, null where it does not fit."""
-    number = f"TRY_CAST({raw} AS DECIMAL(38, 9))"
-    if time_format in _MICROSECONDS:
-        return f"TRY_CAST(TRY(round({number} * {_MICROSECONDS[time_format]})) AS BIGINT)"
-    if time_format in EPOCHS:
-        return f"TRY_CAST({_cut(f'CAST(floor({number}) AS HUGEINT)')} AS BIGINT)"
-    return f"epoch_us(TRY_STRPTIME(trim(CAST({raw} AS VARCHAR)), {literal(time_format)}))"
-
-
-def wall_column(name: str) -> str:
-    """Return the name of the column that holds the wall time of an instant."""
-    return f"__wall_{name}"
 
 
 def read_value(

@@ -19,8 +19,9 @@ from cvj_ml.config import Config, MembersSpec
 from cvj_ml.histories import ALWAYS
 from cvj_ml.schemas import CONTACT
 from cvj_ml.store.customer_ids import origin_of
+from cvj_ml.store.fields import Reading
 from cvj_ml.store.identities import LINKS, Persons
-from cvj_ml.store.mapping import Reading, read_label, read_roles
+from cvj_ml.store.mapping import read_label, read_roles
 from cvj_ml.store.source_location import SourceLocation
 from cvj_ml.store.sql import literal
 from cvj_ml.store.staging import Mapped, Staged, id_family, owned_fields

@@ -15,26 +15,21 @@ from cvj_ml.config import Config, SourceSpec
 from cvj_ml.schemas import CONTACT, TOUCHPOINT_ROLES
 from cvj_ml.store.coming_dates import DateReading
 from cvj_ml.store.currencies import Currency, map_currency, scale_of
-from cvj_ml.store.fields import Field, map_fields, melt_sql, where_sql
+from cvj_ml.store.fields import Field, Reading, map_fields, melt_sql, where_sql
+from cvj_ml.store.instants import local_day, read_instant, read_occurrence, visible_at, wall_column
 from cvj_ml.store.mapping import (
     SPELLING,
-    Reading,
     casts_to_double,
     contact_field,
     kind_of,
-    local_day,
     read_customer_id,
     read_id,
     read_ids,
-    read_instant,
     read_label,
-    read_occurrence,
     read_property,
     read_value,
     reason,
     roles_of_accounts,
-    visible_at,
-    wall_column,
 )
 from cvj_ml.store.nesting import first_ways, silent_ways
 from cvj_ml.store.refusals import REFUSED, Counts, excess, nothing_left, told_silent

@@ -28,9 +28,9 @@ from cvj_ml.config import (
 )
 from cvj_ml.errors import ConfigError, nearest, raise_all
 from cvj_ml.store.customer_tables import map_attributes, map_stage_history
-from cvj_ml.store.fields import Field, location_field
+from cvj_ml.store.fields import Field, Reading, location_field
 from cvj_ml.store.identities import IDENTITIES, map_identities
-from cvj_ml.store.mapping import Reading, read_instant, read_occurrence, tells_day_only, wall_column
+from cvj_ml.store.instants import read_instant, read_occurrence, tells_day_only, wall_column
 from cvj_ml.store.members import MEMBERS, map_members
 from cvj_ml.store.postgres_source import Databases
 from cvj_ml.store.source_location import Relation, SourceLocation, land, locate, read_rows
