@@ -22,7 +22,9 @@ import pandas as pd
 import yaml
 
 from benchmarks.records import ROOT, commit, machine, today
-from cvj_ml.commands import Night, nightly, train
+from cvj_ml.commands.nightly import nightly
+from cvj_ml.commands.one_night import Night
+from cvj_ml.commands.train import train
 from cvj_ml.config import DAY, load_config
 from cvj_ml.evaluation.metrics import markdown_table
 from cvj_ml.run import Silent

@@ -43,8 +43,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cvj_ml import commands
+from cvj_ml.commands.nightly import nightly
+from cvj_ml.commands.train import train as run_train
 from cvj_ml.config import DAY, SECOND, Config
+from cvj_ml.run import Silent
 from cvj_ml.simulate import simulate
 from cvj_ml.windows import midnight
 
@@ -222,7 +224,7 @@ def train(given: argparse.Namespace) -> None:
     done = given.cache / "trained"
     if not done.exists():
         settings = config(given, given.cache / "simulated", out=str(given.cache / "training"))
-        commands.train(settings, midnight(AS_OF, settings.zone), commands.Silent(), "always")
+        run_train(settings, midnight(AS_OF, settings.zone), Silent(), "always")
         done.touch()
 
 
@@ -285,7 +287,7 @@ def night(given: argparse.Namespace) -> None:
             os.link(folder / "new.parquet", new)
         watcher = Stopwatch()
         wall, cpu = time.perf_counter(), cpu_seconds()
-        (found,) = commands.nightly(settings, [midnight(day, settings.zone)], watcher, watched=True)
+        (found,) = nightly(settings, [midnight(day, settings.zone)], watcher, watched=True)
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
         told = watcher.stations
         rest = {

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from cvj_ml import commands
-from cvj_ml.commands import Silent
 from cvj_ml.config import load_config
 from cvj_ml.features import Vocabulary
+from cvj_ml.inputs import open_histories
 from cvj_ml.lists.last_events import did, name
 from cvj_ml.lists.reasons import COLUMNS
-from cvj_ml.night import LISTS
+from cvj_ml.night.champion import champion
+from cvj_ml.night.layout import LISTS
+from cvj_ml.run import Silent
 
 
 def main() -> None:
@@ -34,8 +35,8 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="rows of each list to print, evenly from first to last")
     arguments = parser.parse_args()
     config = load_config(arguments.config)
-    histories = commands.open_histories(config, Silent())
-    names = names_of(commands.champion(config, histories.visible).predictor.definition.catalogue.vocabulary)
+    histories = open_histories(config, Silent())
+    names = names_of(champion(config, histories.visible).predictor.definition.catalogue.vocabulary)
     tallies = []
     files = sorted((arguments.night / LISTS).glob("*.parquet"))
     found = [file for file in files if COLUMNS[0] in pq.read_schema(file).names]

@@ -20,12 +20,16 @@ from pathlib import Path
 
 import yaml
 
-from cvj_ml import commands
-from cvj_ml.commands import Silent
+from cvj_ml.commands.train import train
 from cvj_ml.config import DAY, load_config
-from cvj_ml.lists import RankedList, rank, with_reasons
-from cvj_ml.lists.reasons import COLUMNS
-from cvj_ml.scoring import StoredTable
+from cvj_ml.inputs import open_histories
+from cvj_ml.lists.ranked_list import RankedList
+from cvj_ml.lists.ranking import rank
+from cvj_ml.lists.reasons import COLUMNS, with_reasons
+from cvj_ml.night.champion import champion
+from cvj_ml.night.scores import score
+from cvj_ml.run import Silent
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.simulate import simulate
 from cvj_ml.windows import midnight
 
@@ -49,10 +53,10 @@ def main() -> None:
         (folder / "c.yaml").write_text(yaml.safe_dump(settings))
         config = load_config(folder / "c.yaml")
         as_of = midnight(simulation.start, config.zone) + simulation.days * DAY
-        commands.train(config, as_of, Silent(), promote="always")
-        histories = commands.open_histories(config, Silent())
-        predictor = commands.champion(config, histories.visible).predictor
-        scored = commands.score(histories, predictor, "benchmark", as_of, folder / "work", history=True)
+        train(config, as_of, Silent(), promote="always")
+        histories = open_histories(config, Silent())
+        predictor = champion(config, histories.visible).predictor
+        scored = score(histories, predictor, "benchmark", as_of, folder / "work", history=True)
         lists: list[RankedList] = []
         left = arguments.rows
         everybody = rank(config, StoredTable.at(scored.scores), histories.visible.journey, as_of)

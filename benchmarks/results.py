@@ -25,12 +25,14 @@ from benchmarks.records import (
     require_data,
     today,
 )
-from cvj_ml import commands
+from cvj_ml import engines
+from cvj_ml.commands.backtest import backtest
 from cvj_ml.config import load_config
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.backtesting import MODEL, FoldResult, summary
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.metrics import markdown_table
+from cvj_ml.inputs import as_of_name, open_histories
 from cvj_ml.windows import parse_as_of
 
 UNTIL = {
@@ -65,7 +67,7 @@ class Progress:
         print(message, file=sys.stderr)
 
     @contextmanager
-    def step(self, title: str) -> Iterator[commands.Progress]:
+    def step(self, title: str) -> Iterator[engines.Progress]:
         """Show a step at its start."""
         self.say(f"  {title}")
         yield lambda done, of: None
@@ -83,15 +85,15 @@ def main() -> None:
 def measure(name: str) -> FoldResult:
     """Backtest a data set's own configuration at its last matured fold."""
     config = load_config(config_file(name)).model_copy(update={"out": str(STORES / name)})
-    histories = commands.open_histories(config, Progress())
-    (result,) = commands.backtest(histories, parse_as_of(UNTIL[name], config.zone), 1)
+    histories = open_histories(config, Progress())
+    (result,) = backtest(histories, parse_as_of(UNTIL[name], config.zone), 1)
     return result
 
 
 def record(name: str, result: FoldResult, measured_by: str) -> None:
     """Write a data set's files."""
     means = summary(comparable(result.rows))
-    fold = commands.as_of_name(load_config(config_file(name)), result.fold.cut)
+    fold = as_of_name(load_config(config_file(name)), result.fold.cut)
     if name in HOLDS_TEST_OUTCOMES:
         shown = [f"{row['target']} {row['horizon_days']}d {row['log_loss']:.4f}" for row in of_model(means)]
         record_opening(f"results {name}", f"fold {fold}: model's log loss: {'; '.join(shown)}")

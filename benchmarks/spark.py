@@ -38,7 +38,8 @@ from cvj_ml.models.hazard.fitting import Settings, fit_trees
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import build_panel, hazard_rows
-from cvj_ml.scoring import merge, score_block, scores_contract, work_off
+from cvj_ml.scoring.parts import work_off
+from cvj_ml.scoring.scores_table import merge, score_block, scores_contract
 from cvj_ml.simulate import simulate
 from cvj_ml.store import Store, ingest
 from cvj_ml.windows import midnight

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml import commands
+from cvj_ml.commands.train import training_panel
+from cvj_ml.inputs import open_histories
 from cvj_ml.models.bundle.bundle import save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_amounts, fit_outcomes, fit_reach
-from cvj_ml.scoring import make_canary
+from cvj_ml.run import Silent
+from cvj_ml.scoring.opening import make_canary
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -21,8 +23,8 @@ def train(trained: Trained, folder: Path, threads: int, buckets: int) -> dict[st
     """Train as the command does and return the bundle, file by file."""
     folder.mkdir()
     config = trained.config(trained.variant(folder, engine={"threads": threads, "buckets": buckets}))
-    histories = commands.open_histories(config, commands.Silent())
-    panel = commands.training_panel(histories, trained.as_of)
+    histories = open_histories(config, Silent())
+    panel = training_panel(histories, trained.as_of)
     fit = fit_reach(panel, config.model.seed, threads)
     outcomes, _ = fit_outcomes(panel, config.model.seed, threads, fit.choice.settings)
     alone = Predictor(panel.definition, fit.trees, fit.calibration, outcomes=outcomes)

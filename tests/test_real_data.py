@@ -12,12 +12,15 @@ import pyarrow.compute as pc
 import pytest
 import yaml
 
-from cvj_ml import commands
-from cvj_ml.commands import Checked, Night, Silent
-from cvj_ml.commands.train import Promote
+from cvj_ml.commands.check import Checked
+from cvj_ml.commands.check import check as run_check
+from cvj_ml.commands.nightly import nightly
+from cvj_ml.commands.one_night import Night
+from cvj_ml.commands.train import Promote, train
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.histories import Block, Text
+from cvj_ml.run import Silent
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -51,7 +54,7 @@ def open_config(
 
 
 def check(config: Config, day: str) -> Checked:
-    return commands.check(config, parse_as_of(day, config.zone), Silent())
+    return run_check(config, parse_as_of(day, config.zone), Silent())
 
 
 def by_stage(found: Checked) -> dict[str, int]:
@@ -64,8 +67,8 @@ def blocks(found: Checked) -> list[Block]:
 
 def train_and_rank(config: Config, day: str, promote: Promote = "auto") -> tuple[Night, Any]:
     as_of = parse_as_of(day, config.zone)
-    trained = commands.train(config, as_of, Silent(), promote)
-    (night,) = commands.nightly(config, [as_of], Silent(), watched=True)
+    trained = train(config, as_of, Silent(), promote)
+    (night,) = nightly(config, [as_of], Silent(), watched=True)
     return night, trained.fold.rows
 
 

@@ -13,9 +13,8 @@ from typing import Any, Self
 import pandas as pd
 from joblib import cpu_count
 
-from cvj_ml import commands
-from cvj_ml.commands import Histories, Scored
-from cvj_ml.commands.train import learn_model, write_bundle
+from cvj_ml.commands.backtest import backtest as run_backtest
+from cvj_ml.commands.train import learn_model, training_panel, write_bundle
 from cvj_ml.config import DAY, Config, format_duration, parse_duration
 from cvj_ml.config.lists import SHORTEST_EPOCH
 from cvj_ml.config.model import ModelSettings
@@ -23,10 +22,19 @@ from cvj_ml.customers import Identities, match_people, read_people
 from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
 from cvj_ml.evaluation.mlflow_record import low_targets
-from cvj_ml.inputs import by_account, open_touchpoints, open_under, require_customers
+from cvj_ml.inputs import (
+    Histories,
+    as_of_name,
+    by_account,
+    open_histories,
+    open_touchpoints,
+    open_under,
+    require_customers,
+)
 from cvj_ml.journey import Journey
-from cvj_ml.lists import rank, with_reasons
 from cvj_ml.lists.customer_facts import facts_of_customer
+from cvj_ml.lists.ranking import rank
+from cvj_ml.lists.reasons import with_reasons
 from cvj_ml.model_card import Training, write_card
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS
@@ -36,10 +44,15 @@ from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.predictor import OutcomeModel, Predictor
 from cvj_ml.models.training import fit_amounts, fit_outcomes, fit_own, fit_reach
 from cvj_ml.night.champion import verify_version
+from cvj_ml.night.reading import listed_in_control
+from cvj_ml.night.scores import Scored
+from cvj_ml.night.scores import score as run_score
 from cvj_ml.ownership import claim
 from cvj_ml.panel.panel import Panel
 from cvj_ml.run import PythonWarnings
-from cvj_ml.scoring import StoredTable, attribute_columns, open_bundle, require_persons, touchpoint_columns
+from cvj_ml.scoring.frames import attribute_columns, require_persons, touchpoint_columns
+from cvj_ml.scoring.opening import open_bundle
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.touchpoints import Touchpoints
 from cvj_ml.windows import parse_as_of, to_datetime
 
@@ -160,7 +173,7 @@ class Model:
         usage = require_customers(histories, instant)
         if estimator is not None:
             _refuse_year_ago(histories.config.model, "An estimator of your own is not fitted a year ago")
-            panel = commands.training_panel(histories, instant)
+            panel = training_panel(histories, instant)
             self._fitted = _Fitted(_predictor_of(panel, estimator, histories.config.model.seed), UNREGISTERED, data)
             return self
         found = learn_model(histories, instant, usage)
@@ -171,7 +184,7 @@ class Model:
         """Return what training sees: one row a customer and past instant, features, and what came after."""
         histories, instant = self._open_to_learn(data, as_of)
         require_customers(histories, instant)
-        return commands.training_panel(histories, instant)
+        return training_panel(histories, instant)
 
     def backtest(
         self, data: Data, until: Instant, folds: int = 3, *, spacing: str | None = None, estimator: Any = None
@@ -184,8 +197,8 @@ class Model:
         histories, instant = self._open_to_learn(data, until)
         require_customers(histories, instant)
         apart = None if spacing is None else parse_duration(spacing)
-        results = commands.backtest(histories, instant, folds, spacing=apart, estimator=estimator)
-        named = [one.rows.assign(fold=commands.as_of_name(histories.config, one.fold.cut)) for one in results]
+        results = run_backtest(histories, instant, folds, spacing=apart, estimator=estimator)
+        named = [one.rows.assign(fold=as_of_name(histories.config, one.fold.cut)) for one in results]
         return pd.concat(named, ignore_index=True)
 
     def score(self, data: Data, as_of: Instant) -> pd.DataFrame:
@@ -221,7 +234,7 @@ class Model:
                 forecast_errors=fitted.bundle.forecast_errors if fitted.bundle else NO_ERRORS,
                 history=StoredTable.at(scored.history) if scored.history else None,
                 permissions=people.permissions,
-                exposures=identities.by_person(commands.listed_in_control(config, instant)),
+                exposures=identities.by_person(listed_in_control(config, instant)),
                 amounts_rank=fitted.predictor.amounts_rank,
                 effects=fitted.predictor.effects,
                 identities=identities,
@@ -299,7 +312,7 @@ class Model:
             raise ConfigError("journey: name one, as in Model('cvj8'), or give a Journey.")
         if self._opened is None or self._opened[0] is not data:
             if isinstance(data, Config):
-                histories = commands.open_histories(data, PythonWarnings())
+                histories = open_histories(data, PythonWarnings())
             elif isinstance(data, Touchpoints) and self.journey is not None:
                 histories = open_touchpoints(data, self.journey, self.settings, PythonWarnings())
             else:
@@ -312,7 +325,7 @@ class Model:
         """Open customers to be asked about: what gives predictions a meaning has to be as the model has learned it."""
         predictor = self._require_fitted().predictor
         if isinstance(data, Config):
-            histories = commands.open_histories(data, PythonWarnings())
+            histories = open_histories(data, PythonWarnings())
         elif isinstance(data, Touchpoints):
             definition = predictor.definition
             require_persons(definition)
@@ -348,7 +361,7 @@ class Model:
         fitted = self._require_fitted()
         with tempfile.TemporaryDirectory() as folder:
             claim(Path(folder))  # blocks are written and removed in it
-            yield commands.score(histories, fitted.predictor, fitted.version, instant, Path(folder), history=history)
+            yield run_score(histories, fitted.predictor, fitted.version, instant, Path(folder), history=history)
 
 
 def _instant(as_of: Instant, config: Config) -> int:

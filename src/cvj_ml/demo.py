@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cvj_ml.commands import Night, Watcher, nightly, train
+from cvj_ml.commands.nightly import nightly
+from cvj_ml.commands.one_night import Night
+from cvj_ml.commands.train import train
 from cvj_ml.config import DAY, load_config
 from cvj_ml.evaluation.backtesting import FoldResult, matured_outcomes
 from cvj_ml.evaluation.metrics import log_loss
 from cvj_ml.ownership import claim
+from cvj_ml.run import Watcher
 from cvj_ml.simulate import Simulation, simulate
 from cvj_ml.windows import midnight
 

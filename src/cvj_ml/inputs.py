@@ -20,7 +20,7 @@ from cvj_ml.errors import ConfigError, DataError, ModelError, nearest, raise_all
 from cvj_ml.features import Written, learn, sight, unknown_patterns
 from cvj_ml.journey import Journey, Visible, observability
 from cvj_ml.journey_analytics.dwell_times import require_segment
-from cvj_ml.lists import list_specs
+from cvj_ml.lists.ranked_list import list_specs
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import differences
 from cvj_ml.panel.model_spec import catalogue_of, selection_of

@@ -20,18 +20,20 @@ from tests.oracles.cases import a_definition, a_journey
 from tests.oracles.histories import Customer, as_known
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Outcome, Trained, call
 
-from cvj_ml import commands
 from cvj_ml.audit.arrivals import arrival_warnings
 from cvj_ml.audit.leakage import run_audit
 from cvj_ml.audit.outputs import compare_outputs, outputs_at
 from cvj_ml.audit.perturbation import another_future
 from cvj_ml.audit.sample import draw_blocks, draw_cut_offs
 from cvj_ml.audit.target_leakage import target_leaks
+from cvj_ml.commands.train import training_panel
 from cvj_ml.config import Config, ValueSpec, load_config
 from cvj_ml.errors import ConfigError
 from cvj_ml.features import compute
+from cvj_ml.inputs import open_histories
 from cvj_ml.journey import outcomes_of
-from cvj_ml.scoring import open_bundle
+from cvj_ml.run import Silent
+from cvj_ml.scoring.opening import open_bundle
 from cvj_ml.store import Truncation, ingest
 from cvj_ml.windows import happened_within, parse_as_of
 
@@ -193,7 +195,7 @@ def test_scores_that_see_the_touchpoint_at_as_of_are_caught(trained: Trained, mo
         customers=CUSTOMERS,
         seed=1,
         threads=1,
-        step=commands.Silent().step,
+        step=Silent().step,
     )
     assert {one.kind for one in found.leaks} == {"feature", "score"}
     assert found.scored
@@ -306,8 +308,8 @@ def test_cut_offs_stand_at_the_time_of_day_of_as_of_and_blocks_are_drawn_whole(t
 
 
 def test_a_planted_feature_is_too_good_and_honest_ones_are_not(trained: Trained) -> None:
-    histories = commands.open_histories(trained.config(), commands.Silent())
-    panel = commands.training_panel(histories, trained.as_of)
+    histories = open_histories(trained.config(), Silent())
+    panel = training_panel(histories, trained.as_of)
     assert target_leaks(panel) == []
     x, column = panel.x.copy(), panel.definition.catalogue.names.index("attribute_age")
     x[:, column] = -happened_within(panel.labels.times[:, 0], panel.definition.horizons[1]).astype(np.float32)

@@ -26,7 +26,7 @@ from tests.trained import Trained, call
 
 from cvj_ml.commands.night_answers import LEAST, NightAnswers
 from cvj_ml.config import load_config
-from cvj_ml.night import current_night
+from cvj_ml.night.reading import current_night
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from tests import spark
 from tests.test_determinism import changed, everything
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml import commands
 from cvj_ml.config import DAY, Config, EngineSpec, load_config
 from cvj_ml.engines import Engine, LocalEngine, open_engine
 from cvj_ml.errors import ConfigError, CvjError, DataError, GateError, ModelError
 from cvj_ml.histories import Block
+from cvj_ml.inputs import open_histories
 from cvj_ml.journey import Journey
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.hazard.calibration import identity
@@ -32,7 +31,9 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.ownership import MARKER
 from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel, hazard_rows
-from cvj_ml.scoring import merge, score_block, scores_contract, work_off
+from cvj_ml.run import Silent
+from cvj_ml.scoring.parts import work_off
+from cvj_ml.scoring.scores_table import merge, score_block, scores_contract
 from cvj_ml.store import Store, ingest
 from cvj_ml.windows import parse_as_of
 
@@ -125,7 +126,7 @@ def test_panel_and_scores_of_online_retail_are_those_of_the_local_engine(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**document, "engine": spark.engine()}), encoding="utf-8")
     config = load_config(tmp_path / "config.yaml")
     cut = parse_as_of("2011-09-06", config.zone)
-    histories = commands.open_histories(config, commands.Silent())
+    histories = open_histories(config, Silent())
     local, remote = LocalEngine(histories.store, 2), histories.engine()
     definition = define(config, histories.visible.journey, local, cut)
     assert definition == define(config, histories.visible.journey, remote, cut)
@@ -225,7 +226,7 @@ def test_an_error_of_a_block_ends_a_command_as_it_does_locally(
     def fail(*_: object) -> None:
         raise DataError("The block is not as it was.")
 
-    monkeypatch.setattr(import_module("cvj_ml.commands.check"), "count_transitions", fail)
+    monkeypatch.setattr("cvj_ml.commands.check.count_transitions", fail)
     files = [trained.variant(tmp_path / "spark", engine=spark.engine()), trained.variant(tmp_path / "local")]
     remote, local = (call("check", file, "--as-of", AS_OF) for file in files)
     assert (remote.code, local.code) == (3, 3)

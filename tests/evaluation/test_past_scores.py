@@ -27,14 +27,14 @@ from cvj_ml.evaluation.metrics import wilson_interval
 from cvj_ml.evaluation.past_scores import _apart, past_scores, track_record
 from cvj_ml.inputs import open_histories
 from cvj_ml.journey import Journey
-from cvj_ml.lists import rank
+from cvj_ml.lists.ranking import rank
 from cvj_ml.models.bundle.track_record import FEWEST, NEAREST, PastScores, TrackRecord
 from cvj_ml.models.hazard.tree_size import DEFAULT
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.panel import build_panel
 from cvj_ml.run import Run, Silent
-from cvj_ml.scoring import StoredTable, score_block
+from cvj_ml.scoring.scores_table import StoredTable, score_block
 from cvj_ml.simulate import random_block, simulate
 from cvj_ml.windows import midnight, parse_as_of
 

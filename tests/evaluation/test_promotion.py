@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +144,7 @@ def test_a_refused_first_model_is_registered_and_nothing_else(
 ) -> None:
     """Silent error 73: exit 5, a challenger, no champion; --promote always uses it all the same."""
     bad = replace(undecided(False, "Not promoted: worse than base rates."), refused=True)
-    monkeypatch.setattr(import_module("cvj_ml.commands.train"), "decide_first", lambda *_, **__: bad)
+    monkeypatch.setattr("cvj_ml.commands.train.decide_first", lambda *_, **__: bad)
     file = trained.variant(
         tmp_path, mlflow={"tracking_uri": f"sqlite:///{tmp_path / 'own.db'}"}, model={"max_rows": 1000}
     )

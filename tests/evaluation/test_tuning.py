@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from tests.trained import AS_OF, CUSTOMERS, Trained, call
 
-from cvj_ml import commands
 from cvj_ml.config import load_config
 from cvj_ml.errors import CvjError
 from cvj_ml.evaluation import backtesting, tuning
 from cvj_ml.evaluation.folds import Fold, last_matured
 from cvj_ml.evaluation.metrics import Interval
 from cvj_ml.evaluation.tuning import Search, Trial, search
+from cvj_ml.inputs import open_histories
 from cvj_ml.models.hazard.fitting import Settings
 from cvj_ml.models.hazard.tree_size import DEFAULT
 from cvj_ml.models.training import fit_reach
+from cvj_ml.run import Silent
 from cvj_ml.windows import parse_as_of
 
 pytest_plugins = ["tests.fixtures"]
@@ -37,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(trained: Trained, file: Path, trials: int = 2) -> tuple[Fold, Search]:
     config = load_config(file)
-    histories = commands.open_histories(config, commands.Silent())
+    histories = open_histories(config, Silent())
     fold = last_matured(histories.run(), parse_as_of(AS_OF, config.zone))
     found = search(histories.run(), fold, trials)
     return fold, found

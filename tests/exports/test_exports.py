@@ -32,8 +32,9 @@ from tests.exports.business import (
 
 from cvj_ml.config import ExportsSpec
 from cvj_ml.config.exports import NEEDED_ADDRESSES
-from cvj_ml.exports import LEFT_OUT, EarlierExports, Exported, make_exports, write_exports
+from cvj_ml.exports import LEFT_OUT
 from cvj_ml.exports.addresses import e164, google_email, is_email, meta_email, meta_phone, read_phone, sha256
+from cvj_ml.exports.export_files import EarlierExports, Exported, make_exports, write_exports
 from cvj_ml.exports.tools import TOOLS
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -17,7 +17,8 @@ from tests.trained import AS_OF, SETTINGS, Trained, call
 
 from cvj_ml.config import load_config
 from cvj_ml.lists.control import epoch_name, in_control
-from cvj_ml.night import verify_night, webhook
+from cvj_ml.night import webhook
+from cvj_ml.night.verifying import verify_night
 
 pytest_plugins = ["tests.fixtures"]
 pytestmark = pytest.mark.slow

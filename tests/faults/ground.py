@@ -14,7 +14,7 @@ import yaml
 from tests.faults.warmed import Running, Warmed
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Outcome, Trained
 
-from cvj_ml.night import current_night
+from cvj_ml.night.reading import current_night
 from cvj_ml.ownership import MARKER
 
 LAST = "2025-06-23"

@@ -14,7 +14,8 @@ from tests.faults.ground import LAST, Ground
 from tests.faults.warmed import Running
 from tests.trained import AS_OF
 
-from cvj_ml.night import current_night, verify_night
+from cvj_ml.night.reading import current_night
+from cvj_ml.night.verifying import verify_night
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -14,7 +14,7 @@ from tests.faults.ground import LAST, Ground
 from cvj_ml import tracking
 from cvj_ml.config import Config
 from cvj_ml.models.bundle.bundle import load
-from cvj_ml.scoring import interface_of
+from cvj_ml.scoring.serving import interface_of
 
 pytest_plugins = ["tests.fixtures"]
 

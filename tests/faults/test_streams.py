@@ -19,7 +19,7 @@ from tests.faults.warmed import ROOT
 from tests.trained import AS_OF
 
 from cvj_ml.cli.output import PATIENCE
-from cvj_ml.night import current_night
+from cvj_ml.night.reading import current_night
 
 pytest_plugins = ["tests.fixtures"]
 

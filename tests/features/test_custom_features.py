@@ -28,7 +28,7 @@ from cvj_ml.features.selection import NEEDED
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.hazard.linear import HISTORY
 from cvj_ml.panel.model_spec import ModelSpec
-from cvj_ml.scoring import open_bundle
+from cvj_ml.scoring.opening import open_bundle
 from cvj_ml.snapshots import eligible
 
 pytest_plugins = ["tests.fixtures"]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import yaml
 
-from cvj_ml.commands import Silent
 from cvj_ml.commands.night_gates import Gatekeeper
 from cvj_ml.commands.train import training_panel
 from cvj_ml.config import DAY, Config, load_config
@@ -21,6 +20,7 @@ from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.models.drift_profile.learning import learn_drift
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
+from cvj_ml.run import Silent
 from cvj_ml.windows import parse_as_of
 
 pytestmark = pytest.mark.slow

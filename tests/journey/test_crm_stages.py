@@ -15,7 +15,7 @@ import pytest
 from tests.oracles.cases import a_definition, a_journey
 from tests.required import absent
 
-from cvj_ml import commands
+from cvj_ml.commands.check import check
 from cvj_ml.config import DAY, Config, Rule, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ConfigError, DataError
@@ -151,9 +151,7 @@ def test_faults_of_a_history_are_told_in_its_own_words(crm: Callable[..., Config
     with pytest.raises(ValueError, match="sources: name at least one"):
         crm(sources={}, stage_history=None)
     with pytest.raises(ConfigError, match=r"stage 'Won': stage_field 'Wonn' never occurs.*Won"):
-        commands.check(
-            crm(journey=a_journey(Won={"stage_field": "Wonn"})), parse_as_of("2024-03-01", crm().zone), Silent()
-        )
+        check(crm(journey=a_journey(Won={"stage_field": "Wonn"})), parse_as_of("2024-03-01", crm().zone), Silent())
 
 
 def test_what_feeds_a_rule_cannot_be_a_label(crm: Callable[..., Config]) -> None:
@@ -203,7 +201,7 @@ def test_check_counts_where_the_field_and_the_dates_disagree(crm: Callable[..., 
         stage_history={"path": "crm-1.csv", "field": "lifecycle"},
         journey=a_journey(Lead={"stage_field": "Lead"}),
     )
-    found = commands.check(config, parse_as_of("2024-03-01", config.zone), Silent())
+    found = check(config, parse_as_of("2024-03-01", config.zone), Silent())
     assert "of 2 customers with both, 1 have another stage in the attribute 'lifecycle'" in found.warnings[0]
     with pytest.raises(ValueError, match=r"stage_history.field: there is no attribute 'lifecycel'"):
         crm(stage_history={"path": "crm-1.csv", "field": "lifecycel"})
@@ -240,7 +238,7 @@ FIELD = Path(os.environ.get("CVJ_ML_FIELD") or ROOT.parent / "shared" / "field")
 
 
 def highest(config: Config, as_of: str) -> list[int]:
-    stages = commands.check(config, parse_as_of(as_of, config.zone), Silent()).stages
+    stages = check(config, parse_as_of(as_of, config.zone), Silent()).stages
     return [int(number) for number in stages["customers"]]
 
 

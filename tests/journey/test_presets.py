@@ -14,7 +14,7 @@ from tests.oracles.histories import Touch
 
 from cvj_ml.config import DAY, Condition, Config, JourneySpec, load_config, preset_names
 from cvj_ml.config.documents import read_yaml
-from cvj_ml.lists import contact_history
+from cvj_ml.lists.contact_history import contact_history
 from cvj_ml.lists.next_action import meant_for, offers_of
 from cvj_ml.simulate import Simulation, simulate
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.browser import opened, visit
 from tests.trained import call
 
-from cvj_ml import commands
+from cvj_ml.commands.check import check
 from cvj_ml.config import Config
 from cvj_ml.gates.preflight import FEW_A_WEEK
 from cvj_ml.journey_analytics import data_facts
@@ -60,7 +60,7 @@ def configure(folder: Path, rows: dict[str, list[Row]], **more: Any) -> Config:
 
 
 def facts_of(config: Config) -> DataFacts:
-    return commands.check(config, parse_as_of(AS_OF.isoformat(), config.zone), Silent()).facts
+    return check(config, parse_as_of(AS_OF.isoformat(), config.zone), Silent()).facts
 
 
 def midnight(day: date) -> datetime:

@@ -13,7 +13,7 @@ from cvj_ml.config import DAY
 from cvj_ml.lists.changes import CHANGES, DROPPED, Changes, Comparison, NotComparable, compare
 from cvj_ml.lists.eligibility import REASONS, WHY
 from cvj_ml.lists.standing import BETWEEN, Standing
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 STAGES = ("Visitor", "Buyer", "Fan")
 LISTS = {"visitor__buyer": "Visitor", "visitor__fan": "Visitor", "buyer__fan": "Buyer"}

@@ -15,9 +15,10 @@ from tests.lists.test_lists import AS_OF, config
 
 from cvj_ml.config import DAY, Play
 from cvj_ml.journey import Journey
-from cvj_ml.lists import RankedList, rank
 from cvj_ml.lists.next_action import FULL, LISTED, NO_ROOM, Offer, serve
-from cvj_ml.scoring import StoredTable
+from cvj_ml.lists.ranked_list import RankedList
+from cvj_ml.lists.ranking import rank
+from cvj_ml.scoring.scores_table import StoredTable
 
 PLAYS = [{"text": "Offer", "channels": ["email", "phone"]}, {"text": "Nudge", "channels": ["app"]}]
 

@@ -23,11 +23,13 @@ from cvj_ml.config import DAY, ContactCap, ExcludeSpec, load_config
 from cvj_ml.customers import Permissions, read_people
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import Journey
-from cvj_ml.lists import RankedList, rank, ranking, summarise
+from cvj_ml.lists import ranking
 from cvj_ml.lists.contact_history import ANSWERED_WITHIN, ContactHistory, contact_history, no_contact_history
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.next_action import offers_of, preferred_offers
-from cvj_ml.scoring import StoredTable
+from cvj_ml.lists.ranked_list import RankedList, summarise
+from cvj_ml.lists.ranking import rank
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.simulate import random_block
 
 pytest_plugins = ["tests.fixtures"]

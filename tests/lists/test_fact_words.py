@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from tests.trained import Trained
 
-from cvj_ml import commands
+from cvj_ml.inputs import open_histories
 from cvj_ml.lists.fact_words import beside_typical, say
 from cvj_ml.lists.last_events import LastEvents, Occurrence, Unhappy, ago, did, last_events, name
-from cvj_ml.scoring import open_bundle
+from cvj_ml.run import Silent
+from cvj_ml.scoring.opening import open_bundle
 from cvj_ml.windows import NEVER
 
 pytest_plugins = ["tests.fixtures"]
@@ -218,7 +219,7 @@ def test_ratings_in_the_lower_part_of_the_scale_are_bad(scale: tuple[float, floa
 
 def test_what_is_known_of_a_customer_is_what_the_log_says(trained: Trained) -> None:
     """Silent error 78: only rows that were visible before as_of, each once; names are those of the vocabulary."""
-    histories = commands.open_histories(trained.config(), commands.Silent())
+    histories = open_histories(trained.config(), Silent())
     predictor = open_bundle(trained.bundle).predictor
     definition, unhappy = predictor.definition, Unhappy(frozenset({"refund"}))
     few = replace(

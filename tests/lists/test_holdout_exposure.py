@@ -16,13 +16,13 @@ from tests.lists.test_lists import AS_OF, config
 from tests.trained import AS_OF as NIGHT
 from tests.trained import SETTINGS, Trained, call
 
-from cvj_ml.commands import listed_in_control
 from cvj_ml.config import DAY, ContactCap, load_config
 from cvj_ml.journey import Journey
-from cvj_ml.lists import HOLDOUT_EXPOSURES, rank
 from cvj_ml.lists.contact_history import no_contact_history
-from cvj_ml.lists.control import holdout_exposures
-from cvj_ml.scoring import StoredTable
+from cvj_ml.lists.control import HOLDOUT_EXPOSURES, holdout_exposures
+from cvj_ml.lists.ranking import rank
+from cvj_ml.night.reading import listed_in_control
+from cvj_ml.scoring.scores_table import StoredTable
 
 pytest_plugins = ["tests.fixtures"]
 

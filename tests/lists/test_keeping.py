@@ -18,12 +18,13 @@ from cvj_ml.config import DAY
 from cvj_ml.customers import Permissions
 from cvj_ml.errors import ConfigError, ModelError
 from cvj_ml.journey import Journey
-from cvj_ml.lists import RankedList, held_back, rank, summarise
 from cvj_ml.lists.changes import NOTHING_BEFORE, compare, reasons_tonight, with_changes
 from cvj_ml.lists.contact_history import ContactHistory
+from cvj_ml.lists.ranked_list import RankedList, held_back, summarise
+from cvj_ml.lists.ranking import rank
 from cvj_ml.lists.standing import Standing
 from cvj_ml.models.segment_levels import SEGMENTS
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 JOURNEY = {
     "name": "short",

@@ -18,12 +18,12 @@ from cvj_ml import schemas
 from cvj_ml.config import DAY, Config, ListSizeSpec
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.journey import Journey
-from cvj_ml.lists import confirmations, list_specs, rank, summarise
 from cvj_ml.lists.control import epoch_name, in_control
-from cvj_ml.lists.ranked_list import ListSize, recommended_size
+from cvj_ml.lists.ranked_list import ListSize, confirmations, list_specs, recommended_size, summarise
+from cvj_ml.lists.ranking import rank
 from cvj_ml.models.bundle.track_record import PastScores, TrackRecord
 from cvj_ml.schemas import TARGETS
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.windows import midnight
 
 STAGES = ("Visitor", "Buyer", "Fan")

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tests.lists.test_lists import AS_OF, config, names, scores
 
 from cvj_ml.journey import Journey
-from cvj_ml.lists import rank, summarise
 from cvj_ml.lists.eligibility import HELD_BACK
-from cvj_ml.lists.ranked_list import RankedList
+from cvj_ml.lists.ranked_list import RankedList, summarise
+from cvj_ml.lists.ranking import rank
 from cvj_ml.models.uplift.effect_model import EffectModel
 from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect, column_of
 from cvj_ml.report.list_view import list_view
 from cvj_ml.report.plan import SHORT, plan_of
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 LIST = "visitor__buyer__30d"
 GROUPS = EffectGroups(

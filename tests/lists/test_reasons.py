@@ -18,21 +18,26 @@ import yaml
 from scipy.special import expit
 from tests.trained import SETTINGS, Trained
 
-from cvj_ml import commands
+from cvj_ml.commands.train import training_panel
 from cvj_ml.config import DAY, UnhappySpec, load_config
 from cvj_ml.engines import LocalEngine
 from cvj_ml.errors import ModelError
 from cvj_ml.histories import Block
-from cvj_ml.lists import RankedList, rank, with_reasons
+from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.lists.last_events import did, name
-from cvj_ml.lists.reasons import BECAUSE, COLUMNS, SMALLEST, by_fact, sentence
+from cvj_ml.lists.ranked_list import RankedList
+from cvj_ml.lists.ranking import rank
+from cvj_ml.lists.reasons import BECAUSE, COLUMNS, SMALLEST, by_fact, sentence, with_reasons
 from cvj_ml.models.explain.explanation import Explainer
 from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.reach import prediction_rows
 from cvj_ml.models.predictor import Predictions, Predictor
+from cvj_ml.night.scores import score
 from cvj_ml.panel.panel import HazardRows
-from cvj_ml.scoring import StoredTable, open_bundle
+from cvj_ml.run import Silent
+from cvj_ml.scoring.opening import open_bundle
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.simulate import simulate
 from cvj_ml.windows import parse_as_of
 
@@ -186,26 +191,22 @@ def test_a_pair_of_facts_shares_its_product(predictor: Predictor, answers: Predi
 
 
 @pytest.fixture(scope="module")
-def histories(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> commands.Histories:
+def histories(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Histories:
     lists = [{"from": a, "to": b, "horizon": "30d", "capacity": 10} for a, b in LISTS]
     config = trained.config(trained.variant(tmp_path_factory.mktemp("reasons"), lists=lists))
-    return commands.open_histories(config, commands.Silent())
+    return open_histories(config, Silent())
 
 
 @pytest.fixture(scope="module")
-def ranked(
-    trained: Trained, histories: commands.Histories, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[RankedList, ...]:
+def ranked(trained: Trained, histories: Histories, tmp_path_factory: pytest.TempPathFactory) -> tuple[RankedList, ...]:
     model = open_bundle(trained.bundle).predictor
     folder = tmp_path_factory.mktemp("scores")
-    scores = commands.score(histories, model, "0123456789ab", trained.as_of, folder).scores
+    scores = score(histories, model, "0123456789ab", trained.as_of, folder).scores
     return rank(histories.config, StoredTable.at(scores), histories.visible.journey, trained.as_of)
 
 
 @pytest.fixture(scope="module")
-def explained(
-    trained: Trained, histories: commands.Histories, ranked: tuple[RankedList, ...]
-) -> tuple[RankedList, ...]:
+def explained(trained: Trained, histories: Histories, ranked: tuple[RankedList, ...]) -> tuple[RankedList, ...]:
     return with_reasons(
         ranked, open_bundle(trained.bundle).predictor, histories.engine(), trained.as_of, histories.config
     )
@@ -251,7 +252,7 @@ def named(event: str, text: str) -> bool:
 @pytest.fixture(scope="module")
 def simulated(
     trained: Trained, tmp_path_factory: pytest.TempPathFactory
-) -> list[tuple[commands.Histories, tuple[RankedList, ...], int]]:
+) -> list[tuple[Histories, tuple[RankedList, ...], int]]:
     """Nights of other simulated customers than those of the training, with everybody listed."""
     model, nights = open_bundle(trained.bundle).predictor, []
     for seed in (11, 12):
@@ -261,16 +262,16 @@ def simulated(
         file = folder / "c.yaml"
         file.write_text(yaml.safe_dump({**SETTINGS, "lists": lists, "out": str(folder / "out")}))
         config = load_config(file)
-        histories = commands.open_histories(config, commands.Silent())
+        histories = open_histories(config, Silent())
         for day in ("2025-04-10", "2025-06-24"):
             as_of = parse_as_of(day, config.zone)
-            scores = commands.score(histories, model, "0123456789ab", as_of, folder / day).scores
+            scores = score(histories, model, "0123456789ab", as_of, folder / day).scores
             ranked = rank(histories.config, StoredTable.at(scores), histories.visible.journey, as_of)
             nights.append((histories, ranked, as_of))
     return nights
 
 
-Nights = list[tuple[commands.Histories, tuple[RankedList, ...], int]]
+Nights = list[tuple[Histories, tuple[RankedList, ...], int]]
 WANTED = frozenset({"purchase", "referral_shared", "product_used"})
 """Events that a rule counts: progress names them, and no business calls them bad."""
 
@@ -357,7 +358,7 @@ def test_a_play_with_a_trigger_says_what_brought_it(trained: Trained, simulated:
 
 
 def test_reasons_depend_on_no_other_list(
-    trained: Trained, histories: commands.Histories, ranked: list[RankedList], explained: tuple[RankedList, ...]
+    trained: Trained, histories: Histories, ranked: list[RankedList], explained: tuple[RankedList, ...]
 ) -> None:
     model = open_bundle(trained.bundle).predictor
     for one, expected in zip(ranked, explained, strict=True):
@@ -366,7 +367,7 @@ def test_reasons_depend_on_no_other_list(
 
 
 def test_only_the_buckets_of_listed_customers_are_read(
-    trained: Trained, histories: commands.Histories, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: Histories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = histories.store
     wanted = store.read(2).customers[3], store.read(2).customers[7]
@@ -392,7 +393,7 @@ def test_only_the_buckets_of_listed_customers_are_read(
 
 
 def test_a_score_that_comes_out_otherwise_stops_the_lists(
-    trained: Trained, histories: commands.Histories, ranked: list[RankedList]
+    trained: Trained, histories: Histories, ranked: list[RankedList]
 ) -> None:
     rows = ranked[1].rows
     changed = pa.array(np.nextafter(rows["probability"].to_numpy(), 1.0))
@@ -403,7 +404,7 @@ def test_a_score_that_comes_out_otherwise_stops_the_lists(
         )
 
 
-def test_a_model_without_a_reference_gives_no_reasons(trained: Trained, histories: commands.Histories) -> None:
+def test_a_model_without_a_reference_gives_no_reasons(trained: Trained, histories: Histories) -> None:
     model = replace(open_bundle(trained.bundle).predictor, reference=None)
     with pytest.raises(ModelError, match="Train anew"):
         with_reasons([], model, histories.engine(), trained.as_of, histories.config)
@@ -433,11 +434,9 @@ def test_the_golden_reasons(explained: tuple[RankedList, ...]) -> None:
 # Words and reference.
 
 
-def test_what_is_typical_is_learned_from_customers_and_not_from_rows(
-    trained: Trained, histories: commands.Histories
-) -> None:
+def test_what_is_typical_is_learned_from_customers_and_not_from_rows(trained: Trained, histories: Histories) -> None:
     """Silent error 10: a customer counts once, with the newest snapshot; few customers show what is typical of all."""
-    panel = commands.training_panel(histories, trained.as_of)
+    panel = training_panel(histories, trained.as_of)
     found, fewest = learn_reference(panel), panel.definition.min_customers
     newest = {int(who): i for i, who in sorted(enumerate(panel.customer), key=lambda pair: panel.as_of[pair[0]])}
     rows = np.array(sorted(newest.values()))
@@ -464,14 +463,14 @@ def test_what_is_typical_is_learned_from_customers_and_not_from_rows(
 
 
 def test_who_is_at_risk_is_told_only_what_points_to_leaving(
-    trained: Trained, histories: commands.Histories, tmp_path: Path
+    trained: Trained, histories: Histories, tmp_path: Path
 ) -> None:
     """Silent error 158: of a list of the leaving the margin is that of staying, with the sign turned, never praise."""
     lists = [{"at_risk": {"stages": ["Engage", "Convert", "Excite"]}, "horizon": "30d"}]
     lists += [{"win_back": {"stages": ["Engage", "Convert"]}, "horizon": "30d"}]
     config = load_config(trained.variant(tmp_path, lists=lists))
     model = open_bundle(trained.bundle).predictor
-    scores = StoredTable.at(commands.score(histories, model, "0123456789ab", trained.as_of, tmp_path / "s").scores)
+    scores = StoredTable.at(score(histories, model, "0123456789ab", trained.as_of, tmp_path / "s").scores)
     ranked = rank(config, scores, histories.visible.journey, trained.as_of)
     risk, back = with_reasons(ranked, model, histories.engine(), trained.as_of, config)
     told = [text for row in reasons_of(risk) for text in row if text]

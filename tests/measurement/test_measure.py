@@ -18,15 +18,15 @@ import yaml
 from tests.report.test_page import night as page_of
 from tests.trained import SETTINGS, call
 
-from cvj_ml import commands
 from cvj_ml.commands.measure import add_to_history, below_floor, read_past
 from cvj_ml.commands.night_gates import Gatekeeper
 from cvj_ml.config import DAY, Config, load_config
 from cvj_ml.customers import People
 from cvj_ml.errors import DataError
 from cvj_ml.gates.verdicts import GateVerdict
+from cvj_ml.inputs import open_histories
 from cvj_ml.journey import Journey
-from cvj_ml.lists import rank
+from cvj_ml.lists.ranking import rank
 from cvj_ml.measurement.effects import (
     difference,
     effect_words,
@@ -39,13 +39,14 @@ from cvj_ml.measurement.effects import (
 )
 from cvj_ml.measurement.outcomes import PastList, listings, untouched
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, Errors, ForecastErrors, expected_moves
-from cvj_ml.night import publish, published_lists
-from cvj_ml.night.reading import first_listed, listed_in_control
+from cvj_ml.night.reading import first_listed, listed_in_control, published_lists
+from cvj_ml.night.writing import publish
 from cvj_ml.ownership import claim
 from cvj_ml.report.list_files import write_night
 from cvj_ml.report.plan import plan_of
 from cvj_ml.report.workbook import BookFacts
-from cvj_ml.scoring import StoredTable
+from cvj_ml.run import Silent
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.simulate import Simulation, simulate
 from cvj_ml.windows import midnight, to_datetime
 
@@ -358,7 +359,7 @@ def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
     levels = {"quality": {"warn": 1.2, "fail": 1.5}}
     config = load_config(settings_in(tmp_path, measure={"min_converted": 10}, gates=levels))
     past.write(tmp_path)
-    histories = commands.open_histories(config, commands.Silent())
+    histories = open_histories(config, Silent())
 
     def asked(as_of: int, version: str = "0123456789ab") -> list[GateVerdict]:
         return Gatekeeper(histories, as_of, {}, None, {}).quality(version)
@@ -378,7 +379,7 @@ def test_every_night_asks_whether_past_scores_came_true(tmp_path: Path) -> None:
     assert "customers" not in found.message and "surely off by a factor of" in found.message
     assert asked(over + DAY, "of another model")[0].level == "warn", "a model of today has nothing to put right"
     lenient = load_config(settings_in(tmp_path, gates={"quality": {"warn": None, "fail": None}}))
-    quiet = commands.open_histories(lenient, commands.Silent())
+    quiet = open_histories(lenient, Silent())
     assert Gatekeeper(quiet, over + DAY, {}, None, {}).quality("0123456789ab") == []
 
 

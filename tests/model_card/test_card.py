@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from tests.trained import Trained, call
 
-from cvj_ml import commands, tracking
+from cvj_ml import tracking
+from cvj_ml.commands.backtest import backtest_fold
+from cvj_ml.commands.train import training_panel
 from cvj_ml.config import DAY, Rule
 from cvj_ml.evaluation.assessment import Assessment, assess
 from cvj_ml.evaluation.bootstrap import DRAWS, draw_keys
@@ -20,6 +22,7 @@ from cvj_ml.evaluation.diagnosis import diagnosis
 from cvj_ml.evaluation.folds import last_matured
 from cvj_ml.evaluation.promotion import Transition, decide_first
 from cvj_ml.evaluation.stage_evaluation import FitOfStages, StageEvidence
+from cvj_ml.inputs import Histories, open_histories, require_customers
 from cvj_ml.journey.words import rule_in_words
 from cvj_ml.model_card import Card, Training, markdown, quality, write_card
 from cvj_ml.models.bundle.bundle import load
@@ -27,20 +30,21 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior import StageModel
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.stage_panel import Tracking
+from cvj_ml.run import Silent
 from cvj_ml.windows import to_datetime
 
 pytest_plugins = ["tests.fixtures"]
 
 
-def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Training, commands.Histories]:
+def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Training, Histories]:
     """The facts of the training that made the shared bundle, computed anew."""
     config = trained.config(trained.variant(folder, **settings))
-    silent = commands.Silent()
-    histories = commands.open_histories(config, silent)
-    usage = commands.require_customers(histories, trained.as_of)
+    silent = Silent()
+    histories = open_histories(config, silent)
+    usage = require_customers(histories, trained.as_of)
     fold = last_matured(histories.run(), trained.as_of)
-    result = commands.backtest_fold(histories, fold)
-    panel = commands.training_panel(histories, trained.as_of)
+    result = backtest_fold(histories, fold)
+    panel = training_panel(histories, trained.as_of)
     fit = fit_reach(panel, config.model.seed, histories.threads)
     predictor = Predictor(panel.definition, fit.trees, fit.calibration)
     keys_ = draw_keys(DRAWS, config.model.seed)
@@ -52,13 +56,13 @@ def facts_of(trained: Trained, folder: Path, **settings: object) -> tuple[Traini
 
 
 @pytest.fixture(scope="module")
-def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, commands.Histories]:
+def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Histories]:
     # Two threads and other buckets than the training that is compared with.
     return facts_of(trained, tmp_path_factory.mktemp("card"), engine={"threads": 2, "buckets": 3})
 
 
 @pytest.fixture(scope="module")
-def facts(made: tuple[Training, commands.Histories]) -> Training:
+def facts(made: tuple[Training, Histories]) -> Training:
     return made[0]
 
 
@@ -68,7 +72,7 @@ def keys(facts: Training) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def card(made: tuple[Training, commands.Histories], keys: np.ndarray) -> Card:
+def card(made: tuple[Training, Histories], keys: np.ndarray) -> Card:
     facts, histories = made
     return write_card(facts, histories.engine(), keys)
 

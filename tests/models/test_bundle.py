@@ -24,7 +24,8 @@ from cvj_ml.models.hazard.calibration import Calibration
 from cvj_ml.models.hazard.reach import Trees
 from cvj_ml.models.uplift.effect_model import Experiment, fit_effect_model
 from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect
-from cvj_ml.scoring import make_canary, open_bundle, score_block
+from cvj_ml.scoring.opening import make_canary, open_bundle
+from cvj_ml.scoring.scores_table import score_block
 
 pytest_plugins = ["tests.fixtures"]
 

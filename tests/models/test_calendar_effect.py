@@ -30,7 +30,7 @@ from cvj_ml.models.hazard.tree_size import DEFAULT, Choice
 from cvj_ml.panel.calendar import ALWAYS_KNOWN, Calendar, Period
 from cvj_ml.panel.panel import HazardRows, Panel
 from cvj_ml.run import Run
-from cvj_ml.scoring import make_canary
+from cvj_ml.scoring.opening import make_canary
 from cvj_ml.simulate import random_block
 from cvj_ml.windows import parse_as_of
 

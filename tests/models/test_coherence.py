@@ -19,7 +19,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.panel.stage_panel import Tracking
-from cvj_ml.scoring import score_block, scores_contract
+from cvj_ml.scoring.scores_table import score_block, scores_contract
 from cvj_ml.simulate import random_block
 
 pytest_plugins = ["tests.fixtures"]

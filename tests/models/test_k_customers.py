@@ -33,7 +33,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import build_panel
-from cvj_ml.scoring import make_canary
+from cvj_ml.scoring.opening import make_canary
 from cvj_ml.simulate import random_block, simulate
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import parse_as_of

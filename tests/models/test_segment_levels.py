@@ -16,12 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.trained import Trained
 
-from cvj_ml import commands
 from cvj_ml.config import DAY, SegmentsSpec
 from cvj_ml.histories import Block
+from cvj_ml.inputs import open_histories
 from cvj_ml.journey import KEPT, Outcome
 from cvj_ml.models.segment_levels import LEVELS, SEGMENTS, Rhythm, SegmentLevels, level_column
-from cvj_ml.scoring import StoredTable, learn_segments, open_bundle, score_block, segment_learning
+from cvj_ml.night.scores import score
+from cvj_ml.run import Silent
+from cvj_ml.scoring import segment_learning
+from cvj_ml.scoring.opening import open_bundle
+from cvj_ml.scoring.scores_table import StoredTable, score_block
+from cvj_ml.scoring.segment_learning import learn_segments
 from cvj_ml.simulate import random_block
 from cvj_ml.snapshots import Snapshots
 from cvj_ml.windows import midnight, to_datetime
@@ -123,8 +128,8 @@ def test_levels_survive_being_written_down() -> None:
 def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
     """The same alone as among others, from a bundle that was saved and loaded; shares are those of training."""
     predictor = open_bundle(trained.bundle).predictor
-    histories = commands.open_histories(trained.config(), commands.Silent())
-    scores = StoredTable.at(commands.score(histories, predictor, "0123456789ab", trained.as_of, tmp_path).scores).read()
+    histories = open_histories(trained.config(), Silent())
+    scores = StoredTable.at(score(histories, predictor, "0123456789ab", trained.as_of, tmp_path).scores).read()
     assert scores["segment"].null_count == scores["active"].null_count == 0
     assert {*scores["segment"].to_pylist()} <= {*SEGMENTS}
     levels = predictor.segments
@@ -153,7 +158,7 @@ def test_scores_of_a_trained_model_say_active_and_segment(trained: Trained, tmp_
 def test_where_everybody_comes_back_nobody_is_at_risk(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent error 179: of people who are all sure to come back none is at risk. Here the floor is lifted."""
     predictor = replace(open_bundle(trained.bundle).predictor, segments=None)
-    histories = commands.open_histories(trained.config(), commands.Silent())
+    histories = open_histories(trained.config(), Silent())
 
     everybody = SegmentsSpec.model_validate({"at_risk": {"top": 0.999}})
     learned = learn_segments(predictor, histories.engine(), 120, everybody, trained.as_of)

@@ -23,7 +23,7 @@ from cvj_ml.models.training import fit_reach
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.panel import build_panel
 from cvj_ml.run import Run
-from cvj_ml.scoring import score_block
+from cvj_ml.scoring.scores_table import score_block
 from cvj_ml.snapshots import training_grid
 from cvj_ml.windows import NEVER, parse_as_of
 

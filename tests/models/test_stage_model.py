@@ -15,16 +15,18 @@ from tests.models.test_stage import COVERAGE, FULL, JOURNEY, STAGES, tracking, w
 from tests.oracles.cases import Blocks, a_definition, a_predictor, moment
 from tests.trained import SETTINGS, call
 
-from cvj_ml import commands
 from cvj_ml.config import load_config
 from cvj_ml.errors import ModelError
 from cvj_ml.evaluation.stage_evaluation import POSTERIOR, fit_and_evaluate
+from cvj_ml.inputs import open_histories
 from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.stage.posterior_fitting import fit_stages
 from cvj_ml.panel.model_spec import define
 from cvj_ml.panel.stage_panel import Tracking, stage_rows
-from cvj_ml.scoring import make_canary, open_bundle, score_block
+from cvj_ml.run import Silent
+from cvj_ml.scoring.opening import make_canary, open_bundle
+from cvj_ml.scoring.scores_table import score_block
 from cvj_ml.simulate import simulate
 from cvj_ml.windows import parse_as_of
 
@@ -142,7 +144,7 @@ def test_the_whole_way_on_simulated_customers(tmp_path: Path) -> None:
     assert abs(p.sum(axis=0)[7] / true[7] - 1) < 0.5 * abs(counted[7] / true[7] - 1)
 
     config = load_config(file)
-    histories = commands.open_histories(config, commands.Silent())
+    histories = open_histories(config, Silent())
     definition = define(config, histories.visible.journey, histories.engine(), instant)
     found = fit_and_evaluate(definition, Tracking.of(config), histories.engine(), instant, 1, 1)
     assert found.evidence is not None and found.evidence.customers > 350

@@ -23,7 +23,7 @@ from cvj_ml.models.value.purchase_history import PurchaseColumns
 from cvj_ml.models.value.spread import EXPONENTIAL, Ratios, fit_spread
 from cvj_ml.models.value.value import ValueModel, fit_value, median_time
 from cvj_ml.panel.panel import Panel, build_panel
-from cvj_ml.scoring import as_table, scores_contract
+from cvj_ml.scoring.scores_table import as_table, scores_contract
 from cvj_ml.windows import NEVER
 
 _F64 = npt.NDArray[np.float64]

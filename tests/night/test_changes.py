@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 from tests.trained import SETTINGS, Trained, call
 
-from cvj_ml.lists.changes import BASES, DROPPED, NOT_COMPARABLE, SUMMARY_PARTS
+from cvj_ml.lists import BASES
+from cvj_ml.lists.changes import DROPPED, NOT_COMPARABLE, SUMMARY_PARTS
 from cvj_ml.lists.standing import BETWEEN
-from cvj_ml.night import NightFolder, verify_night
 from cvj_ml.night.base_nights import TREND
+from cvj_ml.night.layout import NightFolder
+from cvj_ml.night.verifying import verify_night
 from cvj_ml.night.writing import seal
 
 pytest_plugins = ["tests.fixtures"]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvj_ml.commands import Silent
 from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.night.prometheus import Gauge, as_text, last_success, write_metrics
 from cvj_ml.night.timings import Stations
+from cvj_ml.run import Silent
 
 NIGHT = {
     "instant": "2025-06-24T00:00:00+02:00",

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,19 @@ import pyarrow.parquet as pq
 import pytest
 from tests.trained import AS_OF, CUSTOMERS, SETTINGS, Outcome, Trained, call
 
-from cvj_ml import commands, tracking
+from cvj_ml import tracking
 from cvj_ml.commands import one_night
+from cvj_ml.inputs import Histories, as_of_name
 from cvj_ml.models.bundle.bundle import load, save
 from cvj_ml.models.hazard.calibration import Calibration
-from cvj_ml.night import current_night, verify_night
+from cvj_ml.night.reading import current_night
 from cvj_ml.night.timings import Stations
+from cvj_ml.night.verifying import verify_night
 from cvj_ml.ownership import MARKER
-from cvj_ml.scoring import make_canary, open_bundle
+from cvj_ml.scoring.opening import make_canary, open_bundle
 
 pytest_plugins = ["tests.fixtures"]
 
-PUBLISHING = import_module("cvj_ml.commands.nightly")
 """The package has a function of that name, too."""
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +219,7 @@ def test_every_command_that_publishes_asks_the_gates(trained: Trained, out: Path
 def test_report_finds_a_night_and_touches_nothing(trained: Trained, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent error 52: neither sources nor models are read for it, and nobody is kept from writing meanwhile."""
     for name in ("open_histories", "pin_champion", "hold"):
-        monkeypatch.setattr(PUBLISHING, name, None)
+        monkeypatch.setattr(f"cvj_ml.commands.nightly.{name}", None)
     monkeypatch.setattr(one_night, "publish", None)
     before = everything(out)
     ran = call("report", trained.variant(out), "--as-of", AS_OF)
@@ -320,7 +320,7 @@ def test_a_store_that_is_damaged_under_a_night_ends_it_and_is_made_anew(
     """Silent error 53: each reader checks anew what was written to since it was looked at."""
     file, whole = trained.variant(out), one_night.score
 
-    def score_from_a_bad_disk(histories: commands.Histories, *rest: Any, **settings: Any) -> Any:
+    def score_from_a_bad_disk(histories: Histories, *rest: Any, **settings: Any) -> Any:
         victim = histories.store.folder / "bucket-0002" / "touchpoints.parquet"
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 1
@@ -619,7 +619,7 @@ def test_a_locked_database_of_the_registry_is_waited_for(trained: Trained, out: 
 def test_an_instant_within_a_day_has_a_night_of_its_own(trained: Trained, out: Path) -> None:
     (night,) = nightly(trained.variant(out), "--as-of", "2025-06-10T06:00:00")["nights"]
     assert night["as_of"] == "2025-06-10T060000" and not night["current"]
-    assert commands.as_of_name(trained.config(), trained.as_of) == AS_OF
+    assert as_of_name(trained.config(), trained.as_of) == AS_OF
 
 
 @pytest.mark.slow

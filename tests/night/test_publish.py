@@ -13,17 +13,10 @@ import pyarrow as pa
 import pytest
 
 from cvj_ml.errors import CvjError, NightError
-from cvj_ml.night import (
-    Published,
-    digest_of,
-    digest_of_table,
-    find_night,
-    layout,
-    nights,
-    publish,
-    verify_night,
-    writing,
-)
+from cvj_ml.night import layout, writing
+from cvj_ml.night.layout import nights
+from cvj_ml.night.verifying import verify_night
+from cvj_ml.night.writing import Published, digest_of, digest_of_table, find_night, publish
 from cvj_ml.ownership import MARKER, claim
 
 DIGEST = "0123456789abcdef" * 4

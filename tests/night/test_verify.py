@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.trained import call
 
 from cvj_ml.errors import CvjError, NightError
-from cvj_ml.night import publish, verify_night
-from cvj_ml.night.writing import seal
+from cvj_ml.night.verifying import verify_night
+from cvj_ml.night.writing import publish, seal
 
 FACTS: dict[str, Any] = {
     "as_of": "2024-11-01T00:00:00+00:00",

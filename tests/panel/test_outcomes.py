@@ -31,7 +31,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.models.training import fit_outcomes, fit_reach
 from cvj_ml.panel.labels import label_outcomes
 from cvj_ml.panel.panel import Panel, build_panel, hazard_rows
-from cvj_ml.scoring import score_block, scores_contract
+from cvj_ml.scoring.scores_table import score_block, scores_contract
 from cvj_ml.snapshots import eligible
 from cvj_ml.windows import NEVER
 

@@ -32,9 +32,8 @@ from cvj_ml.journey_analytics.experience import TICKET, ExperienceCounts
 from cvj_ml.journey_analytics.journey_map import opportunities
 from cvj_ml.journey_analytics.personas import KnownCustomers
 from cvj_ml.journey_analytics.precursors import ALL, TouchpointCounts
-from cvj_ml.lists import RankedList, summarise
 from cvj_ml.lists.eligibility import HELD_BACK, POSITION
-from cvj_ml.lists.ranked_list import ListSize
+from cvj_ml.lists.ranked_list import ListSize, RankedList, summarise
 from cvj_ml.models.bundle.forecast_errors import CountRange, ExpectedMoves, expected_moves
 from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.ownership import claim
@@ -45,7 +44,7 @@ from cvj_ml.report.plan import plan_of
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.report.worksheet import worksheet, worksheet_markdown, worksheet_rows
 from cvj_ml.schemas import TARGETS
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.windows import midnight
 
 pytest_plugins = ["tests.fixtures"]

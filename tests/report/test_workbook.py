@@ -33,11 +33,13 @@ from cvj_ml.errors import CvjError
 from cvj_ml.exports import LEFT_OUT
 from cvj_ml.io import read_csv, spreadsheet_safe, write_table
 from cvj_ml.journey import Journey
-from cvj_ml.lists import RankedList, rank, summarise
 from cvj_ml.lists.changes import NOTHING_BEFORE, Balance, Changes, Comparison, NotComparable, with_changes
 from cvj_ml.lists.last_events import before_amount
+from cvj_ml.lists.ranked_list import RankedList, summarise
+from cvj_ml.lists.ranking import rank
 from cvj_ml.models.bundle.forecast_errors import expected_moves
-from cvj_ml.night import publish, verify_night
+from cvj_ml.night.verifying import verify_night
+from cvj_ml.night.writing import publish
 from cvj_ml.report import workbook as module
 from cvj_ml.report.list_files import with_contact, write_lists
 from cvj_ml.report.plan import plan_of
@@ -47,7 +49,7 @@ from cvj_ml.report.workbook import CHANGED, DONE, EXPECTED, HOW_TO_READ, PLAN, B
 from cvj_ml.report.workbook import JOURNEY as JOURNEY_SHEET
 from cvj_ml.report.xlsx import PERCENT, Formats, height, write_row
 from cvj_ml.schemas import TARGETS
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 HOSTILE = (
     '=HYPERLINK("http://example.org")',

@@ -17,13 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.trained import AS_OF, Trained, call
 
-from cvj_ml import commands
+from cvj_ml.commands.nightly import nightly
 from cvj_ml.errors import CvjError
+from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.night import scores as scoring
+from cvj_ml.night.scores import score as run_score
 from cvj_ml.ownership import claim
-from cvj_ml.scoring import Parts, StoredTable, merge, scores_table
+from cvj_ml.run import Silent
 from cvj_ml.scoring import parts as parts_module
+from cvj_ml.scoring import scores_table
+from cvj_ml.scoring.parts import Parts
+from cvj_ml.scoring.scores_table import StoredTable, merge
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -142,12 +147,12 @@ def test_a_block_that_two_workers_finish_is_there_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def histories(trained: Trained, tmp_path: Path) -> commands.Histories:
-    return commands.open_histories(trained.config(trained.variant(tmp_path / "night")), commands.Silent())
+def histories(trained: Trained, tmp_path: Path) -> Histories:
+    return open_histories(trained.config(trained.variant(tmp_path / "night")), Silent())
 
 
 def test_finished_blocks_are_not_scored_again(
-    trained: Trained, histories: commands.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim(tmp_path / "work")
     predictor, work = load(trained.bundle).predictor, tmp_path / "work"
@@ -157,7 +162,7 @@ def test_finished_blocks_are_not_scored_again(
 
     def score(resume: bool) -> bytes:
         scored.clear()
-        found = commands.score(histories, predictor, "v", trained.as_of, work, history=True, resume=resume)
+        found = run_score(histories, predictor, "v", trained.as_of, work, history=True, resume=resume)
         assert found.history is not None
         assert found.counts.customers == pq.read_metadata(found.scores).num_rows
         assert found.counts.bins.sum() == found.counts.customers * len(found.counts.bins), "of all blocks, done or not"
@@ -176,13 +181,13 @@ def test_finished_blocks_are_not_scored_again(
 
 
 def test_a_night_is_never_made_of_some_blocks(
-    trained: Trained, histories: commands.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder on a network may hide what a worker wrote: then there are no scores, and --resume is the next step."""
     whole = Parts.write
     monkeypatch.setattr(Parts, "write", lambda self, bucket, table: bucket == 1 or whole(self, bucket, table))
     with pytest.raises(CvjError, match=r"1 of 4 finished blocks cannot be read here\..*--resume"):
-        commands.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
+        run_score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
     assert not (tmp_path / "work" / "scores.parquet").exists()
 
 
@@ -202,7 +207,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    whole(self, bucket, table)\n"
         "Parts.write = write\n"
-        "commands.nightly(load_config(Path(sys.argv[1])), [int(sys.argv[2])], commands.Silent())\n"
+        "nightly(load_config(Path(sys.argv[1])), [int(sys.argv[2])], Silent())\n"
     )
     file = trained.variant(tmp_path / "killed")
     done = subprocess.run([sys.executable, "-c", code, str(file), str(trained.as_of)], check=False, timeout=300)
@@ -221,7 +226,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "merge", merged)
         config = trained.config(file)
-        (night,) = commands.nightly(config, [trained.as_of], commands.Silent(), resume=True)
+        (night,) = nightly(config, [trained.as_of], Silent(), resume=True)
     assert len(seen) == 4 and {name: seen[name] for name in stamps} == stamps, "two blocks were as the kill left them"
     assert not (tmp_path / "killed" / "work").exists()
     reference = call("targets", trained.variant(tmp_path / "quiet"), "--as-of", AS_OF, "--json")
@@ -233,7 +238,7 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
 
 
 def test_without_resume_what_other_nights_left_is_removed(
-    trained: Trained, histories: commands.Histories, tmp_path: Path
+    trained: Trained, histories: Histories, tmp_path: Path
 ) -> None:
     def folder(as_of: int, *, resume: bool) -> Path:
         return scoring.work_folder(histories, "model", "settings", as_of, with_lists=True, resume=resume)
@@ -249,7 +254,7 @@ def test_without_resume_what_other_nights_left_is_removed(
 
 
 def test_a_full_disk_ends_with_what_to_do(
-    trained: Trained, histories: commands.Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, histories: Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(source: object, target: object) -> None:
         raise OSError(28, os.strerror(28))
@@ -257,6 +262,6 @@ def test_a_full_disk_ends_with_what_to_do(
     claim(tmp_path / "work")
     monkeypatch.setattr("cvj_ml.scoring.parts.os.replace", full)
     with pytest.raises(CvjError, match=r"No space left on device\. Free some space.*--resume goes on") as told:
-        commands.score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
+        run_score(histories, load(trained.bundle).predictor, "v", trained.as_of, tmp_path / "work")
     assert told.value.exit_code == 1
     assert not list((tmp_path / "work" / "blocks").iterdir())

@@ -13,13 +13,17 @@ import pytest
 from tests.oracles.cases import a_definition
 from tests.trained import Trained
 
-from cvj_ml import commands
+from cvj_ml.commands.nightly import nightly
+from cvj_ml.commands.one_night import Night
 from cvj_ml.config import DAY, JourneySpec
 from cvj_ml.histories import Block
+from cvj_ml.inputs import open_histories
 from cvj_ml.models.bundle.bundle import load
 from cvj_ml.models.predictor import Predictions
 from cvj_ml.models.stage.posterior import assemble
-from cvj_ml.scoring import score_block, scores_contract
+from cvj_ml.night.scores import score
+from cvj_ml.run import Silent
+from cvj_ml.scoring.scores_table import score_block, scores_contract
 from cvj_ml.snapshots import Snapshots
 
 pytest_plugins = ["tests.fixtures"]
@@ -28,14 +32,14 @@ DAYS = (7, 30)
 
 
 @pytest.fixture(scope="module")
-def night(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> commands.Night:
+def night(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Night:
     config = trained.config(trained.variant(tmp_path_factory.mktemp("night")))
-    (night,) = commands.nightly(config, [trained.as_of], commands.Silent(), watched=True)
+    (night,) = nightly(config, [trained.as_of], Silent(), watched=True)
     return night
 
 
 @pytest.fixture(scope="module")
-def frame(night: commands.Night) -> pd.DataFrame:
+def frame(night: Night) -> pd.DataFrame:
     found: pd.DataFrame = night.scores.read().to_pandas()
     return found
 
@@ -47,7 +51,7 @@ def reach(frame: pd.DataFrame, stages: list[str], days: int) -> npt.NDArray[np.f
     return found
 
 
-def test_scores_keep_their_contract_and_are_sorted(night: commands.Night, trained: Trained) -> None:
+def test_scores_keep_their_contract_and_are_sorted(night: Night, trained: Trained) -> None:
     definition = load(trained.bundle).predictor.definition
     contract = scores_contract(definition)
     table = pq.read_table(night.folder / "scores" / "scores.parquet", partitioning=None)
@@ -215,11 +219,11 @@ def test_nobody_to_score_is_an_empty_table() -> None:
 def test_a_night_that_has_passed_can_be_scored_again(trained: Trained, tmp_path: Path) -> None:
     """A backfill sees what was visible then: everybody who came later is missing."""
     config = trained.config(trained.variant(tmp_path))
-    histories = commands.open_histories(config, commands.Silent())
+    histories = open_histories(config, Silent())
     predictor = load(trained.bundle).predictor
     early, late = (
         pq.read_table(
-            commands.score(histories, predictor, "v", trained.as_of - days * DAY, tmp_path / str(days)).scores,
+            score(histories, predictor, "v", trained.as_of - days * DAY, tmp_path / str(days)).scores,
             partitioning=None,
         )
         for days in (400, 0)

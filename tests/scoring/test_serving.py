@@ -22,8 +22,9 @@ from tests.trained import AS_OF, SETTINGS, Trained, call
 
 from cvj_ml.errors import ConfigError, DataError
 from cvj_ml.models.bundle.bundle import Bundle
-from cvj_ml.scoring import interface_of, open_bundle, score_frame
 from cvj_ml.scoring.frames import tables_of
+from cvj_ml.scoring.opening import open_bundle
+from cvj_ml.scoring.serving import interface_of, score_frame
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -16,9 +16,10 @@ from tests.setup.tools.business import WRITERS, happenings
 from tests.trained import call
 
 from cvj_ml.audit.outputs import compare_outputs, outputs_at
-from cvj_ml.commands import Silent, open_histories
 from cvj_ml.config import load_config
+from cvj_ml.inputs import open_histories
 from cvj_ml.panel.model_spec import define
+from cvj_ml.run import Silent
 from cvj_ml.windows import parse_as_of
 
 FIRST, SECOND = datetime(2024, 10, 20, 6, tzinfo=UTC), datetime(2024, 10, 24, 6, tzinfo=UTC)

@@ -32,11 +32,11 @@ from tests.mlflow_server import tracking_server, wait_until
 
 import cvj_ml
 from cvj_ml import tracking
-from cvj_ml.commands import compare_versions
+from cvj_ml.commands.compare import compare_versions
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, CvjError, LockedError, ModelError, RegistryError
 from cvj_ml.run import Effort
-from cvj_ml.scoring import Interface
+from cvj_ml.scoring.serving import Interface
 from cvj_ml.tracking import TrainingRecord, connection
 
 DIGESTS = [digit * 64 for digit in "abcd"]

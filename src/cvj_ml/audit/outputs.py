@@ -16,7 +16,7 @@ from cvj_ml.models.predictor import Predictor
 from cvj_ml.panel.amounts import future_amounts
 from cvj_ml.panel.labels import label, label_leaves, label_outcomes
 from cvj_ml.panel.model_spec import ModelSpec
-from cvj_ml.scoring import score_block
+from cvj_ml.scoring.scores_table import score_block
 from cvj_ml.snapshots import Snapshots, eligible
 from cvj_ml.windows import NEVER
 

@@ -12,7 +12,7 @@ from cvj_ml.cli.arguments import AdoptOut, AsOf, ConfigFile, Json, read
 from cvj_ml.cli.output import Terminal, out, print_json, show
 
 if TYPE_CHECKING:
-    from cvj_ml.commands import Audited
+    from cvj_ml.commands.audit import Audited
     from cvj_ml.config import Config
 
 _LEAKS = 40  # of the table; --json has all
@@ -29,11 +29,11 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Look for answers that know their future: in features, stages, scores, and in your own sources."""
-    from cvj_ml import commands
+    from cvj_ml.commands.audit import audit as run_audit
     from cvj_ml.errors import GateError
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    done = commands.audit(config, instant, Terminal(), bundle=model, cut_offs=cut_offs, customers=customers, seed=seed)
+    done = run_audit(config, instant, Terminal(), bundle=model, cut_offs=cut_offs, customers=customers, seed=seed)
     if as_json:
         print_json(_as_document(done, config))
     else:
@@ -47,7 +47,7 @@ def audit(
 
 def _as_document(done: Audited, config: Config) -> dict[str, Any]:
     """Return the findings as plain data."""
-    from cvj_ml.commands import as_of_name
+    from cvj_ml.inputs import as_of_name
 
     found = done.findings
     return {
@@ -68,7 +68,7 @@ def _show_findings(done: Audited, config: Config) -> None:
     """Print what was tested, what leaks, and what may be target leakage."""
     import pandas as pd
 
-    from cvj_ml.commands import as_of_name
+    from cvj_ml.inputs import as_of_name
 
     found = done.findings
     what = f"scores of model {done.model_version}" if done.model_version else "no scores (nothing is trained yet)"

@@ -46,7 +46,7 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Refit at past instants and evaluate by what came after, beside the baselines, with intervals over customers."""
-    from cvj_ml.commands import run_backtest
+    from cvj_ml.commands.backtest import run_backtest
 
     config, instant = read(config_file, until, adopt_out=adopt_out)
     apart = None if spacing is None else read_duration(spacing, "--spacing")

@@ -22,10 +22,10 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Read everything and show what there is to learn from, without training."""
-    from cvj_ml import commands
+    from cvj_ml.commands.check import check as run_check
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    found = commands.check(config, instant, Terminal())
+    found = run_check(config, instant, Terminal())
     store = found.histories.store
     if page is not None:
         from cvj_ml.report.data_page import data_page

@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Simulate customers, train, register, score and rank: the whole job on data of a known process."""
     from cvj_ml.demo import run_demo
-    from cvj_ml.lists import title_of_row
+    from cvj_ml.lists.kinds import title_of_row
 
     terminal = Terminal()
     result = run_demo(folder, customers, seed, terminal)

@@ -8,7 +8,7 @@ from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, Until, read
 from cvj_ml.cli.output import Terminal, out, print_json
 
 if TYPE_CHECKING:
-    from cvj_ml.commands import Measured
+    from cvj_ml.commands.measure import Measured
 
 
 def measure(
@@ -18,11 +18,11 @@ def measure(
     as_json: Json = False,
 ) -> None:
     """Say whether past lists worked, target against control, and whether their scores were right."""
-    from cvj_ml import commands
+    from cvj_ml.commands.measure import measure as run_measure
     from cvj_ml.errors import GateError, raise_all
 
     config, instant = read(config_file, until, adopt_out=adopt_out)
-    done = commands.measure(config, instant, Terminal())
+    done = run_measure(config, instant, Terminal())
     if as_json:
         print_json(_measured_as_json(done))
     else:
@@ -63,7 +63,7 @@ def _by_subgroup(done: Measured, row: dict[str, Any]) -> list[str]:
 
 def _show_measured(done: Measured) -> None:
     """Print for each list and epoch what its last night says."""
-    from cvj_ml.lists import title_of_row
+    from cvj_ml.lists.kinds import title_of_row
     from cvj_ml.measurement.effects import contact_words, effect_words, forecast_words, score_words
 
     if done.rows.empty:

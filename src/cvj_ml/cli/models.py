@@ -70,7 +70,7 @@ def models_compare(
 
     import pandas as pd
 
-    from cvj_ml.commands import compare_versions
+    from cvj_ml.commands.compare import compare_versions
 
     found = compare_versions(read(config_file)[0], first, second)
     if as_json:
@@ -120,7 +120,8 @@ def models_export(config_file: ConfigFile, version: Version, folder: BundleFolde
 def models_import(config_file: ConfigFile, folder: BundleFolder, as_json: Json = False) -> None:
     """Verify an exported bundle and register it as a new version."""
     from cvj_ml import tracking
-    from cvj_ml.scoring import interface_of, open_bundle
+    from cvj_ml.scoring.opening import open_bundle
+    from cvj_ml.scoring.serving import interface_of
 
     config = read(config_file)[0]
     bundle = open_bundle(folder, functions=config.features.functions)
@@ -137,7 +138,7 @@ def models_verify(
     as_json: Json = False,
 ) -> None:
     """Check every digest of a registered version and score its canary, as a night does before it uses one."""
-    from cvj_ml.commands import verify_version
+    from cvj_ml.night.champion import verify_version
 
     found, bundle = verify_version(read(config_file)[0], version)
     _tell_whole(
@@ -150,7 +151,7 @@ def models_verify(
 @models.command("verify-folder")
 def models_verify_folder(folder: BundleFolder, as_json: Json = False) -> None:
     """Check an exported bundle in the same way, where no registry is needed."""
-    from cvj_ml.scoring import open_bundle
+    from cvj_ml.scoring.opening import open_bundle
 
     _tell_whole({"folder": str(folder), "digest": open_bundle(folder).digest}, str(folder), as_json)
 

@@ -25,11 +25,11 @@ def monitor(
     as_json: Json = False,
 ) -> None:
     """Look at published nights over time: stage mix, drift, matured quality; alerts end with exit code 5."""
-    from cvj_ml import commands
+    from cvj_ml.commands.monitor import monitor as run_monitor
     from cvj_ml.errors import GateError, raise_all
 
     config, _ = read(config_file)
-    done = commands.monitor(config)
+    done = run_monitor(config)
     if page is not None:
         from cvj_ml.report.monitor_page import monitor_page
 

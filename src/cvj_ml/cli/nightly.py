@@ -15,7 +15,7 @@ from cvj_ml.cli.output import JsonLines, Terminal, err, out, print_json
 from cvj_ml.errors import exit_code_of
 
 if TYPE_CHECKING:
-    from cvj_ml.commands import Night
+    from cvj_ml.commands.one_night import Night
     from cvj_ml.config import Config
 
 
@@ -48,7 +48,7 @@ def nightly(
     as_json: Json = False,
 ) -> None:
     """Score, rank and publish: the night is right, or it is not published and the last one stays."""
-    from cvj_ml import commands
+    from cvj_ml.commands.nightly import nightly as run_nightly
     from cvj_ml.ownership import claim
 
     watcher = JsonLines() if log_format == "json" else Terminal()
@@ -57,7 +57,7 @@ def nightly(
         instants = _instants(config, as_of, backfill)
         if adopt_out:
             claim(Path(config.out), adopt=True)
-        nights = commands.nightly(
+        nights = run_nightly(
             config,
             instants,
             watcher,
@@ -95,12 +95,10 @@ def _publish_watched(
     config_file: Path, as_of: str, accept: list[str] | None, adopt_out: bool, as_json: bool, *, with_lists: bool
 ) -> None:
     """Do what the command does that another one is short for; as JSON its one night is not in a list of one."""
-    from cvj_ml import commands
+    from cvj_ml.commands.nightly import nightly as run_nightly
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    (night,) = commands.nightly(
-        config, [instant], Terminal(), with_lists=with_lists, watched=True, accepted=accept or ()
-    )
+    (night,) = run_nightly(config, [instant], Terminal(), with_lists=with_lists, watched=True, accepted=accept or ())
     if as_json:
         print_json(night.as_document())
     else:
@@ -176,7 +174,9 @@ def _tell_log(night: Mapping[str, Any]) -> None:
 
 def _tell_person(night: Night) -> None:
     """Say what is in a night, who was left out and why, and where to look."""
-    from cvj_ml.lists import NOT_LISTED, REASONS, said_of_row, title_of_row, without_evidence
+    from cvj_ml.lists.eligibility import REASONS
+    from cvj_ml.lists.kinds import said_of_row, title_of_row
+    from cvj_ml.lists.ranked_list import NOT_LISTED, without_evidence
     from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 
     told = night.as_document()

@@ -13,10 +13,10 @@ from cvj_ml.cli.output import Terminal, out, print_json
 
 def report(config_file: ConfigFile, as_of: AsOf, as_json: Json = False) -> None:
     """Find the published night and say where its page and worksheet are; nothing is made or published."""
-    from cvj_ml import commands
+    from cvj_ml.commands.report import show_night
 
     config, instant = read(config_file, as_of)
-    found = commands.show_night(config, instant)
+    found = show_night(config, instant)
     if as_json:
         print_json(found)
         return
@@ -36,10 +36,10 @@ def worksheet(
     ] = None,
 ) -> None:
     """Write the Value Journey worksheet of a published night for a meeting; no night is made."""
-    from cvj_ml import commands
+    from cvj_ml.commands.report import write_worksheet
 
     config, instant = read(config_file, as_of)
-    text = commands.write_worksheet(config, instant, form, target)
+    text = write_worksheet(config, instant, form, target)
     if text is not None:
         print(text)
     else:
@@ -51,7 +51,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every file, row and count of a published night."""
-    from cvj_ml.night import verify_night
+    from cvj_ml.night.verifying import verify_night
 
     found = verify_night(folder)
     if as_json:
@@ -77,10 +77,10 @@ def forget(
     """Erase customers from the store, published nights and PostgreSQL, once the sources hold them no more."""
     from dataclasses import asdict
 
-    from cvj_ml import commands
+    from cvj_ml.commands.forget import forget as run_forget
 
     config, _ = read(config_file, adopt_out=adopt_out)
-    done = commands.forget(config, customers, Terminal(), allow_unknown=allow_unknown)
+    done = run_forget(config, customers, Terminal(), allow_unknown=allow_unknown)
     if as_json:
         print_json(asdict(done))
         return

@@ -25,11 +25,12 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Report the last matured fold, compare with the champion, refit at AS_OF, register in MLflow."""
-    from cvj_ml import commands
+    from cvj_ml.commands.train import train as run_train
     from cvj_ml.evaluation.backtesting import summary
+    from cvj_ml.inputs import as_of_name
 
     config, instant = read(config_file, as_of, adopt_out=adopt_out)
-    done = commands.train(config, instant, Terminal(), promote, tune)
+    done = run_train(config, instant, Terminal(), promote, tune)
     version, table = done.version, summary(done.fold.rows)
     if as_json:
         print_json(
@@ -45,7 +46,7 @@ def train(
         )
         _require_usable(done.verdict, promote)
         return
-    show_metrics(table, f"On the last matured fold ({commands.as_of_name(config, done.fold.fold.cut)})")
+    show_metrics(table, f"On the last matured fold ({as_of_name(config, done.fold.fold.cut)})")
     if done.stages and (evaluated := done.stages.evidence):
         show(
             evaluated.metrics, f"The current stage of {evaluated.customers:,} customers held out, their evidence hidden"

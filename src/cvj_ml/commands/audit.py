@@ -15,7 +15,7 @@ from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.night.champion import champion
 from cvj_ml.panel.model_spec import define
 from cvj_ml.run import Watcher
-from cvj_ml.scoring import open_bundle
+from cvj_ml.scoring.opening import open_bundle
 
 
 @dataclass(frozen=True, slots=True)

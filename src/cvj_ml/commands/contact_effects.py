@@ -15,9 +15,9 @@ from cvj_ml.commands.measure import end_of_epoch, listed_of, observation_at, pas
 from cvj_ml.config import Config, ListSpec
 from cvj_ml.inputs import Histories
 from cvj_ml.journey import KEPT
-from cvj_ml.lists import list_specs
 from cvj_ml.lists.chances import Chances
 from cvj_ml.lists.kinds import name_of
+from cvj_ml.lists.ranked_list import list_specs
 from cvj_ml.measurement.effects import arm_words
 from cvj_ml.measurement.experiments import (
     LEFT_OUT,
@@ -33,7 +33,7 @@ from cvj_ml.measurement.outcomes import PastList
 from cvj_ml.measurement.subgroups import arm_effects
 from cvj_ml.night.reading import contacted_lists, night_instant
 from cvj_ml.panel.model_spec import ModelSpec
-from cvj_ml.scoring import scores_contract
+from cvj_ml.scoring.scores_table import scores_contract
 from cvj_ml.windows import before
 
 MOST_ROWS = 300_000

@@ -17,18 +17,10 @@ from cvj_ml.customers import (
     rows_held,
 )
 from cvj_ml.errors import ConfigError, CvjError, DataError, raise_all
-from cvj_ml.night import (
-    begin,
-    delivery,
-    ended,
-    forget_in_night,
-    hold,
-    nights_naming,
-    remember,
-    unfinished,
-    was_forgotten,
-)
+from cvj_ml.night import delivery
 from cvj_ml.night.champion import require_no_old_models
+from cvj_ml.night.forgetting import begin, ended, forget_in_night, nights_naming, remember, unfinished, was_forgotten
+from cvj_ml.night.locking import hold
 from cvj_ml.run import Watcher
 from cvj_ml.store import CustomerIds, ingest
 

@@ -20,16 +20,16 @@ from cvj_ml.errors import DataError, NightError
 from cvj_ml.inputs import Histories, open_histories
 from cvj_ml.io import write_table
 from cvj_ml.journey import KEPT, in_scores
-from cvj_ml.lists import epoch_end
+from cvj_ml.lists.control import epoch_end
 from cvj_ml.lists.kinds import LEAVING, said_of_row
 from cvj_ml.measurement.effects import play_words
 from cvj_ml.measurement.experiments import redrawn
 from cvj_ml.measurement.outcomes import Observation, PastList, listings, measure_lists
 from cvj_ml.measurement.subgroups import measure_subgroups
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
-from cvj_ml.night import NightFolder, hold, published_lists
-from cvj_ml.night.layout import instant_of
-from cvj_ml.night.reading import contacted_lists
+from cvj_ml.night.layout import NightFolder, instant_of
+from cvj_ml.night.locking import hold
+from cvj_ml.night.reading import contacted_lists, published_lists
 from cvj_ml.ownership import scratch
 from cvj_ml.run import Watcher
 from cvj_ml.windows import follow_up, midnight, observed_whole, to_datetime, to_microseconds

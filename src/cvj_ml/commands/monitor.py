@@ -12,8 +12,8 @@ from cvj_ml.config import Config
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.gates.alerts import MonitoredNight, alerts
 from cvj_ml.gates.verdicts import GateVerdict
-from cvj_ml.night import NightFolder, nights, published_nights
-from cvj_ml.night.layout import instant_of
+from cvj_ml.night.layout import NightFolder, instant_of, nights
+from cvj_ml.night.reading import published_nights
 from cvj_ml.report.monitor_page import MonitorFacts
 from cvj_ml.windows import to_datetime
 

@@ -21,20 +21,16 @@ from cvj_ml.commands.measure import HISTORY
 from cvj_ml.config import Config
 from cvj_ml.errors import DataError, ModelError, NightError, nearest
 from cvj_ml.io import json_values
-from cvj_ml.lists import NOT_LISTED, REASONS, title_of_row
+from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.kinds import title_of_row
+from cvj_ml.lists.ranked_list import NOT_LISTED
 from cvj_ml.models.bundle.verification import CARD, verify_bundle
 from cvj_ml.models.segment_levels import SEGMENTS
-from cvj_ml.night import (
-    LISTS,
-    NightFolder,
-    current_night,
-    nights,
-    published_nights,
-    verified_file,
-    verified_manifest,
-)
 from cvj_ml.night.champion import MODELS
-from cvj_ml.report.list_files import SCORES
+from cvj_ml.night.layout import LISTS, NightFolder, nights
+from cvj_ml.night.reading import current_night, published_nights
+from cvj_ml.night.verifying import verified_file, verified_manifest
+from cvj_ml.scoring import SCORES
 
 LEAST = 5
 """Fewer customers than this are not counted out to somebody who may not see whom they are."""

@@ -19,7 +19,7 @@ from cvj_ml.inputs import Histories
 from cvj_ml.measurement.outcomes import Observation, quality
 from cvj_ml.models.drift_profile.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.night import NightFolder, nights
+from cvj_ml.night.layout import NightFolder, nights
 from cvj_ml.windows import before, to_microseconds
 
 OBSERVED = "observed"

@@ -13,11 +13,11 @@ from cvj_ml.commands.measure import known_history
 from cvj_ml.config import Config
 from cvj_ml.customers import Identities, People
 from cvj_ml.inputs import Histories
-from cvj_ml.night import digest_of, digest_of_table
 from cvj_ml.night.base_nights import BaseNights, digest_of_journey, find_base_nights
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.reading import first_listed, listed_in_control
 from cvj_ml.night.timings import package_version
+from cvj_ml.night.writing import digest_of, digest_of_table
 from cvj_ml.store import Usage
 from cvj_ml.windows import to_datetime
 

@@ -11,9 +11,10 @@ from cvj_ml.config import Config
 from cvj_ml.customers import match_people, read_people
 from cvj_ml.errors import NightError, exit_code_of
 from cvj_ml.inputs import as_of_name, open_histories, require_customers
-from cvj_ml.night import current_night, hold
 from cvj_ml.night.champion import Champion, pin_champion
+from cvj_ml.night.locking import hold
 from cvj_ml.night.prometheus import write_metrics
+from cvj_ml.night.reading import current_night
 from cvj_ml.night.timings import Stations
 from cvj_ml.night.webhook import post_once
 from cvj_ml.run import Watcher

@@ -14,11 +14,11 @@ from cvj_ml.commands.night_gates import OBSERVED, Gatekeeper
 from cvj_ml.commands.night_inputs import NightInputs, config_digest, rows_by_outcome
 from cvj_ml.config import Config, play_channels
 from cvj_ml.customers import People
-from cvj_ml.exports import EXPORTS, Exported, make_exports, segments_of, write_exports
+from cvj_ml.exports import EXPORTS
+from cvj_ml.exports.export_files import Exported, make_exports, segments_of, write_exports
 from cvj_ml.inputs import Histories, as_of_name, by_account
-from cvj_ml.lists import RankedList, list_specs, rank, require_columns, with_reasons
+from cvj_ml.lists import BASES
 from cvj_ml.lists.changes import (
-    BASES,
     NOT_COMPARABLE,
     NOTHING_BEFORE,
     Changes,
@@ -29,22 +29,27 @@ from cvj_ml.lists.changes import (
     with_changes,
 )
 from cvj_ml.lists.control import control_group
+from cvj_ml.lists.ranked_list import RankedList, list_specs, require_columns
+from cvj_ml.lists.ranking import rank
+from cvj_ml.lists.reasons import with_reasons
 from cvj_ml.lists.standing import Standing, on_plan
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.night import LISTS, Published, digest_of, find_night, publish
 from cvj_ml.night.champion import Champion
 from cvj_ml.night.delivery import deliver
+from cvj_ml.night.layout import LISTS
 from cvj_ml.night.scores import score, work_folder
 from cvj_ml.night.timings import Stations
+from cvj_ml.night.writing import Published, digest_of, find_night, publish
 from cvj_ml.ownership import remove
 from cvj_ml.panel.calendar import Period, changed_periods
-from cvj_ml.report.list_files import SCORES, with_contact, write_night
+from cvj_ml.report.list_files import with_contact, write_night
 from cvj_ml.report.page import PAGE, Documents, make_report, write_report
 from cvj_ml.report.what_changed import WhatChanged, what_changed
 from cvj_ml.report.wording import TrainedModel
 from cvj_ml.report.workbook import BookFacts
 from cvj_ml.run import Watcher
-from cvj_ml.scoring import StoredTable, scores_contract
+from cvj_ml.scoring import SCORES
+from cvj_ml.scoring.scores_table import StoredTable, scores_contract
 from cvj_ml.store import Usage
 
 

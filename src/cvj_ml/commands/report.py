@@ -8,11 +8,12 @@ from typing import Any, Literal
 from cvj_ml.config import Config
 from cvj_ml.errors import ConfigError, NightError
 from cvj_ml.inputs import as_of_name
-from cvj_ml.night import current_night, published_nights, verify_night
-from cvj_ml.report.list_files import SCORES
+from cvj_ml.night.reading import current_night, published_nights
+from cvj_ml.night.verifying import verify_night
 from cvj_ml.report.meeting import meeting_html, print_pdf
 from cvj_ml.report.page import PAGE, WORKSHEET, WORKSHEET_VALUES
 from cvj_ml.report.worksheet import worksheet_of_json
+from cvj_ml.scoring import SCORES
 from cvj_ml.windows import to_datetime
 
 

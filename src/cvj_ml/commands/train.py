@@ -45,7 +45,9 @@ from cvj_ml.panel.model_spec import ModelSpec, define
 from cvj_ml.panel.panel import Panel, build_panel
 from cvj_ml.panel.stage_panel import Tracking
 from cvj_ml.run import Effort, Watcher
-from cvj_ml.scoring import interface_of, learn_segments, make_canary, open_bundle
+from cvj_ml.scoring.opening import make_canary, open_bundle
+from cvj_ml.scoring.segment_learning import learn_segments
+from cvj_ml.scoring.serving import interface_of
 from cvj_ml.snapshots import training_grid
 from cvj_ml.store import Usage
 from cvj_ml.windows import to_datetime, to_microseconds

@@ -19,15 +19,14 @@ from jinja2 import Template
 from cvj_ml.config import ExportsSpec
 from cvj_ml.config.exports import NEEDED_ADDRESSES
 from cvj_ml.customers import Permissions
+from cvj_ml.exports import COUNTS, EXPORTS, LEFT_OUT, MEMBERS
 from cvj_ml.exports.addresses import contacts_of, readable
-from cvj_ml.exports.audiences import LEFT_OUT, NOT_WRITTEN, Audience, Door, Member, exclusion, inclusion, of_segments
+from cvj_ml.exports.audiences import NOT_WRITTEN, Audience, Door, Member, exclusion, inclusion, of_segments
 from cvj_ml.exports.tools import TOOLS
 from cvj_ml.io import html_environment, write_table
 from cvj_ml.lists.reasons import COLUMNS, sentence
 from cvj_ml.models.segment_levels import SEGMENTS
-from cvj_ml.scoring import StoredTable
-
-EXPORTS, MEMBERS, COUNTS = "exports", "members", "summary"
+from cvj_ml.scoring.scores_table import StoredTable
 
 _MEMBERS = pa.schema([(name, pa.string()) for name in ("export", "customer_id", "email", "phone", "change")])
 _COUNTS = pa.schema(

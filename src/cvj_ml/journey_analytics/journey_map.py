@@ -18,7 +18,7 @@ from pydantic import Field
 from cvj_ml.config import DAY, Config, ListSpec
 from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.dwell_times import AFTER, BEFORE_ANY, STILL_THERE, DwellTimeCounts, add
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 MINIMUM_MOVERS = 20
 """Customers who must have moved on before a stage has a usual time of doing so."""

@@ -16,16 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cvj_ml.lists import BASES
 from cvj_ml.lists.eligibility import REASONS, WHY
 from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList, summarise
 from cvj_ml.lists.standing import BETWEEN, Standing, is_in
 from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.schemas import INSTANT, Contract
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.windows import to_datetime
-
-BASES = {"last": "the night before", "week": "the newest night at least 7 days before"}
-"""The nights that tonight is compared with."""
 
 DROPPED = {
     "moved_on": "in a later stage now",

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from cvj_ml.config import Config, ContactCap, EligibilitySpec
 from cvj_ml.customers import EACH_ONE, Identities
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.windows import before, in_window, to_datetime
 
 _MONTHS = {"month": 1, "quarter": 3, "half": 6, "year": 12}

@@ -57,7 +57,7 @@ from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, Forec
 from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
 from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.schemas import TARGETS
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 _TOGETHER = 100_000
 """Customers who are served at a time: most lists are full long before everybody was looked at."""

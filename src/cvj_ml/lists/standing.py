@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.customers import Identities
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 BETWEEN = "; "
 """Stands between the names of lists, where `one_list` is off and somebody is on several."""

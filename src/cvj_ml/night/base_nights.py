@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import Config
 from cvj_ml.customers import Identities
-from cvj_ml.exports import EarlierExports
+from cvj_ml.exports.export_files import EarlierExports
 from cvj_ml.io import sha256_of
-from cvj_ml.lists.changes import BASES, NotComparable
+from cvj_ml.lists import BASES
+from cvj_ml.lists.changes import NotComparable
 from cvj_ml.lists.standing import Standing
 from cvj_ml.night.layout import MANIFEST, NightFolder, instant_of
 from cvj_ml.night.reading import published_lists
 from cvj_ml.night.verifying import night_faults
 from cvj_ml.night.writing import digest_of
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.windows import before, to_datetime, to_microseconds
 
 TREND = 14

@@ -17,10 +17,11 @@ from cvj_ml.io import sorted_json
 from cvj_ml.journey import Visible
 from cvj_ml.models.bundle.bundle import Bundle
 from cvj_ml.models.bundle.verification import FIRST_WITHOUT_CUSTOMERS, MANIFEST
-from cvj_ml.night import digest_of, replace_file
+from cvj_ml.night.layout import replace_file
+from cvj_ml.night.writing import digest_of
 from cvj_ml.ownership import remove, scratch
 from cvj_ml.run import Watcher
-from cvj_ml.scoring import open_bundle
+from cvj_ml.scoring.opening import open_bundle
 from cvj_ml.tracking import LoggedTraining
 
 MODELS = "models"

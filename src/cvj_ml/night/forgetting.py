@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.io import sorted_json, write_table
-from cvj_ml.lists import confirmations
 from cvj_ml.lists.changes import without_erased
+from cvj_ml.lists.ranked_list import confirmations
 from cvj_ml.night.layout import (
     CHANGES,
     FORGOTTEN,
@@ -35,7 +35,7 @@ from cvj_ml.night.layout import (
 from cvj_ml.night.verifying import night_faults
 from cvj_ml.night.writing import move, seal
 from cvj_ml.ownership import remove
-from cvj_ml.report.list_files import SCORES
+from cvj_ml.scoring import SCORES
 from cvj_ml.store import CustomerIds
 
 _BEGUN = ".forget-ids.json"

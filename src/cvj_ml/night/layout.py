@@ -16,7 +16,7 @@ from typing import Any
 from cvj_ml.exports import EXPORTS, MEMBERS
 from cvj_ml.io import sync
 from cvj_ml.ownership import remove
-from cvj_ml.report.list_files import SCORES
+from cvj_ml.scoring import SCORES
 from cvj_ml.windows import to_microseconds
 
 MANIFEST = "MANIFEST.json"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cvj_ml.night import replace_file
+from cvj_ml.night.layout import replace_file
 from cvj_ml.night.timings import Stations
 from cvj_ml.run import peak_memory
 

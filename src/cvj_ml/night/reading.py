@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.errors import NightError
-from cvj_ml.lists import HOLDOUT_EXPOSURES, epoch_name
+from cvj_ml.lists.control import HOLDOUT_EXPOSURES, epoch_name
 from cvj_ml.night.layout import CURRENT, LISTS, NightFolder, nights
 from cvj_ml.windows import before, in_window, parse_as_of
 

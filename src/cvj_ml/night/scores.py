@@ -13,12 +13,13 @@ import pyarrow as pa
 from cvj_ml.engines import Progress
 from cvj_ml.histories import Block
 from cvj_ml.inputs import Histories
-from cvj_ml.lists import contact_history, contact_history_schema
+from cvj_ml.lists.contact_history import contact_history, contact_history_schema
 from cvj_ml.models.drift_profile.distributions import DriftCounts
 from cvj_ml.models.predictor import Predictor
-from cvj_ml.night import digest_of
+from cvj_ml.night.writing import digest_of
 from cvj_ml.ownership import remove
-from cvj_ml.scoring import as_table, merge, metadata_of, scores_contract, work_off
+from cvj_ml.scoring.parts import metadata_of, work_off
+from cvj_ml.scoring.scores_table import as_table, merge, scores_contract
 
 _COUNTS = b"counts"
 

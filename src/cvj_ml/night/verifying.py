@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cvj_ml.errors import NightError, raise_all
 from cvj_ml.exports import EXPORTS, LEFT_OUT
 from cvj_ml.io import read_csv, sha256_of
-from cvj_ml.lists.changes import BASES
+from cvj_ml.lists import BASES
 from cvj_ml.night.layout import CURRENT, LISTS, MANIFEST, RUN, SUCCESS, NightFolder, is_plain_file
 from cvj_ml.night.reading import current_night
 from cvj_ml.store.refusals import accounted_for

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cvj_ml.config import Config, plays_of
-from cvj_ml.lists import RankedList
+from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.report.wording import amount, people, percent, spoken
 
 

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from cvj_ml.customers import People
 from cvj_ml.io import write_table
-from cvj_ml.lists import RankedList
 from cvj_ml.lists.changes import NOTHING_BEFORE, Changes, with_changes
+from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.report.workbook import BookFacts, write_workbook
-
-SCORES = "scores/scores.parquet"
+from cvj_ml.scoring import SCORES
 
 
 def write_night(

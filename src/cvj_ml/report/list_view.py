@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.io import csv_lines
-from cvj_ml.lists import NOT_LISTED, RankedList, confirmations
 from cvj_ml.lists.eligibility import REASONS
 from cvj_ml.lists.kinds import Verb
+from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList, confirmations
 from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import ExpectedMoves
 from cvj_ml.report import contact_words, wording

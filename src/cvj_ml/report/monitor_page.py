@@ -13,7 +13,7 @@ from markupsafe import Markup
 from cvj_ml.gates.alerts import MonitoredNight
 from cvj_ml.gates.verdicts import GateVerdict
 from cvj_ml.io import html_environment
-from cvj_ml.lists import title_of_row
+from cvj_ml.lists.kinds import title_of_row
 from cvj_ml.report import wording
 from cvj_ml.report.campaign_history import estimates, rows_of
 from cvj_ml.report.charts import Chart, draw_chart, draw_line

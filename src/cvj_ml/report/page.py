@@ -25,7 +25,7 @@ from cvj_ml.journey import Journey
 from cvj_ml.journey_analytics.counts import count_journey, question_of
 from cvj_ml.journey_analytics.journey_map import JourneyMap
 from cvj_ml.journey_analytics.precursors import TouchpointCounts
-from cvj_ml.lists import RankedList, list_specs
+from cvj_ml.lists.ranked_list import RankedList, list_specs
 from cvj_ml.models.predictor import Unlived
 from cvj_ml.report import blueprint_words, wording
 from cvj_ml.report.blueprint import blueprint
@@ -36,7 +36,7 @@ from cvj_ml.report.segment_table import ready_segments
 from cvj_ml.report.what_changed import WhatChanged
 from cvj_ml.report.wording import TrainedModel, judgements, parts_in_words
 from cvj_ml.report.worksheet import Worksheet, persona_rows, worksheet, worksheet_json, worksheet_markdown
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 from cvj_ml.store import Store, Usage
 from cvj_ml.windows import to_datetime
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.lists import RankedList, epoch_end, held_back, people_of_group
+from cvj_ml.lists.control import epoch_end
 from cvj_ml.lists.eligibility import HELD_BACK, unasked
 from cvj_ml.lists.kinds import kind_in_words
+from cvj_ml.lists.ranked_list import RankedList, held_back, people_of_group
 from cvj_ml.models.bundle.forecast_errors import moves_in_words
 from cvj_ml.report import wording
 from cvj_ml.report.what_changed import WhatChanged

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config
-from cvj_ml.lists import RankedList
 from cvj_ml.lists.changes import Balance
+from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.report import wording
 from cvj_ml.report.what_changed import WhatChanged
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 NAMES = {name: name.replace("_", " ").capitalize() for name in SEGMENTS}
 

@@ -8,7 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cvj_ml.config import JourneySpec
-from cvj_ml.lists.changes import BASES, DROPPED, NOT_COMPARABLE, Balance, Changes, Comparison, NotComparable
+from cvj_ml.lists import BASES
+from cvj_ml.lists.changes import DROPPED, NOT_COMPARABLE, Balance, Changes, Comparison, NotComparable
 from cvj_ml.report.wording import customers, whole_number
 from cvj_ml.windows import to_datetime
 

@@ -23,10 +23,10 @@ from cvj_ml.journey import KEPT, in_scores
 from cvj_ml.journey_analytics.dwell_times import AFTER
 from cvj_ml.journey_analytics.journey_map import MINIMUM_MOVERS, Opportunity, Step
 from cvj_ml.journey_analytics.precursors import Precursor
-from cvj_ml.lists import RankedList
 from cvj_ml.lists.chances import REACH, asked_in
 from cvj_ml.lists.kinds import LEAVING, Verb, heading_of, title_of
 from cvj_ml.lists.last_events import before_amount
+from cvj_ml.lists.ranked_list import RankedList
 from cvj_ml.models.bundle.forecast_errors import LEVELS, ExpectedMoves, moves_in_words
 
 if TYPE_CHECKING:

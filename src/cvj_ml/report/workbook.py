@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import xlsxwriter
 from xlsxwriter.exceptions import FileCreateError
 
-from cvj_ml.lists import NOT_LISTED, REASONS, RankedList
+from cvj_ml.lists.eligibility import REASONS
+from cvj_ml.lists.ranked_list import NOT_LISTED, RankedList
 from cvj_ml.lists.reasons import sentence
 from cvj_ml.models.bundle.forecast_errors import LEVELS
 from cvj_ml.report import wording

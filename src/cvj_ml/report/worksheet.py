@@ -29,7 +29,7 @@ from cvj_ml.journey_analytics.journey_map import (
 from cvj_ml.journey_analytics.personas import Persona, PersonaStage, personas
 from cvj_ml.journey_analytics.precursors import NO_CHANNEL, Precursor, precursors
 from cvj_ml.report import blueprint_words, wording
-from cvj_ml.scoring import StoredTable
+from cvj_ml.scoring.scores_table import StoredTable
 
 TOP = 6
 """Touchpoints, channels and signs told of a stage."""

@@ -17,7 +17,7 @@ class JourneyModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Verify and open the bundle; raises ModelError where it is not as it was saved."""
-        from cvj_ml.scoring import open_bundle
+        from cvj_ml.scoring.opening import open_bundle
 
         # Whoever loads a model by MLflow runs its code: features of its own are no more than that.
         self._bundle = open_bundle(Path(context.artifacts["bundle"]), functions=None)
@@ -28,7 +28,8 @@ class JourneyModel(PythonModel):
         ``params={"as_of": "2024-12-31"}`` is required; raises ConfigError without it.
         """
         from cvj_ml.errors import ConfigError
-        from cvj_ml.scoring import in_spark_task, score_frame
+        from cvj_ml.scoring.frames import in_spark_task
+        from cvj_ml.scoring.serving import score_frame
 
         as_of = (params or {}).get("as_of")
         if not as_of:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-    from cvj_ml.scoring import Interface
+    from cvj_ml.scoring.serving import Interface
 
 # Far above any model's; what is listed as larger is not even downloaded.
 _MOST_FILES = 200

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.types.schema import Array, DataType
 
-    from cvj_ml.scoring import Interface
+    from cvj_ml.scoring.serving import Interface
 
 T = TypeVar("T")
 

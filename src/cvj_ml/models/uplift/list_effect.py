@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from cvj_ml.models.uplift.effect_model import EffectModel
+if TYPE_CHECKING:  # LightGBM is not needed to read what a list's effect is
+    from cvj_ml.models.uplift.effect_model import EffectModel
 
 _F64 = npt.NDArray[np.float64]
 
