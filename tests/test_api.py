@@ -195,7 +195,7 @@ def test_an_effect_that_ranks_the_nights_lists_ranks_those_of_the_interface(trai
     model = cvj.Model.load(trained.bundle)
     model.settings = {"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d"}]}
     fitted = model._fitted
-    assert fitted is not None
+    assert fitted is not None and (bundle := fitted.bundle) is not None
     predictor = fitted.predictor
     random = np.random.default_rng(1)
     x = random.normal(size=(600, len(predictor.definition.catalogue.names) + 1)).astype(np.float32)
@@ -208,7 +208,8 @@ def test_an_effect_that_ranks_the_nights_lists_ranks_those_of_the_interface(trai
         effect = ListEffect(
             *(name, "reach", {"Convert": "p_reach_ascend_30d"}, learned, groups, 0.0, True, "", told, told, None)
         )
-        model._fitted = replace(fitted, predictor=replace(predictor, effects=(effect,)))
+        taught = replace(predictor, effects=(effect,))
+        model._fitted = replace(fitted, predictor=taught, bundle=replace(bundle, predictor=taught))
         return model.targets(AS_OF, rows)[name]
 
     helped = lists_where(0.1, 0.3)
@@ -333,6 +334,7 @@ def test_what_cannot_know_a_year_ago_says_so(trained: Trained) -> None:
             "data: give Touchpoints or a Config, not DataFrame",
         ),
         (lambda rows: cvj.Model("cvj8", horizons=["3x"]).fit(rows, AS_OF), "horizons"),
+        (lambda rows: cvj.Model("cvj8").backtest(rows, AS_OF, spacing="90 days"), "spacing: '90 days' is not a duration"),
         (lambda rows: cvj.Journey("cvj8", unobserved=["Awre"]), "unknown stage 'Awre'. Did you mean 'Aware'?"),
         (lambda rows: cvj.Journey("cvj8", events={"bought": "x"}), "no rule of the journey uses 'bought'"),
         (lambda rows: cvj.Journey({"One": {"events": "x"}}), "enter"),

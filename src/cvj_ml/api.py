@@ -15,7 +15,8 @@ from joblib import cpu_count
 
 from cvj_ml.commands.backtest import backtest as run_backtest
 from cvj_ml.commands.train import learn_model, training_panel, write_bundle
-from cvj_ml.config import DAY, Config, format_duration, parse_duration
+from cvj_ml.config import DAY, Config, format_duration
+from cvj_ml.config.base import read_duration
 from cvj_ml.config.lists import SHORTEST_EPOCH
 from cvj_ml.config.model import ModelSettings
 from cvj_ml.customers import Identities, match_people, read_people
@@ -36,13 +37,10 @@ from cvj_ml.lists.customer_facts import facts_of_customer
 from cvj_ml.lists.ranking import rank
 from cvj_ml.lists.reasons import with_reasons
 from cvj_ml.model_card import Training, write_card
-from cvj_ml.models.bundle.bundle import Bundle
-from cvj_ml.models.bundle.forecast_errors import NO_ERRORS
-from cvj_ml.models.bundle.track_record import NO_RECORD
+from cvj_ml.models.bundle.bundle import Bundle, ModelEvidence
 from cvj_ml.models.bundle.verification import differences
-from cvj_ml.models.explain.typical import learn_reference
-from cvj_ml.models.predictor import OutcomeModel, Predictor
-from cvj_ml.models.training import fit_amounts, fit_outcomes, fit_own, fit_reach
+from cvj_ml.models.predictor import Predictor
+from cvj_ml.models.training import fit_panel
 from cvj_ml.night.champion import verify_version
 from cvj_ml.night.reading import listed_in_control
 from cvj_ml.night.scores import Scored
@@ -167,14 +165,15 @@ class Model:
                 raise ConfigError("as_of: a panel has its own instant; leave it out.")
             settings = ModelSettings.model_validate(self.settings.get("model", {}))
             _refuse_year_ago(settings, "A panel does not hold what was known a year ago")
-            self._fitted = _Fitted(_predictor_of(data, estimator, settings.seed), UNREGISTERED, None)
+            self._fitted = _Fitted(fit_panel(data, settings.seed, cpu_count(), estimator), UNREGISTERED, None)
             return self
         histories, instant = self._open_to_learn(data, as_of)
         usage = require_customers(histories, instant)
         if estimator is not None:
             _refuse_year_ago(histories.config.model, "An estimator of your own is not fitted a year ago")
             panel = training_panel(histories, instant)
-            self._fitted = _Fitted(_predictor_of(panel, estimator, histories.config.model.seed), UNREGISTERED, data)
+            fitted = fit_panel(panel, histories.config.model.seed, histories.threads, estimator)
+            self._fitted = _Fitted(fitted, UNREGISTERED, data)
             return self
         found = learn_model(histories, instant, usage)
         self._fitted = _Fitted(found.predictor, UNREGISTERED, data, None, found, histories)
@@ -194,9 +193,9 @@ class Model:
         Contenders are the model, the baselines and, where one is given, the ``estimator`` (as in `fit`) under the name
         of its class. ``spacing`` between folds is the longest horizon by default, as in `cvj-ml backtest`.
         """
+        apart = None if spacing is None else read_duration(spacing, "spacing")
         histories, instant = self._open_to_learn(data, until)
         require_customers(histories, instant)
-        apart = None if spacing is None else parse_duration(spacing)
         results = run_backtest(histories, instant, folds, spacing=apart, estimator=estimator)
         named = [one.rows.assign(fold=as_of_name(histories.config, one.fold.cut)) for one in results]
         return pd.concat(named, ignore_index=True)
@@ -229,14 +228,10 @@ class Model:
                 StoredTable.at(scored.scores),
                 histories.visible.journey,
                 instant,
-                # A model that was not saved has no past to show yet.
-                fitted.bundle.track_record if fitted.bundle else NO_RECORD,
-                forecast_errors=fitted.bundle.forecast_errors if fitted.bundle else NO_ERRORS,
+                fitted.bundle.evidence if fitted.bundle else ModelEvidence.of(fitted.predictor),
                 history=StoredTable.at(scored.history) if scored.history else None,
                 permissions=people.permissions,
                 exposures=identities.by_person(listed_in_control(config, instant)),
-                amounts_rank=fitted.predictor.amounts_rank,
-                effects=fitted.predictor.effects,
                 identities=identities,
             )
         if fitted.predictor.reference is not None:
@@ -373,21 +368,6 @@ def _refuse_year_ago(settings: ModelSettings, reason: str) -> None:
         raise ConfigError(
             f"model.year_ago_level: it cannot be true here. {reason}. Leave it out, or fit our model on touchpoints."
         )
-
-
-def _predictor_of(panel: Panel, estimator: Any, seed: int) -> Predictor:
-    definition = panel.definition
-    if estimator is not None:
-        if definition.trees.given or definition.half_life:
-            raise ConfigError("model.trees, model.weights: an estimator of your own takes neither. Leave them out.")
-        own = [OutcomeModel(*fit_own(panel.asking(one), estimator, seed)) for one in definition.own_outcomes]
-        predictor = Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own))
-        return fit_amounts(predictor, panel, cpu_count())
-    fit = fit_reach(panel, seed, cpu_count())
-    outcomes, _ = fit_outcomes(panel, seed, cpu_count(), fit.choice.settings)
-    reference = learn_reference(panel)
-    predictor = Predictor(definition, fit.trees, fit.calibration, reference=reference, outcomes=outcomes)
-    return fit_amounts(predictor, panel, cpu_count())
 
 
 def _asked_settings(predictor: Predictor, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from cvj_ml.evaluation.past_scores import _apart, past_scores, track_record
 from cvj_ml.inputs import open_histories
 from cvj_ml.journey import Journey
 from cvj_ml.lists.ranking import rank
+from cvj_ml.models.bundle.bundle import ModelEvidence
 from cvj_ml.models.bundle.track_record import FEWEST, NEAREST, PastScores, TrackRecord
 from cvj_ml.models.hazard.tree_size import DEFAULT
 from cvj_ml.models.predictor import Predictor
@@ -236,7 +237,7 @@ def test_on_simulated_nights_the_first_of_each_list_agree_with_what_is_printed_b
         predictor = Predictor(history.definition, fit.trees, fit.calibration)
         parts = run.blocks.map(partial(score_block, predictor, as_of=as_of, model_version="0123456789ab"))
         scores = pa.concat_tables(parts).sort_by("customer_id")
-        for one in rank(config, StoredTable.of(scores), histories.visible.journey, as_of, record):
+        for one in rank(config, StoredTable.of(scores), histories.visible.journey, as_of, ModelEvidence(record)):
             first = one.rows.slice(0, 100).to_pandas()
             rows.append(first.assign(list=f"{seed} {one.name}"))
     found = pd.concat(rows)

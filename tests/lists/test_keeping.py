@@ -23,6 +23,7 @@ from cvj_ml.lists.contact_history import ContactHistory
 from cvj_ml.lists.ranked_list import RankedList, held_back, summarise
 from cvj_ml.lists.ranking import rank
 from cvj_ml.lists.standing import Standing
+from cvj_ml.models.bundle.bundle import ModelEvidence
 from cvj_ml.models.segment_levels import SEGMENTS
 from cvj_ml.scoring.scores_table import StoredTable
 
@@ -360,7 +361,9 @@ def test_moves_are_ranked_by_what_is_bought_where_no_worth_is_stated_and_the_mod
     def ranked(table: pa.Table, may: bool, **settings: Any) -> RankedList:
         made_config = config(journey=JOURNEY, lists=[move], **settings)
         history, journey = history_of(people, made_config), Journey(made_config.journey)
-        return rank(made_config, StoredTable.of(table), journey, AS_OF, history=history, amounts_rank=may)[0]
+        return rank(
+            made_config, StoredTable.of(table), journey, AS_OF, ModelEvidence(amounts_rank=may), history=history
+        )[0]
 
     table = scores_of(people, amounts=True)
     found = ranked(table, True)

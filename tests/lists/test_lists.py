@@ -21,6 +21,7 @@ from cvj_ml.journey import Journey
 from cvj_ml.lists.control import epoch_name, in_control
 from cvj_ml.lists.ranked_list import ListSize, confirmations, list_specs, recommended_size, summarise
 from cvj_ml.lists.ranking import rank
+from cvj_ml.models.bundle.bundle import ModelEvidence
 from cvj_ml.models.bundle.track_record import PastScores, TrackRecord
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring.scores_table import StoredTable
@@ -231,10 +232,10 @@ def test_a_list_that_cannot_be_made_is_refused_by_name() -> None:
 def test_every_listed_customer_carries_the_nearest_past_scores() -> None:
     """Nobody was ever scored like 0.9, and too few like 0.4."""
     past = PastScores("Visitor", "Buyer", 30, (0.1, 0.45, 0.59, 0.68, 0.72), (300, 20, 20, 40, 60), (27, 9, 9, 30, 38))
-    record = TrackRecord("", (), (past,))
+    known = ModelEvidence(TrackRecord("", (), (past,)))
     table = scores(["a", "b", "c", "d"], [0.9, 0.71, 0.4, 0.1])
     spec = {"from": "Visitor", "to": "Buyer", "horizon": "30d"}
-    (found,) = rank(config(lists=[spec]), StoredTable.of(table), Journey(config(lists=[spec]).journey), AS_OF, record)
+    (found,) = rank(config(lists=[spec]), StoredTable.of(table), Journey(config(lists=[spec]).journey), AS_OF, known)
     told = found.rows.select([f"track_record_{name}" for name in ("n", "k", "predicted", "low", "high")]).to_pylist()
     assert [tuple(row.values())[:2] for row in told] == [(None, None), (100, 68), (None, None), (300, 27)]
     assert tuple(told[0].values()) == tuple(told[2].values()) == (None,) * 5
@@ -243,7 +244,7 @@ def test_every_listed_customer_carries_the_nearest_past_scores() -> None:
     assert (told[1]["track_record_low"], told[1]["track_record_high"]) == pytest.approx((0.5834, 0.7633), abs=5e-5)
     assert confirmations(found.rows) == {"confirmed": 2, "not_confirmed": 0, "no_record": 2}
     wide = config(lists=[spec], report={"track_record_within": 0.35})
-    (found,) = rank(wide, StoredTable.of(table), Journey(wide.journey), AS_OF, record)
+    (found,) = rank(wide, StoredTable.of(table), Journey(wide.journey), AS_OF, known)
     assert found.rows["track_record_n"].to_pylist() == [100, 100, 140, 300]
     # 68 of 100 moved, which speaks against 0.9 (0.58 to 0.76), and 86 of 140 against 0.4 (0.53 to 0.69).
     assert found.rows["track_record_k"].to_pylist() == [68, 68, 86, 27]
@@ -253,7 +254,7 @@ def test_every_listed_customer_carries_the_nearest_past_scores() -> None:
     assert confirmations(found.rows) == counts
     assert summarise([found]).select(list(counts)).to_pylist() == [counts]
     table = StoredTable.of(scores(["a"], [0.5]))
-    (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), table, Journey(config().journey), AS_OF, record)
+    (other,) = rank(config(lists=[{**spec, "horizon": "7d"}]), table, Journey(config().journey), AS_OF, known)
     assert other.rows["track_record_n"].null_count == len(other.rows)
 
 

@@ -17,6 +17,7 @@ from cvj_ml.journey import Journey
 from cvj_ml.lists.eligibility import HELD_BACK
 from cvj_ml.lists.ranked_list import RankedList, summarise
 from cvj_ml.lists.ranking import rank
+from cvj_ml.models.bundle.bundle import ModelEvidence
 from cvj_ml.models.uplift.effect_model import EffectModel
 from cvj_ml.models.uplift.list_effect import EffectGroups, ListEffect, column_of
 from cvj_ml.report.list_view import list_view
@@ -50,7 +51,7 @@ def list_of(
     table = scores(names(len(probability)), probability)
     table = table.append_column(column_of(LIST), pa.array(change, pa.float64()))
     made = config(lists=[spec], **settings)
-    (found,) = rank(made, StoredTable.of(table), Journey(made.journey), AS_OF, effects=(effect,))
+    (found,) = rank(made, StoredTable.of(table), Journey(made.journey), AS_OF, ModelEvidence(effects=(effect,)))
     return found
 
 
@@ -119,7 +120,7 @@ def test_a_list_by_worth_is_not_ranked_by_effect() -> None:
     spec = {"from": "Visitor", "to": "Buyer", "horizon": "30d", "by": "expected_value"}
     made = config(lists=[spec], **worth)
     table = scores(names(2), [0.5, 0.2]).append_column(column_of(LIST), pa.array([0.01, 0.09]))
-    (found,) = rank(made, StoredTable.of(table), Journey(made.journey), AS_OF, effects=(EFFECT,))
+    (found,) = rank(made, StoredTable.of(table), Journey(made.journey), AS_OF, ModelEvidence(effects=(EFFECT,)))
     assert (found.ranked_by, found.rows["customer_id"].to_pylist()) == ("expected_value", names(2))
 
 

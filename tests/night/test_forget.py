@@ -21,13 +21,14 @@ from tests.postgres import Server, connected, free_port
 from tests.trained import AS_OF, SETTINGS, Trained, call
 
 from cvj_ml import tracking
-from cvj_ml.commands import Silent
 from cvj_ml.commands.forget import Forgotten, forget
 from cvj_ml.config import Config, load_config
 from cvj_ml.errors import DataError
 from cvj_ml.models.bundle.verification import FORMAT
-from cvj_ml.night import champion, verify_night
+from cvj_ml.night import champion
 from cvj_ml.night.layout import exchange
+from cvj_ml.night.verifying import verify_night
+from cvj_ml.run import Silent
 from cvj_ml.store import ingest
 
 pytest_plugins = ["tests.fixtures"]

@@ -197,9 +197,10 @@ def test_a_night_killed_while_it_scores_goes_on_where_it_stopped(trained: Traine
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from cvj_ml import commands\n"
+        "from cvj_ml.commands.nightly import nightly\n"
         "from cvj_ml.config import load_config\n"
-        "from cvj_ml.scoring import Parts\n"
+        "from cvj_ml.run import Silent\n"
+        "from cvj_ml.scoring.parts import Parts\n"
         "whole = Parts.write\n"
         "def write(self, bucket, table):\n"
         "    if bucket == 2:\n"

@@ -45,17 +45,6 @@ def read(config_file: Path, instant: str | None = None, *, adopt_out: bool = Fal
     return config, at
 
 
-def read_duration(text: str, option: str) -> int:
-    """Return a duration such as ``90d`` in microseconds."""
-    from cvj_ml.config.base import parse_duration
-    from cvj_ml.errors import ConfigError
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigError(f"{option}: {error}.") from None
-
-
 def read_columns(told: list[str]) -> dict[tuple[str | None, str], str]:
     """Return columns by (file, role) from texts such as ``customer_id=cust`` and ``orders.csv:value=total``.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, Until, read, read_duration
+from cvj_ml.cli.arguments import AdoptOut, ConfigFile, Json, Until, read
 from cvj_ml.cli.output import Terminal, estimate, out, print_json, show, with_interval
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def backtest(
 ) -> None:
     """Refit at past instants and evaluate by what came after, beside the baselines, with intervals over customers."""
     from cvj_ml.commands.backtest import run_backtest
+    from cvj_ml.config.base import read_duration
 
     config, instant = read(config_file, until, adopt_out=adopt_out)
     apart = None if spacing is None else read_duration(spacing, "--spacing")

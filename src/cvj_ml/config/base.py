@@ -169,6 +169,14 @@ def parse_duration(text: Any) -> int:
     return length
 
 
+def read_duration(text: str, name: str) -> int:
+    """Return a duration such as ``90d`` in microseconds; ConfigError, which names the option, for what is none."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}.") from None
+
+
 def format_duration(microseconds: int) -> str:
     """Write microseconds in the largest unit, weeks apart, that divides them."""
     for unit in ("d", "h", "min", "s"):

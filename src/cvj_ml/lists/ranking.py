@@ -53,9 +53,9 @@ from cvj_ml.lists.next_action import (
 )
 from cvj_ml.lists.rank_order import rank_order
 from cvj_ml.lists.ranked_list import NOT_LISTED, ListSize, RankedList, list_specs, require_columns
-from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, ExpectedMoves, ForecastErrors, expected_moves
-from cvj_ml.models.bundle.track_record import NO_RECORD, TrackRecord
-from cvj_ml.models.uplift.list_effect import ListEffect
+from cvj_ml.models.bundle.bundle import ModelEvidence
+from cvj_ml.models.bundle.forecast_errors import ExpectedMoves, ForecastErrors, expected_moves
+from cvj_ml.models.bundle.track_record import TrackRecord
 from cvj_ml.schemas import TARGETS
 from cvj_ml.scoring.scores_table import StoredTable
 
@@ -63,19 +63,19 @@ _TOGETHER = 100_000
 """Customers who are served at a time: most lists are full long before everybody was looked at."""
 
 
+NOTHING_KNOWN = ModelEvidence()
+
+
 def rank(
     config: Config,
     scores: StoredTable,
     journey: Journey,
     as_of: int,
-    track_record: TrackRecord = NO_RECORD,
+    model: ModelEvidence = NOTHING_KNOWN,
     *,
     history: StoredTable | None = None,
     permissions: Permissions | None = None,
     exposures: pa.Table | None = None,
-    forecast_errors: ForecastErrors = NO_ERRORS,
-    amounts_rank: bool = False,
-    effects: Sequence[ListEffect] = (),
     asked: pa.Array | None = None,
     identities: Identities = EACH_ONE,
 ) -> tuple[RankedList, ...]:
@@ -90,10 +90,8 @@ def rank(
     Each row carries what the model's track record says of customers who were scored like this. Of SCORES a list reads
     the rows of its stage, and of these the columns that it needs.
     history: of the customers of SCORES, in their order, by ``contact_history_schema`` (None: only scores are known);
-    exposures: who was listed in control on earlier nights (None: nobody); forecast_errors: of the model's recipe, from
-    which the range around each expected number of moves comes; amounts_rank: whether its amounts may rank lists;
-    effects: what it knows of contacts; asked: of whom to say why they are not listed; identities: as known at
-    ``as_of``, the other tables name customers by them already.
+    exposures: who was listed in control on earlier nights (None: nobody); asked: of whom to say why they are not
+    listed; identities: as known at ``as_of``, the other tables name customers by them already.
     """
     permissions, channels = permissions or Permissions(), play_channels(config.journey)
     specs = list_specs(config, journey)
@@ -105,8 +103,8 @@ def rank(
         scores,
         stage,
         as_of,
-        track_record,
-        forecast_errors,
+        model.track_record,
+        model.forecast_errors,
         history,
         HOLDOUT_EXPOSURES.empty_table() if exposures is None else exposures,
         permissions,
@@ -115,7 +113,7 @@ def rank(
         pa.array([], pa.string()) if asked is None else asked,
         specs,
         {channels.index(name): n for name, n in config.eligibility.channel_capacity.items()},
-        Chances(config, scores.column_names, amounts_rank, effects),
+        Chances(config, scores.column_names, model.amounts_rank, model.effects),
     )
     return tuple(night.next_list(i) for i in range(len(night.specs)))
 

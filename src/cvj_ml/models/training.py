@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvj_ml.config import YEAR
+from cvj_ml.errors import ConfigError
 from cvj_ml.journey import PURCHASE
+from cvj_ml.models.explain.typical import learn_reference
 from cvj_ml.models.hazard.calibration import Calibration, HazardOutcomes, helpful_slopes, identity, set_levels
 from cvj_ml.models.hazard.fitting import BinnedRows, Settings, fit_trees, learnable, start_from
 from cvj_ml.models.hazard.reach import OwnEstimator, Trees
@@ -148,3 +150,18 @@ def _outcomes(trees: Trees, panel: Panel, rows: HazardRows, threads: int) -> Haz
     rows = rows.take(trees.base.is_known(panel.stage, rows))
     logit = trees.logits(panel.x, panel.stage, rows, threads, panel.as_of)
     return HazardOutcomes(logit, rows.converted, rows.target, rows.interval, panel.customer[rows.snapshot])
+
+
+def fit_panel(panel: Panel, seed: int, threads: int, estimator: Any = None) -> Predictor:
+    """Fit the recipe, or an estimator of one's own in the place of its trees, on a panel alone: no fold is judged."""
+    definition = panel.definition
+    if estimator is not None:
+        if definition.trees.given or definition.half_life:
+            raise ConfigError("model.trees, model.weights: an estimator of your own takes neither. Leave them out.")
+        own = [OutcomeModel(*fit_own(panel.asking(one), estimator, seed)) for one in definition.own_outcomes]
+        return fit_amounts(Predictor(definition, *fit_own(panel, estimator, seed), outcomes=tuple(own)), panel, threads)
+    fit = fit_reach(panel, seed, threads)
+    outcomes, _ = fit_outcomes(panel, seed, threads, fit.choice.settings)
+    reference = learn_reference(panel)
+    predictor = Predictor(definition, fit.trees, fit.calibration, reference=reference, outcomes=outcomes)
+    return fit_amounts(predictor, panel, threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
@@ -50,6 +50,7 @@ from cvj_ml.models.explain.typical import Reference
 from cvj_ml.models.predictor import OutcomeModel, Predictor
 from cvj_ml.models.segment_levels import SegmentLevels
 from cvj_ml.models.stage.posterior import HiddenStage, Line, StageModel
+from cvj_ml.models.uplift.list_effect import ListEffect
 from cvj_ml.panel.calendar import NO_CALENDAR
 from cvj_ml.panel.model_spec import ModelSpec
 from cvj_ml.panel.stage_panel import Tracking
@@ -68,6 +69,28 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelEvidence:
+    """What lists ask of a model beside its SCORES; of one that was never saved the past is not known.
+
+    ``track_record`` is what became of those who were scored alike, ``forecast_errors`` how far sums were off;
+    ``amounts_rank`` whether its amounts order customers well enough to rank them (`ValueModel.ranks`); ``effects`` are
+    those of lists whose control groups taught what a contact changes.
+    """
+
+    track_record: TrackRecord = NO_RECORD
+    forecast_errors: ForecastErrors = NO_ERRORS
+    amounts_rank: bool = False
+    effects: tuple[ListEffect, ...] = ()
+
+    @classmethod
+    def of(
+        cls, predictor: Predictor, track_record: TrackRecord = NO_RECORD, forecast_errors: ForecastErrors = NO_ERRORS
+    ) -> Self:
+        """Return what a model tells of itself, and what is known of its past."""
+        return cls(track_record, forecast_errors, predictor.amounts_rank, predictor.effects)
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A loaded model; ``digest`` (64 hex digits) names its exact content, ``card`` is the model card in Markdown."""
 
@@ -82,6 +105,11 @@ class Bundle:
     def version(self) -> str:
         """The ``model_version`` of scores: 12 hex digits of the digest."""
         return self.digest[:12]
+
+    @property
+    def evidence(self) -> ModelEvidence:
+        """What lists ask of the model beside its SCORES."""
+        return ModelEvidence.of(self.predictor, self.track_record, self.forecast_errors)
 
 
 def save(
