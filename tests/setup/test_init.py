@@ -315,6 +315,18 @@ def test_days_of_a_spreadsheet_and_months_are_told(tmp_path: Path) -> None:
         assert json.loads(facts.out)["used"] == 20, "February is known when it is over"
 
 
+def test_a_customer_that_no_name_tells_is_asked_about(tmp_path: Path) -> None:
+    """Not a sum, a day or the number of a row, and nothing that few rows share."""
+    rows = range(400)
+    days, sums = 20240101 + pd.Series(rows) % 28, 100 + pd.Series(rows) % 90
+    log = pd.DataFrame({"msno": [n % 40 for n in rows], "transaction_date": days, "amount": sums, "row_no": rows})
+    log["plan"] = [n % 3 for n in rows]
+    log.to_csv(tmp_path / "log.csv", index=False)
+    refused = call("init", tmp_path / "log.csv", "--config", tmp_path / "c.yaml")
+    assert refused.code == 3
+    assert "Is msno the customer? If so: --column log.csv:customer_id=msno." in " ".join(refused.err.split())
+
+
 def test_a_count_from_a_day_that_nobody_tells_is_asked(tmp_path: Path) -> None:
     log = pd.DataFrame({"household": [n % 40 for n in range(400)], "DAY": [1 + n for n in range(400)], "sales": 1.5})
     log.to_csv(tmp_path / "log.csv", index=False)

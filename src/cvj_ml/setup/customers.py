@@ -31,7 +31,7 @@ _HEAVY, _TIMES_OTHERS = 0.1, 10
 """One id is suspected to be nobody's from this share of the rows on, if it has so many times the rows of others."""
 _NEARLY = 0.98
 """In so many rows an id stands (nearly) everywhere."""
-_COMES_BACK = 0.9
+COMES_BACK = 0.9
 """An id with more different values than this share of its rows is that of a row, not of somebody who comes back."""
 _ONE_LOGIN = 0.95
 """From this share of devices with one login on, both are taken for ids of one person, and others for shared."""
@@ -137,7 +137,7 @@ def tells_more_apart(table: Table, candidate: Candidate, own: str | None) -> boo
     one = candidate.column
     if own is None or names_orders(one.name) or 2 * one.somebody < table.file.rows:
         return False
-    return _TIMES_OTHERS * table.file.column(own).ids <= one.ids <= _COMES_BACK * one.somebody
+    return _TIMES_OTHERS * table.file.column(own).ids <= one.ids <= COMES_BACK * one.somebody
 
 
 def is_device(name: str) -> bool:

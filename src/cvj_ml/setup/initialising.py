@@ -14,6 +14,7 @@ from cvj_ml.config.documents import read_yaml
 from cvj_ml.errors import ConfigError, DataError, raise_all
 from cvj_ml.setup.columns import words
 from cvj_ml.setup.customers import (
+    COMES_BACK,
     LIKELY,
     choose_customer,
     customer_doubts,
@@ -40,6 +41,7 @@ from cvj_ml.setup.roles import (
     find_times,
     find_values,
     says_known,
+    says_money,
 )
 from cvj_ml.setup.times import may_count
 from cvj_ml.setup.told import TIME_FORMAT, Told, told_nowhere, told_of
@@ -290,11 +292,30 @@ def _require_a_log(tables: Sequence[Table], roles: Sequence[Roles], noted: Seque
         " timestamp, a date, or text or numbers whose --time-format you can say (docs/init.md):",
         [
             f"{table.file.name}: no {' and no '.join(found.missing)} found among"
-            f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}.{_counting(table, found)}"
+            f" {', '.join(str(Candidate(one, 0)) for one in table.file.columns)}."
+            f"{_whose(table, found)}{_counting(table, found)}"
             for table, found in zip(tables, roles, strict=True)
         ]
         + [str(one) for one in noted],
     )
+
+
+def _whose(table: Table, roles: Roles) -> str:
+    """Return which columns could be the customer, where no name says one: ids of many who come back."""
+    if "customer_id" in roles.columns:
+        return ""
+    taken = {*roles.columns.values()}
+    likely = [
+        one
+        for one in table.file.columns
+        if (one.kind == "text" or (one.kind == "number" and one.whole)) and one.name not in taken
+        if _FEW_IDS < one.distinct <= COMES_BACK * one.filled and one.filled >= _ONE_EACH * table.file.rows
+        if not {*words(one.name)} & NOT_WORDS and not may_count(one) and not says_money(one.name)
+    ]
+    if not likely:
+        return ""
+    names = [one.name for one in sorted(likely, key=lambda one: -one.distinct)][:3]
+    return f" Is {' or '.join(names)} the customer? If so: --column {table.file.paths[0].name}:customer_id={names[0]}."
 
 
 def _counting(table: Table, roles: Roles) -> str:
