@@ -507,3 +507,18 @@ def test_a_log_of_the_future_is_refused(tmp_path: Path) -> None:
     rows.to_csv(tmp_path / "orders.csv", index=False)
     done, _ = init(tmp_path / "shop.yaml", tmp_path / "orders.csv", "--yes")
     assert done.code == 3 and "Traceback" not in done.err
+
+
+def test_numbers_of_posts_are_no_customers_though_customers_have_the_same_numbers(tmp_path: Path) -> None:
+    """Silent error 183: numbers from 1 on, of whatever they are, have many in common; one name in two files decides."""
+    rows = range(2000)
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(pd.Series(rows) % 300, unit="D")
+    badges = pd.DataFrame({"UserId": pd.Series(rows) % 900, "Name": "Editor", "Date": day})
+    votes = pd.DataFrame({"PostId": pd.Series(rows) % 1500, "UserId": [n % 30 if n % 50 == 0 else None for n in rows],
+                          "CreationDate": day, "Kind": "UpMod"})  # fmt: skip
+    badges.to_parquet(tmp_path / "badges.parquet")
+    votes.astype({"UserId": "Int64"}).to_parquet(tmp_path / "votes.parquet")
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "badges.parquet", tmp_path / "votes.parquet", "--yes")
+    config = yaml.safe_load((tmp_path / "shop.yaml").read_text())
+    assert done.code == 0 and config["sources"]["votes"]["columns"]["customer_id"] == "UserId"
+    assert "UserId" in doubts["customer-rivals"]["text"] and doubts["customer-rivals"]["rivals"] == ["PostId"]

@@ -176,7 +176,10 @@ def once_each(made: Draft) -> list[Doubt]:
 
 
 def shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[list[Roles], list[Doubt]]:
-    """Compare ids between tables: the id that the largest log shares wins; tables that share nobody are a doubt."""
+    """Compare ids between tables: that of which the largest log knows most wins; tables that share nobody are a doubt.
+
+    The share of a column's own ids counts: numbers from 1 on, of whatever they are, have many in common.
+    """
     logs = [i for i, one in enumerate(roles) if not one.missing]
     if not logs:
         return list(roles), []
@@ -185,37 +188,32 @@ def shared_customers(tables: Sequence[Table], roles: Sequence[Roles]) -> tuple[l
     for i, (table, one) in enumerate(zip(tables, roles, strict=True)):
         if i == main:
             continue
-        ids = {
-            item.name
-            for item in table.file.columns
-            if (set(words(item.name)) == {"id"} or item.name == own) and item.kind in ("text", "number")
-        }
+        plain = [item.name for item in table.file.columns if item.kind in ("text", "number")]
+        ids = {name for name in plain if {*words(name)} == {"id"} or name == own}
         ids |= {item.column.name for item in find_customers(table)} | {one.columns.get("customer_id", "")} - {""}
         shared = {name: table.in_common(name, tables[main], own) for name in sorted(ids)}
         mine = one.columns.get("customer_id")
-        best = max(shared, key=lambda name: (shared[name], name == mine), default=None)
+        known = {name: shared[name] / max(table.file.column(name).ids, 1) for name in shared}
+        best = max(known, key=lambda name: (known[name], name == own, name == mine, shared[name]), default=None)
         source, log = source_name(table, []), tables[main].file.name
-        if (
-            best is not None
-            and best != mine
-            and "customer_id" not in one.told
-            and shared[best] > shared.get(mine or "", 0)
-        ):
+        free = "customer_id" not in one.told and not (mine == own and shared[own])
+        if best is not None and best != mine and free and known[best] > known.get(mine or "", 0):
             columns = {role: name for role, name in one.columns.items() if name != best} | {"customer_id": best}
             found[i] = replace(one, columns=columns, certain=True, rivals={**one.rivals, "customer_id": ()})
             if mine is not None:
                 doubts.append(Doubt(
                     f"{source}.shared-id", table.file.name,
                     f"{best} is taken for the customer: it shares {shared[best]:,} ids with {own} of {log}, and {mine}"
-                    f" {shared[mine]:,}.", numbers=shared, rivals=(mine,),
-                    way_out=f"Another one: --column {table.file.paths[0].name}:customer_id=COLUMN.",
+                    f" {shared[mine]:,}.", shared[mine] > 0, shared, (mine,),
+                    f"{f'Is it {mine}? If so' if shared[mine] else 'Another one'}: --column"
+                    f" {table.file.paths[0].name}:customer_id={mine if shared[mine] else 'COLUMN'}.",
                 ))  # fmt: skip
         elif mine is not None and not shared[mine]:
             doubts.append(Doubt(
                 f"{source}.shares-nobody", table.file.name,
                 f"its customers ({mine}, {table.file.column(mine).distinct:,} ids) and those of {log} ({own},"
-                f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in"
-                f" both.", True, shared,
+                f" {tables[main].file.column(own).distinct:,} ids) are all different: not one id stands in both.",
+                True, shared,
                 way_out="Has another column the same ids? If so: --column FILE:customer_id=COLUMN.",
             ))  # fmt: skip
     return found, doubts
