@@ -520,5 +520,5 @@ def test_numbers_of_posts_are_no_customers_though_customers_have_the_same_number
     votes.astype({"UserId": "Int64"}).to_parquet(tmp_path / "votes.parquet")
     done, doubts = init(tmp_path / "shop.yaml", tmp_path / "badges.parquet", tmp_path / "votes.parquet", "--yes")
     config = yaml.safe_load((tmp_path / "shop.yaml").read_text())
-    assert done.code == 0 and "PostId" not in str(config["sources"]["votes"])
+    assert done.code == 0 and '"UserId" AS customer_id' in config["sources"]["votes"]["query"]
     assert "UserId" in doubts["customer-rivals"]["text"] and doubts["customer-rivals"]["rivals"] == ["PostId"]
