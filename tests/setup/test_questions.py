@@ -17,6 +17,9 @@ import pytest
 import yaml
 from tests.trained import Outcome, call
 
+from cvj_ml.config import load_config
+from cvj_ml.customers.permissions import read_people
+
 ROWS = 60
 AT = [f"2024-{1 + row // 28:02}-{1 + row % 28:02} 10:00:00" for row in range(ROWS)]
 BASE: dict[str, list[Any]] = {
@@ -518,7 +521,41 @@ def test_numbers_of_posts_are_no_customers_though_customers_have_the_same_number
                           "CreationDate": day, "Kind": "UpMod"})  # fmt: skip
     badges.to_parquet(tmp_path / "badges.parquet")
     votes.astype({"UserId": "Int64"}).to_parquet(tmp_path / "votes.parquet")
-    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "badges.parquet", tmp_path / "votes.parquet", "--yes")
+    done, _ = init(tmp_path / "shop.yaml", tmp_path / "badges.parquet", tmp_path / "votes.parquet", "--yes")
     config = yaml.safe_load((tmp_path / "shop.yaml").read_text())
-    assert done.code == 0 and '"UserId" AS customer_id' in config["sources"]["votes"]["query"]
-    assert "UserId" in doubts["customer-rivals"]["text"] and doubts["customer-rivals"]["rivals"] == ["PostId"]
+    assert done.code == 0 and '"UserId") AS customer_id' in config["sources"]["votes"]["query"]
+
+
+def test_who_wants_no_more_mail_gets_none_and_mails_are_nobodys_doing(tmp_path: Path) -> None:
+    """Silent errors 193 and 194: under the names that mail tools write, and in a column of numbers as ids."""
+    rows = range(600)
+    kinds = ["order", "visit", "delivered", "processed", "open", "visit"]
+    log = pd.DataFrame({"customer_id": [n % 60 for n in rows], "event": [kinds[n % 6] for n in rows],
+                        "at": pd.Timestamp("2024-01-01") + pd.to_timedelta(pd.Series(rows), unit="h"),
+                        "amount": [20.5 if n % 6 == 0 else None for n in rows]})  # fmt: skip
+    log.loc[(log["customer_id"] % 10 == 3) & (log.index > 500), "event"] = "unsubscribed"
+    log.to_parquet(tmp_path / "log.parquet")
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "log.parquet", "--yes")
+    assert (
+        done.code == 0 and "10 rows (unsubscribed) say that somebody wants no more e-mail" in doubts["opt-outs"]["text"]
+    )
+    config = load_config(tmp_path / "shop.yaml")
+    assert config.outbound == ("delivered", "processed") and config.events["unsubscribe"] == ("unsubscribed",)
+    assert "unsubscribed" in config.journey.unhappy.setbacks
+    told = read_people(config).permissions.suppression
+    assert told is not None
+    who = log.loc[log["event"] == "unsubscribed", "customer_id"].astype(str)
+    assert {*zip(*(told[name].to_pylist() for name in ("customer_id", "channel")), strict=True)} == {
+        (one, "email") for one in who
+    }
+
+
+def test_the_day_of_an_order_is_not_that_of_its_customer(tmp_path: Path) -> None:
+    """Silent error 195: when somebody was created stands in every order of theirs, and looks like the better name."""
+    orders = pd.DataFrame({**BASE, "customer_created_at": ["2023-05-05 10:00:00"] * ROWS})
+    orders = orders.rename(columns={"order_date": "date"})
+    orders.to_csv(tmp_path / "orders.csv", index=False)
+    done, _ = init(tmp_path / "shop.yaml", tmp_path / "orders.csv", "--yes")
+    assert done.code == 0
+    (source,) = yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"].values()
+    assert source["columns"]["occurred_at"] == "date"

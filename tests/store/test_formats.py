@@ -60,7 +60,7 @@ def csv(*rows: str, header: str = "customer_id,occurred_at,event") -> str:
         ("days since 1899-12-30", "45360", datetime(2024, 3, 9, tzinfo=UTC)),
         ("days since 1899-12-30", "45360.25", datetime(2024, 3, 9, 6, tzinfo=UTC)),
         ("hours since 2024-03-02", "168", datetime(2024, 3, 9, tzinfo=UTC)),
-        ("weeks since 2024-03-23", "-2", datetime(2024, 3, 9, tzinfo=UTC)),
+        ("weeks since 2024-03-17", "-2", datetime(2024, 3, 9, tzinfo=UTC)),
         ("epoch s", "1710003907", AT),
         ("epoch s", "1710003907.25", AT + timedelta(milliseconds=250)),
         ("epoch ms", "1710003907000", AT),
@@ -135,7 +135,8 @@ def test_python_counts_from_a_day_alike(number: float, unit: str, day: date) -> 
     from cvj_ml.store.instants import formatted_instant
 
     time_format = f"{unit} since {day}"
-    meant = datetime.combine(day, time(), UTC) + timedelta(**{unit: number})
+    last = timedelta(days=6 if unit == "weeks" else 0)  # of the week
+    meant = datetime.combine(day, time(), UTC) + timedelta(**{unit: number}) + last
     (found,) = duckdb.execute(f"SELECT {formatted_instant('?', time_format)}", [str(number)]).fetchall()[0]
     assert EPOCH + timedelta(microseconds=found) == meant
 

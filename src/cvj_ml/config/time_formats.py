@@ -20,12 +20,12 @@ def counted_since(time_format: str) -> tuple[int, int] | None:
     """Return the microseconds of one and of nought by a format such as ``days since 1899-12-30``; None for others.
 
     So the CF conventions of netCDF write times that count from a day; nought is that day's midnight, 1970-01-01 is 0.
-    ValueError for a day that no calendar has.
+    A week is its last day: what is told of it can be known when it is over. ValueError for a day that no calendar has.
     """
     if (found := _COUNTED.fullmatch(time_format)) is None:
         return None
     origin = date.fromisoformat(found[2]) - date(1970, 1, 1)
-    return _UNITS[found[1]] * 1_000_000, origin.days * DAY
+    return _UNITS[found[1]] * 1_000_000, (origin.days + (6 if found[1] == "weeks" else 0)) * DAY
 
 
 def is_absolute(time_format: str | None) -> bool:

@@ -70,7 +70,9 @@ def propose(
     settled = {*excluded, *sends, *(name for names in said.values() for name in names)}
     sent = [*sends, *sent_by_business(name for name in known if name not in settled)]
     journey, events = _journey(known, sent, {*uncounted, *excluded}, drafts, said)
-    found += [*calendar, *short, *refusals, *events, *mixed]
+    stopped, opted = _opt_outs(drafts, [*said.get("unsubscribe", ()), *meanings(known).get("unsubscribe", ())], beside)
+    found += [*calendar, *short, *refusals, *events, *mixed, *opted]
+    body += stopped
     body += [
         f"outbound: {inline(sent)}  # what you send or show: a feature, never the customer's own activity",
         *journey,
@@ -217,6 +219,48 @@ def _attributes(tables: Sequence[tuple[str, Table, str]], beside: Path) -> list[
             "  static: true  # true only of what never changes; else map  known_at",
         ]
     return lines
+
+
+def _opt_outs(drafts: Sequence[Draft], names: Sequence[str], beside: Path) -> tuple[list[str], list[Doubt]]:
+    """Return the suppression of those whom the log itself calls opted out, and what is told of it.
+
+    The bad news of an unsubscription holds back for days; who wants no more e-mail is to be left alone for good.
+    """
+    if not names:
+        return [], []
+    own = [one for one in drafts if {*one.events} & {*names}]
+    plain = [one for one in own if one.read is None and "event" in one.roles.columns]
+    rows = sum(one.events.get(name, 0) for one in own for name in {*names})
+    told = f"{rows:,} rows ({first_of(sorted({*names}))}) say that somebody wants no more e-mail"
+    if plain != own:
+        return [], [Doubt(
+            "events.opt-outs", "", f"{told}; they are bad news for some days, and nobody is kept from it for good.",
+            numbers={"rows": rows}, way_out="Give your tool's list of them as suppression (docs/configuration.md).",
+        )]  # fmt: skip
+    files, parts = list[str](), list[str]()
+    for number, one in enumerate(own, 1):
+        column = one.table.file.column
+        ids = [column(name).sql for name in (one.roles.get("customer_id"), *one.roles.also)]
+        event = column(one.roles.get("event")).sql
+        listed = ", ".join(literal(name) for name in one.events if name in names)
+        files.append(f"{LINES}_{number}: {path_of(one.table.file.paths, beside)}")
+        parts.append(
+            f"SELECT coalesce({', '.join(ids)}) AS customer_id, 'email' AS channel FROM {LINES}_{number}"
+            f" WHERE {event} IN ({listed})"
+        )
+    encodings = {one.table.file.encoding for one in own} - {"utf-8"}
+    lines = [
+        "suppression:  # who wants no more e-mail, by the log itself",
+        *("    query: >-", f"      {one_line(' UNION ALL '.join(parts))}"),
+        f"    files: {{{', '.join(files)}}}",
+        *(f"    encoding: {one}" for one in encodings),
+        "    customer_id: customer_id",
+        "    channel: channel",
+    ]
+    return lines, [Doubt(
+        "events.opt-outs", "", f"{told}: suppression keeps them from it for good, also who signed up again later.",
+        numbers={"rows": rows}, way_out="If your tool has a list of its own, name that one instead.",
+    )]  # fmt: skip
 
 
 def _journey(

@@ -82,6 +82,11 @@ _MEANING: Mapping[str, tuple[str, ...]] = {
     "order_cancelled": ("order cancelled", "order canceled", "cancelled order", "canceled order",
                         "bestellung storniert"),
     "chargeback": ("chargeback", "dispute", "charge dispute created", "dispute opened"),
+    "unsubscribe": ("unsubscribe", "unsubscribed", "email unsubscribed", "unsubscribed from email", "unsubscribed list",
+                    "unsubscribed email", "newsletter unsubscribed", "opt out", "opted out", "optout", "email opt out",
+                    "spam complaint", "spam report", "marked as spam", "marked email as spam", "spamreport",
+                    "abgemeldet", "abmeldung", "newsletter abmeldung", "desinscription", "desabonnement", "baja",
+                    "disiscrizione", "uitgeschreven", "afmelding"),
     "support_ticket": ("support ticket", "ticket created", "ticket opened", "support request", "complaint",
                        "complaint received", "case opened", "beschwerde", "reklamation"),
     "product_used": ("product used", "login", "log in", "logged in", "app open", "app opened", "feature used",
@@ -158,8 +163,12 @@ _DONE = frozenset(
     )
 )
 
+_SENDING_STATES = frozenset(words("soft hard by to"))
 _SENT = frozenset(
-    words("sent send delivered delivery impression impressions received mailing dispatched bounced bounce")
+    words(
+        "sent send delivered delivery impression impressions received mailing dispatched bounced bounce processed"
+        " deferred dropped"
+    )
 )
 _SENDINGS = frozenset(
     words(
@@ -173,8 +182,15 @@ _NAMESPACES = frozenset(words("user users app behavior behaviors behaviour behav
 
 
 def sent_by_business(events: Iterable[str]) -> list[str]:
-    """Return the events that the business makes: something sent or shown to the customer."""
-    return [name for name in events if set(words(name)) & _SENT and set(words(name)) & _SENDINGS]
+    """Return the events that the business makes: something sent or shown to the customer.
+
+    A name of nothing but such words says so alone, as those of mail tools do: ``delivered``, ``processed``.
+    """
+    return [
+        name
+        for name in events
+        if (said := set(words(name))) & _SENT and (said & _SENDINGS or said <= _SENT | _SENDING_STATES)
+    ]
 
 
 def meaning(name: str) -> str | None:

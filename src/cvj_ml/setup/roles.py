@@ -62,6 +62,7 @@ _OCCURRED = (
     "bestelldatum", "fecha", "data", "time",
 )  # fmt: skip
 _KNOWN = frozenset(words("known loaded ingested received inserted synced exported recorded arrived processed etl"))
+_BEGAN = frozenset(words("created creation registered registration joined signup since member first"))
 _MODIFIED = frozenset(words("modified updated update changed last sync edited geandert modifie")) | _KNOWN
 _OTHER_TIME = frozenset(
     words(
@@ -183,6 +184,7 @@ def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
         times,
         key=lambda one: (
             bool(set(words(one.column.name)) & (_MODIFIED | _OTHER_TIME)),
+            _is_of_a_person(one.column.name),
             one.column.filled < EVERYBODY * rows,
             one.column.ahead + one.column.ancient > 0,
             one.column.days_only,
@@ -191,6 +193,12 @@ def find_times(table: Table, taken: Iterable[str]) -> list[Candidate]:
             len(words(one.column.name)),
         ),
     )
+
+
+def _is_of_a_person(name: str) -> bool:
+    """Return whether a time is of somebody and not of what they did, as when a customer was created."""
+    said = set(words(name))
+    return bool(said & PERSON_WORDS) and bool(said & _BEGAN)
 
 
 def is_modification(name: str) -> bool:
