@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from cvj_ml.gates.preflight import FEW_A_WEEK
 from cvj_ml.journey_analytics import data_facts
 from cvj_ml.journey_analytics.data_facts import DataFacts
 from cvj_ml.journey_analytics.source_facts import (
+    Purchases,
     RowsInTime,
     SourceFacts,
     days_apart_of,
@@ -360,3 +362,22 @@ def test_a_season_is_one_that_all_past_years_have() -> None:
     assert season_in_words((), 30) is None
     assert years(9, 6, rows=1) == (), "fewer than 50 rows before tell nothing"
     assert seasons_of({"shop": RowsInTime(Counter({TODAY - 40: 500}))}, TODAY, 30) == ()
+
+
+def test_purchases_are_counted_with_what_they_are_worth(tmp_path: Path) -> None:
+    """Silent error 196: a column of amounts that has another name in newer files leaves them without any value."""
+    rows = [(f"c{n % 20}", AS_OF - timedelta(days=90 - n), 10.5 if n < 50 or n % 10 == 0 else None) for n in range(90)]
+    rows += [("c1", AS_OF - timedelta(days=60), 0.0), ("c1", AS_OF - timedelta(days=60), -3.25), ("c2", AS_OF, 99.0)]
+    frame = pd.DataFrame(rows, columns=["customer_id", "occurred_at", "value"])
+    frame.assign(event="order").to_csv(tmp_path / "shop.csv", index=False)
+    columns = {name: name for name in ("customer_id", "occurred_at", "event", "value")}
+    stages = [{"name": name, "enter": {"event": event}} for name, event in EVENTS.items()]
+    journey = {"name": "shop", "stages": stages, "value": {"events": ["order"]}}
+    source = {"path": "shop.csv", "columns": columns}
+    facts = facts_of(configure(tmp_path, {}, sources={"shop": source}, journey=journey))
+    (found,) = facts.sources
+    # 50 with a value, and each tenth of the 40 after them; two more; of the day of --as-of nobody can know yet.
+    assert found.bought == Purchases(92, 56, 1, 1, 54 * 10.5 - 3.25)
+    assert found.lately == Purchases(28, 2, 0, 0, 2 * 10.5)
+    (question,) = (one for one in facts.questions() if "have a value" in one)
+    assert "of the 28 purchases of the last 28 days 7% have a value, of those before 84%" in question

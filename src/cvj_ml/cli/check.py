@@ -98,6 +98,21 @@ def _tell(facts: DataFacts) -> None:
         for one in facts.sources
     ]
     show(pd.DataFrame(in_time), "In time")
+    bought = [
+        {
+            "source": one.name,
+            "purchases": one.bought.rows,
+            "with_value": one.bought.valued,
+            "of_nothing": one.bought.of_nothing,
+            "below_nothing": one.bought.negative,
+            "worth": f"{one.bought.worth:,.2f}",
+            "on_average": f"{one.bought.worth / one.bought.valued:,.2f}" if one.bought.valued else "–",
+        }
+        for one in facts.sources
+        if one.bought.rows
+    ]
+    if bought:
+        show(pd.DataFrame(bought), "Purchases: are these your books?")
     if (known := facts.identities) is not None:
         told = {"ids": known.ids, "people": known.people, **{f"pairs_{name}": n for name, n in known.pairs.items()}}
         show(pd.DataFrame([{**told, "rows_unassigned": known.unassigned}]), "Ids and people")

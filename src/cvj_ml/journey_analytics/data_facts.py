@@ -14,6 +14,7 @@ from cvj_ml.config import DAY, Config
 from cvj_ml.customers import Identities
 from cvj_ml.journey_analytics.source_facts import (
     EPOCH,
+    LATELY,
     SourceFacts,
     days_apart_of,
     rows_in_time,
@@ -31,6 +32,9 @@ from cvj_ml.windows import (
     before,
     to_datetime,
 )
+
+FEWEST_BOUGHT = 20
+"""Purchases, at least, of the last days and of those before, whose values are compared."""
 
 WEEK = 7
 """Days without a row, at least, from which on a source that has rows on most days is asked about."""
@@ -147,7 +151,8 @@ def data_facts(
     config: Config, definition: ModelSpec, store: Store, counts: TransitionCounts, as_of: int, others: tuple[int, int]
 ) -> DataFacts:
     """Put together what was counted; others: rows that are not visible yet, and replaced ones."""
-    days = rows_in_time(config, store, as_of)
+    bought = definition.purchases.events if definition.purchases else ()
+    days = rows_in_time(config, store, as_of, bought)
     today = (to_datetime(as_of, config.zone).date() - EPOCH).days
     sources = tuple(source_facts(store, days, today))
     journey, names = definition.journey, definition.journey.names
@@ -229,6 +234,14 @@ def _source_questions(facts: DataFacts) -> Iterable[str]:
             yield (
                 f"{one.name}: only {one.thin_rows:,} rows in the last {weeks}, {one.usual_rows:,.0f} are usual. Has"
                 " everything arrived? If not: wait for the rest, or ask about an earlier day with --as-of."
+            )
+        earlier = one.bought.rows - one.lately.rows
+        valued = one.bought.valued - one.lately.valued
+        if min(earlier, one.lately.rows) >= FEWEST_BOUGHT and 2 * one.lately.share < valued / earlier:
+            yield (
+                f"{one.name}: of the {one.lately.rows:,} purchases of the last {LATELY} days {one.lately.share:.0%}"
+                f" have a value, of those before {valued / earlier:.0%}. Has the column of amounts another name since,"
+                " or another form? If so: name it under columns, or make both alike in a query."
             )
         if one.repeats:
             yield (

@@ -1,16 +1,18 @@
-"""The rows of each source in time: days and weeks without any, lateness, thin weeks, seasons of past years."""
+"""The rows of each source: days and weeks without any, lateness, thin weeks, seasons, purchases and their worth."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cvj_ml.config import DAY, Config
 from cvj_ml.gates.preflight import FEW_A_WEEK, USUAL_WEEKS
@@ -25,6 +27,9 @@ SEASON = 1.5
 
 SEASON_ROWS = 50
 """Rows, at least, of the days before and after a day of a past year that can tell a season."""
+
+LATELY = 28
+"""The days before an instant whose purchases are compared with all others."""
 
 EPOCH = date(1970, 1, 1)
 _Counts = npt.NDArray[np.int64]
@@ -44,6 +49,32 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Purchases:
+    """How many purchases there are, how many of them have a value, of nought, below nought, and what all are worth."""
+
+    rows: int = 0
+    valued: int = 0
+    of_nothing: int = 0
+    negative: int = 0
+    worth: float = 0.0
+
+    @classmethod
+    def of(cls, value: npt.NDArray[np.float64]) -> Self:
+        """Return the purchases with these values, NaN where there is none."""
+        valued = int(np.count_nonzero(~np.isnan(value)))
+        return cls(len(value), valued, int((value == 0).sum()), int((value < 0).sum()), float(np.nansum(value)))
+
+    @property
+    def share(self) -> float:
+        """The share of them that has a value."""
+        return self.valued / self.rows if self.rows else 0.0
+
+    def __add__(self, other: Purchases) -> Purchases:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Purchases(*(one + two for one, two in pairs))
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFacts:
     """The rows of a source that are used at an instant; days are local, weeks begin on Mondays.
 
@@ -51,7 +82,8 @@ class SourceFacts:
     ``weeks_without`` count all days and whole weeks between the first row and the last that have none. ``late`` are
     the rows that were known after they had happened, ``late_days`` how long after (median, 90 %, 99 %, the latest).
     ``thin_weeks`` are the last weeks before the instant with less than half of the rows of a usual one each, of which
-    they have ``thin_rows`` together, and usually ``usual_rows``.
+    they have ``thin_rows`` together, and usually ``usual_rows``. ``bought`` are its purchases, ``lately`` those of the
+    last `LATELY` days.
     """
 
     name: str
@@ -73,18 +105,29 @@ class SourceFacts:
     thin_weeks: int = 0
     thin_rows: int = 0
     usual_rows: float = 0.0
+    bought: Purchases = Purchases()
+    lately: Purchases = Purchases()
 
 
 @dataclass(slots=True)
 class RowsInTime:
-    """The rows of a source that are used: how many on each local day, and how late those were that were late."""
+    """The rows of a source that are used: how many on each local day, and how late those were that were late.
+
+    ``bought`` and ``lately`` are as of `SourceFacts`.
+    """
 
     days: Counter[int] = field(default_factory=Counter)
     delays: list[_Counts] = field(default_factory=list)
+    bought: Purchases = Purchases()
+    lately: Purchases = Purchases()
 
 
-def rows_in_time(config: Config, store: Store, as_of: int) -> dict[str, RowsInTime]:
-    """Count the rows of each source that are used at an instant by the local day on which they happened."""
+def rows_in_time(config: Config, store: Store, as_of: int, purchases: Collection[str] = ()) -> dict[str, RowsInTime]:
+    """Count the rows of each source that are used at an instant by the local day on which they happened.
+
+    purchases: the events that are purchases, of which the values are added up.
+    """
+    today = (to_datetime(as_of, config.zone).date() - EPOCH).days
     found = {label.removeprefix("sources."): RowsInTime() for label in config.touchpoint_tables}
     for bucket, number in enumerate(store.bucket_customers):
         if not number:
@@ -92,14 +135,18 @@ def rows_in_time(config: Config, store: Store, as_of: int) -> dict[str, RowsInTi
         rows = row_times(store, bucket)
         column = rows["source"].combine_chunks().dictionary_encode()
         of_source, names = column.indices.to_numpy(), column.dictionary.to_pylist()
-        day, occurred, visible, superseded = (rows[name].to_numpy() for name in rows.column_names[1:])
+        day, occurred, visible, superseded = (rows[name].to_numpy() for name in rows.column_names[3:])
         live = before(visible, as_of) & ~before(superseded, as_of)
+        sold = live & pc.is_in(rows["event"].cast(pa.string()), pa.array([*purchases], pa.string())).to_numpy()
+        value = rows["value"].cast(pa.float64()).to_numpy() / 10**config.value_decimals
         for i, name in enumerate(names):
             own = live & (of_source == i)
             for one, count in zip(*np.unique(day[own], return_counts=True), strict=True):
                 found[name].days[int(one)] += int(count)
             delays = (visible - occurred)[own]
             found[name].delays.append(delays[delays > 0])
+            found[name].bought += Purchases.of(value[own & sold])
+            found[name].lately += Purchases.of(value[own & sold & (day >= today - LATELY)])
     return found
 
 
@@ -117,6 +164,7 @@ def source_facts(store: Store, rows: Mapping[str, RowsInTime], today: int) -> It
             counts.repeats,
             one.days.total(),
         )
+        found = replace(found, bought=one.bought, lately=one.lately)
         yield replace(found, **_in_time(one.days), **_lateness(delays), **thin_weeks(one.days, today))
 
 

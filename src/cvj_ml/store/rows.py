@@ -47,11 +47,11 @@ def arrivals(store: Store, bucket: int) -> pa.Table:
 
 
 def row_times(store: Store, bucket: int) -> pa.Table:
-    """Return source, local day and instants (microseconds, NEVER for never) of a bucket's touchpoints, nothing else.
+    """Return source, event, value, local day and instants (microseconds, NEVER for never) of a bucket's touchpoints.
 
     Each once: what stands in the histories of several ids of a person is told where it is no copy.
     """
-    names = ("source", "day", "occurred_at", "visible_at", "superseded_at", "copied")
+    names = ("source", "event", "value", "day", "occurred_at", "visible_at", "superseded_at", "copied")
     schema = pa.schema([(name, STORE_TOUCHPOINTS[name]) for name in names])
     rows = _plain(_read(store, bucket, TOUCHPOINTS_FILE, schema, schema.names), NEVER)
     return rows.filter(pc.invert(rows["copied"])).drop_columns(["copied"])
