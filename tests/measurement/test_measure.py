@@ -327,6 +327,20 @@ def test_a_forecast_is_held_against_the_control_group(tmp_path: Path, reverse: b
     assert words in shown.out
 
 
+def test_a_forecast_that_ten_people_cannot_tell_of_has_not_held() -> None:
+    """Silent error 197: twice as many as expected lie within what so small a control group makes by chance."""
+    expected = {"listed": 100, "expected_moves": 15.0, "past_folds": 5, "kind": "move", "outcome": "reach"}
+    row = expected | {
+        f"expected_moves_{side}_{level}": n for level in (80, 95) for side, n in (("low", 11), ("high", 18))
+    }
+    small = row | {"control_scaled": 30.0}
+    small |= {f"control_scaled_{side}_{level}": n for level in (80, 95) for side, n in (("low", 0), ("high", 30))}
+    assert "makes 30: nothing speaks against the forecast, and so few can hardly tell." in forecast_words(small)
+    large = row | {"control_scaled": 16.0}
+    large |= {f"control_scaled_{side}_{level}": n for level in (80, 95) for side, n in (("low", 10), ("high", 20))}
+    assert "makes 16: the forecast held." in forecast_words(large)
+
+
 def test_a_forecast_without_a_range_or_control_says_so(tmp_path: Path) -> None:
     past = business()
     config = load_config(settings_in(tmp_path, control={"share": 0.0, "salt": "s", "epoch": "year"}))

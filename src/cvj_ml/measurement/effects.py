@@ -180,8 +180,11 @@ def forecast_words(row: Mapping[str, Any]) -> str:
         return f"{told}."
     bounds = {level: (row[f"control_scaled_low_{level}"], row[f"control_scaled_high_{level}"]) for level in LEVELS}
     held = next((level for level, (low, high) in bounds.items() if low <= scaled <= high), None)
+    low, high = bounds[80]
+    # A range as wide as what was expected holds nearly anything.
+    sure = high - low < moves.expected
     verdict = {
-        80: "the forecast held",
+        80: "the forecast held" if sure else "nothing speaks against the forecast, and so few can hardly tell",
         95: "at the edge of what the forecast allows",
         None: f"the forecast was too {'low' if scaled > bounds[95][1] else 'high'}",
     }[held]
