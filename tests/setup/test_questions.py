@@ -559,3 +559,27 @@ def test_the_day_of_an_order_is_not_that_of_its_customer(tmp_path: Path) -> None
     assert done.code == 0
     (source,) = yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"].values()
     assert source["columns"]["occurred_at"] == "date"
+
+
+def test_ratings_of_another_scale_are_asked_about(tmp_path: Path) -> None:
+    """Silent error 198: somebody who gave 4 of 10 is no advocate."""
+    done, doubts = init(tmp_path / "ten.yaml", shop(tmp_path, rating=[row % 10 + 1 for row in range(ROWS)]))
+    assert done.code == 3 and doubts["rating-scale"]["blocking"]
+    assert "who gave 4 of 10 would be an advocate" in doubts["rating-scale"]["text"]
+    assert init(tmp_path / "five.yaml", shop(tmp_path, rating=[row % 5 + 1 for row in range(ROWS)]))[0].code == 0
+
+
+def test_paid_bookings_are_purchases(tmp_path: Path) -> None:
+    """Silent error 199: a hotel's customers bought something, and what they paid is worth something."""
+    shop(tmp_path).rename(tmp_path / "bookings.parquet")
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "bookings.parquet", "--yes")
+    assert done.code == 0 and "60 rows (booking) are bookings with amounts" in doubts["bookings"]["text"]
+    assert load_config(tmp_path / "shop.yaml").events["purchase"] == ("booking",)
+
+
+def test_unix_seconds_of_which_some_are_nought_are_times(tmp_path: Path) -> None:
+    seconds = [0 if row == 7 else 1_704_067_200 + 86_400 * row for row in range(ROWS)]
+    done, doubts = init(tmp_path / "shop.yaml", shop(tmp_path, order_date=seconds), "--yes")
+    assert done.code == 0 and doubts["ancient-rows"]["numbers"] == {"rows": 1}
+    (source,) = yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"].values()
+    assert source["time_format"] == "epoch s"

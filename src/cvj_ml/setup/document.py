@@ -280,6 +280,11 @@ def _journey(
         # What came to nothing is bad news to the customer, too.
         found["order_cancelled"] = [*found.get("order_cancelled", ()), *dict.fromkeys(ours)]
     found = {canonical: names for canonical, names in found.items() if names}
+    paid = [] if "purchase" in found else [name for name in found.get("booking", ()) if _is_paid(name, drafts)]
+    if paid:
+        found["purchase"] = paid
+        found["booking"] = [name for name in found["booking"] if name not in paid]
+        found = {canonical: names for canonical, names in found.items() if names}
     mapped = {canonical: names for canonical, names in found.items() if names != [canonical]}
     unmapped = [name for name in own if name not in uncounted and not any(name in names for names in found.values())]
     others = "journey5, loyalty5, flowchart7, subscription5"
@@ -293,7 +298,23 @@ def _journey(
         lines.append(f"# mapped to nothing: {first_of([f'{name} ({known[name]:,})' for name in unmapped])}")
     if left := [f"{name} ({known[name]:,})" for name in own if name in uncounted]:
         lines.append(f"# known, and left out of events: {first_of(left)}")
-    return lines, _event_doubts(known, own, found, unmapped, drafts)
+    doubts = _event_doubts(known, own, found, unmapped, drafts)
+    if paid:
+        rows = sum(known[name] for name in paid)
+        doubts.append(Doubt(
+            "events.bookings", "",
+            f"{rows:,} rows ({first_of(paid)}) are bookings with amounts, and the preset's purchases alone are worth"
+            " something, so they are taken for purchases.", True, {"rows": rows}, ("booking",),
+            "Is nothing paid for them? If so: map them to booking under events.",
+        ))  # fmt: skip
+    return lines, doubts
+
+
+def _is_paid(event: str, drafts: Sequence[Draft]) -> bool:
+    """Return whether rows of an event come with an amount that is their value."""
+    return any(
+        event in one.events and "value" in one.roles.columns and not one.unvalued for one in drafts if not one.read
+    )
 
 
 def _event_doubts(

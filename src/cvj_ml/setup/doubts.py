@@ -19,6 +19,10 @@ MANY = 0.02
 """Below this share of ids that are not what they seem, a doubt is a note."""
 
 
+GOOD_RATING, BEST_RATING = 4, 5
+"""The rating from which on the presets' rules take one for good, and the best one of their scale."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """Something that was guessed, with what speaks against it.
@@ -156,6 +160,23 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
                 way_out="They change no date that is proposed here; correct or remove them.",
             ))  # fmt: skip
     return found
+
+
+def rating_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
+    """Return the doubt of ratings on another scale than that of the presets, whose stages ask for 4 and more of 5."""
+    if "rating" not in roles.columns:
+        return []
+    name = roles.get("rating")
+    least, most = table.ask(f"min(TRY_CAST({table.text(name)} AS DOUBLE)), max(TRY_CAST({table.text(name)} AS DOUBLE))")
+    if most is None or most <= BEST_RATING:
+        return []
+    return [Doubt(
+        f"{source}.rating-scale", table.file.name,
+        f"{name} goes from {least:g} to {most:g}, and the preset takes a rating of {GOOD_RATING} and more for good: who"
+        f" gave {GOOD_RATING} of {most:g} would be an advocate.", True, {"least": least, "most": most},
+        way_out=f"Is {most:g} the best? If so: bring it to 1 to {BEST_RATING} in a query, or write stages of your own,"
+        f" with report: {{rating_scale: [{least:g}, {most:g}]}} (docs/configuration.md).",
+    )]  # fmt: skip
 
 
 def _span(when: ColumnProfile) -> str:

@@ -25,7 +25,7 @@ from cvj_ml.setup.customers import (
     tells_more_apart,
 )
 from cvj_ml.setup.document import Proposal, propose
-from cvj_ml.setup.doubts import Doubt, file_doubts, first_of, time_doubts
+from cvj_ml.setup.doubts import Doubt, file_doubts, first_of, rating_doubts, time_doubts
 from cvj_ml.setup.drafts import draft
 from cvj_ml.setup.named_tools import part_recognised, require_tool, sort_of
 from cvj_ml.setup.profile import Table, open_tables, source_name
@@ -181,8 +181,8 @@ def _propose(
         uncounted += left_out
         doubts += [
             *customer_doubts(source, table, made.roles), *once_each(made), *time_doubts(source, table, made.roles),
-            *payments, *file_doubts(source, table, made.shape in ("lines", "versions")),
-            *_nested(source, made), *_of_folders(source, made),
+            *rating_doubts(source, table, made.roles), *payments, *_nested(source, made), *_of_folders(source, made),
+            *file_doubts(source, table, made.shape in ("lines", "versions")),
         ]  # fmt: skip
     joint, twice = joint_doubts(drafts)
     return propose(name, time_zone, drafts, attributes, doubts + joint, uncounted + twice, beside)

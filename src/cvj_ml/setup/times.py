@@ -45,7 +45,10 @@ _SHAPES = {
 _SAMPLE = 500
 """Values by which formats are sorted out before all rows are asked."""
 _TIMES = frozenset(
-    words("time timestamp ts date datetime day at on when epoch unix created datum zeit fecha hora data heure jour")
+    words(
+        "time timestamp ts unixtime date datetime day at on when epoch unix created datum zeit fecha hora data heure"
+        " jour"
+    )
 )
 """Words in the names of columns whose whole numbers can be times."""
 
@@ -140,9 +143,10 @@ def counted_time(
     for formats, since in written:
         fits = _fitting(text, formats, rows, connection, since)
         best = max(fits, key=lambda one: fits[one], default=None)
-        if best and fits[best] == found.filled:
+        if best and fits[best] >= MOSTLY * found.filled:
             others = [one for one in fits if one != best and fits[one] == fits[best]]
-            timed = replace(found, kind="time", time_format=best, or_format=others[0] if others else None)
+            left = found.filled - fits[best] if best not in EPOCHS else 0  # a count has a time, however long ago
+            timed = replace(found, kind="time", time_format=best, or_format=others[0] if others else None, unread=left)
             return with_span(timed, formatted_instant(text, best), rows, connection)
     return None
 
