@@ -583,3 +583,20 @@ def test_unix_seconds_of_which_some_are_nought_are_times(tmp_path: Path) -> None
     assert done.code == 0 and doubts["ancient-rows"]["numbers"] == {"rows": 1}
     (source,) = yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"].values()
     assert source["time_format"] == "epoch s"
+
+
+def test_times_of_which_some_name_their_offset_are_told(tmp_path: Path) -> None:
+    mixed = [f"{at}+02:00" if row % 5 else at for row, at in enumerate(AT)]
+    done, doubts = init(tmp_path / "shop.yaml", shop(tmp_path, order_date=mixed))
+    assert done.code == 0 and doubts["some-offsets"]["numbers"] == {"rows": 60, "offsets": 48}
+    assert "some-offsets" not in init(tmp_path / "plain.yaml", shop(tmp_path))[1]
+
+
+def test_a_lead_time_is_nobody_and_an_account_number_somebody(tmp_path: Path) -> None:
+    rows = {**{name: one for name, one in BASE.items() if name != "customer_id"}, "lead_time": list(range(ROWS))}
+    pd.DataFrame({**rows, "Kontonummer": [1000 + row % 12 for row in range(ROWS)]}).to_csv(
+        tmp_path / "o.csv", index=False
+    )
+    done, _ = init(tmp_path / "shop.yaml", tmp_path / "o.csv", "--yes")
+    (source,) = yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"].values()
+    assert done.code == 0 and source["columns"]["customer_id"] == "Kontonummer"

@@ -65,9 +65,10 @@ class ColumnProfile:
 
     ``names`` counts the values of a column of few different texts; ``most`` are the rows of the commonest value;
     ``negative`` are the rows below zero; ``unread`` are the rows that hold something else than the kind says.
-    Between ``first`` and ``last``, in the file's own clock, lie the rows of a time that are neither of the future
-    (``ahead``) nor from before 1990 (``ancient``). ``time_format`` and ``decimal_mark`` are what the configuration
-    has to say of text that is a time, or a number; ``or_format`` fits all rows as well, and ``also`` reads rows that
+    ``offsets`` are the rows of a time in ISO 8601 that name their offset. Between ``first`` and ``last``, in the file's
+    own clock, lie the rows of a time that are neither of the future (``ahead``) nor from before 1990 (``ancient``).
+    ``time_format`` and ``decimal_mark`` are what the configuration has to say of text that is a time, or a number;
+    ``or_format`` fits all rows as well, and ``also`` reads rows that
     ``time_format`` does not; a ``monthly`` one names months, and each row is read as of the last day of its month.
     ``pointed`` are whole numbers that text writes as ``12.0``, ``scientific`` as
     ``1.2E+15``. ``placeholders`` are values that mean nobody, with their rows; ``emails`` and ``people`` are the
@@ -94,6 +95,7 @@ class ColumnProfile:
     or_format: str | None = None
     also: tuple[str | None, int] | None = None
     monthly: bool = False
+    offsets: int = 0
     decimal_mark: DecimalMark | None = None
     pointed: bool = False
     scientific: int = 0

@@ -90,7 +90,7 @@ def _tier(column: ColumnProfile, people: bool) -> int:
         if _is_name(column) or column.emails > column.filled / 2 or rest & {"mail", "email"}:
             return LIKELY
         return NAMED if rest - {"s"} else CERTAIN
-    if parts & (GROUP_WORDS | ENTITY_WORDS) or (people and parts == {"id"}):
+    if {*parts, *joined.values()} & (GROUP_WORDS | ENTITY_WORDS) or (people and parts == {"id"}):
         return LIKELY
     if (parts & ID_WORDS and parts != {"id"}) or any(part.endswith("id") and len(part) > 3 for part in parts):
         return POSSIBLE

@@ -120,6 +120,13 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             {"first": when.filled - when.unread - when.also[1], "second": when.also[1]}, (second,),
             "Could a day be taken for a month? If so: export the file in one format.",
         ))  # fmt: skip
+    if 0 < when.offsets < when.filled:
+        found.append(Doubt(
+            f"{source}.some-offsets", file.name,
+            f"{when.offsets:,} of {when.filled:,} {when.name} name their offset, the others are read in the zone that"
+            f" times says.", numbers={"rows": when.filled, "offsets": when.offsets}, rivals=("utc",),
+            way_out=f"Are those UTC? If so: times: utc under sources.{source}.",
+        ))  # fmt: skip
     if when.monthly:
         found.append(Doubt(
             f"{source}.months", file.name,

@@ -28,7 +28,7 @@ VISITOR_WORDS = COOKIE_WORDS | frozenset(words("visitor visitorid guest domain")
 GROUP_WORDS = frozenset(
     words("account accountid company organisation organization konto firma empresa cuenta compte family")
 )
-ENTITY_WORDS = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity uid"))
+ENTITY_WORDS = frozenset(words("case mql lead deal opportunity prospect applicant record subject entity uid msisdn"))
 ID_WORDS = frozenset(
     words("id ids no nr number num key uuid guid code hash unique ref reference external crm internal")
 )
@@ -41,7 +41,7 @@ NOT_WORDS = frozenset(
         " coupon discount tag list segment parent resource activity referrer count phone address street birth gender"
         " age since total spent language consent title company accepts marketing group agentid verantwortlich besitzer"
         " propietario proprietaire eigenaar bearbeiter vendeur vendedor verkaufer unnamed field landing lifetime first"
-        " last middle"
+        " last middle time days nights"
     )
 )
 STAFF_WORDS = frozenset(

@@ -92,7 +92,8 @@ def written_time(
     )
     if best is None:
         offsets = f"SELECT count(*) FROM {rows} WHERE {has_offset(text)}"
-        found = replace(found, zoned=connection.execute(offsets).fetchall()[0][0] == found.filled)
+        ((named,),) = connection.execute(offsets).fetchall()
+        found = replace(found, zoned=named == found.filled, offsets=named)
     return with_span(found, moment, rows, connection)
 
 
