@@ -339,6 +339,8 @@ ASKED: dict[str, tuple[dict[str, list[Any]], set[str]]] = {
     "whole yen": ({"total": PRICES, "currency": ["jpy"] * ROWS}, set()),
     "thousands": ({"total": [f"{1 + row % 40}.990" for row in range(ROWS)]}, {"thousands"}),
     "one amount with three decimals": ({"total": [f"{row}.9905" for row in range(ROWS)]}, set()),
+    "thousands with a sign": ({"total": [f"${37 * row + 400:,}" for row in range(ROWS)]}, {"thousands"}),
+    "millions": ({"total": [f"{37_000 * row + 400:,}" for row in range(ROWS)]}, set()),
     "a till's number": (
         {"customer_id": None, "user_id": [row % 4 for row in range(ROWS)], "card_no": CARDS},
         {"customer-rivals"},
@@ -367,6 +369,22 @@ def test_what_a_file_leaves_open_is_asked(tmp_path: Path, case: str) -> None:
     rows.to_csv(tmp_path / "orders.csv", index=False)
     done, doubts = init(tmp_path / "shop.yaml", tmp_path / "orders.csv")
     assert blocking(doubts) == asked and done.code == (3 if asked else 0)
+
+
+@pytest.mark.parametrize("written", ["${:,}", "{:,}", "{:,} €", "{:.3f}"])
+def test_a_mark_beside_whole_amounts_is_one_of_thousands(tmp_path: Path, written: str) -> None:
+    """Silent error 187: $1,234 beside $898 is no 1.234, and 1.234 beside 987 is none either; both are asked about."""
+    amounts = [37 * row + 400 for row in range(ROWS)]
+    texts = [
+        written.format(one) if "," in written else f"{one / 1000:.3f}" if one >= 1000 else str(one) for one in amounts
+    ]
+    pd.DataFrame(BASE | {"total": texts}).assign(order_id=range(ROWS)).to_csv(tmp_path / "orders.csv", index=False)
+    done, doubts = init(tmp_path / "shop.yaml", tmp_path / "orders.csv")
+    marked = sum(one >= 1000 for one in amounts)
+    assert done.code == 3 and blocking(doubts) == {"thousands"}
+    assert doubts["thousands"]["numbers"] == {"rows": marked, "of": ROWS}
+    assert init(tmp_path / "shop.yaml", tmp_path / "orders.csv", "--yes")[0].code == 0
+    assert stored(tmp_path / "shop.yaml")["value"].sum() == 100 * sum(amounts)
 
 
 def test_all_states_that_say_no_are_set_apart(tmp_path: Path) -> None:

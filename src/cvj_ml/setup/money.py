@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cvj_ml.config import DecimalMark
 from cvj_ml.setup.columns import ColumnProfile, words
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, meaning
 from cvj_ml.setup.queries import PRICE_EACH, PRICE_ELSEWHERE, Draft, number_sql, sold
 from cvj_ml.setup.roles import ID_WORDS, Candidate, find_numbers, find_quantity, is_currency, is_price, says_money
+from cvj_ml.store.mapping import plain_number
 from cvj_ml.store.sql import literal
 
 _FEW_AMOUNTS = 12
@@ -26,6 +28,7 @@ _NOTHING = "FALSE"
 
 def with_money(made: Draft) -> Draft:
     """Return the draft with what speaks against its amounts: currencies, signs, rivals."""
+    made = _with_thousands(made)
     value, file, found = made.column("value"), made.table.file, list(made.doubts)
     found += _without_amounts(made)
     if value is None:
@@ -59,7 +62,7 @@ def with_money(made: Draft) -> Draft:
             tuple(beside), "Do you need a value? If so: convert it to one currency in a query.",
         ))  # fmt: skip
         made = replace(made, unvalued=True, properties=(*made.properties, value.name))
-    found += [*_in_cents(made, value, currency), *_thousands(made, value), *_of_pieces(made, value)]
+    found += [*_in_cents(made, value, currency), *_of_pieces(made, value)]
     found += _given_back(made, value)
     made = replace(made, doubts=tuple(found))
     amounts = _amounts(made, value)
@@ -191,22 +194,50 @@ def _in_cents(made: Draft, value: ColumnProfile, currency: ColumnProfile | None)
     )]  # fmt: skip
 
 
-def _thousands(made: Draft, value: ColumnProfile) -> list[Doubt]:
-    """Return the doubt of amounts that all have three digits behind the mark: they may be thousands."""
-    if value.type != "VARCHAR" or value.distinct < _FEW_AMOUNTS:
-        return []
-    text = f"trim({made.table.text(value.name)})"
-    rows, like = made.table.ask(
-        f"count({text}), count(*) FILTER (regexp_full_match({text}, '-?[1-9][0-9]{{0,2}}[.,][0-9]{{3}}'))"
+def _with_thousands(made: Draft) -> Draft:
+    """Return the draft with its amounts read by the mark that their digits tell, and the doubt where they tell none.
+
+    Where all have a mark with three digits behind it, it may be of thousands or of decimals. Where some have none, it
+    is taken for one of thousands: who writes decimals writes 898.000 beside 1.234, or 1.23 somewhere. Two marks in one
+    number are of thousands for certain.
+    """
+    value = made.column("value")
+    if value is None or value.type != "VARCHAR" or value.kind != "number" or value.distinct < _FEW_AMOUNTS:
+        return made
+    bare = f"regexp_replace({made.table.text(value.name)}, '[^0-9.,]', '', 'g')"
+    rows, marked, alike, sure, mark, other = made.table.ask(
+        f"count({bare}), count(*) FILTER (regexp_matches({bare}, '[.,]')),"
+        f" count(*) FILTER (regexp_full_match({bare}, '[1-9][0-9]{{0,2}}([.,][0-9]{{3}})+')),"
+        f" count(*) FILTER (regexp_matches({bare}, '[.,].*[.,]')),"
+        f" min(nullif(regexp_extract({bare}, '[.,]'), '')), max(nullif(regexp_extract({bare}, '[.,]'), ''))"
     )
-    if like < rows:
-        return []
-    return [Doubt(
-        f"{made.source}.thousands", made.table.file.name,
-        f"every {value.name} has exactly three digits behind its mark (9.999): it is read as a decimal mark, and may be"
-        " one of thousands.", True, {"rows": rows},
-        way_out="Are they thousands? If so: take the mark out in a query, as in replace(amount, '.', '').",
-    )]  # fmt: skip
+    if not marked or alike < marked or mark != other:
+        return made
+    mixed = marked < rows
+    if mixed or sure:
+        decimal: DecimalMark = "." if mark == "," else ","
+        (read,) = made.table.ask(f"count(TRY_CAST({plain_number(made.table.text(value.name), decimal)} AS DOUBLE))")
+        columns = [
+            replace(one, decimal_mark=decimal, unread=value.filled - read) if one.name == value.name else one
+            for one in made.table.file.columns
+        ]
+        made = replace(made, table=replace(made.table, file=replace(made.table.file, columns=tuple(columns))))
+    if sure:
+        return made
+    text = f"{marked:,} of {rows:,} {value.name} have a mark, each" if mixed else f"every {value.name} has its mark"
+    text += f" with exactly three digits behind it (9{mark}999)"
+    text += (
+        ", and the others are whole: it is read as one of thousands, and may be a decimal mark."
+        if mixed
+        else ": it is read as a decimal mark, and may be one of thousands."
+    )
+    said = mark if mixed else "." if mark == "," else ","
+    doubt = Doubt(
+        f"{made.source}.thousands", made.table.file.name, text, True, {"rows": marked, "of": rows},
+        way_out=f"Is it {'a decimal mark' if mixed else 'one of thousands'}? If so: write  decimal_mark: \"{said}\""
+        f"  under sources.{made.source}; in a query, correct that.",
+    )  # fmt: skip
+    return replace(made, doubts=(*made.doubts, doubt))
 
 
 def _of_pieces(made: Draft, value: ColumnProfile) -> list[Doubt]:
