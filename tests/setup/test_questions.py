@@ -103,6 +103,48 @@ def test_a_number_of_an_order_and_what_says_something_else_are_no_states(
     assert set(stored(tmp_path / "shop.yaml")["event"]) == {"purchase"}
 
 
+DAYS = [f"{AT[row][:8]}28 12:00:00" if row % 3 == 0 else None for row in range(ROWS)]
+ENDED: dict[str, list[Any]] = {
+    "cancelled_at": DAYS,
+    "Cancelled On": [one and f"{one[8:10]}/{one[5:7]}/{one[:4]}" for one in DAYS],
+    "refunded_at": DAYS,
+    "void": [one and "V" for one in DAYS],
+    "cancel_reason": [one and ["too late", "wrong size"][row % 2] for row, one in enumerate(DAYS)],
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("name", ENDED)
+def test_what_is_filled_where_an_order_was_taken_back_is_asked_about(tmp_path: Path, name: str, kind: str) -> None:
+    """Silent error 188: the day on which an order was cancelled stands there for those that were, and no others."""
+    file = shop(tmp_path, order_id=[*range(ROWS)], **{name: ENDED[name]})
+    if kind == "csv":
+        pd.read_parquet(file).to_csv(tmp_path / "orders.csv", index=False)
+        file = tmp_path / "orders.csv"
+    done, doubts = init(tmp_path / "shop.yaml", file)
+    assert done.code == 3 and blocking(doubts) == {"states"} and doubts["states"]["numbers"] == {"filled": 20}
+    assert init(tmp_path / "shop.yaml", file, "--yes")[0].code == 0
+    assert stored(tmp_path / "shop.yaml")["event"].value_counts().to_dict() == {"purchase": 40, "purchase_undone": 20}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "asked"),
+    [
+        ("cancelled_at", AT, set[str]()),
+        ("paid_at", DAYS, set[str]()),
+        ("expired_at", DAYS, set[str]()),
+        ("returned_at", [one if row % 10 else None for row, one in enumerate(AT)], {"states"}),
+    ],
+)
+def test_a_time_in_every_row_is_no_state_and_one_in_most_rows_sets_none_apart(
+    tmp_path: Path, name: str, values: list[Any], asked: set[str]
+) -> None:
+    file = shop(tmp_path, order_id=[*range(ROWS)], **{name: values})
+    _, doubts = init(tmp_path / "shop.yaml", file, "--yes", "--column", "occurred_at=order_date")
+    assert blocking(doubts) == asked
+    assert set(stored(tmp_path / "shop.yaml")["event"]) == {"purchase"}
+
+
 def test_orders_that_were_paid_back_are_told(tmp_path: Path) -> None:
     file = shop(tmp_path, status=["REFUNDED" if row % 10 == 0 else "PAID" for row in range(ROWS)])
     done, doubts = init(tmp_path / "shop.yaml", file)
@@ -340,6 +382,7 @@ ASKED: dict[str, tuple[dict[str, list[Any]], set[str]]] = {
     "thousands": ({"total": [f"{1 + row % 40}.990" for row in range(ROWS)]}, {"thousands"}),
     "one amount with three decimals": ({"total": [f"{row}.9905" for row in range(ROWS)]}, set()),
     "thousands with a sign": ({"total": [f"${37 * row + 400:,}" for row in range(ROWS)]}, {"thousands"}),
+    "points": ({"total": None, "total_points": BASE["total"], "event": ["purchase"] * ROWS}, set()),
     "millions": ({"total": [f"{37_000 * row + 400:,}" for row in range(ROWS)]}, set()),
     "a till's number": (
         {"customer_id": None, "user_id": [row % 4 for row in range(ROWS)], "card_no": CARDS},

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from cvj_ml.config import EPOCHS, counted_since
-from cvj_ml.setup.columns import ColumnProfile, property_names, words
+from cvj_ml.setup.columns import ColumnProfile, is_one_of, property_names, words
 from cvj_ml.setup.doubts import Doubt
 from cvj_ml.setup.events import COMMITTED, is_undone, meaning
 from cvj_ml.setup.named_tools import Recognised
@@ -61,7 +61,8 @@ class Draft:
 
     ``key`` tells orders apart; ``where`` names columns and what rows must have there, ``melt`` events and the columns
     of their dates, where a plain path can read them; ``undone`` is a column with the states in which an order came to
-    nothing; ``unvalued`` says that amounts are not the value. With ``read``, the columns were not guessed.
+    nothing (no states: whatever it holds); ``unvalued`` says that amounts are not the value. With ``read``, no column
+    was guessed.
     """
 
     source: str
@@ -212,7 +213,7 @@ def _select(made: Draft, *conditions: str) -> str:
 
 def _condition(table: Table, name: str, wanted: str) -> str:
     own = table.file.column(name).sql
-    return f"nullif(trim(CAST({own} AS VARCHAR)), '') IS NOT NULL" if wanted == FILLED else f"{own} = {literal(wanted)}"
+    return is_one_of(own, ()) if wanted == FILLED else f"{own} = {literal(wanted)}"
 
 
 def melt_of(made: Draft) -> dict[str, str]:
@@ -253,7 +254,7 @@ def _apart(made: Draft, event: str, amount: str | None) -> str:
     for state, names in made.undone:
         own = made.table.file.column(state).sql
         column = f"max({own})" if made.shape == "lines" else own
-        cases.append(f"WHEN {column} IN ({', '.join(map(literal, names))}) THEN {literal(f'{made.event}_undone')}")
+        cases.append(f"WHEN {is_one_of(column, names)} THEN {literal(f'{made.event}_undone')}")
     if amount and made.has_doubt("negative"):
         of = ""
         if "event" in made.roles.columns:
