@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -44,6 +45,20 @@ _ENDED = (_BAD - frozenset(words("invalid failed expired fraud fraudulent test c
 )
 """Words of columns that are filled where an order was taken back, with the day, the reason or a sign of it."""
 _WHEN = frozenset(words("at on date time timestamp datetime utc day by reason code when datum am"))
+_KINDS = frozenset(words("type kind direction art typ class action tipo"))
+_GERMAN_KIND = re.compile("(gs|tz|eg)(art|typ)$")
+"""How German names a kind in one word: Buchungsart, Umsatzart, Belegart."""
+_OF_SOMETHING = frozenset(
+    words(
+        "payment pay zahlungsart card product item article sku service plan subscription membership contract room"
+        " device shipping ship versandart delivery lieferart address store shop channel source currency tax discount"
+        " promo coupon price vehicle car property account campaign page browser email phone meal market segment"
+        " company industry travel travelers seat cabin location region city country file mime user customer client"
+        " member guest visitor household loyalty rate market distribution deposit"
+    )
+)
+"""Words that say of what else than the row a column names the kind."""
+_MANY_KINDS = 30
 
 
 def with_states(made: Draft) -> Draft:
@@ -188,6 +203,40 @@ def _off(column: str) -> bool | None:
     if not parts or not parts <= _GOOD | _BAD:
         return None
     return bool(parts & _BAD)
+
+
+def kind_doubts(made: Draft) -> list[Doubt]:
+    """Return the doubt of a column that names the kind of each row, where all rows are taken for one event."""
+    if made.event is None or meaning(made.event) not in COMMITTED:
+        return []
+    file, taken = made.table.file, {*made.roles.columns.values(), *made.properties}
+    # What says in which state each is was told already.
+    taken |= {name for one in made.doubts if one.name == f"{made.source}.states" for name in one.rivals}
+    found = [one for one in file.columns if one.name not in taken and _names_kinds(one)]
+    if not found:
+        return []
+    told = [
+        f"{one.name} says of which kind each row is: "
+        + first_of([f"{name} ({rows:,} rows)" for name, rows in (one.names or {}).items()])
+        for one in found
+    ]
+    first = found[0]
+    told_as = shlex.quote(f"{file.paths[0].name}:event={first.name}")
+    return [Doubt(
+        f"{made.source}.kinds", file.name,
+        f"{'. '.join(told)}. All of them are taken for {made.event!r}.", True, dict(first.names or {}),
+        tuple(one.name for one in found),
+        f"Are some none? If so: --column {told_as}, or leave those out in a query, as in"
+        f" WHERE {identifier(first.name)} = {literal(next(iter(first.names or {})))}.",
+    )]  # fmt: skip
+
+
+def _names_kinds(one: ColumnProfile) -> bool:
+    """Return whether a column says by its name of which kind each row is, and has few values that come back."""
+    parts = set(words(one.name))
+    named = parts & _KINDS or any(map(_GERMAN_KIND.search, parts))
+    few = one.kind == "text" and bool(one.names) and 2 <= one.distinct <= min(_MANY_KINDS, one.filled // 2)
+    return bool(named) and few and not parts & (_OF_SOMETHING | ID_WORDS)
 
 
 def payment_doubts(source: str, table: Table, roles: Roles, key: str | None) -> tuple[list[Doubt], list[str]]:
