@@ -391,6 +391,13 @@ ASKED: dict[str, tuple[dict[str, list[Any]], set[str]]] = {
     "one kind": ({"transaction_type": ["sale"] * ROWS}, set()),
     "a kind each": ({"entry_type": [f"kind {row}" for row in range(ROWS)]}, set()),
     "free trials": ({"total": [0 if row % 4 == 0 else 9.9 + row for row in range(ROWS)]}, {"zeros"}),
+    "stock of nobody": (
+        {
+            "customer_id": [None if row % 12 == 0 else f"c{row % 12}" for row in range(ROWS)],
+            "total": [0 if row % 12 == 0 else 9.9 + row for row in range(ROWS)],
+        },
+        {"refused"},
+    ),
     "a gift": ({"total": [0 if row == 7 else 9.9 + row for row in range(ROWS)]}, set()),
     "snapshots": ({"order_date": DAYS_SHARED, "total": [10.5 + row for row in range(ROWS)]}, {"running-total"}),
     "sums that fall once": ({"order_date": DAYS_SHARED, "total": [10.5 + row % 59 for row in range(ROWS)]}, set()),

@@ -117,7 +117,8 @@ def amount_doubts(made: Draft) -> list[Doubt]:
     if value is None or made.unvalued or where is None or made.shape not in ("rows", "lines"):
         return []
     undone = [f"({is_one_of(made.table.text(own), names)}) IS TRUE" for own, names in made.undone]
-    where = " AND NOT ".join([f"({where})", *undone])
+    # Rows of nobody, as corrections of a stock, are refused and make no customer.
+    where = " AND NOT ".join([f"({where}) AND {made.customer} IS NOT NULL", *undone])
     return [*_zeros(made, value, where), *_running_total(made, value, where)]
 
 
@@ -155,7 +156,7 @@ def _running_total(made: Draft, value: ColumnProfile, where: str) -> list[Doubt]
         f"SELECT count(*) AS n, count(*) FILTER (a > before) AS rises, count(*) FILTER (a < before) AS falls FROM ("
         f"SELECT c, a, lag(a) OVER (PARTITION BY c ORDER BY t, a) AS before FROM ("
         f"SELECT {made.customer} AS c, {amount} AS a, ({at.moment}) AS t FROM {made.table.sql} WHERE {where})"
-        f" WHERE c IS NOT NULL AND a IS NOT NULL) GROUP BY c HAVING count(*) >= {_SNAPSHOTS})"
+        f" WHERE a IS NOT NULL) GROUP BY c HAVING count(*) >= {_SNAPSHOTS})"
     ).fetchall()[0]
     people, times, whole = made.table.ask(
         f"count(DISTINCT {made.customer}), count(DISTINCT {made.table.text(at.name)}), count(*)", where
