@@ -93,12 +93,14 @@ def _column(field: Field, counts: list[int], rows: str, connection: duckdb.DuckD
                 return timed
             pure = replace(found, kind="number", pointed=pointed == numbers, unread=filled - numbers)
             return _number(pure, None, likely, text, rows, connection)
-        for mark in _MARKS[1:] if re.search(r"\d", _one(text, rows, connection)) else ():
-            number = f"TRY_CAST({plain_number(text, mark)} AS DOUBLE)"
-            ((numbers,),) = connection.execute(f"SELECT count({number}) FROM {rows}").fetchall()
-            if numbers >= MOSTLY * (filled - blank):
-                pure = replace(found, kind="number", decimal_mark=mark, unread=filled - numbers)
-                return _number(pure, mark, likely, text, rows, connection)
+        marks = _MARKS[1:] if re.search(r"\d", _one(text, rows, connection)) else ()
+        tests = [f"count(TRY_CAST({plain_number(text, mark)} AS DOUBLE))" for mark in marks]
+        read = connection.execute(f"SELECT {', '.join(tests)} FROM {rows}").fetchall()[0] if tests else ()
+        # Of two marks the one by which more can be read: 1,234,567 has one of thousands.
+        if read and max(read) >= MOSTLY * (filled - blank):
+            mark = marks[read.index(max(read))]
+            pure = replace(found, kind="number", decimal_mark=mark, unread=filled - max(read))
+            return _number(pure, mark, likely, text, rows, connection)
         found = replace(found, placeholders=likely)
         if distinct <= NAMES:
             found = replace(found, names=tally(text, rows, connection))

@@ -13,7 +13,7 @@ from typing import Literal
 from cvj_ml.config import DecimalMark
 from cvj_ml.schemas import TOUCHPOINT_ROLES
 from cvj_ml.store.fields import Field
-from cvj_ml.store.sql import identifier
+from cvj_ml.store.sql import identifier, literal
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -136,3 +136,9 @@ class ColumnProfile:
 def text_of(field: Field) -> str:
     """Return SQL for what stands in a column as text; the empty text is null."""
     return f"nullif({field.text}, '')"
+
+
+def is_one_of(own: str, texts: Iterable[str]) -> str:
+    """Return SQL of whether a column holds one of these texts; where there are none, whether it holds any."""
+    listed = ", ".join(map(literal, texts))
+    return f"{own} IN ({listed})" if listed else f"nullif(trim(CAST({own} AS VARCHAR)), '') IS NOT NULL"

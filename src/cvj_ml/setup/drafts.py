@@ -9,10 +9,11 @@ from cvj_ml.setup.columns import words
 from cvj_ml.setup.customers import nobody_values
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.events import meanings
-from cvj_ml.setup.money import with_money
+from cvj_ml.setup.money import amount_doubts, with_money
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.purchases import with_states
+from cvj_ml.setup.purchases import kind_doubts, with_states
 from cvj_ml.setup.queries import (
+    DEBITS,
     FILLED,
     Draft,
     Shape,
@@ -118,7 +119,9 @@ def draft(source: str, table: Table, roles: Roles) -> Draft:
     ids = (columns["customer_id"], *roles.also)
     nobody = dict.fromkeys(value for own in ids for value in nobody_values(table.file.column(own)))
     made = replace(made, null_values=tuple(nobody))
-    made = _first_lines(with_states(with_money(_with_events(made))))
+    made = with_states(with_money(_with_events(made)))
+    made = replace(made, doubts=(*made.doubts, *kind_doubts(made), *amount_doubts(made)))
+    made = _first_lines(made)
     if not needs_query(made):
         return made
     if roles.also and made.shape != "rows":
@@ -140,7 +143,7 @@ def _first_lines(made: Draft) -> Draft:
     orders = made.table.distinct(*by)
     counts = ", ".join(f"count({made.table.text(name)})" for name in (made.roles.get("customer_id"), *by))
     with_all = made.table.ask(f"count(*), {counts}", f"{made.table.text(value)} IS NOT NULL")
-    plain = not made.has_doubt("negative") and (at is None or at.is_written_plainly)
+    plain = not (made.has_doubt("negative") or made.has_doubt(DEBITS)) and (at is None or at.is_written_plainly)
     if is_price(value) or once < several or set(with_all) != {orders} or not plain:
         return made
     left = made.rows - orders

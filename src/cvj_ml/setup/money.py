@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cvj_ml.setup.columns import ColumnProfile, words
+from cvj_ml.config import DecimalMark
+from cvj_ml.setup.columns import ColumnProfile, is_one_of, words
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, meaning
-from cvj_ml.setup.queries import PRICE_EACH, PRICE_ELSEWHERE, Draft, number_sql, sold
+from cvj_ml.setup.queries import DEBITS, PRICE_EACH, PRICE_ELSEWHERE, Draft, groups_of, number_sql, sold
 from cvj_ml.setup.roles import ID_WORDS, Candidate, find_numbers, find_quantity, is_currency, is_price, says_money
+from cvj_ml.store.mapping import plain_number
 from cvj_ml.store.sql import literal
 
 _FEW_AMOUNTS = 12
@@ -22,10 +24,20 @@ _LIKE_PRICES = 0.95
 _PRICE_IN_CENTS = 500
 """Whole amounts whose median is below are no cents: hardly anything costs so little."""
 _NOTHING = "FALSE"
+_SOLD = ("purchase", "booking")
+"""What has a price; a demo and a trial often have none."""
+_FREE = 0.05
+"""From this share on, purchases of 0 are asked about."""
+_SNAPSHOTS = 3
+"""Rows a customer, and a day, from which they can be snapshots."""
+_GROWING = 1 / 3
+"""Customers whose total rises at least twice; those who came once and stayed away never do."""
+_RUNNING = frozenset(words("running cumulative cumulated cum ytd lifetime kumuliert accumulated balance"))
 
 
 def with_money(made: Draft) -> Draft:
     """Return the draft with what speaks against its amounts: currencies, signs, rivals."""
+    made = _with_thousands(made)
     value, file, found = made.column("value"), made.table.file, list(made.doubts)
     found += _without_amounts(made)
     if value is None:
@@ -59,12 +71,21 @@ def with_money(made: Draft) -> Draft:
             tuple(beside), "Do you need a value? If so: convert it to one currency in a query.",
         ))  # fmt: skip
         made = replace(made, unvalued=True, properties=(*made.properties, value.name))
-    found += [*_in_cents(made, value, currency), *_thousands(made, value), *_of_pieces(made, value)]
+    found += [*_in_cents(made, value, currency), *_of_pieces(made, value)]
     found += _given_back(made, value)
     made = replace(made, doubts=tuple(found))
     amounts = _amounts(made, value)
     below, of = _below_zero(made, amounts)
-    if below:
+    if 2 * below > of:
+        found.append(Doubt(
+            f"{made.source}.{DEBITS}", file.name,
+            f"{' or '.join(amounts)} is below zero in {below:,} of {of:,} rows that mean a purchase, as what leaves an"
+            " account is. A query turns the sign: those below zero are the purchases, and those above zero get the"
+            " event 'refund'.", True,
+            {"rows": below, "of": of},
+            way_out="Is a purchase above zero? If so: turn the sign back in the query, and leave those below zero out.",
+        ))  # fmt: skip
+    elif below:
         found.append(Doubt(
             f"{made.source}.negative", file.name,
             f"{' or '.join(amounts)} is below zero in {below:,} of {of:,} rows that mean a purchase, as refunds and"
@@ -90,11 +111,75 @@ def with_money(made: Draft) -> Draft:
     return replace(made, doubts=tuple(found))
 
 
-def _committed(made: Draft) -> str | None:
+def amount_doubts(made: Draft) -> list[Doubt]:
+    """Return what speaks against rows being purchases of what they are worth: amounts of 0, and running totals."""
+    value, where = made.column("value"), _committed(made, _SOLD)
+    if value is None or made.unvalued or where is None or made.shape not in ("rows", "lines"):
+        return []
+    undone = [f"({is_one_of(made.table.text(own), names)}) IS TRUE" for own, names in made.undone]
+    # Rows of nobody, as corrections of a stock, are refused and make no customer.
+    where = " AND NOT ".join([f"({where}) AND {made.customer} IS NOT NULL", *undone])
+    return [*_zeros(made, value, where), *_running_total(made, value, where)]
+
+
+def _zeros(made: Draft, value: ColumnProfile, where: str) -> list[Doubt]:
+    """Return the doubt of purchases of exactly 0, as a trial or a sample is; of lines, of orders of nothing else."""
+    amount = f"abs({number_sql(made.table, value.name, strict=False)})"
+    rows = f"SELECT {amount} AS amount FROM {made.table.sql} WHERE {where}"
+    if made.shape == "lines":
+        by = ", ".join(map(made.table.text, groups_of(made)))
+        rows = f"SELECT max({amount}) AS amount FROM {made.table.sql} WHERE {where} GROUP BY {by}"
+    counted = f"SELECT count(*) FILTER (amount = 0), count(*) FROM ({rows})"
+    zero, of = made.table.connection.execute(counted).fetchall()[0]
+    if not max(1, _FREE * of) <= zero < of:
+        return []
+    return [Doubt(
+        f"{made.source}.zeros", made.table.file.name,
+        f"{value.name} is exactly 0 in {zero:,} of {of:,} purchases, as that of a free trial or a sample is. Each makes"
+        " a customer, as one with an amount does.", True, {"zero": zero, "of": of},
+        way_out="Are they no purchases? If so: leave them out in a query, as in WHERE"
+        f" {number_sql(made.table, value.name, strict=False)} <> 0, or give them an event of their own there.",
+    )]  # fmt: skip
+
+
+def _running_total(made: Draft, value: ColumnProfile, where: str) -> list[Doubt]:
+    """Return the doubt of amounts that never fall within a customer and rise again and again: a total until then.
+
+    Amounts of orders may happen to rise; those of many customers on the same days are snapshots.
+    """
+    at = made.column("occurred_at")
+    if at is None or not at.moment or made.shape != "rows":
+        return []
+    amount = number_sql(made.table, value.name, strict=False)
+    customers, rising, falls, rows = made.table.connection.execute(
+        f"SELECT count(*), count(*) FILTER (rises >= 2), coalesce(sum(falls), 0), coalesce(sum(n), 0) FROM ("
+        f"SELECT count(*) AS n, count(*) FILTER (a > before) AS rises, count(*) FILTER (a < before) AS falls FROM ("
+        f"SELECT c, a, lag(a) OVER (PARTITION BY c ORDER BY t, a) AS before FROM ("
+        f"SELECT {made.customer} AS c, {amount} AS a, ({at.moment}) AS t FROM {made.table.sql} WHERE {where})"
+        f" WHERE a IS NOT NULL) GROUP BY c HAVING count(*) >= {_SNAPSHOTS})"
+    ).fetchall()[0]
+    people, times, whole = made.table.ask(
+        f"count(DISTINCT {made.customer}), count(DISTINCT {made.table.text(at.name)}), count(*)", where
+    )
+    named = bool(set(words(value.name)) & _RUNNING)
+    shared = named or whole >= _SNAPSHOTS * times
+    if falls or rising <= _GROWING * customers or not shared or whole < _SNAPSHOTS * people:
+        return []
+    return [Doubt(
+        f"{made.source}.running-total", made.table.file.name,
+        f"{value.name} never falls within a customer and rises again and again in {rising:,} of {customers:,} customers"
+        f" with {_SNAPSHOTS} rows or more ({rows:,} rows), as a balance or a running total does. Each row counts as a"
+        " purchase of all that stands there.", True, {"rising": rising, "customers": customers},
+        way_out="Is it what came together until then? If so: name a file of orders instead, or take the difference to"
+        " the customer's row before in a query (lag), without rows that add nothing.",
+    )]  # fmt: skip
+
+
+def _committed(made: Draft, meant: Sequence[str] = COMMITTED) -> str | None:
     """Return in SQL which rows mean a purchase; None where the event that all of them have is none."""
     if "event" not in made.roles.columns:
-        return "TRUE" if meaning(made.event or "") in COMMITTED else None
-    mapped = [name for name in made.events if meaning(name) in COMMITTED]
+        return "TRUE" if meaning(made.event or "") in meant else None
+    mapped = [name for name in made.events if meaning(name) in meant]
     text = made.table.text(made.roles.get("event"))
     return f"{text} IN ({', '.join(map(literal, mapped))})" if mapped else _NOTHING
 
@@ -191,22 +276,50 @@ def _in_cents(made: Draft, value: ColumnProfile, currency: ColumnProfile | None)
     )]  # fmt: skip
 
 
-def _thousands(made: Draft, value: ColumnProfile) -> list[Doubt]:
-    """Return the doubt of amounts that all have three digits behind the mark: they may be thousands."""
-    if value.type != "VARCHAR" or value.distinct < _FEW_AMOUNTS:
-        return []
-    text = f"trim({made.table.text(value.name)})"
-    rows, like = made.table.ask(
-        f"count({text}), count(*) FILTER (regexp_full_match({text}, '-?[1-9][0-9]{{0,2}}[.,][0-9]{{3}}'))"
+def _with_thousands(made: Draft) -> Draft:
+    """Return the draft with its amounts read by the mark that their digits tell, and the doubt where they tell none.
+
+    Where all have a mark with three digits behind it, it may be of thousands or of decimals. Where some have none, it
+    is taken for one of thousands: who writes decimals writes 898.000 beside 1.234, or 1.23 somewhere. Two marks in one
+    number are of thousands for certain.
+    """
+    value = made.column("value")
+    if value is None or value.type != "VARCHAR" or value.kind != "number" or value.distinct < _FEW_AMOUNTS:
+        return made
+    bare = f"regexp_replace({made.table.text(value.name)}, '[^0-9.,]', '', 'g')"
+    rows, marked, alike, sure, mark, other = made.table.ask(
+        f"count({bare}), count(*) FILTER (regexp_matches({bare}, '[.,]')),"
+        f" count(*) FILTER (regexp_full_match({bare}, '[1-9][0-9]{{0,2}}([.,][0-9]{{3}})+')),"
+        f" count(*) FILTER (regexp_matches({bare}, '[.,].*[.,]')),"
+        f" min(nullif(regexp_extract({bare}, '[.,]'), '')), max(nullif(regexp_extract({bare}, '[.,]'), ''))"
     )
-    if like < rows:
-        return []
-    return [Doubt(
-        f"{made.source}.thousands", made.table.file.name,
-        f"every {value.name} has exactly three digits behind its mark (9.999): it is read as a decimal mark, and may be"
-        " one of thousands.", True, {"rows": rows},
-        way_out="Are they thousands? If so: take the mark out in a query, as in replace(amount, '.', '').",
-    )]  # fmt: skip
+    if not marked or alike < marked or mark != other:
+        return made
+    mixed = marked < rows
+    if mixed or sure:
+        decimal: DecimalMark = "." if mark == "," else ","
+        (read,) = made.table.ask(f"count(TRY_CAST({plain_number(made.table.text(value.name), decimal)} AS DOUBLE))")
+        columns = [
+            replace(one, decimal_mark=decimal, unread=value.filled - read) if one.name == value.name else one
+            for one in made.table.file.columns
+        ]
+        made = replace(made, table=replace(made.table, file=replace(made.table.file, columns=tuple(columns))))
+    if sure:
+        return made
+    text = f"{marked:,} of {rows:,} {value.name} have a mark, each" if mixed else f"every {value.name} has its mark"
+    text += f" with exactly three digits behind it (9{mark}999)"
+    text += (
+        ", and the others are whole: it is read as one of thousands, and may be a decimal mark."
+        if mixed
+        else ": it is read as a decimal mark, and may be one of thousands."
+    )
+    said = mark if mixed else "." if mark == "," else ","
+    doubt = Doubt(
+        f"{made.source}.thousands", made.table.file.name, text, True, {"rows": marked, "of": rows},
+        way_out=f"Is it {'a decimal mark' if mixed else 'one of thousands'}? If so: write  decimal_mark: \"{said}\""
+        f"  under sources.{made.source}; in a query, correct that.",
+    )  # fmt: skip
+    return replace(made, doubts=(*made.doubts, doubt))
 
 
 def _of_pieces(made: Draft, value: ColumnProfile) -> list[Doubt]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cvj_ml.setup.columns import NAMES, words
+from cvj_ml.setup.columns import NAMES, ColumnProfile, is_one_of, words
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, is_done, is_undone, meaning
 from cvj_ml.setup.profile import Table
@@ -39,6 +40,25 @@ _BAD = frozenset(
     )
 )
 """Words of columns with truth values: where they say no, or yes, the order came to nothing."""
+_ENDED = (_BAD - frozenset(words("invalid failed expired fraud fraudulent test churn churned"))) | frozenset(
+    words("refund chargeback dispute reversal stornierung stornodatum storniertes kundigung")
+)
+"""Words of columns that are filled where an order was taken back, with the day, the reason or a sign of it."""
+_WHEN = frozenset(words("at on date time timestamp datetime utc day by reason code when datum am"))
+_KINDS = frozenset(words("type kind direction art typ class action tipo"))
+_GERMAN_KIND = re.compile("(gs|tz|eg)(art|typ)$")
+"""How German names a kind in one word: Buchungsart, Umsatzart, Belegart."""
+_OF_SOMETHING = frozenset(
+    words(
+        "payment pay zahlungsart card product item article sku service plan subscription membership contract room"
+        " device shipping ship versandart delivery lieferart address store shop channel source currency tax discount"
+        " promo coupon price vehicle car property account campaign page browser email phone meal market segment"
+        " company industry travel travelers seat cabin location region city country file mime user customer client"
+        " member guest visitor household loyalty rate market distribution deposit"
+    )
+)
+"""Words that say of what else than the row a column names the kind."""
+_MANY_KINDS = 30
 
 
 def with_states(made: Draft) -> Draft:
@@ -56,20 +76,23 @@ def with_states(made: Draft) -> Draft:
     text += f" Not looked at, though it may say the same: {first_of(others)}." if others else ""
     first = shown[0]
     said = next(iter(first.names))
+    ended = [one.column for one in shown if one.is_filled]
     doubt = Doubt(
         f"{made.source}.states", made.table.file.name, text,
         any(one.coded or not all(map(is_done, one.names)) for one in shown),
         dict(first.names), (*first.names, *others),
-        "Are others no purchases? If so: "
+        (f"Did those of {' and '.join(ended)} hold until then, as a contract does? If so: correct the query. "
+         if apart and ended else "") + "Are others no purchases? If so: "
         + ("name them in the query, too." if apart else
+           f"say which are in a query, as in WHERE {identifier(first.column)} IS NULL." if first.is_filled else
            f"say which are in the query, as in WHERE {identifier(first.column)} = {literal(said)}." if needs_query(made)
            else f"say which are under sources.{made.source}, as in where: {{{first.column}: [{said}]}}."),
     )  # fmt: skip
     made = replace(made, doubts=(*made.doubts, doubt), properties=(*made.properties, *(one.column for one in shown)))
     if not apart:
         return made
-    undone = tuple((one.column, one.undone) for one in apart)
-    wrong = " OR ".join(f"{made.table.text(own)} IN ({', '.join(map(literal, names))})" for own, names in undone)
+    undone = tuple((one.column, () if one.is_filled else one.undone) for one in apart)
+    wrong = " OR ".join(is_one_of(made.table.text(own), names) for own, names in undone)
     (rows,) = made.table.ask("count(*)", wrong)
     events = {made.event or "": sum(made.events.values()) - rows, f"{made.event}_undone": rows}
     return replace(made, events=events, undone=undone)
@@ -77,6 +100,14 @@ def with_states(made: Draft) -> Draft:
 
 def _state_words(made: Draft, state: _State, apart: bool) -> str:
     """Return what a column of states says, and what is made of it."""
+    if state.is_filled:
+        (filled,), of = state.names.values(), made.table.file.rows
+        text = f"{state.column} is filled in {filled:,} of {of:,} rows, as where an order was taken back"
+        return text + (
+            f": they came to nothing, event {f'{made.event}_undone'!r}; the other {of - filled:,} rows count."
+            if apart and state.undone
+            else ". All of them count."
+        )
     told = [f"{name} ({rows:,} rows)" for name, rows in state.names.items()]
     empty = made.table.file.rows - sum(state.names.values())
     told += [f"empty ({empty:,} rows)"] if empty else []
@@ -94,7 +125,8 @@ def _state_words(made: Draft, state: _State, apart: bool) -> str:
 class _State:
     """A column that may say in which state an order is: its values with their rows, and those of what is none.
 
-    ``coded`` says that the values are truth values or numbers, ``is_named`` that the column is called like a state.
+    ``coded`` says that the values are truth values or numbers, ``is_named`` that the column is called like a state,
+    ``is_filled`` that whatever stands there says one thing, as the time of a cancellation does.
     """
 
     column: str
@@ -102,12 +134,16 @@ class _State:
     undone: tuple[str, ...]
     is_named: bool
     coded: bool = False
+    is_filled: bool = False
 
 
 def _states(made: Draft) -> Iterator[_State]:
     """Yield the columns that may say what became of each order: names of states, truth values, numbers of states."""
     table, taken = made.table, set(made.roles.columns.values())
     for one in table.file.columns:
+        if one.name not in taken and (ended := _ended(one, table.file.rows)):
+            yield ended
+            continue
         if one.name in taken or not 0 < one.distinct <= NAMES:
             continue
         repeats = 2 * one.distinct <= one.filled or one.distinct <= _FEW
@@ -139,6 +175,22 @@ def _states(made: Draft) -> Iterator[_State]:
             yield _State(one.name, table.values(one.name), (), is_named=True, coded=True)
 
 
+def _ended(one: ColumnProfile, rows: int) -> _State | None:
+    """Return what a column says that by its name is filled where an order was taken back, and only there.
+
+    Where it is filled in most rows, or with days that may stand for none, nothing is set apart unasked.
+    """
+    parts = set(words(one.name)) - _ABOUT - _WHEN
+    filled = one.somebody - one.ancient - one.ahead
+    if one.kind not in ("time", "text") or not parts or not parts <= _ENDED or not 0 < filled < rows:
+        return None
+    if one.kind == "text" and any(_truth(text) is False for text in one.names or ()):
+        return None  # a flag, which says no as well
+    plain = filled == one.filled and one.unread == 0 and 2 * filled < rows
+    undone = ("filled",) if plain else ()
+    return _State(one.name, {"filled": filled}, undone, is_named=True, coded=True, is_filled=True)
+
+
 def _truth(text: str) -> bool | None:
     """Return the truth value that a text is, None for any other."""
     plain = re.sub(r"\.0+$", "", text.strip().lower())
@@ -151,6 +203,40 @@ def _off(column: str) -> bool | None:
     if not parts or not parts <= _GOOD | _BAD:
         return None
     return bool(parts & _BAD)
+
+
+def kind_doubts(made: Draft) -> list[Doubt]:
+    """Return the doubt of a column that names the kind of each row, where all rows are taken for one event."""
+    if made.event is None or meaning(made.event) not in COMMITTED:
+        return []
+    file, taken = made.table.file, {*made.roles.columns.values(), *made.properties}
+    # What says in which state each is was told already.
+    taken |= {name for one in made.doubts if one.name == f"{made.source}.states" for name in one.rivals}
+    found = [one for one in file.columns if one.name not in taken and _names_kinds(one)]
+    if not found:
+        return []
+    told = [
+        f"{one.name} says of which kind each row is: "
+        + first_of([f"{name} ({rows:,} rows)" for name, rows in (one.names or {}).items()])
+        for one in found
+    ]
+    first = found[0]
+    told_as = shlex.quote(f"{file.paths[0].name}:event={first.name}")
+    return [Doubt(
+        f"{made.source}.kinds", file.name,
+        f"{'. '.join(told)}. All of them are taken for {made.event!r}.", True, dict(first.names or {}),
+        tuple(one.name for one in found),
+        f"Are some none? If so: --column {told_as}, or leave those out in a query, as in"
+        f" WHERE {identifier(first.name)} = {literal(next(iter(first.names or {})))}.",
+    )]  # fmt: skip
+
+
+def _names_kinds(one: ColumnProfile) -> bool:
+    """Return whether a column says by its name of which kind each row is, and has few values that come back."""
+    parts = set(words(one.name))
+    named = parts & _KINDS or any(map(_GERMAN_KIND.search, parts))
+    few = one.kind == "text" and bool(one.names) and 2 <= one.distinct <= min(_MANY_KINDS, one.filled // 2)
+    return bool(named) and few and not parts & (_OF_SOMETHING | ID_WORDS)
 
 
 def payment_doubts(source: str, table: Table, roles: Roles, key: str | None) -> tuple[list[Doubt], list[str]]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from cvj_ml.config import EPOCHS, counted_since
-from cvj_ml.setup.columns import ColumnProfile, property_names, words
+from cvj_ml.setup.columns import ColumnProfile, is_one_of, property_names, words
 from cvj_ml.setup.doubts import Doubt
 from cvj_ml.setup.events import COMMITTED, is_undone, meaning
 from cvj_ml.setup.named_tools import Recognised
@@ -24,6 +24,9 @@ _NO_EVENT = frozenset(words("became become a an date at on time timestamp dateti
 
 PRICE_EACH = "price-each"
 """The doubt of a row whose amount is the price of one piece, beside how many there are."""
+
+DEBITS = "debits"
+"""The doubt of amounts that are below zero in most purchases, as in a statement of an account."""
 
 Shape = Literal["rows", "lines", "versions", "dates", "changes"]
 
@@ -61,7 +64,7 @@ class Draft:
 
     ``key`` tells orders apart; ``where`` names columns and what rows must have there, ``melt`` events and the columns
     of their dates, where a plain path can read them; ``undone`` is a column with the states in which an order came to
-    nothing; ``unvalued`` says that amounts are not the value. With ``read``, the columns were not guessed.
+    nothing (none: whatever it holds); ``unvalued``: amounts are not the value. With ``read``, no column was guessed.
     """
 
     source: str
@@ -89,8 +92,8 @@ class Draft:
 
     @property
     def computes_value(self) -> bool:
-        """Whether the query makes the value itself, as a number: a sum of lines, or a price times how many."""
-        return self.shape == "lines" or self.has_doubt(PRICE_EACH)
+        """Whether the query makes the value itself, as a number: a sum, a product, or with its sign turned."""
+        return self.shape == "lines" or self.has_doubt(PRICE_EACH) or self.has_doubt(DEBITS)
 
     @property
     def rows(self) -> int:
@@ -133,9 +136,7 @@ def needs_query(made: Draft) -> bool:
     return bool(
         made.shape == "lines"
         or (made.shape == "dates" and not made.melt)
-        or made.has_doubt("negative")
-        or made.has_doubt(PRICE_ELSEWHERE)
-        or made.has_doubt(PRICE_EACH)
+        or any(map(made.has_doubt, ("negative", DEBITS, PRICE_ELSEWHERE, PRICE_EACH)))
         or made.undone
         or (at is not None and not at.is_written_plainly)
     )
@@ -179,6 +180,7 @@ def _select(made: Draft, *conditions: str) -> str:
         )
     at = instant_sql(table.file.column(columns["occurred_at"]))
     amount, value = _amount(made), None
+    amount = f"-({amount})" if amount and made.has_doubt(DEBITS) else amount
     if "value" in columns and not made.unvalued:
         own = table.file.column(columns["value"]).sql
         plain = number_sql(table, columns["value"], strict=True) if conditions else own
@@ -212,7 +214,7 @@ def _select(made: Draft, *conditions: str) -> str:
 
 def _condition(table: Table, name: str, wanted: str) -> str:
     own = table.file.column(name).sql
-    return f"nullif(trim(CAST({own} AS VARCHAR)), '') IS NOT NULL" if wanted == FILLED else f"{own} = {literal(wanted)}"
+    return is_one_of(own, ()) if wanted == FILLED else f"{own} = {literal(wanted)}"
 
 
 def melt_of(made: Draft) -> dict[str, str]:
@@ -253,8 +255,8 @@ def _apart(made: Draft, event: str, amount: str | None) -> str:
     for state, names in made.undone:
         own = made.table.file.column(state).sql
         column = f"max({own})" if made.shape == "lines" else own
-        cases.append(f"WHEN {column} IN ({', '.join(map(literal, names))}) THEN {literal(f'{made.event}_undone')}")
-    if amount and made.has_doubt("negative"):
+        cases.append(f"WHEN {is_one_of(column, names)} THEN {literal(f'{made.event}_undone')}")
+    if amount and (made.has_doubt("negative") or made.has_doubt(DEBITS)):
         of = ""
         if "event" in made.roles.columns:
             mapped = ", ".join(literal(name) for name in made.events if meaning(name) in COMMITTED)

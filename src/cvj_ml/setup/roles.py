@@ -102,6 +102,7 @@ _NO_MONEY = frozenset(
         " max min"
         " average mwst rabatt iva tva versand remise descuento freight orders items visits age year num secs seconds"
         " sec minutes mins hours duration bytes kb mb gb pages clicks views plays sessions steps distance km miles"
+        " points point pts coins credits tokens punkte puntos"
     )
 )
 _CHANNEL = ("channel", "utm source", "medium", "utm medium", "source", "platform", "device", "kanal", "canal")
