@@ -522,3 +522,44 @@ def test_numbers_of_posts_are_no_customers_though_customers_have_the_same_number
     config = yaml.safe_load((tmp_path / "shop.yaml").read_text())
     assert done.code == 0 and "PostId" not in str(config["sources"]["votes"])
     assert "UserId" in doubts["customer-rivals"]["text"] and doubts["customer-rivals"]["rivals"] == ["PostId"]
+
+
+def test_a_purchase_that_two_files_tell_counts_once(tmp_path: Path) -> None:
+    """Silent error 184: payments and lines of the orders, and what a log says of them, are the orders' purchases."""
+    orders = pd.DataFrame(BASE).assign(order_id=range(1, ROWS + 1))
+    later = [at.replace(":00:00", ":02:00") for at in AT]
+    payments = pd.DataFrame(
+        {
+            "payment_id": range(900, 900 + ROWS),
+            "order_id": orders["order_id"],
+            "customer_id": orders["customer_id"],
+            "paid_at": later,
+            "amount": orders["total"],
+        }
+    )
+    lines = pd.concat([orders.assign(sku=sku, price=orders["total"] / 2) for sku in "AB"]).drop(columns="total")
+    log = pd.DataFrame({"customer_id": BASE["customer_id"] * 2, "ts": AT * 2, "order_id": [*orders["order_id"]] * 2,
+                        "event": ["purchase"] * ROWS + ["page_view"] * ROWS})  # fmt: skip
+    alike = payments.drop(columns="order_id").assign(payment_id=[f"p{n}" for n in range(ROWS)])
+    for name, other in {"payments": payments, "items": lines, "log": log, "paid": alike}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        orders.to_csv(folder / "orders.csv", index=False)
+        other.to_csv(folder / f"{name}.csv", index=False)
+        done, doubts = init(folder / "shop.yaml", folder / f"{name}.csv", folder / "orders.csv")
+        assert done.code == 3 and "one-purchase" in blocking(doubts), name
+        assert doubts["one-purchase"]["about"] == f"{name}.csv"
+        assert init(folder / "shop.yaml", folder / f"{name}.csv", folder / "orders.csv", "--yes")[0].code == 0
+        events = yaml.safe_load((folder / "shop.yaml").read_text()).get("events", {})
+        counted = stored(folder / "shop.yaml").query("event in @mapped", local_dict={
+            "mapped": events.get("purchase", ["purchase"])})  # fmt: skip
+        assert len(counted) == ROWS and counted["value"].sum() == WHOLE, name
+    # Orders and gifts are both numbered from 1 on.
+    folder = tmp_path / "gifts"
+    folder.mkdir()
+    gifts = pd.DataFrame(BASE).assign(order_id=range(1, ROWS + 1), order_date=later, total=7.5)
+    gifts["customer_id"] = [f"c{(row + 5) % 12}" for row in range(ROWS)]
+    gifts.rename(columns={"order_date": "given_at"}).to_csv(folder / "gifts.csv", index=False)
+    orders.to_csv(folder / "orders.csv", index=False)
+    _, doubts = init(folder / "shop.yaml", folder / "gifts.csv", folder / "orders.csv", "--yes")
+    assert "one-purchase" not in doubts and (stored(folder / "shop.yaml")["event"] == "purchase").sum() == 2 * ROWS

@@ -10,6 +10,7 @@ from cvj_ml.setup.doubts import Doubt, file_doubts, first_of
 from cvj_ml.setup.events import COMMITTED
 from cvj_ml.setup.named_tools import OFF, Recognised, ToolSource, plain_ids, tool_columns
 from cvj_ml.setup.profile import Table
+from cvj_ml.setup.purchases import told_twice
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import Roles
 from cvj_ml.store.sql import literal
@@ -126,9 +127,9 @@ def stage_doubts(draft: Draft) -> list[Doubt]:
     )]  # fmt: skip
 
 
-def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
-    """Return what several files say together where a tool's is among them, and the events not to be counted."""
-    doubts, uncounted = list[Doubt](), list[str]()
+def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Draft], list[Doubt], list[str]]:
+    """Return what several files say together: the drafts, their doubts, and the events not to be counted."""
+    made, doubts, uncounted = told_twice(drafts)
     main = max(drafts, key=lambda one: one.rows)
     for one in drafts:
         if one.table is main.table or not (one.read or main.read):
@@ -157,7 +158,7 @@ def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
                 f"Are they different? If so: write both under events: {{{canonical}: [...]}}.",
             ))  # fmt: skip
             uncounted += [] if same else names
-    return doubts, uncounted
+    return made, doubts, uncounted
 
 
 def _meant(one: Draft, canonical: str) -> list[str]:
