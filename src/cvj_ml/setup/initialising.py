@@ -184,7 +184,7 @@ def _propose(
             *payments, *file_doubts(source, table, made.shape in ("lines", "versions")),
             *_nested(source, made), *_of_folders(source, made),
         ]  # fmt: skip
-    drafts, joint, twice = joint_doubts(drafts)
+    drafts, joint, twice = joint_doubts(drafts, attributes)
     return propose(name, time_zone, drafts, attributes, doubts + joint, uncounted + twice, beside)
 
 
