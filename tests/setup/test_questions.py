@@ -719,3 +719,110 @@ def test_a_lead_time_is_nobody_and_an_account_number_somebody(tmp_path: Path) ->
     done, _ = init(tmp_path / "shop.yaml", tmp_path / "o.csv", "--yes")
     (source,) = yaml.safe_load((tmp_path / "shop.yaml").read_text())["sources"].values()
     assert done.code == 0 and source["columns"]["customer_id"] == "Kontonummer"
+
+
+def test_a_purchase_that_two_files_tell_counts_once(tmp_path: Path) -> None:
+    """Silent error 184: payments and lines of the orders, and what a log says of them, are the orders' purchases."""
+    orders = pd.DataFrame(BASE).assign(order_id=range(1, ROWS + 1))
+    later = [at.replace(":00:00", ":02:00") for at in AT]
+    payments = pd.DataFrame(
+        {
+            "payment_id": range(900, 900 + ROWS),
+            "order_id": orders["order_id"],
+            "customer_id": orders["customer_id"],
+            "paid_at": later,
+            "amount": orders["total"],
+        }
+    )
+    lines = pd.concat([orders.assign(sku=sku, price=orders["total"] / 2) for sku in "AB"]).drop(columns="total")
+    log = pd.DataFrame({"customer_id": BASE["customer_id"] * 2, "ts": AT * 2, "order_id": [*orders["order_id"]] * 2,
+                        "event": ["purchase"] * ROWS + ["page_view"] * ROWS})  # fmt: skip
+    alike = payments.drop(columns="order_id").assign(payment_id=[f"p{n}" for n in range(ROWS)])
+    for name, other in {"payments": payments, "items": lines, "log": log, "paid": alike}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        orders.to_csv(folder / "orders.csv", index=False)
+        other.to_csv(folder / f"{name}.csv", index=False)
+        done, doubts = init(folder / "shop.yaml", folder / f"{name}.csv", folder / "orders.csv")
+        assert done.code == 3 and "one-purchase" in blocking(doubts), name
+        assert doubts["one-purchase"]["about"] == f"{name}.csv"
+        assert init(folder / "shop.yaml", folder / f"{name}.csv", folder / "orders.csv", "--yes")[0].code == 0
+        events = yaml.safe_load((folder / "shop.yaml").read_text()).get("events", {})
+        counted = stored(folder / "shop.yaml").query("event in @mapped", local_dict={
+            "mapped": events.get("purchase", ["purchase"])})  # fmt: skip
+        assert len(counted) == ROWS and counted["value"].sum() == WHOLE, name
+    # Orders and gifts are both numbered from 1 on.
+    folder = tmp_path / "gifts"
+    folder.mkdir()
+    gifts = pd.DataFrame(BASE).assign(order_id=range(1, ROWS + 1), order_date=later, total=7.5)
+    gifts["customer_id"] = [f"c{(row + 5) % 12}" for row in range(ROWS)]
+    gifts.rename(columns={"order_date": "given_at"}).to_csv(folder / "gifts.csv", index=False)
+    orders.to_csv(folder / "orders.csv", index=False)
+    _, doubts = init(folder / "shop.yaml", folder / "gifts.csv", folder / "orders.csv", "--yes")
+    assert "one-purchase" not in doubts and (stored(folder / "shop.yaml")["event"] == "purchase").sum() == 2 * ROWS
+
+
+def test_one_person_under_two_spellings_is_asked_about(tmp_path: Path) -> None:
+    """Silent error 185: sends under one spelling and orders under another are two people to every list."""
+    visits = pd.DataFrame({"ts": [at.replace("10:", "09:") for at in AT], "event": "page_view"})
+    orders = pd.DataFrame(BASE).assign(order_id=range(1, ROWS + 1))
+    numbers = [row % 12 + 1 for row in range(ROWS)]
+    mails = [f"ann{one}@x.test" for one in numbers]
+    codes = [f"C{one}" for one in numbers]
+    spelled = {
+        "blanks": (codes, [f"{one} " if row % 2 else one for row, one in enumerate(codes)], "{match: trimmed}"),
+        "case": (mails, [one.title() if row % 2 else one for row, one in enumerate(mails)], "lower(COLUMN)"),
+        "name": (mails, [f"Ann B <{one}>" if row % 2 else one for row, one in enumerate(mails)], "'^.*<(.+)>$'"),
+        "zeros": (numbers, [f"{one:05}" for one in numbers], "'^0*([0-9]+?)([.]0+)?$'"),
+        "none": (codes, codes, ""),
+    }
+    for name, (one, other, mended) in spelled.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        visits.assign(customer_id=one).to_csv(folder / "visits.csv", index=False)
+        orders.assign(customer_id=other).to_csv(folder / "orders.csv", index=False)
+        done, doubts = init(folder / "shop.yaml", folder / "visits.csv", folder / "orders.csv")
+        assert (done.code == 3 and mended in doubts["spelling"]["way_out"]) if mended else "spelling" not in doubts
+        assert not mended or not {*other} & {*doubts["spelling"]["text"].split()}
+        # Within one file, too.
+        both = pd.concat([orders.assign(customer_id=ids).assign(order_id=ids) for ids in (one, other)])
+        both.drop(columns="order_id").to_csv(folder / "sales.csv", index=False)
+        _, doubts = init(folder / "one.yaml", folder / "sales.csv")
+        assert ("ids-alike" in blocking(doubts)) == bool(mended), name
+    folder = tmp_path / "blanks"
+    init(folder / "shop.yaml", folder / "visits.csv", folder / "orders.csv", "--yes")
+    assert stored(folder / "shop.yaml")["customer_id"].nunique() > 12, "what is accepted stays as it is"
+    target = folder / "trimmed" / "shop.yaml"
+    init(target, folder / "visits.csv", folder / "orders.csv", "--yes")
+    target.write_text(target.read_text() + "ids: {match: trimmed}\n")
+    assert stored(target)["customer_id"].nunique() == 12
+
+
+def test_an_id_that_is_nobodys_is_asked_about(tmp_path: Path) -> None:
+    """Silent error 186: a line of totals, a walk-in customer and a house account would be the best customers."""
+    rows, walkin = 600, [row % 15 == 0 for row in range(600)]
+    day = pd.Timestamp("2023-01-01") + pd.to_timedelta(pd.Series(range(rows)), unit="D")
+    sales = pd.DataFrame({"sale_id": [f"S{row}" for row in range(rows)], "date": day,
+                          "customer_no": [f"{1 + row % 150:06}" for row in range(rows)],
+                          "amount": [20.5 + row % 37 for row in range(rows)]})  # fmt: skip
+    whole = sales["amount"].sum()
+    total = {"sale_id": "", "date": day.iloc[-1], "customer_no": "TOTAL", "amount": whole}
+    cases = {
+        "nobody": [("Walk-in Customer", None), ("000000", None), ("Laufkunde", None), ("", total)],
+        "one-id": [("K9", None)],
+        "totals-row": [("", total | {"customer_no": "ALL 2023"})],
+    }
+    for asked, written in cases.items():
+        for who, last in written:
+            made = sales.assign(customer_no=sales["customer_no"].mask(walkin, who)) if who else sales
+            made = pd.concat([made, pd.DataFrame([last])]) if last else made
+            folder = tmp_path / f"{asked}{who}"
+            folder.mkdir(exist_ok=True)
+            made.to_csv(folder / "sales.csv", index=False)
+            done, doubts = init(folder / "shop.yaml", folder / "sales.csv")
+            assert done.code == 3 and blocking(doubts) & {"nobody", "one-id", "totals-row"} == {asked}, (asked, who)
+            assert init(folder / "shop.yaml", folder / "sales.csv", "--yes")[0].code == 0
+            if asked == "nobody":
+                assert len(stored(folder / "shop.yaml")) == rows - (sum(walkin) if who else 0)
+    sales.to_csv(tmp_path / "sales.csv", index=False)
+    assert not blocking(init(tmp_path / "shop.yaml", tmp_path / "sales.csv")[1]) - {"event"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import duckdb
 
 from cvj_ml.config import DecimalMark
-from cvj_ml.setup.columns import MOSTLY, NAMES, PLACEHOLDERS, ColumnProfile, text_of
+from cvj_ml.setup.columns import MOSTLY, NAMES, NO_NUMBER, PLACEHOLDERS, ColumnProfile, may_be_somebody, text_of
 from cvj_ml.setup.times import counted_time, months, with_span, written_time
 from cvj_ml.store.fields import Field
 from cvj_ml.store.instants import instant_of
@@ -79,7 +79,7 @@ def _column(field: Field, counts: list[int], rows: str, connection: duckdb.DuckD
         written, numbers, datelike, pointed, scientific, emails, people = counts[2:]
         found = replace(found, scientific=scientific, emails=emails, people=people)
         # A column of nothing but placeholders is neither.
-        blank = sum(rows_of for value, rows_of in likely.items() if value not in ("0", "-1"))
+        blank = sum(rows_of for value, rows_of in likely.items() if not may_be_somebody(value))
         if (
             datelike
             and datelike >= MOSTLY * (filled - blank)
@@ -124,7 +124,7 @@ def _one(text: str, rows: str, connection: duckdb.DuckDBPyConnection) -> str:
 
 def _placeholders(text: str, rows: str, connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     known = ", ".join(map(literal, sorted(PLACEHOLDERS)))
-    where = f"lower(trim({text})) IN ({known})"
+    where = f"lower(trim({text})) IN ({known}) OR regexp_full_match(trim({text}), {literal(NO_NUMBER)})"
     counted = f"SELECT {text} AS text, count(*) FROM {rows} WHERE {where} GROUP BY 1 ORDER BY 1"
     return dict(connection.execute(counted).fetchall())
 

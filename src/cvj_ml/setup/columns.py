@@ -48,12 +48,37 @@ PLACEHOLDERS = frozenset(
         "null", "(null)", "<null>", "undefined", "nan", "none", "(none)", "nil", "\\n", "na", "n/a", "#n/a", "#ref!",
         "#value!", "(not set)", "not set", "[object object]", "unknown", "(unknown)", "anonymous", "guest", "missing",
         "empty", "(empty)", "blank", "(blank)", "-", "--", "?", "false", "true", "test", "deleted", "[deleted]",
-        "not available",         "(not provided)", "unbekannt", "inconnu", "desconocido", "onbekend",
+        "not available", "(not provided)", "unbekannt", "inconnu", "desconocido", "onbekend",
         "00000000-0000-0000-0000-000000000000",
+        "walk-in", "walkin", "walk in", "walk-in customer", "walkin customer", "walk in customer", "cash customer",
+        "house account", "laufkunde", "barverkauf", "total", "totals", "grand total", "sum", "summe", "gesamt",
+        "gesamtsumme", "total general",
         "{{user_id}}", "${user_id}", "%user_id%", "0", "-1",
     ]
 )  # fmt: skip
-"""What systems write, in lower case, where they do not know who it was."""
+"""What systems write, in lower case, where they do not know who it was, or where a row is nobody's, as a total's is."""
+NO_NUMBER = "0{4,}"
+"""Zeros alone, where ids are filled up with them."""
+
+TRIMMED = r"regexp_replace({}, '^[\s\p{{Z}}\x{{FEFF}}\x{{200B}}\"'']+|[\s\p{{Z}}\x{{FEFF}}\x{{200B}}\"'']+$', '', 'g')"
+
+
+def spellings(text: str) -> dict[str, str]:
+    """Return in what two spellings of one id may differ, with SQL of the id without that and what stands before it."""
+    trimmed = TRIMMED.format(text)
+    address = f"regexp_replace(lower({trimmed}), '^.*<([^<>@ ]+@[^<> ]+)>$', '\\1')"
+    return {
+        "blanks": trimmed,
+        "upper and lower case": f"lower({trimmed})",
+        "a name before an address": address,
+        "zeros in front or .0 behind": f"regexp_replace({address}, '^0*([0-9]+?)([.]0+)?$', '\\1')",
+    }
+
+
+def may_be_somebody(value: str) -> bool:
+    """Return whether a placeholder is a number, such as 0, -1 or 000000: it is somebody's id, or an amount, as well."""
+    return value.strip() == "-1" or not value.strip().strip("0")
+
 
 MOSTLY = 0.95
 """Of the values of a column so many have to be times, or numbers, that the others are taken for faults."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cvj_ml.setup.columns import ColumnProfile, words
-from cvj_ml.setup.doubts import MANY, Doubt, first_of
+from cvj_ml.setup.columns import ColumnProfile, may_be_somebody, words
+from cvj_ml.setup.doubts import Doubt, alike_doubts, first_of
 from cvj_ml.setup.events import COMMITTED, meaning
 from cvj_ml.setup.profile import Table, source_name
 from cvj_ml.setup.queries import Draft
@@ -29,6 +29,8 @@ from cvj_ml.setup.roles import (
 
 _HEAVY, _TIMES_OTHERS = 0.1, 10
 """One id is suspected to be nobody's from this share of the rows on, if it has so many times the rows of others."""
+_LIGHT, _TIMES_MEAN, _TIMES_SECOND = 0.05, 50, 5
+"""So it is from this share on, if it has ten times the next one's rows, or so many times the others' and the next's."""
 _NEARLY = 0.98
 """In so many rows an id stands (nearly) everywhere."""
 COMES_BACK = 0.9
@@ -244,12 +246,11 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
     file, found = table.file, _nobody(source, table, column)
     rows, ids = column.filled, column.distinct
     others = (rows - column.most) / max(1, ids - 1)
-    if ids > 10 and column.most >= _HEAVY * rows and column.most >= _TIMES_OTHERS * others and not column.nobody:
+    if ids > 10 and _is_heavy(table, column, others):
         found.append(Doubt(
             f"{source}.one-id", file.name,
-            f"one {column.name} stands in {column.most:,} of {rows:,} rows, {column.most / max(others, 1):,.0f}"
-            f" times as many"
-            " as another.", True, {"rows": column.most},
+            f"one {column.name} stands in {column.most:,} of {rows:,} rows, {column.most / max(others, 1):,.0f} times"
+            " as many as another.", True, {"rows": column.most},
             way_out=f"Is it nobody: a house account, a till? If so: null_values: [that id] under sources.{source}.",
         ))  # fmt: skip
     if column.scientific:
@@ -271,19 +272,7 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
             way_out=f"Has each person an id{told}? If so: --column {file.paths[0].name}:customer_id=COLUMN.",
         ))  # fmt: skip
     elif column.kind == "text" or column.type == "VARCHAR":
-        text = table.text(column.name)
-        # 12.0 beside 12 is one number that was read as text.
-        plain = f"regexp_replace(lower(trim({text})), '^([0-9]+)[.]0+$', '\\1')"
-        ((folded,),) = (table.ask(f"count(DISTINCT {plain})"),)
-        alike = table.distinct(column.name, where=f"{text} IS NOT NULL") - folded
-        if alike:
-            mail = 2 * column.emails > rows
-            found.append(Doubt(
-                f"{source}.ids-alike", file.name,
-                f"{alike:,} {column.name} differ from another only in upper and lower case, blanks or .0 behind, and"
-                " count as customers of their own.", mail or alike > MANY * ids, {"ids": alike},
-                way_out="Are they the same people? If so: write them alike in a query, lower(trim(…)).",
-            ))  # fmt: skip
+        found += alike_doubts(source, table, column)
     if column.pointed and column.type == "VARCHAR" and table.file.is_text:
         found.append(Doubt(
             f"{source}.pointed-ids", file.name,
@@ -292,6 +281,19 @@ def _id_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
             " says 12 means somebody else:", way_out="save them as whole numbers.",
         ))  # fmt: skip
     return found
+
+
+def _is_heavy(table: Table, column: ColumnProfile, others: float) -> bool:
+    """Return whether one id has far more rows than any other; few people in a file have a large share of it anyway."""
+    most, rows = column.most, column.filled
+    if most < _LIGHT * rows or most < _TIMES_OTHERS * others or most in (column.placeholders or {}).values():
+        return False
+    if most >= _HEAVY * rows:
+        return True
+    text = table.text(column.name)
+    counted = f"SELECT count(*) AS n FROM {table.sql} WHERE {text} IS NOT NULL GROUP BY {text}"
+    ((second,),) = table.connection.execute(f"SELECT n FROM ({counted}) ORDER BY n DESC LIMIT 1 OFFSET 1").fetchall()
+    return bool(most >= (_TIMES_SECOND if most >= _TIMES_MEAN * others else _TIMES_OTHERS) * second)
 
 
 def _customer_rivals(source: str, table: Table, column: ColumnProfile, roles: Roles) -> list[Doubt]:
@@ -375,12 +377,12 @@ def _as_account(columns: Sequence[ColumnProfile]) -> str:
 
 
 def nobody_values(column: ColumnProfile) -> dict[str, int]:
-    """Return the ids that mean nobody; 0 and -1 only where they stand far oftener than any id should."""
+    """Return the ids that mean nobody; 0, 000000 and -1 only where they stand far oftener than any id should."""
     usual = column.somebody / max(1, column.ids)
     return {
         value: rows
         for value, rows in (column.placeholders or {}).items()
-        if value not in ("0", "-1") or (rows > 5 * usual and rows > 0.01 * column.filled)
+        if not may_be_somebody(value) or (rows > 5 * usual and rows > 0.01 * column.filled)
     }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from cvj_ml.setup.columns import ColumnProfile
+from cvj_ml.setup.columns import ColumnProfile, spellings
 from cvj_ml.setup.profile import Table
 from cvj_ml.setup.roles import Candidate, Roles
 from cvj_ml.setup.times import SPREADSHEET
-from cvj_ml.store.sql import literal
+from cvj_ml.store.sql import identifier, literal
 
 SHOWN = 12
 """Names shown in a message."""
@@ -64,6 +65,47 @@ def first_of(names: list[str]) -> str:
     """Return names as one line, the first of many."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return " ".join(f"{', '.join(names[:SHOWN])}{more}".split())
+
+
+def spelled_apart(apart: Mapping[str, int]) -> str:
+    """Return in what spellings differ, with how many ids or people each is true of."""
+    return first_of([f"{kind} ({number:,})" for kind, number in apart.items() if number])
+
+
+def spelled_alike(apart: Mapping[str, int], own: str, *, of_log: bool) -> str:
+    """Return the question of ids that differ in their spelling, with the setting or the query that mends it."""
+    blanks, case, address, _ = apart
+    kinds = [kind for kind, number in apart.items() if number]
+    query = f"trim(lower({own}))" if set(kinds) & {case, address} else f"trim({own})"
+    if address in kinds:
+        query = f"regexp_replace({query}, '^.*<(.+)>$', '\\1')"
+    if set(kinds) - {blanks, case, address}:
+        query = f"regexp_replace({query}, '^0*([0-9]+?)([.]0+)?$', '\\1')"
+    if kinds == [blanks]:
+        setting = "ids: {match: trimmed}"
+    elif set(kinds) <= {blanks, case} and not of_log:
+        setting = "ids: {match: folded}"
+    else:
+        # A log of which ids are one only when folded is refused: they can be different people.
+        folded = " (ids: {match: folded} reads such ids of other tables, and refuses them in a log)"
+        setting = f"write them alike in a query, {query}" + (folded if case in kinds else "")
+    return f"Are they the same people? If so: {setting}."
+
+
+def alike_doubts(source: str, table: Table, column: ColumnProfile) -> list[Doubt]:
+    """Return the doubt of ids of one column that are one but for their spelling."""
+    text = table.text(column.name)
+    counted = ", ".join(f"count(DISTINCT {spelled})" for spelled in (text, *spellings(text).values()))
+    kinds = table.ask(counted)
+    apart = dict(zip(spellings(text), (more - less for more, less in pairwise(kinds)), strict=True))
+    if not (alike := sum(apart.values())):
+        return []
+    return [Doubt(
+        f"{source}.ids-alike", table.file.name,
+        f"{alike:,} {column.name} differ from another only in {spelled_apart(apart)}, and count as customers of their"
+        " own.", 2 * column.emails > column.filled or alike > MANY * column.distinct, {"ids": alike},
+        way_out=spelled_alike(apart, identifier(column.name), of_log=True),
+    )]  # fmt: skip
 
 
 def file_doubts(source: str, table: Table, versions: bool) -> list[Doubt]:

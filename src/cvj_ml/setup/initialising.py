@@ -184,7 +184,7 @@ def _propose(
             *rating_doubts(source, table, made.roles), *payments, *_nested(source, made), *_of_folders(source, made),
             *file_doubts(source, table, made.shape in ("lines", "versions")),
         ]  # fmt: skip
-    joint, twice = joint_doubts(drafts)
+    drafts, joint, twice = joint_doubts(drafts, attributes)
     return propose(name, time_zone, drafts, attributes, doubts + joint, uncounted + twice, beside)
 
 

@@ -33,6 +33,7 @@ _SNAPSHOTS = 3
 _GROWING = 1 / 3
 """Customers whose total rises at least twice; those who came once and stayed away never do."""
 _RUNNING = frozenset(words("running cumulative cumulated cum ytd lifetime kumuliert accumulated balance"))
+_NEARLY_THE_SUM = 0.01
 
 
 def with_money(made: Draft) -> Draft:
@@ -72,7 +73,7 @@ def with_money(made: Draft) -> Draft:
         ))  # fmt: skip
         made = replace(made, unvalued=True, properties=(*made.properties, value.name))
     found += [*_in_cents(made, value, currency), *_of_pieces(made, value)]
-    found += _given_back(made, value)
+    found += [*_given_back(made, value), *_totals(made, value)]
     made = replace(made, doubts=tuple(found))
     amounts = _amounts(made, value)
     below, of = _below_zero(made, amounts)
@@ -354,3 +355,18 @@ def _given_back(made: Draft, value: ColumnProfile) -> list[Doubt]:
                 way_out="Do refunds matter? If so: make touchpoints 'refund' of them, each on its day.",
             ))  # fmt: skip
     return found
+
+
+def _totals(made: Draft, value: ColumnProfile) -> list[Doubt]:
+    """Return the doubt of one row whose amount is that of all others together, as the last line of a report has it."""
+    amount = f"CAST({number_sql(made.table, value.name, strict=False)} AS DOUBLE)"
+    rows, most, total = made.table.ask(f"count({amount}), max({amount}), sum({amount})", f"{made.customer} IS NOT NULL")
+    if rows < _FEW_AMOUNTS or most <= 0 or abs(total - 2 * most) > _NEARLY_THE_SUM * most:
+        return []
+    return [Doubt(
+        f"{made.source}.totals-row", made.table.file.name,
+        f"one row has the {value.name} of the {rows - 1:,} others together, as a line of totals has: it would be your"
+        " best customer.", True, {"rows": 1},
+        way_out=f"Is it a total? If so: take it out of the file, or write  null_values: [its id]  under"
+        f" sources.{made.source}.",
+    )]  # fmt: skip

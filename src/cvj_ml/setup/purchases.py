@@ -1,18 +1,19 @@
-"""What counts as a purchase: the state an order is in, and events that all mean the same payment."""
+"""What counts as a purchase: the state an order is in, and events or files that all tell the same payment."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from cvj_ml.setup.columns import NAMES, ColumnProfile, is_one_of, words
 from cvj_ml.setup.doubts import Doubt, first_of
 from cvj_ml.setup.events import COMMITTED, is_done, is_undone, meaning
 from cvj_ml.setup.profile import Table
-from cvj_ml.setup.queries import Draft, needs_query
-from cvj_ml.setup.roles import ID_WORDS, Roles, is_state
+from cvj_ml.setup.queries import Draft, groups_of, needs_query, number_sql, query_of
+from cvj_ml.setup.roles import ID_WORDS, Roles, find_keys, is_item, is_state
 from cvj_ml.store.sql import identifier, literal
 
 _FEW = 12
@@ -261,3 +262,122 @@ def payment_doubts(source: str, table: Table, roles: Roles, key: str | None) -> 
         f" Only {first} is counted.", True, {"orders": together}, tuple(events),
         f"Is another one right? If so: put it under events: {{purchase: [{first}]}}.",
     )], [name for name in events if name != first]  # fmt: skip
+
+
+TOLD_TWICE = "_told_twice"
+"""What follows the event of a purchase that another file tells as well, and that does not count."""
+_AS_WELL = {"purchase": "order", "booking": "reservation", "demo": "demo_held", "trial_started": "trial"}
+"""Another name that means the same, for a file whose rows have no event of their own."""
+_MOST = 0.5
+"""Of the smaller file's purchases more than this share stand in the other one as well, if both tell the same ones."""
+
+
+def told_twice(drafts: Sequence[Draft]) -> tuple[list[Draft], list[Doubt], list[str]]:
+    """Return the drafts with purchases that a second guessed file tells set apart, their doubts, and what not to count.
+
+    Two files tell the same ones if they share orders of the same customers, or customers, days and amounts.
+    """
+    made, doubts, uncounted = list(drafts), list[Doubt](), list[str]()
+    for canonical in COMMITTED:
+        claims = [(i, names) for i, one in enumerate(made) if one.read is None and (names := _meant(one, canonical))]
+        # The amounts of sales stand where the sales are kept: a row for each, at the time when it was made.
+        claims.sort(key=lambda claim: (
+            "value" not in made[claim[0]].roles.columns or made[claim[0]].unvalued,
+            -sum(made[claim[0]].events[name] for name in claim[1]), made[claim[0]].shape == "lines",
+            made[claim[0]].first or datetime.max,
+        ))  # fmt: skip
+        counted: list[int] = []
+        for i, names in claims:
+            pairs = ((j, shared) for j in counted if (shared := _told_by_both(made[i], made[j], canonical)))
+            j, shared = next(pairs, (None, ""))
+            if j is None:
+                counted.append(i)
+                continue
+            one, best = made[i], made[j]
+            if one.event in names:
+                one = _renamed(one, f"{one.event}{TOLD_TWICE}")
+            elif best.event in names:
+                best = _renamed(best, _AS_WELL[canonical])
+            made[i], made[j] = one, best
+            same = sorted({*_meant(one, canonical)} & {*_meant(best, canonical)})
+            left = [] if same else [one.event] if one.event else names
+            doubts.append(Doubt(
+                f"{one.source}.one-{canonical.replace('_', '-')}", one.table.file.name,
+                f"it tells each {canonical} that {best.table.file.name} tells, too ({shared}): each would count twice."
+                + (f" {first_of(same)} stands in both; leave one of the files out." if same
+                   else f" Only those of {best.table.file.name} count."), True, {"rows": one.rows}, tuple(names),
+                "Are they different? If so: "
+                + (f"name their events apart, and write both under events: {{{canonical}: [...]}}." if same else
+                   f"write  {canonical}: [{first_of([*_meant(best, canonical), *left])}]  under events."),
+            ))  # fmt: skip
+            uncounted += left
+    return made, doubts, uncounted
+
+
+def _meant(one: Draft, canonical: str) -> list[str]:
+    return [name for name in one.events if meaning(name) == canonical]
+
+
+def _renamed(made: Draft, event: str) -> Draft:
+    """Return a draft whose rows all have one event with another one."""
+    events = {event + name.removeprefix(made.event or ""): rows for name, rows in made.events.items()}
+    made = replace(made, event=event, events=events)
+    return replace(made, query=query_of(made)) if made.query else made
+
+
+def _told_by_both(one: Draft, other: Draft, canonical: str) -> str:
+    """Return what the purchases of two files have in common, in words; nothing where they are others."""
+    if one.shape == "dates" or other.shape == "dates":
+        return ""
+    for own in _order_ids(one):
+        for theirs in _order_ids(other):
+            # Numbers from 1 on, of whatever they are, have many in common; not so with the customer of each.
+            ids = [_purchases(made, canonical, [f"trim({made.table.text(name)})"])
+                   for made, name in ((one, own), (other, theirs))]  # fmt: skip
+            shared, few = _shared(one.table, *ids)
+            if shared > _MOST * few:
+                return f"{shared:,} of {few:,} {own if own == theirs else f'{own} and {theirs}'} stand in both"
+    if any("value" not in made.roles.columns or made.unvalued for made in (one, other)):
+        return ""
+    shared, few = _shared(one.table, _amounts(one, canonical), _amounts(other, canonical))
+    told = f"{shared:,} of {few:,} of a customer, day and amount stand in both"
+    return told if shared > _MOST * few else ""
+
+
+def _shared(table: Table, one: str, other: str) -> tuple[int, int]:
+    """Return how many different rows two queries have in common, and how many the one has that has fewer."""
+    asked = (f"({one}) INTERSECT ({other})", one, other)
+    shared, *numbers = (
+        int(table.connection.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]) for query in asked
+    )
+    return shared, min(numbers)
+
+
+def _order_ids(made: Draft) -> list[str]:
+    """Return the columns of order numbers: those that tell rows apart first."""
+    taken = {name for role, name in made.roles.columns.items() if role not in ("touchpoint_id", "rating")}
+    keys = [made.key or "", made.roles.columns.get("touchpoint_id", "")]
+    keys += [one.name for one in find_keys(made.table, taken) if not is_item(one.name)]
+    return [name for name in dict.fromkeys(keys) if name and name not in taken][:3]
+
+
+def _purchases(made: Draft, canonical: str, columns: Sequence[str]) -> str:
+    """Return the different customers of a file's purchases, each with these columns (SQL)."""
+    text = f"SELECT DISTINCT lower(trim({made.customer})) AS customer"
+    named = [f"{column} AS c{number}" for number, column in enumerate(columns)]
+    known = [f"{column} IS NOT NULL" for column in (made.customer, *columns)]
+    if made.event is None:
+        mapped = ", ".join(map(literal, _meant(made, canonical)))
+        known.append(f"{made.table.text(made.roles.get('event'))} IN ({mapped})")
+    return f"{', '.join([text, *named])} FROM {made.table.sql} WHERE {' AND '.join(known)}"
+
+
+def _amounts(made: Draft, canonical: str) -> str:
+    """Return the different customers, days and amounts of a file's purchases."""
+    day = f"({made.table.file.column(made.roles.get('occurred_at')).moment}) // 86400000000"
+    amount = f"CAST({number_sql(made.table, made.roles.get('value'), strict=False)} AS DOUBLE)"
+    if made.shape != "lines":
+        return _purchases(made, canonical, [day, f"round({amount}, 2)"])
+    groups = ", ".join(map(made.table.text, groups_of(made)))
+    whole = f"round(sum({amount}) OVER (PARTITION BY {made.customer}, {groups}), 2)"
+    return _purchases(made, canonical, [day]).replace(" FROM ", f", {whole} AS c1 FROM ", 1)

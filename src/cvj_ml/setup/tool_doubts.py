@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cvj_ml.setup.columns import words
+from cvj_ml.setup.columns import spellings, words
 from cvj_ml.setup.customers import customer_doubts
-from cvj_ml.setup.doubts import Doubt, file_doubts, first_of
+from cvj_ml.setup.doubts import MANY, Doubt, file_doubts, first_of, spelled_alike, spelled_apart
 from cvj_ml.setup.events import COMMITTED
 from cvj_ml.setup.named_tools import OFF, Recognised, ToolSource, plain_ids, tool_columns
 from cvj_ml.setup.profile import Table
+from cvj_ml.setup.purchases import told_twice
 from cvj_ml.setup.queries import Draft
 from cvj_ml.setup.roles import Roles
 from cvj_ml.store.sql import literal
@@ -126,9 +127,12 @@ def stage_doubts(draft: Draft) -> list[Doubt]:
     )]  # fmt: skip
 
 
-def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
-    """Return what several files say together where a tool's is among them, and the events not to be counted."""
-    doubts, uncounted = list[Doubt](), list[str]()
+def joint_doubts(
+    drafts: Sequence[Draft], attributes: Sequence[tuple[str, Table, str]]
+) -> tuple[list[Draft], list[Doubt], list[str]]:
+    """Return what several files say together: the drafts, their doubts, and the events not to be counted."""
+    made, doubts, uncounted = told_twice(drafts)
+    doubts += _other_spellings(drafts, attributes)
     main = max(drafts, key=lambda one: one.rows)
     for one in drafts:
         if one.table is main.table or not (one.read or main.read):
@@ -157,7 +161,49 @@ def joint_doubts(drafts: Sequence[Draft]) -> tuple[list[Doubt], list[str]]:
                 f"Are they different? If so: write both under events: {{{canonical}: [...]}}.",
             ))  # fmt: skip
             uncounted += [] if same else names
-    return doubts, uncounted
+    return made, doubts, uncounted
+
+
+def _other_spellings(drafts: Sequence[Draft], attributes: Sequence[tuple[str, Table, str]]) -> list[Doubt]:
+    """Return the doubt of people whose id one file spells otherwise than another: each would be several customers."""
+    files = [(one.table, _customers(one)) for one in drafts]
+    log = len(files)
+    files += [(table, f"SELECT {table.text(own)} FROM {table.sql}") for _, table, own in attributes]
+    if len(files) < 2:
+        return []
+    kinds = spellings("id")
+    ids = " UNION ".join(f"SELECT {number}, own.id FROM ({rows}) AS own(id)" for number, (_, rows) in enumerate(files))
+    spelled = ", ".join(f"{sql} AS k{place}" for place, sql in enumerate(kinds.values()))
+    # Of what one file alone spells in several ways its own column tells.
+    people = (
+        f"WITH ids(file, id) AS ({ids}), spelled AS (SELECT *, {spelled} FROM ids WHERE id IS NOT NULL), counted AS"
+        " (SELECT *, count(*) OVER (PARTITION BY k3, file) AS own FROM spelled)"
+        " SELECT count(DISTINCT k0) AS n0, count(DISTINCT k1) AS n1, count(DISTINCT k2) AS n2, list(DISTINCT file) AS"
+        f" files, count(DISTINCT k0) FILTER (file < {log}) AS of_log, contains(k3, '@') AS mail"
+        " FROM counted GROUP BY k3 HAVING count(DISTINCT file) > 1 AND count(DISTINCT id) > max(own)"
+    )
+    *numbers, several, mail, named = (
+        drafts[0]
+        .table.connection.execute(
+            "SELECT count(*) FILTER (n0 = 1), count(*) FILTER (n0 > 1 AND n1 = 1), count(*) FILTER (n1 > 1 AND n2 = 1),"
+            " count(*) FILTER (n2 > 1), count(*) FILTER (of_log > 1), bool_or(mail), flatten(list(files))"
+            f" FROM ({people})"
+        )
+        .fetchall()[0]
+    )
+    apart = dict(zip(kinds, map(int, numbers), strict=True))
+    if not (alike := sum(apart.values())):
+        return []
+    told = [files[number][0].file.name for number in sorted(set(named))]
+    counted = f"SELECT min(n) FROM (SELECT count(DISTINCT id) AS n FROM ({ids}) AS own(file, id) GROUP BY file)"
+    ((few,),) = drafts[0].table.connection.execute(counted).fetchall()
+    return [Doubt(
+        "ids.spelling", "",
+        f"{first_of(told)} spell {alike:,} customers otherwise than each other, with differences in"
+        f" {spelled_apart(apart)}: what one file says of somebody is not known of the same person in the other.",
+        mail or alike > MANY * few, {"customers": alike, **{kind: number for kind, number in apart.items() if number}},
+        way_out=spelled_alike(apart, "COLUMN", of_log=several > 0),
+    )]  # fmt: skip
 
 
 def _meant(one: Draft, canonical: str) -> list[str]:
