@@ -54,7 +54,7 @@ _OF_SOMETHING = frozenset(
         " device shipping ship versandart delivery lieferart address store shop channel source currency tax discount"
         " promo coupon price vehicle car property account campaign page browser email phone meal market segment"
         " company industry travel travelers seat cabin location region city country file mime user customer client"
-        " member guest visitor household loyalty rate market distribution deposit"
+        " member guest visitor household loyalty rate distribution"
     )
 )
 """Words that say of what else than the row a column names the kind."""
