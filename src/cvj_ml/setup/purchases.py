@@ -41,11 +41,11 @@ _BAD = frozenset(
     )
 )
 """Words of columns with truth values: where they say no, or yes, the order came to nothing."""
-_ENDED = (_BAD - frozenset(words("invalid failed expired fraud fraudulent test churn churned"))) | frozenset(
+_ENDED = (_BAD - frozenset(words("invalid expired fraud fraudulent test churn churned"))) | frozenset(
     words("refund chargeback dispute reversal stornierung stornodatum storniertes kundigung")
 )
 """Words of columns that are filled where an order was taken back, with the day, the reason or a sign of it."""
-_WHEN = frozenset(words("at on date time timestamp datetime utc day by reason code when datum am"))
+_WHEN = frozenset(words("at on date time timestamp datetime utc day by reason code when datum am booking reservation"))
 _KINDS = frozenset(words("type kind direction art typ class action tipo"))
 _GERMAN_KIND = re.compile("(gs|tz|eg)(art|typ)$")
 """How German names a kind in one word: Buchungsart, Umsatzart, Belegart."""
@@ -55,7 +55,7 @@ _OF_SOMETHING = frozenset(
         " device shipping ship versandart delivery lieferart address store shop channel source currency tax discount"
         " promo coupon price vehicle car property account campaign page browser email phone meal market segment"
         " company industry travel travelers seat cabin location region city country file mime user customer client"
-        " member guest visitor household loyalty rate market distribution deposit"
+        " member guest visitor household loyalty rate distribution"
     )
 )
 """Words that say of what else than the row a column names the kind."""
