@@ -388,7 +388,7 @@ ASKED: dict[str, tuple[dict[str, list[Any]], set[str]]] = {
     "thousands with a sign": ({"total": [f"${37 * row + 400:,}" for row in range(ROWS)]}, {"thousands"}),
     "debit and credit": ({"direction": ["debit" if row % 3 else "credit" for row in range(ROWS)]}, {"kinds"}),
     "a ledger": ({"entry_type": [["EARN", "REDEEM", "EXPIRE"][row % 3] for row in range(ROWS)]}, {"kinds"}),
-    "gifts": ({"Gift Type": ["Cash" if row % 3 else "Pledge" for row in range(ROWS)]}, {"kinds"}),
+    "gifts": ({"Gift Type": ["Pledge Payment" if row % 3 else "Pledge" for row in range(ROWS)]}, {"kinds"}),
     "a German ledger": ({"Buchungsart": ["Umsatz" if row % 3 else "Zinsen" for row in range(ROWS)]}, {"kinds"}),
     "how it was paid": ({"payment_type": ["card" if row % 3 else "cash" for row in range(ROWS)]}, set()),
     "one kind": ({"transaction_type": ["sale"] * ROWS}, set()),
@@ -459,10 +459,15 @@ def test_the_kind_of_a_row_is_the_event_where_somebody_says_so(tmp_path: Path) -
     """Silent error 189: a ledger of points has entries of several kinds, of which one alone is a purchase."""
     file = shop(tmp_path, entry_type=[["EARN", "REDEEM", "EXPIRE"][row % 3] for row in range(ROWS)])
     _, doubts = init(tmp_path / "shop.yaml", file)
+    assert doubts["kinds"]["blocking"]
     assert doubts["kinds"]["numbers"] == {"EARN": 20, "EXPIRE": 20, "REDEEM": 20}
     assert "--column orders.parquet:event=entry_type" in doubts["kinds"]["way_out"]
     _, doubts = init(tmp_path / "shop.yaml", file, "--column", "orders.parquet:event=entry_type")
     assert "kinds" not in doubts
+    for kinds, asked in ((["Cash", "In kind", "Stock"], False), (["Cash", "Pledge", "Pledge Payment"], True)):
+        file = shop(tmp_path, gift_type=[kinds[row % 3] for row in range(ROWS)])
+        _, doubts = init(tmp_path / f"{asked}.yaml", file)
+        assert doubts["kinds"]["blocking"] is asked
 
 
 def test_points_are_no_money(tmp_path: Path) -> None:

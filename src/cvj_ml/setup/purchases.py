@@ -60,6 +60,13 @@ _OF_SOMETHING = frozenset(
 )
 """Words that say of what else than the row a column names the kind."""
 _MANY_KINDS = 30
+_CONTRARY = frozenset(
+    words(
+        "credit debit earn earned redeem redeemed redemption burn expire expired expiry adjustment correction transfer"
+        " deposit withdrawal payout fee interest topup reversal haben soll gutschrift lastschrift abhebung einzahlung"
+    )
+)
+"""Words of kinds of which one is no purchase if another is one."""
 
 
 def with_states(made: Draft) -> Draft:
@@ -225,11 +232,21 @@ def kind_doubts(made: Draft) -> list[Doubt]:
     told_as = shlex.quote(f"{file.paths[0].name}:event={first.name}")
     return [Doubt(
         f"{made.source}.kinds", file.name,
-        f"{'. '.join(told)}. All of them are taken for {made.event!r}.", True, dict(first.names or {}),
+        f"{'. '.join(told)}. All of them are taken for {made.event!r}.", any(map(_differs_in_kind, found)),
+        dict(first.names or {}),
         tuple(one.name for one in found),
         f"Are some none? If so: --column {told_as}, or leave those out in a query, as in"
         f" WHERE {identifier(first.name)} = {literal(next(iter(first.names or {})))}.",
     )]  # fmt: skip
+
+
+def _differs_in_kind(one: ColumnProfile) -> bool:
+    """Return whether kinds say contrary things, as credit and debit, or one a part of another, as a pledge's payment.
+
+    Cash and stock are both gifts.
+    """
+    said = [set(words(name)) for name in one.names or ()]
+    return any(parts & _CONTRARY for parts in said) or any(one < other for one in said for other in said if one)
 
 
 def _names_kinds(one: ColumnProfile) -> bool:
