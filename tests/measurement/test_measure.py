@@ -38,6 +38,7 @@ from cvj_ml.measurement.effects import (
     wilson,
 )
 from cvj_ml.measurement.outcomes import PastList, listings, untouched
+from cvj_ml.models.bundle.bundle import ModelEvidence
 from cvj_ml.models.bundle.forecast_errors import NO_ERRORS, Errors, ForecastErrors, expected_moves
 from cvj_ml.night.reading import first_listed, listed_in_control, published_lists
 from cvj_ml.night.writing import publish
@@ -149,7 +150,8 @@ def publish_past(
 ) -> pd.DataFrame:
     """Publish a night as the command does, but with the true probabilities; return its first list."""
     scores = scores_of(business, as_of, reverse)
-    lists = rank(config, StoredTable.of(scores), Journey(config.journey), as_of, forecast_errors=errors)
+    known = ModelEvidence(forecast_errors=errors)
+    lists = rank(config, StoredTable.of(scores), Journey(config.journey), as_of, known)
     people = People()
     day = to_datetime(as_of, UTC).date().isoformat()
     file = Path(config.out) / f"{day}.parquet"

@@ -63,7 +63,7 @@ _MANY_KINDS = 30
 _CONTRARY = frozenset(
     words(
         "credit debit earn earned redeem redeemed redemption burn expire expired expiry adjustment correction transfer"
-        " deposit withdrawal payout fee interest topup reversal haben soll gutschrift lastschrift abhebung einzahlung"
+        " deposit withdrawal payout fee interest topup reversal haben soll gutschrift lastschrift abhebung zinsen"
     )
 )
 """Words of kinds of which one is no purchase if another is one."""
