@@ -711,3 +711,12 @@ def test_a_time_that_a_query_leaves_unreadable_is_counted_as_check_does(tmp_path
     assert "query" in config_of(tmp_path)["sources"]["log"] and config_of(tmp_path)["refused_share"] == 0.038
     found = checked(tmp_path, done)
     assert sum(found["sources"][0]["refused"].values()) == 15
+
+
+def test_a_format_that_a_person_told_is_not_doubted(tmp_path: Path) -> None:
+    rows = range(400)
+    days = pd.DataFrame({"customer": [n % 40 for n in rows], "Order Date": [44000 + n for n in rows], "total": 1.5})
+    days.to_csv(tmp_path / "days.csv", index=False)
+    told = {"column": "occurred_at=Order Date", "time_format": "days since 1899-12-30"}
+    _, _, doubts = init(tmp_path, tmp_path / "days.csv", **told)
+    assert not any("spreadsheet" in one for one in doubts)

@@ -70,9 +70,7 @@ def read_columns(told: list[str]) -> dict[tuple[str | None, str], str]:
 
 def read_time_formats(told: list[str]) -> dict[tuple[str | None, str], str]:
     """Return formats of times by (file, ``time_format``) from texts such as ``%d.%m.%Y`` and ``orders.csv:epoch s``."""
-    from pydantic import ValidationError
-
-    from cvj_ml.config import TableSpec
+    from cvj_ml.config.time_formats import whole_format
     from cvj_ml.errors import ConfigError, raise_all
     from cvj_ml.setup.told import TIME_FORMAT
 
@@ -82,9 +80,8 @@ def read_time_formats(told: list[str]) -> dict[tuple[str | None, str], str]:
         # A clock has colons, too, and a file's name ends with its kind.
         file, written = match.groups() if (match := re.fullmatch(r"(.+\.\w+):(.+)", text)) else (None, text)
         try:
-            TableSpec(path=("-",), time_format=written)
-        except ValidationError as error:
-            faults += [f"{written!r}: {str(one['msg']).removeprefix('Value error, ')}" for one in error.errors()]
-        found[(file, TIME_FORMAT)] = written
+            found[(file, TIME_FORMAT)] = whole_format(written)
+        except ValueError as error:
+            faults.append(f"{written!r}: {error}")
     raise_all(ConfigError, "--time-format says how times are written:", faults)
     return found

@@ -25,7 +25,7 @@ _NAME = "[[:upper:]][[:alpha:]'’.-]*"
 _PERSON = f"{_NAME}( {_NAME})+ ?[0-9]*"
 """Names of people and of firms, with a number behind where there are several: ``Anna Berg``, ``J. DUPONT``."""
 
-_MARKS: tuple[DecimalMark | None, ...] = (None, ",", ".")
+_MARKS: tuple[DecimalMark, ...] = (",", ".")
 
 
 def profile_columns(
@@ -93,7 +93,7 @@ def _column(field: Field, counts: list[int], rows: str, connection: duckdb.DuckD
                 return timed
             pure = replace(found, kind="number", pointed=pointed == numbers, unread=filled - numbers)
             return _number(pure, None, likely, text, rows, connection)
-        marks = _MARKS[1:] if re.search(r"\d", _one(text, rows, connection)) else ()
+        marks = _MARKS if re.search(r"\d", _one(text, rows, connection)) else ()
         tests = [f"count(TRY_CAST({plain_number(text, mark)} AS DOUBLE))" for mark in marks]
         read = connection.execute(f"SELECT {', '.join(tests)} FROM {rows}").fetchall()[0] if tests else ()
         # Of two marks the one by which more can be read: 1,234,567 has one of thousands.

@@ -176,7 +176,7 @@ def time_doubts(source: str, table: Table, roles: Roles) -> list[Doubt]:
             " that is told of the month can be known.", numbers={"rows": when.filled - when.unread},
             rivals=("the first day of the month",),
         ))  # fmt: skip
-    if when.time_format == SPREADSHEET and "time_format" not in roles.told:
+    if when.time_format == SPREADSHEET and when.name not in table.formats:
         found.append(Doubt(
             f"{source}.spreadsheet-days", file.name,
             f"{when.name} holds numbers and is read as a spreadsheet's days ({SPREADSHEET}): {_span(when)}.",
